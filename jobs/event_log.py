@@ -1,0 +1,89 @@
+"""The event log of jobs: the record (a Redis stream) and the bell (pub/sub), written as one.
+
+Writers go through the scripts, which refuse what is not of the job's current attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from jobs import names, scripts
+from jobs.connection import AsyncRedis, SyncRedis
+from jobs.errors import ErrorInfo
+from jobs.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
+from jobs.records import JobStatus
+
+_STATUS = {
+    EventKind.FINISHED: JobStatus.FINISHED,
+    EventKind.FAILED: JobStatus.FAILED,
+    EventKind.CANCELLED: JobStatus.CANCELLED,
+}
+
+
+class EventWriter:
+    """Writes events of any job; safe to call again after a lost reply."""
+
+    def __init__(self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int) -> None:
+        self._redis = redis
+        self._append = redis.register_script(scripts.APPEND)
+        self._settle = redis.register_script(scripts.SETTLE)
+        self._log_ttl_s = log_ttl_s
+        self._failure_ttl_s = failure_ttl_s
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Write non-terminal events in order; False for each that is of a stale attempt."""
+        keys: list[str] = []
+        args: list[str | bytes | int] = []
+        for event in events:
+            keys += (names.job_key(event.job), names.log_key(event.job))
+            args += (event.attempt, event.seq, names.event_channel(event.job), encode_event(event))
+        return [bool(answer) for answer in self._append(keys=keys, args=args)]
+
+    def settle(self, event: Event) -> bool:
+        """Write the terminal event; True when it is the job's end, False when another was."""
+        ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
+        job = event.job
+        answer = self._settle(
+            keys=[names.job_key(job), names.log_key(job), names.request_key(job)],
+            args=[
+                event.attempt,
+                event.seq,
+                _STATUS[event.kind].value,
+                encode_event(event),
+                names.event_channel(job),
+                ttl,
+                event.error.code if event.error else "",
+            ],
+        )
+        return bool(answer)
+
+    def settle_unowned(self, job_id: str, attempt: int, kind: EventKind, error: ErrorInfo) -> bool:
+        """End a job that no worker runs (never started, or its worker is dead)."""
+        last = last_event_id(self._redis, job_id)
+        event = Event(
+            job=job_id, attempt=attempt, seq=last.seq + 1, kind=kind, t=time.time(), error=error
+        )
+        return self.settle(event)
+
+
+def last_event_id(redis: SyncRedis, job_id: str) -> EventId:
+    """Id of the newest event in the log, ``BEFORE_ALL`` when it is empty."""
+    newest = redis.xrevrange(names.log_key(job_id), count=1)
+    return EventId.parse(newest[0][0].decode()) if newest else BEFORE_ALL
+
+
+def read_log(redis: SyncRedis, job_id: str, after: EventId = BEFORE_ALL) -> list[Event]:
+    """All events after ``after``, in order."""
+    return _decode(redis.xrange(names.log_key(job_id), min=f"({after}"))
+
+
+async def read_log_async(
+    redis: AsyncRedis, job_id: str, after: EventId = BEFORE_ALL
+) -> list[Event]:
+    """All events after ``after``, in order."""
+    return _decode(await redis.xrange(names.log_key(job_id), min=f"({after}"))
+
+
+def _decode(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Event]:
+    return [decode_event(fields[b"e"]) for _, fields in entries]

@@ -1,0 +1,199 @@
+"""One subscription connection per API process that serves every open stream.
+
+Pub/sub is the bell: fast, and allowed to lose messages. A reader takes events from here, and goes
+to the log on a gap, after a silent second, and whenever the connection was re-made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from jobs import names
+from jobs.connection import AsyncRedis
+from jobs.errors import ContractError, JobNotFoundError
+from jobs.event_log import read_log_async
+from jobs.events import BEFORE_ALL, Event, EventId, decode_event
+from jobs.merge import EventMerger, Verdict
+
+_QUEUE_EVENTS = 256
+_SILENT_S = 1.0
+_RECONNECT_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Subscription:
+    """The events of one job as the bell brings them; ``None`` says: look into the log."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUE_EVENTS)
+
+    def put(self, event: Event) -> None:
+        """Hand an event over; a reader that is too slow falls back to the log."""
+        if self._queue.full():
+            self.note_gap()
+        else:
+            self._queue.put_nowait(event)
+
+    def note_gap(self) -> None:
+        """Forget what waits, and send the reader to the log."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait(None)
+
+    async def get(self, timeout_s: float) -> Event | None:
+        """The next event; ``None`` after a gap or ``timeout_s`` of silence."""
+        if not self._queue.empty():
+            return self._queue.get_nowait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+
+class _Channel:
+    """Who listens to a channel, and whether Redis has confirmed the subscription."""
+
+    def __init__(self) -> None:
+        self.listeners: set[Subscription] = set()
+        self.confirmed = asyncio.Event()
+
+    def confirm(self) -> None:
+        if self.confirmed.is_set():  # a second time: the connection was re-made
+            for subscription in self.listeners:
+                subscription.note_gap()
+        self.confirmed.set()
+
+
+class EventHub:
+    """Owns the connection; hands out subscriptions."""
+
+    def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis, name: str) -> None:
+        self._redis = redis
+        self._pubsub = subscriber.pubsub()
+        self._own_channel = f"{names.BELL}:{name}"
+        self._channels: dict[str, _Channel] = defaultdict(_Channel)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._listen(), name="event-hub")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        with contextlib.suppress(RedisError):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
+        """A subscription that Redis has confirmed: nothing published from now on is missed."""
+        name = names.event_channel(job_id)
+        subscription = Subscription(job_id)
+        channel = self._channels[name]
+        is_first = not channel.listeners
+        channel.listeners.add(subscription)
+        try:
+            if is_first:
+                await self._pubsub.subscribe(name)
+            await channel.confirmed.wait()
+            yield subscription
+        finally:
+            channel.listeners.discard(subscription)
+            if not channel.listeners:
+                await self._drop_channel(name)
+
+    async def _drop_channel(self, name: str) -> None:
+        del self._channels[name]
+        # A lost connection forgets the channel by itself.
+        with contextlib.suppress(RedisError):
+            await self._pubsub.unsubscribe(name)
+
+    async def read(
+        self, subscription: Subscription, after: EventId = BEFORE_ALL
+    ) -> AsyncIterator[Event]:
+        """Every event of the job after ``after``, once and in order, up to the terminal one.
+
+        Raises ``JobNotFoundError`` when the job's record is gone (expired, or Redis lost it).
+        """
+        merger = EventMerger(after)
+        is_replay = after != BEFORE_ALL
+        while True:
+            event = None if is_replay else await subscription.get(_SILENT_S)
+            is_replay = False
+            verdict = merger.judge(event) if event is not None else Verdict.GAP
+            if verdict is Verdict.DROP:
+                continue
+            missed = [event] if event and verdict is Verdict.TAKE else await self._catch_up(
+                subscription.job_id, merger.last
+            )
+            for found in missed:
+                merger.take(found)
+                yield found
+                if found.is_terminal:
+                    return
+
+    async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncIterator[Event]:
+        """What the log holds after ``after``, then what comes live."""
+        async with self.subscribe(job_id) as subscription:
+            subscription.note_gap()  # the log first
+            async for event in self.read(subscription, after):
+                yield event
+
+    async def _catch_up(self, job_id: str, last: EventId) -> list[Event]:
+        try:
+            events = await read_log_async(self._redis, job_id, last)
+            if not events and not await self._redis.exists(names.job_key(job_id)):
+                raise JobNotFoundError("the job's record is gone from Redis")
+        except RedisError as error:
+            log.warning("log unreadable, will retry", extra={"job": job_id, "error": str(error)})
+            await asyncio.sleep(_RECONNECT_S)
+            return []
+        return events
+
+    async def _listen(self) -> None:
+        await self._connect()
+        while True:
+            try:
+                message = await self._pubsub.get_message(timeout=None)  # type: ignore[arg-type]
+                if message is not None:
+                    self._dispatch(message)
+            except RedisError as error:
+                log.warning("subscription lost, reconnecting", extra={"error": str(error)})
+                await asyncio.sleep(_RECONNECT_S)
+
+    async def _connect(self) -> None:
+        """The first subscription; it also keeps the connection in pub/sub mode when idle."""
+        while True:
+            try:
+                await self._pubsub.subscribe(self._own_channel)
+                return
+            except RedisError:
+                await asyncio.sleep(_RECONNECT_S)
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        channel = self._channels.get(message["channel"].decode())
+        if channel is None:
+            return
+        if message["type"] == "subscribe":
+            channel.confirm()
+        elif message["type"] == "message":
+            for subscription in channel.listeners:
+                self._deliver(subscription, message["data"])
+
+    def _deliver(self, subscription: Subscription, line: bytes) -> None:
+        try:
+            subscription.put(decode_event(line))
+        except ContractError:
+            # Not ours to show; the log decides.
+            subscription.note_gap()

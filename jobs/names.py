@@ -1,0 +1,102 @@
+"""Every Redis name of the product. No other file spells one.
+
+RQ's own keys (``rq:...``) come from RQ; the queues' names are here because they are ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+
+from jobs.errors import InvalidRequestError
+
+DEFAULT_MODEL_ID = "0"
+
+WANTS = "mgs:want"
+"""Hash: slug -> encoded ``Want``: what should be loaded."""
+
+NODES = "mgs:nodes"
+"""Set: names of the machines that ever had a supervisor."""
+
+JOB_INDEX = "mgs:jobs"
+"""Sorted set of all job ids known, scored by creation time (epoch seconds)."""
+
+BELL = "mgs:bell"
+"""Channel: rung when ``WANTS`` has changed; supervisors reconcile at once."""
+
+_PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_MODEL_ID_MAX = 64
+
+
+def check_model_id(model_id: str) -> str:
+    """The model_id itself, or ``InvalidRequestError``: 1 to 64 characters, no control ones."""
+    if not 1 <= len(model_id) <= _MODEL_ID_MAX or not model_id.isprintable():
+        raise InvalidRequestError(
+            "a model_id has 1 to 64 characters and no control characters", "X-Model-Id"
+        )
+    return model_id
+
+
+def slug_of(model_id: str) -> str:
+    """A name fit for queue names and URLs, one to one with the model_id.
+
+    Plain ids stay as they are; others become ``x`` + 26 characters of a hash. (A plain id that
+    looks like such a hash is hashed too, so that no two ids share a slug.)
+    """
+    is_plain = _PLAIN_SLUG.fullmatch(model_id) and not re.fullmatch(r"x[a-z2-7]{26}", model_id)
+    if is_plain:
+        return model_id
+    digest = hashlib.sha256(model_id.encode()).digest()[:16]
+    return "x" + base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def generation_queue(slug: str) -> str:
+    """Queue of the completions; drained as slots free."""
+    return f"gen-{slug}"
+
+
+def control_queue(slug: str) -> str:
+    """Queue of load, unload and token-count; never waits behind generations."""
+    return f"ctl-{slug}"
+
+
+def worker_name(slug: str, lane: str) -> str:
+    """RQ name of a worker's loop, unique per start: RQ refuses a name that died unburied."""
+    return f"{slug}.{lane}.{secrets.token_hex(4)}"
+
+
+def request_key(job_id: str) -> str:
+    """String: the encoded request."""
+    return f"mgs:req:{job_id}"
+
+
+def job_key(job_id: str) -> str:
+    """Hash: state of the job (``JobRecord``)."""
+    return f"mgs:job:{job_id}"
+
+
+def log_key(job_id: str) -> str:
+    """Stream: the job's events, ids ``<attempt>-<seq>``."""
+    return f"mgs:log:{job_id}"
+
+
+def event_channel(job_id: str) -> str:
+    """Channel: the same events as they happen."""
+    return f"mgs:evt:{job_id}"
+
+
+def claim_key(worker: str) -> str:
+    """Set: ids of the jobs that a worker's loop holds, for who settles them when it is dead."""
+    return f"mgs:claim:{worker}"
+
+
+def status_key(slug: str) -> str:
+    """String with expiry: the encoded ``WorkerStatus``, a worker's beat."""
+    return f"mgs:worker:{slug}"
+
+
+def node_key(node: str) -> str:
+    """String with expiry: the encoded ``NodeStatus``, a supervisor's beat."""
+    return f"mgs:node:{node}"

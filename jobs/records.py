@@ -1,0 +1,143 @@
+"""What Redis knows of jobs, wanted models, workers and nodes: frozen values with their codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from jobs.errors import ContractError, ErrorInfo
+from jobs.requests import LoadRequest, Task
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """State of one job: the hash ``mgs:job:<id>``, readable in redis-cli.
+
+    Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first one;
+    ``deaths`` counts workers that died with the job in hand. ``cancel`` holds the reason once
+    somebody asked for the job's end.
+    """
+
+    job_id: str
+    task: Task
+    model_id: str
+    queue: str
+    status: JobStatus
+    created_at: float
+    attempt: int = 0
+    deaths: int = 0
+    worker: str = ""
+    cancel: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    error_code: str = ""
+    is_background: bool = False
+    owner: str = ""
+
+    @classmethod
+    def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
+        """Read the hash; ``ContractError`` when it is not a job's."""
+        text = {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
+        try:
+            return msgspec.convert({**text, "job_id": job_id}, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ContractError(f"the record of job {job_id} cannot be read: {error}") from error
+
+    def to_redis(self) -> dict[str, str | int | float]:
+        fields = msgspec.to_builtins(self)
+        del fields["job_id"]
+        return {key: int(value) if value is True else value for key, value in fields.items()}
+
+
+class Want(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model that should be loaded under ``model_id``, on any machine that can.
+
+    ``uid`` tells this want from an earlier one of the same id. ``was_ready`` is set once it has
+    been loaded: from then on a failing load is retried instead of given up.
+    """
+
+    model_id: str
+    uid: str
+    load: LoadRequest
+    load_job: str
+    created_at: float
+    was_ready: bool = False
+
+
+class WorkerState(StrEnum):
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A worker's beat: what it is and does. Expires when the beats stop.
+
+    ``cpu_percent`` is over the last beat's interval (100 = one core), ``memory_bytes`` the
+    process's resident set, ``idle_s`` the time since the decode loop last moved while it had work.
+    """
+
+    model_id: str
+    state: WorkerState
+    pid: int
+    node: str
+    names: list[str]
+    want_uid: str = ""
+    model_name: str = ""
+    model_path: str = ""
+    backend: str = ""
+    context_length: int = 0
+    vocab_size: int = 0
+    architecture: str = ""
+    quantization: str = ""
+    num_parameters: int | None = None
+    slots: int = 0
+    running: int = 0
+    waiting: int = 0
+    unpublished: int = 0
+    load_fraction: float | None = None
+    cpu_percent: float = 0.0
+    memory_bytes: int = 0
+    idle_s: float = 0.0
+    started_at: float = 0.0
+    error: ErrorInfo | None = None
+
+
+class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A supervisor's beat."""
+
+    node: str
+    pid: int
+    memory_bytes: int
+    num_workers: int = 0
+
+
+_Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
+
+
+def encode_record(record: Want | WorkerStatus | NodeStatus) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def decode_record(kind: type[_Record], data: bytes) -> _Record:
+    """Read a record; ``ContractError`` when it is not one of that kind."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"a {kind.__name__} record cannot be read: {error}") from error

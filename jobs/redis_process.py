@@ -1,0 +1,238 @@
+"""One embedded Redis server process: settings, start, stop, and what an earlier one left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import psutil
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
+
+from jobs.redis_binary import RedisBinary
+from jobs.redis_password import embedded_password
+from jobs.settings import Settings
+
+_POLL_S = 0.02
+_LEFTOVER_WAIT_S = 5.0
+# honcho kills what is left 5 s after its first signal: 3.5 + 1 stays below.
+_CLIENTS_WAIT_S = 3.5
+_STOP_WAIT_S = 1.0
+
+
+class RedisProcessError(Exception):
+    """The embedded Redis cannot be run; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class RedisProcess:
+    """A running server, its output and the way to ask it."""
+
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    client: Redis
+    pid_file: Path
+
+    @classmethod
+    def start(cls, settings: Settings, binary: RedisBinary) -> RedisProcess:
+        """Start it and note its pid for a later launcher."""
+        config_file = settings.state_dir / "redis.conf"
+        _write_private(config_file, _config(settings).encode())
+        # Own process group: honcho and the terminal signal the whole group at once, but Redis must
+        # go last, after the workers have handed their jobs back. Own pipe: were the launcher
+        # killed, a server that held honcho's pipe would keep honcho from seeing it.
+        process = subprocess.Popen(
+            [binary.path, config_file.resolve()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        assert process.stdout is not None
+        with contextlib.suppress(psutil.NoSuchProcess):  # Dead already: its output says why.
+            _write_private(_pid_file(settings), msgspec.json.encode(_ProcessId.of(process.pid)))
+        return cls(process, process.stdout, _client(settings), _pid_file(settings))
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the process is gone."""
+        return self.process.poll() is not None
+
+    @property
+    def exit_reason(self) -> str:
+        """How it ended: ``signal 9`` or ``exit status 1``."""
+        code = self.process.wait()
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def relay(self) -> bool:
+        """Pass on what it printed; False once it has closed its output."""
+        data = os.read(self.output.fileno(), 65536)
+        with contextlib.suppress(OSError):  # Nobody reads ours any more: no reason to stop.
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return bool(data)
+
+    def is_up(self) -> bool:
+        """True when it answers (also "still loading": clients wait for that by themselves)."""
+        try:
+            self.client.ping()
+        except BusyLoadingError:
+            return True
+        except RedisError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Let the other clients go, then end it."""
+        deadline = time.monotonic() + _CLIENTS_WAIT_S
+        while self._has_other_clients() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self.client.close()
+        self.process.terminate()
+        deadline = time.monotonic() + _STOP_WAIT_S
+        while select.select([self.output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not self.relay():
+                break
+        else:
+            self.process.kill()
+        self.process.wait()
+        self.pid_file.unlink(missing_ok=True)
+
+    def _has_other_clients(self) -> bool:
+        try:
+            return len(self.client.client_list()) > 1
+        except RedisError:
+            return False
+
+
+class _ProcessId(msgspec.Struct, frozen=True):
+    """A process, named so that a reused pid cannot be taken for it."""
+
+    pid: int
+    start_time: float
+
+    @classmethod
+    def of(cls, pid: int) -> _ProcessId:
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The process if it is still that one."""
+        try:
+            process = psutil.Process(self.pid)
+            return process if abs(process.create_time() - self.start_time) < 1 else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def stop_leftover(settings: Settings) -> int | None:
+    """End a server that a killed launcher left on our data, since two on one file would ruin it.
+
+    Its pid, or None when there was none; ``RedisProcessError`` when it cannot be stopped.
+    """
+    leftover = _noted_leftover(settings) or _listening_leftover(settings)
+    if leftover is None or _is_gone(leftover):
+        return None
+    for end in (leftover.terminate, leftover.kill):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            end()
+        if _is_gone(leftover, _LEFTOVER_WAIT_S):
+            return leftover.pid
+    raise RedisProcessError(f"process {leftover.pid} holds the data and cannot be stopped")
+
+
+def _noted_leftover(settings: Settings) -> psutil.Process | None:
+    try:
+        noted = msgspec.json.decode(_pid_file(settings).read_bytes(), type=_ProcessId)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return noted.process()
+
+
+def _listening_leftover(settings: Settings) -> psutil.Process | None:
+    # The launcher was killed before it could note the pid. The socket's folder is ours alone.
+    try:
+        with _client(settings) as client:
+            return psutil.Process(int(client.info("server")["process_id"]))
+    except (RedisError, psutil.NoSuchProcess):
+        return None
+
+
+def _is_gone(process: psutil.Process, timeout_s: float = 0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while _is_alive(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # A zombie is gone too: in a container, nobody may be there to collect an orphan.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def make_private(folder: Path) -> None:
+    """A folder that only its owner enters: the data holds prompts, the socket gives them away."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if {folder.lstat().st_uid, folder.stat().st_uid} != {os.getuid()}:
+            raise RedisProcessError(f"{folder} belongs to somebody else: set MGS_STATE_DIR")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise RedisProcessError(f"the state folder cannot be used: {error}") from error
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(".new")
+    draft.touch(mode=0o600)
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _config(settings: Settings) -> str:
+    lines = [
+        "# Written anew at each start.",
+        f"unixsocket {_quoted(settings.redis_socket)}",
+        "unixsocketperm 700",
+        f"dir {_quoted(settings.state_dir.resolve())}",
+        "appendonly yes",
+        "appendfsync everysec",
+        'save ""',
+        "maxmemory-policy noeviction",
+        f"port {settings.redis_port or 0}",
+    ]
+    if settings.redis_port:
+        lines += ["bind 127.0.0.1", f"requirepass {embedded_password(settings.state_dir)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _client(settings: Settings) -> Redis:
+    password = embedded_password(settings.state_dir) if settings.redis_port else None
+    return Redis(
+        unix_socket_path=str(settings.redis_socket),
+        password=password,
+        protocol=2,
+        socket_timeout=1,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _pid_file(settings: Settings) -> Path:
+    return settings.state_dir / "redis.pid"

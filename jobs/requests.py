@@ -1,0 +1,154 @@
+"""What a job asks for: frozen, versioned values, stored as JSON under ``mgs:req:<job id>``.
+
+RQ carries only the job's id and the task's name. A task's name is never imported, only looked up
+in ``Task``: that is the allow-list of what a worker will do.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from jobs.errors import ContractError
+from jobs.sampling import Sampling
+
+VERSION = 1
+
+OnWorkerLoss = Literal["resume", "fail"]
+
+
+class Task(StrEnum):
+    """Everything that a job can be, by the name that RQ stores as the function's."""
+
+    GENERATE = "mgs.generate"
+    TOKEN_COUNT = "mgs.token_count"
+    LOAD = "mgs.load"
+    UNLOAD = "mgs.unload"
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """The function part of a tool call; ``arguments`` is JSON text, as clients send it."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a chat. Content parts are joined to one text by the API."""
+
+    role: str
+    content: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the model continues: exactly one of text, token ids or messages.
+
+    ``text`` is taken as it is, or as a user's message when ``is_chat``. ``tools`` are JSON schema
+    definitions as the client sent them; only the chat template reads them.
+    """
+
+    text: str | None = None
+    token_ids: list[int] | None = None
+    messages: list[Message] | None = None
+    tools: list[dict[str, Any]] | None = None
+    is_chat: bool = False
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="generate"):
+    """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
+
+    ``max_tokens`` ``None``: the room left in the context. The fields after ``on_worker_loss`` do
+    not concern the worker: they say how the API shows the job.
+    """
+
+    prompts: list[Prompt]
+    sampling: Sampling
+    max_tokens: int | None = None
+    num_choices: int = 1
+    stop: list[str] = []
+    echo: bool = False
+    on_worker_loss: OnWorkerLoss = "resume"
+    api: Literal["chat", "text"] = "text"
+    model: str = ""
+    stream: bool = False
+    include_usage: bool = False
+    complete_text: bool = False
+    v: int = VERSION
+
+
+class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="token_count"):
+    """How many tokens the prompt has for this model."""
+
+    prompt: Prompt
+    v: int = VERSION
+
+
+class GenerationDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Values given at load that hold where a request says nothing."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    repetition_context_size: int | None = None
+    logit_bias: dict[int, float] | None = None
+
+
+class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
+    """Which model to hold, and how. ``None`` leaves a choice to the engine."""
+
+    model_name: str
+    backend: str
+    chat_format: str | None = None
+    context_length: int | None = None
+    slots: int | None = None
+    threads: int | None = None
+    gpu_layers: int | None = None
+    trust_remote_code: bool = False
+    defaults: GenerationDefaults = GenerationDefaults()
+    v: int = VERSION
+
+
+class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload"):
+    """Let the model go and end the process."""
+
+    v: int = VERSION
+
+
+Request = GenerateRequest | TokenCountRequest | LoadRequest | UnloadRequest
+
+TASKS: dict[type[Request], Task] = {
+    GenerateRequest: Task.GENERATE,
+    TokenCountRequest: Task.TOKEN_COUNT,
+    LoadRequest: Task.LOAD,
+    UnloadRequest: Task.UNLOAD,
+}
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def encode_request(request: Request) -> bytes:
+    return _encoder.encode(request)
+
+
+def decode_request(data: bytes) -> Request:
+    """The request in ``data``, or ``ContractError`` for anything else (also another version)."""
+    try:
+        request = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ContractError(f"the stored request cannot be read: {error}") from error
+    if request.v != VERSION:
+        raise ContractError(f"request version {request.v} is not {VERSION}")
+    return request

@@ -1,0 +1,107 @@
+"""The atomic steps of a job's life, as Lua scripts for Redis 6.2.
+
+Each may be sent twice after a lost reply and then answers as the first time. Together they are
+the fence: an event or an end is accepted only from the job's current attempt, and only one end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPEN_ATTEMPT: Final = """
+-- KEYS: job, log, claims of the worker. ARGV: job id, worker name.
+-- Answers {attempt, newest seq in the log, 'open' | status | 'gone' | 'cancelled', reason}.
+-- From here on the log refuses every earlier attempt.
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return {0, 0, 'gone', ''} end
+if status ~= 'queued' and status ~= 'running' then return {0, 0, status, ''} end
+redis.call('SADD', KEYS[3], ARGV[1])
+local now = redis.call('TIME')
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
+redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d', now[2]))
+local seq = 0
+local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
+if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
+local cancel = redis.call('HGET', KEYS[1], 'cancel')
+if cancel and cancel ~= '' then return {attempt, seq, 'cancelled', cancel} end
+return {attempt, seq, 'open', ''}
+"""
+
+APPEND: Final = """
+-- KEYS: (job, log) per event. ARGV: (attempt, seq, channel, line) per event.
+-- Answers one number per event: 1 written now or earlier, 0 refused (not the current attempt).
+local answers = {}
+for i = 1, #KEYS / 2 do
+  local job, log = KEYS[2 * i - 1], KEYS[2 * i]
+  local attempt, seq = ARGV[4 * i - 3], ARGV[4 * i - 2]
+  local state = redis.call('HMGET', job, 'status', 'attempt')
+  if state[1] == 'running' and state[2] == attempt then
+    local id = attempt .. '-' .. seq
+    local reply = redis.pcall('XADD', log, id, 'e', ARGV[4 * i])
+    if type(reply) == 'string' then
+      redis.call('PUBLISH', ARGV[4 * i - 1], ARGV[4 * i])
+      answers[i] = 1
+    else
+      answers[i] = #redis.call('XRANGE', log, id, id)
+    end
+  else
+    answers[i] = 0
+  end
+end
+return answers
+"""
+
+SETTLE: Final = """
+-- KEYS: job, log, request. ARGV: attempt, seq, status, line, channel, ttl in s, error code.
+-- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
+local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end')
+if not state[1] then return 0 end
+local id = ARGV[1] .. '-' .. ARGV[2]
+if state[1] ~= 'queued' and state[1] ~= 'running' then
+  if state[3] == id then return 1 end
+  return 0
+end
+if (state[2] or '0') ~= ARGV[1] then return 0 end
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'status', ARGV[3], 'end', id, 'error_code', ARGV[7],
+  'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
+redis.pcall('XADD', KEYS[2], id, 'e', ARGV[4])
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
+redis.call('PUBLISH', ARGV[5], ARGV[4])
+return 1
+"""
+
+REQUEST_CANCEL: Final = """
+-- KEYS: job. ARGV: reason. Answers {'gone' | status, attempt, worker}.
+local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'worker')
+if not state[1] then return {'gone', '0', ''} end
+if state[1] == 'queued' or state[1] == 'running' then
+  redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
+end
+return {state[1], state[2] or '0', state[3] or ''}
+"""
+
+RETURN_TO_QUEUE: Final = """
+-- KEYS: job, intermediate list, queue. ARGV: job id, 1 to count a worker's death.
+-- Puts a job that no worker runs any more at the front of its queue. Answers 1 if it did.
+redis.call('LREM', KEYS[2], 0, ARGV[1])
+local status = redis.call('HGET', KEYS[1], 'status')
+if status ~= 'queued' and status ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
+if ARGV[2] == '1' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
+redis.call('LREM', KEYS[3], 0, ARGV[1])
+redis.call('LPUSH', KEYS[3], ARGV[1])
+return 1
+"""
+
+SWAP_FIELD: Final = """
+-- KEYS: hash. ARGV: field, expected value ('' = absent), new value ('' = delete).
+-- Answers {1} when swapped (or already the new value), {0, current} when not.
+local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if current == ARGV[3] then return {1} end
+if current ~= ARGV[2] then return {0, current} end
+if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
+else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+return {1}
+"""

@@ -1,0 +1,106 @@
+"""Every setting of the product: read once from the environment, frozen, passed down.
+
+Each field is the environment variable ``MGS_<FIELD>`` (``REDIS_URL`` has no prefix) and a line of
+the README's table. A bad value stops the start and names itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
+
+
+class Settings(BaseSettings):
+    """What a user can set. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="MGS_", frozen=True, extra="ignore")
+
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    """Redis to use, ``redis://`` or ``unix://``; none: the embedded one in the state folder."""
+    redis_port: int | None = Field(default=None, ge=1, le=65535)
+    """Also open the embedded Redis on this loopback port, with a password."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=4000, ge=1, le=65535)
+    models_dir: Path = Path("models")
+    adapters_dir: Path = Path("adapters")
+    state_dir: Path = Path(".state")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    api_key: str | None = None
+    management_key: str | None = None
+    allowed_hosts: str = ""
+    """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
+    grace_s: float = Field(default=3.0, ge=0, le=600)
+    orphan_s: float = Field(default=30.0, ge=1, le=86400)
+    log_ttl_s: int = Field(default=3600, ge=10, le=30 * 86400)
+    failure_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
+    max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
+    max_queued_per_model: int = Field(default=1000, ge=1)
+    load_timeout_s: float = Field(default=600.0, ge=1)
+    request_timeout_s: float = Field(default=3600.0, ge=1)
+    slots: int | None = Field(default=None, ge=1, le=256)
+    """Sequences that run at once per model; none: the engine's default."""
+    fake_engine: bool = False
+    """List the model ``fake``: deterministic text without a model, for trials and load tests."""
+
+    @field_validator("api_key", "management_key", "redis_url", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: str | None) -> str | None:
+        return value.strip() or None if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        return value.lower() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _refuse_open_listening(self) -> Settings:
+        if not is_loopback(self.host) and not self.api_key:
+            raise ValueError(
+                f"MGS_HOST={self.host} listens beyond this machine: set MGS_API_KEY first"
+            )
+        return self
+
+    @property
+    def socket_dir(self) -> Path:
+        """Folder of the embedded Redis' socket: the state folder, or a short path in /tmp."""
+        state = self.state_dir.resolve()
+        if len(os.fsencode(state / "redis.sock")) <= _MAX_SOCKET_PATH_BYTES:
+            return state
+        digest = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"mgs-{os.getuid()}-{digest}"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.socket_dir / "redis.sock"
+
+    @property
+    def effective_redis_url(self) -> str:
+        """Where Redis is: the one given, or the embedded one's socket."""
+        return self.redis_url or f"unix://{self.redis_socket}?db=0"
+
+
+def is_loopback(host: str) -> bool:
+    """True for names and addresses that only this machine reaches."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def load_settings() -> Settings:
+    """Read the environment; on a bad value print one line per problem and exit with 2."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            field = ".".join(str(part) for part in problem["loc"])
+            name = field if field == "REDIS_URL" else f"MGS_{field.upper()}"
+            prefix = f"{name}: " if field else ""
+            print(f"mgs: {prefix}{problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        raise SystemExit(2) from None

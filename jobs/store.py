@@ -1,0 +1,254 @@
+"""Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
+
+Synchronous, because RQ is; the API calls it from a thread. Every step may be repeated after a
+lost reply.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Queue
+from rq.exceptions import DuplicateJobError
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from jobs.errors import ErrorInfo, JobNotFoundError, QueueFullError
+from jobs.event_log import EventWriter
+from jobs.events import EventKind
+from jobs.records import JobRecord, JobStatus
+from jobs.requests import TASKS, Request, Task, decode_request, encode_request
+from jobs.settings import Settings
+
+_ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
+_SUBMIT_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt."""
+
+    job_id: str
+    model_id: str
+    request: Request
+    facts: dict[str, Any]
+    is_background: bool = False
+    owner: str = ""
+    is_first: bool = False
+
+    @property
+    def task(self) -> Task:
+        return TASKS[type(self.request)]
+
+    @property
+    def queue_name(self) -> str:
+        slug = names.slug_of(self.model_id)
+        is_generation = self.task is Task.GENERATE
+        return names.generation_queue(slug) if is_generation else names.control_queue(slug)
+
+
+class JobStore:
+    """All that the API and the supervisor do to jobs."""
+
+    def __init__(self, redis: SyncRedis, settings: Settings) -> None:
+        self.redis = redis
+        self._settings = settings
+        self._queues: dict[str, Queue] = {}
+        self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
+        self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
+        self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
+
+    def queue(self, name: str) -> Queue:
+        if name not in self._queues:
+            self._queues[name] = Queue(name, connection=self.redis, serializer=JSONSerializer)
+        return self._queues[name]
+
+    def submit(self, submission: Submission) -> None:
+        """Store the request and the record, then queue the job; once, whatever replies are lost.
+
+        Raises ``QueueFullError`` when the model's queue is at its limit.
+        """
+        queue = self.queue(submission.queue_name)
+        if submission.task is Task.GENERATE:
+            self._check_room(queue)
+        for remaining in reversed(range(_SUBMIT_TRIES)):
+            try:
+                self._store(submission)
+                queue.enqueue_job(
+                    self._rq_job(submission), at_front=submission.is_first, unique=True
+                )
+                return
+            except DuplicateJobError:  # our own id: an earlier try got through
+                return
+            except (RedisConnectionError, RedisTimeoutError):
+                if remaining == 0:
+                    raise
+                time.sleep(0.05)
+
+    def _check_room(self, queue: Queue) -> None:
+        limit = self._settings.max_queued_per_model
+        if queue.count >= limit:
+            raise QueueFullError(f"{limit} jobs wait for this model already")
+
+    def _store(self, submission: Submission) -> None:
+        record = JobRecord(
+            job_id=submission.job_id,
+            task=submission.task,
+            model_id=submission.model_id,
+            queue=submission.queue_name,
+            status=JobStatus.QUEUED,
+            created_at=time.time(),
+            is_background=submission.is_background,
+            owner=submission.owner,
+        )
+        job_key, request_key = names.job_key(record.job_id), names.request_key(record.job_id)
+        with self.redis.pipeline() as pipe:
+            pipe.hset(job_key, mapping=record.to_redis())
+            pipe.expire(job_key, _ABANDONED_TTL_S)
+            pipe.set(request_key, encode_request(submission.request), ex=_ABANDONED_TTL_S)
+            pipe.zadd(names.JOB_INDEX, {record.job_id: record.created_at}, nx=True)
+            pipe.zremrangebyscore(names.JOB_INDEX, 0, record.created_at - _ABANDONED_TTL_S)
+            pipe.execute()
+
+    def _rq_job(self, submission: Submission) -> Job:
+        """RQ's view of the job: its id as the only argument, facts in the description and meta."""
+        facts = submission.facts
+        return Job.create(
+            submission.task.value,
+            args=(submission.job_id,),
+            id=submission.job_id,
+            connection=self.redis,
+            serializer=JSONSerializer,
+            description=" · ".join([submission.task.removeprefix("mgs."), *map(str, facts.values())]),
+            meta={"task": submission.task.value, **facts},
+            timeout=-1,
+            result_ttl=self._settings.log_ttl_s,
+            failure_ttl=self._settings.failure_ttl_s,
+        )
+
+    def record(self, job_id: str) -> JobRecord:
+        """The job's state; ``JobNotFoundError`` when there is none."""
+        fields = self.redis.hgetall(names.job_key(job_id))
+        if not fields:
+            raise JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
+        return JobRecord.from_redis(job_id, fields)
+
+    def request(self, job_id: str) -> Request:
+        """What the job asks for; ``JobNotFoundError`` when it has expired."""
+        data = self.redis.get(names.request_key(job_id))
+        if data is None:
+            raise JobNotFoundError(f"the request of job {job_id[:80]!r} has expired", "job_id")
+        return decode_request(data)
+
+    def records(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """The records of those ids that have one, in the same order."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(names.job_key(job_id))
+            found = zip(job_ids, pipe.execute(), strict=True)
+        return [JobRecord.from_redis(job_id, fields) for job_id, fields in found if fields]
+
+    def cancel(self, job_id: str, reason: str) -> JobRecord:
+        """End a job, queued or running; one that has ended stays as it is.
+
+        A running job ends within one engine step; its terminal event says so. The record returned
+        is the state found, ``JobNotFoundError`` when there is none.
+        """
+        status, attempt, worker = self._request_cancel(keys=[names.job_key(job_id)], args=[reason])
+        record = self.record(job_id)
+        if status == b"gone" or record.status.is_terminal:
+            return record
+        if self.redis.lrem(self.queue(record.queue).key, 0, job_id):
+            self._settle_cancelled(record, int(attempt), reason)
+        elif worker:
+            self.send_stop(worker.decode(), job_id)
+        # else: it is on its way to a worker, which will find the reason when it opens it.
+        return record
+
+    def send_stop(self, worker: str, job_id: str) -> None:
+        """RQ's own stop command, as ``rq.command.send_stop_job_command`` sends it."""
+        message = {"command": "stop-job", "job_id": job_id}
+        self.redis.publish(f"rq:pubsub:{worker}", json.dumps(message))
+
+    def _settle_cancelled(self, record: JobRecord, attempt: int, reason: str) -> None:
+        error = ErrorInfo(code="job_cancelled", message=reason)
+        self.writer.settle_unowned(record.job_id, attempt, EventKind.CANCELLED, error)
+        self.close_in_rq(record.job_id, RqStatus.CANCELED, self._settings.failure_ttl_s)
+
+    def close_in_rq(self, job_id: str, status: RqStatus, ttl_s: int) -> None:
+        """Give an ended job its last status in RQ, and an expiry, without a registry entry."""
+        key = Job.key_for(job_id)
+        if self.redis.exists(key):
+            with self.redis.pipeline() as pipe:
+                pipe.hset(key, "status", status.value)
+                pipe.expire(key, ttl_s)
+                pipe.execute()
+
+    def pending_ids(self, slug: str, workers: Iterable[str] = ()) -> list[str]:
+        """Ids of the generation jobs that wait, are on their way, or run on ``workers``."""
+        queue = self.queue(names.generation_queue(slug))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.smembers(names.claim_key(worker))
+            pipe.lrange(queue.intermediate_queue_key, 0, -1)
+            pipe.lrange(queue.key, 0, -1)
+            groups = pipe.execute()
+        return list(dict.fromkeys(job_id.decode() for group in groups for job_id in group))
+
+    def purge(self, slug: str, older_than_s: float, workers: Iterable[str]) -> tuple[int, int]:
+        """Cancel the generation jobs queued longer ago than that: (waiting, running) ended."""
+        limit = time.time() - older_than_s
+        num_queued = num_running = 0
+        for record in self.records(self.pending_ids(slug, workers)):
+            if record.created_at >= limit or record.status.is_terminal:
+                continue
+            self.cancel(record.job_id, f"purged: older than {older_than_s:g} s")
+            num_queued += record.status is JobStatus.QUEUED
+            num_running += record.status is JobStatus.RUNNING
+        return num_queued, num_running
+
+    def page(
+        self, before: float | None, limit: int, accept: Callable[[JobRecord], bool]
+    ) -> tuple[list[JobRecord], float | None]:
+        """Newest jobs first, older than ``before``; the second value starts the next page."""
+        found: list[JobRecord] = []
+        upper = f"({before}" if before is not None else "+inf"
+        while True:
+            rows = self.redis.zrevrangebyscore(
+                names.JOB_INDEX, upper, "-inf", start=0, num=200, withscores=True
+            )
+            for record in self._live_records([row[0].decode() for row in rows]):
+                if accept(record):
+                    found.append(record)
+                if len(found) == limit:
+                    return found, found[-1].created_at
+            if len(rows) < 200:
+                return found, None
+            upper = f"({rows[-1][1]}"
+
+    def _live_records(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """Records of the ids; ids without one leave the index."""
+        records = self.records(job_ids)
+        gone = set(job_ids) - {record.job_id for record in records}
+        if gone:
+            self.redis.zrem(names.JOB_INDEX, *gone)
+        return records
+
+    def return_to_queue(self, record: JobRecord, *, has_killed: bool) -> bool:
+        """Put a job that no worker holds any more at the front of its queue."""
+        queue = self.queue(record.queue)
+        answer = self._return_to_queue(
+            keys=[names.job_key(record.job_id), queue.intermediate_queue_key, queue.key],
+            args=[record.job_id, int(has_killed)],
+        )
+        return bool(answer)
+

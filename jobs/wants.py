@@ -1,0 +1,101 @@
+"""What should be loaded, and who is there to load it: wants, workers' beats, nodes' beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from jobs.records import NodeStatus, Want, WorkerStatus, decode_record, encode_record
+
+BEAT_TTL_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A wanted model and what its worker last said; no status: the worker is not up (yet)."""
+
+    want: Want
+    status: WorkerStatus | None
+
+    @property
+    def slug(self) -> str:
+        return names.slug_of(self.want.model_id)
+
+
+class Wants:
+    """Compare-and-set access to the wanted state, and the beats beside it."""
+
+    def __init__(self, redis: SyncRedis) -> None:
+        self._redis = redis
+        self._swap = redis.register_script(scripts.SWAP_FIELD)
+
+    def get(self, slug: str) -> Want | None:
+        data = self._redis.hget(names.WANTS, slug)
+        return decode_record(Want, data) if data else None
+
+    def all(self) -> dict[str, Want]:
+        """Wants by slug, in the order of their model ids."""
+        found = {
+            slug.decode(): decode_record(Want, data)
+            for slug, data in self._redis.hgetall(names.WANTS).items()
+        }
+        return dict(sorted(found.items(), key=lambda item: _id_order(item[1].model_id)))
+
+    def swap(self, slug: str, old: Want | None, new: Want | None) -> bool:
+        """Replace ``old`` by ``new`` (``None``: absent) if it is still what stands; ring."""
+        before = encode_record(old) if old else b""
+        after = encode_record(new) if new else b""
+        is_done = bool(self._swap(keys=[names.WANTS], args=[slug, before, after])[0])
+        if is_done:
+            self.ring()
+        return is_done
+
+    def ring(self) -> None:
+        """Tell the supervisors to look now."""
+        self._redis.publish(names.BELL, b"")
+
+    def loaded(self) -> list[LoadedModel]:
+        """Every wanted model with its worker's beat."""
+        wants = self.all()
+        statuses = self.statuses(list(wants))
+        return [LoadedModel(want, statuses.get(slug)) for slug, want in wants.items()]
+
+    def statuses(self, slugs: Sequence[str]) -> dict[str, WorkerStatus]:
+        if not slugs:
+            return {}
+        found = self._redis.mget([names.status_key(slug) for slug in slugs])
+        return {
+            slug: decode_record(WorkerStatus, data)
+            for slug, data in zip(slugs, found, strict=True)
+            if data
+        }
+
+    def beat(self, slug: str, status: WorkerStatus) -> None:
+        """Say that the worker of ``slug`` is alive; forgotten after ``BEAT_TTL_S``."""
+        self._redis.set(names.status_key(slug), encode_record(status), ex=BEAT_TTL_S)
+
+    def forget_status(self, slug: str) -> None:
+        self._redis.delete(names.status_key(slug))
+
+    def beat_node(self, status: NodeStatus) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.set(names.node_key(status.node), encode_record(status), ex=BEAT_TTL_S)
+            pipe.sadd(names.NODES, status.node)
+            pipe.execute()
+
+    def forget_node(self, node: str) -> None:
+        self._redis.delete(names.node_key(node))
+
+    def nodes(self) -> list[NodeStatus]:
+        """The machines whose supervisor is alive."""
+        known = sorted(name.decode() for name in self._redis.smembers(names.NODES))
+        found = self._redis.mget([names.node_key(name) for name in known]) if known else []
+        return [decode_record(NodeStatus, data) for data in found if data]
+
+
+def _id_order(model_id: str) -> tuple[int, int, str]:
+    """Numbers by value, before all other ids."""
+    is_number = model_id.isascii() and model_id.isdigit()
+    return (0, int(model_id), "") if is_number else (1, 0, model_id)

@@ -1,0 +1,75 @@
+"""Shared by all rings: one real Redis server per test run, emptied for each test that asks.
+
+The server is always one that the run started itself, on a unix socket in a folder of its own, so
+emptying it can never touch anybody's data.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from jobs.redis_binary import find_redis_binary
+
+_START_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """Where the run's own Redis server listens."""
+
+    socket: Path
+
+    @property
+    def url(self) -> str:
+        """URL of the server's socket, as ``REDIS_URL`` takes it."""
+        return f"unix://{self.socket}?db=0"
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server without persistence that lives as long as the test run."""
+    # Not tmp_path: a unix socket's path is at most 104 bytes on macOS.
+    folder = Path(tempfile.mkdtemp(prefix="mgs-test-", dir="/tmp"))
+    server = RedisServer(folder / "redis.sock")
+    flags = f"--port 0 --unixsocket {server.socket} --unixsocketperm 700 --dir {folder}"
+    command = [str(find_redis_binary().path), *flags.split(), "--save", "", "--appendonly", "no"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_up(server, process, folder / "log")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of the run's own Redis server, emptied just now."""
+    with Redis.from_url(redis_server.url, protocol=2) as client:
+        client.flushall()
+    return redis_server.url
+
+
+def _wait_until_up(server: RedisServer, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    with Redis.from_url(server.url, protocol=2) as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.ping()
+            except RedisError:
+                time.sleep(0.01)
+            else:
+                return
+    pytest.fail(f"the tests' Redis server did not start:\n{log.read_text()}")

@@ -1,0 +1,67 @@
+"""The look-up of a Redis server: order, version floor, and the line when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import redis_binary
+from jobs.redis_binary import RedisBinaryError, find_redis_binary, find_redis_cli
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No server anywhere but in the returned folder, which is the whole PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(redis_binary, "_EXTRA_FOLDERS", ())
+    monkeypatch.setattr(redis_binary, "_WHEELS", ("no_such_package",))
+    return tmp_path
+
+
+def test_a_server_on_path_comes_first(bare_machine: Path) -> None:
+    _program(bare_machine / "redis-server", "Redis server v=7.4.6 sha=00000000:0 malloc=libc")
+    found = find_redis_binary()
+    assert found.path == bare_machine / "redis-server"
+    assert found.version == (7, 4, 6)
+    assert found.version_text == "7.4.6"
+
+
+def test_valkey_counts_as_redis(bare_machine: Path) -> None:
+    _program(bare_machine / "valkey-server", "Valkey server v=8.1.1 sha=00000000:0")
+    _program(bare_machine / "valkey-cli", "valkey-cli 8.1.1")
+    assert find_redis_binary().path.name == "valkey-server"
+    assert find_redis_cli() == bare_machine / "valkey-cli"
+
+
+def test_one_that_is_too_old_is_passed_over(bare_machine: Path) -> None:
+    _program(bare_machine / "redis-server", "Redis server v=6.0.16 sha=00000000:0")
+    _program(bare_machine / "valkey-server", "Valkey server v=7.2.5 sha=00000000:0")
+    assert find_redis_binary().version == (7, 2, 5)
+
+
+def test_without_any_one_line_says_what_to_install(bare_machine: Path) -> None:
+    with pytest.raises(
+        RedisBinaryError, match=r"brew install .* apt-get install .* REDIS_URL"
+    ) as e:
+        find_redis_binary()
+    assert "\n" not in str(e.value)
+    assert find_redis_cli() is None
+
+
+def test_only_an_old_one_is_named_with_its_version(bare_machine: Path) -> None:
+    _program(bare_machine / "redis-server", "Redis server v=5.0.7 sha=00000000:0")
+    with pytest.raises(RedisBinaryError, match=r"redis-server is 5\.0\.7"):
+        find_redis_binary()
+
+
+def test_a_program_that_does_not_run_is_passed_over(bare_machine: Path) -> None:
+    (bare_machine / "redis-server").write_text("not a program")
+    (bare_machine / "redis-server").chmod(0o755)
+    with pytest.raises(RedisBinaryError, match="does not run"):
+        find_redis_binary()
+
+
+def _program(path: Path, output: str) -> None:
+    path.write_text(f"#!/bin/sh\necho '{output}'\n")
+    path.chmod(0o755)

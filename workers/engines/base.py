@@ -1,0 +1,180 @@
+"""What an engine is: one loaded model that runs a continuous batch of sequences.
+
+An engine knows no Redis, no HTTP and no OpenAI. It is driven by one thread, which alone calls
+``submit``, ``abort``, ``step`` and ``close``; the tokenizer may be used from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence as ListLike
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from jobs.sampling import Sampling
+
+
+class FinishReason(StrEnum):
+    """Why an engine ended a sequence by itself."""
+
+    STOP = "stop"  # an end-of-generation token was drawn
+    LENGTH = "length"  # max_tokens reached, or the context is full
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A prompt to continue: one choice of one job.
+
+    ``prompt`` holds token ids, at least one, fewer than the context length. ``max_tokens`` >= 1 is
+    the number of tokens to generate beyond the prompt.
+    """
+
+    sequence_id: int
+    prompt: ListLike[int]
+    max_tokens: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token. With ``finish`` set it is the sequence's last, and the slot is free.
+
+    ``is_end`` marks an end-of-generation token, which has no text (``finish`` is then ``STOP``,
+    unless the sequence ignores the end). ``logprob`` and ``top_logprobs`` (token id, natural
+    logarithm; most likely first) come from the raw logits, and only for who asked.
+    """
+
+    sequence_id: int
+    token_id: int
+    finish: FinishReason | None = None
+    is_end: bool = False
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Progress of one prompt: ``num_done`` of ``num_total`` tokens are in the KV cache.
+
+    ``num_cached`` of them were there already. One event per chunk, the last with done == total.
+    """
+
+    sequence_id: int
+    num_done: int
+    num_total: int
+    num_cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceFailure:
+    """A sequence that the engine had to give up; its slot is free and its neighbours run on."""
+
+    sequence_id: int
+    message: str
+
+
+StepEvent = Token | Prefill | SequenceFailure
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Facts about a loaded model. ``context_length`` is the longest sequence, in tokens."""
+
+    backend: str
+    context_length: int
+    num_slots: int
+    vocab_size: int
+    architecture: str = ""
+    quantization: str = ""
+    num_parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Load options that concern the engine; ``None`` lets the engine choose."""
+
+    context_length: int | None = None
+    num_slots: int | None = None
+    num_threads: int | None = None
+    num_gpu_layers: int | None = None
+    is_remote_code_trusted: bool = False
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back; every method may be called from any thread."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a generation."""
+        ...
+
+    @property
+    def bos_token(self) -> str:
+        """Text of the beginning-of-sequence token, "" when the model has none (for templates)."""
+        ...
+
+    @property
+    def eos_token(self) -> str: ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own Jinja chat template, or ``None``."""
+        ...
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of ``text``.
+
+        ``add_special`` adds what the model wants around a text (BOS); ``parse_special`` reads the
+        text of control tokens (``<|im_end|>``) as those tokens. A user's plain text is encoded
+        with ``parse_special=False``, a rendered chat template with ``True``.
+        """
+        ...
+
+    def piece(self, token_id: int) -> bytes:
+        """UTF-8 bytes of one token, possibly a part of a character; b"" for control tokens."""
+        ...
+
+
+class Engine(Protocol):
+    """One loaded model and its running batch."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def has_work(self) -> bool:
+        """True while any submitted sequence has neither finished nor been aborted."""
+        ...
+
+    def check(self, sampling: Sampling) -> None:
+        """Raise ``jobs.errors.UnsupportedParameterError`` for what this engine cannot honour."""
+        ...
+
+    def submit(self, sequence: Sequence) -> None:
+        """Take a sequence; it starts when a slot and room in the KV cache are free, in order."""
+        ...
+
+    def abort(self, sequence_id: int) -> None:
+        """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
+        ...
+
+    def step(self) -> list[StepEvent]:
+        """Advance the batch: at most one token per running sequence, plus a chunk of prefill.
+
+        Bounded in time (prefill in chunks of at most about 250 ms). Returns [] without work.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model. The engine cannot be used afterwards."""
+        ...
+
+
+OnProgress = Callable[[float], None]
+"""Called with the loaded fraction, 0.0 to 1.0, while a model loads."""

@@ -1,0 +1,83 @@
+"""The input of one ``llama_decode`` call, in arrays allocated once."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.engines.llama_cpp.binding import Pointer, lib
+
+IntArray = npt.NDArray[np.int32]
+
+
+class Batch:
+    """Up to ``capacity`` tokens of any sequences, each row (token, position, slot, wants logits).
+
+    ``native`` is the ``llama_batch`` over the same memory: nothing is copied to decode it.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._slots = np.zeros(capacity, np.int32)
+        self._outputs = np.zeros(capacity, np.int8)
+        self._slot_counts = np.ones(capacity, np.int32)
+        # Row i belongs to the one slot at _slots[i]: an array of pointers to its elements.
+        self._slot_pointers = (
+            np.arange(capacity, dtype=np.uintp) * self._slots.itemsize + self._slots.ctypes.data
+        )
+        self.native: Any = self._over_arrays()
+
+    def clear(self) -> None:
+        """Start a new batch."""
+        self.native.n_tokens = 0
+
+    @property
+    def num_tokens(self) -> int:
+        count: int = self.native.n_tokens
+        return count
+
+    def add_token(self, token: int, position: int, slot: int) -> int:
+        """Add a generated token, whose logits are wanted; returns its row."""
+        row = self.num_tokens
+        self._tokens[row] = token
+        self._positions[row] = position
+        self._slots[row] = slot
+        self._outputs[row] = 1
+        self.native.n_tokens = row + 1
+        return row
+
+    def add_chunk(self, tokens: IntArray, position: int, slot: int, *, is_last: bool) -> int:
+        """Add a piece of a prompt from ``position`` on, logits for the last row only if asked."""
+        first, end = self.num_tokens, self.num_tokens + len(tokens)
+        self._tokens[first:end] = tokens
+        self._positions[first:end] = np.arange(position, position + len(tokens))
+        self._slots[first:end] = slot
+        self._outputs[first:end] = 0
+        self._outputs[end - 1] = is_last
+        self.native.n_tokens = end
+        return end - 1
+
+    def _over_arrays(self) -> Pointer:
+        batch = lib.llama_batch()
+        fields = {
+            "token": self._tokens,
+            "pos": self._positions,
+            "n_seq_id": self._slot_counts,
+            "seq_id": self._slot_pointers,
+            "logits": self._outputs,
+        }
+        for name, array in fields.items():
+            setattr(batch, name, array.ctypes.data_as(_field_type(name)))
+        return batch
+
+
+def _field_type(name: str) -> Any:
+    kinds: dict[str, Any] = dict(lib.llama_batch._fields_)
+    kind = kinds[name]
+    assert issubclass(kind, ctypes._Pointer)
+    return kind

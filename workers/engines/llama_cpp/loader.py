@@ -1,0 +1,186 @@
+"""Opening a GGUF file: the checks that give clear errors, then the model and its context."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
+from workers.engines.base import EngineOptions, ModelInfo, OnProgress
+from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.engine import LlamaCppEngine, Native
+from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
+
+DEFAULT_SLOTS = 8
+DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
+POOL_CELLS = 32768  # KV cells that all slots share, unless one context alone is longer
+BATCH_TOKENS = 2048
+_ALL_LAYERS = -1
+
+_logger = logging.getLogger(__name__)
+
+
+def load_engine(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
+    """See ``workers.engines.llama_cpp.open_llama_cpp``."""
+    header = check_file(path)
+    num_slots = _num_slots(options)
+    model = _load_model(path, options, on_progress)
+    try:
+        _check_generates(path, model)
+        context_length = _context_length(model, options)
+        num_cells = _num_cells(header, context_length, num_slots)
+        native = _open_context(path, model, num_cells, context_length, num_slots, options)
+    except Exception:
+        lib.llama_model_free(model)
+        raise
+    info = _info(header, model, context_length, num_slots)
+    return LlamaCppEngine(native, info, LlamaCppTokenizer(model))
+
+
+def check_file(path: Path) -> GgufHeader:
+    """The header of a file that llama.cpp can be given, with all its parts present."""
+    if path.is_dir():
+        raise ModelLoadError(f"{path.name}: a folder, not a GGUF file")
+    if not path.exists():
+        raise ModelLoadError(f"{path.name}: no such file")
+    header = read_gguf_header(path)
+    if header.num_parts > 1:
+        _check_parts(path, header)
+    return header
+
+
+def _check_parts(path: Path, header: GgufHeader) -> None:
+    parts = split_parts(path, header.num_parts)
+    missing = [part.name for part in parts if not part.exists()]
+    if missing:
+        raise ModelLoadError(f"{path.name}: parts are missing: {', '.join(missing)}")
+    if header.part != 0:
+        number = f"part {header.part + 1} of {header.num_parts}"
+        raise ModelLoadError(f"{path.name}: is {number}; load {parts[0].name}")
+
+
+def _load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> Pointer:
+    stopped_by: list[BaseException] = []
+
+    def report(fraction: float, _user_data: object) -> bool:
+        # An exception cannot cross llama.cpp: stop the load with False and raise it afterwards.
+        try:
+            on_progress(fraction)
+        except BaseException as error:
+            stopped_by.append(error)
+        return not stopped_by
+
+    params: Any = lib.llama_model_default_params()
+    params.progress_callback = lib.llama_progress_callback(report)
+    num_layers = options.num_gpu_layers
+    params.n_gpu_layers = _ALL_LAYERS if num_layers is None else num_layers
+    native_log.clear()
+    model = lib.llama_model_load_from_file(os.fsencode(path), params)
+    if stopped_by:
+        if model:
+            lib.llama_model_free(model)
+        raise stopped_by[0]
+    if not model:
+        raise _load_error(path, "llama.cpp cannot load it")
+    return model
+
+
+def _check_generates(path: Path, model: Pointer) -> None:
+    is_text_model = lib.llama_model_has_decoder(model) and not lib.llama_model_has_encoder(model)
+    if not is_text_model or lib.llama_model_is_diffusion(model):
+        raise ModelLoadError(f"{path.name}: not a model that generates text token by token")
+
+
+def _open_context(
+    path: Path,
+    model: Pointer,
+    num_cells: int,
+    context_length: int,
+    num_slots: int,
+    options: EngineOptions,
+) -> Native:
+    """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
+    native_log.clear()
+    while True:
+        context = lib.llama_init_from_model(model, _context_params(num_cells, num_slots, options))
+        if context and lib.llama_get_memory(context):
+            return Native(model, context, num_cells)
+        if context:
+            lib.llama_free(context)
+            raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
+        if num_cells == context_length:
+            raise _load_error(path, f"no room for a context of {context_length} tokens")
+        num_cells = max(num_cells // 2, context_length)
+        _logger.warning("llama.cpp: KV pool too large, trying less", extra={"cells": num_cells})
+
+
+def _context_params(num_cells: int, num_slots: int, options: EngineOptions) -> Any:
+    num_threads = options.num_threads or _physical_cores()
+    params: Any = lib.llama_context_default_params()
+    params.n_ctx = num_cells
+    params.n_batch = BATCH_TOKENS
+    params.n_seq_max = num_slots
+    # Logits of one row per sequence are wanted: a buffer for a row of every prompt token would
+    # take 300 MB with a vocabulary of 150,000.
+    params.n_outputs_max = num_slots
+    params.kv_unified = True
+    params.n_threads = num_threads
+    params.n_threads_batch = num_threads
+    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    return params
+
+
+def _num_slots(options: EngineOptions) -> int:
+    num_slots = DEFAULT_SLOTS if options.num_slots is None else options.num_slots
+    largest: int = lib.llama_max_parallel_sequences()
+    if not 1 <= num_slots <= largest:
+        raise InvalidRequestError(f"a GGUF model can have 1 to {largest} slots, not {num_slots}")
+    return num_slots
+
+
+def _context_length(model: Pointer, options: EngineOptions) -> int:
+    if options.context_length is not None:
+        return options.context_length
+    trained: int = lib.llama_model_n_ctx_train(model)
+    return min(trained, DEFAULT_CONTEXT_LIMIT)
+
+
+def _num_cells(header: GgufHeader, context_length: int, num_slots: int) -> int:
+    num_cells = min(context_length * num_slots, max(context_length, POOL_CELLS))
+    # llama.cpp picks the short or long RoPE factors of a long-context model by the size of the
+    # whole pool: keep a short context's pool on the short side.
+    original = header.count(f"{header.architecture}.rope.scaling.original_context_length")
+    if original is not None and context_length <= original:
+        num_cells = min(num_cells, original)
+    return num_cells
+
+
+def _info(
+    header: GgufHeader, model: Pointer, context_length: int, num_slots: int
+) -> ModelInfo:
+    return ModelInfo(
+        backend="llama-cpp",
+        context_length=context_length,
+        num_slots=num_slots,
+        vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),
+        architecture=header.architecture,
+        quantization=header.quantization,
+        num_parameters=lib.llama_model_n_params(model),
+    )
+
+
+def _physical_cores() -> int:
+    # A second hyperthread of a core slows llama.cpp down. A container may own fewer than all.
+    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(physical, usable or physical)
+
+
+def _load_error(path: Path, reason: str) -> ModelLoadError:
+    detail = native_log.complaints()
+    return ModelLoadError(f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}")

@@ -1,0 +1,104 @@
+"""The tokenizer inside a GGUF file."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+from jobs.errors import EngineError, InvalidRequestError
+from workers.engines.llama_cpp.binding import NULL_TOKEN, Pointer, lib
+
+_PIECE_BYTES = 256  # longer pieces exist in few vocabularies and are fetched a second time
+
+
+class LlamaCppTokenizer:
+    """Implements ``workers.engines.base.Tokenizer``.
+
+    Everything about single tokens is read once, when the model loads: a piece is then a list
+    lookup, also in the decode loop and after ``close``.
+    """
+
+    def __init__(self, model: Pointer) -> None:
+        self._vocab = lib.llama_model_get_vocab(model)
+        self._num_tokens: int = lib.llama_vocab_n_tokens(self._vocab)
+        self._pieces = [_piece(self._vocab, token) for token in range(self._num_tokens)]
+        self._end_ids = frozenset(
+            token
+            for token in range(self._num_tokens)
+            if lib.llama_vocab_is_eog(self._vocab, token)
+        )
+        self._bos_token = _text(self._vocab, lib.llama_vocab_bos(self._vocab))
+        self._eos_token = _text(self._vocab, lib.llama_vocab_eos(self._vocab))
+        template = lib.llama_model_chat_template(model, None)
+        self._chat_template = template.decode("utf-8", errors="replace") if template else None
+        # llama_tokenize only reads, but close() must not pull the vocabulary from under it.
+        self._in_use = threading.Lock()
+        self._is_closed = False
+
+    @property
+    def vocab_size(self) -> int:
+        return self._num_tokens
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """What llama.cpp counts as end of generation: EOS, end of turn, and their like by name."""
+        return self._end_ids
+
+    @property
+    def bos_token(self) -> str:
+        return self._bos_token
+
+    @property
+    def eos_token(self) -> str:
+        return self._eos_token
+
+    @property
+    def chat_template(self) -> str | None:
+        return self._chat_template
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """See ``base.Tokenizer``. Raises ``InvalidRequestError`` for text that is not Unicode."""
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:  # a lone surrogate, which JSON can carry
+            reason = f"text is not valid Unicode (position {error.start})"
+            raise InvalidRequestError(reason) from error
+        with self._in_use:
+            if self._is_closed:
+                raise EngineError("the model is closed")
+            return _tokenize(self._vocab, data, add_special, parse_special)
+
+    def piece(self, token_id: int) -> bytes:
+        return self._pieces[token_id]
+
+    def close(self) -> None:
+        """Stop using the model, which is about to be freed; waits for a running ``encode``."""
+        with self._in_use:
+            self._is_closed = True
+
+
+def _tokenize(vocab: Pointer, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
+    capacity = len(data) + 8  # at most one token per byte, a space in front, BOS and EOS
+    tokens = (lib.llama_token * capacity)()
+    count = lib.llama_tokenize(
+        vocab, data, len(data), tokens, capacity, add_special, parse_special
+    )
+    if count < 0:
+        raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
+    return list(tokens[:count])
+
+
+def _piece(vocab: Pointer, token: int) -> bytes:
+    buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+    length = lib.llama_token_to_piece(vocab, token, buffer, _PIECE_BYTES, 0, False)
+    if length < 0:
+        buffer = ctypes.create_string_buffer(-length)
+        length = lib.llama_token_to_piece(vocab, token, buffer, -length, 0, False)
+    return buffer.raw[:length]
+
+
+def _text(vocab: Pointer, token: int) -> str:
+    if token == NULL_TOKEN:
+        return ""
+    text: bytes = lib.llama_vocab_get_text(vocab, token)
+    return text.decode("utf-8", errors="replace")

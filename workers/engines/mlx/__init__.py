@@ -1,0 +1,1 @@
+"""The MLX engine. Nothing outside this package imports ``mlx``, ``mlx_lm`` or ``transformers``."""

@@ -1,0 +1,219 @@
+"""The sequences that are being decoded together, one token each per step.
+
+The next step is scheduled on the device before the tokens of the present one are read, so that
+the device does not wait for Python. mlx_lm's ``BatchGenerator`` does the same; it is not used
+because its prompt scheduling, its sampling and its row bookkeeping all had to be replaced, which
+leaves the batch protocol of its caches (``library.py``) as the part worth depending on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from jobs.sampling import Sampling
+from workers.engines.base import FinishReason, Sequence, Token
+from workers.engines.mlx import library
+from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.sampler import BatchSampler, Draw, LogprobDraw
+
+# MLX keeps freed buffers for reuse; as sequences grow, most are never the right size again.
+_STEPS_BETWEEN_CLEARS = 256
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A running sequence. ``position`` is the index of the token that the model reads next."""
+
+    sequence: Sequence
+    max_tokens: int
+    tokens: list[int] = field(init=False)
+    position: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.sequence.prompt)
+        self.position = len(self.tokens) - 1
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.sequence.sampling
+
+    @property
+    def num_left(self) -> int:
+        """Tokens still to be reported."""
+        return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A step given to the device, its tokens not read yet; ``rows`` are the draw's rows."""
+
+    rows: list[Row]
+    draw: Draw
+
+
+class RunningBatch:
+    """Decodes all its rows together; rows join and leave between steps.
+
+    The cache of a lone row stays the plain one of its prefill and is merged when a second joins,
+    so a model whose caches cannot be merged works with one row.
+    """
+
+    def __init__(self, model: Model, end_ids: frozenset[int]) -> None:
+        self._model = model
+        self._end_ids = end_ids
+        self._rows: list[Row] = []
+        self._cache: PromptCache = []
+        self._is_merged = False
+        self._sampler: BatchSampler | None = None
+        self._scheduled: Scheduled | None = None
+        self._num_steps = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def join(self, row: Row, cache: PromptCache) -> None:
+        """Add a row whose ``cache`` holds its prompt but for the last token."""
+        self._join_cache(cache)
+        self._rows = [*self._rows, row]
+        self._sampler = None
+
+    def remove(self, row: Row) -> None:
+        """Drop a row at once; what is scheduled for it is thrown away when read."""
+        kept = [i for i, other in enumerate(self._rows) if other is not row]
+        if not kept:
+            self.clear()
+            return
+        library.keep_rows(self._cache, kept)
+        self._rows = [self._rows[i] for i in kept]
+        self._sampler = None
+
+    def find(self, sequence_id: int) -> Row | None:
+        return next((row for row in self._rows if row.sequence.sequence_id == sequence_id), None)
+
+    def clear(self) -> None:
+        """Drop all rows and free their memory."""
+        self._rows, self._cache, self._is_merged = [], [], False
+        self._sampler, self._scheduled = None, None
+        mx.clear_cache()
+
+    def step(self) -> list[Token]:
+        """Schedule the next token of every row and report those scheduled by the last call."""
+        previous = self._scheduled
+        if previous is not None and self._is_any_ending(previous):
+            # Known to leave now: reading first spares the device a step for nothing.
+            tokens = self._report(previous)
+            self._schedule()
+            return tokens
+        self._schedule()
+        return [] if previous is None else self._report(previous)
+
+    def _is_any_ending(self, scheduled: Scheduled) -> bool:
+        return any(row.num_left == 1 for row in scheduled.rows)
+
+    def _schedule(self) -> None:
+        if not self._rows:
+            self._scheduled = None
+            return
+        if self._sampler is None:
+            self._sampler = BatchSampler(self._rows, self._end_ids)
+        inputs = self._inputs()
+        logits = self._model(inputs[:, None], cache=self._cache)[:, -1, :]
+        draw = self._sampler.draw(logits, inputs)
+        mx.async_eval(draw.arrays())
+        for row in self._rows:
+            row.position += 1
+        self._scheduled = Scheduled(self._rows, draw)
+        self._tidy()
+
+    def _inputs(self) -> mx.array:
+        """The token that each row reads, (rows,): scheduled and unread, or known."""
+        scheduled = self._scheduled
+        if scheduled is not None and scheduled.rows is self._rows:
+            return scheduled.draw.tokens
+        known = [row.tokens[row.position] for row in self._rows if row.position < len(row.tokens)]
+        pool = mx.array(known, dtype=mx.uint32)
+        if scheduled is not None:
+            pool = mx.concatenate([pool, scheduled.draw.tokens.astype(mx.uint32)])
+        return pool[mx.array(self._places(len(known)))]
+
+    def _places(self, num_known: int) -> list[int]:
+        """Where each row's input stands in the known tokens followed by the scheduled ones."""
+        old_rows = [] if self._scheduled is None else self._scheduled.rows
+        unread = {id(row): num_known + i for i, row in enumerate(old_rows)}
+        known = iter(range(num_known))
+        return [
+            next(known) if row.position < len(row.tokens) else unread[id(row)]
+            for row in self._rows
+        ]
+
+    def _report(self, scheduled: Scheduled) -> list[Token]:
+        live = {id(row) for row in self._rows}
+        logprobs = _Logprobs.read(scheduled.draw.logprobs)
+        reported = []
+        for i, token_id in enumerate(_read(scheduled.draw.tokens)):
+            row = scheduled.rows[i]
+            if id(row) not in live:
+                continue
+            token = self._token(row, token_id, *logprobs.of(i, row))
+            row.tokens.append(token_id)
+            if token.finish is not None:
+                self.remove(row)
+            reported.append(token)
+        return reported
+
+    def _token(
+        self, row: Row, token_id: int, logprob: float | None, top: tuple[tuple[int, float], ...]
+    ) -> Token:
+        is_end = token_id in self._end_ids
+        finish = FinishReason.LENGTH if row.num_left == 1 else None
+        if is_end and not row.sampling.ignore_eos:
+            finish = FinishReason.STOP
+        return Token(row.sequence.sequence_id, token_id, finish, is_end, logprob, top)
+
+    def _join_cache(self, cache: PromptCache) -> None:
+        if not self._rows:
+            self._cache, self._is_merged = cache, False
+        elif self._is_merged:
+            library.extend(self._cache, library.merge([cache]))
+        else:
+            self._cache, self._is_merged = library.merge([self._cache, cache]), True
+
+    def _tidy(self) -> None:
+        self._num_steps += 1
+        if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
+            mx.clear_cache()
+
+
+def _read(tokens: mx.array) -> list[int]:
+    """The values of a (rows,) integer array; waits for the device."""
+    values: list[int] = tokens.tolist()  # type: ignore[assignment]
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Logprobs:
+    """Log-probabilities of one step, read from the device."""
+
+    slots: dict[int, int]
+    chosen: ListLike[float] = ()
+    top_ids: ListLike[ListLike[int]] = ()
+    top_logprobs: ListLike[ListLike[float]] = ()
+
+    @staticmethod
+    def read(draw: LogprobDraw | None) -> _Logprobs:
+        if draw is None:
+            return _Logprobs({})
+        chosen, ids, values = draw.chosen.tolist(), draw.top_ids.tolist(), draw.top_logprobs.tolist()
+        return _Logprobs(draw.slots, chosen, ids, values)  # type: ignore[arg-type]
+
+    def of(self, index: int, row: Row) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+        """What the row asked for: the chosen token's, and the most likely ones."""
+        slot = self.slots.get(index)
+        if slot is None:
+            return None, ()
+        num_top = row.sampling.num_logprobs or 0
+        pairs = zip(self.top_ids[slot], self.top_logprobs[slot], strict=True)
+        return self.chosen[slot], tuple(pairs)[:num_top]

@@ -1,0 +1,137 @@
+"""The engine of MLX models: admission, prefill and decode of one loaded model."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import mlx.core as mx
+
+from jobs.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedParameterError
+from jobs.sampling import Sampling
+from workers.engines.base import (
+    EngineOptions,
+    ModelInfo,
+    OnProgress,
+    Sequence,
+    StepEvent,
+    Tokenizer,
+)
+from workers.engines.mlx import library
+from workers.engines.mlx.batch import Row, RunningBatch
+from workers.engines.mlx.loading import LoadedModel, load
+from workers.engines.mlx.prefill import PrefillQueue
+from workers.engines.mlx.tokenizer import load_tokenizer
+
+_DEFAULT_SLOTS = 8
+
+
+def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> MlxEngine:
+    """Load the model folder ``path``.
+
+    All MLX work of the engine happens on the calling thread; it must go on to call ``step``.
+    Raises ``ModelLoadError`` with what is wrong with the folder, ``UnsupportedParameterError``
+    for an option that MLX does not have.
+    """
+    _check_options(options)
+    loaded = load(path, options, on_progress)
+    return MlxEngine(loaded, load_tokenizer(path, loaded.config), options)
+
+
+def _check_options(options: EngineOptions) -> None:
+    for name in ("num_threads", "num_gpu_layers"):
+        if getattr(options, name) is not None:
+            raise UnsupportedParameterError(f"MLX models have no option {name}", name)
+
+
+class MlxEngine:
+    """One loaded MLX model and its running batch (the ``Engine`` of ``workers/engines/base``)."""
+
+    def __init__(
+        self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._info = _describe(loaded, options)
+        self._waiting: deque[Sequence] = deque()
+        self._prefill = PrefillQueue(loaded.model)
+        self._batch = RunningBatch(loaded.model, tokenizer.end_ids)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting) or self._num_running > 0
+
+    @property
+    def _num_running(self) -> int:
+        return len(self._prefill) + len(self._batch)
+
+    def check(self, sampling: Sampling) -> None:
+        """Raise for a sampling setting that this model cannot honour."""
+        if sampling.mirostat_mode != 0:
+            raise UnsupportedParameterError("MLX models have no mirostat", "mirostat_mode")
+        for token_id in sampling.logit_bias:
+            if not 0 <= token_id < self._info.vocab_size:
+                raise InvalidRequestError(f"Token {token_id} is not in the vocabulary", "logit_bias")
+
+    def submit(self, sequence: Sequence) -> None:
+        """Take a sequence; it starts when a slot is free, in order."""
+        self.check(sequence.sampling)
+        self._check_prompt(sequence)
+        self._waiting.append(sequence)
+
+    def _check_prompt(self, sequence: Sequence) -> None:
+        num, context_length = len(sequence.prompt), self._info.context_length
+        if num == 0:
+            raise InvalidRequestError("The prompt is empty", "prompt")
+        if num >= context_length:
+            message = f"The prompt has {num} tokens, the context {context_length}"
+            raise ContextLengthExceededError(message, "prompt")
+        # MLX reads beyond the embedding table without an error.
+        if min(sequence.prompt) < 0 or max(sequence.prompt) >= self._info.vocab_size:
+            raise InvalidRequestError("The prompt holds a token outside the vocabulary", "prompt")
+
+    def abort(self, sequence_id: int) -> None:
+        """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
+        self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
+        self._prefill.remove(sequence_id)
+        row = self._batch.find(sequence_id)
+        if row is not None:
+            self._batch.remove(row)
+
+    def step(self) -> list[StepEvent]:
+        """Admit, process a chunk of prompts, advance the batch by one token."""
+        self._admit()
+        prompts = self._prefill.step(self._batch.join)
+        return [*prompts, *self._batch.step()]
+
+    def _admit(self) -> None:
+        while self._waiting and self._num_running < self._info.num_slots:
+            sequence = self._waiting.popleft()
+            room = self._info.context_length - len(sequence.prompt)
+            self._prefill.add(Row(sequence, min(sequence.max_tokens, room)))
+
+    def close(self) -> None:
+        """Drop all sequences and the model."""
+        self._waiting.clear()
+        del self._prefill, self._batch
+        mx.clear_cache()
+
+
+def _describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
+    can_batch = library.can_batch(library.new_cache(loaded.model))
+    return ModelInfo(
+        backend="mlx",
+        context_length=loaded.context_length,
+        num_slots=(options.num_slots or _DEFAULT_SLOTS) if can_batch else 1,
+        vocab_size=loaded.vocab_size,
+        architecture=str(loaded.config["model_type"]),
+        quantization=loaded.quantization,
+        num_parameters=loaded.num_parameters,
+    )

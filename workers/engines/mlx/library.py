@@ -1,0 +1,85 @@
+"""The border to mlx_lm, which carries no types: all that this package takes from it, typed once.
+
+mlx_lm is pinned exactly. What is used: the model loader and the prompt caches with their batch
+protocol (``merge``, ``extend``, ``filter``); ``tests/engines/test_mlx.py`` fails when that changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models import cache as mlx_cache  # type: ignore[import-untyped, unused-ignore]
+from mlx_lm.utils import (  # type: ignore[import-untyped, unused-ignore]
+    get_total_parameters,
+    load_model,
+    maybe_set_recommended_wired_limit,
+)
+
+Model = Callable[..., mx.array]
+"""``model(tokens (B, L), cache=layers) -> logits (B, L, vocab)``; an ``mlx.nn.Module``."""
+
+
+class LayerCache(Protocol):
+    """KV cache of one layer, of one sequence or (once merged) of a batch."""
+
+    @property
+    def state(self) -> Any: ...
+    def merge(self, caches: list[LayerCache]) -> LayerCache: ...
+    def extend(self, other: LayerCache) -> None: ...
+    def filter(self, batch_indices: list[int]) -> None: ...
+
+
+PromptCache = list[LayerCache]
+
+
+def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of the folder with lazy (unread) weights, and its configuration."""
+    model, config = load_model(path, lazy=True, trust_remote_code=is_remote_code_trusted)
+    return cast(nn.Module, model), cast(dict[str, Any], config)
+
+
+def count_parameters(model: nn.Module) -> int:
+    return int(get_total_parameters(model))
+
+
+def raise_wired_limit() -> None:
+    """On Metal, let the model's memory stay resident; elsewhere nothing."""
+    maybe_set_recommended_wired_limit()
+
+
+def new_cache(model: Model) -> PromptCache:
+    """An empty cache for one sequence."""
+    return cast(PromptCache, mlx_cache.make_prompt_cache(model))
+
+
+def can_batch(cache: PromptCache) -> bool:
+    """Whether sequences with such caches can be decoded together."""
+    return all(_can_merge(layer) for layer in cache)
+
+
+def _can_merge(layer: Any) -> bool:
+    if isinstance(layer, mlx_cache.CacheList):
+        return all(_can_merge(inner) for inner in layer.caches)
+    return hasattr(layer, "merge")
+
+
+def merge(caches: list[PromptCache]) -> PromptCache:
+    """One batch cache from the caches of single sequences, which must not be used afterwards."""
+    layers = zip(*caches, strict=True)
+    return [layer[0].merge(list(layer)) for layer in layers]
+
+
+def extend(batch: PromptCache, other: PromptCache) -> None:
+    """Append the rows of the batch cache ``other`` to ``batch``."""
+    for layer, more in zip(batch, other, strict=True):
+        layer.extend(more)
+
+
+def keep_rows(batch: PromptCache, rows: list[int]) -> None:
+    """Drop all rows of a batch cache but ``rows``; at least one must stay."""
+    for layer in batch:
+        layer.filter(rows)
