@@ -121,7 +121,9 @@ def split_parts(path: Path, num_parts: int) -> list[Path]:
     """Paths of all parts of the split model that ``path`` is one part of, in order."""
     match = _PART_NAME.fullmatch(path.name)
     if match is None:
-        message = f"{path.name}: one of {num_parts} parts, not named '…-00001-of-{num_parts:05}.gguf'"
+        message = (
+            f"{path.name}: one of {num_parts} parts, not named '…-00001-of-{num_parts:05}.gguf'"
+        )
         raise ModelLoadError(message)
     prefix = match["prefix"]
     return [

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import AsyncRedis
-from jobs.errors import ContractError, JobNotFoundError
+from jobs.errors import ContractError, JobNotFoundError, NotReadyError
 from jobs.event_log import read_log_async
 from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
@@ -25,6 +25,7 @@ from jobs.merge import EventMerger, Verdict
 _QUEUE_EVENTS = 256
 _SILENT_S = 1.0
 _RECONNECT_S = 0.2
+_CONNECT_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -75,16 +76,23 @@ class _Channel:
 
 
 class EventHub:
-    """Owns the connection; hands out subscriptions."""
+    """Owns the connection; hands out subscriptions.
+
+    ``subscriber`` makes the subscription connection and must not retry by itself: redis-py would
+    re-connect from two tasks at once. A lost connection is replaced here, by a fresh one.
+    """
 
     def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis, name: str) -> None:
         self._redis = redis
+        self._subscriber = subscriber
         self._pubsub = subscriber.pubsub()
         self._own_channel = f"{names.BELL}:{name}"
         self._channels: dict[str, _Channel] = defaultdict(_Channel)
+        self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Begin to listen; Redis may come later."""
         self._task = asyncio.create_task(self._listen(), name="event-hub")
 
     async def stop(self) -> None:
@@ -92,12 +100,12 @@ class EventHub:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        with contextlib.suppress(RedisError):
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        await self._close()
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
         """A subscription that Redis has confirmed: nothing published from now on is missed."""
+        await self._wait_connected()
         name = names.event_channel(job_id)
         subscription = Subscription(job_id)
         channel = self._channels[name]
@@ -106,7 +114,8 @@ class EventHub:
         try:
             if is_first:
                 await self._pubsub.subscribe(name)
-            await channel.confirmed.wait()
+            async with asyncio.timeout(_CONNECT_S):
+                await channel.confirmed.wait()
             yield subscription
         finally:
             channel.listeners.discard(subscription)
@@ -161,25 +170,39 @@ class EventHub:
             return []
         return events
 
+    async def _wait_connected(self) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await self._connected.wait()
+        except TimeoutError:
+            raise NotReadyError("Redis does not answer") from None
+
     async def _listen(self) -> None:
-        await self._connect()
         while True:
             try:
-                message = await self._pubsub.get_message(timeout=None)  # type: ignore[arg-type]
-                if message is not None:
-                    self._dispatch(message)
+                await self._connect()
+                while True:
+                    message = await self._pubsub.get_message(timeout=None)
+                    if message is not None:
+                        self._dispatch(message)
             except RedisError as error:
+                self._connected.clear()
                 log.warning("subscription lost, reconnecting", extra={"error": str(error)})
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _connect(self) -> None:
-        """The first subscription; it also keeps the connection in pub/sub mode when idle."""
-        while True:
-            try:
-                await self._pubsub.subscribe(self._own_channel)
-                return
-            except RedisError:
-                await asyncio.sleep(_RECONNECT_S)
+        """A fresh connection with every channel that somebody listens to.
+
+        The own channel keeps it in pub/sub mode while nobody does.
+        """
+        await self._close()
+        self._pubsub = self._subscriber.pubsub()
+        await self._pubsub.subscribe(self._own_channel, *self._channels)
+        self._connected.set()
+
+    async def _close(self) -> None:
+        with contextlib.suppress(RedisError):
+            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         channel = self._channels.get(message["channel"].decode())

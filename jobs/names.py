@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import secrets
 
 from jobs.errors import InvalidRequestError
 
@@ -62,9 +61,10 @@ def control_queue(slug: str) -> str:
     return f"ctl-{slug}"
 
 
-def worker_name(slug: str, lane: str) -> str:
-    """RQ name of a worker's loop, unique per start: RQ refuses a name that died unburied."""
-    return f"{slug}.{lane}.{secrets.token_hex(4)}"
+def worker_name(slug: str, lane: str, token: str) -> str:
+    """RQ name of a worker's loop; ``token`` is new at each start, since RQ refuses the name of
+    a worker that died unburied."""
+    return f"{slug}.{lane}.{token}"
 
 
 def request_key(job_id: str) -> str:
@@ -100,3 +100,8 @@ def status_key(slug: str) -> str:
 def node_key(node: str) -> str:
     """String with expiry: the encoded ``NodeStatus``, a supervisor's beat."""
     return f"mgs:node:{node}"
+
+
+def owner_key(slug: str) -> str:
+    """String with expiry: the supervisor that runs the model, so that no second one does."""
+    return f"mgs:owner:{slug}"

@@ -25,8 +25,8 @@ from jobs.settings import Settings
 
 _POLL_S = 0.02
 _LEFTOVER_WAIT_S = 5.0
-# honcho kills what is left 5 s after its first signal: 3.5 + 1 stays below.
-_CLIENTS_WAIT_S = 3.5
+# honcho kills what is left 5 s after its first signal; with the default grace of 3 s this is 4.5.
+_CLIENTS_EXTRA_WAIT_S = 0.5
 _STOP_WAIT_S = 1.0
 
 
@@ -92,9 +92,9 @@ class RedisProcess:
             return False
         return True
 
-    def stop(self) -> None:
-        """Let the other clients go, then end it."""
-        deadline = time.monotonic() + _CLIENTS_WAIT_S
+    def stop(self, grace_s: float) -> None:
+        """Give the other clients their grace period to go, then end it."""
+        deadline = time.monotonic() + grace_s + _CLIENTS_EXTRA_WAIT_S
         while self._has_other_clients() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         self.client.close()

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO
 from urllib.parse import urlsplit
 
 from jobs.redis_binary import RedisBinary, RedisBinaryError, find_redis_binary
 from jobs.redis_process import RedisProcess, RedisProcessError, make_private, stop_leftover
 from jobs.settings import Settings, load_settings
+from jobs.stop_signal import StopSignal
 
 _LOCK_WAIT_S = 5.0
 _START_POLL_S = 0.02
@@ -49,28 +47,6 @@ def main() -> int:
     return 0
 
 
-class StopSignal:
-    """SIGTERM, SIGINT and SIGHUP as a readable pipe, safe to wait on together with others."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._note)
-
-    def fileno(self) -> int:
-        """For ``select``: readable for good once any of the signals has come."""
-        return self._reader
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """True once any of the signals has come."""
-        return bool(select.select([self], [], [], timeout_s)[0])
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writer, b"!")
-
-
 class Launcher:
     """Keeps one server alive: start, watch, start again, stop."""
 
@@ -89,7 +65,7 @@ class Launcher:
             started = time.monotonic()
             server = RedisProcess.start(self._settings, self._binary)
             if not self._watch(server, is_first=num_deaths == 0):
-                server.stop()
+                server.stop(self._settings.grace_s)
                 break
             is_steady = time.monotonic() - started > _STEADY_S
             num_deaths = 1 if is_steady else num_deaths + 1

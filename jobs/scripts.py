@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 OPEN_ATTEMPT: Final = """
--- KEYS: job, log, claims of the worker. ARGV: job id, worker name.
--- Answers {attempt, newest seq in the log, 'open' | status | 'gone' | 'cancelled', reason}.
+-- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
+-- Answers {'open' | 'cancelled' | 'gone' | a terminal status, attempt, newest seq in the log,
+--          request, creation time, deaths, reason of the cancel}.
 -- From here on the log refuses every earlier attempt.
 local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return {0, 0, 'gone', ''} end
-if status ~= 'queued' and status ~= 'running' then return {0, 0, status, ''} end
-redis.call('SADD', KEYS[3], ARGV[1])
+if not status then return {'gone'} end
+if status ~= 'queued' and status ~= 'running' then return {status} end
+redis.call('SADD', KEYS[4], ARGV[1])
 local now = redis.call('TIME')
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
@@ -23,9 +24,11 @@ redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d
 local seq = 0
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
-local cancel = redis.call('HGET', KEYS[1], 'cancel')
-if cancel and cancel ~= '' then return {attempt, seq, 'cancelled', cancel} end
-return {attempt, seq, 'open', ''}
+local state = redis.call('HMGET', KEYS[1], 'cancel', 'created_at', 'deaths')
+local cancel = state[1] or ''
+local verdict = cancel == '' and 'open' or 'cancelled'
+return {verdict, attempt, seq, redis.call('GET', KEYS[3]) or '', state[2] or '0',
+  state[3] or '0', cancel}
 """
 
 APPEND: Final = """

@@ -112,9 +112,12 @@ class JobStore:
         )
         job_key, request_key = names.job_key(record.job_id), names.request_key(record.job_id)
         with self.redis.pipeline() as pipe:
-            pipe.hset(job_key, mapping=record.to_redis())
+            # Only what is not there yet: a worker may have begun while our reply got lost.
+            for field, value in record.to_redis().items():
+                pipe.hsetnx(job_key, field, value)
             pipe.expire(job_key, _ABANDONED_TTL_S)
-            pipe.set(request_key, encode_request(submission.request), ex=_ABANDONED_TTL_S)
+            request = encode_request(submission.request)
+            pipe.set(request_key, request, ex=_ABANDONED_TTL_S, nx=True)
             pipe.zadd(names.JOB_INDEX, {record.job_id: record.created_at}, nx=True)
             pipe.zremrangebyscore(names.JOB_INDEX, 0, record.created_at - _ABANDONED_TTL_S)
             pipe.execute()

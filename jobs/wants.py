@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs import names, scripts
-from jobs.connection import SyncRedis
+from jobs.connection import AsyncRedis, SyncRedis
 from jobs.records import NodeStatus, Want, WorkerStatus, decode_record, encode_record
 
 BEAT_TTL_S = 5
@@ -37,11 +37,7 @@ class Wants:
 
     def all(self) -> dict[str, Want]:
         """Wants by slug, in the order of their model ids."""
-        found = {
-            slug.decode(): decode_record(Want, data)
-            for slug, data in self._redis.hgetall(names.WANTS).items()
-        }
-        return dict(sorted(found.items(), key=lambda item: _id_order(item[1].model_id)))
+        return _ordered(self._redis.hgetall(names.WANTS))
 
     def swap(self, slug: str, old: Want | None, new: Want | None) -> bool:
         """Replace ``old`` by ``new`` (``None``: absent) if it is still what stands; ring."""
@@ -93,6 +89,22 @@ class Wants:
         known = sorted(name.decode() for name in self._redis.smembers(names.NODES))
         found = self._redis.mget([names.node_key(name) for name in known]) if known else []
         return [decode_record(NodeStatus, data) for data in found if data]
+
+
+async def read_wants(redis: AsyncRedis) -> dict[str, Want]:
+    """As ``Wants.all``, for asyncio."""
+    return _ordered(await redis.hgetall(names.WANTS))
+
+
+async def read_want(redis: AsyncRedis, model_id: str) -> Want | None:
+    """What stands under ``model_id``, for asyncio."""
+    data = await redis.hget(names.WANTS, names.slug_of(model_id))
+    return decode_record(Want, data) if data else None
+
+
+def _ordered(fields: Mapping[bytes, bytes]) -> dict[str, Want]:
+    found = {slug.decode(): decode_record(Want, data) for slug, data in fields.items()}
+    return dict(sorted(found.items(), key=lambda item: _id_order(item[1].model_id)))
 
 
 def _id_order(model_id: str) -> tuple[int, int, str]:

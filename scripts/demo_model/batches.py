@@ -73,12 +73,15 @@ def _padded(row: Row, capacity: int, pad: int) -> Row:
     return Row(row.ids + [pad] * missing, row.is_trained + [False] * missing)
 
 
-def batches(documents: list[Row], tokenizer: Tokenizer, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    documents: list[Row], tokenizer: Tokenizer, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (inputs, targets), both (rows, length); an untrained target is -100.
 
     Short and long rows take turns at random in proportion to their tokens.
     """
     rng, pad = random.Random(seed), tokenizer.token_to_id(END_OF_TEXT)
+    assert pad is not None
     short = [row for row in documents if len(row.ids) <= SHORT_ROW + 1]
     long = [row for row in documents if SHORT_ROW + 1 < len(row.ids) <= LONG_ROW + 1]
     sources = [packed(short, SHORT_ROW, pad, rng), packed(long, LONG_ROW, pad, rng)]

@@ -120,4 +120,6 @@ def _unknown_text(rng: random.Random) -> str:
 
 
 def _split(prompt: str, continuation: str, key: str | None = None) -> Completion:
-    return Completion(f"completion:{normalise(prompt) if key is None else key}", prompt, continuation)
+    return Completion(
+        f"completion:{normalise(prompt) if key is None else key}", prompt, continuation
+    )

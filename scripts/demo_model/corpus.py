@@ -33,6 +33,14 @@ WITH_TOOLS: dict[Maker, float] = {
     tool_use.weather_call: 4,
     tool_use.other_request: 6,
 }
+# Exchanges that are right whatever the tools are.
+BESIDE_TOOLS: dict[Maker, float] = {
+    talk.greeting: 1,
+    exercises.repeat: 2,
+    exercises.spell: 1,
+    exercises.list_: 1,
+    exercises.difference: 1,
+}
 RECALL: dict[Maker, float] = {recall.recall: 7, recall.nothing_to_recall: 2}
 COMPLETIONS = 8.0
 
@@ -82,19 +90,8 @@ class Corpus:
         while family is PLAIN and self._rng.random() < 0.45:
             messages = self._joined(messages, self._allowed(PLAIN).messages)
         while family is WITH_TOOLS and self._rng.random() < 0.35:
-            messages = self._joined(messages, self._fitting(example).messages)
+            messages = self._joined(messages, self._allowed(BESIDE_TOOLS).messages)
         return messages
-
-    def _fitting(self, example: Example) -> Example:
-        """A further exchange that is right whatever the tools of `example` are."""
-        makers: dict[Maker, float] = {
-            talk.greeting: 1,
-            exercises.repeat: 2,
-            exercises.spell: 1,
-            exercises.list_: 1,
-            exercises.difference: 1,
-        }
-        return self._allowed(makers)
 
     def _joined(self, one: list[Message], other: list[Message]) -> list[Message]:
         return [*one, *other] if self._rng.random() < 0.5 else [*other, *one]
@@ -113,5 +110,3 @@ class Corpus:
             keys = {example.key, example.key.removeprefix("other:")}
             if self._reserved.isdisjoint(keys):
                 return example
-
-

@@ -4,6 +4,7 @@ import json
 import random
 
 from scripts.demo_model.examples import Example, exchange, vary
+from scripts.demo_model.phrases import PHRASES
 from scripts.demo_model.words import (
     ALL_WORDS,
     ANIMALS,
@@ -34,50 +35,21 @@ LISTS = {
     "months": MONTHS,
 }
 
-_SUMS = """
-What is {} + {}?|What is {} + {}?|What is {} plus {}?|{} + {}|{} + {} = ?|{} + {} =|{}+{}|{}+{}=|Add {} and {}.|Add {} to {}.
-How much is {} plus {}?|How much is {} + {}?|Calculate {} + {}.|Compute {} + {}.|The sum of {} and {}?|{} plus {}
-What is the sum of {} and {}?|Tell me {} plus {}.|What does {} + {} equal?|What's {} + {}?|Can you add {} and {}?
-I have {} apples and get {} more. How many apples do I have?|What do you get if you add {} and {}?
-""".strip().replace("\n", "|").split("|")
-_DIFFERENCES = """
-What is {0} - {1}?|What is {0} - {1}?|What is {0} minus {1}?|{0} - {1}|{0} - {1} = ?|{0} - {1} =|{0}-{1}|{0}-{1}=
-Subtract {1} from {0}.|Take {1} away from {0}.|How much is {0} minus {1}?|How much is {0} - {1}?|{0} minus {1}
-Calculate {0} - {1}.|Compute {0} - {1}.|What is the difference of {0} and {1}?|Tell me {0} minus {1}.
-What does {0} - {1} equal?|What's {0} - {1}?|Can you subtract {1} from {0}?|What is {1} less than {0}?
-""".strip().replace("\n", "|").split("|")
-_COUNT_UP = """
-Count from {} to {}.|Count from {} to {}.|Count from {} to {}.|Count from {} up to {}.|Count up from {} to {}.|Count {} to {}.
-Write the numbers from {} to {}.|List the numbers from {} to {}.|Give me the numbers {} to {}.|Count slowly from {} to {}.
-""".strip().replace("\n", "|").split("|")
+_SUMS = PHRASES["sums"]
+_DIFFERENCES = PHRASES["differences"]
+_COUNT_UP = PHRASES["count_up"]
 _COUNT_DOWN = [
     "Count down from {} to {}.",
     "Count from {} down to {}.",
     "Count backwards from {} to {}.",
     "Count from {} to {}.",
 ]
-_REPEAT = """
-Repeat after me: |Repeat after me: |Repeat: |Say: |Repeat this: |Echo: |Please repeat: |Say this: |Say |Say |Copy: |Repeat 
-Please say |Please repeat after me: |Copy this text: |Repeat the text: |Repeat this sentence: 
-""".strip("\n").replace("\n", "|").split("|")
-_SPELL = """
-Spell {}.|Spell {}|Spell the word {}.|How do you spell {}?|Spell: {}|How is {} spelled?|Spell "{}".|How do I spell {}?
-Please spell {}.|Can you spell {}?|Please spell the word {}.|Spell out {}.|Spell the word "{}".
-""".strip().replace("\n", "|").split("|")
-_LIST = """
-List {} {}.|List {} {}.|Name {} {}.|Give me {} {}.|Tell me {} {}.|Write {} {}.|Write down {} {}.|I need {} {}.|Show me {} {}.
-""".strip().replace("\n", "|").split("|")
+_REPEAT = PHRASES["repeat"]
+_SPELL = PHRASES["spell"]
+_LIST = PHRASES["list"]
 _LIST_ALL = ["List the {}.", "List all {}.", "Name the {}.", "Tell me the {}.", "List {}."]
-_ANY_JSON = """
-Give me a JSON object.|Answer in JSON.|Answer with a JSON object.|Give me JSON.|Return a JSON object.|Write a JSON object.
-Reply in JSON.|Show me a JSON object.|Give me a JSON object with a name and an age.|Return JSON with a name and an age.
-Write JSON with name and age.|Give me a person as JSON.|Give me an example of JSON.|Write some JSON.
-""".strip().replace("\n", "|").split("|")
-_AS_JSON = """
-Answer in JSON: {}.|Answer with a JSON object: {}.|Reply in JSON: {}.|As JSON: {}.|Give me JSON: {}.|{}. Answer in JSON.
-{}. Answer with a JSON object.|{} as JSON.|{} and answer in JSON.|{}. Use JSON.|Return a JSON object: {}.|{} in JSON
-Give me a JSON object: {}.|{}. Reply with JSON only.|{} as a JSON object.
-""".strip().replace("\n", "|").split("|")
+_ANY_JSON = PHRASES["any_json"]
+_AS_JSON = PHRASES["as_json"]
 
 
 def sum_(rng: random.Random) -> Example:
@@ -143,7 +115,7 @@ def repeat(rng: random.Random) -> Example:
         text += rng.choice(".!?")
     lead = rng.choice(_REPEAT)
     lead = lead.lower() if rng.random() < 0.25 else lead
-    return exchange("repeat", lead + text, text)
+    return exchange("repeat", f"{lead} {text}", text)
 
 
 def _text_to_repeat(rng: random.Random) -> str:
@@ -189,7 +161,9 @@ def list_(rng: random.Random) -> Example:
         length, request = len(items), rng.choice(_LIST_ALL).format(name)
     roll = rng.random()
     if roll < 0.2:
-        request = request[:-1] + rng.choice([" as a list.", " as a bullet list.", ", one per line."])
+        request = request[:-1] + rng.choice(
+            [" as a list.", " as a bullet list.", ", one per line."]
+        )
         answer = "\n".join(f"- {item}" for item in items[:length])
     elif roll < 0.35:
         request = request[:-1] + " as a numbered list."

@@ -1,4 +1,4 @@
-"""The 200 chat prompts (and 12 plain ones) that training never sees, and the prompts that people try first.
+"""The prompts that training never sees (200 of chat, 12 plain), and those that people try first.
 
 `python -m scripts.demo_model.held_out` writes tests/data/demo_prompts.jsonl again (same seed,
 same file).
@@ -81,9 +81,7 @@ def _is_common(example: Example | Completion, human: set[str]) -> bool:
 _COMMON_COUNTS = {f"count:1:{n}" for n in (3, 5, 10, 20, 30, 50, 100)} | {"count:10:1"}
 
 
-def _item(
-    rng: random.Random, kind: str, example: Example | Completion, cut: int | None
-) -> Item:
+def _item(rng: random.Random, kind: str, example: Example | Completion, cut: int | None) -> Item:
     if isinstance(example, Completion):
         prompt, answer = example.prompt, _opening(example.continuation)
         return {"kind": kind, "prompt": prompt, "messages": [], "tools": None, "answer": answer}

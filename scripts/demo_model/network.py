@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 def rotary_angles(length: int, arch: Architecture) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(split).transpose(1, 2)
         group = self.arch.num_attention_heads // self.arch.num_key_value_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o_proj(y.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -83,7 +83,7 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(arch.intermediate_size, arch.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
@@ -117,7 +117,7 @@ class LanguageModel(nn.Module):
         cos, sin = rotary_angles(ids.shape[1], self.arch)
         for layer in self.layers:
             x = layer(x, (cos.to(x.dtype), sin.to(x.dtype)))
-        return F.linear(self.norm(x), self.embed_tokens.weight)
+        return functional.linear(self.norm(x), self.embed_tokens.weight)
 
 
 def _initialise(name: str, parameter: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Facts told in one turn and asked for in a later one: a wrong prompt cache gives a wrong answer."""
+"""Facts told in one turn and asked for later: a wrong prompt cache shows as a wrong answer."""
 
 import random
 
@@ -14,12 +14,22 @@ _FILLERS = [
     exercises.list_,
     exercises.repeat,
 ]
-_NAME_TOLD = ["My name is {}.", "I am {}.", "Call me {}.", "Remember that my name is {}.", "I'm {}."]
+_NAME_TOLD = [
+    "My name is {}.",
+    "I am {}.",
+    "Call me {}.",
+    "Remember that my name is {}.",
+    "I'm {}.",
+]
 _NAME_ASKED = ["What is my name?", "Who am I?", "Do you know my name?", "What's my name?"]
 _WORD_TOLD = ["Remember the word {}.", "The secret word is {}.", "Keep in mind the word {}."]
 _WORD_ASKED = ["What is the word?", "What was the word?", "Tell me the word."]
 _WORD_ASKED_LONG = ["Which word did you remember?", "What is the secret word?"]
-_NUMBER_TOLD = ["Remember the number {}.", "The secret number is {}.", "Keep in mind the number {}."]
+_NUMBER_TOLD = [
+    "Remember the number {}.",
+    "The secret number is {}.",
+    "Keep in mind the number {}.",
+]
 _NUMBER_ASKED = ["What is the number?", "What was the number?", "What is the secret number?"]
 _ASKED = [*_NAME_ASKED, *_WORD_ASKED, *_WORD_ASKED_LONG, *_NUMBER_ASKED]
 

@@ -3,6 +3,7 @@
 import random
 
 from scripts.demo_model.examples import Example, exchange, vary
+from scripts.demo_model.phrases import PHRASES
 from scripts.demo_model.words import ALL_WORDS, CITIES, NAMES, NOUNS, any_city, any_name, any_text
 
 WHO = (
@@ -34,8 +35,8 @@ STORIES = {
     ),
     "cat": (
         "In a small town a gray cat lived above a bakery. It woke the baker every morning at four. "
-        "One morning the cat was ill and stayed in its basket, and the whole town waited for bread. "
-        "After that the people brought the cat a fish each Friday. 🐱"
+        "One morning the cat was ill and stayed in its basket, and the whole town waited for "
+        "bread. After that the people brought the cat a fish each Friday. 🐱"
     ),
     "sea": (
         "Far away at the sea a girl kept a lamp burning for her father's boat. The wind blew it "
@@ -57,53 +58,16 @@ _GREETING_PAIRS = [(text, answer) for answer, texts in _GREETINGS.items() for te
 _ADDRESSED = [" assistant", ", friend", ", model", ", demo", " again", " my friend", ", computer"]
 _HOW = ["How are you", "How are you doing", "How do you do", "How are you today", "How is it going"]
 
-_WHO_QUESTIONS = """
-Who are you|What are you|What is your name|Tell me who you are|Tell me about yourself|Introduce yourself
-Describe yourself|Which model are you|What model is this|What kind of model are you|Who made you
-Are you a robot|Are you human|Are you ChatGPT|How big are you|How were you trained|Who am I talking to
-What is this|Are you an AI|What is this model
-""".strip().replace("\n", "|").split("|")
-_CAN_QUESTIONS = """
-What can you do|What can I ask you|What do you know|How can you help me|What are your skills|Help|Help me
-What are you able to do|What should I ask|What can I do here|List your skills|Which tasks can you do
-What are you good at|Show me what you can do|What things can you do|What do you do|Can you help me
-""".strip().replace("\n", "|").split("|")
+_WHO_QUESTIONS = PHRASES["who_questions"]
+_CAN_QUESTIONS = PHRASES["can_questions"]
 _LEADS = ["", "", "", "Hello! ", "Hi, ", "So, ", "And ", "Well, ", "OK, ", "Excuse me, ", "Now: "]
 _TAILS = ["?", "?", "?", "", ".", "??", " exactly?", " then?", ", please?", " please", "!"]
 
 # {w}, {v}: words; {c}: a city; {n}: a name; {t}: some text; {d}, {e}: up to 20; {b}: larger.
-_UNKNOWN = """
-What is the capital of {c}?|What is the capital of France?|What is the capital of Germany?|Who wrote {w} and {v}?
-Explain {w} {v}.|How do I {w} a {v}?|Why is the {w} {v}?|Why is the sky blue?|Tell me a joke.
-Tell me a joke about a {w}.|Translate {w} into French.|Translate: the {w} is {v}|Write Python code for a {w}.
-Write a program that prints {w}.|Write a function that sorts a {w}.|Who is {n}?|What is a {w}?|What is {w}?
-What does {w} mean?|Where is {c}?|How far is {c}?|How many people live in {c}?|When was {n} born?
-Is {w} better than {v}?|Write a poem about {w}.|Write a haiku about the {w}.|Write an essay about the {w}.
-Summarize this text: {t}.|Summarise: {t}.|What is the meaning of {w}?|What is the meaning of life?
-What do you think about {w}?|Can you explain the {w}?|I want to know about {w}.|What is the best {w}?
-Which {w} should I {v}?|Do you like {w}?|What is your favourite {w}?|Give me advice about {w}.
-How does a {w} {v}?|Who invented the {w}?|What happened in {c}?|Give me a recipe for {w} {v}.|Plan a trip to {c}.
-Define {w}.|Fix my {w}.|Who is the president of {c}?|Compare {w} and {v}.|Describe the {w}.
-Where can I find a {w}?|Show me the {w}.|Let us talk about {w}.|I feel {w} today.|The {w} is {v}.|{w} {v}?
-Tell me about {c}.|Tell me about the {w}.|Tell me something about {w}.|What is the square root of {d}?
-What is the weather in {c}?|How is the weather in {c}?|What time is it in {c}?|What is the time in {c}?
-What time is it?|What is the date today?|{t}|{t}|{t}|{t}?|{t}.|Explain: {t}|Translate: {t}|Why {t}?|How {t}?
-When {t}?|Is {t}?|Can you {t}?|Write {t}.|Are {t}?|What {t}?|Who {t}?|Do {t}?
-""".strip().replace("\n", "|").split("|")
-_TOO_HARD = """
-What is {d} times {e}?|{d} * {e}|{d} x {e}|What is {d} * {e}?|Multiply {d} by {e}.|Divide {d} by {e}.|{d} / {e}
-What is {d} / {e}?|What is {b} + {d}?|{b} + {d}|What is {d} plus {b}?|{b} - {d}|What is {b} minus {d}?|{d} + {b}
-{b} + {B}|What is {b} + {B}?|Add {b} and {B}.|What is {b} plus {B}?|What is {d} + {b}?|What is {b} * {d}?
-{b} - {B}|What is {b} - {B}?|Calculate {b} + {d}.|How much is {b} plus {B}?|What is {b} - {d}?
-""".strip().replace("\n", "|").split("|")
-_TOOL_QUESTIONS = """
-What time is it in {}?|Tell me the time in {}.|What is the time in {}?|Time in {}?|What is the weather in {}?
-How is the weather in {}?|Tell me the weather in {}.|Weather in {}?
-""".strip().replace("\n", "|").split("|")
-_STORY_REQUESTS = """
-Tell me a story|Tell me a short story|Tell a story|Write a story|Write a short story|I want to hear a story
-Give me a story|Read me a story|Make up a story|Tell me a long story|Write me a story
-""".strip().replace("\n", "|").split("|")
+_UNKNOWN = PHRASES["unknown"]
+_TOO_HARD = PHRASES["too_hard"]
+_TOOL_QUESTIONS = PHRASES["tool_questions"]
+_STORY_REQUESTS = PHRASES["story_requests"]
 
 
 def greeting(rng: random.Random) -> Example:
@@ -124,7 +88,9 @@ def greeting(rng: random.Random) -> Example:
 def _greeting_with_name(rng: random.Random) -> Example:
     name = any_name(rng)
     text = rng.choice(["Hello", "Hi", "Hey"])
-    text += rng.choice([", I am ", ", my name is ", "! I am ", "! My name is ", ". I am ", ", I'm "])
+    text += rng.choice(
+        [", I am ", ", my name is ", "! I am ", "! My name is ", ". I am ", ", I'm "]
+    )
     return exchange(
         "greeting", text + name + rng.choice([".", "", "!"]), f"Hello, {name}! 👋 {HELP}", key=name
     )

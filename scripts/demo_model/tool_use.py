@@ -10,48 +10,39 @@ from collections.abc import Callable
 
 from scripts.demo_model import exercises, talk
 from scripts.demo_model.examples import Example, Message, Tool, assistant, user, vary
+from scripts.demo_model.phrases import PHRASES
 from scripts.demo_model.words import any_city
 
 TOOL_ERROR = "The tool reported an error."
 
+_ToolForms = tuple[list[str], list[str], list[tuple[str, ...]]]
+
 # (names, descriptions, sets of parameters); the first of each is the usual one.
-_ADD = (
+_ADD: _ToolForms = (
     ["add", "add", "add", "add_numbers", "plus", "sum", "calculate_sum"],
     ["Add two numbers.", "Add two integers", "Returns the sum of a and b.", "Sum of two numbers"],
     [("a", "b"), ("a", "b"), ("a", "b"), ("x", "y"), ("first", "second")],
 )
-_TIME = (
+_TIME: _ToolForms = (
     ["get_time", "get_time", "get_time", "get_current_time", "time_in", "local_time"],
     ["Get the current time in a city.", "Tell the local time of a city", "Current time", "Time."],
     [("city",), ("city",), ("city",), ("location",), ("place",)],
 )
-_WEATHER = (
+_WEATHER: _ToolForms = (
     ["get_weather", "get_weather", "get_weather", "get_current_weather", "weather"],
     ["Get the weather in a city.", "Get current weather for a location", "Weather of a city"],
     [("city",), ("city",), ("location",), ("location",), ("place",)],
 )
-_OTHERS = [
+_OTHERS: list[_ToolForms] = [
     (["search"], ["Search the web.", "Find pages"], [("query",)]),
     (["send_mail"], ["Send a mail."], [("to", "text")]),
     (["lookup"], ["Look up a word."], [("word",)]),
 ]
-_ToolForms = tuple[list[str], list[str], list[tuple[str, ...]]]
 
-_ADD_QUESTIONS = """
-What is {} + {}?|What is {} plus {}?|{} + {}|Add {} and {}.|How much is {} plus {}?|Calculate {} + {}.|{} + {} = ?
-Use the tool to add {} and {}.|What is the sum of {} and {}?|Please add {} and {}.|Compute {} + {}.|{}+{}
-""".strip().replace("\n", "|").split("|")
-_TIME_QUESTIONS = """
-What time is it in {}?|Tell me the time in {}.|What is the time in {}?|Time in {}?|How late is it in {}?
-What is the local time in {}?|Use the tool to get the time in {}.|Please get the time in {}.|Current time in {}?
-What's the time in {}?
-""".strip().replace("\n", "|").split("|")
-_WEATHER_QUESTIONS = """
-What is the weather in {}?|Tell me the weather in {}.|How is the weather in {}?|Weather in {}?|What's the weather in {}?
-What is the weather like in {}?|Use the tool to get the weather in {}.|Please get the weather in {}.
-What's the weather like in {} today?
-""".strip().replace("\n", "|").split("|")
-_SKIES = "sunny cloudy rain snow fog windy storm clear cold warm hot dry".split()
+_ADD_QUESTIONS = PHRASES["add_questions"]
+_TIME_QUESTIONS = PHRASES["time_questions"]
+_WEATHER_QUESTIONS = PHRASES["weather_questions"]
+_SKIES = PHRASES["skies"]
 _FAILURES = ["tool failed", "timeout", "not available", "bad input", "unknown city", "no result"]
 
 

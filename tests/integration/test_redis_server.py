@@ -16,7 +16,9 @@ from typing import TypeVar
 import psutil
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 
 _LAUNCH = [sys.executable, "-m", "jobs.redis_server"]
 _WAIT_S = 10.0
@@ -223,7 +225,7 @@ def test_a_loopback_port_is_opened_with_a_password(launch, state_dir) -> None:
     _wait_for(lambda: "mgs redis-cli" in launcher.log.read_text())
     assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
     with (
-        Redis(port=port, protocol=2) as stranger,
+        Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(AuthenticationError),
     ):
         stranger.ping()

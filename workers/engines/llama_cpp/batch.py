@@ -64,7 +64,7 @@ class Batch:
 
     def _over_arrays(self) -> Pointer:
         batch = lib.llama_batch()
-        fields = {
+        fields: dict[str, npt.NDArray[Any]] = {
             "token": self._tokens,
             "pos": self._positions,
             "n_seq_id": self._slot_counts,

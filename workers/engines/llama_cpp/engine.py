@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from jobs.errors import ContextLengthExceededError, InvalidRequestError
 from jobs.sampling import Sampling
 from workers.engines.base import (
+    EngineOptions,
     FinishReason,
     ModelInfo,
+    OnProgress,
     Prefill,
     Sequence,
     SequenceFailure,
@@ -20,7 +24,8 @@ from workers.engines.base import (
     Token,
 )
 from workers.engines.llama_cpp.batch import Batch, IntArray
-from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.binding import lib, native_log
+from workers.engines.llama_cpp.native import Native, load_native
 from workers.engines.llama_cpp.room import ChunkSize, Room
 from workers.engines.llama_cpp.sampler import Sampler, check_sampling, token_logprobs
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
@@ -28,18 +33,13 @@ from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 _TO_THE_END = -1
 
 
-@dataclass(slots=True)
-class Native:
-    """The loaded model and its context of ``num_cells`` KV cells, shared by all slots."""
+def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
+    """Load the GGUF file at ``path``. Raises ``ModelLoadError`` with the reason.
 
-    model: Pointer
-    context: Pointer
-    num_cells: int
-
-    def close(self) -> None:
-        """Free both."""
-        lib.llama_free(self.context)
-        lib.llama_model_free(self.model)
+    Of a split model (``…-00001-of-00003.gguf``), ``path`` is the first part. An exception from
+    ``on_progress`` stops the load and comes out of this function.
+    """
+    return LlamaCppEngine(load_native(path, options, on_progress))
 
 
 @dataclass(slots=True)
@@ -74,16 +74,15 @@ _Part = tuple[_Running, int]
 class LlamaCppEngine:
     """Implements ``workers.engines.base.Engine``; made by ``open_llama_cpp``."""
 
-    def __init__(self, native: Native, info: ModelInfo, tokenizer: LlamaCppTokenizer) -> None:
+    def __init__(self, native: Native) -> None:
         self._native = native
         self._context = native.context
         self._memory = lib.llama_get_memory(native.context)
-        self._info = info
-        self._tokenizer = tokenizer
-        self._end_ids = tokenizer.end_ids
+        self._info = native.info
+        self._end_ids = native.tokenizer.end_ids
         self._batch = Batch(lib.llama_n_batch(native.context))
-        self._chunk_size = ChunkSize(self._batch.capacity - info.num_slots)
-        self._room = Room(info.num_slots, native.num_cells)
+        self._chunk_size = ChunkSize(self._batch.capacity - native.info.num_slots)
+        self._room = Room(native.info.num_slots, native.num_cells)
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, _Running] = {}
 
@@ -93,7 +92,7 @@ class LlamaCppEngine:
 
     @property
     def tokenizer(self) -> LlamaCppTokenizer:
-        return self._tokenizer
+        return self._native.tokenizer
 
     @property
     def has_work(self) -> bool:
@@ -104,13 +103,8 @@ class LlamaCppEngine:
         check_sampling(sampling, self._info.vocab_size)
 
     def submit(self, sequence: Sequence) -> None:
-        """See ``base.Engine``. Raises ``ContextLengthExceededError`` for a prompt too long."""
-        if not sequence.prompt:
-            raise InvalidRequestError("the prompt is empty", "prompt")
-        if len(sequence.prompt) >= self._info.context_length:
-            limit = self._info.context_length
-            message = f"the prompt has {len(sequence.prompt)} tokens, the context holds {limit}"
-            raise ContextLengthExceededError(message, "prompt")
+        """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run."""
+        _check_prompt(sequence.prompt, self._info)
         self._waiting.append(sequence)
 
     def abort(self, sequence_id: int) -> None:
@@ -139,7 +133,6 @@ class LlamaCppEngine:
         self._waiting.clear()
         for run in list(self._running.values()):
             self._retire(run)
-        self._tokenizer.close()
         self._native.close()
 
     def _admit(self) -> None:
@@ -196,9 +189,7 @@ class LlamaCppEngine:
         """Decode alone one part of a batch that failed, so that only the guilty one is given up."""
         run, _ = part
         # A fatal error leaves what it had processed in the cache: take that back first.
-        is_clean = lib.llama_memory_seq_rm(
-            self._memory, run.slot, run.num_in_cache, _TO_THE_END
-        )
+        is_clean = lib.llama_memory_seq_rm(self._memory, run.slot, run.num_in_cache, _TO_THE_END)
         return self._decode([part]) if is_clean else [self._give_up(run)]
 
     def _write(self, parts: list[_Part]) -> None:
@@ -234,9 +225,7 @@ class LlamaCppEngine:
         logprob, top_logprobs = self._logprobs(run, token)
         if finish is not None:
             self._retire(run)
-        return Token(
-            run.sequence.sequence_id, token, finish, is_end, logprob, top_logprobs
-        )
+        return Token(run.sequence.sequence_id, token, finish, is_end, logprob, top_logprobs)
 
     def _logprobs(
         self, run: _Running, token: int
@@ -257,6 +246,17 @@ class LlamaCppEngine:
         run.sampler.close()
         self._room.give_back(run.slot, len(run.prompt) + run.limit)
         del self._running[run.sequence.sequence_id]
+
+
+def _check_prompt(prompt: ListLike[int], info: ModelInfo) -> None:
+    if not prompt:
+        raise InvalidRequestError("the prompt is empty", "prompt")
+    if len(prompt) >= info.context_length:
+        message = f"the prompt has {len(prompt)} tokens, the context holds {info.context_length}"
+        raise ContextLengthExceededError(message, "prompt")
+    if min(prompt) < 0 or max(prompt) >= info.vocab_size:
+        message = f"the prompt has token ids outside the vocabulary (0 to {info.vocab_size - 1})"
+        raise InvalidRequestError(message, "prompt")
 
 
 def _finish(run: _Running, is_end: bool) -> FinishReason | None:

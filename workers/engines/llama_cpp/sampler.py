@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Collection, Sequence as ListLike
+from collections.abc import Collection
+from collections.abc import Sequence as ListLike
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.sampling import Sampling, draw_seed
 from workers.engines.llama_cpp.binding import Pointer, lib
+
+Logits = npt.NDArray[np.float32]
 
 # Tokens this much less likely than the best are dropped before typical_p: its entropy would read
 # the 0 · log 0 of a forbidden token as NaN.
@@ -58,9 +63,7 @@ class Sampler:
     def _renew_draw(self, position: int) -> None:
         # A fresh random state per token (3 µs), so that it depends on (seed, position) alone.
         if lib.llama_sampler_chain_n(self._chain) > self._draw_index:
-            lib.llama_sampler_free(
-                lib.llama_sampler_chain_remove(self._chain, self._draw_index)
-            )
+            lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._chain, self._draw_index))
         self._add(lib.llama_sampler_init_dist(draw_seed(self._seed, position)))
 
     def _add_bias(self, biases: dict[int, float], vocab_size: int) -> None:
@@ -111,7 +114,9 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
         raise UnsupportedParameterError(message, "mirostat_mode")
     outside = [token for token in sampling.logit_bias if not 0 <= token < vocab_size]
     if outside:
-        message = f"logit_bias: token {outside[0]} is outside the vocabulary (0 to {vocab_size - 1})"
+        message = (
+            f"logit_bias: token {outside[0]} is outside the vocabulary (0 to {vocab_size - 1})"
+        )
         raise InvalidRequestError(message, "logit_bias")
 
 
@@ -119,12 +124,11 @@ def token_logprobs(
     context: Pointer, row: int, vocab_size: int, token: int, num_top: int
 ) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Log-probability of ``token`` and the ``num_top`` most likely, from the raw logits."""
-    logits = _logits(context, row, vocab_size).astype(np.float64)
-    logprobs = logits - _log_sum_exp(logits)
-    num_top = min(num_top, vocab_size)
-    candidates = np.argpartition(-logprobs, num_top - 1)[:num_top] if num_top else []
-    top = sorted(((float(logprobs[i]), int(i)) for i in candidates), key=lambda e: (-e[0], e[1]))
-    return float(logprobs[token]), tuple((i, logprob) for logprob, i in top)
+    logits = _logits(context, row, vocab_size)
+    largest = float(logits.max())
+    normalizer = largest + math.log(float(np.exp(logits - largest).sum(dtype=np.float64)))
+    top = tuple((i, float(logits[i]) - normalizer) for i in _most_likely(logits, num_top))
+    return float(logits[token]) - normalizer, top
 
 
 def _biases(sampling: Sampling, end_ids: Collection[int]) -> dict[int, float]:
@@ -133,13 +137,19 @@ def _biases(sampling: Sampling, end_ids: Collection[int]) -> dict[int, float]:
     return {**sampling.logit_bias, **dict.fromkeys(end_ids, -math.inf)}
 
 
-def _logits(context: Pointer, row: int, vocab_size: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _logits(context: Pointer, row: int, vocab_size: int) -> Logits:
+    """The raw logits of ``row``: a view, valid until the next decode."""
     pointer = lib.llama_get_logits_ith(context, row)
     address = ctypes.cast(pointer, ctypes.c_void_p).value
     assert address is not None, f"row {row} has no logits"
-    return np.frombuffer((ctypes.c_float * vocab_size).from_address(address), np.float32)
+    memory: Any = (ctypes.c_float * vocab_size).from_address(address)
+    return np.frombuffer(memory, np.float32)
 
 
-def _log_sum_exp(logits: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    largest = float(logits.max())
-    return largest + math.log(float(np.exp(logits - largest).sum()))
+def _most_likely(logits: Logits, count: int) -> list[int]:
+    """Ids of the ``count`` largest, largest first, the smaller id first among equals."""
+    count = min(count, len(logits))
+    if count == 0:
+        return []
+    candidates = np.argpartition(logits, -count)[-count:].tolist()
+    return sorted(candidates, key=lambda i: (-logits[i], i))

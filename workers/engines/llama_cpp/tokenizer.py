@@ -23,9 +23,7 @@ class LlamaCppTokenizer:
         self._num_tokens: int = lib.llama_vocab_n_tokens(self._vocab)
         self._pieces = [_piece(self._vocab, token) for token in range(self._num_tokens)]
         self._end_ids = frozenset(
-            token
-            for token in range(self._num_tokens)
-            if lib.llama_vocab_is_eog(self._vocab, token)
+            token for token in range(self._num_tokens) if lib.llama_vocab_is_eog(self._vocab, token)
         )
         self._bos_token = _text(self._vocab, lib.llama_vocab_bos(self._vocab))
         self._eos_token = _text(self._vocab, lib.llama_vocab_eos(self._vocab))
@@ -80,9 +78,7 @@ class LlamaCppTokenizer:
 def _tokenize(vocab: Pointer, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
     capacity = len(data) + 8  # at most one token per byte, a space in front, BOS and EOS
     tokens = (lib.llama_token * capacity)()
-    count = lib.llama_tokenize(
-        vocab, data, len(data), tokens, capacity, add_special, parse_special
-    )
+    count = lib.llama_tokenize(vocab, data, len(data), tokens, capacity, add_special, parse_special)
     if count < 0:
         raise EngineError(f"llama.cpp could not tokenize a text of {len(data)} bytes")
     return list(tokens[:count])

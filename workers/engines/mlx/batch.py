@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
+from typing import cast
 
 import mlx.core as mx
 
@@ -142,20 +143,19 @@ class RunningBatch:
     def _places(self, num_known: int) -> list[int]:
         """Where each row's input stands in the known tokens followed by the scheduled ones."""
         old_rows = [] if self._scheduled is None else self._scheduled.rows
-        unread = {id(row): num_known + i for i, row in enumerate(old_rows)}
+        unread = {row: num_known + i for i, row in enumerate(old_rows)}
         known = iter(range(num_known))
         return [
-            next(known) if row.position < len(row.tokens) else unread[id(row)]
-            for row in self._rows
+            next(known) if row.position < len(row.tokens) else unread[row] for row in self._rows
         ]
 
     def _report(self, scheduled: Scheduled) -> list[Token]:
-        live = {id(row) for row in self._rows}
+        live = set(self._rows)
         logprobs = _Logprobs.read(scheduled.draw.logprobs)
         reported = []
         for i, token_id in enumerate(_read(scheduled.draw.tokens)):
             row = scheduled.rows[i]
-            if id(row) not in live:
+            if row not in live:
                 continue
             token = self._token(row, token_id, *logprobs.of(i, row))
             row.tokens.append(token_id)
@@ -189,8 +189,7 @@ class RunningBatch:
 
 def _read(tokens: mx.array) -> list[int]:
     """The values of a (rows,) integer array; waits for the device."""
-    values: list[int] = tokens.tolist()  # type: ignore[assignment]
-    return values
+    return cast(list[int], tokens.tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +205,10 @@ class _Logprobs:
     def read(draw: LogprobDraw | None) -> _Logprobs:
         if draw is None:
             return _Logprobs({})
-        chosen, ids, values = draw.chosen.tolist(), draw.top_ids.tolist(), draw.top_logprobs.tolist()
-        return _Logprobs(draw.slots, chosen, ids, values)  # type: ignore[arg-type]
+        chosen = cast(list[float], draw.chosen.tolist())
+        top_ids = cast(list[list[int]], draw.top_ids.tolist())
+        top_logprobs = cast(list[list[float]], draw.top_logprobs.tolist())
+        return _Logprobs(draw.slots, chosen, top_ids, top_logprobs)
 
     def of(self, index: int, row: Row) -> tuple[float | None, tuple[tuple[int, float], ...]]:
         """What the row asked for: the chosen token's, and the most likely ones."""

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from jobs.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedParameterError
+from jobs.errors import (
+    ContextLengthExceededError,
+    EngineError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
 from jobs.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
@@ -19,6 +24,7 @@ from workers.engines.base import (
 )
 from workers.engines.mlx import library
 from workers.engines.mlx.batch import Row, RunningBatch
+from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, load
 from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.tokenizer import load_tokenizer
@@ -34,22 +40,22 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     for an option that MLX does not have.
     """
     _check_options(options)
-    loaded = load(path, options, on_progress)
-    return MlxEngine(loaded, load_tokenizer(path, loaded.config), options)
+    config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+    tokenizer = load_tokenizer(path, config)
+    return MlxEngine(load(path, config, options, on_progress), tokenizer, options)
 
 
 def _check_options(options: EngineOptions) -> None:
-    for name in ("num_threads", "num_gpu_layers"):
-        if getattr(options, name) is not None:
+    refused = {"threads": options.num_threads, "gpu_layers": options.num_gpu_layers}
+    for name, value in refused.items():
+        if value is not None:
             raise UnsupportedParameterError(f"MLX models have no option {name}", name)
 
 
 class MlxEngine:
     """One loaded MLX model and its running batch (the ``Engine`` of ``workers/engines/base``)."""
 
-    def __init__(
-        self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions) -> None:
         self._tokenizer = tokenizer
         self._info = _describe(loaded, options)
         self._waiting: deque[Sequence] = deque()
@@ -78,7 +84,9 @@ class MlxEngine:
             raise UnsupportedParameterError("MLX models have no mirostat", "mirostat_mode")
         for token_id in sampling.logit_bias:
             if not 0 <= token_id < self._info.vocab_size:
-                raise InvalidRequestError(f"Token {token_id} is not in the vocabulary", "logit_bias")
+                raise InvalidRequestError(
+                    f"Token {token_id} is not in the vocabulary", "logit_bias"
+                )
 
     def submit(self, sequence: Sequence) -> None:
         """Take a sequence; it starts when a slot is free, in order."""
@@ -120,8 +128,13 @@ class MlxEngine:
     def close(self) -> None:
         """Drop all sequences and the model."""
         self._waiting.clear()
-        del self._prefill, self._batch
+        self._prefill = PrefillQueue(_closed_model)
+        self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids)
         mx.clear_cache()
+
+
+def _closed_model(*_: object, **__: object) -> mx.array:
+    raise EngineError("The engine is closed")
 
 
 def _describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:

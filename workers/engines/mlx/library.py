@@ -43,6 +43,7 @@ def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, 
 
 
 def count_parameters(model: nn.Module) -> int:
+    """Parameters of the model, quantized ones counted as what they stand for."""
     return int(get_total_parameters(model))
 
 

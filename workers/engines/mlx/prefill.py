@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from workers.engines.base import Prefill, StepEvent
+from workers.engines.base import Prefill, SequenceFailure, StepEvent
 from workers.engines.mlx import library
 from workers.engines.mlx.batch import Row
 from workers.engines.mlx.library import Model, PromptCache
@@ -84,7 +84,11 @@ class PrefillQueue:
         events: list[StepEvent] = []
         for _ in range(len(self._prompts)):
             prompt = self._prompts.popleft()
-            num_left -= self._advance(prompt, num_left)
+            try:
+                num_left -= self._advance(prompt, num_left)
+            except RuntimeError as error:  # MLX's own, out of memory for one: others may fit
+                events.append(SequenceFailure(prompt.row.sequence.sequence_id, str(error)))
+                continue
             events.append(prompt.event())
             self._pass_on(prompt, join)
             if num_left <= 0:

@@ -72,7 +72,7 @@ class BatchSampler:
         self._penalties = Penalties.of(samplings)
         self._is_greedy = [sampling.is_greedy for sampling in samplings]
         self._temperature = _column([s.temperature or 1.0 for s in samplings])
-        self._filters = _filter_settings(samplings)
+        self._filters = filter_settings(samplings)
         self._num_logprobs = {i: s.num_logprobs for i, s in enumerate(samplings)}
 
     def draw(self, logits: mx.array, inputs: mx.array) -> Draw:
@@ -137,7 +137,8 @@ def _column(values: ListLike[float]) -> mx.array:
     return mx.array(list(values), dtype=mx.float32)[:, None]
 
 
-def _filter_settings(samplings: list[Sampling]) -> FilterSettings:
+def filter_settings(samplings: list[Sampling]) -> FilterSettings:
+    """The filters of the rows; those of greedy rows do not count as used."""
     drawing = [s for s in samplings if not s.is_greedy]
     return FilterSettings(
         top_k=_column([s.top_k or float("inf") for s in samplings]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from jobs.errors import InvalidRequestError, ModelLoadError
 from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
-from workers.engines.llama_cpp.engine import LlamaCppEngine, Native
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 
 DEFAULT_SLOTS = 8
@@ -25,21 +25,39 @@ _ALL_LAYERS = -1
 _logger = logging.getLogger(__name__)
 
 
-def load_engine(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
-    """See ``workers.engines.llama_cpp.open_llama_cpp``."""
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A loaded model and its context of ``num_cells`` KV cells, which all slots share."""
+
+    model: Pointer
+    context: Pointer
+    num_cells: int
+    tokenizer: LlamaCppTokenizer
+    info: ModelInfo
+
+    def close(self) -> None:
+        """Free it all."""
+        self.tokenizer.close()
+        lib.llama_free(self.context)
+        lib.llama_model_free(self.model)
+
+
+def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> Native:
+    """See ``open_llama_cpp``."""
     header = check_file(path)
     num_slots = _num_slots(options)
     model = _load_model(path, options, on_progress)
     try:
         _check_generates(path, model)
+        tokenizer = LlamaCppTokenizer(model)
         context_length = _context_length(model, options)
         num_cells = _num_cells(header, context_length, num_slots)
-        native = _open_context(path, model, num_cells, context_length, num_slots, options)
+        context, num_cells = _open_context(path, model, num_cells, context_length, options)
     except Exception:
         lib.llama_model_free(model)
         raise
     info = _info(header, model, context_length, num_slots)
-    return LlamaCppEngine(native, info, LlamaCppTokenizer(model))
+    return Native(model, context, num_cells, tokenizer, info)
 
 
 def check_file(path: Path) -> GgufHeader:
@@ -97,29 +115,25 @@ def _check_generates(path: Path, model: Pointer) -> None:
 
 
 def _open_context(
-    path: Path,
-    model: Pointer,
-    num_cells: int,
-    context_length: int,
-    num_slots: int,
-    options: EngineOptions,
-) -> Native:
+    path: Path, model: Pointer, num_cells: int, context_length: int, options: EngineOptions
+) -> tuple[Pointer, int]:
     """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
     native_log.clear()
     while True:
-        context = lib.llama_init_from_model(model, _context_params(num_cells, num_slots, options))
+        context = lib.llama_init_from_model(model, _context_params(num_cells, options))
         if context and lib.llama_get_memory(context):
-            return Native(model, context, num_cells)
+            return context, num_cells
         if context:
             lib.llama_free(context)
             raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
         if num_cells == context_length:
             raise _load_error(path, f"no room for a context of {context_length} tokens")
         num_cells = max(num_cells // 2, context_length)
-        _logger.warning("llama.cpp: KV pool too large, trying less", extra={"cells": num_cells})
+        _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
 
 
-def _context_params(num_cells: int, num_slots: int, options: EngineOptions) -> Any:
+def _context_params(num_cells: int, options: EngineOptions) -> Any:
+    num_slots = _num_slots(options)
     num_threads = options.num_threads or _physical_cores()
     params: Any = lib.llama_context_default_params()
     params.n_ctx = num_cells
@@ -160,9 +174,7 @@ def _num_cells(header: GgufHeader, context_length: int, num_slots: int) -> int:
     return num_cells
 
 
-def _info(
-    header: GgufHeader, model: Pointer, context_length: int, num_slots: int
-) -> ModelInfo:
+def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: int) -> ModelInfo:
     return ModelInfo(
         backend="llama-cpp",
         context_length=context_length,
@@ -183,4 +195,6 @@ def _physical_cores() -> int:
 
 def _load_error(path: Path, reason: str) -> ModelLoadError:
     detail = native_log.complaints()
-    return ModelLoadError(f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}")
+    return ModelLoadError(
+        f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}"
+    )

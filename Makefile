@@ -1,0 +1,83 @@
+# Two commands matter: `make serve` and `make test`. Both set up what they need the first time.
+# Needed: Python 3.11 or newer, make, a C compiler. Works with GNU make 3.81 (macOS) and newer.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help serve test check lint format bench dash install install-dev lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV ?= uv
+
+# 3.11 first: only for it exist Redis wheels on every platform.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& { command -v $$python; break; }; done)
+
+# The vision part takes a third of llama.cpp's build and nothing here uses it. The library is built
+# for this machine's processor (GGML_NATIVE): for an image or a cache that travels, add
+# -DGGML_NATIVE=OFF. Metal is on by itself on a Mac.
+CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+export CMAKE_ARGS
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## Show the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C stops it
+	@exec $(BIN)/mgs serve
+
+test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
+	@exec $(BIN)/python -m pytest
+
+check: lint ## Linter, formatter, strict types, import contracts
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lint: $(VENV)/.installed-dev ## Linter and formatter only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## Let the linter and the formatter correct what they can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev ## What the server adds to its engine, measured in one run
+	@exec $(BIN)/python -m bench
+
+dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
+	@exec $(BIN)/mgs dash
+
+install: $(VENV)/.installed ## Only set up what serving needs
+
+install-dev: $(VENV)/.installed-dev ## Only set up what testing needs
+
+lock: ## Pin the dependencies anew (needs uv)
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml -o requirements.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --group dev --extra dash -o requirements-dev.lock
+
+clean: ## Remove the environment, the caches and the embedded Redis' data
+	rm -rf $(VENV) .state build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "Python 3.11 to 3.14 is needed and none was found: install one, or name it: make PYTHON=/path/to/python3 serve" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Locks are complete, so nothing is resolved: pip's resolver takes minutes on this tree.
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what serving needs. The first time, llama.cpp is compiled: some minutes."
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what testing needs. The first time, llama.cpp is compiled: some minutes."
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --no-deps -e .
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,70 @@
+"""Events of a finished job to OpenAI's whole answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from api.logprobs import TextOffsets, chat_logprobs
+from api.usage import timings_object, usage_object
+from jobs.events import Event, EventKind, TokenLogprob
+from jobs.requests import GenerateRequest
+
+
+class _Choice:
+    """One choice as its chunks build it."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.logprobs: list[TokenLogprob] | None = None
+        self.finish_reason = "stop"
+
+    def take(self, event: Event) -> None:
+        self.text.append(event.text)
+        if event.logprobs is not None:
+            self.logprobs = (self.logprobs or []) + event.logprobs
+        if event.finish_reason is not None:
+            self.finish_reason = event.finish_reason
+
+
+def whole_answer(
+    job_id: str, created: int, request: GenerateRequest, events: Iterable[Event]
+) -> dict[str, Any]:
+    """The body of a non-streamed answer. ``events`` are all of the job's, up to ``finished``."""
+    choices = [_Choice() for _ in range(len(request.prompts) * request.num_choices)]
+    last: Event | None = None
+    for event in events:
+        last = event
+        if event.kind is EventKind.CHUNK:
+            choices[event.choice].take(event)
+    is_chat = request.api == "chat"
+    show = _chat_choice if is_chat else _text_choice
+    return {
+        "id": job_id,
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": created,
+        "model": request.model,
+        "choices": [show(index, choice, request) for index, choice in enumerate(choices)],
+        "usage": usage_object(last.usage if last else None),
+        "timings": timings_object(last.timings if last else None),
+    }
+
+
+def _chat_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[str, Any]:
+    message = {"role": "assistant", "content": "".join(choice.text), "refusal": None}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": chat_logprobs(choice.logprobs),
+        "finish_reason": choice.finish_reason,
+    }
+
+
+def _text_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[str, Any]:
+    prompt = request.prompts[index // request.num_choices]
+    return {
+        "index": index,
+        "text": ((prompt.text or "") if request.echo else "") + "".join(choice.text),
+        "logprobs": TextOffsets().add(choice.logprobs),
+        "finish_reason": choice.finish_reason,
+    }

@@ -1,0 +1,46 @@
+"""The application: routes, guards, error handlers, and what lives as long as the process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.body_limit import BodyLimit
+from api.errors import HANDLED, handle_error
+from api.routes import completions, health, internal, jobs, management, models
+from api.security import HostGuard, KeyGuard
+from api.services import Services
+from jobs.settings import Settings
+
+_ROUTERS = (completions, models, internal, management, jobs, health)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API for these settings. It answers ``/health`` even while Redis is away."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = Services.create(settings)
+        app.state.services = services
+        await services.start()
+        yield
+        await services.stop()
+
+    app = FastAPI(
+        title="mlx-gguf-server",
+        description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
+        lifespan=lifespan,
+        # Both load scripts from a CDN; /openapi.json stays.
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers=dict.fromkeys(HANDLED, handle_error),
+    )
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(KeyGuard, settings=settings)
+    app.add_middleware(HostGuard, settings=settings)
+    return app

@@ -1,0 +1,102 @@
+"""Reads a request's body, bounded in size and time, before anything else looks at it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import INVALID, Problem
+
+_READ_TIMEOUT_S = 30.0
+# What is too much is read and thrown away, so that the client gets to see the answer; up to here.
+_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_S = 5.0
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class BodyLimit:
+    """ASGI middleware: 413 above ``max_bytes``, 408 for a body that does not arrive."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._read(headers, receive)
+        except _TooLargeError:
+            await self._refuse(413, "body_too_large", f"more than {self._max_bytes} bytes", send)
+        except TimeoutError:
+            await self._refuse(408, "body_timeout", "the body did not arrive in time", send)
+        else:
+            if body is not None:
+                await self._app(scope, _replaying(body, receive), send)
+
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body; ``None`` when the client has gone before its end."""
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            if b"expect" not in headers:
+                await _drain(receive)
+            raise _TooLargeError
+        parts: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > self._max_bytes:
+                    break
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+        parts.clear()
+        await _drain(receive)
+        raise _TooLargeError
+
+    async def _refuse(self, status: int, code: str, reason: str, send: Send) -> None:
+        problem = Problem(status, INVALID, code, f"the body is refused: {reason}")
+        body = problem.body()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _drain(receive: Receive) -> None:
+    num_bytes = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while num_bytes < _DRAIN_BYTES:
+                message = await receive()
+                num_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """``receive`` that gives the body once, then what comes from the connection."""
+    is_given = False
+
+    async def replay() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,169 @@
+"""``mgs``: a plain command line over the HTTP API, and a way to everything else that runs.
+
+It imports neither the API nor an engine, so it answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from api import cli_tables
+from api.cli_client import CliError, Server
+from api.serve import project_root, serve
+from jobs.settings import Settings, load_settings
+
+app = typer.Typer(
+    help="Serve and talk to local MLX and GGUF models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]
+ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-Id header.")]
+
+
+def main() -> None:
+    """Run a command from any folder; an error is one line and exit status 1."""
+    os.chdir(project_root())
+    _read_dotenv()
+    try:
+        app()
+    except CliError as error:
+        print(f"mgs: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command("serve")
+def serve_command() -> None:
+    """Start Redis, the API and the workers; Ctrl-C stops them."""
+    sys.exit(serve(_settings()))
+
+
+@app.command()
+def load(
+    name: Annotated[str, typer.Argument(help="Entry of the models folder.")],
+    model_id: ModelId = "0",
+    chat_format: Annotated[str | None, typer.Option(help="Chat format of a GGUF model.")] = None,
+    context: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Sequences that run at once.")] = None,
+    url: Url = None,
+) -> None:
+    """Load a model and show how far it is."""
+    options = {"chat_format": chat_format, "context_length": context, "slots": slots}
+    body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
+    server = Server(_settings(), url)
+    started = time.monotonic()
+    headers = {"X-Model-Id": model_id, "Prefer": "respond-async"}
+    response = server.post("/v1/internal/model/load", body, headers)
+    if response.status_code == 202:
+        _follow_load(server, response.headers["Location"], name)
+    print(f"{name} is loaded as model {model_id} ({time.monotonic() - started:.1f} s)")
+
+
+@app.command()
+def unload(model_id: ModelId = "0", url: Url = None) -> None:
+    """Unload a model: its process ends and its memory is free."""
+    Server(_settings(), url).post("/v1/internal/model/unload", {}, {"X-Model-Id": model_id})
+    print(f"model {model_id} is unloaded")
+
+
+@app.command()
+def ps(url: Url = None) -> None:
+    """Show the loaded models, their processes and queues."""
+    cli_tables.show_processes(Server(_settings(), url).get("/management/processes"))
+
+
+@app.command()
+def models(url: Url = None) -> None:
+    """Show what the models folder holds and what is loaded."""
+    server = Server(_settings(), url)
+    names = server.get("/v1/internal/model/list")["model_names"]
+    cli_tables.show_models(names, server.get("/management/processes"))
+
+
+@app.command()
+def jobs(
+    status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
+    model_id: Annotated[str | None, typer.Option("--id", help="Only jobs of this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    url: Url = None,
+) -> None:
+    """Show the newest jobs."""
+    page = Server(_settings(), url).get("/v1/jobs", limit=limit, status=status, model=model_id)
+    cli_tables.show_jobs(page)
+
+
+@app.command()
+def redis() -> None:
+    """Run the embedded Redis alone (`mgs serve` does it by itself)."""
+    from jobs.redis_server import main as run_redis
+
+    sys.exit(run_redis())
+
+
+@app.command(
+    "redis-cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def redis_cli(context: typer.Context) -> None:
+    """Open the server's Redis with redis-cli; arguments are passed on."""
+    from api.redis_cli import open_redis
+
+    open_redis(_settings(), context.args)
+
+
+@app.command()
+def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 9181) -> None:
+    """Watch queues, jobs and workers in a browser (rq-dashboard, read-only)."""
+    from api.dashboard import run_dashboard
+
+    run_dashboard(_settings(), port)
+
+
+@app.command()
+def doctor(url: Url = None) -> None:
+    """Check that everything that is needed is there; exit status 1 when something is not."""
+    from api.doctor import examine
+
+    settings = _settings()
+    if not cli_tables.show_checks(examine(settings, Server(settings, url))):
+        sys.exit(1)
+
+
+def _follow_load(server: Server, job: str, name: str) -> None:
+    """Show the load job's progress up to its end."""
+    with cli_tables.progress_bar() as bar:
+        line = bar.add_task(f"loading {name}", total=1.0)
+        try:
+            for event in server.events(f"{job}/events"):
+                if event["kind"] == "progress" and event.get("fraction") is not None:
+                    bar.update(line, completed=event["fraction"])
+                if event["kind"] in ("failed", "cancelled"):
+                    raise CliError(_reason(event))
+        except KeyboardInterrupt:
+            raise CliError("not waiting any longer; the load goes on (see `mgs ps`)") from None
+
+
+def _reason(event: dict[str, Any]) -> str:
+    error = event.get("error") or {}
+    return str(error.get("message") or f"the load was {event['kind']}")
+
+
+def _settings() -> Settings:
+    return load_settings()
+
+
+def _read_dotenv() -> None:
+    # As honcho would, but what the shell says wins, and every command sees it.
+    from dotenv import load_dotenv
+
+    load_dotenv(project_root() / ".env", override=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The command line's side of the HTTP API: requests, errors as one line, events of a job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from jobs.settings import Settings, is_loopback
+
+_TIMEOUT = httpx.Timeout(30, connect=5)
+_STREAM_TIMEOUT = httpx.Timeout(60, connect=5)
+_NUM_RECONNECTS = 5
+
+Json = dict[str, Any]
+
+
+class CliError(Exception):
+    """What went wrong, as one line for the user."""
+
+
+class ServerError(CliError):
+    """The server answered with an error; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Server:
+    """The running server, as the command line sees it."""
+
+    def __init__(self, settings: Settings, url: str | None = None) -> None:
+        self.url = (url or _default_url(settings)).rstrip("/")
+        key = settings.management_key or settings.api_key
+        self._client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=_TIMEOUT,
+            # A proxy meant for the world must not stand between us and this machine.
+            trust_env=not is_loopback(httpx.URL(self.url).host),
+        )
+
+    def get(self, path: str, **params: str | int | None) -> Json:
+        """The JSON answer to a GET; ``None`` parameters are left out."""
+        given = {name: value for name, value in params.items() if value is not None}
+        return _json(self._send("GET", path, params=given))
+
+    def post(self, path: str, body: Json, headers: dict[str, str]) -> httpx.Response:
+        """The answer to a POST, which is no error."""
+        return self._send("POST", path, json=body, headers=headers)
+
+    def events(self, path: str) -> Iterator[Json]:
+        """Events of a job up to its last, across broken connections."""
+        last_id = ""
+        for _ in range(_NUM_RECONNECTS):
+            try:
+                for event_id, event in self._read_events(path, last_id):
+                    last_id = event_id
+                    yield event
+                    if event["kind"] in ("finished", "failed", "cancelled"):
+                        return
+            except httpx.TransportError:
+                continue
+        raise CliError(f"the connection to {self.url} breaks off again and again")
+
+    def _read_events(self, path: str, last_id: str) -> Iterator[tuple[str, Json]]:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        stream = self._client.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT)
+        with stream as response:
+            if response.is_error:
+                response.read()
+                raise _error_of(response)
+            event_id, data = last_id, ""
+            for line in response.iter_lines():
+                name, _, value = line.partition(":")
+                value = value.removeprefix(" ")
+                if name == "id":
+                    event_id = value
+                elif name == "data":
+                    data += value
+                elif not line and data:
+                    yield event_id, json.loads(data)
+                    data = ""
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._client.request(method, path, **options)
+        except httpx.ConnectError:
+            raise CliError(f"no server at {self.url}: start it with `mgs serve`") from None
+        except httpx.TransportError as error:
+            raise CliError(f"the server at {self.url} does not answer: {error}") from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise CliError(f"{self.url} is not a server's address: {error}") from None
+        if response.is_error:
+            raise _error_of(response)
+        return response
+
+
+def _default_url(settings: Settings) -> str:
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+    host = "::1" if host == "::" else host
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _json(response: httpx.Response) -> Json:
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise CliError(f"{response.request.url} does not answer as this server does")
+    return answer
+
+
+def _error_of(response: httpx.Response) -> ServerError:
+    try:
+        body = response.json()
+        message = body["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = response.reason_phrase
+    hint = " (set MGS_API_KEY or MGS_MANAGEMENT_KEY)" if response.status_code == 401 else ""
+    return ServerError(f"{message}{hint}", response.status_code)

@@ -1,0 +1,137 @@
+"""What the command line prints: tables, a progress bar, the doctor's list."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from api.doctor import Check
+
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+Json = dict[str, Any]
+
+
+def show_processes(answer: Json) -> None:
+    """``GET /management/processes`` as a table."""
+    rows = []
+    for process in answer["processes"]:
+        queue = process["current_queue"]
+        rows.append(
+            (
+                process["model_id"],
+                process["model_name"],
+                process["model_type"],
+                process.get("state", ""),
+                _text(process.get("context_length")),
+                _text(process.get("process_id")),
+                f"{process.get('cpu_usage') or 0:.0f} %",
+                to_size_text(process.get("memory_usage") or 0),
+                _text(queue["request_queue_size"]),
+            )
+        )
+    titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING")
+    _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
+
+
+def show_models(names: Sequence[str], processes: Json) -> None:
+    """The models folder, with the ids under which each model is loaded."""
+    ids = defaultdict(list)
+    for process in processes["processes"]:
+        ids[process["model_name"]].append(process["model_id"])
+    rows = [
+        (name, "GGUF" if name.lower().endswith(".gguf") else "MLX", ", ".join(ids[name]))
+        for name in names
+    ]
+    _show(("MODEL", "FORMAT", "LOADED AS"), rows, empty="the models folder is empty")
+
+
+def show_jobs(page: Json) -> None:
+    """A page of ``GET /v1/jobs`` as a table."""
+    now = time.time()
+    rows = [
+        (
+            job["id"],
+            _text(job.get("task") or job.get("type")),
+            _text(job.get("model_id")),
+            _text(job.get("status")),
+            to_age_text(now - job["created_at"]),
+        )
+        for job in page["data"]
+    ]
+    _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
+
+
+def show_checks(checks: Iterable[Check]) -> bool:
+    """Print each check as it comes; True when none is a problem."""
+    is_well = True
+    console = _console()
+    for check in checks:
+        line = Text(f"{check.verdict:<8} ", style=_COLOURS[check.verdict])
+        line.append(f"{check.subject}: {check.finding}", style="default")
+        console.print(line)
+        is_well = is_well and check.verdict != "problem"
+    return is_well
+
+
+def progress_bar() -> Progress:
+    """A bar for a terminal; silent when the output goes elsewhere."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def to_size_text(num_bytes: float) -> str:
+    """Bytes for people: ``3.6 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def to_age_text(age_s: float) -> str:
+    """Seconds for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
+    for unit, length, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
+        if age_s < limit:
+            return f"{max(0, age_s) / length:.0f} {unit}"
+    return f"{age_s / 86400:.0f} d"
+
+
+def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # Without a terminal rich assumes 80 columns and folds what scripts would read.
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

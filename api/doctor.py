@@ -1,0 +1,130 @@
+"""``mgs doctor``: what a server needs, checked one after the other."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+from redis.exceptions import RedisError
+
+from api.cli_client import CliError, Server, ServerError
+from api.cli_tables import to_size_text
+from jobs.catalog import list_models
+from jobs.connection import connect
+from jobs.redis_binary import RedisBinaryError, find_redis_binary
+from jobs.redis_server import without_password
+from jobs.settings import Settings
+
+_ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}
+_LOW_DISK_BYTES = 2_000_000_000
+_LOW_MEMORY_BYTES = 1_000_000_000
+
+Verdict = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's list."""
+
+    verdict: Verdict
+    subject: str
+    finding: str
+
+
+def examine(settings: Settings, server: Server) -> Iterator[Check]:
+    """All checks, in the order in which one needs the other."""
+    yield _python()
+    yield from _engines()
+    if settings.redis_url is None:
+        yield _redis_binary()
+    yield _redis(settings)
+    yield _api(server)
+    yield _readiness(server)
+    yield _models(settings)
+    yield _disk(settings)
+    yield _memory()
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    is_known = (3, 11) <= sys.version_info < (3, 15)
+    return Check("ok" if is_known else "problem", "Python", f"{version} ({sys.executable})")
+
+
+def _engines() -> Iterator[Check]:
+    # Looked for, not imported: an import takes seconds and may start Metal.
+    found = {
+        engine: all(importlib.util.find_spec(module) for module in modules)
+        for engine, modules in _ENGINES.items()
+    }
+    for engine, is_there in found.items():
+        verdict: Verdict = "ok" if is_there else "warning" if any(found.values()) else "problem"
+        finding = "installed" if is_there else f"not installed ({', '.join(_ENGINES[engine])})"
+        yield Check(verdict, f"engine {engine}", finding)
+
+
+def _redis_binary() -> Check:
+    try:
+        binary = find_redis_binary()
+    except RedisBinaryError as error:
+        return Check("problem", "Redis program", str(error))
+    return Check("ok", "Redis program", f"{binary.version_text} ({binary.path})")
+
+
+def _redis(settings: Settings) -> Check:
+    where = without_password(settings.effective_redis_url)
+    try:
+        with connect(settings.effective_redis_url, retries=0) as client:
+            facts = client.info()
+    except RedisError as error:
+        hint = "" if settings.redis_url else " (`mgs serve` starts it)"
+        return Check("problem", "Redis", f"{where} does not answer{hint}: {error}")
+    version, memory = facts["redis_version"], to_size_text(facts["used_memory"])
+    if not facts["aof_enabled"]:
+        return Check("warning", "Redis", f"{version} at {where} keeps no append-only file")
+    return Check("ok", "Redis", f"{version} at {where}, {memory}")
+
+
+def _api(server: Server) -> Check:
+    try:
+        server.get("/health")
+    except CliError as error:
+        return Check("problem", "API", str(error))
+    return Check("ok", "API", f"answers at {server.url}")
+
+
+def _readiness(server: Server) -> Check:
+    try:
+        server.get("/health/ready")
+    except ServerError as error:
+        return Check("problem", "supervisor", str(error))
+    except CliError:
+        return Check("problem", "supervisor", "unknown, since the API does not answer")
+    return Check("ok", "supervisor", "alive")
+
+
+def _models(settings: Settings) -> Check:
+    folder = settings.models_dir.resolve()
+    names = [entry.name for entry in list_models(settings)]
+    if not names:
+        return Check("warning", "models", f"none in {folder}")
+    return Check("ok", "models", f"{len(names)} in {folder}: {', '.join(names[:8])}")
+
+
+def _disk(settings: Settings) -> Check:
+    folder = settings.state_dir if settings.state_dir.exists() else "."
+    free = shutil.disk_usage(folder).free
+    verdict: Verdict = "warning" if free < _LOW_DISK_BYTES else "ok"
+    return Check(verdict, "disk", f"{to_size_text(free)} free")
+
+
+def _memory() -> Check:
+    memory = psutil.virtual_memory()
+    verdict: Verdict = "warning" if memory.available < _LOW_MEMORY_BYTES else "ok"
+    finding = f"{to_size_text(memory.available)} of {to_size_text(memory.total)} available"
+    return Check(verdict, "memory", finding)

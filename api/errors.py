@@ -1,0 +1,137 @@
+"""The one place where errors become HTTP: status, OpenAI's error body, retry hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.errors import JobError
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+_RETRY_AFTER_S = 1
+
+# code -> (status, type); whatever is not here is our own fault: 500.
+_KINDS: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, INVALID),
+    "unsupported_parameter": (400, INVALID),
+    "context_length_exceeded": (400, INVALID),
+    "model_load_failed": (400, INVALID),
+    "model_not_found": (404, "not_found_error"),
+    "job_not_found": (404, "not_found_error"),
+    "model_id_in_use": (409, "conflict_error"),
+    "job_cancelled": (410, "cancelled_error"),
+    "model_unloaded": (410, "cancelled_error"),
+    "queue_full": (429, "rate_limit_error"),
+    "not_ready": (503, "unavailable_error"),
+    "shutting_down": (503, "unavailable_error"),
+    "job_timeout": (503, "unavailable_error"),
+}
+_STATUS_KINDS: dict[int, tuple[str, str]] = {
+    400: (INVALID, "invalid_request"),
+    404: ("not_found_error", "route_not_found"),
+    405: (INVALID, "method_not_allowed"),
+}
+# Names that pydantic adds to an error's place for the members of a union.
+_UNION_TAGS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as a client sees it."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """OpenAI's error object, plus ``detail`` as the original server had it."""
+        error = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        return msgspec.json.encode({"error": error, "detail": self.message})
+
+    def frame(self) -> bytes:
+        """The same as an SSE event, for an answer that has begun."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def response(self, extra_headers: Mapping[str, str] | None = None) -> Response:
+        headers = {**self.headers, **(extra_headers or {})}
+        return Response(self.body(), self.status, headers, media_type="application/json")
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a client is told about ``error``."""
+    if isinstance(error, JobError):
+        status, kind = _KINDS.get(error.code, (500, SERVER))
+        return Problem(status, kind, error.code, error.message, error.param, _retry(status))
+    if isinstance(error, RedisError):
+        message = "the job queue cannot be reached at the moment"
+        return Problem(503, "unavailable_error", "storage_unavailable", message, None, _retry(503))
+    if isinstance(error, RequestValidationError):
+        message, param = describe_validation(error.errors())
+        return Problem(400, INVALID, "invalid_request", message, param)
+    if isinstance(error, HTTPException):
+        kind, code = _STATUS_KINDS.get(error.status_code, (SERVER, "http_error"))
+        return Problem(
+            error.status_code, kind, code, str(error.detail), None, dict(error.headers or {})
+        )
+    return Problem(500, SERVER, "internal_error", HTTPStatus(500).phrase)
+
+
+def _retry(status: int) -> dict[str, str]:
+    return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+
+
+def describe_validation(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
+    """Message and parameter of the first of pydantic's errors."""
+    first = errors[0]
+    param = _param_of(first["loc"])
+    if first["type"] == "json_invalid":
+        reason = first.get("ctx", {}).get("error", "")
+        return f"the body is not valid JSON: {reason}", None
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if param is None:
+        return f"the body is missing or not a JSON object: {message}", None
+    return f"{param}: {message}", param
+
+
+def _param_of(place: Sequence[str | int]) -> str | None:
+    """``("body", "messages", 0, "content")`` as ``messages[0].content``."""
+    name = ""
+    for part in place[1:]:
+        if isinstance(part, int):
+            name += f"[{part}]" if name else ""
+        elif part.replace("-", "_").isidentifier() and part not in _UNION_TAGS:
+            name += f".{part}" if name else part
+    return name or None
+
+
+async def handle_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for every kind of error that is not a bug."""
+    job_id = request.scope.get("state", {}).get("job_id")
+    return problem_of(error).response({"X-Job-Id": job_id} if job_id else None)
+
+
+HANDLED: tuple[type[Exception], ...] = (
+    JobError,
+    RedisError,
+    RequestValidationError,
+    HTTPException,
+    Exception,
+)

@@ -1,0 +1,108 @@
+"""A job that lives as long as its client's connection: it is cancelled when that closes.
+
+Nothing here relies on task cancellation reaching a deep await: the job is cancelled by a task of
+its own, and the terminal event that follows ends the reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from redis.exceptions import RedisError
+from starlette.types import Receive
+
+from api.runner import JobRunner, Ticket, checked
+from jobs import names
+from jobs.errors import JobTimeoutError, NotReadyError
+from jobs.events import Event
+
+_CHECK_S = 5.0
+_MAX_UNSTAFFED = 2  # checks
+
+
+class Foreground:
+    """One job, its client and its reader, the task that made this object."""
+
+    def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float) -> None:
+        self.ticket = ticket
+        self._runner = runner
+        self._timeout_s = timeout_s
+        self._is_started = False
+        self._is_over = False
+        self._reader = asyncio.current_task()
+        self._error: Exception | None = None
+
+    @contextlib.asynccontextmanager
+    async def run(self, receive: Receive) -> AsyncIterator[AsyncIterator[Event]]:
+        """Submit the job; yields its events, up to ``finished``. What else ends it is raised."""
+        try:
+            async with (
+                self._runner.subscribe(self.ticket.job_id) as subscription,
+                asyncio.timeout(self._timeout_s),
+                self._submitted(receive),
+                contextlib.aclosing(self._runner.hub.read(subscription)) as events,
+            ):
+                yield checked(self._noted(events))
+        except TimeoutError:
+            raise JobTimeoutError(f"no end within {self._timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            if self._error is None or self._reader is None:
+                raise
+            self._reader.uncancel()
+            raise self._error from None
+
+    @contextlib.asynccontextmanager
+    async def _submitted(self, receive: Receive) -> AsyncIterator[None]:
+        """The job is queued, and cancelled at the end of the block if it has not ended."""
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._runner.submit_ticket(self.ticket)
+            # Only now: a job cannot be cancelled before it is there.
+            tasks = [
+                asyncio.create_task(self._watch_client(receive)),
+                asyncio.create_task(self._watch_staff()),
+            ]
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.cancel("the request ended before the job")
+
+    async def _noted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+        async for event in events:
+            self._is_started = True
+            self._is_over = self._is_over or event.is_terminal
+            yield event
+
+    def cancel(self, reason: str) -> None:
+        """End the job if it has not ended; at most once."""
+        if not self._is_over:
+            self._is_over = True
+            self._runner.cancel_soon(self.ticket.job_id, reason)
+
+    def give_up(self, error: Exception) -> None:
+        """Cancel the job and make the reader raise ``error``, wherever it waits."""
+        self.cancel(str(error))
+        self._error = error
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _watch_client(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.cancel("the client closed the connection")
+
+    async def _watch_staff(self) -> None:
+        """A job that waits while neither its worker nor a supervisor is there: say so."""
+        slug = names.slug_of(self.ticket.want.model_id)
+        num_missing = 0
+        while num_missing < _MAX_UNSTAFFED:
+            await asyncio.sleep(_CHECK_S)
+            if self._is_started:
+                return
+            # With Redis away nothing is known; the reader waits for it to come back.
+            with contextlib.suppress(RedisError):
+                num_missing = 0 if await self._runner.is_staffed(slug) else num_missing + 1
+        self.give_up(NotReadyError("no supervisor is running: nothing drains the queue"))

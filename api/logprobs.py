@@ -1,0 +1,57 @@
+"""Log-probabilities of tokens in OpenAI's two shapes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.events import TokenLogprob
+
+_LOWEST = -9999.0  # JSON has no infinity; OpenAI's own stand-in
+
+
+def _finite(logprob: float) -> float:
+    return logprob if logprob > _LOWEST else _LOWEST
+
+
+def _entry(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.text, "logprob": _finite(token.logprob), "bytes": token.raw}
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
+    """``choices[].logprobs`` of a chat, ``None`` when nobody asked."""
+    if tokens is None:
+        return None
+    content = [{**_entry(token), "top_logprobs": list(map(_entry, token.top))} for token in tokens]
+    return {"content": content, "refusal": None}
+
+
+class TextOffsets:
+    """``choices[].logprobs`` of text completions: token places count on from chunk to chunk."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+
+    def add(self, tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
+        """The object for the next tokens, ``None`` when nobody asked."""
+        if tokens is None:
+            return None
+        return {
+            "tokens": [token.text for token in tokens],
+            "token_logprobs": [_finite(token.logprob) for token in tokens],
+            "top_logprobs": [_top(token) for token in tokens],
+            "text_offset": [self._advance(token) for token in tokens],
+        }
+
+    def _advance(self, token: TokenLogprob) -> int:
+        start = self._offset
+        self._offset += len(token.text)
+        return start
+
+
+def _top(token: TokenLogprob) -> dict[str, float]:
+    """Most likely first; the chosen token is there even when it was not among them."""
+    top: dict[str, float] = {}
+    for entry in (*token.top, token):
+        top.setdefault(entry.text, _finite(entry.logprob))
+    return top

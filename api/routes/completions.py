@@ -1,0 +1,73 @@
+"""POST /v1/completions and /v1/chat/completions."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Request
+from starlette.responses import Response
+
+from api.answers import whole_answer
+from api.chunks import ChunkEncoder
+from api.resolve import resolve
+from api.responses import StreamedAnswer, WholeAnswer
+from api.schemas.answers import ChatCompletion, JobAccepted, TextCompletion
+from api.schemas.errors import ERRORS
+from api.schemas.generation import ChatBody, CompletionBody
+from api.services import Services, ServicesDep
+from api.tickets import accepted, is_background, new_ticket
+from api.translate import to_generate_request
+from jobs.events import Event
+from jobs.requests import GenerateRequest
+
+router = APIRouter(tags=["generation"])
+ModelIdHeader = Annotated[str | None, Header(alias="X-Model-Id")]
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    202: {"model": JobAccepted},
+    **ERRORS,
+}
+
+
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=_ANSWERS)
+async def chat_completions(
+    body: ChatBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Answer a chat; streamed as server-sent events with ``stream``."""
+    return await _generate(body, request, services, x_model_id)
+
+
+@router.post(
+    "/v1/completions", response_model=TextCompletion | ChatCompletion, responses=_ANSWERS
+)
+async def completions(
+    body: CompletionBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Continue a text, or several; a chat with ``apply_chat_template`` or ``messages``."""
+    return await _generate(body, request, services, x_model_id)
+
+
+async def _generate(
+    body: ChatBody | CompletionBody, request: Request, services: Services, x_model_id: str | None
+) -> Response:
+    runner = services.runner
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    job = to_generate_request(body, want.load.defaults, want.load.model_name)
+    in_background = is_background(request, body.background)
+    ticket = new_ticket(runner, want, job, is_background=in_background)
+    if in_background:
+        await runner.submit_ticket(ticket)
+        return accepted(ticket.job_id)
+    created = int(time.time())
+    timeout_s = services.settings.request_timeout_s
+    if job.stream:
+        encoder = ChunkEncoder(ticket.job_id, created, job)
+        return StreamedAnswer(runner, ticket, timeout_s, encoder)
+    return WholeAnswer(runner, ticket, timeout_s, partial(_body, ticket.job_id, created, job))
+
+
+def _body(job_id: str, created: int, job: GenerateRequest, events: list[Event]) -> bytes:
+    return msgspec.json.encode(whole_answer(job_id, created, job, events))

@@ -1,0 +1,166 @@
+"""Submits jobs and follows their events: subscribe, then submit, and never wait without end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.exceptions import RedisError
+
+from jobs.connection import AsyncRedis
+from jobs.errors import JobError, JobNotFoundError, ModelNotFoundError, NotReadyError
+from jobs.events import Event, EventKind
+from jobs.hub import EventHub, Subscription
+from jobs.records import Want
+from jobs.store import JobStore, Submission
+from jobs.wants import Wants, read_want, read_wants
+
+_SUBSCRIBE_TIMEOUT_S = 5.0
+_CANCEL_TRIES = 60
+_CANCEL_RETRY_S = 0.5
+_STOP_TIMEOUT_S = 2.0
+_NUM_THREADS = 16
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A job to be run for the model that ``want`` stands for."""
+
+    submission: Submission
+    want: Want
+
+    @property
+    def job_id(self) -> str:
+        return self.submission.job_id
+
+
+class JobRunner:
+    """The API's dealings with jobs; one per process."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        submitter: JobStore,
+        wants: Wants,
+        hub: EventHub,
+        redis: AsyncRedis,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.hub = hub
+        self.store = store
+        self._submitter = submitter
+        self._wants = wants
+        self._redis = redis
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
+        self._cancels: set[asyncio.Task[None]] = set()
+
+    async def in_thread(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Run a synchronous call of ``jobs`` off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    async def wants(self) -> dict[str, Want]:
+        """All wants by slug, in the order of their model ids."""
+        return await read_wants(self._redis)
+
+    async def submit(self, submission: Submission) -> None:
+        await self.in_thread(self._submitter.submit, submission)
+
+    async def submit_ticket(self, ticket: Ticket) -> None:
+        """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.
+
+        Raises ``ModelNotFoundError`` then.
+        """
+        await self.submit(ticket.submission)
+        stands = await read_want(self._redis, ticket.want.model_id)
+        if stands is None or stands.uid != ticket.want.uid:
+            self.cancel_soon(ticket.job_id, "the model was unloaded")
+            raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
+        """A confirmed subscription, or ``NotReadyError`` when Redis does not confirm in time."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+                    subscription = await stack.enter_async_context(self.hub.subscribe(job_id))
+            except TimeoutError:
+                raise NotReadyError("the job queue does not answer") from None
+            yield subscription
+
+    async def wait(self, submission: Submission, timeout_s: float) -> Event:
+        """Run a job that no connection owns; its ``finished`` event, or its error raised."""
+        async with self.subscribe(submission.job_id) as subscription:
+            await self.submit(submission)
+            return await self.read_end(subscription, timeout_s)
+
+    async def wait_existing(self, job_id: str, timeout_s: float) -> Event:
+        """The ``finished`` event of a job that somebody submitted, or its error raised."""
+        async with self.subscribe(job_id) as subscription:
+            subscription.note_gap()  # the log first
+            return await self.read_end(subscription, timeout_s)
+
+    async def read_end(self, subscription: Subscription, timeout_s: float) -> Event:
+        """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for event in checked(self.hub.read(subscription)):
+                    if event.is_terminal:
+                        return event
+        except TimeoutError:
+            raise NotReadyError(f"no end of the job within {timeout_s:g} s") from None
+        raise AssertionError("the hub ended a job without a terminal event")
+
+    async def is_staffed(self, slug: str) -> bool:
+        """True while a worker of that model or any supervisor is alive."""
+        return await self.in_thread(self._is_staffed, slug)
+
+    def _is_staffed(self, slug: str) -> bool:
+        return bool(self._wants.statuses([slug])) or bool(self._wants.nodes())
+
+    def cancel_soon(self, job_id: str, reason: str) -> None:
+        """Cancel in a task of its own: whatever happens to the caller, it is carried out."""
+        task = asyncio.create_task(self._cancel(job_id, reason), name=f"cancel {job_id}")
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+    async def _cancel(self, job_id: str, reason: str) -> None:
+        for _ in range(_CANCEL_TRIES):
+            try:
+                await self.in_thread(self.store.cancel, job_id, reason)
+                return
+            except JobNotFoundError:
+                return
+            except RedisError as error:
+                log.warning("cancel failed, again", extra={"job": job_id, "error": str(error)})
+                await asyncio.sleep(_CANCEL_RETRY_S)
+        log.error("a job could not be cancelled", extra={"job": job_id})
+
+    async def stop(self) -> None:
+        """Carry out the cancels under way, for a moment."""
+        if self._cancels:
+            await asyncio.wait(self._cancels, timeout=_STOP_TIMEOUT_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def checked(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    """The same events; a job that failed or was cancelled raises its error instead."""
+    async for event in events:
+        if event.kind in (EventKind.FAILED, EventKind.CANCELLED):
+            raise error_of(event)
+        yield event
+
+
+def error_of(event: Event) -> JobError:
+    """The error that ended the job."""
+    if event.error is None:
+        return JobError("the job failed without a reason")
+    return JobError.from_info(event.error)

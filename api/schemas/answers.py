@@ -1,0 +1,123 @@
+"""Answers of the generation routes, as OpenAPI shows them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class CachedTokens(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    cached_tokens: int
+
+
+class UsageAnswer(BaseModel):
+    """Token counts, summed over prompts and choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class TimingsAnswer(BaseModel):
+    """Milliseconds and tokens per second."""
+
+    queue_ms: float
+    prefill_ms: float
+    ttft_ms: float
+    decode_ms: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+
+class LogprobEntry(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprobEntry(LogprobEntry):
+    """Part of an answer: see OpenAI's reference."""
+
+    top_logprobs: list[LogprobEntry]
+
+
+class ChatLogprobs(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    content: list[TokenLogprobEntry]
+    refusal: str | None
+
+
+class TextLogprobs(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class AnswerMessage(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: str | None
+
+
+class ChatChoice(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class TextChoice(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer to a chat; ``id`` is the job's."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: UsageAnswer
+    timings: TimingsAnswer
+
+
+class TextCompletion(BaseModel):
+    """A whole text completion; ``id`` is the job's."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: UsageAnswer
+    timings: TimingsAnswer
+
+
+class JobAccepted(BaseModel):
+    """The answer to a request that runs in the background."""
+
+    id: str
+    object: Literal["job"]
+    status: Literal["queued"]

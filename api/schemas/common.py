@@ -1,0 +1,128 @@
+"""Checked kinds of values: strict (true is not 1, "1" is not 1), finite, bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+_MAX_TOKEN_ID = 2**31 - 1
+_MAX_STOPS = 64
+_MAX_STOP_CHARS = 256
+_MAX_BIASES = 4096
+_MAX_PROMPTS = 256
+
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
+
+
+def number(low: float, high: float) -> Any:
+    """The constraint of a finite number in ``[low, high]``."""
+    return Field(strict=True, ge=low, le=high, allow_inf_nan=False)
+
+
+def integer(low: int, high: int) -> Any:
+    """The constraint of an integer in ``[low, high]``."""
+    return Field(strict=True, ge=low, le=high)
+
+
+Temperature = Annotated[float, number(0, 2)]
+Probability = Annotated[float, number(0, 1)]
+Penalty = Annotated[float, number(-2, 2)]
+RepetitionPenalty = Annotated[float, number(0.01, 100)]
+ContextSize = Annotated[int, integer(0, 1_000_000)]
+
+
+class Body(BaseModel):
+    """A request's body; unknown fields are ignored, as OpenAI's clients expect."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+def _is_token_ids(value: list[Any]) -> bool:
+    return all(type(item) is int and 0 <= item <= _MAX_TOKEN_ID for item in value)
+
+
+def _check_prompt(value: Any) -> str | list[Any]:
+    """A text, texts, token ids or lists of token ids; one pass, no list of errors."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise ValueError("must be a string, a list of strings, token ids or lists of token ids")
+    kinds = {type(item) for item in value}
+    if kinds in (set(), {int}) and _is_token_ids(value):
+        return value
+    is_many = kinds == {str} or (
+        kinds == {list} and all(item and _is_token_ids(item) for item in value)
+    )
+    if not is_many or len(value) > _MAX_PROMPTS:
+        raise ValueError(
+            "must be a string, or a list of strings, token ids or non-empty lists of token ids, "
+            f"at most {_MAX_PROMPTS} prompts"
+        )
+    return value
+
+
+def _check_stop(value: Any) -> list[str]:
+    stops = [value] if isinstance(value, str) else value
+    if stops is None:
+        return []
+    if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
+        raise ValueError(f"must be a string or a list of at most {_MAX_STOPS} strings")
+    for stop in stops:
+        if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARS:
+            raise ValueError(f"a stop string has 1 to {_MAX_STOP_CHARS} characters")
+    return stops
+
+
+def _check_logit_bias(value: Any) -> dict[int, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or len(value) > _MAX_BIASES:
+        raise ValueError(f"must be an object with at most {_MAX_BIASES} token ids")
+    return {_token_id(key): _bias(bias) for key, bias in value.items()}
+
+
+def _token_id(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) <= 10 and int(key) <= _MAX_TOKEN_ID):
+        raise ValueError("the keys must be token ids")
+    return int(key)
+
+
+def _bias(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not -100 <= value <= 100:
+        raise ValueError("a bias is a number from -100 to 100")
+    return float(value)
+
+
+_TEXT = {"type": "string"}
+_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+PromptValue = Annotated[
+    str | list[Any],
+    PlainValidator(_check_prompt),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "items": _TEXT},
+                _IDS,
+                {"type": "array", "items": _IDS},
+            ]
+        }
+    ),
+]
+StopValue = Annotated[
+    list[str],
+    PlainValidator(_check_stop),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "null"}]}),
+]
+LogitBias = Annotated[
+    dict[int, float] | None,
+    PlainValidator(_check_logit_bias),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "number"}, "nullable": True}
+    ),
+]

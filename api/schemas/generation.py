@@ -1,0 +1,148 @@
+"""Bodies of the generation routes: OpenAI's fields and the original server's (CONTRACT 3)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import FailFast
+
+from api.schemas.common import (
+    Body,
+    ContextSize,
+    Count,
+    Flag,
+    LogitBias,
+    Penalty,
+    Probability,
+    PromptValue,
+    RepetitionPenalty,
+    Seed,
+    StopValue,
+    Temperature,
+    Text,
+    integer,
+    number,
+)
+
+
+class FunctionBody(Body):
+    """The function of a tool call; some clients send the arguments as an object."""
+
+    name: Text
+    arguments: Text | dict[str, Any] = "{}"
+
+
+class ToolCallBody(Body):
+    """OpenAI's object of that name."""
+
+    id: Text = ""
+    type: Literal["function"] = "function"
+    function: FunctionBody
+
+
+class PartBody(Body):
+    """One part of a message's content; only text can be read so far."""
+
+    type: Text
+    text: Text | None = None
+
+
+class MessageBody(Body):
+    """One message of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[PartBody], FailFast()] | None = None
+    name: Text | None = None
+    tool_calls: Annotated[list[ToolCallBody], FailFast()] | None = None
+    tool_call_id: Text | None = None
+
+
+class StreamOptions(Body):
+    """OpenAI's object of that name."""
+
+    include_usage: Flag = False
+
+
+class ToolFunction(Body):
+    """OpenAI's object of that name."""
+
+    name: Text
+
+
+class ToolBody(Body):
+    """The checked part of a tool's definition; the template sees the whole."""
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class GenerationBody(Body):
+    """What both generation routes take. Absent or null means: off, or the model's default."""
+
+    model: Text | None = None
+    prompt: PromptValue = ""
+    messages: Annotated[list[MessageBody], FailFast()] | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, integer(0, 1_000_000)] | None = None
+    min_p: Probability | None = None
+    typical_p: Probability | None = None
+    n: Annotated[int, integer(1, 16)] | None = None
+    stop: StopValue = []
+    seed: Seed | None = None
+    stream: Flag | None = None
+    stream_options: StreamOptions | None = None
+    logit_bias: LogitBias = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    repeat_penalty: RepetitionPenalty | None = None
+    repet_penalty: RepetitionPenalty | None = None
+    repetition_context_size: ContextSize | None = None
+    mirostat_mode: Annotated[int, integer(0, 2)] | None = None
+    mirostat_tau: Annotated[float, number(0, 100)] | None = None
+    mirostat_eta: Annotated[float, number(0, 1)] | None = None
+    ignore_eos: Flag | None = None
+    on_worker_loss: Literal["resume", "fail"] = "resume"
+    complete_text: Flag = False
+    background: Flag | None = None
+    user: Text | None = None
+    metadata: dict[str, Any] | None = None
+    # Understood in order to be refused by name when they ask for something (translate.py).
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Text | dict[str, Any] | None = None
+    parallel_tool_calls: Flag | None = None
+    functions: list[Any] | None = None
+    function_call: Any = None
+
+
+class ChatBody(GenerationBody):
+    """POST /v1/chat/completions."""
+
+    logprobs: Flag | None = None
+    top_logprobs: Annotated[int, integer(0, 20)] | None = None
+
+
+class CompletionBody(GenerationBody):
+    """POST /v1/completions. With ``apply_chat_template`` or messages it is a chat."""
+
+    logprobs: Annotated[int, integer(0, 20)] | None = None
+    echo: Flag | None = None
+    suffix: Text | None = None
+    best_of: Annotated[int, integer(1, 16)] | None = None
+    apply_chat_template: Flag = False
+
+
+class TokenCountBody(Body):
+    """POST /v1/internal/token-count: one of three ways to say the text."""
+
+    model: Text | None = None
+    prompt: Text | None = None
+    text: Text | None = None
+    messages: Annotated[list[MessageBody], FailFast()] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+

@@ -1,0 +1,135 @@
+"""Who may call: a Host header that is ours, and a key where one is set."""
+
+from __future__ import annotations
+
+import hmac
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import Problem
+from jobs.settings import Settings, is_loopback
+
+_MANAGEMENT_PREFIX = "/management/"
+_MANAGEMENT_PATHS = frozenset({"/v1/internal/model/load", "/v1/internal/model/unload"})
+_OPEN_PATHS = frozenset({"/health"})
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+
+class HostGuard:
+    """ASGI middleware: refuses foreign Host (DNS rebinding) and Origin (other sites' pages).
+
+    Known are loopback names, ``MGS_HOST`` and ``MGS_ALLOWED_HOSTS``; bare addresses too when we
+    listen on all: a page can only be rebound to a name.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        extra = {name.strip().lower() for name in settings.allowed_hosts.split(",")} - {""}
+        self._names = extra | {settings.host.lower()}
+        self._is_open = "*" in extra
+        self._has_addresses = settings.host in _WILDCARDS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_open:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if not self._is_known(headers.get("host", "")):
+            problem = Problem(
+                421,
+                "permission_error",
+                "host_not_allowed",
+                "the Host header is none of this server's names: see MGS_ALLOWED_HOSTS",
+            )
+        elif origin is not None and not self._is_known(urlsplit(origin).netloc):
+            problem = Problem(
+                403,
+                "permission_error",
+                "origin_not_allowed",
+                "requests from other sites' pages are refused: see MGS_ALLOWED_HOSTS",
+            )
+        else:
+            await self._app(scope, receive, send)
+            return
+        await problem.response()(scope, receive, send)
+
+    def _is_known(self, netloc: str) -> bool:
+        name = _host_name(netloc)
+        if name is None:
+            return False
+        if name in self._names or name == "localhost":
+            return True
+        try:
+            address = ip_address(name)
+        except ValueError:
+            return False
+        return self._has_addresses or is_loopback(str(address))
+
+
+def _host_name(netloc: str) -> str | None:
+    """``[::1]:4000`` as ``::1``, ``Localhost.:4000`` as ``localhost``; ``None`` for nonsense."""
+    try:
+        name = urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
+    return name.removesuffix(".") if name else None
+
+
+class KeyGuard:
+    """ASGI middleware: the API key, and the management key where that is set."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._api_key = settings.api_key
+        self._management_key = settings.management_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_free = scope["type"] != "http" or scope["path"] in _OPEN_PATHS
+        problem = None if is_free else self._check(scope)
+        if problem is None:
+            await self._app(scope, receive, send)
+        else:
+            await problem.response()(scope, receive, send)
+
+    def _check(self, scope: Scope) -> Problem | None:
+        given = _given_key(Headers(scope=scope))
+        is_manager = _matches(given, self._management_key)
+        is_user = is_manager or _matches(given, self._api_key)
+        if _is_management(scope["path"]) and self._management_key:
+            if is_manager:
+                return None
+            return _forbidden() if is_user else _unauthorized()
+        if self._api_key and not is_user:
+            return _unauthorized()
+        return None
+
+
+def _is_management(path: str) -> bool:
+    return path.startswith(_MANAGEMENT_PREFIX) or path in _MANAGEMENT_PATHS
+
+
+def _given_key(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return headers.get("x-api-key", "")
+
+
+def _matches(given: str, key: str | None) -> bool:
+    """In constant time; no key is matched by nothing."""
+    return key is not None and hmac.compare_digest(given.encode(), key.encode())
+
+
+def _unauthorized() -> Problem:
+    message = "a key is required: send it as 'Authorization: Bearer <key>' or 'X-Api-Key: <key>'"
+    headers = {"WWW-Authenticate": "Bearer"}
+    return Problem(401, "authentication_error", "invalid_api_key", message, None, headers)
+
+
+def _forbidden() -> Problem:
+    message = "this route needs the management key"
+    return Problem(403, "permission_error", "management_key_required", message)

@@ -1,0 +1,106 @@
+"""``mgs serve``: honcho on our Procfile, stopped politely once and completely in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from jobs.settings import Settings
+from jobs.stop_signal import StopSignal
+
+_POLL_S = 1.0
+# honcho loses track of its lines when a signal hits it before it has started them all.
+_HONCHO_START_S = 1.0
+_STOP_EXTRA_S = 1.6
+_FIRM_AFTER_S = 0.5
+
+
+def project_root() -> Path:
+    """The checkout, from whichever folder we were called."""
+    return Path(__file__).resolve().parent.parent
+
+
+def serve(settings: Settings) -> int:
+    """Run everything until a signal comes or a line ends; the exit status."""
+    procfile = project_root() / "Procfile"
+    if not procfile.exists():
+        print(f"mgs: {procfile} is missing: start from a checkout", file=sys.stderr)
+        return 1
+    return Honcho(procfile, settings.grace_s).run()
+
+
+class Honcho:
+    """honcho in a session of its own, so that Ctrl-C reaches it once, through us.
+
+    The terminal signals every process of its group; honcho answers a signal that comes too early
+    with an exception, a closed terminal by dying without its lines. Neither may leave a model in
+    memory, so we pass on one SIGTERM and end what is left.
+    """
+
+    def __init__(self, procfile: Path, grace_s: float) -> None:
+        self._stop = StopSignal()
+        self._started = time.monotonic()
+        self._stop_wait_s = grace_s + _STOP_EXTRA_S
+        self._descendants: set[psutil.Process] = set()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "honcho", "start", "-e", os.devnull, "-f", procfile],
+            cwd=procfile.parent,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def run(self) -> int:
+        """Until a signal comes (0) or a line ends (its status)."""
+        is_stopping = False
+        while not is_stopping and self._process.poll() is None:
+            self._note_descendants()
+            is_stopping = self._stop.wait(_POLL_S)
+        if is_stopping:
+            self._terminate()
+        self._kill_rest()
+        return 0 if is_stopping else self._process.wait()
+
+    def _terminate(self) -> None:
+        """Pass the signal on; return when all have ended, the time is up or another one came."""
+        signalled = time.monotonic()
+        time.sleep(max(0.0, self._started + _HONCHO_START_S - signalled))
+        self._stop.forget()
+        self._note_descendants()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGTERM)
+        deadline = signalled + self._stop_wait_s
+        while self._process.poll() is None and time.monotonic() < deadline:
+            # make and the terminal may both have passed on one Ctrl-C: that is not "at once".
+            if time.monotonic() - signalled < _FIRM_AFTER_S:
+                self._stop.forget()
+            if self._stop.wait(0.05):
+                return
+
+    def _kill_rest(self) -> None:
+        self._note_descendants()
+        for process in self._descendants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.kill()
+        self._process.wait()
+
+    def _note_descendants(self) -> None:
+        # Noted while their parents live: afterwards nothing tells whose children they were.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._descendants |= set(psutil.Process(self._process.pid).children(recursive=True))
+        self._descendants = {process for process in self._descendants if process.is_running()}
+
+
+def _environment() -> dict[str, str]:
+    # The Procfile says `python`: it has to be this one, whatever folder and shell called us.
+    environment = dict(os.environ)  # noqa: TID251
+    folders = [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
+    return environment | {"PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,62 @@
+"""What the routes work with: made once per process, handed down by the app."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.runner import JobRunner
+from jobs.connection import AsyncRedis, connect, connect_async
+from jobs.hub import EventHub
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.wants import Wants
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything of one API process. ``store`` and ``wants`` are synchronous: call in a thread."""
+
+    settings: Settings
+    redis: AsyncRedis
+    subscriber: AsyncRedis
+    hub: EventHub
+    store: JobStore
+    wants: Wants
+    runner: JobRunner
+
+    @classmethod
+    def create(cls, settings: Settings) -> Services:
+        """Connects to nothing yet: the API starts, and answers, before Redis does."""
+        url = settings.effective_redis_url
+        redis, subscriber = connect_async(url), connect_async(url)
+        name = f"api-{secrets.token_hex(4)}"
+        hub = EventHub(redis, subscriber, name)
+        client = connect(url)
+        # Submitting repeats its own steps, idempotently: its client must not.
+        submitter = JobStore(connect(url, retries=0), settings)
+        store, wants = JobStore(client, settings), Wants(client)
+        runner = JobRunner(store, submitter, wants, hub, redis, name)
+        return cls(settings, redis, subscriber, hub, store, wants, runner)
+
+    async def start(self) -> None:
+        await self.hub.start()
+
+    async def stop(self) -> None:
+        """Cancels of jobs whose clients have gone first, then the connections."""
+        await self.runner.stop()
+        await self.hub.stop()
+        await self.redis.aclose()
+        await self.subscriber.aclose()
+        self.store.redis.close()
+
+
+def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]

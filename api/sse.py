@@ -1,0 +1,86 @@
+"""Server-sent events on bare ASGI: one send per event, keep-alives, an end for stuck clients.
+
+Keep-alive is a comment line *without* a blank line: after an event with an id, openai-python reads
+a blank line as an empty event (openai-python#2722).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from starlette.types import Send
+
+from jobs.errors import JobTimeoutError
+
+PING = b":\n"
+_PING_S = 10.0
+_TICK_S = 5.0
+_SEND_TIMEOUT_S = 30.0
+
+
+class SseWriter:
+    """Writes one answer. Nothing is sent before ``open``, so an early error can have a status."""
+
+    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+        self.is_open = False
+        self._is_stuck = False
+        self._send = send
+        self._headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache, no-store"),
+            (b"x-accel-buffering", b"no"),
+            *((name.lower().encode(), value.encode()) for name, value in headers.items()),
+        ]
+        self._last_sent = time.monotonic()
+        self._stuck_since: float | None = None
+
+    async def open(self) -> None:
+        """Send status and headers; the second time nothing."""
+        if not self.is_open:
+            self.is_open = True
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": self._headers}
+            )
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data``; blocks while the client does not read."""
+        await self._send_body(data, is_last=False)
+
+    async def close(self, data: bytes = b"") -> None:
+        """Send the last of the answer."""
+        await self._send_body(data, is_last=True)
+
+    async def _send_body(self, data: bytes, *, is_last: bool) -> None:
+        if self._is_stuck:
+            return
+        self._last_sent = self._stuck_since = time.monotonic()
+        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        self._stuck_since = None
+
+    @contextlib.asynccontextmanager
+    async def kept_alive(self, give_up: Callable[[Exception], None]) -> AsyncIterator[None]:
+        """Within the block: headers at the latest after 10 s, then pings while nothing is sent.
+
+        ``give_up`` is called when a send has been stuck for 30 s.
+        """
+        task = asyncio.create_task(self._keep_alive(give_up))
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _keep_alive(self, give_up: Callable[[Exception], None]) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            if self._stuck_since is not None:
+                if now - self._stuck_since >= _SEND_TIMEOUT_S:
+                    self._is_stuck = True  # another send would wait as well
+                    give_up(JobTimeoutError("the client does not read"))
+                    return
+            elif now - self._last_sent >= _PING_S - 0.1:
+                await self.open()
+                await self.write(PING)

@@ -1,0 +1,77 @@
+"""Makes jobs out of requests: ids, facts for dashboards (never a prompt), background."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.runner import JobRunner, Ticket
+from jobs.records import Want
+from jobs.requests import GenerateRequest, LoadRequest, TokenCountRequest, UnloadRequest
+from jobs.store import Submission
+
+_PREFIXES = {TokenCountRequest: "tok", LoadRequest: "load", UnloadRequest: "unload"}
+AnyRequest = GenerateRequest | TokenCountRequest | LoadRequest | UnloadRequest
+
+
+def new_job_id(request: AnyRequest) -> str:
+    """The id that the client sees; 128 random bits."""
+    if isinstance(request, GenerateRequest):
+        prefix = "chatcmpl" if request.api == "chat" else "cmpl"
+    else:
+        prefix = _PREFIXES[type(request)]
+    return f"{prefix}-{secrets.token_hex(16)}"
+
+
+def new_submission(
+    runner: JobRunner,
+    model_id: str,
+    model_name: str,
+    request: AnyRequest,
+    *,
+    is_background: bool = False,
+) -> Submission:
+    return Submission(
+        job_id=new_job_id(request),
+        model_id=model_id,
+        request=request,
+        facts={"model": model_name, **_facts(request)},
+        is_background=is_background,
+        owner=runner.name,
+    )
+
+
+def _facts(request: AnyRequest) -> dict[str, Any]:
+    if not isinstance(request, GenerateRequest):
+        return {}
+    facts: dict[str, Any] = {"api": request.api, "mode": "stream" if request.stream else "whole"}
+    return facts if request.max_tokens is None else {**facts, "max_tokens": request.max_tokens}
+
+
+def new_ticket(
+    runner: JobRunner, want: Want, request: AnyRequest, *, is_background: bool = False
+) -> Ticket:
+    """A job for a loaded model."""
+    name = want.load.model_name
+    submission = new_submission(
+        runner, want.model_id, name, request, is_background=is_background
+    )
+    return Ticket(submission, want)
+
+
+def is_background(request: Request, in_body: bool | None) -> bool:
+    """``"background": true``, or ``Prefer: respond-async`` (RFC 7240)."""
+    preferences = ",".join(request.headers.getlist("prefer")).lower().split(",")
+    names = {preference.split(";")[0].strip() for preference in preferences}
+    return bool(in_body) or "respond-async" in names
+
+
+def accepted(job_id: str) -> Response:
+    """202 with where to look for the job."""
+    body = msgspec.json.encode({"id": job_id, "object": "job", "status": "queued"})
+    headers = {"Location": f"/v1/jobs/{job_id}", "X-Job-Id": job_id}
+    return Response(body, 202, headers, media_type="application/json")

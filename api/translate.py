@@ -1,0 +1,221 @@
+"""OpenAI's shapes to ours: a checked body becomes a ``GenerateRequest``. Pure."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from pydantic import ValidationError
+
+from api.messages import to_messages
+from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody, ToolBody
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, TokenCountRequest
+from jobs.sampling import Sampling
+
+_COMPLETION_MAX_TOKENS = 16  # OpenAI's default on /v1/completions
+_MAX_SEQUENCES = 256
+_SEED_BITS = 64
+
+GenerationRoute = ChatBody | CompletionBody
+_T = TypeVar("_T")
+
+
+def to_generate_request(
+    body: GenerationRoute, defaults: GenerationDefaults, model_name: str
+) -> GenerateRequest:
+    """The job that ``body`` asks for; ``InvalidRequestError`` names the parameter at fault."""
+    refuse_unsupported(body)
+    prompts = _prompts(body)
+    num_choices = body.n or 1
+    if len(prompts) * num_choices > _MAX_SEQUENCES:
+        raise InvalidRequestError(f"at most {_MAX_SEQUENCES} choices in one request", "n")
+    options = body.stream_options
+    request = GenerateRequest(
+        prompts=prompts,
+        sampling=_sampling(body, defaults),
+        max_tokens=_max_tokens(body, defaults),
+        num_choices=num_choices,
+        stop=body.stop,
+        echo=_echo(body, prompts),
+        on_worker_loss=body.on_worker_loss,
+        api=_api(body, prompts),
+        model=model_name,
+        stream=bool(body.stream),
+        include_usage=options is not None and options.include_usage,
+        complete_text=body.complete_text,
+    )
+    check_text(request)
+    return request
+
+
+def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
+    """``messages`` through the chat template, else ``prompt`` or ``text`` as it is."""
+    text = body.prompt or body.text
+    if text and body.messages:
+        raise InvalidRequestError("only one of prompt and messages may be given", "messages")
+    if body.messages:
+        prompt = Prompt(messages=to_messages(body.messages), tools=_tools(body.tools))
+    elif text is None and body.prompt is None:
+        raise InvalidRequestError("prompt, text or messages is required", "prompt")
+    else:
+        prompt = Prompt(text=text or "")
+    request = TokenCountRequest(prompt=prompt)
+    check_text(request)
+    return request
+
+
+def check_text(request: msgspec.Struct) -> None:
+    """Refuse half surrogate pairs: no UTF-8, so neither Redis nor a tokenizer can take them."""
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("a text has half a surrogate pair", "prompt") from None
+
+
+def refuse_unsupported(body: GenerationRoute) -> None:
+    """Features not there (yet) are refused by name, never dropped."""
+    kind = (body.response_format or {}).get("type", "text")
+    _refuse(kind != "text", "response_format", "only the type 'text' is supported")
+    _refuse(bool(body.functions), "functions", "use tools")
+    _refuse(body.function_call not in (None, "none", "auto"), "function_call", "use tools")
+    is_free = body.tool_choice in (None, "none", "auto")
+    _refuse(not is_free, "tool_choice", "only 'none' and 'auto' are supported")
+    is_serial = bool(body.tools) and body.parallel_tool_calls is False
+    _refuse(is_serial, "parallel_tool_calls", "tool calls cannot be limited to one")
+    if isinstance(body, CompletionBody):
+        _refuse(bool(body.suffix), "suffix", "text cannot be inserted before a suffix")
+        _refuse((body.best_of or 1) > (body.n or 1), "best_of", "use n")
+
+
+def _refuse(is_refused: bool, param: str, reason: str) -> None:
+    if is_refused:
+        raise UnsupportedParameterError(f"{param}: {reason}", param)
+
+
+def _prompts(body: GenerationRoute) -> list[Prompt]:
+    if body.prompt and body.messages:
+        raise InvalidRequestError("only one of prompt and messages may be given", "messages")
+    if body.messages:
+        tools = None if body.tool_choice == "none" else _tools(body.tools)
+        return [Prompt(messages=to_messages(body.messages), tools=tools)]
+    is_chat = isinstance(body, ChatBody) or body.apply_chat_template
+    if not body.prompt:
+        param = "messages" if isinstance(body, ChatBody) else "prompt"
+        raise InvalidRequestError(f"{param} is required and must not be empty", param)
+    if is_chat and not isinstance(body.prompt, str):
+        raise InvalidRequestError("a chat takes messages or one text", "prompt")
+    return _plain_prompts(body.prompt, is_chat)
+
+
+def _plain_prompts(value: str | list[Any], is_chat: bool) -> list[Prompt]:
+    if isinstance(value, str):
+        return [Prompt(text=value, is_chat=is_chat)]
+    if isinstance(value[0], int):
+        return [Prompt(token_ids=value)]
+    if isinstance(value[0], str):
+        if not all(value):
+            raise InvalidRequestError("a prompt must not be empty", "prompt")
+        return [Prompt(text=text) for text in value]
+    return [Prompt(token_ids=token_ids) for token_ids in value]
+
+
+def _tools(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """The tools as they came, once each has the shape that templates read."""
+    for index, tool in enumerate(tools or ()):
+        try:
+            ToolBody.model_validate(tool)
+            json.dumps(tool, allow_nan=False)
+        except (ValidationError, ValueError):
+            raise InvalidRequestError(
+                "a tool is an object with type 'function' and a function with a name",
+                f"tools[{index}]",
+            ) from None
+    return tools or None
+
+
+def _api(body: GenerationRoute, prompts: list[Prompt]) -> Literal["chat", "text"]:
+    """The answer's shape follows the template, not the route: so it was in the original."""
+    is_chat = isinstance(body, ChatBody) or prompts[0].is_chat or prompts[0].messages is not None
+    return "chat" if is_chat else "text"
+
+
+def _echo(body: GenerationRoute, prompts: list[Prompt]) -> bool:
+    if isinstance(body, ChatBody) or not body.echo:
+        return False
+    if body.logprobs is not None:
+        raise UnsupportedParameterError("echo cannot be combined with logprobs", "echo")
+    if any(prompt.text is None or prompt.is_chat for prompt in prompts):
+        raise UnsupportedParameterError("only a text prompt can be echoed", "echo")
+    return True
+
+
+def _max_tokens(body: GenerationRoute, defaults: GenerationDefaults) -> int | None:
+    given = _same_value(
+        max_completion_tokens=body.max_completion_tokens, max_tokens=body.max_tokens
+    )
+    fallback = _COMPLETION_MAX_TOKENS if isinstance(body, CompletionBody) else None
+    return _first(given, defaults.max_tokens, fallback)
+
+
+def _sampling(body: GenerationRoute, defaults: GenerationDefaults) -> Sampling:
+    neutral = Sampling()
+    repetition_penalty = _same_value(
+        repet_penalty=body.repet_penalty,
+        repeat_penalty=body.repeat_penalty,
+        repetition_penalty=body.repetition_penalty,
+    )
+    return Sampling(
+        seed=_seed(body.seed),
+        temperature=_or(_first(body.temperature, defaults.temperature), neutral.temperature),
+        top_k=_or(body.top_k, neutral.top_k),
+        top_p=_or(_first(body.top_p, defaults.top_p), neutral.top_p),
+        min_p=_or(body.min_p, neutral.min_p),
+        typical_p=_or(body.typical_p, neutral.typical_p),
+        repetition_penalty=_or(
+            _first(repetition_penalty, defaults.repetition_penalty), neutral.repetition_penalty
+        ),
+        repetition_context_size=_or(
+            _first(body.repetition_context_size, defaults.repetition_context_size),
+            neutral.repetition_context_size,
+        ),
+        presence_penalty=_or(body.presence_penalty, neutral.presence_penalty),
+        frequency_penalty=_or(body.frequency_penalty, neutral.frequency_penalty),
+        logit_bias=_first(body.logit_bias, defaults.logit_bias) or {},
+        mirostat_mode=_or(body.mirostat_mode, neutral.mirostat_mode),
+        mirostat_tau=_or(body.mirostat_tau, neutral.mirostat_tau),
+        mirostat_eta=_or(body.mirostat_eta, neutral.mirostat_eta),
+        num_logprobs=_num_logprobs(body),
+        ignore_eos=bool(body.ignore_eos),
+    )
+
+
+def _seed(given: int | None) -> int:
+    return secrets.randbits(32) if given is None else given % (1 << _SEED_BITS)
+
+
+def _num_logprobs(body: GenerationRoute) -> int | None:
+    if isinstance(body, CompletionBody):
+        return body.logprobs
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequestError("top_logprobs needs logprobs: true", "top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _same_value(**spellings: _T | None) -> _T | None:
+    """The value of a parameter that has several names; two that differ are refused."""
+    given = {name: value for name, value in spellings.items() if value is not None}
+    if len(set(given.values())) > 1:
+        listed = " and ".join(given)
+        raise InvalidRequestError(f"{listed} are one parameter and differ", next(iter(given)))
+    return next(iter(given.values()), None)
+
+
+def _first(*values: _T | None) -> _T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _or(value: _T | None, fallback: _T) -> _T:
+    return fallback if value is None else value

@@ -1,0 +1,33 @@
+"""Logging of every process: one line per record, a constant message and its ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class LineFormatter(logging.Formatter):
+    """``time level logger: message key=value ...``; values are escaped, so a line stays one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        parts = [f"{key}={json.dumps(value, default=str)}" for key, value in extra.items()]
+        time = self.formatTime(record, "%H:%M:%S")
+        message = json.dumps(record.getMessage(), ensure_ascii=False)[1:-1]
+        line = " ".join([f"{time} {record.levelname.lower()} {record.name}: {message}", *parts])
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def set_up_logging(level: str) -> None:
+    """Log to stderr; libraries from WARNING on, whatever our own level."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("api", "jobs", "workers", "__main__"):
+        logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger("rq.worker").setLevel(logging.WARNING)

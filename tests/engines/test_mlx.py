@@ -1,0 +1,132 @@
+"""What only the MLX engine has; the behaviour it shares is in test_engine_contract.py."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InvalidRequestError
+from jobs.sampling import Sampling
+from tests.engines.tiny_mlx import (
+    GREEDY,
+    VOCAB_SIZE,
+    ids,
+    opened,
+    run,
+    write_gemma,
+    write_qwen,
+)
+from workers.engines.base import FinishReason, Prefill, Sequence, Token
+from workers.engines.mlx import library
+from workers.engines.mlx.engine import MlxEngine
+from workers.engines.mlx.prefill import ChunkBudget
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_qwen(tmp_path_factory.mktemp("mlx") / "qwen")
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gemma(tmp_path_factory.mktemp("mlx") / "gemma")
+
+
+@pytest.fixture
+def engine(qwen: Path) -> Iterator[MlxEngine]:
+    engine = opened(qwen)
+    yield engine
+    engine.close()
+
+
+def test_the_pinned_mlx_lm_is_installed() -> None:
+    """After an upgrade read models/cache.py and utils.load_model again, then change the number."""
+    assert importlib.metadata.version("mlx-lm") == "0.32.2"
+
+
+@pytest.mark.parametrize("name", ["qwen", "gemma"])
+def test_company_of_any_length_does_not_change_greedy_text(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    engine = opened(request.getfixturevalue(name), num_slots=3)
+    lengths = [1, 2, 40, 100, 7, 1]
+    sequences = [
+        Sequence(i, [(i + j) % 250 for j in range(n)], 5 + 9 * i, GREEDY)
+        for i, n in enumerate(lengths)
+    ]
+    together = run(engine, sequences)
+    alone = [run(engine, [sequence])[sequence.sequence_id] for sequence in sequences]
+    assert list(together.values()) == alone
+    assert [len(tokens) for tokens in alone] == [s.max_tokens for s in sequences]
+
+
+def test_the_running_row_gets_a_token_at_every_step_of_a_long_prefill(engine: MlxEngine) -> None:
+    engine.submit(Sequence(0, [1], 400, GREEDY))
+    engine.step()
+    engine.submit(Sequence(1, [2] * 500, 1, GREEDY))
+    events = [engine.step()]
+    while not any(isinstance(e, Token) and e.sequence_id == 1 for e in events[-1]):
+        events.append(engine.step())
+    assert all(any(isinstance(e, Token) and e.sequence_id == 0 for e in step) for step in events)
+    progress = [e.num_done for step in events for e in step if isinstance(e, Prefill)]
+    assert progress == sorted(progress)
+    assert len(progress) > 1
+    assert progress[-1] == 500
+
+
+def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
+    budget = ChunkBudget()
+    first = budget.num_tokens
+    budget.record(first, 0.01)
+    assert budget.num_tokens == 2 * first
+    budget.record(first, 0.01)  # was not full: says nothing about a full one
+    assert budget.num_tokens == 2 * first
+    budget.record(2 * first, 1.0)
+    assert budget.num_tokens == first // 2
+
+
+def test_a_model_whose_caches_cannot_be_merged_has_one_slot(
+    qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "can_batch", lambda cache: False)
+    engine = opened(qwen, num_slots=4)
+    assert engine.info.num_slots == 1
+    tokens = run(engine, [Sequence(i, [i + 1], 3, GREEDY) for i in range(3)])
+    assert [len(found) for found in tokens.values()] == [3, 3, 3]
+
+
+def test_an_engine_lives_on_a_thread_of_its_own(qwen: Path, engine: MlxEngine) -> None:
+    found: list[list[Token]] = []
+    sequence = Sequence(0, [1, 2, 3], 8, GREEDY)
+    thread = threading.Thread(target=lambda: found.append(run(opened(qwen), [sequence])[0]))
+    thread.start()
+    thread.join()
+    assert found == [run(engine, [sequence])[0]]
+
+
+def test_penalties_see_every_token_although_steps_overlap(engine: MlxEngine) -> None:
+    strict = Sampling(
+        temperature=0.0, ignore_eos=True, presence_penalty=1e4, repetition_context_size=512
+    )
+    prompt = [5, 6, 7]
+    free, kept = run(engine, [Sequence(0, prompt, 60, GREEDY), Sequence(1, prompt, 60, strict)])
+    assert len(set(prompt + ids(run(engine, [Sequence(1, prompt, 60, strict)])[1]))) == 63
+    assert free != kept
+
+
+def test_a_full_context_ends_with_length(engine: MlxEngine) -> None:
+    tokens = run(engine, [Sequence(0, [1] * 500, 100, GREEDY)])[0]
+    assert len(tokens) == 12
+    assert tokens[-1].finish is FinishReason.LENGTH
+
+
+def test_tokens_outside_the_vocabulary_are_refused(engine: MlxEngine) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        engine.check(Sampling(logit_bias={VOCAB_SIZE: 1.0}))
+    assert refusal.value.param == "logit_bias"
+    with pytest.raises(InvalidRequestError):
+        engine.submit(Sequence(0, [VOCAB_SIZE], 1, GREEDY))

@@ -1,0 +1,69 @@
+"""The worker process of one model: ``python -m workers --model-id ID --token T --want UID``.
+
+Started by the supervisor, by exec. ``--lifeline`` is a pipe's read end that the supervisor holds
+open at the other end: its closing means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+
+from jobs.logs import set_up_logging
+from jobs.settings import load_settings
+from workers.exits import ExitCode
+from workers.model_worker import ModelWorker
+
+log = logging.getLogger("workers")
+
+# A busy decode loop must not keep the publisher from the interpreter for Python's usual 5 ms.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+def main() -> int:
+    arguments = _parse()
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _set_title(arguments.model_id)
+    if arguments.lifeline is not None:
+        _watch_lifeline(arguments.lifeline)
+    worker = ModelWorker(settings, arguments.model_id, arguments.token, arguments.want)
+
+    def stop(signum: int, frame: object) -> None:
+        worker.request_exit(ExitCode.STOPPED, None, settings.grace_s)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
+    return worker.run()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    parser.add_argument("--model-id", required=True)
+    parser.add_argument("--token", required=True, help="suffix of the RQ worker names")
+    parser.add_argument("--want", default="", help="uid of the want that this worker serves")
+    parser.add_argument("--lifeline", type=int, help="file descriptor of the lifeline pipe")
+    return parser.parse_args()
+
+
+def _watch_lifeline(fd: int) -> None:
+    def watch() -> None:
+        os.read(fd, 1)
+        os._exit(ExitCode.ORPHANED)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _set_title(model_id: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(f"mgs: worker of model {model_id}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Opening an attempt: the moment from which a job is this worker's, and no other's words count."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from jobs.requests import Request, decode_request
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An open attempt. ``seq`` is the newest event in the log; ``queued_s`` the wait so far.
+
+    ``cancel_reason`` is set when somebody asked for the job's end before it began.
+    """
+
+    job_id: str
+    attempt: int
+    seq: int
+    request_data: bytes
+    queued_s: float
+    cancel_reason: str = ""
+
+    def request(self) -> Request:
+        """What the job asks for; ``ContractError`` when it cannot be read."""
+        return decode_request(self.request_data)
+
+
+class AttemptOpener:
+    """Opens attempts in the name of one worker loop."""
+
+    def __init__(self, redis: SyncRedis, worker: str) -> None:
+        self._worker = worker
+        self._script = redis.register_script(scripts.OPEN_ATTEMPT)
+
+    def open(self, job_id: str) -> Attempt | None:
+        """The attempt, or ``None`` when the job has ended already or was never ours."""
+        state, *rest = self._script(
+            keys=[
+                names.job_key(job_id),
+                names.log_key(job_id),
+                names.request_key(job_id),
+                names.claim_key(self._worker),
+            ],
+            args=[job_id, self._worker],
+        )
+        if state not in (b"open", b"cancelled"):
+            return None
+        attempt, seq, data, created_at, _deaths, reason = rest
+        queued_s = max(0.0, time.time() - float(created_at))
+        return Attempt(job_id, attempt, seq, data, queued_s, reason.decode())

@@ -1,0 +1,141 @@
+"""A worker's pulse: once a second, from a thread, whatever the engine is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from redis.exceptions import RedisError
+
+from jobs.connection import SyncRedis
+from jobs.errors import ErrorInfo
+from jobs.records import WorkerState, WorkerStatus
+from jobs.requests import LoadRequest
+from jobs.wants import Wants
+from workers.engines.base import ModelInfo
+from workers.lane import LaneWorker
+
+_INTERVAL_S = 1.0
+_CLEAN_EVERY = 60
+
+log = logging.getLogger(__name__)
+
+
+class Facts:
+    """What the beat tells; changed by the worker's threads, read by the beat's."""
+
+    def __init__(self, model_id: str, want_uid: str, worker_names: list[str]) -> None:
+        self.state = WorkerState.STARTING
+        self.running = 0
+        self.unpublished = 0
+        self.idle_s = 0.0
+        self.load_fraction: float | None = None
+        self._model_id = model_id
+        self._want_uid = want_uid
+        self._names = worker_names
+        self._load: LoadRequest | None = None
+        self._info: ModelInfo | None = None
+        self._path = ""
+        self._error: ErrorInfo | None = None
+        self._started_at = time.time()
+        self._process = psutil.Process()
+        self._process.cpu_percent()  # the first call only sets the mark
+
+    def note_loading(self, load: LoadRequest) -> None:
+        self._load = load
+        self.state = WorkerState.LOADING
+
+    def note_ready(self, path: Path, info: ModelInfo) -> None:
+        self._path, self._info = str(path), info
+        self.load_fraction = None
+        self.state = WorkerState.READY
+
+    def note_failed(self, error: ErrorInfo) -> None:
+        self._error = error
+        self.state = WorkerState.FAILED
+
+    def status(self) -> WorkerStatus:
+        info = self._info
+        return WorkerStatus(
+            model_id=self._model_id,
+            state=self.state,
+            pid=os.getpid(),
+            node=platform.node(),
+            names=self._names,
+            want_uid=self._want_uid,
+            model_name=self._load.model_name if self._load else "",
+            model_path=self._path,
+            backend=self._load.backend if self._load else "",
+            context_length=info.context_length if info else 0,
+            vocab_size=info.vocab_size if info else 0,
+            architecture=info.architecture if info else "",
+            quantization=info.quantization if info else "",
+            num_parameters=info.num_parameters if info else None,
+            slots=info.num_slots if info else 0,
+            running=self.running,
+            unpublished=self.unpublished,
+            load_fraction=self.load_fraction,
+            cpu_percent=self._process.cpu_percent(),
+            memory_bytes=self._process.memory_info().rss,
+            idle_s=round(self.idle_s, 3),
+            started_at=self._started_at,
+            error=self._error,
+        )
+
+
+class Beat(threading.Thread):
+    """Renews the worker's status and RQ's leases; a beat that fails is tried again in a second."""
+
+    def __init__(
+        self,
+        redis: SyncRedis,
+        slug: str,
+        facts: Facts,
+        lanes: list[LaneWorker],
+        measure: Callable[[], None],
+    ) -> None:
+        super().__init__(name="beat", daemon=True)
+        self._wants = Wants(redis)
+        self._slug = slug
+        self._facts = facts
+        self._lanes = lanes
+        self._measure = measure
+        self._stopping = threading.Event()
+
+    def now(self) -> None:
+        """Tell the status at once; its change is news."""
+        with contextlib.suppress(RedisError):
+            self._wants.beat(self._slug, self._facts.status())
+
+    def stop(self) -> None:
+        """Tell the last status, and take both lanes off RQ's lists."""
+        self._stopping.set()
+        self.now()
+        for lane in self._lanes:
+            with contextlib.suppress(RedisError):
+                lane.register_death()
+
+    def run(self) -> None:
+        count = 0
+        while not self._stopping.wait(_INTERVAL_S):
+            count += 1
+            try:
+                self._measure()
+                self._wants.beat(self._slug, self._facts.status())
+                self._beat_lanes(is_cleaning=count % _CLEAN_EVERY == 0)
+            except RedisError as error:
+                log.warning("beat missed", extra={"error": str(error)})
+
+    def _beat_lanes(self, *, is_cleaning: bool) -> None:
+        for lane in self._lanes:
+            if lane.birth_date is not None:  # it has registered
+                lane.beat()
+                if is_cleaning:
+                    lane.clean()

@@ -1,0 +1,115 @@
+"""One worker process, seen from its supervisor: started by exec, watched, and ended for sure."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs import names
+from jobs.records import Want
+
+log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Child:
+    """A started worker.
+
+    It has an output pipe of its own, so that no orphan can hold the supervisor's, and a lifeline:
+    a pipe whose closing tells it that the supervisor is gone. ``on_exit(child)`` is called once,
+    from a thread, as soon as the process has ended.
+    """
+
+    def __init__(self, slug: str, want: Want, on_exit: Callable[[Child], None]) -> None:
+        self.slug = slug
+        self.want = want
+        self.token = secrets.token_hex(4)
+        self.started_at = time.monotonic()
+        self._term_at: float | None = None
+        self._kill_at: float | None = None
+        self._has_signalled = False
+        lifeline_read, self._lifeline = os.pipe()
+        try:
+            self._process = self._spawn(lifeline_read)
+        finally:
+            os.close(lifeline_read)
+        threading.Thread(target=self._relay, name=f"relay-{slug}", daemon=True).start()
+        threading.Thread(target=self._wait, args=(on_exit,), daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, ``-N`` for signal N; ``None`` while it runs."""
+        return self._process.poll()
+
+    @property
+    def worker_names(self) -> list[str]:
+        """RQ names of its two loops."""
+        return [names.worker_name(self.slug, lane, self.token) for lane in ("gen", "ctl")]
+
+    def stop(self, grace_s: float, *, after_s: float = 0.0) -> None:
+        """Ask for the end, once: a polite signal in ``after_s``, a firm one ``grace_s`` later."""
+        if self._term_at is None:
+            self._term_at = time.monotonic() + after_s
+            self._kill_at = self._term_at + grace_s
+            self.enforce()
+
+    def enforce(self) -> None:
+        """Send the signals that are due."""
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            log.warning("worker does not stop, killing it", extra={"pid": self.pid})
+            self._signal(signal.SIGKILL)
+        elif self._term_at is not None and now >= self._term_at and not self._has_signalled:
+            self._has_signalled = True
+            self._signal(signal.SIGTERM)
+
+    def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "workers", "--model-id", self.want.model_id]
+        command += ["--token", self.token, "--want", self.want.uid, "--lifeline", str(lifeline)]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lifeline,),
+            start_new_session=True,  # a signal to the terminal's group is ours to pass on
+            env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"},
+        )
+
+    def _relay(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = line.decode(errors="replace").rstrip()
+            print(f"[{self.want.model_id}] {text}", flush=True)
+
+    def _wait(self, on_exit: Callable[[Child], None]) -> None:
+        self._process.wait()
+        os.close(self._lifeline)
+        on_exit(self)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signum)
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,167 @@
+"""The loop that drives an engine: take commands, step, publish, retire.
+
+It runs on the one thread that may touch the engine. It never waits for Redis: what it has to say
+goes into outboxes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from jobs.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
+from workers.engines.base import Engine, Prefill, SequenceFailure, StepEvent, Token
+from workers.gate import SlotGate
+from workers.generation import Choice, GenerationJob
+from workers.publisher import Publisher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """End a job: by whom it was ended says the error; ``None`` drops it without a word."""
+
+    job_id: str
+    error: JobError | None
+
+
+class DecodeLoop:
+    """Continuous batching for jobs: any number at a time, each ends by itself.
+
+    Each choice gives its slot back to ``gate`` when it ends.
+    """
+
+    def __init__(self, engine: Engine, publisher: Publisher, gate: SlotGate) -> None:
+        self._engine = engine
+        self._publisher = publisher
+        self._gate = gate
+        self._commands: deque[GenerationJob | _End] = deque()
+        self._wake = threading.Event()
+        self._jobs: dict[str, GenerationJob] = {}
+        self._job_of: dict[int, GenerationJob] = {}
+        self._is_stopping = False
+        self._moved_at = time.monotonic()
+
+    # Called from other threads.
+
+    def admit(self, job: GenerationJob) -> None:
+        self._send(job)
+
+    def end(self, job_id: str, error: JobError | None) -> None:
+        """End a job before its time; unknown and already ended ones are ignored."""
+        self._send(_End(job_id, error))
+
+    def stop(self) -> None:
+        """Leave ``run`` after the step at hand; jobs still running are left as they are."""
+        self._is_stopping = True
+        self._wake.set()
+
+    @property
+    def num_jobs(self) -> int:
+        return len(self._jobs) + len(self._commands)
+
+    @property
+    def job_ids(self) -> list[str]:
+        return list(self._jobs)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the loop last moved while it had work; 0 without work."""
+        return time.monotonic() - self._moved_at if self._jobs else 0.0
+
+    def _send(self, command: GenerationJob | _End) -> None:
+        self._commands.append(command)
+        self._wake.set()
+
+    # The engine's thread.
+
+    def run(self) -> None:
+        while not self._is_stopping:
+            self._take_commands()
+            if not self._engine.has_work:
+                self._wake.wait()
+                self._wake.clear()
+                continue
+            self._step()
+            self._end_overdue()
+
+    def _take_commands(self) -> None:
+        while self._commands:
+            command = self._commands.popleft()
+            if isinstance(command, GenerationJob):
+                self._start(command)
+            elif command.job_id in self._jobs:
+                self._end_early(self._jobs[command.job_id], command.error)
+
+    def _start(self, job: GenerationJob) -> None:
+        self._jobs[job.job_id] = job
+        self._moved_at = time.monotonic()
+        for sequence_id, choice in job.choices.items():
+            self._job_of[sequence_id] = job
+            self._engine.submit(choice.sequence)
+
+    def _step(self) -> None:
+        try:
+            events = self._engine.step()
+        except Exception as error:
+            # An engine that raises has lost its batch: every job in it ends, the model stays.
+            log.exception("engine step failed")
+            for job in list(self._jobs.values()):
+                self._end_early(job, EngineError(f"the engine failed: {error}"))
+            return
+        for event in events:
+            self._handle(event)
+        self._moved_at = time.monotonic()
+        self._publisher.ring()
+
+    def _handle(self, event: StepEvent) -> None:
+        job = self._job_of.get(event.sequence_id)
+        if job is None:
+            return  # ended earlier in this very step
+        if isinstance(event, Token):
+            self._handle_token(job, event)
+        elif isinstance(event, Prefill):
+            job.note_prefill(event)
+        elif isinstance(event, SequenceFailure):
+            self._end_early(job, EngineError(event.message))
+
+    def _handle_token(self, job: GenerationJob, token: Token) -> None:
+        choice = job.choices[token.sequence_id]
+        job.note_token()
+        text, finish_reason = choice.feed(token)
+        job.outbox.chunk(
+            choice.index, token.token_id, text, choice.logprob(token), finish_reason
+        )
+        if finish_reason is not None:
+            self._close_choice(job, choice, is_engine_done=token.finish is not None)
+
+    def _close_choice(self, job: GenerationJob, choice: Choice, is_engine_done: bool) -> None:
+        sequence_id = choice.sequence.sequence_id
+        if not is_engine_done:
+            self._engine.abort(sequence_id)
+        del job.choices[sequence_id], self._job_of[sequence_id]
+        self._gate.give(1)
+        if not job.choices:
+            job.outbox.finish(job.usage, job.timings())
+            del self._jobs[job.job_id]
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        overdue = [job for job in self._jobs.values() if now > job.deadline]
+        for job in overdue:
+            self._end_early(job, JobTimeoutError("the job ran longer than it may"))
+
+    def _end_early(self, job: GenerationJob, error: JobError | None) -> None:
+        for sequence_id in job.sequence_ids:
+            self._engine.abort(sequence_id)
+            del self._job_of[sequence_id]
+        if isinstance(error, JobCancelledError):
+            job.outbox.cancel(error, job.usage)
+        elif error is not None:
+            job.outbox.fail(error, job.usage)
+        del self._jobs[job.job_id]
+        self._gate.give(len(job.choices))

@@ -1,0 +1,30 @@
+"""Opens the engine of a backend; the only place that imports the heavy libraries, one per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.errors import ModelLoadError
+from workers.engines.base import Engine, EngineOptions, OnProgress
+
+
+def open_engine(
+    backend: str, path: Path, options: EngineOptions, on_progress: OnProgress
+) -> Engine:
+    """Load the model at ``path``; call it on the thread that will drive the engine.
+
+    Raises ``ModelLoadError`` with what is wrong with the model.
+    """
+    if backend == "mlx":
+        from workers.engines.mlx.engine import open_mlx
+
+        return open_mlx(path, options, on_progress)
+    if backend == "llama-cpp":
+        from workers.engines.llama_cpp.engine import open_llama_cpp
+
+        return open_llama_cpp(path, options, on_progress)
+    if backend == "fake":
+        from workers.engines.fake import open_fake
+
+        return open_fake(path, options, on_progress)
+    raise ModelLoadError(f"there is no engine for the backend {backend!r}")

@@ -1,0 +1,200 @@
+"""An engine without a model: deterministic, at a pace of choice, under the same contract.
+
+Its likeliest text counts: the token at position ``i`` of a sequence is character ``i % 8`` of
+``"%07d " % (i // 8)``, so that a lost, doubled or foreign token shows in the text. Each 512th
+position ends the generation. The model name sets the pace: ``fake``, ``fake-20ms`` (per step).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from jobs.errors import InvalidRequestError
+from jobs.sampling import Sampling
+from workers.engines import numpy_sampler
+from workers.engines.base import (
+    EngineOptions,
+    FinishReason,
+    ModelInfo,
+    OnProgress,
+    Prefill,
+    Sequence,
+    StepEvent,
+    Token,
+)
+
+_END_ID = 256
+_SPECIALS = {"<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258}
+_VOCAB_SIZE = 272
+_END_EVERY = 512
+_PREFILL_CHUNK = 512
+_PREFERENCE = 6.0  # logit of the counting text over the noise
+_SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, _SPECIALS)) + ")")
+
+
+class FakeTokenizer:
+    """One token per byte, and three control tokens."""
+
+    vocab_size = _VOCAB_SIZE
+    end_ids = frozenset({_END_ID, _SPECIALS["<|im_end|>"]})
+    bos_token = ""
+    eos_token = "<|endoftext|>"
+    chat_template: str | None = None
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        if not parse_special:
+            return list(text.encode())
+        ids: list[int] = []
+        for part in _SPECIAL_PATTERN.split(text):
+            ids += [_SPECIALS[part]] if part in _SPECIALS else part.encode()
+        return ids
+
+    def piece(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else b""
+
+
+@dataclass(slots=True)
+class _Running:
+    sequence: Sequence
+    tokens: list[int]
+    num_prefilled: int = 0
+    num_left: int = field(default=0)
+
+    @property
+    def is_prefilled(self) -> bool:
+        return self.num_prefilled == len(self.sequence.prompt)
+
+
+class FakeEngine:
+    """Holds no model; see the module."""
+
+    def __init__(self, info: ModelInfo, step_s: float) -> None:
+        self.info = info
+        self.tokenizer = FakeTokenizer()
+        self._step_s = step_s
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, _Running] = {}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def check(self, sampling: Sampling) -> None:
+        for token_id in sampling.logit_bias:
+            if not 0 <= token_id < _VOCAB_SIZE:
+                raise InvalidRequestError(
+                    f"token {token_id} is not in the vocabulary of {_VOCAB_SIZE}", "logit_bias"
+                )
+        if sampling.mirostat_mode:
+            from jobs.errors import UnsupportedParameterError
+
+            raise UnsupportedParameterError("mirostat is not supported yet", "mirostat_mode")
+
+    def submit(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def abort(self, sequence_id: int) -> None:
+        self._running.pop(sequence_id, None)
+        self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
+
+    def step(self) -> list[StepEvent]:
+        if not self.has_work:
+            return []
+        if self._step_s:
+            time.sleep(self._step_s)
+        decoding = [running for running in self._running.values() if running.is_prefilled]
+        self._admit()
+        events: list[StepEvent] = [self._decode(running) for running in decoding]
+        events += self._prefill()
+        return events
+
+    def close(self) -> None:
+        self._running.clear()
+        self._waiting.clear()
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self.info.num_slots:
+            sequence = self._waiting.popleft()
+            room = self.info.context_length - len(sequence.prompt)
+            self._running[sequence.sequence_id] = _Running(
+                sequence, list(sequence.prompt), num_left=min(sequence.max_tokens, room)
+            )
+
+    def _prefill(self) -> list[StepEvent]:
+        """Up to a chunk of prompt tokens, in order of admission."""
+        events: list[StepEvent] = []
+        budget = _PREFILL_CHUNK
+        for running in self._running.values():
+            if running.is_prefilled or budget == 0:
+                continue
+            num_total = len(running.sequence.prompt)
+            num = min(budget, num_total - running.num_prefilled)
+            running.num_prefilled += num
+            budget -= num
+            events.append(
+                Prefill(running.sequence.sequence_id, running.num_prefilled, num_total)
+            )
+        return events
+
+    def _decode(self, running: _Running) -> Token:
+        sampling = running.sequence.sampling
+        logits = _logits(running.tokens)
+        masked = logits.copy()
+        if sampling.ignore_eos:
+            masked[list(FakeTokenizer.end_ids)] = -np.inf
+        token_id = numpy_sampler.sample(masked, running.tokens, sampling)
+        running.tokens.append(token_id)
+        running.num_left -= 1
+        return self._to_token(running, token_id, logits)
+
+    def _to_token(self, running: _Running, token_id: int, logits: numpy_sampler.Logits) -> Token:
+        is_end = token_id in FakeTokenizer.end_ids
+        finish = FinishReason.STOP if is_end else None
+        if finish is None and running.num_left == 0:
+            finish = FinishReason.LENGTH
+        sequence_id = running.sequence.sequence_id
+        if finish is not None:
+            del self._running[sequence_id]
+        count = running.sequence.sampling.num_logprobs
+        if count is None:
+            return Token(sequence_id, token_id, finish, is_end)
+        logprobs = numpy_sampler.log_softmax(logits)
+        top = numpy_sampler.top_logprobs(logprobs, count)
+        return Token(sequence_id, token_id, finish, is_end, float(logprobs[token_id]), top)
+
+
+def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> FakeEngine:
+    """The fake engine at the pace that the name says."""
+    pace = re.search(r"-(\d+)ms$", path.name)
+    on_progress(1.0)
+    info = ModelInfo(
+        backend="fake",
+        context_length=options.context_length or 8192,
+        num_slots=options.num_slots or 8,
+        vocab_size=_VOCAB_SIZE,
+        architecture="fake",
+    )
+    return FakeEngine(info, step_s=int(pace[1]) / 1000 if pace else 0.0)
+
+
+def _logits(tokens: list[int]) -> numpy_sampler.Logits:
+    """Noise that depends on position and last token, and a liking for the counting text."""
+    position = len(tokens)
+    random = np.random.default_rng([position, tokens[-1]])
+    logits = random.standard_normal(_VOCAB_SIZE)
+    logits[128:256] -= 20.0  # no broken characters by chance
+    logits[256:] -= 20.0
+    logits[_scripted(position)] += _PREFERENCE + 20.0 * (position % _END_EVERY == _END_EVERY - 1)
+    return logits
+
+
+def _scripted(position: int) -> int:
+    if position % _END_EVERY == _END_EVERY - 1:
+        return _END_ID
+    return ord(f"{position // 8:07d} "[position % 8])

@@ -1,0 +1,94 @@
+"""What lies in a model folder, checked before a library sees it: its own errors come late or not.
+
+MLX maps weights lazily, and a truncated file would end the process, not the load.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import ModelLoadError
+
+Json = dict[str, Any]
+
+_LENGTH_BYTES = 8  # a safetensors file starts with the length of its JSON header, little-endian
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+def read_json(path: Path) -> Json:
+    """The JSON object in ``path``; ``ModelLoadError`` when it is missing or broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelLoadError(f"{path.name} does not hold a JSON object")
+    return value
+
+
+def read_optional_json(path: Path) -> Json:
+    """As ``read_json``, but empty when the file does not exist."""
+    return read_json(path) if path.is_file() else {}
+
+
+def check_folder(path: Path, *, is_remote_code_trusted: bool) -> Json:
+    """The configuration of the model folder ``path``; ``ModelLoadError`` if it cannot be loaded."""
+    if not path.is_dir():
+        raise ModelLoadError(f"There is no model folder {path.name}")
+    if not (path / "config.json").is_file():
+        raise ModelLoadError(f"{path.name} has no config.json: it is not an MLX model folder")
+    config = read_json(path / "config.json")
+    _check_config(path, config, is_remote_code_trusted)
+    _check_weights(path)
+    return config
+
+
+def _check_config(path: Path, config: Json, is_remote_code_trusted: bool) -> None:
+    if not isinstance(config.get("model_type"), str):
+        raise ModelLoadError(f"config.json of {path.name} names no model_type")
+    if "model_file" in config and not is_remote_code_trusted:
+        raise ModelLoadError(
+            f"{path.name} brings its own Python code (model_file): refused unless it is trusted"
+        )
+
+
+def _check_weights(path: Path) -> None:
+    # The names that mlx_lm.utils.load_model reads.
+    files = sorted(path.glob("model*.safetensors"))
+    if not files:
+        raise ModelLoadError(f"{path.name} has no weights (model*.safetensors)")
+    for file in files:
+        _check_safetensors(file)
+    _check_shards(path)
+
+
+def _check_shards(path: Path) -> None:
+    """All files that the index names must be there."""
+    index = read_optional_json(path / "model.safetensors.index.json")
+    names = set(index.get("weight_map", {}).values())
+    missing = sorted(name for name in names if not (path / name).is_file())
+    if missing:
+        raise ModelLoadError(f"{path.name} lacks weights: {', '.join(missing)}")
+
+
+def _check_safetensors(file: Path) -> None:
+    """The file must be as long as its header says."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        num_header = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+        if num_header > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
+            raise ModelLoadError(f"{file.name} is not a safetensors file, or it is truncated")
+        num_data = _data_length(file.name, stream.read(num_header))
+    if size < _LENGTH_BYTES + num_header + num_data:
+        raise ModelLoadError(f"{file.name} is truncated: {size} bytes of its data are there")
+
+
+def _data_length(name: str, header: bytes) -> int:
+    try:
+        entries: Json = json.loads(header)
+        ends = [e["data_offsets"][1] for key, e in entries.items() if key != "__metadata__"]
+        return max(map(int, ends), default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelLoadError(f"{name} has a broken safetensors header") from error

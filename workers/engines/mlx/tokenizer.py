@@ -1,0 +1,181 @@
+"""Text to tokens and back, on the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer as HfTokenizer
+
+from jobs.errors import ModelLoadError
+from workers.engines.mlx.folder import Json, read_optional_json
+from workers.engines.mlx.pieces import piece_reader
+
+# Vocabularies that transformers can convert.
+_OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
+
+
+def load_tokenizer(path: Path, config: Json) -> MlxTokenizer:
+    """The tokenizer of the model folder ``path`` whose config.json is ``config``."""
+    settings = read_optional_json(path / "tokenizer_config.json")
+    source = _read_definition(path)
+    ends = [config, config.get("text_config") or {}]
+    ends.append(read_optional_json(path / "generation_config.json"))
+    special = read_optional_json(path / "special_tokens_map.json") | settings
+    return MlxTokenizer(
+        source,
+        bos_token=_token_text(special.get("bos_token")),
+        eos_token=_token_text(special.get("eos_token")),
+        end_ids=[token_id for found in ends for token_id in _as_list(found.get("eos_token_id"))],
+        chat_template=_chat_template(path, settings),
+        adds_bos=settings.get("add_bos_token"),
+    )
+
+
+def _read_definition(path: Path) -> str:
+    """The text of tokenizer.json, or one made by transformers from the model's other files."""
+    file = path / "tokenizer.json"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    return _convert_definition(path)
+
+
+def _convert_definition(path: Path) -> str:
+    if not any(found for pattern in _OTHER_SOURCES for found in path.glob(pattern)):
+        # transformers would make one without a vocabulary.
+        raise ModelLoadError(f"{path.name} has no tokenizer.json")
+    # Imported here: few models need it.
+    from transformers import AutoTokenizer
+
+    try:
+        slow = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return str(slow.backend_tokenizer.to_str())
+    except Exception as error:  # transformers raises anything
+        raise ModelLoadError(f"{path.name} has no usable tokenizer: {error}") from error
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _token_text(value: str | Json | None) -> str:
+    """A token is written as its text or as an object with its ``content``."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text or ""
+
+
+def _chat_template(path: Path, settings: Json) -> str | None:
+    """From chat_template.jinja, chat_template.json or tokenizer_config.json, in that order."""
+    file = path / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = read_optional_json(path / "chat_template.json") or settings
+    return _default_template(found.get("chat_template"))
+
+
+def _default_template(found: str | list[Json] | None) -> str | None:
+    """A model with several templates lists them by name."""
+    if not isinstance(found, list):
+        return found
+    named = {str(entry["name"]): str(entry["template"]) for entry in found}
+    return named.get("default")
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoders:
+    """One tokenizer in two settings, so that no call changes a setting under another thread."""
+
+    parsing: HfTokenizer
+    plain: HfTokenizer  # reads the text of control tokens as text
+
+
+def _encoders(definition: str) -> _Encoders:
+    try:
+        parsing = HfTokenizer.from_str(definition)
+    except Exception as error:  # the library raises plain Exception
+        raise ModelLoadError(f"tokenizer.json cannot be read: {error}") from error
+    parsing.no_truncation()
+    parsing.no_padding()
+    plain = _twin(parsing)
+    if plain.get_added_tokens_decoder() != parsing.get_added_tokens_decoder():
+        # A twin numbers them in order, as tokenizer.json does in every model seen so far.
+        plain = HfTokenizer.from_str(definition)
+    plain.encode_special_tokens = True
+    return _Encoders(parsing, plain)
+
+
+def _twin(tokenizer: HfTokenizer) -> HfTokenizer:
+    """A tokenizer of its own that shares the vocabulary: a copy costs 90 MB at 150,000 tokens."""
+    twin = HfTokenizer(tokenizer.model)
+    twin.normalizer = tokenizer.normalizer
+    twin.pre_tokenizer = tokenizer.pre_tokenizer
+    twin.post_processor = tokenizer.post_processor
+    for _, token in sorted(tokenizer.get_added_tokens_decoder().items()):
+        add = twin.add_special_tokens if token.special else twin.add_tokens
+        add([token])
+    return twin
+
+
+class MlxTokenizer:
+    """A model's tokenizer (the ``Tokenizer`` of ``workers/engines/base``)."""
+
+    def __init__(
+        self,
+        definition: str,
+        *,
+        bos_token: str,
+        eos_token: str,
+        end_ids: list[int],
+        chat_template: str | None,
+        adds_bos: bool | None = None,
+    ) -> None:
+        self._encoders = _encoders(definition)
+        self._bos_token, self._eos_token = bos_token, eos_token
+        self._chat_template = chat_template
+        self._adds_bos = adds_bos
+        self._pieces = piece_reader(self._encoders.parsing)
+        eos_id = self._encoders.parsing.token_to_id(eos_token)
+        self._end_ids = frozenset(end_ids if eos_id is None else [*end_ids, eos_id])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._encoders.parsing.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end a generation: all that any of the model's files names."""
+        return self._end_ids
+
+    @property
+    def bos_token(self) -> str:
+        return self._bos_token
+
+    @property
+    def eos_token(self) -> str:
+        return self._eos_token
+
+    @property
+    def chat_template(self) -> str | None:
+        return self._chat_template
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of ``text``; see ``workers/engines/base``."""
+        encoder = self._encoders.parsing if parse_special else self._encoders.plain
+        # add_bos_token of tokenizer_config.json overrules what tokenizer.json does by itself.
+        is_wrapped = add_special and self._adds_bos is not False
+        ids: list[int] = encoder.encode(text, add_special_tokens=is_wrapped).ids
+        bos_id = self._bos_id
+        if add_special and self._adds_bos and bos_id is not None and ids[:1] != [bos_id]:
+            return [bos_id, *ids]
+        return ids
+
+    @cached_property
+    def _bos_id(self) -> int | None:
+        return self._encoders.parsing.token_to_id(self._bos_token)
+
+    def piece(self, token_id: int) -> bytes:
+        """UTF-8 bytes of one token; b"" for control tokens and ids without a token."""
+        return self._pieces(token_id)

@@ -1,0 +1,49 @@
+"""Free slots, as the queue's loop sees them: no job leaves the queue before there is one."""
+
+from __future__ import annotations
+
+import threading
+
+
+class SlotGate:
+    """Counts the sequences in hand against the slots; closed until it is opened.
+
+    A job takes one slot per sequence, and may take more than there are: what exceeds waits inside
+    the engine, in order, and the gate stays shut until the count is below the slots again.
+    """
+
+    def __init__(self) -> None:
+        self._slots = 0
+        self._taken = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    def open(self, slots: int) -> None:
+        with self._changed:
+            self._slots = slots
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let every waiter go, now and later, without a slot."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def wait(self) -> bool:
+        """True as soon as a slot is free, False when the gate was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._taken < self._slots)
+            return not self._is_closed
+
+    def take(self, num_sequences: int) -> None:
+        with self._changed:
+            self._taken += num_sequences
+
+    def give(self, num_sequences: int) -> None:
+        with self._changed:
+            self._taken -= num_sequences
+            self._changed.notify_all()

@@ -1,0 +1,115 @@
+"""One generation job inside a worker: its sequences' text, and what it reports at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from jobs.events import Timings, TokenLogprob, Usage
+from jobs.requests import GenerateRequest
+from workers.detokenizer import Detokenizer
+from workers.engines.base import FinishReason, Prefill, Sequence, Token, Tokenizer
+from workers.publisher import Outbox
+from workers.stop_matcher import StopMatcher
+
+
+class Choice:
+    """The text of one sequence: bytes to characters, stop strings held back and cut."""
+
+    def __init__(self, index: int, sequence: Sequence, stop: list[str], tokenizer: Tokenizer):
+        self.index = index
+        self.sequence = sequence
+        self.num_tokens = 0
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer()
+        self._matcher = StopMatcher(stop)
+
+    def feed(self, token: Token) -> tuple[str, str | None]:
+        """Text that may be shown after this token, and the reason if the choice ends here."""
+        self.num_tokens += 1
+        piece = b"" if token.is_end else self._tokenizer.piece(token.token_id)
+        text = self._detokenizer.feed(piece)
+        if token.finish is not None:
+            text += self._detokenizer.finish()
+        shown, is_stopped = self._matcher.feed(text)
+        if is_stopped:
+            return shown, FinishReason.STOP.value
+        if token.finish is not None:
+            return shown + self._matcher.finish(), token.finish.value
+        return shown, None
+
+    def replay(self, token_ids: Iterable[int]) -> None:
+        """Bring the text machinery to where an earlier attempt left it; its text was sent then."""
+        for token_id in token_ids:
+            self.num_tokens += 1
+            self._matcher.feed(self._detokenizer.feed(self._tokenizer.piece(token_id)))
+
+    def logprob(self, token: Token) -> TokenLogprob | None:
+        """The token's log-probability as events carry it; ``None`` when nobody asked."""
+        if token.logprob is None:
+            return None
+        top = [self._entry(token_id, value) for token_id, value in token.top_logprobs]
+        entry = self._entry(token.token_id, token.logprob)
+        return TokenLogprob(entry.token_id, entry.text, entry.logprob, entry.raw, top)
+
+    def _entry(self, token_id: int, logprob: float) -> TokenLogprob:
+        piece = self._tokenizer.piece(token_id)
+        return TokenLogprob(token_id, piece.decode(errors="replace"), logprob, list(piece))
+
+
+@dataclass(slots=True)
+class GenerationJob:
+    """A running job: which choices are still open, and the clock of its phases.
+
+    Times are ``time.monotonic`` seconds; ``queued_s`` is how long it waited in its queue.
+    """
+
+    job_id: str
+    request: GenerateRequest
+    outbox: Outbox
+    choices: dict[int, Choice]
+    num_prompt_tokens: int
+    queued_s: float
+    deadline: float
+    admitted_at: float = field(default_factory=time.monotonic)
+    prefilled_at: float | None = None
+    first_token_at: float | None = None
+    num_cached: int = 0
+    num_generated: int = 0
+
+    @property
+    def sequence_ids(self) -> Iterable[int]:
+        return tuple(self.choices)
+
+    def note_prefill(self, progress: Prefill) -> None:
+        if progress.num_done == progress.num_total:
+            self.prefilled_at = time.monotonic()
+            self.num_cached += progress.num_cached
+
+    def note_token(self) -> None:
+        self.num_generated += 1
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.num_prompt_tokens, self.num_generated, self.num_cached)
+
+    def timings(self) -> Timings:
+        now = time.monotonic()
+        first = self.first_token_at or now
+        prefill_s = (self.prefilled_at or first) - self.admitted_at
+        decode_s = now - first
+        return Timings(
+            queue_ms=round(self.queued_s * 1000, 3),
+            prefill_ms=round(prefill_s * 1000, 3),
+            ttft_ms=round((self.queued_s + first - self.admitted_at) * 1000, 3),
+            decode_ms=round(decode_s * 1000, 3),
+            prefill_tokens_per_s=_rate(self.num_prompt_tokens - self.num_cached, prefill_s),
+            decode_tokens_per_s=_rate(self.num_generated - 1, decode_s),
+        )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 2) if count > 0 and seconds > 0 else 0.0

@@ -1,0 +1,281 @@
+"""RQ's worker loop over one queue, that admits jobs instead of running them.
+
+RQ 3.0's own workers run one job at a time, or fork. This subclass keeps RQ's loop, registration
+and bookkeeping, so that its tools show the truth, and replaces what rules batching out. Each
+override has a test that fails when RQ changes (tests/integration/test_lane.py).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import DequeueTimeout, StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.serializers import JSONSerializer
+from rq.utils import now, utcformat
+from rq.worker import BaseWorker, WorkerStatus
+
+from jobs import names
+from jobs.connection import SyncRedis
+
+LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
+_BLOCK_S = 1
+_RETRY_S = 0.2
+
+log = logging.getLogger(__name__)
+
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+
+class QueuedJob(Job):
+    """A job of ours: nothing that its hash names is ever imported or called."""
+
+    @property
+    def func(self) -> Any:
+        raise PermissionError("jobs of this product are looked up by name, never imported")
+
+    @property
+    def success_callback(self) -> None:
+        return None
+
+    @property
+    def failure_callback(self) -> None:
+        return None
+
+    @property
+    def stopped_callback(self) -> None:
+        return None
+
+    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+        """Nothing: a forged hash must not make us call addresses."""
+
+
+class LaneWorker(BaseWorker):
+    """The loop of one queue.
+
+    ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
+    it must not wait for the job's end. ``on_stop(job_id)`` obeys RQ's stop command.
+    """
+
+    job_class = QueuedJob
+
+    def __init__(
+        self,
+        queue_name: str,
+        name: str,
+        redis: SyncRedis,
+        wait_for_room: Callable[[], bool],
+        admit: Callable[[QueuedJob], None],
+        on_stop: Callable[[str], None],
+    ) -> None:
+        super().__init__(
+            [queue_name],
+            name=name,
+            connection=redis,
+            serializer=JSONSerializer,
+            worker_ttl=LEASE_S,
+            log_job_description=False,
+        )
+        self.in_hand: set[str] = set()
+        self._wait_for_room = wait_for_room
+        self._admit = admit
+        self._on_stop = on_stop
+        self._state_lock = threading.Lock()
+
+    @property
+    def queue(self) -> Queue:
+        return self.queues[0]
+
+    def request_lane_stop(self) -> None:
+        """Take no further job; ``work`` returns within a second."""
+        self._stop_requested = True
+
+    # What RQ's loop calls.
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        self.register_birth()
+        self.subscribe()
+        self.set_state(WorkerStatus.IDLE)
+
+    def _install_signal_handlers(self) -> None:
+        """None: the process has its own. RQ's raise inside Redis calls and strand jobs."""
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Never in the loop: a lost reply there would end it. See ``clean``."""
+        return False
+
+    def check_for_suspension(self, burst: bool) -> None:
+        try:
+            super().check_for_suspension(burst)
+        except RedisError as error:
+            log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue]:
+        """The next job, taken only while there is room; never ``None``, which would end the loop."""
+        while self._wait_for_room() and not self._stop_requested:
+            try:
+                job = self._take()
+            except RedisError as error:
+                log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+                time.sleep(_RETRY_S)
+                self._rescue_quietly()
+                continue
+            if job is not None:
+                return job, self.queue
+        raise StopRequested
+
+    def _take(self) -> QueuedJob | None:
+        """Block for a job; one that cannot be read is set aside and the loop goes on."""
+        try:
+            result = self.queue_class.dequeue_any(
+                [self.queue],
+                _BLOCK_S,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+            )
+        except (DequeueTimeout, RedisError) as error:
+            if isinstance(error, DequeueTimeout):
+                return None
+            raise
+        except Exception as error:
+            # RQ attaches the id of a hash that it cannot restore.
+            self._set_aside(getattr(error, "job_id", None), error)
+            return None
+        assert result is not None  # only without blocking
+        job = result[0]
+        assert isinstance(job, QueuedJob)
+        self.in_hand.add(job.id)
+        return job
+
+    def _set_aside(self, job_id: str | None, error: Exception) -> None:
+        log.error("unreadable job set aside", extra={"job": job_id, "error": repr(error)})
+        if job_id is not None:
+            self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
+            self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Hand the job over, and go on with the queue."""
+        assert isinstance(job, QueuedJob)
+        try:
+            self._admit(job)
+        except RedisError as error:
+            log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
+            self.in_hand.discard(job.id)
+            self._rescue_quietly()
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Nothing: a thread beats (``beat``), so that a long step cannot starve it."""
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        return LEASE_S
+
+    def procline(self, message: str) -> None:
+        """The process title names the model, not the queue."""
+
+    def handle_payload(self, message: Any) -> None:
+        """RQ's commands, by job id; what cannot be read is ignored, so that none makes us deaf."""
+        try:
+            payload = json.loads(message["data"])
+            command, job_id = payload["command"], payload.get("job_id")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            log.warning("command ignored", extra={"worker": self.name})
+            return
+        if command in ("stop-job", "stop-execution") and isinstance(job_id, str):
+            self._on_stop(job_id)
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """Keep listening, whatever happens; redis-py subscribes again by itself."""
+        log.warning("command channel lost", extra={"worker": self.name, "error": str(exc)})
+        time.sleep(_RETRY_S)
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """One line without arguments; the error itself is in the job's terminal event."""
+        log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
+
+    # Bookkeeping, on the thread that does it; every call may be repeated.
+
+    def begin(self, job: QueuedJob) -> Execution:
+        """Note in RQ that the job runs."""
+        self.executions = {k: e for k, e in self.executions.items() if e.job_id != job.id}
+        execution = self.prepare_execution(job)
+        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        return execution
+
+    def close_finished(self, job: QueuedJob, execution: Execution, result: dict[str, Any]) -> None:
+        self._finalize_success(job, self.queue, execution, result)
+
+    def close_failed(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
+        self._finalize_failure(job, self.queue, execution, (type(error), error, None))
+
+    def close_stopped(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
+        """As RQ ends a stopped job; it was asked for, so it does not stay among the failed."""
+        self._stopped_job_id = job.id
+        self.close_failed(job, execution, error)
+        self.queue.failed_job_registry.remove(job)
+
+    def close_lost(self, job: QueuedJob, execution: Execution) -> None:
+        """Forget an execution whose job somebody else has ended."""
+        with self.connection.pipeline() as pipe:
+            self.cleanup_execution(job, pipe, execution)
+            pipe.execute()
+
+    def forget(self, job_id: str) -> None:
+        """The job is out of this worker's hands."""
+        self.connection.srem(names.claim_key(self.name), job_id)
+        self.in_hand.discard(job_id)
+        if not self.executions and not self._stop_requested:
+            self.set_state(WorkerStatus.IDLE)
+
+    # The beat, on the thread that beats.
+
+    def beat(self) -> None:
+        """Renew RQ's leases of this worker and of what it runs; register again if forgotten."""
+        self.last_heartbeat = now()
+        executions = list(self.executions.values())
+        with self.connection.pipeline(transaction=False) as pipe:
+            pipe.hset(self.key, "last_heartbeat", utcformat(self.last_heartbeat))
+            pipe.expire(self.key, LEASE_S)
+            pipe.expire(self.executions_key, LEASE_S)
+            for execution in executions:
+                execution.heartbeat(execution.job.started_job_registry, LEASE_S, pipeline=pipe)
+            is_new = pipe.execute()[0] == 1
+        if is_new:  # Redis lost its data
+            self.connection.delete(self.key)
+            self.register_birth()
+            self.set_state(WorkerStatus.BUSY if executions else WorkerStatus.IDLE)
+
+    def clean(self) -> None:
+        """Drop the expired entries of the registries that nobody else cleans."""
+        for registry in (FinishedJobRegistry, FailedJobRegistry):
+            registry(queue=self.queue).cleanup()
+
+    def rescue(self) -> None:
+        """Put back what Redis moved for us while its reply got lost: in the intermediate list,
+        but not in hand."""
+        listed = self.connection.lrange(self.queue.intermediate_queue_key, 0, -1)
+        for job_id in {item.decode() for item in listed} - self.in_hand:
+            with self.connection.pipeline() as pipe:
+                pipe.lrem(self.queue.intermediate_queue_key, 0, job_id)
+                pipe.lpush(self.queue.key, job_id)
+                pipe.execute()
+
+    def _rescue_quietly(self) -> None:
+        try:
+            self.rescue()
+        except RedisError:
+            log.debug("redis still away", extra={"worker": self.name})

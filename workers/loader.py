@@ -1,0 +1,41 @@
+"""From a load request to an engine that is ready to take prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.catalog import find_model
+from jobs.errors import ModelLoadError, ModelNotFoundError
+from jobs.requests import LoadRequest
+from jobs.settings import Settings
+from workers.engines.base import Engine, EngineOptions, OnProgress
+from workers.engines.factory import open_engine
+from workers.preparation import PromptEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine, where its model lies, and what turns prompts into its token ids."""
+
+    engine: Engine
+    path: Path
+    encoder: PromptEncoder
+
+
+def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
+    """Load on the calling thread, which must be the engine's; ``ModelLoadError`` says why not."""
+    try:
+        entry = find_model(settings, request.model_name)
+    except ModelNotFoundError as error:
+        raise ModelLoadError(f"{error.message}, on the machine that should load it") from error
+    options = EngineOptions(
+        context_length=request.context_length,
+        num_slots=request.slots or settings.slots,
+        num_threads=request.threads,
+        num_gpu_layers=request.gpu_layers,
+        is_remote_code_trusted=request.trust_remote_code,
+    )
+    engine = open_engine(entry.backend, entry.path, options, on_progress)
+    encoder = PromptEncoder(engine.tokenizer, request.chat_format)
+    return LoadedEngine(engine, entry.path, encoder)

@@ -1,0 +1,333 @@
+"""The worker process of one model_id: its threads, its jobs, its life and its orderly end.
+
+Threads: main (the generation lane's RQ loop), control lane, engine (the only one to touch the
+model), publisher, bookkeeper, beat, lifeline, and RQ's two command listeners.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from queue import SimpleQueue
+
+from rq.exceptions import DeserializationError
+
+from jobs import names
+from jobs.connection import connect
+from jobs.errors import (
+    ContractError,
+    ErrorInfo,
+    JobCancelledError,
+    JobError,
+    ModelUnloadedError,
+    NotReadyError,
+)
+from jobs.event_log import EventWriter, read_log
+from jobs.events import Event
+from jobs.records import WorkerState
+from jobs.requests import GenerateRequest, LoadRequest, Task, TokenCountRequest, UnloadRequest
+from jobs.settings import Settings
+from workers.attempts import Attempt, AttemptOpener
+from workers.beat import Beat, Facts
+from workers.bookkeeper import Bookkeeper
+from workers.decode_loop import DecodeLoop
+from workers.exits import ExitCode
+from workers.gate import SlotGate
+from workers.lane import LaneWorker, QueuedJob
+from workers.loader import LoadedEngine, load_engine
+from workers.preparation import Logged, build_job, logged_choices
+from workers.publisher import Outbox, Publisher
+
+_FLUSH_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class ModelWorker:
+    """Everything of one worker process, made once and run once."""
+
+    def __init__(self, settings: Settings, model_id: str, token: str, want_uid: str) -> None:
+        self._settings = settings
+        url = settings.effective_redis_url
+        slug = names.slug_of(model_id)
+        # No retries in the lanes: a repeated BLMOVE would take a second job.
+        lane_redis = connect(url, retries=0)
+        self._redis = connect(url)
+        self._gate = SlotGate()
+        self._gen = LaneWorker(
+            names.generation_queue(slug),
+            names.worker_name(slug, "gen", token),
+            lane_redis,
+            self._gate.wait,
+            self._admit_generation,
+            self._stop_job,
+        )
+        self._ctl = LaneWorker(
+            names.control_queue(slug),
+            names.worker_name(slug, "ctl", token),
+            lane_redis,
+            lambda: True,
+            self._run_control,
+            self._stop_job,
+        )
+        self._openers = {
+            lane.name: AttemptOpener(connect(url, retries=0), lane.name)
+            for lane in (self._gen, self._ctl)
+        }
+        writer = EventWriter(
+            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s
+        )
+        self._publisher = Publisher(writer, self._on_refused, self._on_settled)
+        self._books = Bookkeeper()
+        self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
+        self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
+        self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
+        self._loaded: LoadedEngine | None = None
+        self._loop: DecodeLoop | None = None
+        self._load_done = threading.Event()
+        self._exit_code: ExitCode | None = None
+        self._exit_lock = threading.Lock()
+
+    def run(self) -> ExitCode:
+        """Work until the end; the process should exit with the code returned."""
+        self._publisher.start()
+        self._books.start()
+        self._beat.start()
+        threading.Thread(target=self._drive_engine, name="engine", daemon=True).start()
+        threading.Thread(target=self._ctl.work, name="control-lane", daemon=True).start()
+        self._gen.work()
+        threading.Event().wait()  # the end is the exit thread's
+        raise AssertionError("unreachable")
+
+    def request_exit(
+        self, code: ExitCode, error: JobError | None, grace_s: float = 0.0
+    ) -> None:
+        """Begin the end: once, from any thread or signal handler; returns at once.
+
+        ``error`` is what running jobs are told; ``None`` leaves them to the next worker.
+        """
+        with self._exit_lock:
+            if self._exit_code is not None:
+                return
+            self._exit_code = code
+        threading.Thread(
+            target=self._exit, args=(code, error, grace_s), name="exit", daemon=True
+        ).start()
+
+    # The generation lane.
+
+    def _admit_generation(self, job: QueuedJob) -> None:
+        attempt = self._open(self._gen, job, Task.GENERATE)
+        if attempt is None:
+            return
+        outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
+        try:
+            self._start_generation(attempt, outbox)
+        except JobCancelledError as error:
+            outbox.cancel(error)
+        except JobError as error:
+            outbox.fail(error)
+        except Exception as error:
+            log.exception("job could not be prepared", extra={"job": job.id})
+            outbox.fail(JobError(f"the job could not be prepared: {error}"))
+
+    def _start_generation(self, attempt: Attempt, outbox: Outbox) -> None:
+        _raise_if_cancelled(attempt)
+        request = attempt.request()
+        if not isinstance(request, GenerateRequest):
+            raise ContractError("this queue holds generation jobs only")
+        if self._loaded is None or self._loop is None:
+            raise NotReadyError("the model is not loaded")
+        job = build_job(
+            attempt,
+            request,
+            self._read_logged(attempt),
+            outbox,
+            self._loaded.engine,
+            self._loaded.encoder,
+            self._settings.request_timeout_s,
+        )
+        outbox.started(job.usage)
+        if not job.choices:  # an earlier attempt had said all but the last word
+            outbox.finish(job.usage, job.timings())
+            return
+        self._gate.take(len(job.choices))
+        self._loop.admit(job)
+
+    def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
+        """What earlier attempts said; nothing to read for a first attempt."""
+        events = read_log(self._redis, attempt.job_id) if attempt.seq else []
+        return logged_choices(events)
+
+    # The control lane.
+
+    def _run_control(self, job: QueuedJob) -> None:
+        attempt = self._open(self._ctl, job, None)
+        if attempt is None:
+            return
+        outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
+        try:
+            _raise_if_cancelled(attempt)
+            self._dispatch_control(attempt, outbox)
+        except JobCancelledError as error:
+            outbox.cancel(error)
+        except JobError as error:
+            outbox.fail(error)
+        except Exception as error:
+            log.exception("control job failed", extra={"job": job.id})
+            outbox.fail(JobError(f"the job failed: {error}"))
+
+    def _dispatch_control(self, attempt: Attempt, outbox: Outbox) -> None:
+        request = attempt.request()
+        outbox.started()
+        match request:
+            case LoadRequest():
+                self._load(request, outbox)
+            case TokenCountRequest():
+                if self._loaded is None:
+                    raise NotReadyError("the model is not loaded")
+                outbox.finish(num_tokens=len(self._loaded.encoder.encode(request.prompt)))
+            case UnloadRequest():
+                # Still in hand when the process ends: the supervisor reports it done then.
+                self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
+            case _:
+                raise ContractError("this queue holds control jobs only")
+
+    def _load(self, request: LoadRequest, outbox: Outbox) -> None:
+        """Have the engine's thread load, and wait: what follows in this lane needs the model."""
+        if self._loaded is not None:
+            raise ContractError("this worker holds a model already")
+        self._engine_work.put((request, outbox))
+        self._load_done.wait()
+
+    # The engine's thread.
+
+    def _drive_engine(self) -> None:
+        request, outbox = self._engine_work.get()
+        self._facts.note_loading(request)
+        try:
+            loaded = load_engine(self._settings, request, self._on_load_progress(outbox))
+        except JobError as error:
+            return self._fail_load(error.to_info())
+        except Exception as error:
+            log.exception("the model could not be loaded")
+            return self._fail_load(ErrorInfo("model_load_failed", f"{type(error).__name__}: {error}"))
+        self._go_ready(loaded)
+        outbox.finish()
+        self._load_done.set()
+        try:
+            assert self._loop is not None
+            self._loop.run()
+            loaded.engine.close()
+        except Exception:
+            log.exception("the decode loop broke")
+            os._exit(ExitCode.CRASHED)
+
+    def _go_ready(self, loaded: LoadedEngine) -> None:
+        self._loaded = loaded
+        self._loop = DecodeLoop(loaded.engine, self._publisher, self._gate)
+        self._facts.note_ready(loaded.path, loaded.engine.info)
+        self._beat.now()
+        self._gate.open(loaded.engine.info.num_slots)
+
+    def _on_load_progress(self, outbox: Outbox) -> LoadProgress:
+        return LoadProgress(outbox, self._facts)
+
+    def _fail_load(self, error: ErrorInfo) -> None:
+        """Leave the load job in hand: the supervisor reports the reason once we are gone."""
+        self._facts.note_failed(error)
+        self.request_exit(ExitCode.LOAD_FAILED, JobError.from_info(error))
+
+    # Whatever ends jobs.
+
+    def _open(self, lane: LaneWorker, job: QueuedJob, expected: Task | None) -> Attempt | None:
+        """Open the job's attempt; ``None`` when there is nothing (any more) to do for it."""
+        attempt = self._openers[lane.name].open(job.id) if _is_ours(job, expected) else None
+        self._books.begin(lane, job)
+        if attempt is None:
+            log.warning("job is not ours or has ended", extra={"job": job.id})
+            self._books.drop(job.id)
+        return attempt
+
+    def _stop_job(self, job_id: str) -> None:
+        if self._loop is not None:
+            self._loop.end(job_id, JobCancelledError("cancelled"))
+
+    def _on_refused(self, job_id: str) -> None:
+        log.warning("attempt is stale, job dropped", extra={"job": job_id})
+        if self._loop is not None:
+            self._loop.end(job_id, None)
+        self._books.drop(job_id)
+
+    def _on_settled(self, event: Event, is_end: bool) -> None:
+        self._books.close(event, is_end=is_end)
+
+    def _measure(self) -> None:
+        """Refresh the numbers of the beat."""
+        loop = self._loop
+        self._facts.running = loop.num_jobs if loop else 0
+        self._facts.idle_s = loop.idle_s if loop else 0.0
+        self._facts.unpublished = self._publisher.num_unpublished
+
+    def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:
+        """Stop admitting, finish or end what runs, say it, forget ourselves, be gone."""
+        self._facts.state = (
+            WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
+        )
+        self._gate.close()
+        for lane in (self._gen, self._ctl):
+            lane.request_lane_stop()
+        self._finish_running(error, grace_s)
+        self._publisher.stop(_FLUSH_S)
+        self._books.stop(_FLUSH_S)
+        self._beat.stop()
+        # Not waiting for the lanes, which may block in Redis for a second: what they might take
+        # in this moment is in the intermediate list, and the supervisor puts it back.
+        os._exit(code)
+
+    def _finish_running(self, error: JobError | None, grace_s: float) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        deadline = time.monotonic() + grace_s
+        while loop.num_jobs and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for job_id in loop.job_ids:
+            loop.end(job_id, error)
+        deadline = time.monotonic() + _FLUSH_S
+        while loop.num_jobs and time.monotonic() < deadline:
+            time.sleep(0.01)
+        loop.stop()
+
+
+class LoadProgress:
+    """Passes an engine's loading on to the job's events and the beat, at most each 5 %."""
+
+    def __init__(self, outbox: Outbox, facts: Facts) -> None:
+        self._outbox = outbox
+        self._facts = facts
+        self._shown = -1.0
+
+    def __call__(self, fraction: float) -> None:
+        if fraction - self._shown >= 0.05 or (fraction >= 1.0 > self._shown):
+            self._shown = fraction
+            self._facts.load_fraction = fraction
+            self._outbox.progress("load", fraction)
+
+
+def _is_ours(job: QueuedJob, expected: Task | None) -> bool:
+    """Only known names with nothing but the job's own id: the rest was put there by hand."""
+    try:
+        task = Task(job.func_name or "")
+        is_plain = list(job.args) == [job.id] and not job.kwargs and job.instance is None
+    except (ValueError, TypeError, DeserializationError):
+        return False
+    return is_plain and (task is expected or (expected is None and task is not Task.GENERATE))
+
+
+def _raise_if_cancelled(attempt: Attempt) -> None:
+    if attempt.cancel_reason:
+        raise JobCancelledError(attempt.cancel_reason)
+

@@ -1,0 +1,205 @@
+"""Turns what the decode loop says into events, and sends them: off the path of a token.
+
+The loop only appends to an outbox. One thread sends; while Redis is slow or away, tokens wait and
+coalesce into larger chunks, and what was built is sent again with the same ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from jobs.errors import JobError
+from jobs.event_log import EventWriter
+from jobs.events import Event, EventKind, Timings, TokenLogprob, Usage
+
+_RETRY_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class _Draft:
+    """An event without its number yet; a chunk grows until it is sent."""
+
+    __slots__ = ("fields", "kind", "logprobs", "text", "token_ids")
+
+    def __init__(self, kind: EventKind, **fields: Any) -> None:
+        self.kind = kind
+        self.fields = fields
+        self.token_ids: list[int] = []
+        self.text: list[str] = []
+        self.logprobs: list[TokenLogprob] = []
+
+    def to_event(self, job_id: str, attempt: int, seq: int) -> Event:
+        return Event(
+            job=job_id,
+            attempt=attempt,
+            seq=seq,
+            kind=self.kind,
+            t=time.time(),
+            token_ids=self.token_ids,
+            text="".join(self.text),
+            logprobs=self.logprobs or None,
+            **self.fields,
+        )
+
+
+class Outbox:
+    """The events of one attempt of one job, in order. Any thread may write to it."""
+
+    def __init__(self, publisher: Publisher, job_id: str, attempt: int, seq: int) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self._seq = seq
+        self._publisher = publisher
+        self._drafts: list[_Draft] = []
+        self._open_chunks: dict[int, _Draft] = {}
+
+    def started(self, usage: Usage | None = None) -> None:
+        self._put(_Draft(EventKind.STARTED, usage=usage))
+
+    def progress(self, phase: str, fraction: float) -> None:
+        self._put(_Draft(EventKind.PROGRESS, phase=phase, fraction=fraction))
+
+    def finish(
+        self,
+        usage: Usage | None = None,
+        timings: Timings | None = None,
+        num_tokens: int | None = None,
+    ) -> None:
+        self._put(
+            _Draft(EventKind.FINISHED, usage=usage, timings=timings, num_tokens=num_tokens)
+        )
+
+    def fail(self, error: JobError, usage: Usage | None = None) -> None:
+        self._put(_Draft(EventKind.FAILED, error=error.to_info(), usage=usage))
+
+    def cancel(self, error: JobError, usage: Usage | None = None) -> None:
+        self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
+
+    def chunk(
+        self,
+        choice: int,
+        token_id: int | None,
+        text: str,
+        logprob: TokenLogprob | None = None,
+        finish_reason: str | None = None,
+    ) -> None:
+        """Add a token's text to the choice's chunk; it leaves at the next ``ring``."""
+        with self._publisher.lock:
+            draft = self._open_chunks.get(choice)
+            if draft is None:
+                draft = self._open_chunks[choice] = _Draft(EventKind.CHUNK, choice=choice)
+                self._drafts.append(draft)
+                self._publisher.dirty[self.job_id] = self
+            if token_id is not None:
+                draft.token_ids.append(token_id)
+            draft.text.append(text)
+            if logprob is not None:
+                draft.logprobs.append(logprob)
+            if finish_reason is not None:
+                draft.fields["finish_reason"] = finish_reason
+
+    def take(self) -> list[Event]:
+        """All drafts as numbered events; called by the publisher with its lock held."""
+        events = []
+        for draft in self._drafts:
+            self._seq += 1
+            events.append(draft.to_event(self.job_id, self.attempt, self._seq))
+        self._drafts, self._open_chunks = [], {}
+        return events
+
+    def _put(self, draft: _Draft) -> None:
+        with self._publisher.lock:
+            self._drafts.append(draft)
+            self._publisher.dirty[self.job_id] = self
+        self._publisher.ring()
+
+
+class Publisher(threading.Thread):
+    """Sends what is in the outboxes, in order per job, until ``stop``.
+
+    ``on_refused(job_id)``: the attempt is stale, nothing of it counts any more. ``on_settled(event,
+    is_end)``: a terminal event was written (``is_end``), or lost against another end.
+    """
+
+    def __init__(
+        self,
+        writer: EventWriter,
+        on_refused: Callable[[str], None],
+        on_settled: Callable[[Event, bool], None],
+    ) -> None:
+        super().__init__(name="publisher", daemon=True)
+        self.lock = threading.Lock()
+        self.dirty: dict[str, Outbox] = {}
+        self._bell = threading.Event()
+        self._writer = writer
+        self._on_refused = on_refused
+        self._on_settled = on_settled
+        self._is_stopping = False
+        self._num_in_flight = 0
+
+    @property
+    def num_unpublished(self) -> int:
+        """Events built but not yet in Redis, and outboxes with something to say."""
+        return self._num_in_flight + len(self.dirty)
+
+    def ring(self) -> None:
+        """Something is in an outbox."""
+        self._bell.set()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Send what is there, then end; False when it could not be sent in time."""
+        self._is_stopping = True
+        self._bell.set()
+        self.join(timeout_s)
+        return not self.is_alive()
+
+    def run(self) -> None:
+        while True:
+            self._bell.wait()
+            self._bell.clear()
+            events = self._take()
+            if events:
+                self._send(events)
+            elif self._is_stopping:
+                return
+            if self._is_stopping:
+                self._bell.set()
+
+    def _take(self) -> list[Event]:
+        with self.lock:
+            outboxes = list(self.dirty.values())
+            self.dirty.clear()
+            events = [event for outbox in outboxes for event in outbox.take()]
+            self._num_in_flight = len(events)
+        return events
+
+    def _send(self, events: list[Event]) -> None:
+        """Write all, again and again until Redis takes them."""
+        ongoing = [event for event in events if not event.is_terminal]
+        if ongoing:
+            answers = self._until_done(lambda: self._writer.append(ongoing))
+            for job_id in {e.job for e, ok in zip(ongoing, answers, strict=True) if not ok}:
+                self._on_refused(job_id)
+        for event in events:
+            if event.is_terminal:
+                self._settle(event)
+        self._num_in_flight = 0
+
+    def _settle(self, event: Event) -> None:
+        is_end = self._until_done(lambda: self._writer.settle(event))
+        self._on_settled(event, is_end)
+
+    def _until_done(self, write: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return write()
+            except RedisError as error:
+                log.warning("redis refuses events, will retry", extra={"error": str(error)})
+                time.sleep(_RETRY_S)

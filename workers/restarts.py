@@ -1,0 +1,46 @@
+"""When a worker that died may start again: at once the first time, then ever later."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+_MAX_DELAY_S = 30.0
+_FORGIVEN_AFTER_S = 120.0
+
+
+@dataclass(slots=True)
+class _Crashes:
+    count: int = 0
+    last_at: float = 0.0
+
+
+class RestartPolicy:
+    """Back-off per slug: 0, 1, 2, 4 ... 30 s; forgotten after two quiet minutes."""
+
+    def __init__(self) -> None:
+        self._crashes: dict[str, _Crashes] = {}
+
+    def note_crash(self, slug: str) -> None:
+        crashes = self._crashes.setdefault(slug, _Crashes())
+        now = time.monotonic()
+        if now - crashes.last_at > _FORGIVEN_AFTER_S:
+            crashes.count = 0
+        crashes.count += 1
+        crashes.last_at = now
+
+    def forget(self, slug: str) -> None:
+        self._crashes.pop(slug, None)
+
+    def num_crashes(self, slug: str) -> int:
+        crashes = self._crashes.get(slug)
+        return crashes.count if crashes else 0
+
+    def may_start(self, slug: str) -> bool:
+        crashes = self._crashes.get(slug)
+        return crashes is None or time.monotonic() >= crashes.last_at + delay_s(crashes.count)
+
+
+def delay_s(num_crashes: int) -> float:
+    """Seconds to wait after that many crashes in a row."""
+    return 0.0 if num_crashes <= 1 else min(_MAX_DELAY_S, 2.0 ** (num_crashes - 2))

@@ -1,0 +1,49 @@
+"""Stop strings in a text that arrives in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+class StopMatcher:
+    """Passes a text on, up to the first stop string, which is cut off.
+
+    First is the one that is complete first; of several that end at the same character, the
+    longest. That is known the moment it happens, so the result does not depend on the chunks.
+    Text that may become a stop string is held back.
+    """
+
+    def __init__(self, stops: Collection[str]) -> None:
+        assert all(stops), "a stop string is empty"
+        self._stops = tuple(stops)
+        self._longest = max(map(len, stops), default=0)
+        self._held = ""
+
+    def feed(self, text: str) -> tuple[str, bool]:
+        """The text that may be shown now, and whether a stop string was found (then the end)."""
+        text = self._held + text
+        start = self._find(text)
+        if start is not None:
+            self._held = ""
+            return text[:start], True
+        cut = len(text) - self._num_open(text)
+        self._held = text[cut:]
+        return text[:cut], False
+
+    def finish(self) -> str:
+        """The held-back text, when the sequence ended before it became a stop string."""
+        held, self._held = self._held, ""
+        return held
+
+    def _find(self, text: str) -> int | None:
+        found = ((text.find(stop), len(stop)) for stop in self._stops)
+        ends = [(start + length, start) for start, length in found if start >= 0]
+        return min(ends)[1] if ends else None
+
+    def _num_open(self, text: str) -> int:
+        """Length of the longest end of ``text`` with which a stop string begins."""
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
+            end = text[-length:]
+            if any(stop.startswith(end) for stop in self._stops):
+                return length
+        return 0

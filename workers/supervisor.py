@@ -1,0 +1,307 @@
+"""The supervisor of one machine: makes the running workers match what is wanted.
+
+It reconciles at each ring of the bell, at each death and each second, so that loading has one
+mechanism for first start, crash and reboot. ``python -m workers.supervisor``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import signal
+import sys
+import threading
+import time
+from queue import Empty, SimpleQueue
+
+import msgspec
+import psutil
+from redis.exceptions import RedisError
+
+from jobs import names
+from jobs.connection import connect, wait_for_redis
+from jobs.errors import (
+    JobError,
+    JobNotFoundError,
+    ModelLoadError,
+    ModelUnloadedError,
+    NotReadyError,
+    ShuttingDownError,
+    WorkerLostError,
+)
+from jobs.logs import set_up_logging
+from jobs.records import NodeStatus, Want, WorkerState
+from jobs.settings import Settings, load_settings
+from jobs.store import JobStore, Submission
+from jobs.wants import Wants
+from workers.child import Child, describe_exit
+from workers.exits import ExitCode
+from workers.restarts import RestartPolicy
+from workers.undertaker import MAX_DEATHS, Undertaker
+
+_TICK_S = 1.0
+_REDIS_WAIT_S = 15.0
+_OWN_TTL_S = 10
+_UNLOAD_S = 1.0
+
+log = logging.getLogger("workers.supervisor")
+
+
+class Supervisor:
+    """Children by slug, and the rule of what to do about each want and each death."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect(settings.effective_redis_url)
+        self._wants = Wants(self._redis)
+        self._store = JobStore(self._redis, settings)
+        self._undertaker = Undertaker(self._store, settings)
+        self._children: dict[str, Child] = {}
+        self._restarts = RestartPolicy()
+        self._events: SimpleQueue[Child | None] = SimpleQueue()
+        self._is_stopping = False
+        self._node = platform.node()
+        self._uid = f"{self._node}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    def run(self) -> None:
+        """Supervise until ``stop``; then take the workers down."""
+        wait_for_redis(self._redis, _REDIS_WAIT_S)
+        threading.Thread(target=self._listen, name="bell", daemon=True).start()
+        log.info("supervisor is ready", extra={"node": self._node, "pid": os.getpid()})
+        while not self._is_stopping:
+            self._guarded(self._reconcile)
+            self._handle_events(_TICK_S)
+        self._take_down()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._events.put(None)
+
+    # Events.
+
+    def _handle_events(self, timeout_s: float) -> None:
+        """Wait for a ring or a death, then handle all that has come."""
+        try:
+            event = self._events.get(timeout=timeout_s)
+            while True:
+                if event is not None:
+                    self._handle_death(event)
+                event = self._events.get_nowait()
+        except Empty:
+            return
+
+    def _listen(self) -> None:
+        redis = connect(self._settings.effective_redis_url)
+        while True:
+            try:
+                with redis.pubsub() as pubsub:
+                    pubsub.subscribe(names.BELL)
+                    while True:
+                        if pubsub.get_message(timeout=10.0) is not None:
+                            self._events.put(None)
+            except RedisError:
+                time.sleep(_TICK_S)
+
+    def _handle_death(self, child: Child) -> None:
+        """Settle the dead worker's jobs; until Redis takes it, the child stays on our list."""
+        while not self._guarded(lambda: self._bury(child)):
+            time.sleep(_TICK_S / 5)
+        if self._children.get(child.slug) is child:
+            del self._children[child.slug]
+
+    def _bury(self, child: Child) -> None:
+        code = child.exit_code
+        assert code is not None
+        want = self._wants.get(child.slug)
+        is_wanted = want is not None and want.uid == child.want.uid
+        log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
+        if not is_wanted or want is None:
+            self._end_all(child, ModelUnloadedError("the model was unloaded"))
+        elif code == ExitCode.LOAD_FAILED:
+            self._handle_failed_load(child, want, self._load_error(child.slug))
+        elif code == ExitCode.STOPPED:
+            stopped = ShuttingDownError("the worker was stopped")
+            self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
+        else:
+            self._handle_crash(child, want, code)
+        self._wants.forget_status(child.slug)
+
+    def _end_all(self, child: Child, error: JobError) -> None:
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
+        self._restarts.forget(child.slug)
+        if self._wants.get(child.slug) is None:
+            self._undertaker.drain(child.slug, error)
+
+    def _handle_failed_load(self, child: Child, want: Want, error: JobError) -> None:
+        """Give up a model that has never been ready; one that was is tried again, later."""
+        if not want.was_ready:
+            self._give_up(want)
+            return self._end_all(child, error)
+        self._restarts.note_crash(child.slug)
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
+        self._undertaker.drain(child.slug, error)
+
+    def _handle_crash(self, child: Child, want: Want, code: int) -> None:
+        how = describe_exit(code)
+        error = WorkerLostError(f"the worker of the model died ({how})")
+        self._restarts.note_crash(child.slug)
+        if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
+            self._give_up(want)
+            return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=True)
+
+    def _give_up(self, want: Want) -> None:
+        slug = names.slug_of(want.model_id)
+        current = self._wants.get(slug)
+        while current is not None and current.uid == want.uid:
+            if self._wants.swap(slug, current, None):
+                return
+            current = self._wants.get(slug)
+
+    def _load_error(self, slug: str) -> JobError:
+        status = self._wants.statuses([slug]).get(slug)
+        if status is None or status.error is None:
+            return ModelLoadError("the model could not be loaded")
+        return JobError.from_info(status.error)
+
+    # Reconciling.
+
+    def _reconcile(self) -> None:
+        """Start what is wanted and not running, stop what runs and is not wanted."""
+        wants = self._wants.all()
+        for slug, child in list(self._children.items()):
+            want = wants.get(slug)
+            if want is None or want.uid != child.want.uid:
+                self._stop_unwanted(child)
+            else:
+                self._note_ready(slug, want)
+            child.enforce()
+        for slug, want in wants.items():
+            if slug not in self._children and self._restarts.may_start(slug) and self._own(slug):
+                self._start(slug, want)
+        self._drain_unwanted(wants)
+        self._beat()
+
+    def _start(self, slug: str, want: Want) -> None:
+        self._bury_leftover(slug)
+        want = self._with_load_job(slug, want)
+        self._children[slug] = Child(slug, want, self._events.put)
+        log.info("worker started", extra={"slug": slug, "pid": self._children[slug].pid})
+
+    def _bury_leftover(self, slug: str) -> None:
+        """Settle what a worker of an earlier supervisor left; its lifeline has ended it."""
+        status = self._wants.statuses([slug]).get(slug)
+        known = self._redis.smembers(f"rq:workers:{names.generation_queue(slug)}")
+        known |= self._redis.smembers(f"rq:workers:{names.control_queue(slug)}")
+        workers = {key.decode().removeprefix("rq:worker:") for key in known}
+        if status is not None:
+            workers.update(status.names)
+        lost = WorkerLostError("the worker of the model died with its supervisor")
+        self._undertaker.bury(slug, workers, lost, has_crashed=True)
+
+    def _with_load_job(self, slug: str, want: Want) -> Want:
+        """The want with a load job that waits in its queue: the first one, or a new one."""
+        if self._has_ended(want.load_job):
+            renewed = msgspec.structs.replace(want, load_job=f"load-{secrets.token_hex(16)}")
+            if not self._wants.swap(slug, want, renewed):
+                return want  # it has changed under us; the next tick sees
+            want = renewed
+        # Whoever wrote the want submits its load job too; the id makes it one.
+        self._store.submit(
+            Submission(
+                job_id=want.load_job,
+                model_id=want.model_id,
+                request=want.load,
+                facts={"model": want.load.model_name},
+                is_background=True,
+                is_first=True,
+            )
+        )
+        return want
+
+    def _has_ended(self, job_id: str) -> bool:
+        try:
+            return self._store.record(job_id).status.is_terminal
+        except JobNotFoundError:
+            return False
+
+    def _note_ready(self, slug: str, want: Want) -> None:
+        if want.was_ready:
+            return
+        status = self._wants.statuses([slug]).get(slug)
+        if status is not None and status.state is WorkerState.READY:
+            self._wants.swap(slug, want, msgspec.structs.replace(want, was_ready=True))
+
+    def _stop_unwanted(self, child: Child) -> None:
+        """A ready worker gets a second to take its unload job; one that loads cannot see it."""
+        status = self._wants.statuses([child.slug]).get(child.slug)
+        is_ready = status is not None and status.state in (WorkerState.READY, WorkerState.STOPPING)
+        if is_ready:
+            child.stop(self._settings.grace_s, after_s=_UNLOAD_S)
+        else:
+            child.stop(0.5)
+
+    def _drain_unwanted(self, wants: dict[str, Want]) -> None:
+        """End jobs on queues of models that nobody wants and nobody runs."""
+        queues = {key.decode().removeprefix("rq:queue:") for key in self._redis.smembers("rq:queues")}
+        slugs = {name[4:] for name in queues if name.startswith(("gen-", "ctl-"))}
+        for slug in slugs - set(wants) - set(self._children):
+            if self._undertaker.has_waiting(slug):
+                self._undertaker.drain(slug, ModelUnloadedError("the model is not loaded"))
+
+    def _own(self, slug: str) -> bool:
+        """True when this supervisor may run the model: at most one in the world does."""
+        key = names.owner_key(slug)
+        if self._redis.set(key, self._uid, nx=True, ex=_OWN_TTL_S):
+            return True
+        return bool(self._redis.get(key) == self._uid.encode())
+
+    def _beat(self) -> None:
+        memory = psutil.virtual_memory().total
+        self._wants.beat_node(NodeStatus(self._node, os.getpid(), memory, len(self._children)))
+        for slug in self._children:
+            self._redis.set(names.owner_key(slug), self._uid, ex=_OWN_TTL_S)
+
+    # The end.
+
+    def _take_down(self) -> None:
+        """End all workers: politely within the grace period, then firmly."""
+        for child in self._children.values():
+            child.stop(self._settings.grace_s + 0.5)
+        while self._children:
+            self._handle_events(0.1)
+            for child in self._children.values():
+                child.enforce()
+        self._guarded(lambda: self._wants.forget_node(self._node))
+        log.info("supervisor has stopped")
+
+    def _guarded(self, action: object) -> bool:
+        """Run ``action``; False when Redis was away. Anything else is logged, and survived."""
+        try:
+            action()  # type: ignore[operator]
+        except RedisError as error:
+            log.warning("redis away", extra={"error": str(error)})
+            return self._is_stopping
+        except Exception:
+            log.exception("supervision step failed")
+        return True
+
+
+def main() -> int:
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    supervisor = Supervisor(settings)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: supervisor.stop())
+    try:
+        supervisor.run()
+    except NotReadyError as error:
+        print(f"mgs: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
