@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from jobs.redis_binary import RedisBinaryError, find_redis_binary
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 
@@ -33,6 +34,12 @@ def serve(settings: Settings) -> int:
     if not procfile.exists():
         print(f"mgs: {procfile} is missing: start from a checkout", file=sys.stderr)
         return 1
+    if settings.redis_url is None:
+        try:
+            find_redis_binary()
+        except RedisBinaryError as error:  # Said once, before three lines complain of it.
+            print(f"mgs: {error}", file=sys.stderr)
+            return 1
     return Honcho(procfile, settings.grace_s).run()
 
 

@@ -55,6 +55,7 @@ class Services:
 
 
 def get_services(request: Request) -> Services:
+    """FastAPI's dependency: the app's services."""
     services: Services = request.app.state.services
     return services
 

@@ -35,6 +35,7 @@ def new_submission(
     *,
     is_background: bool = False,
 ) -> Submission:
+    """A job with a fresh id."""
     return Submission(
         job_id=new_job_id(request),
         model_id=model_id,
@@ -57,9 +58,7 @@ def new_ticket(
 ) -> Ticket:
     """A job for a loaded model."""
     name = want.load.model_name
-    submission = new_submission(
-        runner, want.model_id, name, request, is_background=is_background
-    )
+    submission = new_submission(runner, want.model_id, name, request, is_background=is_background)
     return Ticket(submission, want)
 
 

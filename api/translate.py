@@ -38,7 +38,7 @@ def to_generate_request(
         sampling=_sampling(body, defaults),
         max_tokens=_max_tokens(body, defaults),
         num_choices=num_choices,
-        stop=body.stop,
+        stop=body.stop or [],
         echo=_echo(body, prompts),
         on_worker_loss=body.on_worker_loss,
         api=_api(body, prompts),

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -130,7 +130,7 @@ class EventHub:
 
     async def read(
         self, subscription: Subscription, after: EventId = BEFORE_ALL
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Every event of the job after ``after``, once and in order, up to the terminal one.
 
         Raises ``JobNotFoundError`` when the job's record is gone (expired, or Redis lost it).
@@ -152,7 +152,9 @@ class EventHub:
                 if found.is_terminal:
                     return
 
-    async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncIterator[Event]:
+    async def replay(
+        self, job_id: str, after: EventId = BEFORE_ALL
+    ) -> AsyncGenerator[Event, None]:
         """What the log holds after ``after``, then what comes live."""
         async with self.subscribe(job_id) as subscription:
             subscription.note_gap()  # the log first

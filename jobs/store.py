@@ -173,13 +173,13 @@ class JobStore:
         if self.redis.lrem(self.queue(record.queue).key, 0, job_id):
             self._settle_cancelled(record, int(attempt), reason)
         elif worker:
-            self.send_stop(worker.decode(), job_id)
+            self.send_stop(worker.decode(), job_id, reason)
         # else: it is on its way to a worker, which will find the reason when it opens it.
         return record
 
-    def send_stop(self, worker: str, job_id: str) -> None:
+    def send_stop(self, worker: str, job_id: str, reason: str) -> None:
         """RQ's own stop command, as ``rq.command.send_stop_job_command`` sends it."""
-        message = {"command": "stop-job", "job_id": job_id}
+        message = {"command": "stop-job", "job_id": job_id, "reason": reason}
         self.redis.publish(f"rq:pubsub:{worker}", json.dumps(message))
 
     def _settle_cancelled(self, record: JobRecord, attempt: int, reason: str) -> None:

@@ -65,7 +65,7 @@ class LaneWorker(BaseWorker):
     """The loop of one queue.
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
-    it must not wait for the job's end. ``on_stop(job_id)`` obeys RQ's stop command.
+    it must not wait for the job's end. ``on_stop(job_id, reason)`` obeys RQ's stop command.
     """
 
     job_class = QueuedJob
@@ -77,7 +77,7 @@ class LaneWorker(BaseWorker):
         redis: SyncRedis,
         wait_for_room: Callable[[], bool],
         admit: Callable[[QueuedJob], None],
-        on_stop: Callable[[str], None],
+        on_stop: Callable[[str, str], None],
     ) -> None:
         super().__init__(
             [queue_name],
@@ -192,11 +192,12 @@ class LaneWorker(BaseWorker):
         try:
             payload = json.loads(message["data"])
             command, job_id = payload["command"], payload.get("job_id")
+            reason = str(payload.get("reason") or "stopped by command")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("command ignored", extra={"worker": self.name})
             return
         if command in ("stop-job", "stop-execution") and isinstance(job_id, str):
-            self._on_stop(job_id)
+            self._on_stop(job_id, reason)
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """Keep listening, whatever happens; redis-py subscribes again by itself."""

@@ -251,9 +251,9 @@ class ModelWorker:
             self._books.drop(job.id)
         return attempt
 
-    def _stop_job(self, job_id: str) -> None:
+    def _stop_job(self, job_id: str, reason: str) -> None:
         if self._loop is not None:
-            self._loop.end(job_id, JobCancelledError("cancelled"))
+            self._loop.end(job_id, JobCancelledError(reason))
 
     def _on_refused(self, job_id: str) -> None:
         log.warning("attempt is stale, job dropped", extra={"job": job_id})

@@ -40,9 +40,7 @@ async def chat_completions(
     return await _generate(body, request, services, x_model_id)
 
 
-@router.post(
-    "/v1/completions", response_model=TextCompletion | ChatCompletion, responses=_ANSWERS
-)
+@router.post("/v1/completions", response_model=TextCompletion | ChatCompletion, responses=_ANSWERS)
 async def completions(
     body: CompletionBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:

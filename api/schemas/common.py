@@ -67,8 +67,6 @@ def _check_prompt(value: Any) -> str | list[Any]:
 
 def _check_stop(value: Any) -> list[str]:
     stops = [value] if isinstance(value, str) else value
-    if stops is None:
-        return []
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         raise ValueError(f"must be a string or a list of at most {_MAX_STOPS} strings")
     for stop in stops:
@@ -77,9 +75,7 @@ def _check_stop(value: Any) -> list[str]:
     return stops
 
 
-def _check_logit_bias(value: Any) -> dict[int, float] | None:
-    if value is None:
-        return None
+def _check_logit_bias(value: Any) -> dict[int, float]:
     if not isinstance(value, dict) or len(value) > _MAX_BIASES:
         raise ValueError(f"must be an object with at most {_MAX_BIASES} token ids")
     return {_token_id(key): _bias(bias) for key, bias in value.items()}
@@ -117,12 +113,10 @@ PromptValue = Annotated[
 StopValue = Annotated[
     list[str],
     PlainValidator(_check_stop),
-    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}, {"type": "null"}]}),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
 LogitBias = Annotated[
-    dict[int, float] | None,
+    dict[int, float],
     PlainValidator(_check_logit_bias),
-    WithJsonSchema(
-        {"type": "object", "additionalProperties": {"type": "number"}, "nullable": True}
-    ),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number"}}),
 ]

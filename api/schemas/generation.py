@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import FailFast
+from pydantic import Field
 
 from api.schemas.common import (
     Body,
@@ -51,9 +51,9 @@ class MessageBody(Body):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | Annotated[list[PartBody], FailFast()] | None = None
+    content: Text | Annotated[list[PartBody], Field(fail_fast=True)] | None = None
     name: Text | None = None
-    tool_calls: Annotated[list[ToolCallBody], FailFast()] | None = None
+    tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] | None = None
     tool_call_id: Text | None = None
 
 
@@ -81,7 +81,7 @@ class GenerationBody(Body):
 
     model: Text | None = None
     prompt: PromptValue = ""
-    messages: Annotated[list[MessageBody], FailFast()] | None = None
+    messages: Annotated[list[MessageBody], Field(fail_fast=True)] | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     temperature: Temperature | None = None
@@ -90,11 +90,11 @@ class GenerationBody(Body):
     min_p: Probability | None = None
     typical_p: Probability | None = None
     n: Annotated[int, integer(1, 16)] | None = None
-    stop: StopValue = []
+    stop: StopValue | None = None
     seed: Seed | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
-    logit_bias: LogitBias = None
+    logit_bias: LogitBias | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: RepetitionPenalty | None = None
@@ -142,7 +142,5 @@ class TokenCountBody(Body):
     model: Text | None = None
     prompt: Text | None = None
     text: Text | None = None
-    messages: Annotated[list[MessageBody], FailFast()] | None = None
+    messages: Annotated[list[MessageBody], Field(fail_fast=True)] | None = None
     tools: list[dict[str, Any]] | None = None
-
-

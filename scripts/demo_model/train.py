@@ -52,7 +52,7 @@ def train(
 ) -> None:
     """Runs the schedule; every 500 steps the weights so far are written."""
     optimizer, start, total = Optimizer(model), time.perf_counter(), 0.0
-    with (out / "log.jsonl").open("w", encoding="utf-8") as log:
+    with (out / "log.jsonl").open("w", encoding="utf-8", buffering=1) as log:
         for step in range(steps):
             total += _step(model, optimizer, next(data), schedule(step, steps))
             if (step + 1) % STEPS_PER_LINE == 0:

@@ -1,0 +1,100 @@
+"""``python -m api``: serve until a signal comes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import socket
+import sys
+
+import uvicorn
+
+from api.app import create_app
+from api.banner import banner
+from jobs.settings import Settings, load_settings
+
+_BACKLOG = 2048
+# A peer that vanished without a word is noticed after about a minute of silence.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_UNACKED_MS = 45_000
+
+
+class Server(uvicorn.Server):
+    """uvicorn, saying the banner once it listens."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(banner(self._settings), flush=True)
+
+
+def main() -> int:
+    """Exit status: 0 after a polite stop, 1 when we cannot listen, 2 for a bad setting."""
+    settings = load_settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        print(f"mgs: {_why(error, settings)}", file=sys.stderr)
+        return 1
+    Server(_config(settings), settings).run([listener])
+    return 0
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(settings),
+        log_level="warning" if settings.log_level == "info" else settings.log_level,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.grace_s),
+        timeout_keep_alive=30,
+        ws="none",
+        lifespan="on",
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket whose connections notice vanished peers; ``OSError`` when it cannot be."""
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _watch_peers(listener)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _watch_peers(listener: socket.socket) -> None:
+    """Accepted connections inherit these; each system knows some of the names."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKED_MS)
+
+
+def _why(error: OSError, settings: Settings) -> str:
+    address = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{address} is in use by another program: stop it, or set MGS_PORT"
+    return f"cannot listen on {address} (MGS_HOST, MGS_PORT): {error.strerror or error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The original server's view of its processes and their queues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from api.routes.models import state_of
+from api.schemas.management import CurrentQueue, ProcessEntry
+from api.services import Services
+from jobs import names
+from jobs.errors import JobNotFoundError
+from jobs.records import JobRecord, WorkerStatus
+from jobs.requests import GenerateRequest, Message, Prompt
+from jobs.wants import LoadedModel
+
+_MAX_LISTED = 100
+
+
+def list_processes(services: Services) -> list[ProcessEntry]:
+    """One entry per model that is loaded or loading. Synchronous."""
+    return [_entry(services, model) for model in services.wants.loaded()]
+
+
+def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
+    load, status = model.want.load, model.status
+    path = str(services.settings.models_dir / load.model_name)
+    return ProcessEntry(
+        model_id=model.want.model_id,
+        model_name=load.model_name,
+        model_path=status.model_path if status and status.model_path else path,
+        model_type=load.backend,
+        context_length=(status.context_length if status else 0) or load.context_length or 0,
+        process_id=status.pid if status else 0,
+        cpu_usage=status.cpu_percent if status else 0.0,
+        memory_usage=status.memory_bytes if status else 0,
+        current_queue=_queue(services, model),
+        state=state_of(model),
+        load_fraction=status.load_fraction if status else None,
+        node=status.node if status else None,
+    )
+
+
+def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
+    store, status = services.store, model.status
+    records = store.records(store.pending_ids(model.slug, worker_names(status)))
+    pending = sorted(
+        (record for record in records if not record.status.is_terminal),
+        key=lambda record: record.created_at,
+    )
+    waiting = store.queue(names.generation_queue(model.slug)).count
+    return CurrentQueue(
+        request_queue_size=waiting,
+        response_queue_size=status.unpublished if status else 0,
+        queues=dict(_listed(services, pending[:_MAX_LISTED])),
+    )
+
+
+def worker_names(status: WorkerStatus | None) -> list[str]:
+    """RQ names of the loops of a model's worker."""
+    return status.names if status else []
+
+
+def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dict[str, Any]]]:
+    listed = []
+    for record in records:
+        try:
+            request = services.store.request(record.job_id)
+        except JobNotFoundError:
+            continue  # it ended while we looked
+        if isinstance(request, GenerateRequest):
+            name = "completions_stream" if request.stream else "completions"
+            entry = {name: parameters(request), "start_time": record.created_at}
+            listed.append((record.job_id, entry))
+    return listed
+
+
+def parameters(request: GenerateRequest) -> dict[str, Any]:
+    """The request with the original server's names."""
+    sampling, first = request.sampling, request.prompts[0]
+    return {
+        "model": request.model,
+        "prompt": _prompt_value(request.prompts),
+        "messages": [_message(message) for message in first.messages or ()],
+        "max_tokens": request.max_tokens,
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "stream": request.stream,
+        "apply_chat_template": first.is_chat or first.messages is not None,
+        "complete_text": request.complete_text,
+        "top_p": sampling.top_p,
+        "stop": request.stop,
+        "logit_bias": {str(key): value for key, value in sampling.logit_bias.items()} or None,
+        "repetition_penalty": sampling.repetition_penalty,
+        "repetition_context_size": sampling.repetition_context_size,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "typical_p": sampling.typical_p,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "repet_penalty": sampling.repetition_penalty,
+        "mirostat_mode": sampling.mirostat_mode,
+        "mirostat_tau": sampling.mirostat_tau,
+        "mirostat_eta": sampling.mirostat_eta,
+        "n": request.num_choices,
+    }
+
+
+def _prompt_value(prompts: list[Prompt]) -> Any:
+    values = [prompt.text if prompt.text is not None else prompt.token_ids for prompt in prompts]
+    return (values[0] or "") if len(values) == 1 else values
+
+
+def _message(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        shown["tool_calls"] = [
+            msgspec.to_builtins(call) | {"type": "function"} for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        shown["tool_call_id"] = message.tool_call_id
+    return shown

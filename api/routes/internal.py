@@ -1,0 +1,161 @@
+"""/v1/internal: what is on disk, load, unload, token count, facts about a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.loading import finish_load, finish_unload, start_load, start_unload
+from api.resolve import read_model_id, resolve
+from api.responses import WholeAnswer
+from api.routes.completions import ModelIdHeader
+from api.schemas.answers import JobAccepted
+from api.schemas.errors import ERRORS
+from api.schemas.generation import TokenCountBody
+from api.schemas.internal import (
+    LoadAnswer,
+    LoadBody,
+    ModelInfoAnswer,
+    ModelNames,
+    TokenCountAnswer,
+    UnloadAnswer,
+)
+from api.services import Services, ServicesDep
+from api.tickets import accepted, is_background, new_ticket
+from api.translate import check_text, to_token_count_request
+from jobs import names
+from jobs.catalog import ModelEntry, find_model, list_models
+from jobs.errors import UnsupportedParameterError
+from jobs.events import Event
+from jobs.requests import GenerationDefaults, LoadRequest
+from jobs.wants import LoadedModel
+
+router = APIRouter(prefix="/v1/internal", tags=["models"], responses=ERRORS)
+_ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}}
+
+
+@router.get("/model/list")
+async def list_on_disk(services: ServicesDep) -> ModelNames:
+    """Names of the models in the models folder, sorted."""
+    entries = await services.runner.in_thread(list_models, services.settings)
+    return ModelNames(model_names=[entry.name for entry in entries])
+
+
+@router.post("/model/load", response_model=LoadAnswer, responses=_ACCEPTED)
+async def load(
+    body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> LoadAnswer | Response:
+    """Load a model under a model_id; answers when it is ready. Closing changes nothing."""
+    if body.unknown_options:
+        name = body.unknown_options[0]
+        raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
+    model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
+    entry = await services.runner.in_thread(find_model, services.settings, body.llm_model_name)
+    job_id = await start_load(services, model_id, _load_request(body, entry))
+    if is_background(request, body.background):
+        return accepted(job_id)
+    await finish_load(services, job_id)
+    return LoadAnswer()
+
+
+def _load_request(body: LoadBody, entry: ModelEntry) -> LoadRequest:
+    request = LoadRequest(
+        model_name=entry.name,
+        backend=entry.backend,
+        chat_format=body.chat_format or None,
+        context_length=body.context_length,
+        slots=body.slots,
+        threads=body.threads,
+        gpu_layers=body.gpu_layers,
+        trust_remote_code=bool(body.trust_remote_code),
+        defaults=GenerationDefaults(
+            temperature=body.temperature,
+            max_tokens=body.max_tokens,
+            top_p=body.top_p,
+            repetition_penalty=body.repetition_penalty,
+            repetition_context_size=body.repetition_context_size,
+            logit_bias=body.logit_bias,
+        ),
+    )
+    check_text(request)
+    return request
+
+
+@router.post("/model/unload", response_model=UnloadAnswer, responses=_ACCEPTED)
+async def unload(
+    request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> UnloadAnswer | Response:
+    """Unload a model; answers when its process is gone."""
+    model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
+    job_id = await start_unload(services, model_id)
+    if is_background(request, None):
+        return accepted(job_id)
+    await finish_unload(services, job_id)
+    return UnloadAnswer()
+
+
+@router.post("/token-count", response_model=TokenCountAnswer)
+async def token_count(
+    body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Number of tokens of a text, or of messages through the chat template."""
+    runner = services.runner
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    ticket = new_ticket(runner, want, to_token_count_request(body))
+    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, _length)
+
+
+def _length(events: list[Event]) -> bytes:
+    return msgspec.json.encode({"length": events[-1].num_tokens})
+
+
+@router.get("/model/info")
+async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -> ModelInfoAnswer:
+    """Facts about the model loaded under a model_id."""
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    return await _info(services, want.load.model_name, want.model_id)
+
+
+@router.get("/model/info/{model_name}")
+async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
+    """Facts about a model in the models folder."""
+    return await _info(services, model_name, None)
+
+
+async def _info(services: Services, name: str, model_id: str | None) -> ModelInfoAnswer:
+    entry = await services.runner.in_thread(find_model, services.settings, name)
+    every = await services.runner.in_thread(services.wants.loaded)
+    loaded = [model for model in every if model.want.load.model_name == name]
+    chosen = [model for model in loaded if model_id in (None, model.want.model_id)]
+    return _info_answer(entry, loaded, chosen[0] if chosen else None)
+
+
+def _info_answer(
+    entry: ModelEntry, loaded: list[LoadedModel], chosen: LoadedModel | None
+) -> ModelInfoAnswer:
+    facts: dict[str, Any] = {}
+    if chosen is not None and chosen.status is not None:
+        status = chosen.status
+        facts = {
+            "context_length": status.context_length or None,
+            "vocab_size": status.vocab_size or None,
+            "architecture": status.architecture or None,
+            "quantization": status.quantization or None,
+            "num_parameters": status.num_parameters,
+            "slots": status.slots or None,
+            "load_fraction": status.load_fraction,
+            "state": status.state.value,
+        }
+    return ModelInfoAnswer(
+        model_name=entry.name,
+        model_path=str(entry.path),
+        model_type=entry.backend,
+        file_size_bytes=entry.size_bytes,
+        is_loaded=chosen is not None,
+        model_id=chosen.want.model_id if chosen else None,
+        loaded_model_ids=[model.want.model_id for model in loaded],
+        **facts,
+    )

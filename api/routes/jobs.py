@@ -1,0 +1,131 @@
+"""/v1/jobs: list, show, cancel, and the events of a job with replay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from api.event_stream import JobEvents
+from api.job_views import job_answer, job_with_result
+from api.schemas.errors import ERRORS
+from api.schemas.jobs import JobAnswer, JobList
+from api.services import Services, ServicesDep
+from jobs.errors import InvalidRequestError, JobError
+from jobs.event_log import last_event_id
+from jobs.events import BEFORE_ALL, EventId
+from jobs.records import JobRecord
+from jobs.requests import Task
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
+_CANCEL_WAIT_S = 2.0
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    204: {"description": "The job has ended and its last event was the one named"},
+}
+StatusFilter = Literal["queued", "running", "finished", "failed", "cancelled"]
+
+
+@router.get("")
+async def list_jobs(
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+    cursor: str | None = None,
+    model: str | None = None,
+    status: StatusFilter | None = None,
+) -> JobList:
+    """Jobs, newest first; ``model`` is a model_id or the name of a loaded model."""
+    accept = await _filter(services, model, status)
+    records, upper = await services.runner.in_thread(
+        services.store.page, _read_cursor(cursor), limit, accept
+    )
+    return JobList(
+        data=[job_answer(record) for record in records],
+        has_more=upper is not None,
+        next_cursor=None if upper is None else repr(upper),
+    )
+
+
+async def _filter(
+    services: Services, model: str | None, status: str | None
+) -> Callable[[JobRecord], bool]:
+    wants = await services.runner.wants() if model is not None else {}
+    ids = {want.model_id for want in wants.values() if want.load.model_name == model} | {model}
+
+    def accept(record: JobRecord) -> bool:
+        is_model = model is None or record.model_id in ids
+        return is_model and (status is None or record.status == status)
+
+    return accept
+
+
+def _read_cursor(cursor: str | None) -> float | None:
+    if cursor is None:
+        return None
+    try:
+        value = float(cursor)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidRequestError("the cursor is not one of ours", "cursor")
+    return value
+
+
+@router.get("/{job_id}")
+async def show_job(job_id: str, services: ServicesDep) -> JobAnswer:
+    """One job; a finished one with its result, a failed one with its error."""
+    return await services.runner.in_thread(job_with_result, services.store, job_id)
+
+
+@router.delete("/{job_id}")
+async def cancel_job(job_id: str, services: ServicesDep) -> JobAnswer:
+    """Cancel a job, queued or running; one that has ended stays as it is."""
+    runner = services.runner
+    record = await runner.in_thread(services.store.record, job_id)
+    if record.task in (Task.LOAD, Task.UNLOAD):
+        raise InvalidRequestError("loads and unloads are not cancelled: unload instead", "job_id")
+    record = await runner.in_thread(services.store.cancel, job_id, "cancelled by request")
+    if not record.status.is_terminal:
+        await _wait_for_end(services, job_id)
+    return await runner.in_thread(job_with_result, services.store, job_id)
+
+
+async def _wait_for_end(services: Services, job_id: str) -> None:
+    """For a moment: a worker that is busy answers later, and the job shows its reason till then."""
+    try:
+        await services.runner.wait_existing(job_id, _CANCEL_WAIT_S)
+    except JobError:
+        return
+
+
+@router.get("/{job_id}/events", responses=_EVENTS)
+async def job_events(
+    job_id: str,
+    services: ServicesDep,
+    after: str | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The job's events as server-sent events: what is there after the one named, then live."""
+    start = _read_event_id(last_event_id or after)
+    record, newest = await services.runner.in_thread(_state, services, job_id)
+    if start > newest:
+        raise InvalidRequestError("the job has no such event yet", "Last-Event-ID")
+    if record.status.is_terminal and start == newest:
+        return Response(status_code=204)  # an EventSource stops asking
+    return JobEvents(services.runner, job_id, start)
+
+
+def _state(services: Services, job_id: str) -> tuple[JobRecord, EventId]:
+    return services.store.record(job_id), last_event_id(services.store.redis, job_id)
+
+
+def _read_event_id(text: str | None) -> EventId:
+    if not text:
+        return BEFORE_ALL
+    try:
+        return EventId.parse(text)
+    except ValueError:
+        raise InvalidRequestError("an event id is <attempt>-<seq>", "Last-Event-ID") from None

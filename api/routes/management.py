@@ -1,0 +1,38 @@
+"""/management: the processes and their queues, and the removal of old jobs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.processes import list_processes, worker_names
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.schemas.errors import ERRORS
+from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
+from api.services import Services, ServicesDep
+from jobs import names
+
+router = APIRouter(prefix="/management", tags=["management"], responses=ERRORS)
+
+
+@router.get("/processes")
+async def processes(services: ServicesDep) -> Processes:
+    """Every model that is loaded or loading, its process, and the jobs that wait or run."""
+    entries = await services.runner.in_thread(list_processes, services)
+    return Processes(processes=entries)
+
+
+@router.post("/process/clean-up")
+async def clean_up(
+    body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> CleanUpAnswer:
+    """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    slug = names.slug_of(want.model_id)
+    waiting, running = await services.runner.in_thread(_purge, services, slug, body.timeout)
+    return CleanUpAnswer(num_waiting=waiting, num_running=running)
+
+
+def _purge(services: Services, slug: str, older_than_s: float) -> tuple[int, int]:
+    status = services.wants.statuses([slug]).get(slug)
+    return services.store.purge(slug, older_than_s, worker_names(status))

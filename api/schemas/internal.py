@@ -1,0 +1,132 @@
+"""Bodies and answers of /v1/internal, /v1/models and /health."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.schemas.common import (
+    Body,
+    ContextSize,
+    Count,
+    Flag,
+    LogitBias,
+    Probability,
+    RepetitionPenalty,
+    Temperature,
+    Text,
+    integer,
+)
+
+
+class LoadBody(Body):
+    """Which model, how to hold it, and values that hold where a request says nothing.
+
+    Options that we do not know are refused by name: see ``unknown_options``.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    llm_model_name: Annotated[str, Field(strict=True, min_length=1, max_length=255)]
+    chat_format: Text | None = None
+    context_length: Count | None = None
+    slots: Annotated[int, integer(1, 256)] | None = None
+    threads: Annotated[int, integer(1, 1024)] | None = None
+    gpu_layers: Annotated[int, integer(0, 10_000)] | None = None
+    trust_remote_code: Flag | None = None
+    temperature: Temperature | None = None
+    max_tokens: Count | None = None
+    top_p: Probability | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    repetition_context_size: ContextSize | None = None
+    logit_bias: LogitBias | None = None
+    background: Flag | None = None
+
+    @property
+    def unknown_options(self) -> list[str]:
+        """Names of fields that ask for something and are none of ours."""
+        extra: dict[str, Any] = self.__pydantic_extra__ or {}
+        return [name for name, value in extra.items() if value and name != "model"]
+
+
+class ModelNames(BaseModel):
+    """What is on disk."""
+
+    model_names: list[str]
+
+
+class LoadAnswer(BaseModel):
+    """The model is ready."""
+
+    load: Literal["success"] = "success"
+
+
+class UnloadAnswer(BaseModel):
+    """The process is gone."""
+
+    unload: Literal["success"] = "success"
+
+
+class TokenCountAnswer(BaseModel):
+    """Number of tokens."""
+
+    length: int
+
+
+class ModelInfoAnswer(BaseModel):
+    """A model on disk, and what is known of it where it is loaded."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_name: str
+    model_path: str
+    model_type: str
+    file_size_bytes: int
+    is_loaded: bool
+    model_id: str | None = None
+    loaded_model_ids: list[str] = []
+    state: str | None = None
+    load_fraction: float | None = None
+    context_length: int | None = None
+    vocab_size: int | None = None
+    architecture: str | None = None
+    quantization: str | None = None
+    num_parameters: int | None = None
+    slots: int | None = None
+
+
+class ModelEntry(BaseModel):
+    """A loaded model in OpenAI's list; sending ``id`` as ``model`` addresses it."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "mlx-gguf-server"
+    model_id: str
+    model_name: str
+    backend: str
+    context_length: int | None
+    state: str
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
+
+
+class Health(BaseModel):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether everything needed is there, and what is not."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str]

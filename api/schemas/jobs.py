@@ -1,0 +1,44 @@
+"""Answers of /v1/jobs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class JobErrorObject(BaseModel):
+    """Why a job did not finish."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class JobAnswer(BaseModel):
+    """One job. Times are epoch seconds; ``result`` is the whole answer of a finished one."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    id: str
+    object: Literal["job"] = "job"
+    task: str
+    status: str
+    model_id: str
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    attempt: int = 0
+    background: bool = False
+    cancel_reason: str | None = None
+    error: JobErrorObject | None = None
+    result: dict[str, Any] | None = None
+
+
+class JobList(BaseModel):
+    """A page of jobs, newest first; ``next_cursor`` asks for the next one."""
+
+    object: Literal["list"] = "list"
+    data: list[JobAnswer]
+    has_more: bool
+    next_cursor: str | None

@@ -1,0 +1,56 @@
+"""Bodies and answers of /management."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from api.schemas.common import Body, number
+
+
+class CurrentQueue(BaseModel):
+    """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}."""
+
+    request_queue_size: int
+    response_queue_size: int
+    queues: dict[str, dict[str, Any]]
+
+
+class ProcessEntry(BaseModel):
+    """One wanted model and its worker process; the process' values are 0 until it is up."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    model_name: str
+    model_path: str
+    model_type: str
+    context_length: int
+    process_id: int
+    cpu_usage: float
+    memory_usage: int
+    current_queue: CurrentQueue
+    state: str
+    load_fraction: float | None = None
+    node: str | None = None
+
+
+class Processes(BaseModel):
+    """All models that are loaded or loading."""
+
+    processes: list[ProcessEntry]
+
+
+class CleanUpBody(Body):
+    """Age in seconds from which a generation job is removed."""
+
+    timeout: Annotated[float, number(0, 10 * 365 * 86400)]
+
+
+class CleanUpAnswer(BaseModel):
+    """How many jobs were removed."""
+
+    process_clean_up: Literal["success"] = "success"
+    num_waiting: int
+    num_running: int
