@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -44,8 +46,21 @@ def main() -> int:
     except OSError as error:
         print(f"mgs: {_why(error, settings)}", file=sys.stderr)
         return 1
-    Server(_config(settings), settings).run([listener])
+    server = Server(_config(settings), settings)
+    _end_politely(server)
+    server.run([listener])
     return 0
+
+
+def _end_politely(server: uvicorn.Server) -> None:
+    """uvicorn raises the signal again once it has stopped: by then it is no reason to die of it."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if not server.should_exit:  # before uvicorn listens to signals itself
+            raise SystemExit(0)
+
+    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
 
 
 def _config(settings: Settings) -> uvicorn.Config:

@@ -50,10 +50,8 @@ class ChunkEncoder:
     def _opening(self) -> bytes:
         """The role of each choice's message, or the prompt that a text choice repeats."""
         if self._is_chat:
-            return b"".join(
-                self._frame({"index": i, "delta": {"role": "assistant", "content": ""}})
-                for i in range(self._num_open)
-            )
+            role = {"delta": {"role": "assistant", "content": ""}}
+            return b"".join(self._frame(i, role) for i in range(self._num_open))
         if not self._request.echo:
             return b""
         return b"".join(self._echo(i) for i in range(self._num_open))
@@ -61,35 +59,40 @@ class ChunkEncoder:
     def _echo(self, index: int) -> bytes:
         text = self._request.prompts[index // self._request.num_choices].text or ""
         self._note(index, text)
-        return self._frame({"index": index, "text": text})
+        return self._frame(index, {"text": text})
 
     def _chunk(self, event: Event) -> bytes:
         frames = b""
         if event.text or event.logprobs:
             self._note(event.choice, event.text)
-            frames = self._frame(self._content(event))
+            frames = self._content(event)
         if event.finish_reason is None:
             return frames
         self._num_open -= 1
-        ending = {"index": event.choice, **self._empty(), "finish_reason": event.finish_reason}
         if self._num_open:
-            return frames + self._frame(ending)
-        self._last = _encode({"logprobs": None, **ending})  # waits: the timings ride on it
+            return frames + self._frame(event.choice, self._empty(), None, event.finish_reason)
+        # Waits for the job's end: the timings ride on it.
+        self._last = _choice(event.choice, self._empty(), None, event.finish_reason)
         return frames
 
-    def _content(self, event: Event) -> dict[str, Any]:
+    def _content(self, event: Event) -> bytes:
         if self._is_chat:
-            choice = {"index": event.choice, "delta": {"content": event.text}}
-            return {**choice, "logprobs": chat_logprobs(event.logprobs)}
+            content = {"delta": {"content": event.text}}
+            return self._frame(event.choice, content, chat_logprobs(event.logprobs))
         logprobs = self._offsets[event.choice].add(event.logprobs)
-        return {"index": event.choice, "text": event.text, "logprobs": logprobs}
+        return self._frame(event.choice, {"text": event.text}, logprobs)
 
     def _empty(self) -> dict[str, Any]:
         return {"delta": {"content": ""}} if self._is_chat else {"text": ""}
 
-    def _frame(self, choice: dict[str, Any]) -> bytes:
-        whole = {"logprobs": None, "finish_reason": None, **choice}
-        return self._head + _encode(whole) + self._tail
+    def _frame(
+        self,
+        index: int,
+        content: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> bytes:
+        return self._head + _choice(index, content, logprobs, finish_reason) + self._tail
 
     def _note(self, index: int, text: str) -> None:
         if self._request.complete_text:
@@ -117,3 +120,9 @@ class ChunkEncoder:
             for i, parts in enumerate(self._texts)
         ]
         return b",".join(map(_encode, choices))
+
+
+def _choice(
+    index: int, content: dict[str, Any], logprobs: dict[str, Any] | None, reason: str | None
+) -> bytes:
+    return _encode({"index": index, **content, "logprobs": logprobs, "finish_reason": reason})

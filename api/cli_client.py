@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from jobs.settings import Settings, is_loopback
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _STREAM_TIMEOUT = httpx.Timeout(60, connect=5)
 _NUM_RECONNECTS = 5
+_RECONNECT_PAUSE_S = 0.2
 
 Json = dict[str, Any]
 
@@ -55,7 +57,8 @@ class Server:
     def events(self, path: str) -> Iterator[Json]:
         """Events of a job up to its last, across broken connections."""
         last_id = ""
-        for _ in range(_NUM_RECONNECTS):
+        for attempt in range(_NUM_RECONNECTS):
+            time.sleep(attempt * _RECONNECT_PAUSE_S)
             try:
                 for event_id, event in self._read_events(path, last_id):
                     last_id = event_id

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from api.cli_client import CliError
 from jobs.connection import connect
 from jobs.redis_server import without_password
 from jobs.settings import Settings
+from jobs.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -62,7 +64,7 @@ class JsonJob(Job):
 
 
 def run_dashboard(settings: Settings, port: int) -> None:
-    """Serve the dashboard on 127.0.0.1 until interrupted."""
+    """Serve the dashboard on 127.0.0.1 until a signal comes."""
     if not all(importlib.util.find_spec(name) for name in ("rq_dashboard", "six")):
         raise CliError(
             "rq-dashboard is not installed: `make install-dev` in the project's folder, or "
@@ -76,8 +78,11 @@ def run_dashboard(settings: Settings, port: int) -> None:
         server = make_server("127.0.0.1", port, app, threaded=True)
     except (OSError, SystemExit) as error:  # werkzeug exits when the port is taken
         raise CliError(f"port {port} is taken: choose another with --port") from error
+    stop = StopSignal()
+    threading.Thread(target=server.serve_forever, name="dashboard", daemon=True).start()
     print(f"dashboard (read-only): http://127.0.0.1:{server.port}", flush=True)
-    server.serve_forever()
+    stop.wait()
+    server.shutdown()
 
 
 def make_app(redis_url: str) -> Flask:

@@ -54,7 +54,7 @@ class Services:
         self.store.redis.close()
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     """FastAPI's dependency: the app's services."""
     services: Services = request.app.state.services
     return services

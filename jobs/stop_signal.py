@@ -18,9 +18,11 @@ class StopSignal:
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                signal.signal(number, self._note)
+        numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: outlive the terminal
+            numbers.remove(signal.SIGHUP)
+        for number in numbers:
+            signal.signal(number, self._note)
 
     def fileno(self) -> int:
         """For ``select``: readable from the first signal on."""

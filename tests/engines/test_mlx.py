@@ -6,7 +6,10 @@ import importlib.metadata
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
 from jobs.errors import InvalidRequestError
@@ -20,10 +23,11 @@ from tests.engines.tiny_mlx import (
     write_gemma,
     write_qwen,
 )
-from workers.engines.base import FinishReason, Prefill, Sequence, Token
+from workers.engines.base import FinishReason, Prefill, Sequence, SequenceFailure, Token
 from workers.engines.mlx import library
+from workers.engines.mlx.batch import Row
 from workers.engines.mlx.engine import MlxEngine
-from workers.engines.mlx.prefill import ChunkBudget
+from workers.engines.mlx.prefill import ChunkBudget, PrefillQueue
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,28 @@ def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
     assert budget.num_tokens == 2 * first
     budget.record(2 * first, 1.0)
     assert budget.num_tokens == first // 2
+
+
+class ExhaustedModel:
+    """Has no memory for prompts that hold the token 9."""
+
+    def make_cache(self) -> list[Any]:
+        return []
+
+    def __call__(self, tokens: mx.array, cache: list[Any]) -> mx.array:
+        if 9 in np.array(tokens):
+            raise RuntimeError("[malloc] Unable to allocate")
+        return mx.zeros((*tokens.shape, VOCAB_SIZE))
+
+
+def test_a_prompt_that_finds_no_memory_fails_alone() -> None:
+    queue, joined = PrefillQueue(ExhaustedModel()), list[Row]()
+    for sequence_id, prompt in enumerate(([1, 2, 3], [1, 9, 3], [4, 5, 6])):
+        queue.add(Row(Sequence(sequence_id, prompt, 1, GREEDY), 1))
+    events = queue.step(lambda row, cache: joined.append(row))
+    assert events[1] == SequenceFailure(1, "[malloc] Unable to allocate")
+    assert [row.sequence.sequence_id for row in joined] == [0, 2]
+    assert len(queue) == 0
 
 
 def test_a_model_whose_caches_cannot_be_merged_has_one_slot(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from hypothesis import given
+import itertools
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.detokenizer import Detokenizer
@@ -8,7 +10,7 @@ from workers.detokenizer import Detokenizer
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(borders)]
 
 
 def feed(pieces: list[bytes]) -> list[str]:
@@ -34,6 +36,7 @@ def test_nothing_is_left_after_the_end() -> None:
     assert (detokenizer.finish(), detokenizer.finish()) == ("�", "")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(), st.lists(st.integers(0)))
 def test_any_cut_of_a_text_gives_the_text_and_no_broken_character(
     text: str, cuts: list[int]
@@ -43,6 +46,7 @@ def test_any_cut_of_a_text_gives_the_text_and_no_broken_character(
     assert shown[-1] == ""
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(), st.lists(st.integers(0)))
 def test_bytes_that_are_not_utf_8_decode_the_same_however_cut(data: bytes, cuts: list[int]) -> None:
     assert "".join(feed(pieces_of(data, cuts))) == data.decode(errors="replace")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ModelLoadError
@@ -85,16 +86,15 @@ def test_a_header_cut_anywhere_is_called_cut_off(tmp_path: Path, length: int) ->
     assert "cut off" in error_of(tmp_path, gguf_bytes(METADATA)[:length])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.binary(max_size=200))
 def test_random_bytes_give_a_header_or_a_load_error(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "random.gguf"
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + tail)
-    try:
-        read_gguf_header(path)
-    except ModelLoadError as error:
-        assert error.message.startswith("random.gguf: ")
+    with contextlib.suppress(ModelLoadError):
+        assert read_gguf_header(path).version == 3
 
 
 def test_a_missing_file_is_a_load_error(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ GROW = "{% set ns = namespace(x='aaaa') %}{% for i in range(60) %}"
 ENDLESS = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "literals": "{% for a in '0123456789' %}" * 15 + "{% endfor %}" * 15,
-    "macro": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "macro": "{% macro f(n) %}{% if n %}{{ f(n-1) ~ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
 }
 HUGE = {
     "concat": GROW + "{% set ns.x = ns.x ~ ns.x %}{% endfor %}",

@@ -188,7 +188,8 @@ def _logits(tokens: list[int]) -> numpy_sampler.Logits:
     position = len(tokens)
     random = np.random.default_rng([position, tokens[-1]])
     logits = random.standard_normal(_VOCAB_SIZE)
-    logits[128:256] -= 20.0  # no broken characters by chance
+    logits[:32] -= 20.0  # neither control characters
+    logits[127:256] -= 20.0  # nor broken ones by chance
     logits[256:] -= 20.0
     logits[_scripted(position)] += _PREFERENCE + 20.0 * (position % _END_EVERY == _END_EVERY - 1)
     return logits

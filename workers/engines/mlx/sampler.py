@@ -120,8 +120,8 @@ class BatchSampler:
 def _most_likely(logprobs: mx.array, num_top: int) -> mx.array:
     """Ids of the ``num_top`` most likely tokens, (rows, num_top), most likely first."""
     # A partition first: on a CPU, sorting 150,000 logits takes 13 ms a row, this 1.3 ms.
-    num_top = min(num_top, logprobs.shape[-1] - 1)
-    ids = mx.argpartition(-logprobs, num_top, axis=-1)[:, :num_top]
+    last = min(num_top, logprobs.shape[-1] - 1)
+    ids = mx.argpartition(-logprobs, last, axis=-1)[:, :num_top]
     order = mx.argsort(-mx.take_along_axis(logprobs, ids, axis=-1), axis=-1)
     return mx.take_along_axis(ids, order, axis=-1)
 

@@ -1,0 +1,210 @@
+"""What every sampling setting does, against plain numpy, on every engine."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from jobs.sampling import Sampling
+from tests.engines.driving import (
+    GREEDY,
+    chat,
+    log_probabilities,
+    next_token,
+    run,
+    run_one,
+    sequence,
+)
+from workers.engines import numpy_sampler
+from workers.engines.base import Engine
+
+# Filters come before the temperature: a high one draws nearly evenly from what they have kept.
+EVEN = Sampling(temperature=50.0)
+MARGIN = 1e-3  # of probability mass: the engines compute in single precision
+
+
+def prompt_of(engine: Engine) -> list[int]:
+    return chat(engine, "Tell me")[:-2]  # cut where several tokens are likely
+
+
+def draws(engine: Engine, sampling: Sampling, count: int = 40) -> set[int]:
+    """The token after the prompt under ``count`` seeds."""
+    seeded = [msgspec.structs.replace(sampling, seed=seed) for seed in range(count)]
+    return {
+        transcript.ids[0]
+        for transcript in run(engine, [sequence(prompt_of(engine), 1, one) for one in seeded])
+    }
+
+
+def kept(values: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(np.isfinite(values)).tolist())
+
+
+# Filters
+
+
+@pytest.mark.parametrize("top_k", [2, 5])
+def test_top_k_draws_from_the_k_most_likely(engine: Engine, top_k: int) -> None:
+    allowed = kept(numpy_sampler.keep_top_k(log_probabilities(engine, prompt_of(engine)), top_k))
+    assert draws(engine, msgspec.structs.replace(EVEN, top_k=top_k)) == allowed
+
+
+def test_top_k_of_one_is_greedy(engine: Engine) -> None:
+    prompt = prompt_of(engine)
+    only_best = Sampling(temperature=5.0, top_k=1, seed=3, ignore_eos=True)
+    assert run_one(engine, prompt, 10, only_best).ids == run_one(engine, prompt, 10, GREEDY).ids
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 0.99])
+def test_top_p_draws_from_the_likeliest_mass(engine: Engine, top_p: float) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    drawn = draws(engine, msgspec.structs.replace(EVEN, top_p=top_p))
+    assert drawn <= kept(numpy_sampler.keep_top_p(values, min(top_p + MARGIN, 1.0)))
+
+
+@pytest.mark.parametrize("min_p", [0.5, 0.05, 0.001])
+def test_min_p_draws_from_what_is_likely_enough(engine: Engine, min_p: float) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    drawn = draws(engine, msgspec.structs.replace(EVEN, min_p=min_p))
+    assert drawn <= kept(numpy_sampler.keep_min_p(values, min_p * (1 - MARGIN)))
+
+
+@pytest.mark.parametrize("typical_p", [0.2, 0.9])
+def test_typical_p_draws_from_the_typical_mass(engine: Engine, typical_p: float) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    drawn = draws(engine, msgspec.structs.replace(EVEN, typical_p=typical_p))
+    assert drawn <= kept(numpy_sampler.keep_typical(values, min(typical_p + MARGIN, 1.0)))
+
+
+def test_typical_p_bears_forbidden_tokens(engine: Engine) -> None:
+    """A token of probability 0 must not turn the entropy into NaN."""
+    values = log_probabilities(engine, prompt_of(engine))
+    best = int(np.argmax(values))
+    values[best] = -np.inf
+    sampling = Sampling(temperature=50.0, typical_p=0.5, logit_bias={best: -1e9}, ignore_eos=True)
+    values[list(engine.tokenizer.end_ids)] = -np.inf
+    drawn = draws(engine, sampling)
+    assert drawn <= kept(numpy_sampler.keep_typical(values, 0.5 + MARGIN))
+
+
+def test_filters_work_on_what_the_earlier_ones_left(engine: Engine) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    both = numpy_sampler.keep_top_p(numpy_sampler.keep_top_k(values, 3), 0.6 + MARGIN)
+    assert draws(engine, msgspec.structs.replace(EVEN, top_k=3, top_p=0.6)) <= kept(both)
+
+
+def test_without_filters_every_token_can_be_drawn(engine: Engine) -> None:
+    assert len(draws(engine, EVEN)) > 20
+
+
+def test_a_low_temperature_is_nearly_greedy(engine: Engine) -> None:
+    best = int(np.argmax(log_probabilities(engine, prompt_of(engine))))
+    assert draws(engine, Sampling(temperature=1e-3), 8) == {best}
+
+
+# Bias and penalties
+
+
+def test_a_high_bias_forces_a_token(engine: Engine) -> None:
+    token_id = engine.tokenizer.encode("q", add_special=False, parse_special=False)[0]
+    sampling = msgspec.structs.replace(GREEDY, logit_bias={token_id: 100.0})
+    assert run_one(engine, prompt_of(engine), 4, sampling).ids == [token_id] * 4
+
+
+def test_a_low_bias_forbids_a_token(engine: Engine) -> None:
+    best, second = np.argsort(-log_probabilities(engine, prompt_of(engine)))[:2].tolist()
+    sampling = msgspec.structs.replace(GREEDY, logit_bias={best: -100.0}, ignore_eos=False)
+    assert next_token(engine, prompt_of(engine), sampling).token_id == second
+    assert best not in draws(engine, msgspec.structs.replace(EVEN, logit_bias={best: -1e9}))
+
+
+@pytest.mark.parametrize("window", [0, 1, 3, 100])
+@pytest.mark.parametrize(
+    "penalty", [{"presence_penalty": 1.5}, {"frequency_penalty": 0.7}, {"presence_penalty": -2.0}]
+)
+def test_subtracted_penalties_follow_numpy(
+    engine: Engine, penalty: dict[str, float], window: int
+) -> None:
+    prompt = prompt_of(engine)
+    values = log_probabilities(engine, prompt)
+    rivals = np.argsort(-values)[:3].tolist()
+    prompt = [*rivals[:1] * 3, *rivals[1:2], *prompt]  # shown often, seldom, never
+    sampling = Sampling(temperature=0.0, repetition_context_size=window, **penalty)
+    penalised = numpy_sampler.penalise(log_probabilities(engine, prompt), prompt, sampling)
+    assert next_token(engine, prompt, sampling).token_id == int(np.argmax(penalised))
+
+
+def test_a_repetition_penalty_prefers_what_was_not_said(engine: Engine) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    prompt = [int(np.argmax(values)), *prompt_of(engine)]
+    values = log_probabilities(engine, prompt)
+    values[prompt] = -np.inf
+    sampling = Sampling(
+        temperature=0.0, repetition_penalty=1e6, repetition_context_size=len(prompt)
+    )
+    assert next_token(engine, prompt, sampling).token_id == int(np.argmax(values))
+
+
+def test_penalties_see_what_was_generated(engine: Engine) -> None:
+    sampling = msgspec.structs.replace(GREEDY, presence_penalty=1e4, repetition_context_size=1000)
+    ids = run_one(engine, prompt_of(engine), 30, sampling).ids
+    assert len(set(ids)) == 30
+    assert not set(ids) & set(prompt_of(engine))
+
+
+def test_an_absurd_window_is_as_good_as_the_whole_sequence(engine: Engine) -> None:
+    def text(window: int) -> list[int]:
+        sampling = msgspec.structs.replace(
+            GREEDY, frequency_penalty=1.0, repetition_context_size=window
+        )
+        return run_one(engine, prompt_of(engine), 10, sampling).ids
+
+    assert text(2**31 - 1) == text(1000)
+
+
+# Log-probabilities
+
+
+def test_log_probabilities_are_the_log_softmax_of_raw_logits(engine: Engine) -> None:
+    vocab_size = engine.info.vocab_size
+    plain = Sampling(temperature=0.0, num_logprobs=vocab_size)
+    token = next_token(engine, prompt_of(engine), plain)
+    entries = dict(token.top_logprobs)
+    assert len(entries) == vocab_size
+    assert np.exp(list(entries.values())).sum() == pytest.approx(1.0, abs=1e-4)
+    assert list(entries.values()) == sorted(entries.values(), reverse=True)
+    assert token.top_logprobs[0][0] == token.token_id
+    assert token.logprob == pytest.approx(entries[token.token_id], abs=1e-5)
+
+
+def test_sampling_settings_do_not_move_log_probabilities(engine: Engine) -> None:
+    plain = Sampling(temperature=0.0, num_logprobs=5)
+    best = next_token(engine, prompt_of(engine), plain)
+    odd = msgspec.structs.replace(
+        plain, temperature=3.0, top_k=2, logit_bias={best.token_id: -100.0}, presence_penalty=1.0
+    )
+    other = next_token(engine, prompt_of(engine), odd)
+    assert other.token_id != best.token_id
+    assert [i for i, _ in other.top_logprobs] == [i for i, _ in best.top_logprobs]
+    for (_, expected), (_, value) in zip(best.top_logprobs, other.top_logprobs, strict=True):
+        assert value == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("num_logprobs", [0, 1, 5])
+def test_as_many_alternatives_come_as_asked_for(engine: Engine, num_logprobs: int) -> None:
+    sampling = msgspec.structs.replace(GREEDY, num_logprobs=num_logprobs)
+    for token in run_one(engine, prompt_of(engine), 4, sampling).tokens:
+        assert len(token.top_logprobs) == num_logprobs
+        assert token.logprob is not None
+        assert token.logprob <= 0.0
+
+
+def test_who_does_not_ask_gets_none(engine: Engine) -> None:
+    asks = msgspec.structs.replace(GREEDY, num_logprobs=2)
+    asking, silent = run(
+        engine, [sequence(prompt_of(engine), 4, sampling) for sampling in (asks, GREEDY)]
+    )
+    assert asking.ids == silent.ids
+    assert all(token.logprob is None and token.top_logprobs == () for token in silent.tokens)
+    assert all(len(token.top_logprobs) == 2 for token in asking.tokens)

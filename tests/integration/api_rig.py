@@ -1,0 +1,265 @@
+"""A real API on a loopback port, and a worker whose every event a test decides."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from api.__main__ import listen
+from api.app import create_app
+from jobs import names
+from jobs.connection import SyncRedis, connect
+from jobs.errors import ErrorInfo
+from jobs.event_log import EventWriter
+from jobs.events import Event, EventKind, Timings, Usage
+from jobs.records import JobRecord, NodeStatus, Want, WorkerState, WorkerStatus
+from jobs.requests import GenerationDefaults, LoadRequest, Request, decode_request
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.wants import Wants
+from workers.attempts import AttemptOpener
+
+WORKER = "0.gen.scripted"
+DEADLINE_S = 20.0
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """The first true value of ``condition``."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"not in {DEADLINE_S} s: {what}")
+
+
+@dataclass
+class Taken:
+    """A job in the scripted worker's hands, its attempt open."""
+
+    job_id: str
+    request: Any
+    attempt: int
+    seq: int
+    cancel_reason: str
+    writer: EventWriter
+    text: list[str] = field(default_factory=list)
+
+    def _event(self, kind: EventKind, **fields: Any) -> Event:
+        self.seq += 1
+        return Event(
+            job=self.job_id,
+            attempt=self.attempt,
+            seq=self.seq,
+            kind=kind,
+            t=time.time(),
+            **fields,
+        )
+
+    def started(self, prompt_tokens: int = 3) -> None:
+        usage = Usage(prompt_tokens=prompt_tokens)
+        assert self.writer.append([self._event(EventKind.STARTED, usage=usage)]) == [True]
+
+    def chunk(self, text: str, **fields: Any) -> None:
+        event = self._event(EventKind.CHUNK, text=text, token_ids=[7], **fields)
+        assert self.writer.append([event]) == [True]
+
+    def progress(self, phase: str, fraction: float) -> None:
+        self.writer.append([self._event(EventKind.PROGRESS, phase=phase, fraction=fraction)])
+
+    def finished(self, num_tokens: int | None = None, completion_tokens: int = 2) -> None:
+        event = self._event(
+            EventKind.FINISHED,
+            usage=Usage(3, completion_tokens, 1),
+            timings=Timings(queue_ms=1.5, prefill_ms=2.5, decode_tokens_per_s=100.0),
+            num_tokens=num_tokens,
+        )
+        assert self.writer.settle(event)
+
+    def answer(self, *texts: str) -> None:
+        """A whole job in one go: started, the texts, stop, finished."""
+        self.started()
+        for text in texts[:-1]:
+            self.chunk(text)
+        self.chunk(texts[-1], finish_reason="stop")
+        self.finished()
+
+    def failed(self, code: str, message: str, param: str | None = None) -> None:
+        event = self._event(EventKind.FAILED, error=ErrorInfo(code, message, param))
+        assert self.writer.settle(event)
+
+    def cancelled(self) -> None:
+        error = ErrorInfo("job_cancelled", self.cancel_reason or "cancelled")
+        self.writer.settle(self._event(EventKind.CANCELLED, error=error))
+
+
+class Rig:
+    """The API under test with its Redis, and what a worker and a supervisor would do there."""
+
+    def __init__(self, settings: Settings, port: int) -> None:
+        self.settings = settings
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.redis: SyncRedis = connect(settings.effective_redis_url)
+        self.store = JobStore(self.redis, settings)
+        self.wants = Wants(self.redis)
+        self.http = httpx.Client(base_url=self.url, timeout=DEADLINE_S)
+        self._threads = ThreadPoolExecutor(8)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.http.close()
+        self.redis.close()
+
+    def load(
+        self,
+        model_id: str = "0",
+        model_name: str = "fake",
+        defaults: GenerationDefaults | None = None,
+    ) -> Want:
+        """Make a model wanted and its worker ready, as after a load."""
+        want = Want(
+            model_id=model_id,
+            uid=f"uid-{model_id}",
+            load=LoadRequest(model_name, "fake", defaults=defaults or GenerationDefaults()),
+            load_job=f"load-{model_id}",
+            created_at=time.time(),
+            was_ready=True,
+        )
+        slug = names.slug_of(model_id)
+        assert self.wants.swap(slug, None, want)
+        self.beat(want)
+        return want
+
+    def beat(self, want: Want, **fields: Any) -> None:
+        """A worker's status that lasts for the whole test."""
+        status = WorkerStatus(
+            **{
+                "model_id": want.model_id,
+                "state": WorkerState.READY,
+                "pid": 4711,
+                "node": "here",
+                "names": [WORKER],
+                "model_name": want.load.model_name,
+                "model_path": f"models/{want.load.model_name}",
+                "backend": "fake",
+                "context_length": 512,
+                "cpu_percent": 12.5,
+                "memory_bytes": 1000,
+                **fields,
+            }
+        )
+        slug = names.slug_of(want.model_id)
+        self.wants.beat(slug, status)
+        self.redis.persist(names.status_key(slug))
+
+    def supervise(self) -> None:
+        """A supervisor that is alive for the whole test."""
+        self.wants.beat_node(NodeStatus("here", 1, 0))
+        self.redis.persist(names.node_key("here"))
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        return self.http.post(
+            path, json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    def post_soon(self, path: str, body: Any = None, **headers: str) -> Future[httpx.Response]:
+        """The same in a thread: the answer waits for what the worker does."""
+        return self._threads.submit(self.post, path, body, **headers)
+
+    def chat_soon(self, **fields: Any) -> Future[httpx.Response]:
+        body = {"messages": [{"role": "user", "content": "hi"}], **fields}
+        return self.post_soon("/v1/chat/completions", body)
+
+    def take(self, queue: str | None = None) -> Taken:
+        """The next job of the queue, opened in the worker's name."""
+        name = queue or names.generation_queue("0")
+        key = self.store.queue(name).key
+        job_id = wait_until(lambda: self.redis.lpop(key), f"a job on {name}").decode()
+        attempt = AttemptOpener(self.redis, WORKER).open(job_id)
+        assert attempt is not None
+        writer = self.store.writer
+        request: Request = decode_request(attempt.request_data)
+        return Taken(job_id, request, attempt.attempt, attempt.seq, attempt.cancel_reason, writer)
+
+    def take_control(self) -> Taken:
+        return self.take(names.control_queue("0"))
+
+    def record(self, job_id: str) -> JobRecord:
+        return self.store.record(job_id)
+
+    def waiting_ids(self) -> list[str]:
+        key = self.store.queue(names.generation_queue("0")).key
+        return [job_id.decode() for job_id in self.redis.lrange(key, 0, -1)]
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return client
+
+    def send_raw(self, path: str, body: Any) -> socket.socket:
+        """A POST on a socket of its own, for who wants to close it."""
+        client = self.connect()
+        client.sendall(raw_post(path, body))
+        return client
+
+
+def raw_post(path: str, body: Any) -> bytes:
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def read_until(client: socket.socket, mark: bytes) -> bytes:
+    """What the server sent, up to ``mark`` at least."""
+    data = b""
+    while mark not in data:
+        part = client.recv(65536)
+        assert part, data
+        data += part
+    return data
+
+
+def frames(text: str) -> list[Any]:
+    """The data of an OpenAI stream's frames; ``[DONE]`` stays a string."""
+    found = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+    return [line if line == "[DONE]" else json.loads(line) for line in found]
+
+
+@contextmanager
+def running_api(folder: Path, redis_url: str, **changes: Any) -> Iterator[Rig]:
+    """An API in a thread, with a models folder that holds one GGUF file and the fake model."""
+    models = folder / "models"
+    models.mkdir(exist_ok=True)
+    (models / "tiny.gguf").write_bytes(b"GGUF")
+    values = {"REDIS_URL": redis_url, "models_dir": models, "state_dir": folder / "state"}
+    settings = Settings(**{**values, "fake_engine": True, "port": 4000, **changes})
+    listener = listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    rig = Rig(settings, listener.getsockname()[1])
+    try:
+        wait_until(lambda: server.started, "the API")
+        yield rig
+    finally:
+        server.should_exit = True
+        rig.close()
+        thread.join(DEADLINE_S)
+        listener.close()
+        assert not thread.is_alive()
