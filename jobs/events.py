@@ -17,6 +17,8 @@ VERSION = 1
 
 
 class EventKind(StrEnum):
+    """What an event says; the last three end the job."""
+
     STARTED = "started"
     PROGRESS = "progress"
     CHUNK = "chunk"
@@ -131,6 +133,7 @@ _decoder = msgspec.json.Decoder(Event)
 
 
 def encode_event(event: Event) -> bytes:
+    """One JSON line, without a line end."""
     return _encoder.encode(event)
 
 

@@ -143,8 +143,10 @@ class EventHub:
             verdict = merger.judge(event) if event is not None else Verdict.GAP
             if verdict is Verdict.DROP:
                 continue
-            missed = [event] if event and verdict is Verdict.TAKE else await self._catch_up(
-                subscription.job_id, merger.last
+            missed = (
+                [event]
+                if event and verdict is Verdict.TAKE
+                else await self._catch_up(subscription.job_id, merger.last)
             )
             for found in missed:
                 merger.take(found)
@@ -152,9 +154,7 @@ class EventHub:
                 if found.is_terminal:
                     return
 
-    async def replay(
-        self, job_id: str, after: EventId = BEFORE_ALL
-    ) -> AsyncGenerator[Event, None]:
+    async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncGenerator[Event, None]:
         """What the log holds after ``after``, then what comes live."""
         async with self.subscribe(job_id) as subscription:
             subscription.note_gap()  # the log first

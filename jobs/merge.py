@@ -8,6 +8,8 @@ from jobs.events import BEFORE_ALL, Event, EventId
 
 
 class Verdict(Enum):
+    """What to do with an event from the bell."""
+
     TAKE = "take"  # the next event: show it
     DROP = "drop"  # seen already
     GAP = "gap"  # something before it is missing: read the log first

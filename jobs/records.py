@@ -13,6 +13,8 @@ from jobs.requests import LoadRequest, Task
 
 
 class JobStatus(StrEnum):
+    """Where a job is in its life; it leaves the first two once and for ever."""
+
     QUEUED = "queued"
     RUNNING = "running"
     FINISHED = "finished"
@@ -79,6 +81,8 @@ class Want(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerState(StrEnum):
+    """Where a worker process is in its life."""
+
     STARTING = "starting"
     LOADING = "loading"
     READY = "ready"
@@ -132,6 +136,7 @@ _Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
 
 
 def encode_record(record: Want | WorkerStatus | NodeStatus) -> bytes:
+    """The record as JSON, the same bytes for the same value."""
     return msgspec.json.encode(record)
 
 

@@ -36,6 +36,8 @@ class FunctionCall(msgspec.Struct, frozen=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model asked for, as it stands in an assistant's message."""
+
     id: str
     function: FunctionCall
     type: Literal["function"] = "function"
@@ -140,6 +142,7 @@ _decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
 def encode_request(request: Request) -> bytes:
+    """The request as JSON."""
     return _encoder.encode(request)
 
 

@@ -131,7 +131,9 @@ class JobStore:
             id=submission.job_id,
             connection=self.redis,
             serializer=JSONSerializer,
-            description=" · ".join([submission.task.removeprefix("mgs."), *map(str, facts.values())]),
+            description=" · ".join(
+                [submission.task.removeprefix("mgs."), *map(str, facts.values())]
+            ),
             meta={"task": submission.task.value, **facts},
             timeout=-1,
             result_ttl=self._settings.log_ttl_s,
@@ -254,4 +256,3 @@ class JobStore:
             args=[record.job_id, int(has_killed)],
         )
         return bool(answer)
-

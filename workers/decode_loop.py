@@ -133,9 +133,7 @@ class DecodeLoop:
         choice = job.choices[token.sequence_id]
         job.note_token()
         text, finish_reason = choice.feed(token)
-        job.outbox.chunk(
-            choice.index, token.token_id, text, choice.logprob(token), finish_reason
-        )
+        job.outbox.chunk(choice.index, token.token_id, text, choice.logprob(token), finish_reason)
         if finish_reason is not None:
             self._close_choice(job, choice, is_engine_done=token.finish is not None)
 

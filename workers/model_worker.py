@@ -76,9 +76,7 @@ class ModelWorker:
             lane.name: AttemptOpener(connect(url, retries=0), lane.name)
             for lane in (self._gen, self._ctl)
         }
-        writer = EventWriter(
-            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s
-        )
+        writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
         self._publisher = Publisher(writer, self._on_refused, self._on_settled)
         self._books = Bookkeeper()
         self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
@@ -101,9 +99,7 @@ class ModelWorker:
         threading.Event().wait()  # the end is the exit thread's
         raise AssertionError("unreachable")
 
-    def request_exit(
-        self, code: ExitCode, error: JobError | None, grace_s: float = 0.0
-    ) -> None:
+    def request_exit(self, code: ExitCode, error: JobError | None, grace_s: float = 0.0) -> None:
         """Begin the end: once, from any thread or signal handler; returns at once.
 
         ``error`` is what running jobs are told; ``None`` leaves them to the next worker.
@@ -213,7 +209,9 @@ class ModelWorker:
             return self._fail_load(error.to_info())
         except Exception as error:
             log.exception("the model could not be loaded")
-            return self._fail_load(ErrorInfo("model_load_failed", f"{type(error).__name__}: {error}"))
+            return self._fail_load(
+                ErrorInfo("model_load_failed", f"{type(error).__name__}: {error}")
+            )
         self._go_ready(loaded)
         outbox.finish()
         self._load_done.set()
@@ -330,4 +328,3 @@ def _is_ours(job: QueuedJob, expected: Task | None) -> bool:
 def _raise_if_cancelled(attempt: Attempt) -> None:
     if attempt.cancel_reason:
         raise JobCancelledError(attempt.cancel_reason)
-

@@ -72,9 +72,7 @@ class Outbox:
         timings: Timings | None = None,
         num_tokens: int | None = None,
     ) -> None:
-        self._put(
-            _Draft(EventKind.FINISHED, usage=usage, timings=timings, num_tokens=num_tokens)
-        )
+        self._put(_Draft(EventKind.FINISHED, usage=usage, timings=timings, num_tokens=num_tokens))
 
     def fail(self, error: JobError, usage: Usage | None = None) -> None:
         self._put(_Draft(EventKind.FAILED, error=error.to_info(), usage=usage))

@@ -245,7 +245,9 @@ class Supervisor:
 
     def _drain_unwanted(self, wants: dict[str, Want]) -> None:
         """End jobs on queues of models that nobody wants and nobody runs."""
-        queues = {key.decode().removeprefix("rq:queue:") for key in self._redis.smembers("rq:queues")}
+        queues = {
+            key.decode().removeprefix("rq:queue:") for key in self._redis.smembers("rq:queues")
+        }
         slugs = {name[4:] for name in queues if name.startswith(("gen-", "ctl-"))}
         for slug in slugs - set(wants) - set(self._children):
             if self._undertaker.has_waiting(slug):

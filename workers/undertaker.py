@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Iterable
 
-from rq.executions import Execution
-from rq.job import Job, JobStatus as RqStatus
-from rq.job_lifecycle import record_job_failure
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.job_lifecycle import record_job_failure
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
@@ -37,7 +38,9 @@ class Undertaker:
         self._redis = store.redis
         self._settings = settings
 
-    def bury(self, slug: str, workers: Iterable[str], error: JobError, *, has_crashed: bool) -> None:
+    def bury(
+        self, slug: str, workers: Iterable[str], error: JobError, *, has_crashed: bool
+    ) -> None:
         """Settle all that the dead ``workers`` of ``slug`` held; the queue itself stays.
 
         After a crash a job goes on in the next worker, unless it opted out or has seen too many
@@ -119,9 +122,7 @@ class Undertaker:
 
     def _end_in_rq(self, record: JobRecord, event: Event) -> None:
         if event.kind is not EventKind.FAILED:
-            status = (
-                RqStatus.FINISHED if event.kind is EventKind.FINISHED else RqStatus.CANCELED
-            )
+            status = RqStatus.FINISHED if event.kind is EventKind.FINISHED else RqStatus.CANCELED
             self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
             return
         try:

@@ -41,9 +41,7 @@ def check_completion(answer: Any, model: str) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-@pytest.mark.parametrize(
-    ("load", "model"), [(LOAD_MLX, "gemma-2b"), (LOAD_GGUF, "gemma-2b.gguf")]
-)
+@pytest.mark.parametrize(("load", "model"), [(LOAD_MLX, "gemma-2b"), (LOAD_GGUF, "gemma-2b.gguf")])
 def test_the_commands_for_one_model(server: Server, load: str, model: str) -> None:
     names = run(server, LIST)["model_names"]
     assert names == sorted(names)

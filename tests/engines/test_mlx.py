@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,12 @@ def test_penalties_see_every_token_although_steps_overlap(engine: MlxEngine) -> 
     free, kept = run(engine, [Sequence(0, prompt, 60, GREEDY), Sequence(1, prompt, 60, strict)])
     assert len(set(prompt + ids(run(engine, [Sequence(1, prompt, 60, strict)])[1]))) == 63
     assert free != kept
+
+
+def test_an_end_token_beyond_the_vocabulary_is_harmless(qwen: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(qwen, tmp_path / "odd"))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [256, 100000000]}')
+    assert len(run(opened(folder), [Sequence(0, [1], 5, GREEDY)])[0]) == 5
 
 
 def test_a_full_context_ends_with_length(engine: MlxEngine) -> None:

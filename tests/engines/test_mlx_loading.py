@@ -51,6 +51,10 @@ SPOILS: dict[str, tuple[Any, str]] = {
     "truncated data": (lambda f: truncate(f / "model.safetensors", 5000), "is truncated"),
     "truncated header": (lambda f: truncate(f / "model.safetensors", 90), "truncated"),
     "other shapes": (lambda f: spoil_config(f, hidden_size=32), "cannot be loaded"),
+    "odd index": (
+        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": []}'),
+        "cannot be loaded",
+    ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
     "useless vocabulary": (
         lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"),

@@ -6,7 +6,8 @@ An engine knows no Redis, no HTTP and no OpenAI. It is driven by one thread, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence as ListLike
+from collections.abc import Callable
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol

@@ -137,9 +137,7 @@ class FakeEngine:
             num = min(budget, num_total - running.num_prefilled)
             running.num_prefilled += num
             budget -= num
-            events.append(
-                Prefill(running.sequence.sequence_id, running.num_prefilled, num_total)
-            )
+            events.append(Prefill(running.sequence.sequence_id, running.num_prefilled, num_total))
         return events
 
     def _decode(self, running: _Running) -> Token:

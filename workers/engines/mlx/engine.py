@@ -25,7 +25,7 @@ from workers.engines.base import (
 from workers.engines.mlx import library
 from workers.engines.mlx.batch import Row, RunningBatch
 from workers.engines.mlx.folder import check_folder
-from workers.engines.mlx.loading import LoadedModel, load
+from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.tokenizer import load_tokenizer
 
@@ -40,8 +40,9 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     for an option that MLX does not have.
     """
     _check_options(options)
-    config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
-    tokenizer = load_tokenizer(path, config)
+    with explained(path):
+        config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+        tokenizer = load_tokenizer(path, config)
     return MlxEngine(load(path, config, options, on_progress), tokenizer, options)
 
 
@@ -60,7 +61,9 @@ class MlxEngine:
         self._info = _describe(loaded, options)
         self._waiting: deque[Sequence] = deque()
         self._prefill = PrefillQueue(loaded.model)
-        self._batch = RunningBatch(loaded.model, tokenizer.end_ids)
+        # Some models name end tokens that they cannot make.
+        end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
+        self._batch = RunningBatch(loaded.model, end_ids)
 
     @property
     def info(self) -> ModelInfo:

@@ -40,7 +40,7 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     """The model of the checked folder ``path``, in memory; ``ModelLoadError`` if that fails."""
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
-    with _explained(path):
+    with explained(path):
         library.raise_wired_limit()
         module, config = library.open_model(
             path, is_remote_code_trusted=options.is_remote_code_trusted
@@ -48,15 +48,17 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         if is_cpu():
             widen(module)
     _read_weights(path, module, on_progress)
-    with _explained(path):
+    with explained(path):
         return _describe(module, config, context_length)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn whatever mlx_lm or the model's own code raises into a ``ModelLoadError``."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn whatever a library, or odd contents of a file, raises into a ``ModelLoadError``."""
     try:
         yield
+    except ModelLoadError:
+        raise
     except Exception as error:
         raise ModelLoadError(f"{path.name} cannot be loaded: {error!r}") from error
 
@@ -107,7 +109,7 @@ def _read_weights(path: Path, module: nn.Module, on_progress: OnProgress) -> Non
     num_total = sum(array.nbytes for array in weights) or 1
     num_done = 0
     for piece in _pieces(weights):
-        with _explained(path):
+        with explained(path):
             mx.eval(piece)
         num_done += sum(array.nbytes for array in piece)
         on_progress(num_done / num_total)
