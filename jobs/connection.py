@@ -8,6 +8,7 @@ are not idempotent are sent through clients without retries.
 from __future__ import annotations
 
 import time
+from typing import TypeAlias
 
 import redis
 import redis.asyncio
@@ -24,8 +25,8 @@ MIN_VERSION = (6, 2)
 _SOCKET_TIMEOUT_S = 30.0
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
-SyncRedis = redis.Redis
-AsyncRedis = redis.asyncio.Redis
+SyncRedis: TypeAlias = redis.Redis
+AsyncRedis: TypeAlias = redis.asyncio.Redis
 
 
 def connect(url: str, *, retries: int = 3) -> SyncRedis:

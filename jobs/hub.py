@@ -204,7 +204,7 @@ class EventHub:
 
     async def _close(self) -> None:
         with contextlib.suppress(RedisError):
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+            await self._pubsub.aclose()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         channel = self._channels.get(message["channel"].decode())

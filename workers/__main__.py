@@ -25,6 +25,7 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 def main() -> int:
+    """Work until the end of the process."""
     arguments = _parse()
     settings = load_settings()
     set_up_logging(settings.log_level)

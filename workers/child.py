@@ -86,7 +86,7 @@ class Child:
             stderr=subprocess.STDOUT,
             pass_fds=(lifeline,),
             start_new_session=True,  # a signal to the terminal's group is ours to pass on
-            env={**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"},
+            env=_environment(),
         )
 
     def _relay(self) -> None:
@@ -103,6 +103,12 @@ class Child:
     def _signal(self, signum: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signum)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and where the packages are: the worker must not depend on the current folder."""
+    inherited = os.environ  # noqa: TID251 - handed on whole, nothing is read from it
+    return {**inherited, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def describe_exit(code: int) -> str:

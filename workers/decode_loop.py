@@ -18,6 +18,8 @@ from workers.gate import SlotGate
 from workers.generation import Choice, GenerationJob
 from workers.publisher import Publisher
 
+_POLL_S = 0.01
+
 log = logging.getLogger(__name__)
 
 
@@ -59,6 +61,22 @@ class DecodeLoop:
         """Leave ``run`` after the step at hand; jobs still running are left as they are."""
         self._is_stopping = True
         self._wake.set()
+
+    def wind_down(self, error: JobError | None, grace_s: float, force_s: float) -> None:
+        """Let jobs finish for ``grace_s``, end the rest with ``error`` (see ``end``), and stop.
+
+        Blocks the calling thread; jobs that the engine cannot end in ``force_s`` are left.
+        """
+        self._wait_empty(grace_s)
+        for job_id in self.job_ids:
+            self.end(job_id, error)
+        self._wait_empty(force_s)
+        self.stop()
+
+    def _wait_empty(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.num_jobs and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     @property
     def num_jobs(self) -> int:

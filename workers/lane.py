@@ -125,7 +125,7 @@ class LaneWorker(BaseWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue]:
-        """The next job, taken only while there is room; never ``None``, which would end the loop."""
+        """The next job, taken only while there is room; never ``None``: that ends RQ's loop."""
         while self._wait_for_room() and not self._stop_requested:
             try:
                 job = self._take()

@@ -9,9 +9,11 @@ from jobs.catalog import find_model
 from jobs.errors import ModelLoadError, ModelNotFoundError
 from jobs.requests import LoadRequest
 from jobs.settings import Settings
+from workers.beat import Facts
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
 from workers.preparation import PromptEncoder
+from workers.publisher import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +41,18 @@ def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgres
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
     return LoadedEngine(engine, entry.path, encoder)
+
+
+class LoadProgress:
+    """Passes an engine's loading on to the job's events and the beat, at most each 5 %."""
+
+    def __init__(self, outbox: Outbox, facts: Facts) -> None:
+        self._outbox = outbox
+        self._facts = facts
+        self._shown = -1.0
+
+    def __call__(self, fraction: float) -> None:
+        if fraction - self._shown >= 0.05 or (fraction >= 1.0 > self._shown):
+            self._shown = fraction
+            self._facts.load_fraction = fraction
+            self._outbox.progress("load", fraction)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from queue import SimpleQueue
 
 from rq.exceptions import DeserializationError
@@ -36,7 +35,7 @@ from workers.decode_loop import DecodeLoop
 from workers.exits import ExitCode
 from workers.gate import SlotGate
 from workers.lane import LaneWorker, QueuedJob
-from workers.loader import LoadedEngine, load_engine
+from workers.loader import LoadedEngine, LoadProgress, load_engine
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox, Publisher
 
@@ -204,7 +203,7 @@ class ModelWorker:
         request, outbox = self._engine_work.get()
         self._facts.note_loading(request)
         try:
-            loaded = load_engine(self._settings, request, self._on_load_progress(outbox))
+            loaded = load_engine(self._settings, request, LoadProgress(outbox, self._facts))
         except JobError as error:
             return self._fail_load(error.to_info())
         except Exception as error:
@@ -229,9 +228,6 @@ class ModelWorker:
         self._facts.note_ready(loaded.path, loaded.engine.info)
         self._beat.now()
         self._gate.open(loaded.engine.info.num_slots)
-
-    def _on_load_progress(self, outbox: Outbox) -> LoadProgress:
-        return LoadProgress(outbox, self._facts)
 
     def _fail_load(self, error: ErrorInfo) -> None:
         """Leave the load job in hand: the supervisor reports the reason once we are gone."""
@@ -277,42 +273,14 @@ class ModelWorker:
         self._gate.close()
         for lane in (self._gen, self._ctl):
             lane.request_lane_stop()
-        self._finish_running(error, grace_s)
+        if self._loop is not None:
+            self._loop.wind_down(error, grace_s, _FLUSH_S)
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         self._beat.stop()
         # Not waiting for the lanes, which may block in Redis for a second: what they might take
         # in this moment is in the intermediate list, and the supervisor puts it back.
         os._exit(code)
-
-    def _finish_running(self, error: JobError | None, grace_s: float) -> None:
-        loop = self._loop
-        if loop is None:
-            return
-        deadline = time.monotonic() + grace_s
-        while loop.num_jobs and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for job_id in loop.job_ids:
-            loop.end(job_id, error)
-        deadline = time.monotonic() + _FLUSH_S
-        while loop.num_jobs and time.monotonic() < deadline:
-            time.sleep(0.01)
-        loop.stop()
-
-
-class LoadProgress:
-    """Passes an engine's loading on to the job's events and the beat, at most each 5 %."""
-
-    def __init__(self, outbox: Outbox, facts: Facts) -> None:
-        self._outbox = outbox
-        self._facts = facts
-        self._shown = -1.0
-
-    def __call__(self, fraction: float) -> None:
-        if fraction - self._shown >= 0.05 or (fraction >= 1.0 > self._shown):
-            self._shown = fraction
-            self._facts.load_fraction = fraction
-            self._outbox.progress("load", fraction)
 
 
 def _is_ours(job: QueuedJob, expected: Task | None) -> bool:

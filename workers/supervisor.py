@@ -12,7 +12,6 @@ import platform
 import secrets
 import signal
 import sys
-import threading
 import time
 from queue import Empty, SimpleQueue
 
@@ -36,6 +35,7 @@ from jobs.records import NodeStatus, Want, WorkerState
 from jobs.settings import Settings, load_settings
 from jobs.store import JobStore, Submission
 from jobs.wants import Wants
+from workers.bell import BellListener
 from workers.child import Child, describe_exit
 from workers.exits import ExitCode
 from workers.restarts import RestartPolicy
@@ -68,7 +68,7 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until ``stop``; then take the workers down."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
-        threading.Thread(target=self._listen, name="bell", daemon=True).start()
+        BellListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
         log.info("supervisor is ready", extra={"node": self._node, "pid": os.getpid()})
         while not self._is_stopping:
             self._guarded(self._reconcile)
@@ -91,18 +91,6 @@ class Supervisor:
                 event = self._events.get_nowait()
         except Empty:
             return
-
-    def _listen(self) -> None:
-        redis = connect(self._settings.effective_redis_url)
-        while True:
-            try:
-                with redis.pubsub() as pubsub:
-                    pubsub.subscribe(names.BELL)
-                    while True:
-                        if pubsub.get_message(timeout=10.0) is not None:
-                            self._events.put(None)
-            except RedisError:
-                time.sleep(_TICK_S)
 
     def _handle_death(self, child: Child) -> None:
         """Settle the dead worker's jobs; until Redis takes it, the child stays on our list."""
@@ -292,6 +280,7 @@ class Supervisor:
 
 
 def main() -> int:
+    """Supervise until a signal says otherwise."""
     settings = load_settings()
     set_up_logging(settings.log_level)
     supervisor = Supervisor(settings)

@@ -125,8 +125,8 @@ class Server:
                 process.send_signal(signal.SIGTERM)
                 process.wait(timeout=15)
         _, alive = psutil.wait_procs(family, timeout=5)
-        for process in alive:
-            process.kill()
+        for survivor in alive:
+            survivor.kill()
         return alive
 
 

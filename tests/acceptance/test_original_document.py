@@ -1,5 +1,7 @@
 """Each command of the original project's document works as printed, but for the port."""
 
+# ruff: noqa: E501 - the commands stand as they are printed
+
 from __future__ import annotations
 
 import json

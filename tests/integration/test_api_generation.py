@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, OpenAI
 
+from api.services import Services
+from api.tickets import new_ticket
+from jobs.errors import ModelNotFoundError
 from jobs.events import TokenLogprob
-from jobs.requests import GenerationDefaults
+from jobs.records import JobStatus
+from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
+from jobs.sampling import Sampling
 from tests.integration.api_rig import Rig, frames
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
@@ -86,7 +91,7 @@ def test_a_text_is_completed_with_log_probabilities(
     job = rig.take()
     job.started()
     first = TokenLogprob(5, " upon", -0.5, [32], [TokenLogprob(5, " upon", -0.5, [32])])
-    second = TokenLogprob(6, " a", float("-inf"), [97], [TokenLogprob(9, " the", -0.1, [98])])
+    second = TokenLogprob(6, " a", -1e30, [97], [TokenLogprob(9, " the", -0.1, [98])])
     job.chunk(" upon", logprobs=[first])
     job.chunk(" a", logprobs=[second], finish_reason="length")
     job.finished()
@@ -250,10 +255,15 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
     assert contents == ["", "Hel", "lo", ""]
 
 
-def test_a_job_submitted_while_its_model_went_away_is_a_404(rig: Rig) -> None:
+async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> None:
     want = rig.load()
-    # The want of the request's first look is not the one that stands when the job is queued.
     rig.wants.swap("0", want, None)
-    answer = rig.post("/v1/chat/completions", {"messages": HELLO})
-    assert answer.status_code == 404
-    assert answer.json()["error"]["code"] == "model_not_found"
+    services = Services.create(rig.settings)
+    await services.start()
+    request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
+    ticket = new_ticket(services.runner, want, request)
+    with pytest.raises(ModelNotFoundError):
+        await services.runner.submit_ticket(ticket)
+    await services.stop()
+    assert rig.waiting_ids() == []
+    assert rig.record(ticket.job_id).status is JobStatus.CANCELLED

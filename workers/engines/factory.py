@@ -1,4 +1,4 @@
-"""Opens the engine of a backend; the only place that imports the heavy libraries, one per process."""
+"""Opens the engine of a backend: the only importer of the heavy libraries, one per process."""
 
 from __future__ import annotations
 

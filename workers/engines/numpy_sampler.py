@@ -33,6 +33,7 @@ def sample(logits: Logits, tokens: Sequence[int], sampling: Sampling) -> int:
 
 
 def add_bias(logits: Logits, bias: dict[int, float]) -> Logits:
+    """The logits with each biased token's value added."""
     biased = logits.copy()
     for token_id, value in bias.items():
         biased[token_id] += value
@@ -95,12 +96,14 @@ def keep_min_p(logits: Logits, min_p: float) -> Logits:
 
 
 def softmax(logits: Logits) -> Logits:
+    """Probabilities that sum to 1."""
     exps = np.exp(logits - logits.max())
     result: Logits = exps / exps.sum()
     return result
 
 
 def log_softmax(logits: Logits) -> Logits:
+    """Natural logarithms of the probabilities."""
     shifted = logits - logits.max()
     result: Logits = shifted - np.log(np.exp(shifted).sum())
     return result

@@ -1,0 +1,39 @@
+"""Hears the bell that rings when the wanted models have changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from jobs import names
+from jobs.connection import connect
+
+_POLL_S = 10.0
+_RETRY_S = 1.0
+
+
+class BellListener(threading.Thread):
+    """Calls ``on_ring`` at each ring, and once per connection: rings may have been missed."""
+
+    def __init__(self, redis_url: str, on_ring: Callable[[], None]) -> None:
+        super().__init__(name="bell", daemon=True)
+        self._redis_url = redis_url
+        self._on_ring = on_ring
+
+    def run(self) -> None:
+        """Listen for ever."""
+        while True:
+            try:
+                self._listen()
+            except RedisError:
+                time.sleep(_RETRY_S)
+
+    def _listen(self) -> None:
+        with connect(self._redis_url).pubsub() as pubsub:
+            pubsub.subscribe(names.BELL)
+            while True:
+                if pubsub.get_message(timeout=_POLL_S) is not None:
+                    self._on_ring()
