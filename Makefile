@@ -44,7 +44,7 @@ format: $(VENV)/.installed-dev ## Let the linter and the formatter correct what 
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev ## What the server adds to its engine, measured in one run
-	@exec $(BIN)/python -m bench
+	@exec $(BIN)/python -m bench.overhead
 
 dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
 	@exec $(BIN)/mgs dash

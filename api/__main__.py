@@ -46,7 +46,7 @@ def main() -> int:
     except OSError as error:
         print(f"mgs: {_why(error, settings)}", file=sys.stderr)
         return 1
-    server = Server(_config(settings), settings)
+    server = Server(uvicorn_config(settings), settings)
     _end_politely(server)
     server.run([listener])
     return 0
@@ -63,7 +63,8 @@ def _end_politely(server: uvicorn.Server) -> None:
     signal.signal(signal.SIGTERM, note)
 
 
-def _config(settings: Settings) -> uvicorn.Config:
+def uvicorn_config(settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the app: quiet, nameless, and gone within the grace period."""
     return uvicorn.Config(
         create_app(settings),
         log_level="warning" if settings.log_level == "info" else settings.log_level,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -40,7 +41,8 @@ def serve(settings: Settings) -> int:
         except RedisBinaryError as error:  # Said once, before three lines complain of it.
             print(f"mgs: {error}", file=sys.stderr)
             return 1
-    return Honcho(procfile, settings.grace_s).run()
+    with _terminal_to_ourselves():
+        return Honcho(procfile, settings.grace_s).run()
 
 
 class Honcho:
@@ -104,6 +106,32 @@ class Honcho:
         with contextlib.suppress(psutil.NoSuchProcess):
             self._descendants |= set(psutil.Process(self._process.pid).children(recursive=True))
         self._descendants = {process for process in self._descendants if process.is_running()}
+
+
+@contextlib.contextmanager
+def _terminal_to_ourselves() -> Iterator[None]:
+    """Under make, become the terminal's foreground process group for the while.
+
+    make would get each Ctrl-C too, report an error at the first and die at the second, with the
+    server still stopping behind the prompt.
+    """
+    group = os.getpgrp()
+    try:
+        is_ours = group == os.getpid() or os.tcgetpgrp(0) != group
+    except OSError:  # No terminal.
+        is_ours = True
+    if is_ours:
+        yield
+        return
+    for number in (signal.SIGTTOU, signal.SIGTSTP):  # make could not follow us into a stop.
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # The terminal may be gone.
+            os.tcsetpgrp(0, group)
 
 
 def _environment() -> dict[str, str]:

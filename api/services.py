@@ -32,7 +32,7 @@ class Services:
     def create(cls, settings: Settings) -> Services:
         """Connects to nothing yet: the API starts, and answers, before Redis does."""
         url = settings.effective_redis_url
-        redis, subscriber = connect_async(url), connect_async(url)
+        redis, subscriber = connect_async(url), connect_async(url, retries=0)
         name = f"api-{secrets.token_hex(4)}"
         hub = EventHub(redis, subscriber, name)
         client = connect(url)

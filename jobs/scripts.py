@@ -10,12 +10,12 @@ from typing import Final
 
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
--- Answers {'open' | 'cancelled' | 'gone' | a terminal status, attempt, newest seq in the log,
---          request, creation time, deaths, reason of the cancel}.
+-- Answers {'open', attempt, newest seq in the log, request, creation time, reason of a cancel},
+-- or {'gone'} or {'ended'}.
 -- From here on the log refuses every earlier attempt.
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return {'gone'} end
-if status ~= 'queued' and status ~= 'running' then return {status} end
+if status ~= 'queued' and status ~= 'running' then return {'ended'} end
 redis.call('SADD', KEYS[4], ARGV[1])
 local now = redis.call('TIME')
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
@@ -24,16 +24,14 @@ redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d
 local seq = 0
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
-local state = redis.call('HMGET', KEYS[1], 'cancel', 'created_at', 'deaths')
-local cancel = state[1] or ''
-local verdict = cancel == '' and 'open' or 'cancelled'
-return {verdict, attempt, seq, redis.call('GET', KEYS[3]) or '', state[2] or '0',
-  state[3] or '0', cancel}
+local state = redis.call('HMGET', KEYS[1], 'created_at', 'cancel')
+return {'open', attempt, seq, redis.call('GET', KEYS[3]) or '', state[1] or '0', state[2] or ''}
 """
 
 APPEND: Final = """
 -- KEYS: (job, log) per event. ARGV: (attempt, seq, channel, line) per event.
 -- Answers one number per event: 1 written now or earlier, 0 refused (not the current attempt).
+-- An error that passes (no memory, a full disk) is raised: the whole may be sent again.
 local answers = {}
 for i = 1, #KEYS / 2 do
   local job, log = KEYS[2 * i - 1], KEYS[2 * i]
@@ -45,8 +43,10 @@ for i = 1, #KEYS / 2 do
     if type(reply) == 'string' then
       redis.call('PUBLISH', ARGV[4 * i - 1], ARGV[4 * i])
       answers[i] = 1
-    else
+    elseif string.find(reply.err, 'equal or smaller', 1, true) then
       answers[i] = #redis.call('XRANGE', log, id, id)
+    else
+      return reply
     end
   else
     answers[i] = 0
@@ -92,7 +92,7 @@ redis.call('LREM', KEYS[2], 0, ARGV[1])
 local status = redis.call('HGET', KEYS[1], 'status')
 if status ~= 'queued' and status ~= 'running' then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
-if ARGV[2] == '1' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
+if ARGV[2] == '1' and status == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
 redis.call('LREM', KEYS[3], 0, ARGV[1])
 redis.call('LPUSH', KEYS[3], ARGV[1])
 return 1

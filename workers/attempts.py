@@ -47,8 +47,8 @@ class AttemptOpener:
             ],
             args=[job_id, self._worker],
         )
-        if state not in (b"open", b"cancelled"):
+        if state != b"open":
             return None
-        attempt, seq, data, created_at, _deaths, reason = rest
+        attempt, seq, data, created_at, reason = rest
         queued_s = max(0.0, time.time() - float(created_at))
-        return Attempt(job_id, attempt, seq, data, queued_s, reason.decode())
+        return Attempt(job_id, attempt, seq, data, queued_s, reason.decode(errors="replace"))

@@ -1,7 +1,7 @@
 """Trains the demo model: `python -m scripts.demo_model.train --out .state/demo_model`.
 
-Writes tokenizer.json, architecture.json, weights.npz (float32 values already rounded to float16)
-and log.jsonl into the output folder; export.py makes the shipped files from them.
+Writes tokenizer.json, architecture.json, weights.npz (rounded to float16) and log.jsonl into the
+output folder; export.py makes the shipped files from them.
 """
 
 import argparse
@@ -88,9 +88,7 @@ def _log_line(step: int, loss: float, elapsed_s: float) -> str:
 def save(model: LanguageModel, out: Path) -> None:
     """Both formats store float16, so the rounding happens once, here."""
     weights = {
-        f"model.{name}": parameter.detach().numpy().astype(np.float16).astype(np.float32)
-        if parameter.ndim == 2
-        else parameter.detach().numpy()
+        f"model.{name}": parameter.detach().numpy().astype(np.float16)
         for name, parameter in model.named_parameters()
     }
     temporary = out / "weights.tmp.npz"

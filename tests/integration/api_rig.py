@@ -16,8 +16,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from api.__main__ import listen
-from api.app import create_app
+from api.__main__ import listen, uvicorn_config
 from jobs import names
 from jobs.connection import SyncRedis, connect
 from jobs.errors import ErrorInfo
@@ -240,6 +239,12 @@ def frames(text: str) -> list[Any]:
     return [line if line == "[DONE]" else json.loads(line) for line in found]
 
 
+def check_error_shape(body: Any) -> None:
+    assert set(body) == {"error", "detail"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["detail"] == body["error"]["message"]
+
+
 @contextmanager
 def running_api(folder: Path, redis_url: str, **changes: Any) -> Iterator[Rig]:
     """An API in a thread, with a models folder that holds one GGUF file and the fake model."""
@@ -247,10 +252,9 @@ def running_api(folder: Path, redis_url: str, **changes: Any) -> Iterator[Rig]:
     models.mkdir(exist_ok=True)
     (models / "tiny.gguf").write_bytes(b"GGUF")
     values = {"REDIS_URL": redis_url, "models_dir": models, "state_dir": folder / "state"}
-    settings = Settings(**{**values, "fake_engine": True, "port": 4000, **changes})
+    settings = Settings(**{**values, "fake_engine": True, "grace_s": 1, **changes})
     listener = listen("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(settings), log_config=None, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn_config(settings))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     rig = Rig(settings, listener.getsockname()[1])

@@ -1,0 +1,128 @@
+"""A worker's loop over a real queue, in a thread, with a test in the place of the model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue as Hand
+
+from redis.exceptions import RedisError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from jobs import names
+from jobs.connection import SyncRedis, connect
+from jobs.errors import ErrorInfo
+from jobs.events import Event, EventKind, Usage
+from jobs.store import JobStore
+from tests.helpers.samples import event, generate, settings_for, submission
+from workers.bookkeeper import Bookkeeper
+from workers.gate import SlotGate
+from workers.lane import LaneWorker, QueuedJob
+
+GET_S = 20.0
+
+
+class LaneRig:
+    """``admitted`` and ``stopped`` are what the loop hands over, as it happens."""
+
+    def __init__(self, redis_url: str, folder: Path, slots: int = 100) -> None:
+        self.redis: SyncRedis = connect(redis_url, retries=8)
+        self.store = JobStore(self.redis, settings_for(redis_url, folder))
+        self.queue = self.store.queue("gen-0")
+        self.gate = SlotGate()
+        self.gate.open(slots)
+        self.admitted: Hand[QueuedJob] = Hand()
+        self.stopped: Hand[tuple[str, str]] = Hand()
+        self.num_waits = 0
+        self.books = Bookkeeper()
+        self.lane = LaneWorker(
+            "gen-0",
+            names.worker_name("0", "gen", "t"),
+            connect(redis_url, retries=0),
+            self._wait_for_room,
+            self._admit,
+            lambda job_id, reason: self.stopped.put((job_id, reason)),
+        )
+        self.thread = threading.Thread(target=self.lane.work, daemon=True)
+
+    def _wait_for_room(self) -> bool:
+        self.num_waits += 1
+        return self.gate.wait()
+
+    def _admit(self, job: QueuedJob) -> None:
+        self.gate.take(1)
+        self.books.begin(self.lane, job)
+        self.admitted.put(job)
+
+    def submit(self, **fields) -> str:
+        new = submission(generate(), **fields)
+        self.store.submit(new)
+        return new.job_id
+
+    def take(self) -> QueuedJob:
+        """The next job that the loop admitted."""
+        return self.admitted.get(timeout=GET_S)
+
+    def take_begun(self) -> QueuedJob:
+        """The same, noted in RQ as running."""
+        job = self.take()
+        self.flush()
+        return job
+
+    def close(self, job_id: str, kind: EventKind = EventKind.FINISHED, *, is_end: bool = True):
+        """The job's terminal event has been written."""
+        error = None if kind is EventKind.FINISHED else ErrorInfo("engine_error", "it broke")
+        self.books.close(_terminal(job_id, kind, error), is_end=is_end)
+        self.flush()
+        self.gate.give(1)
+
+    def flush(self) -> None:
+        """Return when the books are up to date."""
+        done = threading.Event()
+        self.books._actions.put(done.set)
+        assert done.wait(GET_S), "the bookkeeper is stuck"
+
+    def fetch(self, job_id: str) -> Job:
+        """RQ's view of the job, as its tools get it."""
+        return Job.fetch(job_id, self.redis, JSONSerializer)
+
+    def worker_fields(self) -> dict[str, str]:
+        found = self.redis.hgetall(self.lane.key)
+        return {key.decode(): value.decode(errors="replace") for key, value in found.items()}
+
+    def cut_connections(self) -> None:
+        """Every connection but this call's own is lost, as in a network failure."""
+        for kind in ("normal", "pubsub"):
+            self.redis.client_kill_filter(_type=kind, skipme=True)
+
+    def stop_loop(self) -> None:
+        self.gate.close()
+        self.lane.request_lane_stop()
+
+    def stop(self) -> None:
+        self.stop_loop()
+        self.thread.join(GET_S)
+        self.books.stop(GET_S)
+        try:
+            self.redis.close()
+        except RedisError:
+            return
+
+
+def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
+    return event(kind, seq=9, job=job_id, error=error, usage=Usage(3, 5, 1))
+
+
+@contextmanager
+def running_lane(redis_url: str, folder: Path, slots: int = 100) -> Iterator[LaneRig]:
+    """A loop that works until the block ends."""
+    rig = LaneRig(redis_url, folder, slots)
+    rig.books.start()
+    rig.thread.start()
+    try:
+        yield rig
+    finally:
+        rig.stop()

@@ -1,0 +1,264 @@
+"""Load, unload, token count, lists and facts of models, with a scripted supervisor."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from jobs import names
+from jobs.records import JobStatus, WorkerState
+from tests.integration.api_rig import Rig, check_error_shape, wait_until
+
+LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"
+FAKE = {"llm_model_name": "fake"}
+
+
+def test_the_list_shows_what_is_on_disk(rig: Rig) -> None:
+    assert rig.http.get("/v1/internal/model/list").json() == {"model_names": ["fake", "tiny.gguf"]}
+    (rig.settings.models_dir / "another.gguf").write_bytes(b"GGUF")
+    assert "another.gguf" in rig.http.get("/v1/internal/model/list").json()["model_names"]
+
+
+def test_a_load_wants_the_model_and_answers_when_it_is_ready(rig: Rig) -> None:
+    rig.supervise()
+    body = {**FAKE, "temperature": 0.5, "context_length": 128, "slots": 2}
+    future = rig.post_soon(LOAD, body, X_Model_Id="0")
+    job = rig.take_control()
+    want = rig.wants.get("0")
+    assert want is not None
+    assert (want.load, want.load_job) == (job.request, job.job_id)
+    assert (want.load.defaults.temperature, want.load.context_length, want.load.slots) == (
+        0.5,
+        128,
+        2,
+    )
+    job.progress("load", 0.5)
+    assert not future.done()
+    job.finished()
+    assert future.result().json() == {"load": "success"}
+
+
+def test_a_repeated_load_waits_for_the_first_and_succeeds(rig: Rig) -> None:
+    rig.supervise()
+    first = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    second = rig.post_soon(LOAD, FAKE)
+    job.started()
+    job.finished()
+    for answer in (first.result(), second.result(), rig.post(LOAD, FAKE)):
+        assert answer.json() == {"load": "success"}
+    assert rig.redis.llen(rig.store.queue(names.control_queue("0")).key) == 0
+
+
+def test_a_repeated_load_succeeds_when_the_first_is_forgotten(rig: Rig) -> None:
+    rig.supervise()
+    rig.load()
+    assert rig.post(LOAD, FAKE).json() == {"load": "success"}
+
+
+@pytest.mark.parametrize("body", [{"llm_model_name": "tiny.gguf"}, {**FAKE, "slots": 3}])
+def test_an_id_in_use_is_a_409(rig: Rig, body: dict[str, object]) -> None:
+    rig.supervise()
+    rig.load()
+    answer = rig.post(LOAD, body)
+    assert answer.status_code == 409
+    check_error_shape(answer.json())
+    assert answer.json()["error"]["code"] == "model_id_in_use"
+
+
+@pytest.mark.parametrize("name", ["none", "../tiny.gguf", "/etc/passwd", "a\x00b", "x" * 255])
+def test_an_unknown_model_is_a_404_and_nothing_is_wanted(rig: Rig, name: str) -> None:
+    rig.supervise()
+    answer = rig.post(LOAD, {"llm_model_name": name})
+    assert answer.status_code == 404
+    assert rig.wants.all() == {}
+
+
+def test_a_load_that_fails_gives_the_reason(rig: Rig) -> None:
+    rig.supervise()
+    future = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    job.started()
+    job.failed("model_load_failed", "config.json has no architectures")
+    answer = future.result()
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "config.json has no architectures"
+
+
+def test_without_a_supervisor_a_load_is_a_503(rig: Rig) -> None:
+    answer = rig.post(LOAD, FAKE)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "not_ready"
+    assert rig.wants.all() == {}
+
+
+def test_a_load_in_the_background_can_be_watched(rig: Rig) -> None:
+    rig.supervise()
+    answer = rig.post(LOAD, FAKE, Prefer="respond-async")
+    assert answer.status_code == 202
+    job = rig.take_control()
+    assert answer.json() == {"id": job.job_id, "object": "job", "status": "queued"}
+    job.progress("load", 0.25)
+    job.finished()
+    events = rig.http.get(answer.headers["Location"] + "/events").text
+    assert '"fraction":0.25' in events
+    assert "event: finished" in events
+
+
+def test_an_unload_answers_when_the_process_is_gone(rig: Rig) -> None:
+    rig.supervise()
+    rig.load()
+    future = rig.post_soon(UNLOAD)
+    job = rig.take_control()
+    assert rig.wants.all() == {}
+    assert not future.done()
+    job.finished()
+    assert future.result().json() == {"unload": "success"}
+
+
+def test_unloading_nothing_is_a_404(rig: Rig) -> None:
+    rig.supervise()
+    assert rig.post(UNLOAD, None, X_Model_Id="7").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ({"prompt": "Your prompt here"}, "Your prompt here"),
+        ({"text": "abc"}, "abc"),
+        ({"model": "dummy", "prompt": "", "text": "abc"}, "abc"),
+    ],
+)
+def test_tokens_are_counted_on_the_control_queue(
+    rig: Rig, body: dict[str, str], shown: str
+) -> None:
+    rig.load()
+    future = rig.post_soon("/v1/internal/token-count", body)
+    job = rig.take_control()
+    assert job.request.prompt.text == shown
+    job.started()
+    job.finished(num_tokens=3)
+    assert future.result().json() == {"length": 3}
+
+
+def test_openais_list_addresses_each_model(rig: Rig) -> None:
+    for model_id, name in [("0", "fake"), ("1", "fake"), ("2", "fake-20ms")]:
+        rig.load(model_id, name)
+    client = OpenAI(base_url=f"{rig.url}/v1", api_key="x", _strict_response_validation=True)
+    listed = list(client.models.list())
+    assert [model.id for model in listed] == ["fake", "1", "fake-20ms"]
+    assert client.models.retrieve("fake-20ms").model_id == "2"
+    for model in listed:
+        future = rig.chat_soon(model=model.id)
+        queue = names.generation_queue(names.slug_of(model.model_id))
+        rig.take(queue).answer("x")
+        assert future.result().status_code == 200
+
+
+def test_the_header_wins_over_the_model_field(rig: Rig) -> None:
+    rig.load("0", "fake")
+    rig.load("1", "fake-20ms")
+    body = {"prompt": "x", "model": "fake"}
+    future = rig.post_soon("/v1/completions", body, X_Model_Id="1")
+    rig.take(names.generation_queue("1")).answer("y")
+    assert future.result().json()["model"] == "fake-20ms"
+
+
+def test_facts_about_a_model(rig: Rig) -> None:
+    rig.load("5")
+    info = rig.http.get("/v1/internal/model/info", headers={"X-Model-Id": "5"}).json()
+    assert (info["model_name"], info["model_type"], info["context_length"]) == ("fake", "fake", 512)
+    named = rig.http.get("/v1/internal/model/info/tiny.gguf").json()
+    assert (named["model_type"], named["is_loaded"]) == ("llama-cpp", False)
+    assert rig.http.get("/v1/internal/model/info/none").status_code == 404
+
+
+class TestReadiness:
+    def ready(self, rig: Rig) -> httpx.Response:
+        return rig.http.get("/health/ready")
+
+    def test_everything_is_there(self, rig: Rig) -> None:
+        rig.supervise()
+        rig.load()
+        assert self.ready(rig).json() == {"status": "ready", "reasons": []}
+
+    def test_no_supervisor(self, rig: Rig) -> None:
+        answer = self.ready(rig)
+        assert answer.status_code == 503
+        assert answer.json()["reasons"] == ["no supervisor is running"]
+
+    def test_a_model_that_is_loading_or_stands_still(self, rig: Rig) -> None:
+        rig.supervise()
+        want = rig.load()
+        rig.beat(want, state=WorkerState.LOADING)
+        assert self.ready(rig).json()["reasons"] == ["model_id '0' is loading"]
+        rig.beat(want, idle_s=31.0)
+        assert "has not moved for 31 s" in self.ready(rig).json()["reasons"][0]
+        rig.wants.forget_status("0")
+        assert self.ready(rig).json()["reasons"] == ["model_id '0' has no worker"]
+
+
+def test_a_load_whose_job_cannot_be_queued_leaves_nothing_wanted(rig: Rig) -> None:
+    rig.supervise()
+    # A queue key of the wrong type makes the submission fail for good.
+    rig.redis.set(rig.store.queue(names.control_queue("0")).key, "x")
+    assert rig.post(LOAD, FAKE).status_code == 503
+    assert rig.wants.all() == {}
+
+
+def test_the_process_list_is_that_of_the_original_document(rig: Rig) -> None:
+    rig.load("0", "fake")
+    future = rig.chat_soon(stream=True, max_tokens=50, temperature=0)
+    [job_id] = wait_until(rig.waiting_ids, "one waits")
+    [process] = rig.http.get("/management/processes").json()["processes"]
+    assert {
+        key: process[key] for key in ("model_id", "model_name", "model_path", "model_type")
+    } == {
+        "model_id": "0",
+        "model_name": "fake",
+        "model_path": "models/fake",
+        "model_type": "fake",
+    }
+    assert (process["process_id"], process["cpu_usage"], process["memory_usage"]) == (
+        4711,
+        12.5,
+        1000,
+    )
+    queue = process["current_queue"]
+    assert (queue["request_queue_size"], queue["response_queue_size"]) == (1, 0)
+    entry = queue["queues"][job_id]
+    assert isinstance(entry["start_time"], float)
+    parameters = entry["completions_stream"]
+    assert parameters["messages"] == [{"role": "user", "content": "hi"}]
+    assert (parameters["max_tokens"], parameters["temperature"], parameters["prompt"]) == (
+        50,
+        0,
+        "",
+    )
+    job = rig.take()
+    [process] = rig.http.get("/management/processes").json()["processes"]
+    assert process["current_queue"]["request_queue_size"] == 0
+    assert list(process["current_queue"]["queues"]) == [job_id]
+    job.answer("x")
+    assert future.result().status_code == 200
+
+
+def test_clean_up_ends_old_jobs_waiting_and_running(rig: Rig) -> None:
+    rig.load()
+    running, waiting = rig.chat_soon(stream=True), None
+    job = rig.take()
+    job.started()
+    waiting = rig.chat_soon()
+    [waiting_id] = wait_until(rig.waiting_ids, "one waits")
+    young = rig.post("/management/process/clean-up", {"timeout": 3600}, X_Model_Id="0")
+    assert young.json() == {"process_clean_up": "success", "num_waiting": 0, "num_running": 0}
+    answer = rig.post("/management/process/clean-up", {"timeout": 0})
+    assert answer.json() == {"process_clean_up": "success", "num_waiting": 1, "num_running": 1}
+    assert waiting.result().status_code == 410
+    assert rig.record(waiting_id).status is JobStatus.CANCELLED
+    job.cancelled()
+    assert "job_cancelled" in running.result().text
+    assert (
+        rig.post("/management/process/clean-up", {"timeout": 1}, X_Model_Id="9").status_code == 404
+    )

@@ -1,0 +1,281 @@
+"""The fence: what Redis accepts from whom, however often it is said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from redis.exceptions import ResponseError
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis, connect
+from jobs.errors import ErrorInfo
+from jobs.event_log import EventWriter, read_log
+from jobs.events import EventKind
+from jobs.records import JobStatus
+from jobs.settings import Settings
+from jobs.store import JobStore
+from tests.helpers.samples import event, generate, settings_for, submission
+from workers.attempts import AttemptOpener
+
+WORKER = "0.gen.test"
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path) -> Settings:
+    return settings_for(redis_url, tmp_path)
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[SyncRedis]:
+    client = connect(redis_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(redis: SyncRedis, settings: Settings) -> JobStore:
+    return JobStore(redis, settings)
+
+
+@pytest.fixture
+def writer(store: JobStore) -> EventWriter:
+    return store.writer
+
+
+@pytest.fixture
+def opener(redis: SyncRedis) -> AttemptOpener:
+    return AttemptOpener(redis, WORKER)
+
+
+@pytest.fixture
+def job(store: JobStore) -> str:
+    """A job that waits in its queue."""
+    new = submission(generate())
+    store.submit(new)
+    return new.job_id
+
+
+def seqs(redis: SyncRedis, job: str) -> list[str]:
+    return [str(found.id) for found in read_log(redis, job)]
+
+
+def test_opening_gives_the_next_attempt_and_says_what_the_log_holds(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, job: str
+) -> None:
+    first = opener.open(job)
+    assert first is not None
+    assert (first.attempt, first.seq, first.cancel_reason) == (1, 0, "")
+    assert writer.append([event(seq=1, job=job), event(seq=2, job=job)]) == [True, True]
+    second = opener.open(job)
+    assert second is not None
+    assert (second.attempt, second.seq) == (2, 2)
+    record = store.record(job)
+    assert (record.status, record.worker, record.attempt) == (JobStatus.RUNNING, WORKER, 2)
+
+
+def test_opening_claims_the_job_for_the_worker(
+    opener: AttemptOpener, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    assert redis.smembers(names.claim_key(WORKER)) == {job.encode()}
+
+
+def test_a_job_that_has_ended_or_never_was_cannot_be_opened(
+    opener: AttemptOpener, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    store.cancel(job, "enough")
+    assert opener.open(job) is None
+    assert opener.open("cmpl-unknown") is None
+    assert not redis.exists(names.claim_key(WORKER))
+
+
+def test_an_event_of_the_open_attempt_is_written_and_published_once(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    with redis.pubsub(ignore_subscribe_messages=True) as bell:
+        bell.subscribe(names.event_channel(job))
+        bell.get_message(timeout=5)
+        said = event(seq=1, job=job, text="hello")
+        assert writer.append([said]) == [True]
+        assert writer.append([said]) == [True], "its reply was lost: it is there"
+        writer.append([event(seq=2, job=job, text="next")])
+        lines = [bell.get_message(timeout=5)["data"] for _ in range(2)]
+    assert [b"hello" in lines[0], b"next" in lines[1]] == [True, True]
+    assert seqs(redis, job) == ["1-1", "1-2"]
+
+
+def test_a_stale_attempt_is_refused_from_the_moment_the_next_one_opens(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    writer.append([event(seq=1, job=job)])
+    opener.open(job)
+    assert writer.append([event(seq=2, job=job)]) == [False]
+    assert not writer.settle(event(EventKind.FINISHED, seq=2, job=job))
+    assert writer.append([event(seq=2, attempt=2, job=job)]) == [True]
+    assert seqs(redis, job) == ["1-1", "2-2"]
+
+
+def test_events_of_several_jobs_are_judged_one_by_one(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, job: str
+) -> None:
+    other = submission()
+    store.submit(other)
+    opener.open(job)
+    events = [event(seq=1, job=other.job_id), event(seq=1, job=job)]
+    assert writer.append(events) == [False, True], "nobody has opened the other"
+
+
+def test_nothing_is_appended_after_the_end(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    assert writer.settle(event(EventKind.FINISHED, seq=1, job=job))
+    assert writer.append([event(seq=2, job=job)]) == [False]
+    assert seqs(redis, job) == ["1-1"]
+
+
+def test_the_same_end_twice_is_success_and_another_end_is_not(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, job: str
+) -> None:
+    opener.open(job)
+    end = event(EventKind.FINISHED, seq=1, job=job)
+    assert [writer.settle(end), writer.settle(end)] == [True, True]
+    failure = event(EventKind.FAILED, seq=2, job=job, error=ErrorInfo("worker_lost", "late"))
+    assert not writer.settle(failure)
+    assert store.record(job).status is JobStatus.FINISHED
+    assert store.record(job).error_code == ""
+
+
+def test_of_many_writers_at_once_exactly_one_ends_the_job(
+    opener: AttemptOpener, settings: Settings, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    barrier, wins = threading.Barrier(8), []
+
+    def settle(number: int) -> None:
+        client = connect(settings.effective_redis_url)
+        mine = EventWriter(client, 60, 60)
+        barrier.wait(10)
+        if mine.settle(event(EventKind.FINISHED, seq=number, job=job)):
+            wins.append(number)
+        client.close()
+
+    threads = [threading.Thread(target=settle, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(wins) == 1
+    assert seqs(redis, job) == [f"1-{wins[0]}"]
+
+
+def test_an_ended_job_expires_with_its_log_and_its_request(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, settings: Settings, job: str
+) -> None:
+    opener.open(job)
+    writer.append([event(seq=1, job=job)])
+    assert redis.ttl(names.log_key(job)) == -1, "not trimmed while it runs"
+    writer.settle(event(EventKind.FINISHED, seq=2, job=job))
+    for key in (names.job_key(job), names.log_key(job), names.request_key(job)):
+        assert settings.log_ttl_s - 5 <= redis.ttl(key) <= settings.log_ttl_s
+
+
+def test_a_failure_is_kept_for_a_day(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, settings: Settings, job: str
+) -> None:
+    opener.open(job)
+    writer.settle(event(EventKind.FAILED, seq=1, job=job, error=ErrorInfo("engine_error", "x")))
+    ttl = redis.ttl(names.job_key(job))
+    assert settings.failure_ttl_s - 5 <= ttl <= settings.failure_ttl_s
+
+
+def test_a_full_redis_is_an_error_and_not_a_refusal(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+) -> None:
+    """A writer that takes "no memory" for "stale" would drop the job without an end."""
+    opener.open(job)
+    redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(ResponseError):
+            writer.append([event(seq=1, job=job)])
+        with pytest.raises(ResponseError):
+            writer.settle(event(EventKind.FINISHED, seq=2, job=job))
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert writer.append([event(seq=1, job=job)]) == [True]
+    assert writer.settle(event(EventKind.FINISHED, seq=2, job=job))
+
+
+def test_a_returned_job_is_first_in_its_queue_and_its_old_attempt_is_silenced(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    later = submission()
+    store.submit(later)
+    queue = store.queue("gen-0")
+    redis.lmove(queue.key, queue.intermediate_queue_key, "LEFT", "RIGHT")
+    opener.open(job)
+    assert store.return_to_queue(store.record(job), has_killed=True)
+    assert [item.decode() for item in redis.lrange(queue.key, 0, -1)] == [job, later.job_id]
+    assert redis.llen(queue.intermediate_queue_key) == 0
+    record = store.record(job)
+    assert (record.status, record.worker, record.deaths) == (JobStatus.QUEUED, "", 1)
+    assert writer.append([event(seq=1, job=job)]) == [False]
+
+
+def test_a_job_returned_twice_is_queued_once_and_counts_one_death(
+    opener: AttemptOpener, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    record = store.record(job)
+    assert [store.return_to_queue(record, has_killed=True) for _ in range(2)] == [True, True]
+    assert redis.llen(store.queue("gen-0").key) == 1
+    assert store.record(job).deaths == 1
+
+
+def test_an_ended_job_is_not_returned(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    redis.delete(store.queue("gen-0").key)
+    opener.open(job)
+    writer.settle(event(EventKind.FINISHED, seq=1, job=job))
+    assert not store.return_to_queue(store.record(job), has_killed=True)
+    assert redis.llen(store.queue("gen-0").key) == 0
+
+
+@pytest.mark.parametrize(
+    ("current", "expected", "new", "answer", "left"),
+    [
+        (None, "", "a", [1], b"a"),
+        ("a", "", "b", [0, b"a"], b"a"),
+        ("a", "a", "b", [1], b"b"),
+        ("b", "a", "b", [1], b"b"),
+        ("a", "a", "", [1], None),
+        (None, "a", "", [1], None),
+        ("c", "a", "", [0, b"c"], b"c"),
+    ],
+)
+def test_a_field_is_swapped_only_for_who_knows_its_value(
+    redis: SyncRedis, current: str | None, expected: str, new: str, answer: list, left: bytes | None
+) -> None:
+    if current is not None:
+        redis.hset("h", "field", current)
+    swap = redis.register_script(scripts.SWAP_FIELD)
+    assert swap(keys=["h"], args=["field", expected, new]) == answer
+    assert redis.hget("h", "field") == left
+
+
+def test_a_request_to_cancel_tells_who_has_the_job(
+    opener: AttemptOpener, redis: SyncRedis, job: str
+) -> None:
+    request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
+    key = names.job_key(job)
+    assert request_cancel(keys=[key], args=["why"]) == [b"queued", b"0", b""]
+    attempt = opener.open(job)
+    assert attempt is not None
+    assert attempt.cancel_reason == "why"
+    assert request_cancel(keys=[key], args=["why"]) == [b"running", b"1", WORKER.encode()]
+    assert request_cancel(keys=["mgs:job:none"], args=["why"]) == [b"gone", b"0", b""]
