@@ -15,11 +15,12 @@ from starlette.types import Receive
 
 from api.runner import JobRunner, Ticket, checked
 from jobs import names
-from jobs.errors import JobTimeoutError, NotReadyError
+from jobs.errors import JobError, JobTimeoutError, ModelNotFoundError, NotReadyError
 from jobs.events import Event
 
+_FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
-_MAX_UNSTAFFED = 2  # checks
+_MAX_UNSTAFFED = 3  # checks in a row: a supervisor may be restarting
 
 
 class Foreground:
@@ -57,15 +58,19 @@ class Foreground:
     async def _submitted(self, receive: Receive) -> AsyncIterator[None]:
         """The job is queued, and cancelled at the end of the block if it has not ended."""
         tasks: list[asyncio.Task[None]] = []
+        timer: asyncio.TimerHandle | None = None
         try:
-            await self._runner.submit_ticket(self.ticket)
+            await self._runner.submit(self.ticket.submission)
             # Only now: a job cannot be cancelled before it is there.
-            tasks = [
-                asyncio.create_task(self._watch_client(receive)),
-                asyncio.create_task(self._watch_staff()),
-            ]
+            tasks.append(asyncio.create_task(self._watch_client(receive)))
+            # A timer, not a task: most jobs have started long before.
+            timer = asyncio.get_running_loop().call_later(
+                _FIRST_CHECK_S, lambda: tasks.append(asyncio.create_task(self._watch_wait()))
+            )
             yield
         finally:
+            if timer is not None:
+                timer.cancel()
             for task in tasks:
                 task.cancel()
             self.cancel("the request ended before the job")
@@ -94,15 +99,31 @@ class Foreground:
             pass
         self.cancel("the client closed the connection")
 
-    async def _watch_staff(self) -> None:
-        """A job that waits while neither its worker nor a supervisor is there: say so."""
-        slug = names.slug_of(self.ticket.want.model_id)
-        num_missing = 0
-        while num_missing < _MAX_UNSTAFFED:
-            await asyncio.sleep(_CHECK_S)
-            if self._is_started:
+    async def _watch_wait(self) -> None:
+        """End the wait for a job that nobody will start: its model or all staff have gone."""
+        num_unstaffed = 0
+        while not self._is_started:
+            error: JobError | None = None
+            if await self._is_unwanted():
+                model_id = self.ticket.want.model_id
+                error = ModelNotFoundError(f"model_id {model_id!r} was unloaded", "model")
+            num_unstaffed = num_unstaffed + 1 if await self._is_unstaffed() else 0
+            if num_unstaffed >= _MAX_UNSTAFFED:
+                error = NotReadyError("no supervisor is running: nothing drains the queue")
+            if error is not None and not self._is_started:
+                self.give_up(error)
                 return
-            # With Redis away nothing is known; the reader waits for it to come back.
-            with contextlib.suppress(RedisError):
-                num_missing = 0 if await self._runner.is_staffed(slug) else num_missing + 1
-        self.give_up(NotReadyError("no supervisor is running: nothing drains the queue"))
+            await asyncio.sleep(_CHECK_S)
+
+    # With Redis away nothing is known; the reader waits for it to come back.
+
+    async def _is_unwanted(self) -> bool:
+        """The model was unloaded between our look and the submission: nobody settles the job."""
+        with contextlib.suppress(RedisError):
+            return not await self._runner.is_wanted(self.ticket.want)
+        return False
+
+    async def _is_unstaffed(self) -> bool:
+        with contextlib.suppress(RedisError):
+            return not await self._runner.is_staffed(names.slug_of(self.ticket.want.model_id))
+        return False

@@ -80,10 +80,14 @@ class JobRunner:
         Raises ``ModelNotFoundError`` then.
         """
         await self.submit(ticket.submission)
-        stands = await read_want(self._redis, ticket.want.model_id)
-        if stands is None or stands.uid != ticket.want.uid:
+        if not await self.is_wanted(ticket.want):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
+
+    async def is_wanted(self, want: Want) -> bool:
+        """True while this want is the one that stands under its id."""
+        stands = await read_want(self._redis, want.model_id)
+        return stands is not None and stands.uid == want.uid
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:

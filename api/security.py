@@ -15,6 +15,7 @@ from jobs.settings import Settings, is_loopback
 _MANAGEMENT_PREFIX = "/management/"
 _MANAGEMENT_PATHS = frozenset({"/v1/internal/model/load", "/v1/internal/model/unload"})
 _OPEN_PATHS = frozenset({"/health"})
+_MAX_SEEN = 64
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 
@@ -31,6 +32,7 @@ class HostGuard:
         self._names = extra | {settings.host.lower()}
         self._is_open = "*" in extra
         self._has_addresses = settings.host in _WILDCARDS
+        self._seen: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_open:
@@ -58,6 +60,14 @@ class HostGuard:
         await problem.response()(scope, receive, send)
 
     def _is_known(self, netloc: str) -> bool:
+        if netloc in self._seen:
+            return True
+        is_known = self._check(netloc)
+        if is_known and len(self._seen) < _MAX_SEEN:
+            self._seen.add(netloc)
+        return is_known
+
+    def _check(self, netloc: str) -> bool:
         name = _host_name(netloc)
         if name is None:
             return False

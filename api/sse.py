@@ -66,15 +66,20 @@ class SseWriter:
 
         ``give_up`` is called when a send has been stuck for 30 s.
         """
-        task = asyncio.create_task(self._keep_alive(give_up))
+        tasks: list[asyncio.Task[None]] = []
+        # A timer, not a task: most answers are over before it fires.
+        timer = asyncio.get_running_loop().call_later(
+            _TICK_S, lambda: tasks.append(asyncio.create_task(self._keep_alive(give_up)))
+        )
         try:
             yield
         finally:
-            task.cancel()
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _keep_alive(self, give_up: Callable[[Exception], None]) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
             now = time.monotonic()
             if self._stuck_since is not None:
                 if now - self._stuck_since >= _SEND_TIMEOUT_S:
@@ -84,3 +89,4 @@ class SseWriter:
             elif now - self._last_sent >= _PING_S - 0.1:
                 await self.open()
                 await self.write(PING)
+            await asyncio.sleep(_TICK_S)

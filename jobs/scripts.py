@@ -10,11 +10,12 @@ from typing import Final
 
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
--- Answers {'open', attempt, newest seq in the log, request, creation time, reason of a cancel},
--- or {'gone'} or {'ended'}.
+-- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel},
+-- or {'gone'} (no record, or none that can be read) or {'ended'}.
 -- From here on the log refuses every earlier attempt.
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status then return {'gone'} end
+local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel')
+local status, created_at = state[1], tonumber(state[3])
+if not status or not created_at or not tonumber(state[2] or '0') then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
 redis.call('SADD', KEYS[4], ARGV[1])
 local now = redis.call('TIME')
@@ -24,8 +25,8 @@ redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d
 local seq = 0
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
-local state = redis.call('HMGET', KEYS[1], 'created_at', 'cancel')
-return {'open', attempt, seq, redis.call('GET', KEYS[3]) or '', state[1] or '0', state[2] or ''}
+local queued_s = tostring(now[1] + now[2] / 1000000 - created_at)
+return {'open', attempt, seq, redis.call('GET', KEYS[3]) or '', queued_s, state[4] or ''}
 """
 
 APPEND: Final = """

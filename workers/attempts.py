@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from jobs import names, scripts
@@ -49,6 +48,6 @@ class AttemptOpener:
         )
         if state != b"open":
             return None
-        attempt, seq, data, created_at, reason = rest
-        queued_s = max(0.0, time.time() - float(created_at))
+        attempt, seq, data, queued_s, reason = rest
+        queued_s = max(0.0, float(queued_s))
         return Attempt(job_id, attempt, seq, data, queued_s, reason.decode(errors="replace"))

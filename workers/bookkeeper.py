@@ -19,7 +19,8 @@ from rq.executions import Execution
 
 from jobs.errors import JobError
 from jobs.events import Event, EventKind
-from workers.lane import LaneWorker, QueuedJob
+from workers.lane import LaneWorker
+from workers.queued_job import QueuedJob
 
 _RETRY_S = 0.2
 
@@ -39,6 +40,10 @@ class Bookkeeper(threading.Thread):
         """The job is admitted."""
         self._lanes[job.id] = lane
         self._actions.put(lambda: self._begin(lane, job))
+
+    def hold(self, lane: LaneWorker, job_id: str) -> None:
+        """The job is about to be refused: there is nothing of it in RQ, but we have claimed it."""
+        self._lanes[job_id] = lane
 
     def close(self, event: Event, *, is_end: bool) -> None:
         """The job's terminal event is written (``is_end``), or somebody else's was."""
@@ -76,9 +81,7 @@ class Bookkeeper(threading.Thread):
         found = self._open.get(event.job)
         if found is not None:
             lane, job, execution = found
-            if is_end:
-                _close_in_rq(lane, job, execution, event)
-            else:
+            if not (is_end and _close_in_rq(lane, job, execution, event)):
                 lane.close_lost(job, execution)
         self._forget(event.job)
 
@@ -97,7 +100,19 @@ class Bookkeeper(threading.Thread):
             del self._lanes[job_id]
 
 
-def _close_in_rq(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> None:
+def _close_in_rq(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> bool:
+    """False when RQ cannot: its hash of the job is broken."""
+    try:
+        _close(lane, job, execution, event)
+    except RedisError:
+        raise
+    except Exception:
+        log.exception("RQ cannot end the job", extra={"job": job.id})
+        return False
+    return True
+
+
+def _close(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> None:
     facts = _facts(event)
     job.meta.update(facts)
     job.save_meta()

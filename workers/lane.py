@@ -7,6 +7,7 @@ override has a test that fails when RQ changes (tests/integration/test_lane.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -17,8 +18,8 @@ from typing import Any
 
 from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Queue
-from rq.exceptions import DequeueTimeout, StopRequested
+from rq import Queue, worker_registration
+from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
@@ -28,6 +29,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from jobs import names
 from jobs.connection import SyncRedis
+from workers.queued_job import QueuedJob
 
 LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
 _BLOCK_S = 1
@@ -38,34 +40,12 @@ log = logging.getLogger(__name__)
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
-class QueuedJob(Job):
-    """A job of ours: nothing that its hash names is ever imported or called."""
-
-    @property
-    def func(self) -> Any:
-        raise PermissionError("jobs of this product are looked up by name, never imported")
-
-    @property
-    def success_callback(self) -> None:
-        return None
-
-    @property
-    def failure_callback(self) -> None:
-        return None
-
-    @property
-    def stopped_callback(self) -> None:
-        return None
-
-    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Nothing: a forged hash must not make us call addresses."""
-
-
 class LaneWorker(BaseWorker):
     """The loop of one queue.
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
-    it must not wait for the job's end. ``on_stop(job_id, reason)`` obeys RQ's stop command.
+    it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used.
+    ``on_stop(job_id, reason)`` obeys RQ's stop command.
     """
 
     job_class = QueuedJob
@@ -77,6 +57,7 @@ class LaneWorker(BaseWorker):
         redis: SyncRedis,
         wait_for_room: Callable[[], bool],
         admit: Callable[[QueuedJob], None],
+        refuse: Callable[[str], None],
         on_stop: Callable[[str, str], None],
     ) -> None:
         super().__init__(
@@ -90,6 +71,7 @@ class LaneWorker(BaseWorker):
         self.in_hand: set[str] = set()
         self._wait_for_room = wait_for_room
         self._admit = admit
+        self._refuse = refuse
         self._on_stop = on_stop
         self._state_lock = threading.Lock()
 
@@ -154,19 +136,22 @@ class LaneWorker(BaseWorker):
             raise
         except Exception as error:
             # RQ attaches the id of a hash that it cannot restore.
-            self._set_aside(getattr(error, "job_id", None), error)
+            self.set_aside(getattr(error, "job_id", ""), repr(error))
             return None
         assert result is not None  # only without blocking
         job = result[0]
         assert isinstance(job, QueuedJob)
+        job.origin = self.queue.name  # whatever its hash says
         self.in_hand.add(job.id)
         return job
 
-    def _set_aside(self, job_id: str | None, error: Exception) -> None:
-        log.error("unreadable job set aside", extra={"job": job_id, "error": repr(error)})
-        if job_id is not None:
-            self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
-            self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
+    def set_aside(self, job_id: str, why: str) -> None:
+        """Take an unusable job off the queue; its client is told, if it has one."""
+        log.error("job set aside", extra={"job": job_id, "why": why})
+        self._refuse(job_id)
+        self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
+        self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
+        self.in_hand.discard(job_id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Hand the job over, and go on with the queue."""
@@ -175,8 +160,23 @@ class LaneWorker(BaseWorker):
             self._admit(job)
         except RedisError as error:
             log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
-            self.in_hand.discard(job.id)
-            self._rescue_quietly()
+            self._hand_back(job.id)
+        except Exception as error:
+            # One odd job must not end the loop for all others.
+            log.exception("job cannot be admitted", extra={"job": job.id})
+            self._set_aside_quietly(job.id, repr(error))
+
+    def _set_aside_quietly(self, job_id: str, why: str) -> None:
+        try:
+            self.set_aside(job_id, why)
+        except RedisError:
+            self._hand_back(job_id)
+
+    def _hand_back(self, job_id: str) -> None:
+        """Leave the job to the next try, in a moment."""
+        self.in_hand.discard(job_id)
+        time.sleep(_RETRY_S)
+        self._rescue_quietly()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Nothing: a thread beats (``beat``), so that a long step cannot starve it."""
@@ -193,6 +193,7 @@ class LaneWorker(BaseWorker):
             payload = json.loads(message["data"])
             command, job_id = payload["command"], payload.get("job_id")
             reason = str(payload.get("reason") or "stopped by command")
+            reason = reason.encode(errors="replace").decode()  # a lone surrogate is no text
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("command ignored", extra={"worker": self.name})
             return
@@ -214,7 +215,9 @@ class LaneWorker(BaseWorker):
         """Note in RQ that the job runs."""
         self.executions = {k: e for k, e in self.executions.items() if e.job_id != job.id}
         execution = self.prepare_execution(job)
-        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        # RQ's last step reads the function's name for the process title, which may not be there.
+        with contextlib.suppress(DeserializationError):
+            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         return execution
 
     def close_finished(self, job: QueuedJob, execution: Execution, result: dict[str, Any]) -> None:
@@ -245,20 +248,30 @@ class LaneWorker(BaseWorker):
     # The beat, on the thread that beats.
 
     def beat(self) -> None:
-        """Renew RQ's leases of this worker and of what it runs; register again if forgotten."""
+        """Renew RQ's leases of this worker and of what it runs.
+
+        It registers each time: whatever Redis has lost in between is there again.
+        """
         self.last_heartbeat = now()
         executions = list(self.executions.values())
+        state = WorkerStatus.BUSY if executions else WorkerStatus.IDLE
         with self.connection.pipeline(transaction=False) as pipe:
-            pipe.hset(self.key, "last_heartbeat", utcformat(self.last_heartbeat))
+            pipe.hset(self.key, mapping=self.serialize())
+            pipe.hsetnx(self.key, "state", state)
+            worker_registration.register(self, pipe)
             pipe.expire(self.key, LEASE_S)
             pipe.expire(self.executions_key, LEASE_S)
             for execution in executions:
                 execution.heartbeat(execution.job.started_job_registry, LEASE_S, pipeline=pipe)
-            is_new = pipe.execute()[0] == 1
-        if is_new:  # Redis lost its data
-            self.connection.delete(self.key)
-            self.register_birth()
-            self.set_state(WorkerStatus.BUSY if executions else WorkerStatus.IDLE)
+            pipe.execute()
+
+    def register_death(self) -> None:
+        """Off RQ's lists; what still ran stays noted, for the undertaker to settle."""
+        with self.connection.pipeline() as pipe:
+            worker_registration.unregister(self, pipe)
+            pipe.hset(self.key, "death", utcformat(now()))
+            pipe.expire(self.key, 2 * LEASE_S)
+            pipe.execute()
 
     def clean(self) -> None:
         """Drop the expired entries of the registries that nobody else cleans."""

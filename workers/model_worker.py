@@ -11,7 +11,7 @@ import os
 import threading
 from queue import SimpleQueue
 
-from rq.exceptions import DeserializationError
+from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import connect
@@ -28,16 +28,19 @@ from jobs.events import Event
 from jobs.records import WorkerState
 from jobs.requests import GenerateRequest, LoadRequest, Task, TokenCountRequest, UnloadRequest
 from jobs.settings import Settings
-from workers.attempts import Attempt, AttemptOpener
+from workers.attempts import Attempt
 from workers.beat import Beat, Facts
 from workers.bookkeeper import Bookkeeper
 from workers.decode_loop import DecodeLoop
+from workers.early_stops import EarlyStops
 from workers.exits import ExitCode
 from workers.gate import SlotGate
-from workers.lane import LaneWorker, QueuedJob
+from workers.lane import LaneWorker
 from workers.loader import LoadedEngine, LoadProgress, load_engine
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox, Publisher
+from workers.queued_job import QueuedJob
+from workers.reception import Reception
 
 _FLUSH_S = 2.0
 
@@ -61,6 +64,7 @@ class ModelWorker:
             lane_redis,
             self._gate.wait,
             self._admit_generation,
+            lambda job_id: self._reception.refuse(self._gen, job_id),
             self._stop_job,
         )
         self._ctl = LaneWorker(
@@ -69,20 +73,19 @@ class ModelWorker:
             lane_redis,
             lambda: True,
             self._run_control,
+            lambda job_id: self._reception.refuse(self._ctl, job_id),
             self._stop_job,
         )
-        self._openers = {
-            lane.name: AttemptOpener(connect(url, retries=0), lane.name)
-            for lane in (self._gen, self._ctl)
-        }
         writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
         self._publisher = Publisher(writer, self._on_refused, self._on_settled)
         self._books = Bookkeeper()
+        self._reception = Reception(url, self._publisher, self._books)
         self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
         self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
         self._loaded: LoadedEngine | None = None
         self._loop: DecodeLoop | None = None
+        self._early_stops = EarlyStops()
         self._load_done = threading.Event()
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
@@ -93,10 +96,22 @@ class ModelWorker:
         self._books.start()
         self._beat.start()
         threading.Thread(target=self._drive_engine, name="engine", daemon=True).start()
-        threading.Thread(target=self._ctl.work, name="control-lane", daemon=True).start()
-        self._gen.work()
+        threading.Thread(
+            target=self._work, args=(self._ctl,), name="control-lane", daemon=True
+        ).start()
+        self._work(self._gen)
         threading.Event().wait()  # the end is the exit thread's
         raise AssertionError("unreachable")
+
+    def _work(self, lane: LaneWorker) -> None:
+        """Run a lane's loop; one that ends unasked ends the process: its queue would be deaf."""
+        try:
+            lane.work()
+        except Exception:
+            log.exception("lane broke", extra={"lane": lane.name})
+        if self._exit_code is None:
+            log.error("lane ended unasked", extra={"lane": lane.name})
+            os._exit(ExitCode.CRASHED)
 
     def request_exit(self, code: ExitCode, error: JobError | None, grace_s: float = 0.0) -> None:
         """Begin the end: once, from any thread or signal handler; returns at once.
@@ -114,7 +129,8 @@ class ModelWorker:
     # The generation lane.
 
     def _admit_generation(self, job: QueuedJob) -> None:
-        attempt = self._open(self._gen, job, Task.GENERATE)
+        self._early_stops.begin(job.id)
+        attempt = self._reception.open(self._gen, job, Task.GENERATE)
         if attempt is None:
             return
         outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
@@ -124,9 +140,14 @@ class ModelWorker:
             outbox.cancel(error)
         except JobError as error:
             outbox.fail(error)
+        except RedisError:
+            raise  # the loop tries again
         except Exception as error:
             log.exception("job could not be prepared", extra={"job": job.id})
             outbox.fail(JobError(f"the job could not be prepared: {error}"))
+        reason = self._early_stops.end(job.id)
+        if reason is not None:
+            self._stop_job(job.id, reason)
 
     def _start_generation(self, attempt: Attempt, outbox: Outbox) -> None:
         _raise_if_cancelled(attempt)
@@ -159,7 +180,7 @@ class ModelWorker:
     # The control lane.
 
     def _run_control(self, job: QueuedJob) -> None:
-        attempt = self._open(self._ctl, job, None)
+        attempt = self._reception.open(self._ctl, job, None)
         if attempt is None:
             return
         outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
@@ -236,16 +257,8 @@ class ModelWorker:
 
     # Whatever ends jobs.
 
-    def _open(self, lane: LaneWorker, job: QueuedJob, expected: Task | None) -> Attempt | None:
-        """Open the job's attempt; ``None`` when there is nothing (any more) to do for it."""
-        attempt = self._openers[lane.name].open(job.id) if _is_ours(job, expected) else None
-        self._books.begin(lane, job)
-        if attempt is None:
-            log.warning("job is not ours or has ended", extra={"job": job.id})
-            self._books.drop(job.id)
-        return attempt
-
     def _stop_job(self, job_id: str, reason: str) -> None:
+        self._early_stops.note(job_id, reason)
         if self._loop is not None:
             self._loop.end(job_id, JobCancelledError(reason))
 
@@ -281,16 +294,6 @@ class ModelWorker:
         # Not waiting for the lanes, which may block in Redis for a second: what they might take
         # in this moment is in the intermediate list, and the supervisor puts it back.
         os._exit(code)
-
-
-def _is_ours(job: QueuedJob, expected: Task | None) -> bool:
-    """Only known names with nothing but the job's own id: the rest was put there by hand."""
-    try:
-        task = Task(job.func_name or "")
-        is_plain = list(job.args) == [job.id] and not job.kwargs and job.instance is None
-    except (ValueError, TypeError, DeserializationError):
-        return False
-    return is_plain and (task is expected or (expected is None and task is not Task.GENERATE))
 
 
 def _raise_if_cancelled(attempt: Attempt) -> None:

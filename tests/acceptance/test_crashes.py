@@ -165,6 +165,8 @@ def test_after_a_kill_of_everything_models_and_waiting_jobs_come_back(own_server
     for process in family:
         process.kill()
     psutil.wait_procs(family, timeout=10)
+    for popen in own_server.processes.values():
+        popen.wait()
     own_server.start_all()
     wait_until(lambda: "0" in own_server.processes_by_id(), "the model is wanted again")
     for job in jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,8 +59,4 @@ def open_with(backend: str) -> Iterator[OpenEngine]:
 
 
 def _open(backend: str, options: EngineOptions) -> Engine:
-    if backend == "llama-cpp":
-        # On a busy machine llama.cpp's threads spin while they wait for one that is not scheduled:
-        # a tiny model then runs ten times slower with two threads than with one.
-        options = dataclasses.replace(options, num_threads=1)
     return open_engine(backend, BACKENDS[backend][0], options, lambda fraction: None)

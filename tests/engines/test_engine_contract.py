@@ -24,7 +24,14 @@ from tests.engines.driving import (
     sequence,
     step_until,
 )
-from workers.engines.base import Engine, EngineOptions, FinishReason, Prefill, Token
+from workers.engines.base import (
+    Engine,
+    EngineOptions,
+    FinishReason,
+    Prefill,
+    StepEvent,
+    Token,
+)
 
 QUESTIONS = [
     "What is 3 + 4?",
@@ -190,7 +197,7 @@ def test_a_long_prompt_does_not_stop_the_others(open_with: OpenEngine) -> None:
     fresh.submit(talker)
     step_until(fresh, talker.sequence_id, 1)
     fresh.submit(late)
-    steps = []
+    steps: list[list[StepEvent]] = []
     while not steps or not ids_of(steps[-1], late.sequence_id):
         steps.append(fresh.step())
         assert len(ids_of(steps[-1], talker.sequence_id)) == 1

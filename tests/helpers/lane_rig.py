@@ -20,7 +20,8 @@ from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from workers.bookkeeper import Bookkeeper
 from workers.gate import SlotGate
-from workers.lane import LaneWorker, QueuedJob
+from workers.lane import LaneWorker
+from workers.queued_job import QueuedJob
 
 GET_S = 20.0
 
@@ -36,7 +37,9 @@ class LaneRig:
         self.gate.open(slots)
         self.admitted: Hand[QueuedJob] = Hand()
         self.stopped: Hand[tuple[str, str]] = Hand()
+        self.refused: Hand[str] = Hand()
         self.num_waits = 0
+        self._next_error: Exception | None = None
         self.books = Bookkeeper()
         self.lane = LaneWorker(
             "gen-0",
@@ -44,6 +47,7 @@ class LaneRig:
             connect(redis_url, retries=0),
             self._wait_for_room,
             self._admit,
+            self.refused.put,
             lambda job_id, reason: self.stopped.put((job_id, reason)),
         )
         self.thread = threading.Thread(target=self.lane.work, daemon=True)
@@ -52,7 +56,13 @@ class LaneRig:
         self.num_waits += 1
         return self.gate.wait()
 
+    def raise_at_next_admit(self, error: Exception) -> None:
+        self._next_error = error
+
     def _admit(self, job: QueuedJob) -> None:
+        error, self._next_error = self._next_error, None
+        if error is not None:
+            raise error
         self.gate.take(1)
         self.books.begin(self.lane, job)
         self.admitted.put(job)
@@ -74,10 +84,15 @@ class LaneRig:
 
     def close(self, job_id: str, kind: EventKind = EventKind.FINISHED, *, is_end: bool = True):
         """The job's terminal event has been written."""
-        error = None if kind is EventKind.FINISHED else ErrorInfo("engine_error", "it broke")
-        self.books.close(_terminal(job_id, kind, error), is_end=is_end)
+        self.close_unflushed(job_id, kind, is_end=is_end)
         self.flush()
         self.gate.give(1)
+
+    def close_unflushed(
+        self, job_id: str, kind: EventKind = EventKind.FINISHED, *, is_end: bool = True
+    ) -> None:
+        error = None if kind is EventKind.FINISHED else ErrorInfo("engine_error", "it broke")
+        self.books.close(_terminal(job_id, kind, error), is_end=is_end)
 
     def flush(self) -> None:
         """Return when the books are up to date."""

@@ -83,8 +83,8 @@ def test_leaving_ends_all_subscriptions(rig: Rig) -> None:
     jobs = [rig.take() for _ in clients]
     for client in clients:
         client.close()
+    wait_until(lambda: all(rig.record(job.job_id).cancel for job in jobs), "all are cancelled")
     for job in jobs:
-        wait_until(lambda job=job: rig.record(job.job_id).cancel, "cancelled")
         job.cancelled()
     wait_until(lambda: not rig.redis.pubsub_channels("mgs:evt:*"), "no subscription is left")
 

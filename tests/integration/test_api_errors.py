@@ -63,7 +63,7 @@ def test_a_model_id_out_of_shape_is_a_400(rig: Rig, model_id: str) -> None:
 
 def test_a_model_id_of_any_script_finds_its_model(rig: Rig) -> None:
     rig.load("größe 1")
-    raw = {"X-Model-Id": "größe 1".encode()}
+    raw = [(b"X-Model-Id", "größe 1".encode())]
     answer = rig.http.get("/v1/internal/model/info", headers=raw)
     assert answer.json()["model_id"] == "größe 1"
 

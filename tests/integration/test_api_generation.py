@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, OpenAI
 
+from api import foreground
 from api.services import Services
 from api.tickets import new_ticket
 from jobs.errors import ModelNotFoundError
@@ -15,7 +16,7 @@ from jobs.events import TokenLogprob
 from jobs.records import JobStatus
 from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
 from jobs.sampling import Sampling
-from tests.integration.api_rig import Rig, frames
+from tests.integration.api_rig import Rig, frames, wait_until
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
@@ -267,3 +268,23 @@ async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> 
     await services.stop()
     assert rig.waiting_ids() == []
     assert rig.record(ticket.job_id).status is JobStatus.CANCELLED
+
+
+def test_a_job_that_waits_for_an_unloaded_model_is_a_404(rig: Rig) -> None:
+    want = rig.load()
+    future = rig.chat_soon()
+    [job_id] = wait_until(rig.waiting_ids, "the job is queued")
+    rig.wants.swap("0", want, None)
+    answer = future.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    wait_until(lambda: rig.record(job_id).status is JobStatus.CANCELLED, "the job is taken back")
+
+
+def test_a_job_that_nobody_drains_is_a_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreground, "_CHECK_S", 0.05)
+    rig.load()
+    rig.wants.forget_status("0")
+    answer = rig.chat_soon(stream=True).result()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["error"]["code"] == "not_ready"
+    wait_until(lambda: not rig.waiting_ids(), "the job is taken back")

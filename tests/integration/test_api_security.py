@@ -31,7 +31,7 @@ def locked(tmp_path: Path, redis_url: str) -> Iterator[Rig]:
 def test_without_the_key_every_route_but_health_is_a_401(
     locked: Rig, headers: dict[str, str]
 ) -> None:
-    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     for path in ("/v1/models", "/management/processes", "/openapi.json", "/health/ready", "/nope"):
         answer = locked.http.get(path, headers=raw)
         assert answer.status_code == 401, path

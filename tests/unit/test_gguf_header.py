@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from jobs.errors import ModelLoadError
 from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
-from tests.gguf_bytes import gguf_bytes
+from tests.gguf_bytes import Metadata, gguf_bytes
 
-METADATA = {
+METADATA: Metadata = {
     "general.architecture": "qwen3",
     "general.name": "demo",
     "general.file_type": 15,

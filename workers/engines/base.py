@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from jobs.sampling import Sampling
@@ -34,6 +35,12 @@ class Sequence:
     prompt: ListLike[int]
     max_tokens: int
     sampling: Sampling
+    num_prompt_logprobs: int | None = None
+    """Also report the prompt's own log-probabilities, each with so many of the likeliest."""
+    mirostat_mu: float | None = None
+    """Where mirostat stood when an earlier attempt was cut; ``None``: at its beginning."""
+    adapter: str | None = None
+    """Name of the LoRA adapter for this sequence; ``None``: what the model was loaded with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Token:
     is_end: bool = False
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
+    mirostat_mu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,27 @@ class SequenceFailure:
     message: str
 
 
-StepEvent = Token | Prefill | SequenceFailure
+@dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """Log-probabilities of a prompt's tokens, for a sequence that asked; before its first token.
+
+    One entry per prompt token but the first, which nothing predicts: (log-probability of the
+    token, the likeliest at its place as (token id, log-probability)).
+    """
+
+    sequence_id: int
+    entries: tuple[tuple[float, tuple[tuple[int, float], ...]], ...]
+
+
+StepEvent = Token | Prefill | PromptLogprobs | SequenceFailure
+
+
+class Pooling(StrEnum):
+    """How the vectors of a text's tokens become one."""
+
+    MEAN = "mean"
+    CLS = "cls"
+    LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +127,20 @@ class EngineOptions:
     num_threads: int | None = None
     num_gpu_layers: int | None = None
     is_remote_code_trusted: bool = False
+    adapters_dir: Path | None = None
+    """Where LoRA adapters lie; their names are its entries."""
+    adapter: str | None = None
+    """Name of the adapter to apply to every sequence that names none."""
+    prompt_cache_bytes: int | None = None
+    """Room for kept KV state of ended sequences; 0: keep none."""
+    prompt_cache_dir: Path | None = None
+    """Where long prefixes are spilled, to outlive the process; ``None``: nowhere."""
+    draft_path: Path | None = None
+    """A smaller model of the same vocabulary that drafts tokens."""
+    num_draft_tokens: int | None = None
+    """Tokens drafted per step; with no ``draft_path`` they are looked up in the prompt."""
+    kv_bits: int | None = None
+    """Quantize the KV cache to so many bits; ``None``: keep it as it is."""
 
 
 class Tokenizer(Protocol):
@@ -169,6 +211,13 @@ class Engine(Protocol):
         """Advance the batch: at most one token per running sequence, plus a chunk of prefill.
 
         Bounded in time (prefill in chunks of at most about 250 ms). Returns [] without work.
+        """
+        ...
+
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """One normalised vector per input of token ids; ``None``: the model's own pooling.
+
+        Raises ``jobs.errors.InvalidRequestError`` for an input beyond the context.
         """
         ...
 

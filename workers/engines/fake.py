@@ -23,6 +23,7 @@ from workers.engines.base import (
     FinishReason,
     ModelInfo,
     OnProgress,
+    Pooling,
     Prefill,
     Sequence,
     StepEvent,
@@ -113,6 +114,11 @@ class FakeEngine:
         events: list[StepEvent] = [self._decode(running) for running in decoding]
         events += self._prefill()
         return events
+
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """Eight numbers that depend on the tokens alone, of length 1."""
+        vectors = [np.random.default_rng(ids).standard_normal(8) for ids in inputs]
+        return [(vector / np.linalg.norm(vector)).tolist() for vector in vectors]
 
     def close(self) -> None:
         self._running.clear()

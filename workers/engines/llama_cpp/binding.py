@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 from collections import deque
 from typing import Any
+
+# libgomp reads it when it is loaded, so before the import. Its threads otherwise spin at each of
+# the hundreds of barriers of a step: with another busy process on the cores (another model), two
+# threads then fell from 70 to 8 tokens/s (50 M parameters, 2 cores).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # noqa: TID251 - a switch of the library's
 
 import llama_cpp.llama_cpp as _llama_cpp
 

@@ -85,6 +85,7 @@ class LlamaCppEngine:
         self._room = Room(native.info.num_slots, native.num_cells)
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, _Running] = {}
+        self._is_closed = False
 
     @property
     def info(self) -> ModelInfo:
@@ -129,7 +130,10 @@ class LlamaCppEngine:
         return events
 
     def close(self) -> None:
-        """See ``base.Engine``."""
+        """See ``base.Engine``; a second time does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._waiting.clear()
         for run in list(self._running.values()):
             self._retire(run)

@@ -20,6 +20,7 @@ DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
 POOL_CELLS = 32768  # KV cells that all slots share, unless one context alone is longer
 BATCH_TOKENS = 2048
+PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
 _ALL_LAYERS = -1
 
 _logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def _open_context(
     """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
     native_log.clear()
     while True:
-        context = lib.llama_init_from_model(model, _context_params(num_cells, options))
+        context = lib.llama_init_from_model(model, _context_params(model, num_cells, options))
         if context and lib.llama_get_memory(context):
             return context, num_cells
         if context:
@@ -132,9 +133,9 @@ def _open_context(
         _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
 
 
-def _context_params(num_cells: int, options: EngineOptions) -> Any:
+def _context_params(model: Pointer, num_cells: int, options: EngineOptions) -> Any:
     num_slots = _num_slots(options)
-    num_threads = options.num_threads or _physical_cores()
+    num_threads = options.num_threads or _num_threads(model)
     params: Any = lib.llama_context_default_params()
     params.n_ctx = num_cells
     params.n_batch = BATCH_TOKENS
@@ -184,6 +185,11 @@ def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: in
         quantization=header.quantization,
         num_parameters=lib.llama_model_n_params(model),
     )
+
+
+def _num_threads(model: Pointer) -> int:
+    num_parameters: int = lib.llama_model_n_params(model)
+    return max(1, min(_physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
 
 
 def _physical_cores() -> int:

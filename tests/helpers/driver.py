@@ -1,0 +1,156 @@
+"""What a client of the queue does: submits jobs, reads their events, loads and unloads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs import names
+from jobs.connection import SyncRedis, connect
+from jobs.event_log import read_log
+from jobs.events import Event, EventKind
+from jobs.records import JobRecord, JobStatus, Want, WorkerState, WorkerStatus
+from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.store import JobStore
+from jobs.wants import Wants
+from tests.helpers.samples import generate, new_job_id, settings_for, submission
+from tests.helpers.waiting import wait_until
+
+
+class Driver:
+    """A client straight on Redis; ids of models default to 0."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        self.settings = settings_for(redis_url, folder)
+        self.redis: SyncRedis = connect(redis_url, retries=8)
+        self.store = JobStore(self.redis, self.settings)
+        self.wants = Wants(self.redis)
+
+    def close(self) -> None:
+        self.redis.close()
+
+    # Jobs.
+
+    def submit(self, request: Any = None, model_id: str = "0", **fields: Any) -> str:
+        new = submission(request, model_id=model_id, **fields)
+        self.store.submit(new)
+        return new.job_id
+
+    def generate(self, text: str = "a prompt", max_tokens: int | None = 16, **fields: Any) -> str:
+        """Submit a completion; the id of its job."""
+        return self.submit(generate(text, max_tokens, **fields))
+
+    def count_tokens(self, text: str, model_id: str = "0") -> str:
+        prompt = Prompt(text=text)
+        return self.submit(TokenCountRequest(prompt), model_id, job_id=new_job_id("tok"))
+
+    def events(self, job_id: str) -> list[Event]:
+        return read_log(self.redis, job_id)
+
+    def record(self, job_id: str) -> JobRecord:
+        return self.store.record(job_id)
+
+    def wait_running(self, job_id: str, num_tokens: int = 1) -> list[Event]:
+        """Events so far, once the job has sent so many tokens."""
+
+        def enough() -> list[Event]:
+            found = self.events(job_id)
+            return found if len(token_ids(found)) >= num_tokens else []
+
+        return wait_until(enough, f"job {job_id} has sent {num_tokens} tokens")
+
+    def wait_ended(self, job_id: str, timeout_s: float = 30.0) -> list[Event]:
+        """All events, once the terminal one is there."""
+        wait_until(
+            lambda: self.record(job_id).status.is_terminal, f"job {job_id} ends", timeout_s
+        )
+        return self.events(job_id)
+
+    def text_of(self, job_id: str) -> str:
+        """The whole text of a job that must finish."""
+        found = self.wait_ended(job_id)
+        assert found[-1].kind is EventKind.FINISHED, found[-1]
+        return text(found)
+
+    # Models.
+
+    def load(self, name: str = "fake", model_id: str = "0", **options: Any) -> Want:
+        """Want a model, as the API does; returns at once."""
+        want = Want(
+            model_id=model_id,
+            uid=new_job_id("uid"),
+            load=LoadRequest(name, options.pop("backend", "fake"), **options),
+            load_job=new_job_id("load"),
+            created_at=time.time(),
+        )
+        assert self.wants.swap(names.slug_of(model_id), None, want)
+        self.submit(want.load, model_id, job_id=want.load_job)
+        return want
+
+    def load_ready(self, name: str = "fake", model_id: str = "0", **options: Any) -> WorkerStatus:
+        """The same, and the beat of its worker once it is ready."""
+        want = self.load(name, model_id, **options)
+        found = self.wait_ended(want.load_job)
+        assert found[-1].kind is EventKind.FINISHED, found[-1]
+        return self.wait_ready(model_id)
+
+    def unload(self, model_id: str = "0") -> str:
+        """Stop wanting the model; the id of the unload job."""
+        slug = names.slug_of(model_id)
+
+        def take_away() -> bool:
+            want = self.wants.get(slug)
+            assert want is not None
+            return self.wants.swap(slug, want, None)
+
+        wait_until(take_away, "the want is taken away")
+        return self.submit(UnloadRequest(), model_id, job_id=new_job_id("unload"))
+
+    def status(self, model_id: str = "0") -> WorkerStatus | None:
+        slug = names.slug_of(model_id)
+        return self.wants.statuses([slug]).get(slug)
+
+    def wait_ready(
+        self, model_id: str = "0", other_than: Sequence[int] = (), timeout_s: float = 30.0
+    ) -> WorkerStatus:
+        """The beat of a ready worker that is none of the processes ``other_than``."""
+
+        def ready() -> WorkerStatus | None:
+            status = self.status(model_id)
+            is_new = status is not None and status.pid not in other_than
+            return status if is_new and status.state is WorkerState.READY else None
+
+        found = wait_until(ready, f"a worker of {model_id} is ready", timeout_s)
+        assert found is not None
+        return found
+
+    def wait_status(self, job_id: str, status: JobStatus) -> JobRecord:
+        wait_until(lambda: self.record(job_id).status is status, f"job {job_id} is {status}")
+        return self.record(job_id)
+
+
+def text(events: Sequence[Event], choice: int = 0) -> str:
+    return "".join(event.text for event in events if event.choice == choice)
+
+
+def token_ids(events: Sequence[Event]) -> list[int]:
+    return [token_id for event in events for token_id in event.token_ids]
+
+
+def is_alive(pid: int) -> bool:
+    """True while the process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def assert_whole(events: Sequence[Event]) -> None:
+    """Sequence numbers without a hole, ids in order, one terminal event and that the last."""
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [event.id for event in events] == sorted(event.id for event in events)
+    assert [event.is_terminal for event in events] == [False] * (len(events) - 1) + [True]

@@ -1,0 +1,109 @@
+"""A real supervisor process with its workers, in a session of its own, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.driver import Driver
+from tests.helpers.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Supervised:
+    """Supervisors on one Redis; every process that they started is ended with them, by its id."""
+
+    def __init__(self, redis_url: str, folder: Path, **env: str) -> None:
+        self.driver = Driver(redis_url, folder)
+        self.log = folder / "supervisor.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._pids: set[int] = set()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MGS_", "REDIS_"))}
+        self._env = {
+            **kept,
+            "REDIS_URL": redis_url,
+            "MGS_FAKE_ENGINE": "1",
+            "MGS_STATE_DIR": str(folder / "state"),
+            "MGS_MODELS_DIR": str(folder / "models"),
+            "MGS_GRACE_S": "0.5",
+            "PYTHONPATH": str(ROOT),
+            **env,
+        }
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """A supervisor that has said that it is there."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.supervisor"],
+                cwd=ROOT,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        wait_until(lambda: self._beats(process.pid), "the supervisor beats")
+        return process
+
+    def _beats(self, pid: int) -> bool:
+        return pid in [node.pid for node in self.driver.wants.nodes()]
+
+    def worker_pids(self) -> list[int]:
+        """Processes that a supervisor of this fixture has started and that are alive."""
+        for process in self._processes:
+            try:
+                children = psutil.Process(process.pid).children(recursive=True)
+            except psutil.NoSuchProcess:
+                continue
+            self._pids |= {child.pid for child in children}
+        return [pid for pid in self._pids if _runs(pid)]
+
+    def stop(self) -> None:
+        """Politely, then by force; fails when a process had to be forced."""
+        for process in self._processes:
+            if process.poll() is None:
+                self.worker_pids()
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        left = self.worker_pids()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        self.driver.close()
+        assert not left, f"workers outlived their supervisor:\n{self.log.read_text()}"
+
+
+def _runs(pid: int) -> bool:
+    """True for a live process; a zombie that waits for its parent is none."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def supervised(redis_url: str, folder: Path, **env: str) -> Iterator[Supervised]:
+    """One running supervisor, with nothing loaded."""
+    running = Supervised(redis_url, folder, **env)
+    try:
+        running.start()
+        yield running
+    except BaseException:
+        if running.log.exists():
+            print(running.log.read_text())
+        raise
+    finally:
+        running.stop()

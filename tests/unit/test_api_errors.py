@@ -1,0 +1,84 @@
+"""Errors to HTTP: every code has its status, every body one shape."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.exceptions import HTTPException
+
+from api.errors import describe_validation, problem_of
+from jobs.errors import ErrorInfo, JobError
+
+STATUS = {
+    "invalid_request": 400,
+    "unsupported_parameter": 400,
+    "context_length_exceeded": 400,
+    "model_load_failed": 400,
+    "model_not_found": 404,
+    "job_not_found": 404,
+    "model_id_in_use": 409,
+    "job_cancelled": 410,
+    "model_unloaded": 410,
+    "queue_full": 429,
+    "not_ready": 503,
+    "shutting_down": 503,
+    "job_timeout": 503,
+    "worker_lost": 500,
+    "engine_error": 500,
+    "bad_contract": 500,
+    "internal_error": 500,
+}
+
+
+@pytest.mark.parametrize("code", sorted({*JobError.registry, "internal_error"}))
+def test_every_code_has_its_status(code: str) -> None:
+    problem = problem_of(JobError.from_info(ErrorInfo(code, "why", "here")))
+    assert problem.status == STATUS[code]
+    assert problem.code == code
+    assert ("Retry-After" in problem.headers) == (problem.status in (429, 503))
+    assert json.loads(problem.body()) == {
+        "error": {"message": "why", "type": problem.type, "param": "here", "code": code},
+        "detail": "why",
+    }
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("x"), RedisTimeoutError("x")])
+def test_a_storage_that_is_away_is_a_503_to_try_again(error: Exception) -> None:
+    problem = problem_of(error)
+    assert (problem.status, problem.headers["Retry-After"]) == (503, "1")
+    assert "x" not in problem.message
+
+
+def test_a_bug_says_nothing_of_itself() -> None:
+    problem = problem_of(ValueError("secret"))
+    assert (problem.status, problem.message) == (500, "Internal Server Error")
+
+
+def test_routes_keep_the_status_and_headers_of_the_framework() -> None:
+    problem = problem_of(HTTPException(405, headers={"Allow": "POST"}))
+    assert (problem.status, problem.headers["Allow"]) == (405, "POST")
+
+
+def test_a_frame_is_one_event() -> None:
+    frame = problem_of(JobError("a\nb")).frame()
+    assert frame.startswith(b'data: {"error":')
+    assert frame.count(b"\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "param"),
+    [
+        (("body", "temperature"), "temperature"),
+        (("body", "messages", 0, "content", "str"), "messages[0].content"),
+        (("body", "messages", 3, "tool_calls", 0, "id"), "messages[3].tool_calls[0].id"),
+        (("query", "limit"), "limit"),
+        (("header", "X-Model-Id"), "X-Model-Id"),
+        (("body",), None),
+    ],
+)  # fmt: skip
+def test_the_parameter_is_named_as_a_path(place: tuple[str | int, ...], param: str | None) -> None:
+    _, found = describe_validation([{"loc": place, "msg": "no", "type": "x"}])
+    assert found == param

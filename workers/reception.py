@@ -1,0 +1,42 @@
+"""Where a lane's jobs come in: their attempt is opened, or they are turned away with a reason."""
+
+from __future__ import annotations
+
+from jobs.connection import connect
+from jobs.errors import ContractError
+from jobs.requests import Task
+from workers.attempts import Attempt, AttemptOpener
+from workers.bookkeeper import Bookkeeper
+from workers.lane import LaneWorker
+from workers.publisher import Outbox, Publisher
+from workers.queued_job import QueuedJob, is_ours
+
+
+class Reception:
+    """Opens jobs in the name of a worker's lanes; each lane calls it from its own thread."""
+
+    def __init__(self, redis_url: str, publisher: Publisher, books: Bookkeeper) -> None:
+        # No retries: an attempt opened twice would be two.
+        self._redis = connect(redis_url, retries=0)
+        self._publisher = publisher
+        self._books = books
+
+    def open(self, lane: LaneWorker, job: QueuedJob, expected: Task | None) -> Attempt | None:
+        """Open the job's attempt; ``None`` when there is nothing (any more) to do for it."""
+        attempt = self._opener(lane).open(job.id) if is_ours(job, expected) else None
+        if attempt is None:
+            lane.set_aside(job.id, "not a job of ours, or one that has ended")
+        else:
+            self._books.begin(lane, job)
+        return attempt
+
+    def refuse(self, lane: LaneWorker, job_id: str) -> None:
+        """Tell the client, if there is one, that the job's entry on the queue is broken."""
+        attempt = self._opener(lane).open(job_id)
+        if attempt is not None:
+            self._books.hold(lane, job_id)
+            outbox = Outbox(self._publisher, job_id, attempt.attempt, attempt.seq)
+            outbox.fail(ContractError("the job's entry on the queue cannot be read"))
+
+    def _opener(self, lane: LaneWorker) -> AttemptOpener:
+        return AttemptOpener(self._redis, lane.name)
