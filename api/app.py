@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -17,6 +18,20 @@ from jobs.settings import Settings
 _ROUTERS = (completions, models, internal, management, jobs, health)
 
 
+class _Api(FastAPI):
+    """FastAPI, but its description has no 422: here a wrong request is a 400."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(name, None)
+        return super().openapi()
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The API for these settings. It answers ``/health`` even while Redis is away."""
 
@@ -28,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await services.stop()
 
-    app = FastAPI(
+    app = _Api(
         title="mlx-gguf-server",
         description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
         lifespan=lifespan,

@@ -15,6 +15,12 @@ from jobs.errors import JobError
 from jobs.events import Event, EventId, encode_event
 
 
+class EventStream(Response):
+    """Names the media type in OpenAPI."""
+
+    media_type = "text/event-stream"
+
+
 class JobEvents(Response):
     """Replays a job's log after ``start``, then follows it. The job does not notice readers."""
 

@@ -79,10 +79,10 @@ def read_log(redis: SyncRedis, job_id: str, after: EventId = BEFORE_ALL) -> list
 
 
 async def read_log_async(
-    redis: AsyncRedis, job_id: str, after: EventId = BEFORE_ALL
+    redis: AsyncRedis, job_id: str, after: EventId = BEFORE_ALL, count: int | None = None
 ) -> list[Event]:
-    """All events after ``after``, in order."""
-    return _decode(await redis.xrange(names.log_key(job_id), min=f"({after}"))
+    """The events after ``after``, in order; at most ``count``."""
+    return _decode(await redis.xrange(names.log_key(job_id), min=f"({after}", count=count))
 
 
 def _decode(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Event]:

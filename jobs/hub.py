@@ -23,6 +23,7 @@ from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
 
 _QUEUE_EVENTS = 256
+_PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
 _RECONNECT_S = 0.2
 _CONNECT_S = 5.0
@@ -136,10 +137,9 @@ class EventHub:
         Raises ``JobNotFoundError`` when the job's record is gone (expired, or Redis lost it).
         """
         merger = EventMerger(after)
-        is_replay = after != BEFORE_ALL
+        is_behind = after != BEFORE_ALL
         while True:
-            event = None if is_replay else await subscription.get(_SILENT_S)
-            is_replay = False
+            event = None if is_behind else await subscription.get(_SILENT_S)
             verdict = merger.judge(event) if event is not None else Verdict.GAP
             if verdict is Verdict.DROP:
                 continue
@@ -148,6 +148,7 @@ class EventHub:
                 if event and verdict is Verdict.TAKE
                 else await self._catch_up(subscription.job_id, merger.last)
             )
+            is_behind = len(missed) == _PAGE_EVENTS
             for found in missed:
                 merger.take(found)
                 yield found
@@ -163,7 +164,7 @@ class EventHub:
 
     async def _catch_up(self, job_id: str, last: EventId) -> list[Event]:
         try:
-            events = await read_log_async(self._redis, job_id, last)
+            events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
             if not events and not await self._redis.exists(names.job_key(job_id)):
                 raise JobNotFoundError("the job's record is gone from Redis")
         except RedisError as error:

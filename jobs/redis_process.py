@@ -28,6 +28,7 @@ _LEFTOVER_WAIT_S = 5.0
 # honcho kills what is left 5 s after its first signal; with the default grace of 3 s this is 4.5.
 _CLIENTS_EXTRA_WAIT_S = 0.5
 _STOP_WAIT_S = 1.0
+_MULTI_PART_AOF = (7, 0, 0)
 
 
 class RedisProcessError(Exception):
@@ -132,6 +133,16 @@ class _ProcessId(msgspec.Struct, frozen=True):
             return process if abs(process.create_time() - self.start_time) < 1 else None
         except psutil.NoSuchProcess:
             return None
+
+
+def check_data_format(state_dir: Path, binary: RedisBinary) -> None:
+    """Refuse data that this server would silently leave unread."""
+    if (state_dir / "appendonlydir").exists() and binary.version < _MULTI_PART_AOF:
+        raise RedisProcessError(
+            f"the data in {state_dir.resolve()} is of Redis 7 or newer, which {binary.path} "
+            f"({binary.version_text}) cannot read: install a newer one, or remove the data "
+            "(rm -r appendonlydir in that folder)"
+        )
 
 
 def stop_leftover(settings: Settings) -> int | None:

@@ -18,7 +18,13 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from jobs.redis_binary import RedisBinary, RedisBinaryError, find_redis_binary
-from jobs.redis_process import RedisProcess, RedisProcessError, make_private, stop_leftover
+from jobs.redis_process import (
+    RedisProcess,
+    RedisProcessError,
+    check_data_format,
+    make_private,
+    stop_leftover,
+)
 from jobs.settings import Settings, load_settings
 from jobs.stop_signal import StopSignal
 
@@ -58,6 +64,7 @@ class Launcher:
     def run(self) -> None:
         """Until told to stop. A server that dies comes back; one that never came up is an error."""
         make_private(self._settings.socket_dir)
+        check_data_format(self._settings.state_dir, self._binary)
         num_deaths = 0
         while not self._stop.wait(_RESTART_DELAYS_S[min(num_deaths, len(_RESTART_DELAYS_S) - 1)]):
             if leftover := stop_leftover(self._settings):

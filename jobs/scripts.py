@@ -99,6 +99,24 @@ redis.call('LPUSH', KEYS[3], ARGV[1])
 return 1
 """
 
+REPLACE_OWNER: Final = """
+-- KEYS: lock. ARGV: owner expected, new owner ('' = none), ttl in s. Answers 1 when replaced.
+local current = redis.call('GET', KEYS[1])
+if current == ARGV[2] then return 1 end
+if current ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+return 1
+"""
+
+TAKE_OVER: Final = """
+-- KEYS: lock. ARGV: expected holder ('' = none), new holder ('' = free it), ttl in s.
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+return 1
+"""
+
 SWAP_FIELD: Final = """
 -- KEYS: hash. ARGV: field, expected value ('' = absent), new value ('' = delete).
 -- Answers {1} when swapped (or already the new value), {0, current} when not.

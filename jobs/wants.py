@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
+from jobs.errors import ContractError
 from jobs.records import NodeStatus, Want, WorkerStatus, decode_record, encode_record
 
 BEAT_TTL_S = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,13 @@ async def read_want(redis: AsyncRedis, model_id: str) -> Want | None:
 
 
 def _ordered(fields: Mapping[bytes, bytes]) -> dict[str, Want]:
-    found = {slug.decode(): decode_record(Want, data) for slug, data in fields.items()}
+    found = {}
+    for slug, data in fields.items():
+        try:
+            found[slug.decode()] = decode_record(Want, data)
+        except (ContractError, UnicodeDecodeError) as error:
+            # Of another version, or put there by hand: all others go on.
+            log.warning("want is unreadable", extra={"slug": repr(slug), "error": str(error)})
     return dict(sorted(found.items(), key=lambda item: _id_order(item[1].model_id)))
 
 

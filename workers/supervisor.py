@@ -38,12 +38,12 @@ from jobs.wants import Wants
 from workers.bell import BellListener
 from workers.child import Child, describe_exit
 from workers.exits import ExitCode
+from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
 from workers.undertaker import MAX_DEATHS, Undertaker
 
 _TICK_S = 1.0
 _REDIS_WAIT_S = 15.0
-_OWN_TTL_S = 10
 _UNLOAD_S = 1.0
 
 log = logging.getLogger("workers.supervisor")
@@ -63,7 +63,7 @@ class Supervisor:
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._node = platform.node()
-        self._uid = f"{self._node}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._ownership = Ownership(self._redis, self._node)
 
     def run(self) -> None:
         """Supervise until ``stop``; then take the workers down."""
@@ -119,8 +119,7 @@ class Supervisor:
     def _end_all(self, child: Child, error: JobError) -> None:
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
         self._restarts.forget(child.slug)
-        if self._wants.get(child.slug) is None:
-            self._undertaker.drain(child.slug, error)
+        self._drain(child.slug, error)
 
     def _handle_failed_load(self, child: Child, want: Want, error: JobError) -> None:
         """Give up a model that has never been ready; one that was is tried again, later."""
@@ -129,7 +128,8 @@ class Supervisor:
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        self._undertaker.drain(child.slug, error)
+        waiting = self._undertaker.waiting(child.slug)
+        self._undertaker.end_waiting(child.slug, waiting, error)
 
     def _handle_crash(self, child: Child, want: Want, code: int) -> None:
         how = describe_exit(code)
@@ -167,7 +167,8 @@ class Supervisor:
                 self._note_ready(slug, want)
             child.enforce()
         for slug, want in wants.items():
-            if slug not in self._children and self._restarts.may_start(slug) and self._own(slug):
+            is_due = slug not in self._children and self._restarts.may_start(slug)
+            if is_due and self._ownership.take(slug):
                 self._start(slug, want)
         self._drain_unwanted(wants)
         self._beat()
@@ -238,21 +239,21 @@ class Supervisor:
         }
         slugs = {name[4:] for name in queues if name.startswith(("gen-", "ctl-"))}
         for slug in slugs - set(wants) - set(self._children):
-            if self._undertaker.has_waiting(slug):
-                self._undertaker.drain(slug, ModelUnloadedError("the model is not loaded"))
+            self._drain(slug, ModelUnloadedError("the model is not loaded"))
 
-    def _own(self, slug: str) -> bool:
-        """True when this supervisor may run the model: at most one in the world does."""
-        key = names.owner_key(slug)
-        if self._redis.set(key, self._uid, nx=True, ex=_OWN_TTL_S):
-            return True
-        return bool(self._redis.get(key) == self._uid.encode())
+    def _drain(self, slug: str, error: JobError) -> None:
+        """End what waits for the model, unless somebody wants it (again) by now.
+
+        The jobs first: a load writes its want before its job, so none of these is its.
+        """
+        waiting = self._undertaker.waiting(slug)
+        if waiting and self._wants.get(slug) is None:
+            self._undertaker.end_waiting(slug, waiting, error)
 
     def _beat(self) -> None:
         memory = psutil.virtual_memory().total
         self._wants.beat_node(NodeStatus(self._node, os.getpid(), memory, len(self._children)))
-        for slug in self._children:
-            self._redis.set(names.owner_key(slug), self._uid, ex=_OWN_TTL_S)
+        self._ownership.renew(set(self._children))
 
     # The end.
 
@@ -264,6 +265,7 @@ class Supervisor:
             self._handle_events(0.1)
             for child in self._children.values():
                 child.enforce()
+        self._guarded(lambda: self._ownership.renew(set()))
         self._guarded(lambda: self._wants.forget_node(self._node))
         log.info("supervisor has stopped")
 

@@ -20,7 +20,7 @@ from jobs import names
 from jobs.errors import ContractError, ErrorInfo, JobCancelledError, JobError, JobNotFoundError
 from jobs.event_log import last_event_id
 from jobs.events import Event, EventKind
-from jobs.records import JobRecord
+from jobs.records import JobRecord, JobStatus
 from jobs.requests import GenerateRequest, Task
 from jobs.settings import Settings
 from jobs.store import JobStore
@@ -48,34 +48,50 @@ class Undertaker:
         """
         for worker in workers:
             for job_id in self._redis.smembers(names.claim_key(worker)):
-                self._settle_held(job_id.decode(), error, has_crashed=has_crashed)
+                self._settle_held(worker, job_id.decode(), error, has_crashed=has_crashed)
             self._forget_in_rq(slug, worker)
             self._redis.delete(names.claim_key(worker))
         for queue_name in _queues(slug):
             self._return_strays(queue_name)
 
-    def drain(self, slug: str, error: JobError) -> None:
-        """End every job that waits for a model that nobody wants (any more)."""
+    def waiting(self, slug: str) -> list[str]:
+        """Ids of the jobs on the model's queues, and of those on their way to a dead worker."""
+        found: list[bytes] = []
         for queue_name in _queues(slug):
-            queue = self._store.queue(queue_name)
             self._return_strays(queue_name)
-            while job_id := self._redis.lindex(queue.key, 0):
-                self._end(job_id.decode(), error)
-                self._redis.lrem(queue.key, 0, job_id)
+            found += self._redis.lrange(self._store.queue(queue_name).key, 0, -1)
+        return [job_id.decode() for job_id in found]
 
-    def has_waiting(self, slug: str) -> bool:
-        return any(self._store.queue(name).count for name in _queues(slug))
+    def end_waiting(self, slug: str, job_ids: Iterable[str], error: JobError) -> None:
+        """End those jobs: nobody will take them off the model's queues."""
+        for job_id in job_ids:
+            self._end(job_id, error)
+            for queue_name in _queues(slug):
+                self._redis.lrem(self._store.queue(queue_name).key, 0, job_id)
 
-    def _settle_held(self, job_id: str, error: JobError, *, has_crashed: bool) -> None:
+    def _settle_held(self, worker: str, job_id: str, error: JobError, *, has_crashed: bool) -> None:
         record = self._record(job_id)
-        if record is None or record.status.is_terminal:
+        if record is None:
             return
+        if record.status.is_terminal:
+            return self._close_in_rq(record)
+        if record.worker != worker:
+            return  # returned already, by an undertaker that did not come to the end
         if has_crashed and self._may_go_on(record):
             self._return(record, has_killed=True)
         elif not has_crashed and record.task is Task.GENERATE and error.code == "shutting_down":
             self._return(record, has_killed=False)
         else:
             self._end(job_id, error)
+
+    def _close_in_rq(self, record: JobRecord) -> None:
+        """What the dead worker did not come to: its job has ended, RQ thinks that it runs."""
+        status = {
+            JobStatus.FINISHED: RqStatus.FINISHED,
+            JobStatus.FAILED: RqStatus.FAILED,
+            JobStatus.CANCELLED: RqStatus.STOPPED,
+        }[record.status]
+        self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
 
     def _may_go_on(self, record: JobRecord) -> bool:
         if record.cancel or record.deaths + 1 >= MAX_DEATHS or record.task is Task.UNLOAD:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.event_stream import JobEvents
+from api.event_stream import EventStream, JobEvents
 from api.job_views import job_answer, job_with_result
 from api.schemas.errors import ERRORS
 from api.schemas.jobs import JobAnswer, JobList
@@ -101,7 +101,7 @@ async def _wait_for_end(services: Services, job_id: str) -> None:
         return
 
 
-@router.get("/{job_id}/events", responses=_EVENTS)
+@router.get("/{job_id}/events", response_class=EventStream, responses=_EVENTS)
 async def job_events(
     job_id: str,
     services: ServicesDep,

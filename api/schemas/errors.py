@@ -34,5 +34,3 @@ _DESCRIPTIONS = {
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in _DESCRIPTIONS.items()
 }
-# FastAPI lists its own 422 unless the route says something about it; it never happens here.
-ERRORS[422] = {"model": ErrorBody, "description": "Never: wrong requests are answered with 400"}

@@ -120,4 +120,4 @@ def _record(transcripts: dict[int, Transcript], step: int, events: list[StepEven
         elif isinstance(event, Prefill):
             transcript.prefills.append(event)
         else:
-            raise AssertionError(f"the engine gave up: {event.message}")
+            raise AssertionError(f"unexpected: {event}")

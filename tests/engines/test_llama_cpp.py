@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,12 @@ import pytest
 from jobs.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
-    JobCancelledError,
-    ModelLoadError,
     UnsupportedParameterError,
 )
 from jobs.sampling import Sampling
 from tests.engines.driving import GREEDY, chat, drain, ids_of, run_one, sequence
-from tests.gguf_bytes import Metadata, gguf_bytes
 from workers.engines.base import EngineOptions, FinishReason, SequenceFailure
-from workers.engines.llama_cpp.binding import NativeLog, lib
+from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.room import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize, Room
 
@@ -33,13 +28,6 @@ def opened(path: Path = DEMO, options: EngineOptions | None = None) -> LlamaCppE
     return open_llama_cpp(path, options or EngineOptions(), lambda fraction: None)
 
 
-def load_error(path: Path) -> str:
-    with pytest.raises(ModelLoadError) as caught:
-        opened(path)
-    assert path.name in caught.value.message
-    return caught.value.message
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LlamaCppEngine]:
     engine = opened()
@@ -47,104 +35,7 @@ def engine() -> Iterator[LlamaCppEngine]:
     engine.close()
 
 
-@pytest.fixture
-def edited(tmp_path: Path) -> Callable[[Callable[[bytes], bytes]], Path]:
-    """Writes a changed copy of the demo model."""
-
-    def write(edit: Callable[[bytes], bytes]) -> Path:
-        path = tmp_path / "edited.gguf"
-        path.write_bytes(edit(DEMO.read_bytes()))
-        return path
-
-    return write
-
-
-# Files that cannot be loaded
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert "no such file" in load_error(tmp_path / "none.gguf")
-
-
-def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
-    assert "folder" in load_error(tmp_path)
-
-
-def test_a_file_of_another_kind_is_said_to_be_one(tmp_path: Path) -> None:
-    path = tmp_path / "weights.gguf"
-    path.write_bytes(b"PK\x03\x04 not a model")
-    assert "not a GGUF file" in load_error(path)
-
-
-@pytest.mark.parametrize("fraction", [0.0001, 0.002, 0.5, 0.999])
-def test_a_file_cut_off_is_said_to_be_incomplete(
-    fraction: float, edited: Callable[[Callable[[bytes], bytes]], Path]
-) -> None:
-    message = load_error(edited(lambda data: data[: int(len(data) * fraction)]))
-    assert "cut off" in message or "corrupted or incomplete" in message
-
-
-def test_an_unknown_architecture_is_named(
-    edited: Callable[[Callable[[bytes], bytes]], Path],
-) -> None:
-    path = edited(lambda data: data.replace(b"qwen3", b"qwenX"))
-    assert "unknown model architecture: 'qwenX'" in load_error(path)
-
-
-def test_a_header_without_a_model_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "empty.gguf"
-    path.write_bytes(gguf_bytes({"general.architecture": "qwen3"}))
-    assert "llama.cpp cannot load it" in load_error(path)
-
-
-def test_missing_parts_of_a_split_model_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "big-00001-of-00003.gguf"
-    path.write_bytes(gguf_bytes({"general.architecture": "qwen3", "split.count": 3}))
-    (tmp_path / "big-00003-of-00003.gguf").touch()
-    message = load_error(path)
-    assert "big-00002-of-00003.gguf" in message
-    assert "big-00003-of-00003.gguf" not in message
-
-
-def test_a_later_part_points_to_the_first(tmp_path: Path) -> None:
-    for part in (0, 1):
-        metadata: Metadata = {
-            "general.architecture": "qwen3",
-            "split.count": 2,
-            "split.no": part,
-        }
-        (tmp_path / f"big-0000{part + 1}-of-00002.gguf").write_bytes(gguf_bytes(metadata))
-    assert "load big-00001-of-00002.gguf" in load_error(tmp_path / "big-00002-of-00002.gguf")
-
-
-def test_a_failed_load_can_be_followed_by_a_good_one(tmp_path: Path) -> None:
-    load_error(tmp_path / "none.gguf")
-    opened().close()
-
-
-@pytest.mark.parametrize("num_slots", [0, 100_000])
-def test_an_impossible_number_of_slots_is_refused(num_slots: int) -> None:
-    with pytest.raises(InvalidRequestError, match="slots"):
-        opened(options=EngineOptions(num_slots=num_slots))
-
-
-# Loading
-
-
-def test_progress_goes_from_nothing_to_all() -> None:
-    fractions: list[float] = []
-    open_llama_cpp(DEMO, EngineOptions(), fractions.append).close()
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1.0
-    assert len(fractions) > 2
-
-
-def test_an_exception_while_loading_stops_the_load() -> None:
-    def cancel(fraction: float) -> None:
-        raise JobCancelledError("unloaded meanwhile")
-
-    with pytest.raises(JobCancelledError, match="unloaded meanwhile"):
-        open_llama_cpp(DEMO, EngineOptions(), cancel)
+# Facts and wrong requests
 
 
 def test_the_facts_come_from_the_file(engine: LlamaCppEngine) -> None:
@@ -155,58 +46,21 @@ def test_the_facts_come_from_the_file(engine: LlamaCppEngine) -> None:
     assert "<|im_start|>" in (engine.tokenizer.chat_template or "")
 
 
-def test_importing_the_package_does_not_import_llama_cpp() -> None:
-    code = (
-        "import sys, workers.engines.llama_cpp, jobs.gguf_header; print('llama_cpp' in sys.modules)"
-    )
-    folder = DEMO.parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
-
-
-def test_llama_cpp_writes_nothing_to_the_terminal(tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path; from workers.engines.base import EngineOptions;"
-        "from workers.engines.llama_cpp.engine import open_llama_cpp;"
-        "open_llama_cpp(Path('models/demo.gguf'), EngineOptions(), lambda f: None)"
-    )  # without close: also what the library says at exit
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=DEMO.parents[1], capture_output=True, check=True
-    )
-    assert (done.stdout, done.stderr) == (b"", b"")
-
-
-# The log of llama.cpp
-
-
-def test_lines_go_to_debug_and_complaints_are_kept(caplog: pytest.LogCaptureFixture) -> None:
-    log = NativeLog()
-    with caplog.at_level(logging.DEBUG, "workers.engines.llama_cpp.binding"):
-        log.write(2, b"loading")  # information in two pieces
-        log.write(5, b" tensors\n")
-        log.write(4, b"error: no \xff memory\n")
-    assert "llama.cpp: loading tensors" in caplog.messages
-    assert log.complaints() == "error: no � memory"
-    log.clear()
-    assert log.complaints() == ""
-
-
-def test_a_real_load_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "workers.engines.llama_cpp.binding"):
-        opened().close()
-    assert any("general.architecture" in message for message in caplog.messages)
-    assert {record.levelno for record in caplog.records} == {logging.DEBUG}
-
-
-# Wrong requests
-
-
 def test_mirostat_is_refused_by_name(engine: LlamaCppEngine) -> None:
     with pytest.raises(UnsupportedParameterError) as caught:
         engine.check(Sampling(mirostat_mode=2))
     assert caught.value.param == "mirostat_mode"
+
+
+def test_what_is_not_there_yet_is_refused_by_name(engine: LlamaCppEngine) -> None:
+    for extra in ({"num_prompt_logprobs": 1}, {"adapter": "mine"}):
+        with pytest.raises(UnsupportedParameterError):
+            engine.submit(dataclasses.replace(sequence([1]), **extra))
+    for options in (EngineOptions(kv_bits=8), EngineOptions(num_draft_tokens=4)):
+        with pytest.raises(UnsupportedParameterError):
+            opened(options=options)
+    with pytest.raises(UnsupportedParameterError):
+        engine.embed([[1]], None)
 
 
 def test_a_prompt_that_cannot_run_is_refused(engine: LlamaCppEngine) -> None:

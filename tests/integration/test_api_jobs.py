@@ -192,3 +192,18 @@ def test_events_go_on_live_and_a_reader_that_leaves_changes_nothing(rig: Rig) ->
     stays.close()
     assert rig.record(job_id).cancel == ""
     wait_until(lambda: not rig.redis.pubsub_channels("mgs:evt:*"), "no subscription is left")
+
+
+def test_a_long_log_is_replayed_whole(rig: Rig) -> None:
+    rig.load()
+    job_id = submit(rig)
+    job = rig.take()
+    job.started()
+    for number in range(600):
+        job.chunk(f"<{number}>")
+    job.chunk("", finish_reason="stop")
+    job.finished()
+    events = events_of(rig, job_id)
+    assert [event["id"] for event in events] == [f"1-{seq}" for seq in range(1, 604)]
+    text = rig.http.get(f"/v1/jobs/{job_id}").json()["result"]["choices"][0]["message"]["content"]
+    assert text == "".join(f"<{number}>" for number in range(600))

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import ContextLengthExceededError, InvalidRequestError
+from jobs.errors import (
+    ContextLengthExceededError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
 from jobs.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
     FinishReason,
     ModelInfo,
     OnProgress,
+    Pooling,
     Prefill,
     Sequence,
     SequenceFailure,
@@ -106,6 +111,7 @@ class LlamaCppEngine:
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run."""
         _check_prompt(sequence.prompt, self._info)
+        _check_extras(sequence)
         self._waiting.append(sequence)
 
     def abort(self, sequence_id: int) -> None:
@@ -128,6 +134,10 @@ class LlamaCppEngine:
         num_prompt_tokens = sum(num_tokens for _, num_tokens in parts)
         self._chunk_size.observe(num_prompt_tokens, time.perf_counter() - started)
         return events
+
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """Not there yet: raises ``UnsupportedParameterError``."""
+        raise UnsupportedParameterError("embeddings are not supported for GGUF models", "model")
 
     def close(self) -> None:
         """See ``base.Engine``; a second time does nothing."""
@@ -261,6 +271,16 @@ def _check_prompt(prompt: ListLike[int], info: ModelInfo) -> None:
     if min(prompt) < 0 or max(prompt) >= info.vocab_size:
         message = f"the prompt has token ids outside the vocabulary (0 to {info.vocab_size - 1})"
         raise InvalidRequestError(message, "prompt")
+
+
+def _check_extras(sequence: Sequence) -> None:
+    """Refuse by name what would otherwise be dropped in silence."""
+    if sequence.num_prompt_logprobs is not None:
+        message = "log-probabilities of the prompt are not supported for GGUF models"
+        raise UnsupportedParameterError(message, "echo")
+    if sequence.adapter is not None:
+        message = "LoRA adapters are not supported for GGUF models"
+        raise UnsupportedParameterError(message, "adapter_name")
 
 
 def _finish(run: _Running, is_end: bool) -> FinishReason | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.errors import InvalidRequestError, ModelLoadError, UnsupportedParameterError
 from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
@@ -18,6 +18,7 @@ from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
+LONGEST_CONTEXT = 1 << 24
 POOL_CELLS = 32768  # KV cells that all slots share, unless one context alone is longer
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
@@ -45,6 +46,7 @@ class Native:
 
 def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> Native:
     """See ``open_llama_cpp``."""
+    _check_options(options)
     header = check_file(path)
     num_slots = _num_slots(options)
     model = _load_model(path, options, on_progress)
@@ -59,6 +61,19 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         raise
     info = _info(header, model, context_length, num_slots)
     return Native(model, context, num_cells, tokenizer, info)
+
+
+def _check_options(options: EngineOptions) -> None:
+    """Refuse by name what would otherwise be dropped in silence."""
+    asked = {
+        "adapter_name": options.adapter,
+        "draft_model": options.draft_path,
+        "num_draft_tokens": options.num_draft_tokens,
+        "kv_bits": options.kv_bits,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise UnsupportedParameterError(f"{name} is not supported for GGUF models", name)
 
 
 def check_file(path: Path) -> GgufHeader:
@@ -159,8 +174,11 @@ def _num_slots(options: EngineOptions) -> int:
 
 
 def _context_length(model: Pointer, options: EngineOptions) -> int:
-    if options.context_length is not None:
-        return options.context_length
+    asked = options.context_length
+    if asked is not None:
+        if not 2 <= asked <= LONGEST_CONTEXT:
+            raise InvalidRequestError(f"a context of {asked} tokens is not possible")
+        return asked
     trained: int = lib.llama_model_n_ctx_train(model)
     return min(trained, DEFAULT_CONTEXT_LIMIT)
 
