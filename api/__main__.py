@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import math
 import signal
 import socket
@@ -14,6 +13,7 @@ import uvicorn
 
 from api.app import create_app
 from api.banner import banner
+from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings
 
 _BACKLOG = 2048
@@ -38,9 +38,7 @@ class Server(uvicorn.Server):
 def main() -> int:
     """Exit status: 0 after a polite stop, 1 when we cannot listen, 2 for a bad setting."""
     settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(settings.log_level)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:

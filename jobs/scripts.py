@@ -100,18 +100,10 @@ return 1
 """
 
 REPLACE_OWNER: Final = """
--- KEYS: lock. ARGV: owner expected, new owner ('' = none), ttl in s. Answers 1 when replaced.
-local current = redis.call('GET', KEYS[1])
+-- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced.
+local current = redis.call('GET', KEYS[1]) or ''
 if current == ARGV[2] then return 1 end
 if current ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
-else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
-return 1
-"""
-
-TAKE_OVER: Final = """
--- KEYS: lock. ARGV: expected holder ('' = none), new holder ('' = free it), ttl in s.
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 return 1

@@ -12,9 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jobs.redis_password import embedded_password
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 
@@ -85,7 +88,11 @@ class Settings(BaseSettings):
     @property
     def effective_redis_url(self) -> str:
         """Where Redis is: the one given, or the embedded one's socket."""
-        return self.redis_url or f"unix://{self.redis_socket}?db=0"
+        if self.redis_url:
+            return self.redis_url
+        # With a port open, the socket asks for the password as well.
+        auth = f":{embedded_password(self.state_dir)}@" if self.redis_port else ""
+        return f"unix://{auth}{quote(str(self.redis_socket))}?db=0"
 
 
 def is_loopback(host: str) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import psutil
 
@@ -22,38 +21,43 @@ class Ownership:
     when it expires.
     """
 
-    def __init__(self, redis: SyncRedis) -> None:
+    def __init__(self, redis: SyncRedis, node: str) -> None:
         self._redis = redis
-        self._swap = redis.register_script(scripts.TAKE_OVER)
+        self._node = node
+        self._replace = redis.register_script(scripts.REPLACE_OWNER)
         started_at = psutil.Process().create_time()
-        self._owner = f"{platform.node()}|{os.getpid()}|{started_at}|{secrets.token_hex(4)}"
+        self._owner = f"{node}|{os.getpid()}|{started_at}|{secrets.token_hex(4)}"
+        self._held: set[str] = set()
 
     def take(self, slug: str) -> bool:
         """True when the model is ours to run, now or already."""
-        key = names.owner_key(slug)
-        if self._redis.set(key, self._owner, nx=True, ex=_TTL_S):
-            return True
-        holder = (self._redis.get(key) or b"").decode()
-        if holder != self._owner and _is_alive(holder):
+        holder = (self._redis.get(names.owner_key(slug)) or b"").decode()
+        if holder not in ("", self._owner) and _is_alive(holder, self._node):
             return False
-        return bool(self._swap(keys=[key], args=[holder, self._owner, _TTL_S]))
+        is_ours = self._set(slug, holder, self._owner)
+        if is_ours:
+            self._held.add(slug)
+        return is_ours
 
-    def renew(self, slugs: Iterable[str]) -> None:
-        """Hold what we run for another while."""
+    def renew(self, slugs: Collection[str]) -> None:
+        """Hold those for another while, and let the next one have the others at once."""
         for slug in slugs:
             self._redis.set(names.owner_key(slug), self._owner, ex=_TTL_S)
+        for slug in self._held.difference(slugs):
+            self._set(slug, self._owner, "")
+        self._held = set(slugs)
 
-    def release(self, slug: str) -> None:
-        """Let the next one have it at once, if it is ours."""
-        self._swap(keys=[names.owner_key(slug)], args=[self._owner, "", _TTL_S])
+    def _set(self, slug: str, holder: str, owner: str) -> bool:
+        key = names.owner_key(slug)
+        return bool(self._replace(keys=[key], args=[holder, owner, _TTL_S]))
 
 
-def _is_alive(holder: str) -> bool:
+def _is_alive(holder: str, node: str) -> bool:
     """False only for a process of this machine that is known to be gone."""
-    node, _, rest = holder.partition("|")
+    where, _, rest = holder.partition("|")
     pid, _, rest = rest.partition("|")
-    if node != platform.node() or not pid.isdigit():
-        return bool(holder)
+    if where != node or not pid.isdigit():
+        return True
     try:
         return str(psutil.Process(int(pid)).create_time()) == rest.partition("|")[0]
     except psutil.NoSuchProcess:
