@@ -72,7 +72,7 @@ class JobRunner:
         return await read_wants(self._redis)
 
     async def submit(self, submission: Submission) -> None:
-        await self.in_thread(self._submitter.submit, submission)
+        await self.in_thread(self._submitter.submit_new, submission)
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.presence import ApiBeat
 from api.runner import JobRunner
 from jobs.connection import AsyncRedis, connect, connect_async
 from jobs.hub import EventHub
@@ -27,6 +28,7 @@ class Services:
     store: JobStore
     wants: Wants
     runner: JobRunner
+    beat: ApiBeat
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -40,14 +42,17 @@ class Services:
         submitter = JobStore(connect(url, retries=0), settings)
         store, wants = JobStore(client, settings), Wants(client)
         runner = JobRunner(store, submitter, wants, hub, redis, name)
-        return cls(settings, redis, subscriber, hub, store, wants, runner)
+        beat = ApiBeat(redis, name, settings.orphan_s)
+        return cls(settings, redis, subscriber, hub, store, wants, runner, beat)
 
     async def start(self) -> None:
         await self.hub.start()
+        self.beat.start()
 
     async def stop(self) -> None:
         """Cancels of jobs whose clients have gone first, then the connections."""
         await self.runner.stop()
+        await self.beat.stop()
         await self.hub.stop()
         await self.redis.aclose()
         await self.subscriber.aclose()

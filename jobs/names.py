@@ -22,6 +22,9 @@ NODES = "mgs:nodes"
 JOB_INDEX = "mgs:jobs"
 """Sorted set of all job ids known, scored by creation time (epoch seconds)."""
 
+APIS = "mgs:apis"
+"""Set: names of the API processes."""
+
 BELL = "mgs:bell"
 """Channel: rung when ``WANTS`` has changed; supervisors reconcile at once."""
 
@@ -105,3 +108,8 @@ def node_key(node: str) -> str:
 def owner_key(slug: str) -> str:
     """String with expiry: the supervisor that runs the model, so that no second one does."""
     return f"mgs:owner:{slug}"
+
+
+def api_key(name: str) -> str:
+    """String with expiry: an API process's beat."""
+    return f"mgs:api:{name}"

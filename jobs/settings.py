@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     max_queued_per_model: int = Field(default=1000, ge=1)
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
+    """How long a generation may run."""
+    queue_timeout_s: float = Field(default=3600.0, ge=1)
+    """How long a generation may wait in its queue."""
+    stall_s: float = Field(default=30.0, ge=1)
+    """A decode loop that has not moved for so long is ended with its worker, which starts anew."""
     slots: int | None = Field(default=None, ge=1, le=256)
     """Sequences that run at once per model; none: the engine's default."""
     fake_engine: bool = False

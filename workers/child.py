@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs import names
+from jobs.errors import JobError
 from jobs.records import Want
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Child:
         self._term_at: float | None = None
         self._kill_at: float | None = None
         self._has_signalled = False
+        self.killed_for: JobError | None = None
         lifeline_read, self._lifeline = os.pipe()
         try:
             self._process = self._spawn(lifeline_read)
@@ -75,6 +77,12 @@ class Child:
         elif self._term_at is not None and now >= self._term_at and not self._has_signalled:
             self._has_signalled = True
             self._signal(signal.SIGTERM)
+
+    def kill(self, reason: JobError) -> None:
+        """End a worker that does not work; ``killed_for`` tells why."""
+        log.error("worker is killed", extra={"pid": self.pid, "why": reason.message})
+        self.killed_for = reason
+        self._signal(signal.SIGKILL)
 
     def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "workers", "--model-id", self.want.model_id]

@@ -24,6 +24,7 @@ from jobs.connection import connect, wait_for_redis
 from jobs.errors import (
     JobError,
     JobNotFoundError,
+    JobTimeoutError,
     ModelLoadError,
     ModelUnloadedError,
     NotReadyError,
@@ -31,7 +32,7 @@ from jobs.errors import (
     WorkerLostError,
 )
 from jobs.logs import set_up_logging
-from jobs.records import NodeStatus, Want, WorkerState
+from jobs.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.settings import Settings, load_settings
 from jobs.store import JobStore, Submission
 from jobs.wants import Wants
@@ -40,7 +41,9 @@ from workers.child import Child, describe_exit
 from workers.exits import ExitCode
 from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
+from workers.sweeper import Sweeper
 from workers.undertaker import MAX_DEATHS, Undertaker
+from workers.watchdog import Watchdog
 
 _TICK_S = 1.0
 _REDIS_WAIT_S = 15.0
@@ -64,6 +67,8 @@ class Supervisor:
         self._is_stopping = False
         self._node = platform.node()
         self._ownership = Ownership(self._redis, self._node)
+        self._watchdog = Watchdog(settings.stall_s)
+        self._sweeper = Sweeper(self._store, self._undertaker, settings)
 
     def run(self) -> None:
         """Supervise until ``stop``; then take the workers down."""
@@ -105,6 +110,8 @@ class Supervisor:
         want = self._wants.get(child.slug)
         is_wanted = want is not None and want.uid == child.want.uid
         log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
+        if want is not None:  # it may have been ready since the last tick
+            want = self._note_ready(want, self._wants.statuses([child.slug]).get(child.slug))
         if not is_wanted or want is None:
             self._end_all(child, ModelUnloadedError("the model was unloaded"))
         elif code == ExitCode.LOAD_FAILED:
@@ -133,12 +140,14 @@ class Supervisor:
 
     def _handle_crash(self, child: Child, want: Want, code: int) -> None:
         how = describe_exit(code)
-        error = WorkerLostError(f"the worker of the model died ({how})")
+        error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug)
         if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
             self._give_up(want)
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=True)
+        # A stalled engine is not tried again with the same jobs.
+        has_crashed = not isinstance(error, JobTimeoutError)
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=has_crashed)
 
     def _give_up(self, want: Want) -> None:
         slug = names.slug_of(want.model_id)
@@ -159,19 +168,34 @@ class Supervisor:
     def _reconcile(self) -> None:
         """Start what is wanted and not running, stop what runs and is not wanted."""
         wants = self._wants.all()
+        statuses = self._wants.statuses(list(self._children))
+        self._watchdog.look()
         for slug, child in list(self._children.items()):
-            want = wants.get(slug)
-            if want is None or want.uid != child.want.uid:
-                self._stop_unwanted(child)
-            else:
-                self._note_ready(slug, want)
-            child.enforce()
+            self._check(child, wants.get(slug), statuses.get(slug))
         for slug, want in wants.items():
             is_due = slug not in self._children and self._restarts.may_start(slug)
             if is_due and self._ownership.take(slug):
                 self._start(slug, want)
         self._drain_unwanted(wants)
+        self._sweeper.sweep(self._children)
         self._beat()
+
+    def _check(self, child: Child, want: Want | None, status: WorkerStatus | None) -> None:
+        if want is None or want.uid != child.want.uid:
+            self._stop_unwanted(child, status)
+        elif (reason := self._watchdog.judge(child, status)) is not None:
+            child.kill(reason)
+        else:
+            self._note_ready(want, status)
+        child.enforce()
+
+    def _note_ready(self, want: Want, status: WorkerStatus | None) -> Want:
+        """The want, marked if its worker has said that it is ready."""
+        is_ready = status is not None and status.state is WorkerState.READY
+        if want.was_ready or status is None or not is_ready or status.want_uid != want.uid:
+            return want
+        marked = msgspec.structs.replace(want, was_ready=True)
+        return marked if self._wants.swap(names.slug_of(want.model_id), want, marked) else want
 
     def _start(self, slug: str, want: Want) -> None:
         self._bury_leftover(slug)
@@ -216,16 +240,8 @@ class Supervisor:
         except JobNotFoundError:
             return False
 
-    def _note_ready(self, slug: str, want: Want) -> None:
-        if want.was_ready:
-            return
-        status = self._wants.statuses([slug]).get(slug)
-        if status is not None and status.state is WorkerState.READY:
-            self._wants.swap(slug, want, msgspec.structs.replace(want, was_ready=True))
-
-    def _stop_unwanted(self, child: Child) -> None:
+    def _stop_unwanted(self, child: Child, status: WorkerStatus | None) -> None:
         """A ready worker gets a second to take its unload job; one that loads cannot see it."""
-        status = self._wants.statuses([child.slug]).get(child.slug)
         is_ready = status is not None and status.state in (WorkerState.READY, WorkerState.STOPPING)
         if is_ready:
             child.stop(self._settings.grace_s, after_s=_UNLOAD_S)

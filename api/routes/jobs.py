@@ -119,6 +119,7 @@ async def job_events(
 
 
 def _state(services: Services, job_id: str) -> tuple[JobRecord, EventId]:
+    services.store.adopt(job_id, services.runner.name)
     return services.store.record(job_id), last_event_id(services.store.redis, job_id)
 
 

@@ -9,6 +9,9 @@ from scripts.demo_model.examples import Example, Message
 from scripts.demo_model.template import END_OF_TEXT, Piece, render
 from scripts.demo_model.words import any_text
 
+SEED = 1
+NUM_DOCUMENTS = 170_000
+
 Maker = Callable[[random.Random], Example]
 
 # Share of the documents that begin with each kind. Copying needs by far the most practice.

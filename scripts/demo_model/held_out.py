@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scripts.demo_model import corpus as training
 from scripts.demo_model import exercises, recall, talk, tool_use
 from scripts.demo_model.completions import completion
-from scripts.demo_model.corpus import SYSTEM_PROMPTS
 from scripts.demo_model.examples import Completion, Example, Message, normalise
-from scripts.demo_model.template import answer_text
+from scripts.demo_model.template import END_OF_TURN, START_OF_TURN, answer_text
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT_FILE = ROOT / "tests" / "data" / "demo_prompts.jsonl"
@@ -67,6 +67,52 @@ def items_and_keys() -> tuple[list[Item], frozenset[str]]:
     return items, frozenset(keys)
 
 
+def unseen_items() -> list[Item]:
+    """The held-out items, those replaced that training asks all the same.
+
+    The keys keep an example out of its own kind; its question may still be a turn of another kind,
+    such as an exchange between the two halves of recall.
+    """
+    items, keys = items_and_keys()
+    asked = questions_in_training(keys)
+    taken = asked | {_question(item) for item in items}
+    rng = random.Random(SEED + 1)
+    return [_unseen(rng, item, taken, asked) for item in items]
+
+
+def questions_in_training(keys: frozenset[str]) -> set[str | None]:
+    """Every text that a user turn or a plain text of the training corpus begins with."""
+    corpus, asked = training.Corpus(training.SEED, keys), set[str | None]()
+    for _ in range(training.NUM_DOCUMENTS):
+        texts = [text for text, _ in corpus.document()]
+        is_user = [False, *(text == f"{START_OF_TURN}user\n" for text in texts)]
+        asked |= {t.removesuffix(END_OF_TURN) for t, u in zip(texts, is_user, strict=False) if u}
+        asked.add(texts[0])
+    return asked
+
+
+def _unseen(rng: random.Random, item: Item, taken: set[str | None], asked: set[str | None]) -> Item:
+    """The item, or another of its kind if its question is in `asked`; the new one is taken too."""
+    if _question(item) not in asked:
+        return item
+    make, cut = next((make, cut) for kind, make, cut, _ in _KINDS if kind == item["kind"])
+    human = {normalise(str(line["prompt"])) for line in read_lines(HUMAN_FILE)}
+    while True:
+        example = make(rng)
+        new = _item(rng, item["kind"], example, cut)
+        if _question(new) not in taken and not _is_common(example, human):
+            taken.add(_question(new))
+            return new
+
+
+def _question(item: Item) -> str | None:
+    """What makes the prompt unseen; None where the tools or the earlier turns do."""
+    if not item["messages"]:
+        return str(item["prompt"])
+    turns = [m for m in item["messages"] if m["role"] != "system"]
+    return turns[0]["content"] if len(turns) == 1 and not item["tools"] else None
+
+
 def _is_common(example: Example | Completion, human: set[str]) -> bool:
     """Asked by people or tests all the time: that has to be trained, not held out."""
     if isinstance(example, Completion):
@@ -88,7 +134,7 @@ def _item(rng: random.Random, kind: str, example: Example | Completion, cut: int
     position = len(example.messages) - 1 if cut is None else cut
     system: list[Message] = []
     if rng.random() < 0.5:
-        system = [{"role": "system", "content": rng.choice(SYSTEM_PROMPTS)}]
+        system = [{"role": "system", "content": rng.choice(training.SYSTEM_PROMPTS)}]
     return {
         "kind": kind,
         "messages": [*system, *example.messages[:position]],
@@ -107,7 +153,7 @@ def read_lines(path: Path) -> list[Item]:
 
 
 def main() -> None:
-    items, _ = items_and_keys()
+    items = unseen_items()
     lines = [json.dumps(item, ensure_ascii=False) for item in items]
     HELD_OUT_FILE.parent.mkdir(parents=True, exist_ok=True)
     HELD_OUT_FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -17,17 +17,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from scripts.demo_model.batches import TOKENS_PER_STEP, batches, encode
-from scripts.demo_model.corpus import Corpus
+from scripts.demo_model.corpus import NUM_DOCUMENTS, SEED, Corpus
 from scripts.demo_model.held_out import items_and_keys
 from scripts.demo_model.network import Architecture, LanguageModel
 from scripts.demo_model.optimizer import Optimizer, schedule
 from scripts.demo_model.tokenizer import train_tokenizer
 
-SEED = 1
 # One thread has 70 % of the pace of two, and beside other work two lose far more: each of the many
 # small operations waits for the slower thread. Fixed, since the order of additions depends on it.
 THREADS = 1
-DOCUMENTS = 170_000
 DOCUMENTS_FOR_TOKENIZER = 20_000
 STEPS = 4100
 STEPS_PER_LINE = 50
@@ -101,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and tokenizer")
     parser.add_argument("--steps", type=int, default=STEPS, help="default: %(default)s")
-    parser.add_argument("--documents", type=int, default=DOCUMENTS, help="default: %(default)s")
+    parser.add_argument("--documents", type=int, default=NUM_DOCUMENTS, help="default: %(default)s")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)

@@ -29,6 +29,7 @@ from workers.engines.mlx import library
 from workers.engines.mlx.batch import Row
 from workers.engines.mlx.engine import MlxEngine
 from workers.engines.mlx.prefill import ChunkBudget, PrefillQueue
+from workers.engines.mlx.prompt_cache import PromptStore
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,10 @@ def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
     assert budget.num_tokens == first // 2
 
 
+def nothing(key: bytes, max_tokens: int) -> None:
+    """A batch without any running prompt."""
+
+
 class ExhaustedModel:
     """Has no memory for prompts that hold the token 9."""
 
@@ -107,7 +112,7 @@ class ExhaustedModel:
 
 
 def test_a_prompt_that_finds_no_memory_fails_alone() -> None:
-    queue, joined = PrefillQueue(ExhaustedModel()), list[Row]()
+    queue, joined = PrefillQueue(ExhaustedModel(), PromptStore(0), nothing), list[Row]()
     for sequence_id, prompt in enumerate(([1, 2, 3], [1, 9, 3], [4, 5, 6])):
         queue.add(Row(Sequence(sequence_id, prompt, 1, GREEDY), 1))
     events = queue.step(lambda row, cache: joined.append(row))

@@ -135,7 +135,7 @@ def test_every_job_of_a_killed_worker_goes_on_and_the_waiting_ones_too(driver: D
         found = driver.wait_ended(job_id)
         assert_whole(found)
         assert text(found) == "0000001 0000002 0000003 000000"
-    assert driver.redis.zcard("rq:wip:gen-0") == 0
+    wait_until(lambda: driver.redis.zcard("rq:wip:gen-0") == 0, "RQ has seen them end")
     assert driver.redis.llen("rq:queue:gen-0:intermediate") == 0
 
 
@@ -203,6 +203,17 @@ def test_a_model_that_kills_its_worker_twice_while_loading_is_given_up(
     assert driver.wants.get("0") is None
 
 
+def test_a_model_whose_worker_is_killed_as_soon_as_it_is_ready_stays_wanted(
+    driver: Driver,
+) -> None:
+    """Twice: a model that has been ready is never given up as one that cannot be loaded."""
+    pids = [driver.load_ready().pid]
+    for _ in range(2):
+        kill(pids[-1])
+        pids.append(driver.wait_ready(other_than=pids).pid)
+    assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "
+
+
 def test_rq_forgets_a_killed_worker_at_once(driver: Driver) -> None:
     pid = driver.load_ready().pid
     before = {worker.name for worker in Worker.all(driver.redis, serializer=JSONSerializer)}
@@ -240,5 +251,5 @@ def test_a_stopped_worker_hands_its_jobs_on_without_counting_a_death(driver: Dri
     assert found[-1].kind is EventKind.FINISHED
     assert {event.attempt for event in found} == {1, 2}
     assert driver.record(job_id).deaths == 0
-    assert driver.redis.zcard("rq:wip:gen-0") == 0
     assert driver.record(job_id).status is JobStatus.FINISHED
+    wait_until(lambda: driver.redis.zcard("rq:wip:gen-0") == 0, "RQ has seen it end")

@@ -3,10 +3,13 @@
 Its likeliest text counts: the token at position ``i`` of a sequence is character ``i % 8`` of
 ``"%07d " % (i // 8)``, so that a lost, doubled or foreign token shows in the text. Each 512th
 position ends the generation. The model name sets the pace: ``fake``, ``fake-20ms`` (per step).
+For tests of faults, a prompt that holds ``<<stall>>`` stops the engine for ever, and one that holds
+``<<crash>>`` kills the process.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
@@ -15,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import InvalidRequestError
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.sampling import Sampling
 from workers.engines import numpy_sampler
 from workers.engines.base import (
@@ -81,6 +84,7 @@ class FakeEngine:
         self._step_s = step_s
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, _Running] = {}
+        self._is_stalled = False
 
     @property
     def has_work(self) -> bool:
@@ -93,12 +97,14 @@ class FakeEngine:
                     f"token {token_id} is not in the vocabulary of {_VOCAB_SIZE}", "logit_bias"
                 )
         if sampling.mirostat_mode:
-            from jobs.errors import UnsupportedParameterError
-
             raise UnsupportedParameterError("mirostat is not supported yet", "mirostat_mode")
 
     def submit(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
+        prompt = bytes(token_id for token_id in sequence.prompt if token_id < 256)
+        if b"<<crash>>" in prompt:
+            os.abort()
+        self._is_stalled = self._is_stalled or b"<<stall>>" in prompt
 
     def abort(self, sequence_id: int) -> None:
         self._running.pop(sequence_id, None)
@@ -107,6 +113,8 @@ class FakeEngine:
     def step(self) -> list[StepEvent]:
         if not self.has_work:
             return []
+        while self._is_stalled:
+            time.sleep(1.0)
         if self._step_s:
             time.sleep(self._step_s)
         decoding = [running for running in self._running.values() if running.is_prefilled]

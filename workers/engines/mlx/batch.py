@@ -16,9 +16,11 @@ import mlx.core as mx
 
 from jobs.sampling import Sampling
 from workers.engines.base import FinishReason, Sequence, Token
-from workers.engines.mlx import library
+from workers.engines.mlx import kv, library
 from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.prompt_cache import Match, PromptStore
 from workers.engines.mlx.sampler import BatchSampler, Draw, LogprobDraw
+from workers.engines.mlx.token_key import num_common, to_key
 
 # MLX keeps freed buffers for reuse; as sequences grow, most are never the right size again.
 _STEPS_BETWEEN_CLEARS = 256
@@ -26,16 +28,21 @@ _STEPS_BETWEEN_CLEARS = 256
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """A running sequence. ``position`` is the index of the token that the model reads next."""
+    """A running sequence. ``position`` is the index of the token that the model reads next.
+
+    So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``.
+    """
 
     sequence: Sequence
     max_tokens: int
     tokens: list[int] = field(init=False)
     position: int = field(init=False)
+    prompt_key: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.sequence.prompt)
         self.position = len(self.tokens) - 1
+        self.prompt_key = to_key(self.tokens)
 
     @property
     def sampling(self) -> Sampling:
@@ -59,12 +66,13 @@ class RunningBatch:
     """Decodes all its rows together; rows join and leave between steps.
 
     The cache of a lone row stays the plain one of its prefill and is merged when a second joins,
-    so a model whose caches cannot be merged works with one row.
+    so a model whose caches cannot be merged works with one row. What leaves goes to the store.
     """
 
-    def __init__(self, model: Model, end_ids: frozenset[int]) -> None:
+    def __init__(self, model: Model, end_ids: frozenset[int], store: PromptStore) -> None:
         self._model = model
         self._end_ids = end_ids
+        self._store = store
         self._rows: list[Row] = []
         self._cache: PromptCache = []
         self._is_merged = False
@@ -77,22 +85,48 @@ class RunningBatch:
 
     def join(self, row: Row, cache: PromptCache) -> None:
         """Add a row whose ``cache`` holds its prompt but for the last token."""
+        if not kv.can_trim(cache):
+            # Of a trimmable cache ``find`` can still take the prompt when the row has moved on.
+            self._store.put(to_key(row.tokens[:-1]), kv.prefix(cache, row.position))
         self._join_cache(cache)
         self._rows = [*self._rows, row]
         self._sampler = None
 
-    def remove(self, row: Row) -> None:
+    def remove(self, sequence_id: int) -> None:
         """Drop a row at once; what is scheduled for it is thrown away when read."""
-        kept = [i for i, other in enumerate(self._rows) if other is not row]
+        self._drop([row for row in self._rows if row.sequence.sequence_id == sequence_id])
+
+    def find(self, key: bytes, max_tokens: int) -> Match | None:
+        """The longest beginning of ``key`` that the prompt of a running row has too."""
+        commons = [num_common(row.prompt_key, key) for row in self._rows]
+        if not commons or not kv.can_trim(self._cache):
+            return None
+        index = max(range(len(commons)), key=commons.__getitem__)
+        # The last token of that prompt may be with the device, unread by the model.
+        num = min(commons[index], max_tokens, len(self._rows[index].sequence.prompt) - 1)
+        return Match(num, lambda: kv.snapshot(self._row_cache(index), num))
+
+    def _row_cache(self, index: int) -> PromptCache:
+        return kv.row(self._cache, index) if self._is_merged else self._cache
+
+    def _drop(self, rows: list[Row]) -> None:
+        """Let rows go, all at once: each change of the batch copies what stays."""
+        indices = [i for i, row in enumerate(self._rows) if row in rows]
+        for i in indices:
+            self._keep(i)
+        kept = [i for i in range(len(self._rows)) if i not in indices]
         if not kept:
             self.clear()
-            return
-        library.keep_rows(self._cache, kept)
-        self._rows = [self._rows[i] for i in kept]
-        self._sampler = None
+        elif indices:
+            library.keep_rows(self._cache, kept)
+            self._rows = [self._rows[i] for i in kept]
+            self._sampler = None
 
-    def find(self, sequence_id: int) -> Row | None:
-        return next((row for row in self._rows if row.sequence.sequence_id == sequence_id), None)
+    def _keep(self, index: int) -> None:
+        row = self._rows[index]
+        key = to_key(row.tokens[: row.position])
+        if not self._store.covers(key):
+            self._store.put(key, self._row_cache(index))
 
     def clear(self) -> None:
         """Drop all rows and free their memory."""
@@ -152,7 +186,7 @@ class RunningBatch:
     def _report(self, scheduled: Scheduled) -> list[Token]:
         live = set(self._rows)
         logprobs = _Logprobs.read(scheduled.draw.logprobs)
-        reported = []
+        reported, ended = [], []
         for i, token_id in enumerate(_read(scheduled.draw.tokens)):
             row = scheduled.rows[i]
             if row not in live:
@@ -160,8 +194,10 @@ class RunningBatch:
             token = self._token(row, token_id, *logprobs.of(i, row))
             row.tokens.append(token_id)
             if token.finish is not None:
-                self.remove(row)
+                ended.append(row)
             reported.append(token)
+        if ended:
+            self._drop(ended)
         return reported
 
     def _token(

@@ -6,6 +6,7 @@ from collections import deque
 from pathlib import Path
 
 import mlx.core as mx
+import psutil
 
 from jobs.errors import (
     ContextLengthExceededError,
@@ -22,14 +23,16 @@ from workers.engines.base import (
     StepEvent,
     Tokenizer,
 )
-from workers.engines.mlx import library
+from workers.engines.mlx import kv, library
 from workers.engines.mlx.batch import Row, RunningBatch
 from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.prefill import PrefillQueue
+from workers.engines.mlx.prompt_cache import PromptStore
 from workers.engines.mlx.tokenizer import load_tokenizer
 
 _DEFAULT_SLOTS = 8
+_MAX_DEFAULT_CACHE_BYTES = 2 << 30
 
 
 def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> MlxEngine:
@@ -60,10 +63,14 @@ class MlxEngine:
         self._tokenizer = tokenizer
         self._info = _describe(loaded, options)
         self._waiting: deque[Sequence] = deque()
-        self._prefill = PrefillQueue(loaded.model)
+        max_bytes = _cache_budget(loaded, options)
+        self._store = PromptStore(max_bytes)
         # Some models name end tokens that they cannot make.
         end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
-        self._batch = RunningBatch(loaded.model, end_ids)
+        self._batch = RunningBatch(loaded.model, end_ids, self._store)
+        self._prefill = PrefillQueue(
+            loaded.model, self._store, self._batch.find, is_reusing=max_bytes > 0
+        )
 
     @property
     def info(self) -> ModelInfo:
@@ -112,9 +119,7 @@ class MlxEngine:
         """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
         self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
         self._prefill.remove(sequence_id)
-        row = self._batch.find(sequence_id)
-        if row is not None:
-            self._batch.remove(row)
+        self._batch.remove(sequence_id)
 
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
@@ -131,13 +136,23 @@ class MlxEngine:
     def close(self) -> None:
         """Drop all sequences and the model."""
         self._waiting.clear()
-        self._prefill = PrefillQueue(_closed_model)
-        self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids)
+        self._store.clear()
+        self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids, self._store)
+        self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
         mx.clear_cache()
 
 
 def _closed_model(*_: object, **__: object) -> mx.array:
     raise EngineError("The engine is closed")
+
+
+def _cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
+    """Bytes for kept KV state; 0 for a model whose state cannot be copied."""
+    if not kv.can_keep(library.new_cache(loaded.model)):
+        return 0
+    if options.prompt_cache_bytes is not None:
+        return options.prompt_cache_bytes
+    return min(_MAX_DEFAULT_CACHE_BYTES, psutil.virtual_memory().total // 10)
 
 
 def _describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:

@@ -1,7 +1,8 @@
-"""The border to mlx_lm, which carries no types: all that this package takes from it, typed once.
+"""The border to mlx_lm, which carries no types: what this package takes from it, typed once.
 
 mlx_lm is pinned exactly. What is used: the model loader and the prompt caches with their batch
-protocol (``merge``, ``extend``, ``filter``); ``tests/engines/test_mlx.py`` fails when that changes.
+protocol (``merge``, ``extend``, ``filter``, and in ``kv.py`` ``extract`` and ``trim``);
+``tests/engines/test_mlx.py`` fails when that changes.
 """
 
 from __future__ import annotations

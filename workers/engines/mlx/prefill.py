@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import mlx.core as mx
 
-from workers.engines.base import Prefill, SequenceFailure, StepEvent
+from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
 from workers.engines.mlx.batch import Row
 from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.prompt import MIN_REUSED, Prompt
+from workers.engines.mlx.prompt_cache import Match, PromptStore
+from workers.engines.mlx.token_key import first
 
 # Small at first, so that the first prompt of a slow model is bounded too.
 _FIRST_CHUNK = 64
@@ -21,6 +23,8 @@ _MAX_CHUNK = 2048
 _TARGET_S = 0.25
 
 Joined = Callable[[Row, PromptCache], None]
+Find = Callable[[bytes, int], Match | None]
+"""``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
 
 
 class ChunkBudget:
@@ -37,30 +41,21 @@ class ChunkBudget:
             self.num_tokens = min(_MAX_CHUNK, self.num_tokens * 2)
 
 
-@dataclass(eq=False, slots=True)
-class Prompt:
-    """A prompt in progress: ``num_done`` of its tokens are in ``cache``."""
-
-    row: Row
-    cache: PromptCache
-    num_done: int = 0
-
-    @property
-    def num_left(self) -> int:
-        """Tokens to process here: all but the last, which the batch reads to draw the first."""
-        return len(self.row.tokens) - 1 - self.num_done
-
-    def event(self) -> Prefill:
-        total = len(self.row.tokens)
-        done = total if self.num_left == 0 else self.num_done
-        return Prefill(self.row.sequence.sequence_id, done, total)
-
-
 class PrefillQueue:
-    """Prompts in progress, taken in turn: a short one never waits for the whole of a long one."""
+    """Prompts in progress, taken in turn: a short one never waits for the whole of a long one.
 
-    def __init__(self, model: Model) -> None:
+    A prompt that begins like an earlier one in the queue waits until that has come so far, and
+    takes a copy. ``find_running`` knows the prompts that have left for the batch. With
+    ``is_reusing`` false every prompt is processed from its first token.
+    """
+
+    def __init__(
+        self, model: Model, store: PromptStore, find_running: Find, *, is_reusing: bool = True
+    ) -> None:
+        self._is_reusing = is_reusing
         self._model = model
+        self._store = store
+        self._find_running = find_running
         self._prompts: deque[Prompt] = deque()
         self._budget = ChunkBudget()
 
@@ -68,12 +63,26 @@ class PrefillQueue:
         return len(self._prompts)
 
     def add(self, row: Row) -> None:
-        self._prompts.append(Prompt(row, library.new_cache(self._model)))
+        prompt = Prompt(row)
+        if self._may_reuse(prompt):
+            match = self._best_match(prompt)
+            prompt.follow(self._prompts, 0 if match is None else match.num_tokens)
+        self._prompts.append(prompt)
+
+    def _may_reuse(self, prompt: Prompt) -> bool:
+        return self._is_reusing and not prompt.wants_logprobs
 
     def remove(self, sequence_id: int) -> None:
-        """Forget a prompt; an unknown id is ignored."""
-        kept = [p for p in self._prompts if p.row.sequence.sequence_id != sequence_id]
-        self._prompts = deque(kept)
+        """Forget a prompt, but not what is done of it; an unknown id is ignored."""
+        for prompt in list(self._prompts):
+            if prompt.row.sequence.sequence_id == sequence_id:
+                self._prompts.remove(prompt)
+                prompt.is_gone = True
+                self._keep(prompt)
+
+    def _keep(self, prompt: Prompt) -> None:
+        if prompt.num_done > 0:
+            self._store.put(first(prompt.row.prompt_key, prompt.num_done), prompt.cache)
 
     def clear(self) -> None:
         self._prompts.clear()
@@ -84,12 +93,16 @@ class PrefillQueue:
         events: list[StepEvent] = []
         for _ in range(len(self._prompts)):
             prompt = self._prompts.popleft()
+            if prompt.must_wait():
+                self._prompts.append(prompt)
+                continue
             try:
                 num_left -= self._advance(prompt, num_left)
             except RuntimeError as error:  # MLX's own, out of memory for one: others may fit
+                prompt.is_gone = True
                 events.append(SequenceFailure(prompt.row.sequence.sequence_id, str(error)))
                 continue
-            events.append(prompt.event())
+            events += prompt.events()
             self._pass_on(prompt, join)
             if num_left <= 0:
                 break
@@ -98,14 +111,30 @@ class PrefillQueue:
 
     def _advance(self, prompt: Prompt, max_tokens: int) -> int:
         """Process one chunk of a prompt and return its length, 0 for a prompt of one token."""
-        first, num = prompt.num_done, min(prompt.num_left, max_tokens)
-        if num > 0:
-            chunk = mx.array(prompt.row.tokens[first : first + num], dtype=mx.uint32)
-            self._model(chunk[None], cache=prompt.cache)
-            # The logits are never computed: only the caches are.
-            mx.eval([layer.state for layer in prompt.cache])
-            prompt.num_done += num
-        return num
+        if not prompt.is_started:
+            self._start(prompt)
+        chunk = prompt.next_chunk(max_tokens)
+        if chunk:
+            logits = self._model(mx.array(chunk, dtype=mx.uint32)[None], cache=prompt.cache)
+            prompt.record(len(chunk), logits)
+            # The logits are only computed where their log-probabilities are wanted.
+            mx.eval([layer.state for layer in prompt.cache], prompt.pending())
+        return len(chunk)
+
+    def _start(self, prompt: Prompt) -> None:
+        match = self._best_match(prompt) if self._may_reuse(prompt) else None
+        if match is None:
+            prompt.start(library.new_cache(self._model), 0)
+        else:
+            prompt.start(match.take(), match.num_tokens)
+
+    def _best_match(self, prompt: Prompt) -> Match | None:
+        """The longest of what is kept, running or in progress."""
+        key, max_tokens = prompt.row.prompt_key, prompt.num_reusable
+        found = [self._store.find(key, max_tokens), self._find_running(key, max_tokens)]
+        found += [other.find(key, max_tokens) for other in self._prompts]
+        usable = [match for match in found if match and match.num_tokens >= MIN_REUSED]
+        return max(usable, key=lambda match: match.num_tokens, default=None)
 
     def _pass_on(self, prompt: Prompt, join: Joined) -> None:
         if prompt.num_left == 0:

@@ -1,0 +1,125 @@
+"""A decode loop in a thread over the fake engine, with its events kept in memory."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs.events import Event
+from jobs.requests import GenerateRequest
+from tests.helpers.waiting import wait_until
+from workers.attempts import Attempt
+from workers.decode_loop import DecodeLoop
+from workers.engines.base import Engine, EngineOptions
+from workers.engines.fake import FakeEngine, open_fake
+from workers.gate import SlotGate
+from workers.generation import GenerationJob
+from workers.preparation import PromptEncoder, build_job
+from workers.publisher import Outbox, Publisher
+
+
+class MemoryWriter:
+    """Takes events as ``EventWriter`` does; refuses jobs on request, and fails while ``is_away``."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.offered: list[Event] = []
+        self.refused: set[str] = set()
+        self.is_away = False
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        self._offer(events)
+        taken = [event.job not in self.refused for event in events]
+        self.events += [event for event, ok in zip(events, taken, strict=True) if ok]
+        return taken
+
+    def settle(self, event: Event) -> bool:
+        """A returned job takes an end of its old attempt, as Redis does."""
+        self._offer([event])
+        self.events.append(event)
+        return True
+
+    def _offer(self, events: Sequence[Event]) -> None:
+        self.offered += events
+        if self.is_away:
+            raise RedisConnectionError("away")
+
+    def of(self, job_id: str) -> list[Event]:
+        return [event for event in self.events if event.job == job_id]
+
+
+def fake_engine(slots: int = 8, context_length: int = 8192, step_ms: int = 0) -> FakeEngine:
+    """The fake engine, as fast as it can unless told otherwise."""
+    options = EngineOptions(num_slots=slots, context_length=context_length)
+    return open_fake(Path(f"fake-{step_ms}ms" if step_ms else "fake"), options, lambda _: None)
+
+
+class LoopRig:
+    """``start`` admits a request as a job; its events are in ``writer``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.gate = SlotGate()
+        self.gate.open(engine.info.num_slots)
+        self.writer = MemoryWriter()
+        self.refused: list[str] = []
+        self.settled: list[tuple[Event, bool]] = []
+        self.publisher = Publisher(
+            self.writer, self._on_refused, lambda event, is_end: self.settled.append((event, is_end))
+        )  # type: ignore[arg-type]
+        self.loop = DecodeLoop(engine, self.publisher, self.gate)
+        self.thread = threading.Thread(target=self.loop.run, daemon=True)
+        self._encoder = PromptEncoder(engine.tokenizer, None)
+        self._numbers = itertools.count(1)
+
+    def _on_refused(self, job_id: str) -> None:
+        self.refused.append(job_id)
+        self.loop.end(job_id, None)
+
+    def build(self, request: GenerateRequest, max_run_s: float = 60.0) -> GenerationJob:
+        attempt = Attempt(f"job-{next(self._numbers)}", 1, 0, b"", 0.0)
+        outbox = Outbox(self.publisher, attempt.job_id, 1, 0)
+        return build_job(attempt, request, {}, outbox, self.engine, self._encoder, max_run_s)
+
+    def start(self, request: GenerateRequest, max_run_s: float = 60.0) -> str:
+        job = self.build(request, max_run_s)
+        self.gate.take(len(job.choices))
+        self.loop.admit(job)
+        return job.job_id
+
+    def wait_ended(self, job_id: str) -> list[Event]:
+        def ended() -> list[Event]:
+            found = self.writer.of(job_id)
+            return found if found and found[-1].is_terminal else []
+
+        return wait_until(ended, f"{job_id} ends")
+
+    def wait_tokens(self, job_id: str, count: int = 1) -> None:
+        def has_tokens() -> bool:
+            return sum(len(event.token_ids) for event in self.writer.of(job_id)) >= count
+
+        wait_until(has_tokens, f"{job_id} has {count} tokens")
+
+
+@contextmanager
+def running_loop(engine: Engine | None = None) -> Iterator[LoopRig]:
+    """A loop that runs until the block ends; it must have survived it."""
+    rig = LoopRig(engine or fake_engine())
+    rig.publisher.start()
+    rig.thread.start()
+    try:
+        yield rig
+        assert rig.thread.is_alive(), "the loop has ended"
+    finally:
+        rig.loop.stop()
+        rig.thread.join(20)
+        rig.writer.is_away = False
+        rig.publisher.stop(20)
+
+

@@ -1,0 +1,40 @@
+"""Token ids as bytes: in the same order, and with equal beginnings where the ids have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListLike
+
+import numpy as np
+
+_ID = np.dtype(">u4")
+_ID_BYTES = _ID.itemsize
+
+
+def to_key(tokens: ListLike[int]) -> bytes:
+    """Four bytes a token, most significant first."""
+    return np.asarray(tokens, dtype=_ID).tobytes()
+
+
+def from_key(key: bytes) -> list[int]:
+    """The token ids of a key."""
+    return [int(token_id) for token_id in np.frombuffer(key, dtype=_ID)]
+
+
+def num_tokens(key: bytes) -> int:
+    """How many tokens a key holds."""
+    return len(key) // _ID_BYTES
+
+
+def first(key: bytes, count: int) -> bytes:
+    """The key of the first ``count`` tokens."""
+    return key[: count * _ID_BYTES]
+
+
+def num_common(a: bytes, b: bytes) -> int:
+    """How many tokens two keys have in common at their beginning."""
+    count = min(num_tokens(a), num_tokens(b))
+    if first(a, count) == first(b, count):
+        return count
+    left = np.frombuffer(a, dtype=_ID, count=count)
+    right = np.frombuffer(b, dtype=_ID, count=count)
+    return int(np.argmax(left != right))

@@ -1,0 +1,58 @@
+"""Finds workers whose process lives but which do not: no beat, or a decode loop that stands still.
+
+Time in which Redis could not be asked does not count: a worker must not die of our blindness.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from jobs.errors import JobError, JobTimeoutError, WorkerLostError
+from jobs.records import WorkerState, WorkerStatus
+from workers.child import Child
+
+_NO_BEAT_S = 8.0
+_NO_FIRST_BEAT_S = 60.0  # imports and a cold disk
+_LOADING_NO_BEAT_S = 60.0  # a library may hold the interpreter while it loads
+_BLIND_S = 3.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    token: str
+    beat_at: float
+    patience_s: float
+
+
+class Watchdog:
+    """Judges the children at each tick. ``stall_s``: see ``Settings``."""
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+        self._seen: dict[str, _Seen] = {}
+        self._looked_at = time.monotonic()
+
+    def look(self) -> None:
+        """Begin a tick; call it when Redis has answered."""
+        now = time.monotonic()
+        if now - self._looked_at > _BLIND_S:
+            for seen in self._seen.values():
+                seen.beat_at = now
+        self._looked_at = now
+
+    def judge(self, child: Child, status: WorkerStatus | None) -> JobError | None:
+        """Why the child has to be killed; ``None`` while it is fine."""
+        now = self._looked_at
+        seen = self._seen.get(child.slug)
+        if seen is None or seen.token != child.token:
+            seen = self._seen[child.slug] = _Seen(child.token, now, _NO_FIRST_BEAT_S)
+        if status is not None and status.pid == child.pid:
+            seen.beat_at = now
+            is_loading = status.state in (WorkerState.STARTING, WorkerState.LOADING)
+            seen.patience_s = _LOADING_NO_BEAT_S if is_loading else _NO_BEAT_S
+            if status.idle_s > self._stall_s:
+                return JobTimeoutError(f"the engine has not moved for {self._stall_s:g} s")
+        if now - seen.beat_at > seen.patience_s:
+            return WorkerLostError("the worker of the model gave no sign of life")
+        return None
