@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Server, wait_until
+from tests.helpers.server import Server, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -33,9 +33,7 @@ def stream_body(**fields: Any) -> dict[str, Any]:
 
 def frames(server: Server, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The stream's JSON frames; the text ends with [DONE] or this fails."""
-    with httpx.stream(
-        "POST", f"{server.url}/v1/chat/completions", json=body, timeout=60
-    ) as answer:
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as answer:
         assert answer.status_code == 200, answer.read()
         for line in answer.iter_lines():
             if line == "data: [DONE]":
@@ -172,4 +170,3 @@ def test_after_a_kill_of_everything_models_and_waiting_jobs_come_back(own_server
     for job in jobs:
         status = f"{own_server.url}/v1/jobs/{job}"
         wait_until(lambda url=status: httpx.get(url).json()["status"] == "finished", job, 30)
-

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Server
+from tests.helpers.server import Server
 
 pytestmark = pytest.mark.timeout(120)
 

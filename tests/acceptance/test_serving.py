@@ -16,7 +16,7 @@ import pytest
 from openai import OpenAI
 
 from jobs.redis_binary import find_redis_cli
-from tests.acceptance.conftest import ROOT, Server, wait_until
+from tests.helpers.server import ROOT, Server, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

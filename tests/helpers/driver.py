@@ -64,9 +64,7 @@ class Driver:
 
     def wait_ended(self, job_id: str, timeout_s: float = 30.0) -> list[Event]:
         """All events, once the terminal one is there."""
-        wait_until(
-            lambda: self.record(job_id).status.is_terminal, f"job {job_id} ends", timeout_s
-        )
+        wait_until(lambda: self.record(job_id).status.is_terminal, f"job {job_id} ends", timeout_s)
         return self.events(job_id)
 
     def text_of(self, job_id: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +70,9 @@ class LoopRig:
         self.refused: list[str] = []
         self.settled: list[tuple[Event, bool]] = []
         self.publisher = Publisher(
-            self.writer, self._on_refused, lambda event, is_end: self.settled.append((event, is_end))
+            self.writer,
+            self._on_refused,
+            lambda event, is_end: self.settled.append((event, is_end)),
         )  # type: ignore[arg-type]
         self.loop = DecodeLoop(engine, self.publisher, self.gate)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
@@ -121,5 +122,3 @@ def running_loop(engine: Engine | None = None) -> Iterator[LoopRig]:
         rig.thread.join(20)
         rig.writer.is_away = False
         rig.publisher.stop(20)
-
-
