@@ -6,6 +6,7 @@ The same line goes to the job's log (a Redis stream, id ``<attempt>-<seq>``) and
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import msgspec
 from jobs.errors import ContractError, ErrorInfo
 
 VERSION = 1
+IMPOSSIBLE_LOGPROB = -9999.0
 
 
 class EventKind(StrEnum):
@@ -91,6 +93,11 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
     raw: list[int] = []
     """The token's UTF-8 bytes."""
     top: list[TokenLogprob] = []
+
+    def __post_init__(self) -> None:
+        # JSON has no infinity: an impossible token gets OpenAI's value for one.
+        if not math.isfinite(self.logprob):
+            msgspec.structs.force_setattr(self, "logprob", IMPOSSIBLE_LOGPROB)
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

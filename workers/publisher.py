@@ -55,6 +55,7 @@ class Outbox:
     def __init__(self, publisher: Publisher, job_id: str, attempt: int, seq: int) -> None:
         self.job_id = job_id
         self.attempt = attempt
+        self.is_refused = False  # Redis knows a newer attempt: nothing of this one counts
         self._seq = seq
         self._publisher = publisher
         self._drafts: list[_Draft] = []
@@ -141,6 +142,7 @@ class Publisher(threading.Thread):
         self._on_settled = on_settled
         self._is_stopping = False
         self._num_in_flight = 0
+        self._sending: dict[str, Outbox] = {}
 
     @property
     def num_unpublished(self) -> int:
@@ -172,10 +174,11 @@ class Publisher(threading.Thread):
 
     def _take(self) -> list[Event]:
         with self.lock:
-            outboxes = list(self.dirty.values())
+            outboxes = [outbox for outbox in self.dirty.values() if not outbox.is_refused]
             self.dirty.clear()
             events = [event for outbox in outboxes for event in outbox.take()]
             self._num_in_flight = len(events)
+            self._sending = {outbox.job_id: outbox for outbox in outboxes}
         return events
 
     def _send(self, events: list[Event]) -> None:
@@ -184,9 +187,10 @@ class Publisher(threading.Thread):
         if ongoing:
             answers = self._until_done(lambda: self._writer.append(ongoing))
             for job_id in {e.job for e, ok in zip(ongoing, answers, strict=True) if not ok}:
+                self._sending[job_id].is_refused = True
                 self._on_refused(job_id)
         for event in events:
-            if event.is_terminal:
+            if event.is_terminal and not self._sending[event.job].is_refused:
                 self._settle(event)
         self._num_in_flight = 0
 
