@@ -24,7 +24,7 @@ from workers.publisher import Outbox, Publisher
 
 
 class MemoryWriter:
-    """Takes events as ``EventWriter`` does; refuses jobs on request, and fails while ``is_away``."""
+    """Takes events as ``EventWriter`` does; refuses jobs on request, fails while ``is_away``."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -73,7 +73,7 @@ class LoopRig:
             self.writer,
             self._on_refused,
             lambda event, is_end: self.settled.append((event, is_end)),
-        )  # type: ignore[arg-type]
+        )
         self.loop = DecodeLoop(engine, self.publisher, self.gate)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)

@@ -144,7 +144,13 @@ def test_a_reason_that_is_no_text_becomes_one(rig: LaneRig) -> None:
 def test_the_loop_leaves_the_processs_signals_alone(redis_url: str, tmp_path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     rig = LaneRig(redis_url, tmp_path)
-    stopper = threading.Timer(0, lambda: (rig.submit(), rig.take(), rig.stop_loop()))
+
+    def run_one_and_stop() -> None:
+        rig.submit()
+        rig.take()
+        rig.stop_loop()
+
+    stopper = threading.Timer(0, run_one_and_stop)
     rig.thread = stopper
     rig.books.start()
     stopper.start()

@@ -137,9 +137,7 @@ def test_a_stop_string_ends_the_choice_and_is_not_shown(driver: Driver) -> None:
 
 def test_each_prompt_has_its_choices(driver: Driver) -> None:
     prompts = [Prompt(text="x" * 8), Prompt(text="x" * 16)]
-    found = driver.wait_ended(
-        driver.submit(generate(max_tokens=8, prompts=prompts, num_choices=2))
-    )
+    found = driver.wait_ended(driver.submit(generate(max_tokens=8, prompts=prompts, num_choices=2)))
     assert [text(found, choice) for choice in range(4)] == ["0000001 "] * 2 + ["0000002 "] * 2
     assert found[-1].usage.completion_tokens == 32
     assert found[-1].usage.prompt_tokens == 24

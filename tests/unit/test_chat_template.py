@@ -9,7 +9,7 @@ USER = [{"role": "user", "content": "Hi"}]
 
 
 def render(source: str, **options: object) -> str:
-    return ChatTemplate(source).render(USER, **options)  # type: ignore[arg-type]
+    return ChatTemplate(source).render(USER, **options)
 
 
 def refusal(source: str) -> str:

@@ -129,7 +129,7 @@ def test_log_probabilities_come_with_their_tokens() -> None:
         assert "".join(entry.text for entry in entries) == "000000"
         for entry in entries:
             assert entry.logprob <= 0
-            assert [top.token_id for top in entry.top][0] == entry.token_id
+            assert entry.top[0].token_id == entry.token_id
             assert bytes(entry.raw).decode() == entry.text
 
 

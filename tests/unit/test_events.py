@@ -99,7 +99,9 @@ def test_what_is_no_event_id_is_refused(text: str) -> None:
 
 
 @given(st.tuples(st.integers(0, 9), st.integers(0, 9)), st.tuples(st.integers(0, 9), st.integers(0, 9)))  # fmt: skip  # noqa: E501
-def test_event_ids_compare_as_redis_orders_them(one: tuple[int, int], other: tuple[int, int]) -> None:
+def test_event_ids_compare_as_redis_orders_them(
+    one: tuple[int, int], other: tuple[int, int]
+) -> None:
     assert (EventId(*one) < EventId(*other)) == (one < other)
 
 

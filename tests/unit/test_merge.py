@@ -15,7 +15,7 @@ from tests.helpers.samples import event
 
 def sent_by(sizes: list[int]) -> list[Event]:
     """The events of a job with attempts of those sizes: ``seq`` counts on, the last is the end."""
-    events = []
+    events: list[Event] = []
     for attempt, size in enumerate(sizes, start=1):
         for _ in range(size):
             events.append(event(EventKind.CHUNK, len(events) + 1, attempt))

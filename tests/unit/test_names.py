@@ -34,7 +34,9 @@ def test_a_plain_model_id_is_its_own_slug(model_id: str) -> None:
     assert (names.slug_of(model_id) == model_id) is not bool(is_lookalike)
 
 
-@pytest.mark.parametrize("model_id", ["a:intermediate", "a,b", "a b", "..", "/etc", "A", "é", "0\n"])
+@pytest.mark.parametrize(
+    "model_id", ["a:intermediate", "a,b", "a b", "..", "/etc", "A", "é", "0\n"]
+)
 def test_an_id_that_could_confuse_a_name_is_hashed(model_id: str) -> None:
     assert re.fullmatch(r"x[a-z2-7]{26}", names.slug_of(model_id))
 

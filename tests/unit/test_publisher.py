@@ -20,7 +20,7 @@ class Rig:
         self.refused: list[str] = []
         self.settled: list[tuple[str, bool]] = []
         self.publisher = Publisher(
-            self.writer,  # type: ignore[arg-type]
+            self.writer,
             self.refused.append,
             lambda event, is_end: self.settled.append((event.job, is_end)),
         )

@@ -70,6 +70,7 @@ def _check_options(options: EngineOptions) -> None:
         "draft_model": options.draft_path,
         "num_draft_tokens": options.num_draft_tokens,
         "kv_bits": options.kv_bits,
+        "prompt_cache_dir": options.prompt_cache_dir,
     }
     for name, value in asked.items():
         if value is not None:

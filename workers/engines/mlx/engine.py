@@ -19,12 +19,14 @@ from workers.engines.base import (
     EngineOptions,
     ModelInfo,
     OnProgress,
+    Pooling,
     Sequence,
     StepEvent,
     Tokenizer,
 )
 from workers.engines.mlx import kv, library
 from workers.engines.mlx.batch import Row, RunningBatch
+from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.prefill import PrefillQueue
@@ -50,10 +52,18 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
 
 
 def _check_options(options: EngineOptions) -> None:
-    refused = {"threads": options.num_threads, "gpu_layers": options.num_gpu_layers}
+    refused = {
+        "threads": options.num_threads,
+        "gpu_layers": options.num_gpu_layers,
+        "adapter_name": options.adapter,
+        "prompt_cache_dir": options.prompt_cache_dir,
+        "draft_model": options.draft_path,
+        "num_draft_tokens": options.num_draft_tokens,
+        "kv_bits": options.kv_bits,
+    }
     for name, value in refused.items():
         if value is not None:
-            raise UnsupportedParameterError(f"MLX models have no option {name}", name)
+            raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)
 
 
 class MlxEngine:
@@ -62,6 +72,7 @@ class MlxEngine:
     def __init__(self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions) -> None:
         self._tokenizer = tokenizer
         self._info = _describe(loaded, options)
+        self._model = loaded.model
         self._waiting: deque[Sequence] = deque()
         max_bytes = _cache_budget(loaded, options)
         self._store = PromptStore(max_bytes)
@@ -102,6 +113,8 @@ class MlxEngine:
         """Take a sequence; it starts when a slot is free, in order."""
         self.check(sequence.sampling)
         self._check_prompt(sequence)
+        if sequence.adapter is not None:
+            raise UnsupportedParameterError("adapters are not supported yet", "adapter_name")
         self._waiting.append(sequence)
 
     def _check_prompt(self, sequence: Sequence) -> None:
@@ -133,10 +146,16 @@ class MlxEngine:
             room = self._info.context_length - len(sequence.prompt)
             self._prefill.add(Row(sequence, min(sequence.max_tokens, room)))
 
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """See ``base.Engine``; without a choice the mean."""
+        chosen = pooling or Pooling.MEAN
+        return embed(self._model, inputs, chosen, self._info.context_length)
+
     def close(self) -> None:
         """Drop all sequences and the model."""
         self._waiting.clear()
         self._store.clear()
+        self._model = _closed_model
         self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids, self._store)
         self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
         mx.clear_cache()
