@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from api.errors import problem_of
 from api.runner import JobRunner
-from api.sse import SseWriter
+from api.sse import PING
 from jobs.errors import JobError
-from jobs.events import Event, EventId, encode_event
+from jobs.events import EventId, encode_event
+
+_PING_S = 10
+_SEND_TIMEOUT_S = 30.0
 
 
 class EventStream(Response):
@@ -21,56 +24,26 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
 
-class JobEvents(Response):
+def stream_events(runner: JobRunner, job_id: str, start: EventId) -> EventSourceResponse:
     """Replays a job's log after ``start``, then follows it. The job does not notice readers."""
-
-    def __init__(self, runner: JobRunner, job_id: str, start: EventId) -> None:
-        super().__init__()
-        self._runner = runner
-        self._job_id = job_id
-        self._start = start
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = SseWriter(send, {"X-Job-Id": self._job_id})
-        reader = asyncio.current_task()
-        assert reader is not None
-        is_left = False
-
-        def leave(_: Exception | None = None) -> None:
-            nonlocal is_left
-            is_left = True
-            reader.cancel()
-
-        async def watch() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            leave()
-
-        watcher = asyncio.create_task(watch())
-        try:
-            async with writer.kept_alive(leave):
-                await self._follow(writer)
-        except asyncio.CancelledError:
-            if not is_left:
-                raise
-            reader.uncancel()
-        finally:
-            watcher.cancel()
-
-    async def _follow(self, writer: SseWriter) -> None:
-        await writer.open()
-        try:
-            async with contextlib.aclosing(
-                self._runner.hub.replay(self._job_id, self._start)
-            ) as events:
-                async for event in events:
-                    await writer.write(frame(event))
-        except JobError as error:
-            await writer.write(b"event: error\n" + problem_of(error).frame())
-        await writer.close()
+    return EventSourceResponse(
+        _frames(runner, job_id, start),
+        headers={"X-Job-Id": job_id},
+        sep="\n",
+        ping=_PING_S,
+        # A comment without a blank line, which some clients read as an empty event.
+        ping_message_factory=lambda: PING,  # type: ignore[arg-type, return-value]
+        send_timeout=_SEND_TIMEOUT_S,
+    )
 
 
-def frame(event: Event) -> bytes:
-    """One SSE event: id, kind, and the event itself."""
-    head = f"id: {event.id}\nevent: {event.kind.value}\ndata: "
-    return head.encode() + encode_event(event) + b"\n\n"
+async def _frames(
+    runner: JobRunner, job_id: str, start: EventId
+) -> AsyncIterator[ServerSentEvent | bytes]:
+    try:
+        async with contextlib.aclosing(runner.hub.replay(job_id, start)) as events:
+            async for event in events:
+                data = encode_event(event).decode()
+                yield ServerSentEvent(data, event=event.kind.value, id=str(event.id), sep="\n")
+    except JobError as error:
+        yield b"event: error\n" + problem_of(error).frame()

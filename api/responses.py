@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from redis.exceptions import RedisError
 from starlette.responses import Response
@@ -39,6 +39,18 @@ class _JobResponse(Response):
         return {"X-Job-Id": self._ticket.job_id}
 
 
+@contextlib.contextmanager
+def _explained_stop() -> Iterator[None]:
+    """The server cancels what still runs when its grace period is over: tell the client why."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        raise ShuttingDownError("the server is shutting down") from None
+
+
 class WholeAnswer(_JobResponse):
     """Waits for the job's end, then answers with what ``assemble`` makes of its events."""
 
@@ -53,8 +65,9 @@ class WholeAnswer(_JobResponse):
         self._assemble = assemble
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._foreground(scope).run(receive) as events:
-            collected = [event async for event in events]
+        with _explained_stop():
+            async with self._foreground(scope).run(receive) as events:
+                collected = [event async for event in events]
         body = self._assemble(collected)
         answer = Response(body, headers=self._id_header, media_type="application/json")
         await answer(scope, receive, send)
@@ -73,22 +86,20 @@ class StreamedAnswer(_JobResponse):
         job = self._foreground(scope)
         writer = SseWriter(send, self._id_header)
         try:
-            async with job.run(receive) as events, writer.kept_alive(job.give_up):
-                async for event in events:
-                    await self._show(event, writer)
+            with _explained_stop():
+                async with job.run(receive) as events, writer.kept_alive(job.give_up):
+                    async for event in events:
+                        await self._show(event, writer)
         except (JobError, RedisError) as error:
             if not writer.is_open:
                 raise
-            await writer.close(problem_of(error).frame())
-        except asyncio.CancelledError:
-            if writer.is_open:  # the process stops: say so, if the client still listens
-                await self._say_goodbye(writer)
-            raise
+            await self._close_with(error, writer)
 
-    async def _say_goodbye(self, writer: SseWriter) -> None:
-        error = ShuttingDownError("the server is shutting down")
+    async def _close_with(self, error: Exception, writer: SseWriter) -> None:
+        """The error as the last frame; a process that stops does not wait for a slow client."""
+        is_stopping = isinstance(error, ShuttingDownError)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_S):
+            async with asyncio.timeout(_GOODBYE_S if is_stopping else None):
                 await writer.close(problem_of(error).frame())
 
     async def _show(self, event: Event, writer: SseWriter) -> None:

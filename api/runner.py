@@ -72,14 +72,19 @@ class JobRunner:
         return await read_wants(self._redis)
 
     async def submit(self, submission: Submission) -> None:
-        await self.in_thread(self._submitter.submit_new, submission)
+        """Queue a job that others may queue as well: of a load, the supervisor does too."""
+        await self.in_thread(self._submitter.submit, submission)
+
+    async def submit_new(self, ticket: Ticket) -> None:
+        """Queue a job whose id nobody else knows."""
+        await self.in_thread(self._submitter.submit_new, ticket.submission)
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.
 
         Raises ``ModelNotFoundError`` then.
         """
-        await self.submit(ticket.submission)
+        await self.submit_new(ticket)
         if not await self.is_wanted(ticket.want):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")

@@ -91,6 +91,7 @@ class EventHub:
         self._channels: dict[str, _Channel] = defaultdict(_Channel)
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._drops: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to listen; Redis may come later."""
@@ -121,13 +122,20 @@ class EventHub:
         finally:
             channel.listeners.discard(subscription)
             if not channel.listeners:
-                await self._drop_channel(name)
+                self._drop_channel(name)
 
-    async def _drop_channel(self, name: str) -> None:
+    def _drop_channel(self, name: str) -> None:
+        """In a task of its own: the reader may be cancelled, and must not wait here."""
         del self._channels[name]
-        # A lost connection forgets the channel by itself.
+        task = asyncio.create_task(self._unsubscribe(name), name=f"unsubscribe {name}")
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    async def _unsubscribe(self, name: str) -> None:
+        # A lost connection forgets the channel by itself; a new reader wants it again.
         with contextlib.suppress(RedisError):
-            await self._pubsub.unsubscribe(name)
+            if name not in self._channels:
+                await self._pubsub.unsubscribe(name)
 
     async def read(
         self, subscription: Subscription, after: EventId = BEFORE_ALL

@@ -96,7 +96,9 @@ class JobStore:
                 time.sleep(0.05)
 
     def submit_new(self, submission: Submission) -> None:
-        """As ``submit`` for an id that nobody has used yet, in one round trip.
+        """As ``submit`` for an id that nobody else knows, in one round trip.
+
+        Not for loads: the supervisor submits those too, and the id makes them one.
 
         Needs a client without retries: of the transaction alone nobody could tell whether a lost
         reply stood for a job queued. (bench/overhead.py: 1 ms less to the first token.)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from api.event_stream import EventStream, JobEvents
+from api.event_stream import EventStream, stream_events
 from api.job_views import job_answer, job_with_result
 from api.schemas.errors import ERRORS
 from api.schemas.jobs import JobAnswer, JobList
@@ -115,7 +115,7 @@ async def job_events(
         raise InvalidRequestError("the job has no such event yet", "Last-Event-ID")
     if record.status.is_terminal and start == newest:
         return Response(status_code=204)  # an EventSource stops asking
-    return JobEvents(services.runner, job_id, start)
+    return stream_events(services.runner, job_id, start)
 
 
 def _state(services: Services, job_id: str) -> tuple[JobRecord, EventId]:

@@ -7,8 +7,11 @@ import pytest
 from openai import OpenAI
 from openai.types import Model
 
+from api.services import Services
 from jobs import names
 from jobs.records import JobStatus, WorkerState
+from jobs.requests import LoadRequest
+from jobs.store import Submission
 from tests.integration.api_rig import Rig, check_error_shape, wait_until
 
 LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"
@@ -268,3 +271,12 @@ def test_clean_up_ends_old_jobs_waiting_and_running(rig: Rig) -> None:
     assert (
         rig.post("/management/process/clean-up", {"timeout": 1}, X_Model_Id="9").status_code == 404
     )
+
+
+async def test_a_load_that_the_supervisor_has_queued_first_is_queued_once(rig: Rig) -> None:
+    services = Services.create(rig.settings)
+    submission = Submission("load-1", "0", LoadRequest("fake", "fake"), {}, is_first=True)
+    rig.store.submit(submission)
+    await services.runner.submit(submission)
+    await services.stop()
+    assert rig.redis.llen(rig.store.queue(names.control_queue("0")).key) == 1

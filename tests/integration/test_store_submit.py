@@ -1,0 +1,83 @@
+"""Queueing a new job at once: never lost, never twice, never beyond the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs import names
+from jobs.connection import connect
+from jobs.errors import JobNotFoundError, QueueFullError
+from jobs.records import JobStatus
+from jobs.requests import GenerateRequest, Prompt
+from jobs.sampling import Sampling
+from jobs.settings import Settings
+from jobs.store import JobStore, Submission
+
+QUEUE = names.generation_queue("0")
+
+
+def submission(job_id: str) -> Submission:
+    request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
+    return Submission(job_id, "0", request, {"model": "fake"})
+
+
+@pytest.fixture
+def open_store(redis_url: str) -> Callable[..., JobStore]:
+    def make(**changes: Any) -> JobStore:
+        values = {"REDIS_URL": redis_url, **changes}
+        return JobStore(connect(redis_url, retries=0), Settings(**values))
+
+    return make
+
+
+def waiting(store: JobStore) -> list[str]:
+    return [job_id.decode() for job_id in store.redis.lrange(store.queue(QUEUE).key, 0, -1)]
+
+
+def test_a_new_job_is_stored_and_queued(open_store: Callable[..., JobStore]) -> None:
+    store = open_store()
+    store.submit_new(submission("one"))
+    store.submit_new(submission("two"))
+    assert waiting(store) == ["one", "two"]
+    assert store.record("one").status is JobStatus.QUEUED
+    assert store.request("two") == submission("two").request
+    assert store.queue(QUEUE).fetch_job("one").get_status() == "queued"
+
+
+@pytest.mark.parametrize("is_carried_out", [True, False])
+def test_a_lost_reply_neither_loses_nor_doubles_the_job(
+    open_store: Callable[..., JobStore], monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    store = open_store()
+    execute = Pipeline.execute
+    losses = iter([True])
+
+    def lose_the_first(pipe: Pipeline, *args: Any) -> Any:
+        if next(losses, False):
+            if is_carried_out:
+                execute(pipe, *args)
+            raise RedisConnectionError("the reply is lost")
+        return execute(pipe, *args)
+
+    monkeypatch.setattr(Pipeline, "execute", lose_the_first)
+    store.submit_new(submission("one"))
+    assert waiting(store) == ["one"]
+
+
+def test_the_job_beyond_the_limit_leaves_nothing_behind(
+    open_store: Callable[..., JobStore],
+) -> None:
+    store = open_store(max_queued_per_model=2)
+    for job_id in ("one", "two"):
+        store.submit_new(submission(job_id))
+    with pytest.raises(QueueFullError):
+        store.submit_new(submission("three"))
+    assert waiting(store) == ["one", "two"]
+    with pytest.raises(JobNotFoundError):
+        store.record("three")
+    assert not store.redis.keys("*three*")

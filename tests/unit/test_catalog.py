@@ -1,0 +1,104 @@
+"""The catalog: what in the models folder is a model, and no way out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.catalog import find_model, list_models
+from jobs.errors import ModelNotFoundError
+from jobs.settings import Settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = tmp_path / "models"
+    found.mkdir()
+    return found
+
+
+@pytest.fixture
+def settings(folder: Path) -> Settings:
+    return Settings(models_dir=folder, state_dir=folder.parent, fake_engine=False)
+
+
+def add_mlx(folder: Path, name: str, *sizes: int) -> None:
+    (folder / name).mkdir()
+    (folder / name / "config.json").write_text("{}")
+    for number, size in enumerate(sizes):
+        (folder / name / f"model-{number}.safetensors").write_bytes(b"x" * size)
+
+
+def names(settings: Settings) -> list[str]:
+    return [entry.name for entry in list_models(settings)]
+
+
+def test_folders_and_files_are_models_by_their_format(settings: Settings, folder: Path) -> None:
+    add_mlx(folder, "b-mlx", 10, 20)
+    (folder / "a.gguf").write_bytes(b"x" * 7)
+    (folder / "C.GGUF").write_bytes(b"x")
+    found = [(entry.name, entry.backend, entry.size_bytes) for entry in list_models(settings)]
+    assert found == [("C.GGUF", "llama-cpp", 1), ("a.gguf", "llama-cpp", 7), ("b-mlx", "mlx", 30)]
+
+
+def test_what_is_no_model_is_not_listed(settings: Settings, folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "readme.md").write_text("")
+    (folder / "weights.safetensors").write_text("")
+    (folder / ".hidden.gguf").write_text("")
+    (folder / "folder.gguf").mkdir()
+    (folder / "gone.gguf").symlink_to(folder / "nothing")
+    add_mlx(folder, ".cache")
+    assert names(settings) == []
+
+
+def test_the_parts_of_a_split_model_are_one(settings: Settings, folder: Path) -> None:
+    for stem in ("big", "odd[1]*"):
+        for part in (1, 2, 3):
+            (folder / f"{stem}-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
+    (folder / "big-00001-of-00002.gguf").write_bytes(b"y")
+    found = {entry.name: entry.size_bytes for entry in list_models(settings)}
+    assert found == {
+        "big-00001-of-00003.gguf": 6,
+        "big-00001-of-00002.gguf": 1,
+        "odd[1]*-00001-of-00003.gguf": 6,
+    }
+
+
+def test_a_folder_that_is_not_there_holds_nothing(settings: Settings, folder: Path) -> None:
+    folder.rmdir()
+    assert names(settings) == []
+
+
+def test_the_folder_is_read_again_each_time(settings: Settings, folder: Path) -> None:
+    assert names(settings) == []
+    add_mlx(folder, "new")
+    assert names(settings) == ["new"]
+    assert find_model(settings, "new").path == folder / "new"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret", "secret", "/etc", "..", ".", "", "models/../secret", "inside/", "./inside",
+        "inside\x00", "~", "%2e%2e/secret", "INSIDE", "inside\u200b", "x" * 10_000,
+    ],
+)  # fmt: skip
+def test_no_name_leads_out_of_the_folder(settings: Settings, folder: Path, name: str) -> None:
+    add_mlx(folder.parent, "secret")
+    add_mlx(folder, "inside")
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_model(settings, name)
+    assert caught.value.param == "llm_model_name"
+    assert len(caught.value.message) < 300
+
+
+def test_the_fake_model_is_there_only_when_asked_for(settings: Settings, folder: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        find_model(settings, "fake")
+    trial = Settings(models_dir=folder, fake_engine=True)
+    assert names(trial) == ["fake"]
+    assert find_model(trial, "fake-20ms").backend == "fake"
+    with pytest.raises(ModelNotFoundError):
+        find_model(trial, "fake-20s")

@@ -1,0 +1,121 @@
+"""What the fake engine promises beyond the contract of all engines: its text and its pace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.sampling import Sampling
+from tests.helpers.loop_rig import fake_engine
+from workers.engines.base import EngineOptions, FinishReason, Prefill, Sequence, Token
+from workers.engines.fake import FakeEngine, open_fake
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def run(engine: FakeEngine, *sequences: Sequence) -> dict[int, list[Token]]:
+    """Every token of each sequence, until all have ended."""
+    tokens: dict[int, list[Token]] = {sequence.sequence_id: [] for sequence in sequences}
+    for sequence in sequences:
+        engine.submit(sequence)
+    while engine.has_work:
+        for event in engine.step():
+            if isinstance(event, Token):
+                tokens[event.sequence_id].append(event)
+    return tokens
+
+
+def text_of(engine: FakeEngine, tokens: list[Token]) -> str:
+    return b"".join(engine.tokenizer.piece(token.token_id) for token in tokens).decode()
+
+
+def counting(start: int, end: int) -> str:
+    """The promise of the module's docstring, said once more."""
+    return "".join(f"{i // 8:07d} "[i % 8] for i in range(start, end))
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 250])
+def test_its_text_counts_from_the_prompts_length_on(length: int) -> None:
+    engine = fake_engine()
+    (tokens,) = run(engine, Sequence(1, [120] * length, 50, GREEDY)).values()
+    assert text_of(engine, tokens) == counting(length, length + 50)
+    assert tokens[-1].finish is FinishReason.LENGTH
+
+
+def test_each_512th_position_ends_the_text() -> None:
+    engine = fake_engine()
+    (tokens,) = run(engine, Sequence(1, [120] * 8, 9999, GREEDY)).values()
+    assert len(tokens) == 512 - 8
+    assert (tokens[-1].finish, tokens[-1].is_end) == (FinishReason.STOP, True)
+    assert text_of(engine, tokens) == counting(8, 511)
+
+
+def test_a_sequence_that_ignores_the_end_runs_to_its_context() -> None:
+    engine = fake_engine(context_length=600)
+    sampling = Sampling(temperature=0.0, ignore_eos=True)
+    (tokens,) = run(engine, Sequence(1, [120] * 8, 9999, sampling)).values()
+    assert len(tokens) == 592
+    assert tokens[-1].finish is FinishReason.LENGTH
+
+
+def test_a_sequence_that_is_cut_anywhere_goes_on_with_the_same_tokens() -> None:
+    engine = fake_engine()
+    sampling = Sampling(seed=5, temperature=1.5, top_k=50, repetition_penalty=1.1)
+    prompt = list(b"a prompt")
+    (whole,) = run(engine, Sequence(1, prompt, 40, sampling)).values()
+    ids = [token.token_id for token in whole]
+    for cut in range(0, len(ids), 7):
+        rest = Sequence(2, prompt + ids[:cut], len(ids) - cut, sampling)
+        (tokens,) = run(engine, rest).values()
+        assert [token.token_id for token in tokens] == ids[cut:]
+
+
+def test_a_long_prompt_is_read_in_chunks_while_others_go_on() -> None:
+    engine = fake_engine()
+    engine.submit(Sequence(1, [120] * 8, 20, GREEDY))
+    engine.step()
+    engine.submit(Sequence(2, [120] * 1200, 1, GREEDY))
+    steps = [engine.step() for _ in range(3)]
+    progress = [[e.num_done for e in step if isinstance(e, Prefill)] for step in steps]
+    assert progress == [[512], [1024], [1200]]
+    assert [sum(isinstance(e, Token) for e in step) for step in steps] == [1, 1, 1]
+
+
+def test_what_finds_no_slot_waits_in_order() -> None:
+    engine = fake_engine(slots=2)
+    order = []
+    for number in range(5):
+        engine.submit(Sequence(number, [120] * 8, 3, GREEDY))
+    while engine.has_work:
+        order += [event.sequence_id for event in engine.step() if isinstance(event, Prefill)]
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_its_name_sets_its_pace_and_its_options_its_size() -> None:
+    options = EngineOptions(context_length=77, num_slots=3)
+    seen: list[float] = []
+    engine = open_fake(Path("fake-20ms"), options, seen.append)
+    assert (engine.info.context_length, engine.info.num_slots) == (77, 3)
+    assert engine._step_s == 0.02
+    assert seen[-1] == 1.0
+
+
+def test_what_it_cannot_honour_is_refused_by_name() -> None:
+    engine = fake_engine()
+    with pytest.raises(InvalidRequestError) as caught:
+        engine.check(Sampling(logit_bias={272: 1.0}))
+    assert caught.value.param == "logit_bias"
+    with pytest.raises(UnsupportedParameterError) as caught:
+        engine.check(Sampling(mirostat_mode=2))
+    assert caught.value.param == "mirostat_mode"
+
+
+def test_a_users_text_never_becomes_a_control_token() -> None:
+    tokenizer = fake_engine().tokenizer
+    text = "a<|im_end|>é"
+    plain = tokenizer.encode(text, add_special=True, parse_special=False)
+    assert b"".join(map(tokenizer.piece, plain)).decode() == text
+    assert not tokenizer.end_ids & set(plain)
+    assert tokenizer.encode(text, add_special=False, parse_special=True)[1] == 258

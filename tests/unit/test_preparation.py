@@ -1,0 +1,171 @@
+"""From requests to sequences: limits, wrong input by its name, and going on after a cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.errors import (
+    ContextLengthExceededError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
+from jobs.events import Event, EventKind
+from jobs.requests import GenerateRequest, Message, Prompt
+from jobs.sampling import choice_seed
+from tests.helpers.loop_rig import LoopRig, fake_engine
+from tests.helpers.samples import event, generate
+from workers.attempts import Attempt
+from workers.engines.fake import FakeTokenizer
+from workers.generation import GenerationJob
+from workers.preparation import Logged, PromptEncoder, build_job, logged_choices
+from workers.publisher import Outbox
+
+PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
+TOOL_TEMPLATE = "{% if tools %}[{{ tools | length }}]{% endif %}" + PLAIN_TEMPLATE
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
+
+
+class TemplateTokenizer(FakeTokenizer):
+    def __init__(self, template: str | None) -> None:
+        self.chat_template = template
+
+
+def encoder(template: str | None = PLAIN_TEMPLATE) -> PromptEncoder:
+    return PromptEncoder(TemplateTokenizer(template), None)
+
+
+def build(
+    request: GenerateRequest, logged: dict[int, Logged] | None = None, context_length: int = 100
+) -> GenerationJob:
+    engine = fake_engine(context_length=context_length)
+    outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
+    attempt = Attempt("j", 1, 0, b"", 1.5)
+    return build_job(attempt, request, logged or {}, outbox, engine, encoder(), 60.0)
+
+
+def test_a_text_is_taken_as_it_is() -> None:
+    assert bytes(encoder().encode(Prompt(text="<|im_start|>é"))).decode() == "<|im_start|>é"
+
+
+def test_a_chat_goes_through_the_template() -> None:
+    messages = [Message("user", "hi"), Message("assistant", None)]
+    assert bytes(encoder().encode(Prompt(messages=messages))) == b"user:hi;assistant:;"
+    assert bytes(encoder().encode(Prompt(text="hi", is_chat=True))) == b"user:hi;"
+
+
+def test_a_models_control_tokens_are_read_in_a_template() -> None:
+    ids = encoder("<|im_start|>{{ messages[0].content }}").encode(Prompt(text="x", is_chat=True))
+    assert ids == [257, ord("x")]
+
+
+def test_tools_reach_a_template_that_knows_them() -> None:
+    prompt = Prompt(text="hi", is_chat=True, tools=[TOOL])
+    assert bytes(encoder(TOOL_TEMPLATE).encode(prompt)) == b"[1]user:hi;"
+
+
+def test_tools_are_refused_by_name_where_the_template_knows_none() -> None:
+    with pytest.raises(UnsupportedParameterError) as caught:
+        encoder().encode(Prompt(text="hi", is_chat=True, tools=[TOOL]))
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize("prompt", [Prompt(text=""), Prompt(token_ids=[])])
+def test_an_empty_prompt_is_refused(prompt: Prompt) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        encoder().encode(prompt)
+    assert caught.value.param == "prompt"
+
+
+def test_a_chat_that_renders_to_nothing_is_refused() -> None:
+    with pytest.raises(InvalidRequestError):
+        encoder("{{ '' }}").encode(Prompt(text="hi", is_chat=True))
+
+
+@pytest.mark.parametrize("token_id", [-1, 272, 2**40])
+def test_a_token_outside_the_vocabulary_is_named(token_id: int) -> None:
+    with pytest.raises(InvalidRequestError, match=str(token_id)) as caught:
+        encoder().encode(Prompt(token_ids=[1, token_id]))
+    assert caught.value.param == "prompt"
+
+
+def test_token_ids_are_taken_as_they_are() -> None:
+    assert encoder().encode(Prompt(token_ids=[271, 0])) == [271, 0]
+
+
+def test_every_prompt_gets_its_choices_with_seeds_of_their_own() -> None:
+    prompts = [Prompt(text="a"), Prompt(text="bb")]
+    job = build(generate(prompts=prompts, num_choices=3, sampling={"seed": 9}))
+    choices = list(job.choices.values())
+    assert [choice.index for choice in choices] == list(range(6))
+    assert [len(choice.sequence.prompt) for choice in choices] == [1, 1, 1, 2, 2, 2]
+    assert [choice.sequence.sampling.seed for choice in choices] == [
+        choice_seed(9, index) for index in range(6)
+    ]
+    assert job.num_prompt_tokens == 3
+    assert job.usage.completion_tokens == 0
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 90), (5, 5), (90, 90), (1000, 90)])
+def test_an_answer_has_the_room_that_the_context_leaves(asked: int | None, given: int) -> None:
+    (choice,) = build(generate("x" * 10, asked)).choices.values()
+    assert choice.sequence.max_tokens == given
+
+
+def test_a_prompt_may_leave_room_for_one_token_and_not_for_none() -> None:
+    (choice,) = build(generate("x" * 99, None)).choices.values()
+    assert choice.sequence.max_tokens == 1
+    with pytest.raises(ContextLengthExceededError, match="100"):
+        build(generate("x" * 100, None))
+    with pytest.raises(ContextLengthExceededError):
+        build(generate(prompts=[Prompt(text="x"), Prompt(text="x" * 200)]))
+
+
+def test_what_the_engine_cannot_honour_is_refused_before_it_starts() -> None:
+    with pytest.raises(UnsupportedParameterError):
+        build(generate(sampling={"mirostat_mode": 2}))
+
+
+def chunk(seq: int, choice: int, token_ids: list[int], reason: str | None = None) -> Event:
+    return event(seq=seq, choice=choice, token_ids=token_ids, finish_reason=reason)
+
+
+def test_the_log_tells_each_choices_tokens_over_all_attempts() -> None:
+    events = [
+        event(EventKind.STARTED, 1),
+        chunk(2, 0, [1, 2]),
+        chunk(3, 1, [9]),
+        event(EventKind.STARTED, 4, attempt=2),
+        chunk(5, 0, [3], "stop"),
+        event(EventKind.PROGRESS, 6, attempt=2),
+    ]
+    assert logged_choices(events) == {
+        0: Logged([1, 2, 3], is_complete=True),
+        1: Logged([9], is_complete=False),
+    }
+
+
+def test_a_choice_goes_on_after_its_logged_tokens() -> None:
+    logged = {0: Logged([48, 49], is_complete=False)}
+    job = build(generate("x" * 10, 20), logged)
+    (choice,) = job.choices.values()
+    assert choice.sequence.prompt == [120] * 10 + [48, 49]
+    assert choice.sequence.max_tokens == 18
+    assert choice.num_tokens == 2
+    assert (job.num_prompt_tokens, job.usage.completion_tokens) == (10, 2)
+
+
+def test_a_choice_that_was_complete_does_not_run_again() -> None:
+    logged = {0: Logged([48], is_complete=True)}
+    job = build(generate(num_choices=2), logged)
+    assert [choice.index for choice in job.choices.values()] == [1]
+    both = {**logged, 1: Logged([48, 49], is_complete=True)}
+    job = build(generate(num_choices=2), both)
+    assert job.choices == {}
+    assert job.usage.completion_tokens == 3
+
+
+def test_a_choice_cut_at_its_very_last_token_has_room_for_it() -> None:
+    """A logged choice without a reason has at least one token to go: both are one event."""
+    logged = {0: Logged([48] * 19, is_complete=False)}
+    (choice,) = build(generate("x" * 10, 20), logged).choices.values()
+    assert choice.sequence.max_tokens == 1

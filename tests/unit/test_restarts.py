@@ -1,0 +1,82 @@
+"""When a worker that died may start again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from workers.restarts import RestartPolicy, delay_s
+
+
+class Clock:
+    """The monotonic clock, under the test's control."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
+
+
+def crash(policy: RestartPolicy, times: int) -> None:
+    for _ in range(times):
+        policy.note_crash("a")
+
+
+def test_the_delays_double_up_to_half_a_minute() -> None:
+    assert [delay_s(n) for n in range(9)] == [0, 0, 1, 2, 4, 8, 16, 30, 30]
+    assert delay_s(5000) == 30
+
+
+def test_a_worker_that_never_died_may_start(clock: Clock) -> None:
+    assert RestartPolicy().may_start("a")
+
+
+def test_after_one_crash_it_starts_at_once(clock: Clock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 1)
+    assert policy.may_start("a")
+
+
+def test_after_more_it_waits_and_others_do_not(clock: Clock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 4)
+    assert not policy.may_start("a")
+    assert policy.may_start("b")
+    clock.now += 3.9
+    assert not policy.may_start("a")
+    clock.now += 0.2
+    assert policy.may_start("a")
+
+
+def test_quiet_minutes_are_forgiven(clock: Clock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 5)
+    clock.now += 121
+    crash(policy, 1)
+    assert policy.num_crashes("a") == 1
+    assert policy.may_start("a")
+
+
+def test_crashes_in_a_row_add_up_however_long_the_back_off(clock: Clock) -> None:
+    policy = RestartPolicy()
+    for _ in range(12):
+        policy.note_crash("a")
+        clock.now += delay_s(policy.num_crashes("a"))
+        assert policy.may_start("a")
+    assert policy.num_crashes("a") == 12
+
+
+def test_an_unloaded_model_begins_anew(clock: Clock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 6)
+    policy.forget("a")
+    assert policy.may_start("a")
+    assert policy.num_crashes("a") == 0
