@@ -20,7 +20,7 @@ from jobs.errors import (
 )
 from jobs.records import Want
 from jobs.requests import LoadRequest, UnloadRequest
-from jobs.store import Submission
+from jobs.submission import Submission
 
 _SUPERVISOR_WAIT_S = 3.0
 _POLL_S = 0.1

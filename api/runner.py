@@ -17,7 +17,8 @@ from jobs.errors import JobError, JobNotFoundError, ModelNotFoundError, NotReady
 from jobs.events import Event, EventKind
 from jobs.hub import EventHub, Subscription
 from jobs.records import Want
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.submission import Submission
 from jobs.wants import Wants, read_want, read_wants
 
 _SUBSCRIBE_TIMEOUT_S = 5.0

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.runner import JobRunner, Ticket
 from jobs.records import Want
 from jobs.requests import GenerateRequest, LoadRequest, TokenCountRequest, UnloadRequest
-from jobs.store import Submission
+from jobs.submission import Submission
 
 _PREFIXES = {TokenCountRequest: "tok", LoadRequest: "load", UnloadRequest: "unload"}
 AnyRequest = GenerateRequest | TokenCountRequest | LoadRequest | UnloadRequest

@@ -7,6 +7,7 @@ are only ever looked up, never joined to a path, so none can lead out of it.
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,5 +68,6 @@ def _gguf_entry(path: Path) -> ModelEntry | None:
         return ModelEntry(path.name, path, "llama-cpp", path.stat().st_size)
     if int(part[1]) != 1:
         return None  # the first part stands for all
-    siblings = path.parent.glob(path.name.replace(part[0], f"-*-of-{part[2]}.gguf"))
+    stem = glob.escape(path.name.removesuffix(part[0]))
+    siblings = path.parent.glob(f"{stem}-*-of-{part[2]}.gguf")
     return ModelEntry(path.name, path, "llama-cpp", sum(file.stat().st_size for file in siblings))

@@ -10,17 +10,26 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class LineFormatter(logging.Formatter):
-    """``time level logger: message key=value ...``; values are escaped, so a line stays one."""
+    """``time level logger: message key=value ...``; values are escaped, so a line stays one.
+
+    A traceback follows on indented lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         parts = [f"{key}={json.dumps(value, default=str)}" for key, value in extra.items()]
         time = self.formatTime(record, "%H:%M:%S")
-        message = json.dumps(record.getMessage(), ensure_ascii=False)[1:-1]
+        message = _escape(record.getMessage())
         line = " ".join([f"{time} {record.levelname.lower()} {record.name}: {message}", *parts])
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info).split("\n")
+            line += "".join("\n    " + _escape(text) for text in lines)
         return line
+
+
+def _escape(text: str) -> str:
+    """Without what could end a line or steer a terminal; other characters stay readable."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def set_up_logging(level: str) -> None:

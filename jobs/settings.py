@@ -7,6 +7,7 @@ the README's table. A bad value stops the start and names itself.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import sys
 import tempfile
@@ -25,7 +26,9 @@ _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 class Settings(BaseSettings):
     """What a user can set. Durations are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="MGS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MGS_", frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     """Redis to use, ``redis://`` or ``unix://``; none: the embedded one in the state folder."""
@@ -102,7 +105,10 @@ class Settings(BaseSettings):
 
 def is_loopback(host: str) -> bool:
     """True for names and addresses that only this machine reaches."""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings() -> Settings:

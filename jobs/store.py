@@ -7,10 +7,9 @@ lost reply.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -23,38 +22,18 @@ from rq.serializers import JSONSerializer
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
-from jobs.errors import ErrorInfo, JobNotFoundError, QueueFullError
+from jobs.errors import ContractError, ErrorInfo, JobNotFoundError, QueueFullError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
 from jobs.records import JobRecord, JobStatus
-from jobs.requests import TASKS, Request, Task, decode_request, encode_request
+from jobs.requests import Request, Task, decode_request, encode_request
 from jobs.settings import Settings
+from jobs.submission import Submission
 
 _ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
 _SUBMIT_TRIES = 4
 
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt."""
-
-    job_id: str
-    model_id: str
-    request: Request
-    facts: dict[str, Any]
-    is_background: bool = False
-    owner: str = ""
-    is_first: bool = False
-
-    @property
-    def task(self) -> Task:
-        return TASKS[type(self.request)]
-
-    @property
-    def queue_name(self) -> str:
-        slug = names.slug_of(self.model_id)
-        is_generation = self.task is Task.GENERATE
-        return names.generation_queue(slug) if is_generation else names.control_queue(slug)
+log = logging.getLogger(__name__)
 
 
 class JobStore:
@@ -196,12 +175,13 @@ class JobStore:
         return decode_request(data)
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """The records of those ids that have one, in the same order."""
+        """The records of those ids that have one that can be read, in the same order."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(names.job_key(job_id))
             found = zip(job_ids, pipe.execute(), strict=True)
-        return [JobRecord.from_redis(job_id, fields) for job_id, fields in found if fields]
+        read = (_read_record(job_id, fields) for job_id, fields in found if fields)
+        return [record for record in read if record is not None]
 
     def adopt(self, job_id: str, owner: str) -> None:
         """A reader came: a job whose API process is gone is now this one's."""
@@ -303,3 +283,12 @@ class JobStore:
             args=[record.job_id, int(has_killed)],
         )
         return bool(answer)
+
+
+def _read_record(job_id: str, fields: dict[bytes, bytes]) -> JobRecord | None:
+    try:
+        return JobRecord.from_redis(job_id, fields)
+    except ContractError as error:
+        # One odd job must not hide all others.
+        log.warning("job record is unreadable", extra={"job": job_id, "error": error.message})
+        return None

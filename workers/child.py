@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jobs import names
 from jobs.errors import JobError
-from jobs.records import Want
+from jobs.records import Want, WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Child:
         self._kill_at: float | None = None
         self._has_signalled = False
         self.killed_for: JobError | None = None
+        self.last_status: WorkerStatus | None = None
         lifeline_read, self._lifeline = os.pipe()
         try:
             self._process = self._spawn(lifeline_read)

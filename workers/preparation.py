@@ -53,7 +53,10 @@ class PromptEncoder:
         messages = prompt.messages or [Message(role="user", content=prompt.text or "")]
         text = self._template.render([_to_dict(m) for m in messages], tools=prompt.tools)
         # The template writes its own BOS where the model wants one.
-        return self._tokenizer.encode(text, add_special=False, parse_special=True)
+        ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
+        if not ids:
+            raise InvalidRequestError("the chat template makes no prompt of this", "messages")
+        return ids
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
         if not token_ids:

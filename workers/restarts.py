@@ -43,4 +43,4 @@ class RestartPolicy:
 
 def delay_s(num_crashes: int) -> float:
     """Seconds to wait after that many crashes in a row."""
-    return 0.0 if num_crashes <= 1 else min(_MAX_DELAY_S, 2.0 ** (num_crashes - 2))
+    return 0.0 if num_crashes <= 1 else min(_MAX_DELAY_S, 2.0 ** min(num_crashes - 2, 10))

@@ -22,27 +22,24 @@ from redis.exceptions import RedisError
 from jobs import names
 from jobs.connection import connect, wait_for_redis
 from jobs.errors import (
-    JobError,
     JobNotFoundError,
-    JobTimeoutError,
-    ModelLoadError,
     ModelUnloadedError,
     NotReadyError,
-    ShuttingDownError,
     WorkerLostError,
 )
 from jobs.logs import set_up_logging
 from jobs.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.settings import Settings, load_settings
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.submission import Submission
 from jobs.wants import Wants
+from workers.aftermath import Aftermath
 from workers.bell import BellListener
-from workers.child import Child, describe_exit
-from workers.exits import ExitCode
+from workers.child import Child
 from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
 from workers.sweeper import Sweeper
-from workers.undertaker import MAX_DEATHS, Undertaker
+from workers.undertaker import Undertaker
 from workers.watchdog import Watchdog
 
 _TICK_S = 1.0
@@ -63,6 +60,7 @@ class Supervisor:
         self._undertaker = Undertaker(self._store, settings)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
+        self._aftermath = Aftermath(self._wants, self._undertaker, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._node = platform.node()
@@ -99,69 +97,10 @@ class Supervisor:
 
     def _handle_death(self, child: Child) -> None:
         """Settle the dead worker's jobs; until Redis takes it, the child stays on our list."""
-        while not self._guarded(lambda: self._bury(child)):
+        while not self._guarded(lambda: self._aftermath.settle(child)):
             time.sleep(_TICK_S / 5)
         if self._children.get(child.slug) is child:
             del self._children[child.slug]
-
-    def _bury(self, child: Child) -> None:
-        code = child.exit_code
-        assert code is not None
-        want = self._wants.get(child.slug)
-        is_wanted = want is not None and want.uid == child.want.uid
-        log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
-        if want is not None:  # it may have been ready since the last tick
-            want = self._note_ready(want, self._wants.statuses([child.slug]).get(child.slug))
-        if not is_wanted or want is None:
-            self._end_all(child, ModelUnloadedError("the model was unloaded"))
-        elif code == ExitCode.LOAD_FAILED:
-            self._handle_failed_load(child, want, self._load_error(child.slug))
-        elif code == ExitCode.STOPPED:
-            stopped = ShuttingDownError("the worker was stopped")
-            self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
-        else:
-            self._handle_crash(child, want, code)
-        self._wants.forget_status(child.slug)
-
-    def _end_all(self, child: Child, error: JobError) -> None:
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        self._restarts.forget(child.slug)
-        self._drain(child.slug, error)
-
-    def _handle_failed_load(self, child: Child, want: Want, error: JobError) -> None:
-        """Give up a model that has never been ready; one that was is tried again, later."""
-        if not want.was_ready:
-            self._give_up(want)
-            return self._end_all(child, error)
-        self._restarts.note_crash(child.slug)
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        waiting = self._undertaker.waiting(child.slug)
-        self._undertaker.end_waiting(child.slug, waiting, error)
-
-    def _handle_crash(self, child: Child, want: Want, code: int) -> None:
-        how = describe_exit(code)
-        error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
-        self._restarts.note_crash(child.slug)
-        if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
-            self._give_up(want)
-            return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
-        # A stalled engine is not tried again with the same jobs.
-        has_crashed = not isinstance(error, JobTimeoutError)
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=has_crashed)
-
-    def _give_up(self, want: Want) -> None:
-        slug = names.slug_of(want.model_id)
-        current = self._wants.get(slug)
-        while current is not None and current.uid == want.uid:
-            if self._wants.swap(slug, current, None):
-                return
-            current = self._wants.get(slug)
-
-    def _load_error(self, slug: str) -> JobError:
-        status = self._wants.statuses([slug]).get(slug)
-        if status is None or status.error is None:
-            return ModelLoadError("the model could not be loaded")
-        return JobError.from_info(status.error)
 
     # Reconciling.
 
@@ -186,16 +125,8 @@ class Supervisor:
         elif (reason := self._watchdog.judge(child, status)) is not None:
             child.kill(reason)
         else:
-            self._note_ready(want, status)
+            self._aftermath.note_ready(want, status)
         child.enforce()
-
-    def _note_ready(self, want: Want, status: WorkerStatus | None) -> Want:
-        """The want, marked if its worker has said that it is ready."""
-        is_ready = status is not None and status.state is WorkerState.READY
-        if want.was_ready or status is None or not is_ready or status.want_uid != want.uid:
-            return want
-        marked = msgspec.structs.replace(want, was_ready=True)
-        return marked if self._wants.swap(names.slug_of(want.model_id), want, marked) else want
 
     def _start(self, slug: str, want: Want) -> None:
         self._bury_leftover(slug)
@@ -255,16 +186,7 @@ class Supervisor:
         }
         slugs = {name[4:] for name in queues if name.startswith(("gen-", "ctl-"))}
         for slug in slugs - set(wants) - set(self._children):
-            self._drain(slug, ModelUnloadedError("the model is not loaded"))
-
-    def _drain(self, slug: str, error: JobError) -> None:
-        """End what waits for the model, unless somebody wants it (again) by now.
-
-        The jobs first: a load writes its want before its job, so none of these is its.
-        """
-        waiting = self._undertaker.waiting(slug)
-        if waiting and self._wants.get(slug) is None:
-            self._undertaker.end_waiting(slug, waiting, error)
+            self._aftermath.drain(slug, ModelUnloadedError("the model is not loaded"))
 
     def _beat(self) -> None:
         memory = psutil.virtual_memory().total

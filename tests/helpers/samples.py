@@ -10,7 +10,7 @@ from jobs.events import Event, EventKind
 from jobs.requests import GenerateRequest, Prompt
 from jobs.sampling import Sampling
 from jobs.settings import Settings
-from jobs.store import Submission
+from jobs.submission import Submission
 
 _numbers = itertools.count(1)
 

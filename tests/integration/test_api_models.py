@@ -11,7 +11,7 @@ from api.services import Services
 from jobs import names
 from jobs.records import JobStatus, WorkerState
 from jobs.requests import LoadRequest
-from jobs.store import Submission
+from jobs.submission import Submission
 from tests.integration.api_rig import Rig, check_error_shape, wait_until
 
 LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"

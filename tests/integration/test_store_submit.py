@@ -16,7 +16,8 @@ from jobs.records import JobStatus
 from jobs.requests import GenerateRequest, Prompt
 from jobs.sampling import Sampling
 from jobs.settings import Settings
-from jobs.store import JobStore, Submission
+from jobs.store import JobStore
+from jobs.submission import Submission
 
 QUEUE = names.generation_queue("0")
 

@@ -1,0 +1,117 @@
+"""What a worker's death means: for its jobs, for its model, and for when it starts again."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from jobs import names
+from jobs.errors import (
+    JobError,
+    JobTimeoutError,
+    ModelLoadError,
+    ModelUnloadedError,
+    ShuttingDownError,
+    WorkerLostError,
+)
+from jobs.records import Want, WorkerState, WorkerStatus
+from jobs.wants import Wants
+from workers.child import Child, describe_exit
+from workers.exits import ExitCode
+from workers.restarts import RestartPolicy
+from workers.undertaker import MAX_DEATHS, Undertaker
+
+log = logging.getLogger(__name__)
+
+
+class Aftermath:
+    """Settles deaths; every call may be repeated until Redis takes it."""
+
+    def __init__(self, wants: Wants, undertaker: Undertaker, restarts: RestartPolicy) -> None:
+        self._wants = wants
+        self._undertaker = undertaker
+        self._restarts = restarts
+
+    def settle(self, child: Child) -> None:
+        """Decide from how the child ended, and from whether its model is still wanted."""
+        code = child.exit_code
+        assert code is not None
+        want = self._wants.get(child.slug)
+        if want is not None and want.uid != child.want.uid:
+            want = None
+        log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
+        child.last_status = child.last_status or self._wants.statuses([child.slug]).get(child.slug)
+        # Before the jobs: who hears of an unload's end must not see the process any more.
+        self._wants.forget_status(child.slug)
+        if want is not None:  # it may have been ready since the last tick
+            want = self.note_ready(want, child.last_status)
+        self._judge(child, want, code)
+
+    def _judge(self, child: Child, want: Want | None, code: int) -> None:
+        if want is None:
+            self._end_all(child, ModelUnloadedError("the model was unloaded"))
+        elif code == ExitCode.LOAD_FAILED:
+            self._handle_failed_load(child, want)
+        elif code == ExitCode.STOPPED:
+            stopped = ShuttingDownError("the worker was stopped")
+            self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
+        else:
+            self._handle_crash(child, want, describe_exit(code))
+
+    def note_ready(self, want: Want, status: WorkerStatus | None) -> Want:
+        """The want, marked if its worker has said that it is ready."""
+        is_ready = status is not None and status.state is WorkerState.READY
+        if want.was_ready or status is None or not is_ready or status.want_uid != want.uid:
+            return want
+        marked = msgspec.structs.replace(want, was_ready=True)
+        return marked if self._wants.swap(names.slug_of(want.model_id), want, marked) else want
+
+    def drain(self, slug: str, error: JobError) -> None:
+        """End what waits for the model, unless somebody wants it (again) by now.
+
+        The jobs first: a load writes its want before its job, so none of these is its.
+        """
+        waiting = self._undertaker.waiting(slug)
+        if waiting and self._wants.get(slug) is None:
+            self._undertaker.end_waiting(slug, waiting, error)
+
+    def _end_all(self, child: Child, error: JobError) -> None:
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
+        self._restarts.forget(child.slug)
+        self.drain(child.slug, error)
+
+    def _handle_failed_load(self, child: Child, want: Want) -> None:
+        """Give up a model that has never been ready; one that was is tried again, later."""
+        error = _load_error(child.last_status)
+        if not want.was_ready:
+            self._give_up(want)
+            return self._end_all(child, error)
+        self._restarts.note_crash(child.slug)
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
+        waiting = self._undertaker.waiting(child.slug)
+        self._undertaker.end_waiting(child.slug, waiting, error)
+
+    def _handle_crash(self, child: Child, want: Want, how: str) -> None:
+        error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
+        self._restarts.note_crash(child.slug)
+        if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
+            self._give_up(want)
+            return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
+        # A stalled engine is not tried again with the same jobs.
+        has_crashed = not isinstance(error, JobTimeoutError)
+        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=has_crashed)
+
+    def _give_up(self, want: Want) -> None:
+        slug = names.slug_of(want.model_id)
+        current = self._wants.get(slug)
+        while current is not None and current.uid == want.uid:
+            if self._wants.swap(slug, current, None):
+                return
+            current = self._wants.get(slug)
+
+
+def _load_error(status: WorkerStatus | None) -> JobError:
+    if status is None or status.error is None:
+        return ModelLoadError("the model could not be loaded")
+    return JobError.from_info(status.error)
