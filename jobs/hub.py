@@ -13,6 +13,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
+from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from jobs import names
@@ -21,12 +24,14 @@ from jobs.errors import ContractError, JobNotFoundError, NotReadyError
 from jobs.event_log import read_log_async
 from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
+from jobs.records import JobStatus
 
 _QUEUE_EVENTS = 256
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
 _RECONNECT_S = 0.2
 _CONNECT_S = 5.0
+_ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +81,34 @@ class _Channel:
         self.confirmed.set()
 
 
+class _Bells(PubSub):  # type: ignore[misc]  # redis-py's types end here
+    """A subscription connection that, once lost, stays lost.
+
+    redis-py re-connects in whatever task notices first, also in one that only subscribes: the
+    listener then waits at a socket that nobody writes to (tests/integration/test_hub.py).
+    """
+
+    async def connect(self) -> None:
+        if self.connection is None:
+            await super().connect()
+        elif not self.connection.is_connected:
+            raise RedisConnectionError("the subscription connection is lost")
+
+    async def _reconnect(self, conn: AbstractConnection, *_: Any, **__: Any) -> None:
+        await conn.disconnect(nowait=True)  # the listener notices, and makes a fresh one
+
+
 class EventHub:
     """Owns the connection; hands out subscriptions.
 
-    ``subscriber`` makes the subscription connection and must not retry by itself: redis-py would
-    re-connect from two tasks at once. A lost connection is replaced here, by a fresh one.
+    ``subscriber`` makes the subscription connection and must not retry by itself. A lost
+    connection is replaced by the listening task, with a fresh one.
     """
 
     def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis, name: str) -> None:
         self._redis = redis
         self._subscriber = subscriber
-        self._pubsub = subscriber.pubsub()
+        self._pubsub = _Bells(subscriber.connection_pool)
         self._own_channel = f"{names.BELL}:{name}"
         self._channels: dict[str, _Channel] = defaultdict(_Channel)
         self._connected = asyncio.Event()
@@ -106,8 +128,11 @@ class EventHub:
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
-        """A subscription that Redis has confirmed: nothing published from now on is missed."""
-        await self._wait_connected()
+        """A subscription that Redis has confirmed: nothing published from now on is missed.
+
+        ``NotReadyError`` when it does not in time.
+        """
+        await _wait_in_time(self._connected)
         name = names.event_channel(job_id)
         subscription = Subscription(job_id)
         channel = self._channels[name]
@@ -115,9 +140,10 @@ class EventHub:
         channel.listeners.add(subscription)
         try:
             if is_first:
-                await self._pubsub.subscribe(name)
-            async with asyncio.timeout(_CONNECT_S):
-                await channel.confirmed.wait()
+                # A connection that is lost just now is replaced, with this channel too.
+                with contextlib.suppress(RedisError):
+                    await self._pubsub.subscribe(name)
+            await _wait_in_time(channel.confirmed)
             yield subscription
         finally:
             channel.listeners.discard(subscription)
@@ -134,7 +160,7 @@ class EventHub:
     async def _unsubscribe(self, name: str) -> None:
         # A lost connection forgets the channel by itself; a new reader wants it again.
         with contextlib.suppress(RedisError):
-            if name not in self._channels:
+            if name not in self._channels and self._connected.is_set():
                 await self._pubsub.unsubscribe(name)
 
     async def read(
@@ -142,6 +168,7 @@ class EventHub:
     ) -> AsyncGenerator[Event, None]:
         """Every event of the job after ``after``, once and in order, up to the terminal one.
 
+        Without the terminal one when ``after`` is beyond it: the job has ended, nothing will come.
         Raises ``JobNotFoundError`` when the job's record is gone (expired, or Redis lost it).
         """
         merger = EventMerger(after)
@@ -156,6 +183,8 @@ class EventHub:
                 if event and verdict is Verdict.TAKE
                 else await self._catch_up(subscription.job_id, merger.last)
             )
+            if missed is None:
+                return
             is_behind = len(missed) == _PAGE_EVENTS
             for found in missed:
                 merger.take(found)
@@ -170,23 +199,25 @@ class EventHub:
             async for event in self.read(subscription, after):
                 yield event
 
-    async def _catch_up(self, job_id: str, last: EventId) -> list[Event]:
+    async def _catch_up(self, job_id: str, last: EventId) -> list[Event] | None:
+        """What the log holds after ``last``; ``None`` when nothing can follow any more."""
         try:
             events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
-            if not events and not await self._redis.exists(names.job_key(job_id)):
-                raise JobNotFoundError("the job's record is gone from Redis")
+            if not events and await self._has_ended(job_id):
+                # It may have since the first look; its last event is in the log by now.
+                events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
+                return events or None
         except RedisError as error:
             log.warning("log unreadable, will retry", extra={"job": job_id, "error": str(error)})
             await asyncio.sleep(_RECONNECT_S)
             return []
         return events
 
-    async def _wait_connected(self) -> None:
-        try:
-            async with asyncio.timeout(_CONNECT_S):
-                await self._connected.wait()
-        except TimeoutError:
-            raise NotReadyError("Redis does not answer") from None
+    async def _has_ended(self, job_id: str) -> bool:
+        status = await self._redis.hget(names.job_key(job_id), "status")
+        if status is None:
+            raise JobNotFoundError("the job's record is gone from Redis")
+        return status.decode() in _ENDED
 
     async def _listen(self) -> None:
         while True:
@@ -207,7 +238,7 @@ class EventHub:
         The own channel keeps it in pub/sub mode while nobody does.
         """
         await self._close()
-        self._pubsub = self._subscriber.pubsub()
+        self._pubsub = _Bells(self._subscriber.connection_pool)
         await self._pubsub.subscribe(self._own_channel, *self._channels)
         self._connected.set()
 
@@ -231,3 +262,11 @@ class EventHub:
         except ContractError:
             # Not ours to show; the log decides.
             subscription.note_gap()
+
+
+async def _wait_in_time(event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await event.wait()
+    except TimeoutError:
+        raise NotReadyError("Redis does not answer") from None
