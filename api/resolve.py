@@ -1,4 +1,4 @@
-"""Which loaded model a request means (CONTRACT 1), and the names under which models are listed."""
+"""Which loaded model a request means, and the names under which models are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of the generation routes: OpenAI's fields and the original server's (CONTRACT 3)."""
+"""Bodies of the generation routes: OpenAI's fields and the original server's."""
 
 from __future__ import annotations
 
