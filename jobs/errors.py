@@ -25,6 +25,7 @@ class JobError(Exception):
     registry: ClassVar[dict[str, type[JobError]]] = {}
 
     def __init__(self, message: str, param: str | None = None) -> None:
+        message = message.encode(errors="replace").decode()  # a lone surrogate cannot be sent
         super().__init__(message)
         self.message = message
         self.param = param

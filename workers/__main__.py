@@ -30,6 +30,7 @@ def main() -> int:
     settings = load_settings()
     set_up_logging(settings.log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    threading.excepthook = _crash
     _set_title(arguments.model_id)
     if arguments.lifeline is not None:
         _watch_lifeline(arguments.lifeline)
@@ -41,6 +42,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
     return worker.run()
+
+
+def _crash(failure: threading.ExceptHookArgs) -> None:
+    """A thread that dies takes the process along: half a worker would look alive."""
+    assert failure.exc_value is not None
+    log.critical("thread died", extra={"of": str(failure.thread)}, exc_info=failure.exc_value)
+    os._exit(ExitCode.CRASHED)
 
 
 def _parse() -> argparse.Namespace:

@@ -87,14 +87,14 @@ class Aftermath:
         if not want.was_ready:
             self._give_up(want)
             return self._end_all(child, error)
-        self._restarts.note_crash(child.slug)
+        self._restarts.note_crash(child.slug, child.token)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
         waiting = self._undertaker.waiting(child.slug)
         self._undertaker.end_waiting(child.slug, waiting, error)
 
     def _handle_crash(self, child: Child, want: Want, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
-        self._restarts.note_crash(child.slug)
+        self._restarts.note_crash(child.slug, child.token)
         if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
             self._give_up(want)
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))

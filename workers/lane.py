@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from redis.client import Pipeline
@@ -36,8 +35,6 @@ _BLOCK_S = 1
 _RETRY_S = 0.2
 
 log = logging.getLogger(__name__)
-
-ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
 class LaneWorker(BaseWorker):
@@ -86,9 +83,16 @@ class LaneWorker(BaseWorker):
     # What RQ's loop calls.
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        self.register_birth()
-        self.subscribe()
-        self.set_state(WorkerStatus.IDLE)
+        """Register and listen for commands, also when Redis is away for a moment."""
+        self.birth_date = now()  # no look for a namesake, as RQ has: our names are new each time
+        for step in (self.beat, self.subscribe):
+            while not self._stop_requested:
+                try:
+                    step()
+                    break
+                except RedisError as error:
+                    log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+                    time.sleep(_RETRY_S)
 
     def _install_signal_handlers(self) -> None:
         """None: the process has its own. RQ's raise inside Redis calls and strand jobs."""
@@ -130,9 +134,9 @@ class LaneWorker(BaseWorker):
                 job_class=self.job_class,
                 serializer=self.serializer,
             )
-        except (DequeueTimeout, RedisError) as error:
-            if isinstance(error, DequeueTimeout):
-                return None
+        except DequeueTimeout:
+            return None
+        except RedisError:
             raise
         except Exception as error:
             # RQ attaches the id of a hash that it cannot restore.
@@ -177,6 +181,13 @@ class LaneWorker(BaseWorker):
         self.in_hand.discard(job_id)
         time.sleep(_RETRY_S)
         self._rescue_quietly()
+
+    def teardown(self) -> None:
+        """Sign off; without Redis the lease's end does it."""
+        try:
+            super().teardown()  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            log.warning("redis away", extra={"worker": self.name, "error": str(error)})
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Nothing: a thread beats (``beat``), so that a long step cannot starve it."""

@@ -13,6 +13,7 @@ _FORGIVEN_AFTER_S = 120.0
 class _Crashes:
     count: int = 0
     last_at: float = 0.0
+    last_token: str = ""
 
 
 class RestartPolicy:
@@ -21,13 +22,16 @@ class RestartPolicy:
     def __init__(self) -> None:
         self._crashes: dict[str, _Crashes] = {}
 
-    def note_crash(self, slug: str) -> None:
+    def note_crash(self, slug: str, token: str) -> None:
+        """Count the death of the worker with that token, once however often it is told."""
         crashes = self._crashes.setdefault(slug, _Crashes())
+        if crashes.last_token == token:
+            return
         now = time.monotonic()
         if now - crashes.last_at > _FORGIVEN_AFTER_S:
             crashes.count = 0
         crashes.count += 1
-        crashes.last_at = now
+        crashes.last_at, crashes.last_token = now, token
 
     def forget(self, slug: str) -> None:
         self._crashes.pop(slug, None)

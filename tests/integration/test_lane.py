@@ -16,8 +16,10 @@ from rq.command import send_stop_job_command
 from rq.job import JobStatus as RqStatus
 from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.suspension import resume, suspend
 
 import workers.lane
+from jobs.connection import connect
 from jobs.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.waiting import wait_until
@@ -77,7 +79,7 @@ def test_a_running_job_is_where_rq_looks_for_it(rig: LaneRig) -> None:
 def test_a_job_that_outlives_its_lease_is_never_given_away(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
-    monkeypatch.setattr(workers.lane, "LEASE_S", 1)
+    monkeypatch.setattr(workers.lane, "LEASE_S", 2)
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
@@ -88,7 +90,7 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
             registry = StartedJobRegistry(queue=rig.queue)
             assert registry.count == 1, "counting, as `rq info` does, gave the job away"
             assert Worker.count(rig.redis) == 1
-            return bool(rig.redis.time()[0] >= start + 4)
+            return bool(rig.redis.time()[0] >= start + 6)
 
         wait_until(outlived, "three leases have passed")
         assert rig.fetch(job_id).get_status() is RqStatus.STARTED
@@ -215,6 +217,35 @@ def test_no_description_and_no_argument_is_logged(
         rig.close(job_id, kind)
     shown = [r for r in caplog.records if r.levelno >= logging.INFO and r.name != "rq.job"]
     assert not [r for r in shown if "canary" in r.getMessage()]
+
+
+def test_a_suspended_worker_takes_nothing_until_it_is_resumed(redis_url: str, tmp_path) -> None:
+    with connect(redis_url) as redis:
+        suspend(redis)
+    with running_lane(redis_url, tmp_path) as rig:
+        job_id = rig.submit()
+        wait_until(lambda: rig.worker_fields().get("state") == "suspended", "it has noticed")
+        assert rig.queue.get_job_ids() == [job_id]
+        resume(rig.redis)
+        assert rig.take().id == job_id
+
+
+def test_the_loop_does_none_of_rqs_maintenance(rig: LaneRig) -> None:
+    """A lost reply there would end it, and its rescue fails what it should put back."""
+    rig.redis.rpush(rig.queue.intermediate_queue_key, "cmpl-left")
+    job_id = rig.submit()
+    rig.take_begun()
+    rig.close(job_id)
+    assert rig.redis.keys("rq:clean_registries*") == []
+    assert rig.redis.keys("rq:intermediate*") == []
+
+
+def test_old_entries_leave_rqs_registries(rig: LaneRig) -> None:
+    registries = (rig.queue.finished_job_registry, rig.queue.failed_job_registry)
+    for registry in registries:
+        rig.redis.zadd(registry.key, {"old": 1, "new": 1e12})
+    rig.lane.clean()
+    assert [rig.redis.zrange(r.key, 0, -1) for r in registries] == [[b"new"], [b"new"]]
 
 
 def test_a_stopped_loop_leaves_rqs_lists(redis_url: str, tmp_path) -> None:

@@ -66,10 +66,10 @@ class TestForgedJobs:
             "webhooks": json.dumps([{"url": address, "events": ["finished", "failed"]}]),
             "meta": pickle.dumps(Canary(canary)),
         }
-        rig.queue.enqueue_job(job)
-        rig.redis.lrem(rig.queue.key, 0, job.id)
-        rig.redis.hset(job.key, mapping=fields)
-        rig.redis.rpush(rig.queue.key, job.id)
+        with rig.redis.pipeline() as pipe:  # at once: the loop is waiting
+            pipe.hset(job.key, mapping={**_hash_of(job), **fields})
+            pipe.rpush(rig.queue.key, job.id)
+            pipe.execute()
         return job.id
 
     @pytest.fixture
@@ -182,6 +182,31 @@ def test_what_was_moved_while_its_reply_got_lost_is_put_back(rig: LaneRig) -> No
     assert rig.take().id == lost
     assert rig.redis.lrange(rig.queue.key, 0, -1) == []
     rig.redis.lrem(rig.queue.intermediate_queue_key, 0, running)
+
+
+def test_a_loop_that_starts_while_redis_is_away_begins_when_it_is_back(tmp_path) -> None:
+    with private_redis() as server:
+        rig = LaneRig(server.url, tmp_path)
+        server.kill()
+        rig.books.start()
+        rig.thread.start()
+        server.start()
+        wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
+        job_id = rig.submit()
+        assert rig.take_begun().id == job_id
+        channel = rig.lane.pubsub_channel_name
+        wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is open")
+        rig.close(job_id)
+        rig.stop()
+
+
+def test_a_loop_that_ends_while_redis_is_away_ends_well(tmp_path) -> None:
+    with private_redis() as server, running_lane(server.url, tmp_path) as rig:
+        wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
+        server.kill()
+        rig.stop()
+        assert not rig.thread.is_alive()
+        server.start()
 
 
 def test_it_takes_jobs_and_commands_after_its_connections_were_cut(rig: LaneRig) -> None:

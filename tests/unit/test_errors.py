@@ -50,3 +50,9 @@ def test_an_unknown_code_is_a_plain_job_error() -> None:
 def test_what_a_client_did_wrong_is_one_branch() -> None:
     wrong = {kind.code for kind in all_errors() if issubclass(kind, InvalidRequestError)}
     assert {"invalid_request", "unsupported_parameter", "context_length_exceeded"} <= wrong
+
+
+def test_a_message_with_a_broken_character_can_be_sent() -> None:
+    """As of a file name that is no UTF-8: it would end the thread that sends events."""
+    sent = JobError("no model \udcff here").to_info()
+    assert msgspec.json.decode(msgspec.json.encode(sent))["message"] == "no model ? here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 import pytest
@@ -27,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def crash(policy: RestartPolicy, times: int) -> None:
     for _ in range(times):
-        policy.note_crash("a")
+        policy.note_crash("a", secrets.token_hex(4))
 
 
 def test_the_delays_double_up_to_half_a_minute() -> None:
@@ -68,7 +69,7 @@ def test_quiet_minutes_are_forgiven(clock: Clock) -> None:
 def test_crashes_in_a_row_add_up_however_long_the_back_off(clock: Clock) -> None:
     policy = RestartPolicy()
     for _ in range(12):
-        policy.note_crash("a")
+        crash(policy, 1)
         clock.now += delay_s(policy.num_crashes("a"))
         assert policy.may_start("a")
     assert policy.num_crashes("a") == 12
@@ -80,3 +81,10 @@ def test_an_unloaded_model_begins_anew(clock: Clock) -> None:
     policy.forget("a")
     assert policy.may_start("a")
     assert policy.num_crashes("a") == 0
+
+
+def test_a_death_that_is_told_twice_counts_once(clock: Clock) -> None:
+    policy = RestartPolicy()
+    for _ in range(3):
+        policy.note_crash("a", "the same worker")
+    assert policy.num_crashes("a") == 1

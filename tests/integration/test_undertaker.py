@@ -1,0 +1,227 @@
+"""Settling what a dead worker left: all of it, however often it is begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rq import Worker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from jobs import names
+from jobs.connection import connect
+from jobs.errors import ModelUnloadedError, ShuttingDownError, WorkerLostError
+from jobs.event_log import read_log
+from jobs.events import EventKind
+from jobs.records import JobStatus
+from jobs.requests import Prompt, TokenCountRequest, UnloadRequest
+from jobs.store import JobStore
+from tests.helpers.lane_rig import running_lane
+from tests.helpers.samples import event, generate, settings_for, submission
+from workers.attempts import AttemptOpener
+from workers.undertaker import Undertaker
+
+WORKER = "0.gen.dead"
+LOST = WorkerLostError("it died")
+
+
+@pytest.fixture
+def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
+    client = connect(redis_url)
+    yield JobStore(client, settings_for(redis_url, tmp_path))
+    client.close()
+
+
+@pytest.fixture
+def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
+    return Undertaker(store, settings_for(redis_url, tmp_path))
+
+
+def held(store: JobStore, request=None, **fields) -> str:
+    """A job that the dead worker had taken."""
+    new = submission(request, **fields)
+    store.submit(new)
+    store.redis.lrem(store.queue(new.queue_name).key, 0, new.job_id)
+    assert AttemptOpener(store.redis, WORKER).open(new.job_id)
+    return new.job_id
+
+
+def waiting(store: JobStore, queue: str = "gen-0") -> list[str]:
+    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
+
+
+def bury(undertaker: Undertaker, error=LOST, *, has_crashed: bool = True) -> None:
+    undertaker.bury("0", [WORKER], error, has_crashed=has_crashed)
+
+
+def test_every_held_job_goes_back_before_those_that_wait(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    ids = {held(store) for _ in range(3)}
+    later = submission()
+    store.submit(later)
+    bury(undertaker)
+    assert set(waiting(store)[:3]) == ids
+    assert waiting(store)[3:] == [later.job_id]
+    for job_id in ids:
+        record = store.record(job_id)
+        assert (record.status, record.deaths, record.worker) == (JobStatus.QUEUED, 1, "")
+        assert Job.fetch(job_id, store.redis, JSONSerializer).get_status() == "queued"
+    assert not store.redis.exists(names.claim_key(WORKER))
+
+
+def test_a_burial_that_was_cut_short_counts_no_job_twice(
+    store: JobStore, undertaker: Undertaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {held(store) for _ in range(3)}
+    forget, calls = undertaker._forget_in_rq, []
+
+    def cut(*args: str) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise RedisConnectionError("away")
+        forget(*args)
+
+    monkeypatch.setattr(undertaker, "_forget_in_rq", cut)
+    with pytest.raises(RedisConnectionError):
+        bury(undertaker)
+    bury(undertaker)
+    assert sorted(waiting(store)) == sorted(ids)
+    assert [store.record(job_id).deaths for job_id in ids] == [1, 1, 1]
+
+
+def test_a_second_death_is_the_end(store: JobStore, undertaker: Undertaker) -> None:
+    job_id = held(store)
+    bury(undertaker)
+    store.redis.delete(store.queue("gen-0").key)
+    AttemptOpener(store.redis, WORKER).open(job_id)
+    store.writer.append([event(EventKind.STARTED, 1, 2, job_id)])
+    bury(undertaker)
+    assert waiting(store) == []
+    found = read_log(store.redis, job_id)
+    assert [(str(said.id), said.kind) for said in found] == [
+        ("2-1", EventKind.STARTED), ("2-2", EventKind.FAILED),
+    ]  # fmt: skip
+    assert found[-1].error.code == "worker_lost"
+
+
+@pytest.mark.parametrize(
+    ("request_of", "has_crashed", "error", "is_returned"),
+    [
+        (generate(on_worker_loss="fail"), True, LOST, False),
+        (generate(on_worker_loss="fail"), False, ShuttingDownError("x"), True),
+        (generate(), False, ShuttingDownError("x"), True),
+        (generate(), False, ModelUnloadedError("x"), False),
+        (TokenCountRequest(Prompt(text="x")), True, LOST, True),
+        (TokenCountRequest(Prompt(text="x")), False, ShuttingDownError("x"), False),
+    ],
+)
+def test_what_becomes_of_a_job_depends_on_it_and_on_the_death(
+    store: JobStore, undertaker: Undertaker, request_of, has_crashed, error, is_returned
+) -> None:
+    job_id = held(store, request_of)
+    bury(undertaker, error, has_crashed=has_crashed)
+    record = store.record(job_id)
+    if is_returned:
+        assert record.status is JobStatus.QUEUED
+        assert record.deaths == int(has_crashed)
+    else:
+        assert (record.status, record.error_code) == (JobStatus.FAILED, error.code)
+        job = Job.fetch(job_id, store.redis, JSONSerializer)
+        assert job_id in job.failed_job_registry
+        assert error.message in job.latest_result().exc_string
+
+
+def test_an_unload_is_done_when_its_process_is_gone(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    for has_crashed in (True, False):
+        job_id = held(store, UnloadRequest())
+        bury(undertaker, ModelUnloadedError("x"), has_crashed=has_crashed)
+        assert read_log(store.redis, job_id)[-1].kind is EventKind.FINISHED
+        assert Job.fetch(job_id, store.redis, JSONSerializer).get_status() == "finished"
+
+
+def test_a_cancelled_job_of_a_dead_worker_is_cancelled(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    job_id = held(store)
+    store.cancel(job_id, "enough")
+    bury(undertaker)
+    assert read_log(store.redis, job_id)[-1].error.message == "enough"
+    assert store.record(job_id).status is JobStatus.CANCELLED
+    assert waiting(store) == []
+
+
+def test_a_job_that_had_ended_is_closed_in_rq_too(
+    redis_url: str, tmp_path: Path, undertaker: Undertaker
+) -> None:
+    """Its end is in the log, and its worker died before it could tell RQ."""
+    with running_lane(redis_url, tmp_path) as rig:
+        job_id = rig.submit()
+        rig.take_begun()
+        AttemptOpener(rig.redis, rig.lane.name).open(job_id)
+        assert rig.store.writer.settle(event(EventKind.FINISHED, 1, job=job_id))
+        key = Job.key_for(job_id)
+        assert (rig.redis.hget(key, "status"), rig.redis.ttl(key)) == (b"started", -1)
+        undertaker.bury("0", [rig.lane.name], LOST, has_crashed=True)
+        assert rig.redis.hget(key, "status") == b"finished"
+        assert rig.redis.ttl(key) > 0
+        assert [said.kind for said in read_log(rig.redis, job_id)] == [EventKind.FINISHED]
+
+
+def test_a_dead_worker_and_its_executions_leave_rqs_lists(
+    redis_url: str, tmp_path: Path, undertaker: Undertaker
+) -> None:
+    with running_lane(redis_url, tmp_path, slots=1) as rig:  # takes nothing back
+        job_id = rig.submit()
+        rig.take_begun()
+        AttemptOpener(rig.redis, rig.lane.name).open(job_id)
+        undertaker.bury("0", [rig.lane.name], LOST, has_crashed=True)
+        assert Worker.count(rig.redis) == 0
+        left = [key.decode() for key in rig.redis.keys("rq:*")]
+        assert not [key for key in left if "execution" in key or "wip" in key or "worker" in key]
+
+
+def test_what_never_reached_the_worker_goes_back_unharmed(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    new, ended = submission(), submission()
+    for one in (new, ended):
+        store.submit(one)
+    store.cancel(ended.job_id, "over")
+    queue = store.queue("gen-0")
+    store.redis.delete(queue.key)
+    store.redis.rpush(queue.intermediate_queue_key, new.job_id, ended.job_id, "cmpl-unknown")
+    bury(undertaker)
+    assert waiting(store) == [new.job_id]
+    assert store.record(new.job_id).deaths == 0
+    assert store.redis.llen(queue.intermediate_queue_key) == 0
+
+
+def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: Undertaker) -> None:
+    """A load that comes meanwhile queues a job of its own, which must live."""
+    old, other = submission(), submission(TokenCountRequest(Prompt(text="x")))
+    for one in (old, other):
+        store.submit(one)
+    snapshot = undertaker.waiting("0")
+    new = submission()
+    store.submit(new)
+    undertaker.end_waiting("0", snapshot, ModelUnloadedError("gone"))
+    assert waiting(store) == [new.job_id]
+    assert waiting(store, "ctl-0") == []
+    for one in (old, other):
+        assert store.record(one.job_id).error_code == "model_unloaded"
+
+
+def test_a_broken_record_keeps_no_other_job_from_being_settled(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    broken, healthy = held(store), held(store)
+    store.redis.hset(names.job_key(broken), "deaths", "many")
+    bury(undertaker)
+    assert healthy in waiting(store)
+    assert not store.redis.exists(names.claim_key(WORKER))
