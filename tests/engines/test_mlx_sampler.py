@@ -29,6 +29,7 @@ class RunningRow:
 
     sampling: Sampling
     tokens: list[int] = field(default_factory=lambda: [0])
+    mirostat_mu: float | None = None
 
     @property
     def position(self) -> int:

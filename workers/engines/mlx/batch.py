@@ -8,50 +8,20 @@ leaves the batch protocol of its caches (``library.py``) as the part worth depen
 
 from __future__ import annotations
 
-from collections.abc import Sequence as ListLike
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass
 
 import mlx.core as mx
 
-from jobs.sampling import Sampling
-from workers.engines.base import FinishReason, Sequence, Token
+from workers.engines.base import Token
 from workers.engines.mlx import kv, library
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt_cache import Match, PromptStore
-from workers.engines.mlx.sampler import BatchSampler, Draw, LogprobDraw
+from workers.engines.mlx.row import DrawnTokens, Row
+from workers.engines.mlx.sampler import BatchSampler, Draw
 from workers.engines.mlx.token_key import num_common, to_key
 
 # MLX keeps freed buffers for reuse; as sequences grow, most are never the right size again.
 _STEPS_BETWEEN_CLEARS = 256
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """A running sequence. ``position`` is the index of the token that the model reads next.
-
-    So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``.
-    """
-
-    sequence: Sequence
-    max_tokens: int
-    tokens: list[int] = field(init=False)
-    position: int = field(init=False)
-    prompt_key: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = list(self.sequence.prompt)
-        self.position = len(self.tokens) - 1
-        self.prompt_key = to_key(self.tokens)
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.sequence.sampling
-
-    @property
-    def num_left(self) -> int:
-        """Tokens still to be reported."""
-        return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,29 +155,18 @@ class RunningBatch:
 
     def _report(self, scheduled: Scheduled) -> list[Token]:
         live = set(self._rows)
-        logprobs = _Logprobs.read(scheduled.draw.logprobs)
+        drawn = DrawnTokens(scheduled.draw, self._end_ids)
         reported, ended = [], []
-        for i, token_id in enumerate(_read(scheduled.draw.tokens)):
-            row = scheduled.rows[i]
+        for i, row in enumerate(scheduled.rows):
             if row not in live:
                 continue
-            token = self._token(row, token_id, *logprobs.of(i, row))
-            row.tokens.append(token_id)
+            token = drawn.append_to(row, i)
             if token.finish is not None:
                 ended.append(row)
             reported.append(token)
         if ended:
             self._drop(ended)
         return reported
-
-    def _token(
-        self, row: Row, token_id: int, logprob: float | None, top: tuple[tuple[int, float], ...]
-    ) -> Token:
-        is_end = token_id in self._end_ids
-        finish = FinishReason.LENGTH if row.num_left == 1 else None
-        if is_end and not row.sampling.ignore_eos:
-            finish = FinishReason.STOP
-        return Token(row.sequence.sequence_id, token_id, finish, is_end, logprob, top)
 
     def _join_cache(self, cache: PromptCache) -> None:
         if not self._rows:
@@ -221,36 +180,3 @@ class RunningBatch:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
             mx.clear_cache()
-
-
-def _read(tokens: mx.array) -> list[int]:
-    """The values of a (rows,) integer array; waits for the device."""
-    return cast(list[int], tokens.tolist())
-
-
-@dataclass(frozen=True, slots=True)
-class _Logprobs:
-    """Log-probabilities of one step, read from the device."""
-
-    slots: dict[int, int]
-    chosen: ListLike[float] = ()
-    top_ids: ListLike[ListLike[int]] = ()
-    top_logprobs: ListLike[ListLike[float]] = ()
-
-    @staticmethod
-    def read(draw: LogprobDraw | None) -> _Logprobs:
-        if draw is None:
-            return _Logprobs({})
-        chosen = cast(list[float], draw.chosen.tolist())
-        top_ids = cast(list[list[int]], draw.top_ids.tolist())
-        top_logprobs = cast(list[list[float]], draw.top_logprobs.tolist())
-        return _Logprobs(draw.slots, chosen, top_ids, top_logprobs)
-
-    def of(self, index: int, row: Row) -> tuple[float | None, tuple[tuple[int, float], ...]]:
-        """What the row asked for: the chosen token's, and the most likely ones."""
-        slot = self.slots.get(index)
-        if slot is None:
-            return None, ()
-        num_top = row.sampling.num_logprobs or 0
-        pairs = zip(self.top_ids[slot], self.top_logprobs[slot], strict=True)
-        return self.chosen[slot], tuple(pairs)[:num_top]

@@ -25,12 +25,13 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.engines.mlx import kv, library
-from workers.engines.mlx.batch import Row, RunningBatch
+from workers.engines.mlx.batch import RunningBatch
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.prompt_cache import PromptStore
+from workers.engines.mlx.row import Row
 from workers.engines.mlx.tokenizer import load_tokenizer
 
 _DEFAULT_SLOTS = 8
@@ -101,8 +102,6 @@ class MlxEngine:
 
     def check(self, sampling: Sampling) -> None:
         """Raise for a sampling setting that this model cannot honour."""
-        if sampling.mirostat_mode != 0:
-            raise UnsupportedParameterError("MLX models have no mirostat", "mirostat_mode")
         for token_id in sampling.logit_bias:
             if not 0 <= token_id < self._info.vocab_size:
                 raise InvalidRequestError(

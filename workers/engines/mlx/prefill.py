@@ -10,10 +10,10 @@ import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
-from workers.engines.mlx.batch import Row
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.prompt_cache import Match, PromptStore
+from workers.engines.mlx.row import Row
 from workers.engines.mlx.token_key import first
 
 # Small at first, so that the first prompt of a slow model is bounded too.

@@ -8,10 +8,10 @@ import mlx.core as mx
 
 from workers.engines.base import Prefill, PromptLogprobs, StepEvent
 from workers.engines.mlx import kv
-from workers.engines.mlx.batch import Row
 from workers.engines.mlx.library import PromptCache
 from workers.engines.mlx.prompt_cache import Match
 from workers.engines.mlx.prompt_logprobs import LogprobPass
+from workers.engines.mlx.row import Row
 from workers.engines.mlx.token_key import num_common
 
 # A shorter common beginning is computed again sooner than it is waited for.

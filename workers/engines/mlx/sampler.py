@@ -1,25 +1,29 @@
 """From logits to tokens, one vectorised pass for all rows of a batch.
 
 Order and meaning are those of ``jobs/sampling.py``. Everything is computed on the device from
-lazy arrays, the token of the step before included: nothing here waits for a value, so that the
-next step can be scheduled while the present one still runs.
+lazy arrays, the token of the step before included: nothing here waits for a value (but for
+mirostat), so that the next step can be scheduled while the present one still runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from jobs.sampling import Sampling, draw_seed
+from workers.engines import mirostat
 from workers.engines.mlx.filters import DROPPED, FilterSettings, apply_filters
+from workers.engines.mlx.mirostat_rows import MirostatRows
 
 
 class SampledRow(Protocol):
-    """What the sampler reads of a running sequence."""
+    """What the sampler reads of a running sequence, and the state of its draws."""
+
+    mirostat_mu: float | None
 
     @property
     def sampling(self) -> Sampling: ...
@@ -47,10 +51,11 @@ class LogprobDraw:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The tokens drawn in one step, lazy: (rows,) uint32."""
+    """The tokens drawn in one step, lazy: (rows,) uint32; ``mus`` by row, of mirostat's rows."""
 
     tokens: mx.array
     logprobs: LogprobDraw | None
+    mus: dict[int, float] = field(default_factory=dict)
 
     def arrays(self) -> list[mx.array]:
         """Everything to be computed."""
@@ -70,7 +75,9 @@ class BatchSampler:
         samplings = [row.sampling for row in rows]
         self._bias = _bias_entries(samplings, end_ids)
         self._penalties = Penalties.of(samplings)
-        self._is_greedy = [sampling.is_greedy for sampling in samplings]
+        self._mirostat = MirostatRows(rows)
+        # Rows of mirostat count as greedy here: their tokens are replaced.
+        self._is_greedy = [not _is_drawing(sampling) for sampling in samplings]
         self._temperature = _column([s.temperature or 1.0 for s in samplings])
         self._filters = filter_settings(samplings)
         self._num_logprobs = {i: s.num_logprobs for i, s in enumerate(samplings)}
@@ -85,8 +92,8 @@ class BatchSampler:
         biased = raw if self._bias is None else _add_bias(raw, self._bias)
         if self._penalties is not None:
             biased = self._penalties.apply(biased, _count(self._rows, inputs, raw.shape[-1]))
-        tokens = self._choose(biased)
-        return Draw(tokens, self._logprobs(raw, tokens))
+        tokens, mus = self._mirostat.draw(biased, self._choose(biased))
+        return Draw(tokens, self._logprobs(raw, tokens), mus)
 
     def _choose(self, logits: mx.array) -> mx.array:
         likeliest = mx.argmax(logits, axis=-1)
@@ -137,9 +144,14 @@ def _column(values: ListLike[float]) -> mx.array:
     return mx.array(list(values), dtype=mx.float32)[:, None]
 
 
+def _is_drawing(sampling: Sampling) -> bool:
+    """Whether the row's token is drawn among what the filters leave."""
+    return not sampling.is_greedy and not mirostat.is_used(sampling)
+
+
 def filter_settings(samplings: list[Sampling]) -> FilterSettings:
-    """The filters of the rows; those of greedy rows do not count as used."""
-    drawing = [s for s in samplings if not s.is_greedy]
+    """The filters of the rows; those of rows that do not draw do not count as used."""
+    drawing = [s for s in samplings if _is_drawing(s)]
     return FilterSettings(
         top_k=_column([s.top_k or float("inf") for s in samplings]),
         typical_p=_column([s.typical_p for s in samplings]),

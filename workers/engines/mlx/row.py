@@ -1,0 +1,93 @@
+"""A running sequence, and its tokens as they come off the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass, field
+from typing import cast
+
+from jobs.sampling import Sampling
+from workers.engines.base import FinishReason, Sequence, Token
+from workers.engines.mlx.sampler import Draw, LogprobDraw
+from workers.engines.mlx.token_key import to_key
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A running sequence. ``position`` is the index of the token that the model reads next.
+
+    So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``;
+    ``mirostat_mu`` is that of the next draw.
+    """
+
+    sequence: Sequence
+    max_tokens: int
+    tokens: list[int] = field(init=False)
+    position: int = field(init=False)
+    prompt_key: bytes = field(init=False)
+    mirostat_mu: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.sequence.prompt)
+        self.position = len(self.tokens) - 1
+        self.prompt_key = to_key(self.tokens)
+        self.mirostat_mu = self.sequence.mirostat_mu
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.sequence.sampling
+
+    @property
+    def num_left(self) -> int:
+        """Tokens still to be reported."""
+        return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
+
+
+class DrawnTokens:
+    """One draw, read from the device: waits for it."""
+
+    def __init__(self, draw: Draw, end_ids: frozenset[int]) -> None:
+        self.ids = cast(list[int], draw.tokens.tolist())
+        self._logprobs = _Logprobs.read(draw.logprobs)
+        self._mus = draw.mus
+        self._end_ids = end_ids
+
+    def append_to(self, row: Row, index: int) -> Token:
+        """The token drawn at ``index``, which ``row`` now has too."""
+        token_id = self.ids[index]
+        is_end = token_id in self._end_ids
+        finish = FinishReason.LENGTH if row.num_left == 1 else None
+        if is_end and not row.sampling.ignore_eos:
+            finish = FinishReason.STOP
+        row.tokens.append(token_id)
+        logprob, top = self._logprobs.of(index, row)
+        mu = self._mus.get(index)
+        return Token(row.sequence.sequence_id, token_id, finish, is_end, logprob, top, mu)
+
+
+@dataclass(frozen=True, slots=True)
+class _Logprobs:
+    """Log-probabilities of one step, read from the device."""
+
+    slots: dict[int, int]
+    chosen: ListLike[float] = ()
+    top_ids: ListLike[ListLike[int]] = ()
+    top_logprobs: ListLike[ListLike[float]] = ()
+
+    @staticmethod
+    def read(draw: LogprobDraw | None) -> _Logprobs:
+        if draw is None:
+            return _Logprobs({})
+        chosen = cast(list[float], draw.chosen.tolist())
+        top_ids = cast(list[list[int]], draw.top_ids.tolist())
+        top_logprobs = cast(list[list[float]], draw.top_logprobs.tolist())
+        return _Logprobs(draw.slots, chosen, top_ids, top_logprobs)
+
+    def of(self, index: int, row: Row) -> tuple[float | None, tuple[tuple[int, float], ...]]:
+        """What the row asked for: the chosen token's, and the most likely ones."""
+        slot = self.slots.get(index)
+        if slot is None:
+            return None, ()
+        num_top = row.sampling.num_logprobs or 0
+        pairs = zip(self.top_ids[slot], self.top_logprobs[slot], strict=True)
+        return self.chosen[slot], tuple(pairs)[:num_top]
