@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ import pytest
 from jobs.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
-    UnsupportedParameterError,
 )
 from jobs.sampling import Sampling
 from tests.engines.driving import GREEDY, chat, drain, ids_of, run_one, sequence
 from workers.engines.base import EngineOptions, FinishReason, SequenceFailure
 from workers.engines.llama_cpp.binding import lib
+from workers.engines.llama_cpp.chunk_size import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.room import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize, Room
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
@@ -46,23 +44,6 @@ def test_the_facts_come_from_the_file(engine: LlamaCppEngine) -> None:
     assert "<|im_start|>" in (engine.tokenizer.chat_template or "")
 
 
-def test_mirostat_is_refused_by_name(engine: LlamaCppEngine) -> None:
-    with pytest.raises(UnsupportedParameterError) as caught:
-        engine.check(Sampling(mirostat_mode=2))
-    assert caught.value.param == "mirostat_mode"
-
-
-def test_what_is_not_there_yet_is_refused_by_name(engine: LlamaCppEngine) -> None:
-    for extra in ({"num_prompt_logprobs": 1}, {"adapter": "mine"}):
-        with pytest.raises(UnsupportedParameterError):
-            engine.submit(dataclasses.replace(sequence([1]), **extra))
-    for options in (EngineOptions(kv_bits=8), EngineOptions(num_draft_tokens=4)):
-        with pytest.raises(UnsupportedParameterError):
-            opened(options=options)
-    with pytest.raises(UnsupportedParameterError):
-        engine.embed([[1]], None)
-
-
 def test_a_prompt_that_cannot_run_is_refused(engine: LlamaCppEngine) -> None:
     with pytest.raises(ContextLengthExceededError):
         engine.submit(sequence([1] * engine.info.context_length))
@@ -85,19 +66,6 @@ def test_the_demo_model_ends_its_answer_by_itself(engine: LlamaCppEngine) -> Non
     assert transcript.finish is FinishReason.STOP
     assert transcript.tokens[-1].is_end
     assert sum(token.is_end for token in transcript.tokens) == 1
-
-
-def test_the_pool_is_shared_and_a_sequence_waits_for_its_room() -> None:
-    """Eight slots, 32,768 cells: four sequences that reserve 8,192 each fill the pool."""
-    engine = opened(options=EngineOptions(context_length=8192))
-    large = [sequence([1, 2, 3], 8000) for _ in range(5)]
-    for one in large:
-        engine.submit(one)
-    started = {event.sequence_id for event in engine.step()}
-    assert started == {one.sequence_id for one in large[:4]}
-    engine.abort(large[0].sequence_id)
-    assert large[4].sequence_id in {event.sequence_id for event in engine.step()}
-    engine.close()
 
 
 @pytest.fixture
@@ -147,15 +115,7 @@ def test_a_closed_engine_refuses_to_encode_and_still_knows_its_pieces() -> None:
         engine.tokenizer.encode("abc", add_special=False, parse_special=False)
 
 
-# Room and chunks
-
-
-def test_room_is_taken_in_slots_and_cells() -> None:
-    room = Room(num_slots=2, num_cells=100)
-    assert (room.take(60), room.take(60), room.take(40), room.take(0)) == (0, None, 1, None)
-    room.give_back(0, 60)
-    assert room.take(61) is None
-    assert room.take(60) == 0
+# Chunks
 
 
 def test_chunks_grow_while_fast_and_shrink_when_slow() -> None:

@@ -41,8 +41,22 @@ class Batch:
         count: int = self.native.n_tokens
         return count
 
+    def add(self, tokens: IntArray, position: int, slot: int, *, num_outputs: int) -> int:
+        """Add successive tokens of a sequence from ``position`` on; returns the first one's row.
+
+        Logits are wanted of the last ``num_outputs`` of them.
+        """
+        first, end = self.num_tokens, self.num_tokens + len(tokens)
+        self._tokens[first:end] = tokens
+        self._positions[first:end] = np.arange(position, position + len(tokens))
+        self._slots[first:end] = slot
+        self._outputs[first:end] = 0
+        self._outputs[end - num_outputs : end] = 1
+        self.native.n_tokens = end
+        return first
+
     def add_token(self, token: int, position: int, slot: int) -> int:
-        """Add a generated token, whose logits are wanted; returns its row."""
+        """The same for one token whose logits are wanted, with less to do."""
         row = self.num_tokens
         self._tokens[row] = token
         self._positions[row] = position
@@ -50,17 +64,6 @@ class Batch:
         self._outputs[row] = 1
         self.native.n_tokens = row + 1
         return row
-
-    def add_chunk(self, tokens: IntArray, position: int, slot: int, *, is_last: bool) -> int:
-        """Add a piece of a prompt from ``position`` on, logits for the last row only if asked."""
-        first, end = self.num_tokens, self.num_tokens + len(tokens)
-        self._tokens[first:end] = tokens
-        self._positions[first:end] = np.arange(position, position + len(tokens))
-        self._slots[first:end] = slot
-        self._outputs[first:end] = 0
-        self._outputs[end - 1] = is_last
-        self.native.n_tokens = end
-        return end - 1
 
     def _over_arrays(self) -> Pointer:
         batch = lib.llama_batch()

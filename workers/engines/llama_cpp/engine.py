@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import (
-    ContextLengthExceededError,
-    InvalidRequestError,
-    UnsupportedParameterError,
-)
+from jobs.errors import ContextLengthExceededError, InvalidRequestError
 from jobs.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
-    FinishReason,
     ModelInfo,
     OnProgress,
     Pooling,
     Prefill,
+    PromptLogprobs,
     Sequence,
     SequenceFailure,
     StepEvent,
     Token,
 )
-from workers.engines.llama_cpp.batch import Batch, IntArray
+from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
+from workers.engines.llama_cpp.chunk_size import ChunkSize
+from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.native import Native, load_native
-from workers.engines.llama_cpp.room import ChunkSize, Room
-from workers.engines.llama_cpp.sampler import Sampler, check_sampling, token_logprobs
+from workers.engines.llama_cpp.prefixes import PrefixCache
+from workers.engines.llama_cpp.running import Running, make_running
+from workers.engines.llama_cpp.sampler import Sampler, check_sampling
+from workers.engines.llama_cpp.scheduler import Part, Scheduler
+from workers.engines.llama_cpp.scoring import logits_of, score
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
-
-_TO_THE_END = -1
 
 
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
@@ -47,49 +44,26 @@ def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) 
     return LlamaCppEngine(load_native(path, options, on_progress))
 
 
-@dataclass(slots=True)
-class _Running:
-    """A sequence and how far it has come. ``slot`` and ``sampler`` are its own until it retires."""
-
-    sequence: Sequence
-    prompt: IntArray
-    limit: int  # tokens to generate at most: max_tokens, or fewer where the context ends
-    slot: int
-    sampler: Sampler
-    num_prefilled: int = 0
-    num_generated: int = 0
-    last_token: int = 0
-    row: int = 0  # of the batch last decoded, where its logits are
-
-    @property
-    def num_left(self) -> int:
-        """Prompt tokens that are not in the KV cache yet."""
-        return len(self.prompt) - self.num_prefilled
-
-    @property
-    def num_in_cache(self) -> int:
-        # The last generated token enters the cache with the step that follows it.
-        return self.num_prefilled + max(self.num_generated - 1, 0)
-
-
-_Part = tuple[_Running, int]
-"""A running sequence and its number of prompt tokens in this batch; 0: it decodes."""
-
-
 class LlamaCppEngine:
     """Implements ``workers.engines.base.Engine``; made by ``open_llama_cpp``."""
 
     def __init__(self, native: Native) -> None:
         self._native = native
         self._context = native.context
-        self._memory = lib.llama_get_memory(native.context)
         self._info = native.info
         self._end_ids = native.tokenizer.end_ids
+        self._adapters = native.adapters
+        self._drafter = native.drafter
+        self._memory = KvMemory(native.context, native.num_cells)
+        prefixes = PrefixCache(
+            self._memory,
+            native.num_kept_cells,
+            can_trim=native.can_trim,
+        )
+        self._scheduler = Scheduler(self._memory, prefixes, native.info.num_slots)
         self._batch = Batch(lib.llama_n_batch(native.context))
-        self._chunk_size = ChunkSize(self._batch.capacity - native.info.num_slots)
-        self._room = Room(native.info.num_slots, native.num_cells)
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[int, _Running] = {}
+        num_reserved = native.info.num_slots * (1 + native.num_drafts)
+        self._chunk_size = ChunkSize(self._batch.capacity - num_reserved)
         self._is_closed = False
 
     @property
@@ -102,164 +76,172 @@ class LlamaCppEngine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._waiting or self._running)
+        return self._scheduler.has_work
 
     def check(self, sampling: Sampling) -> None:
-        """Raise ``UnsupportedParameterError`` for mirostat, ``InvalidRequestError`` for biases."""
+        """Raise ``InvalidRequestError`` for biases of tokens that do not exist."""
         check_sampling(sampling, self._info.vocab_size)
 
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run."""
         _check_prompt(sequence.prompt, self._info)
-        _check_extras(sequence)
-        self._waiting.append(sequence)
-
-    def abort(self, sequence_id: int) -> None:
-        """See ``base.Engine``; the slot and its KV cells are free for the next step."""
-        run = self._running.get(sequence_id)
-        if run is not None:
-            self._retire(run)
-            return
-        kept = (one for one in self._waiting if one.sequence_id != sequence_id)
-        self._waiting = deque(kept)
-
-    def step(self) -> list[StepEvent]:
-        """See ``base.Engine``."""
-        self._admit()
-        parts = self._plan()
-        if not parts:
-            return []
-        started = time.perf_counter()
-        events = self._decode(parts)
-        num_prompt_tokens = sum(num_tokens for _, num_tokens in parts)
-        self._chunk_size.observe(num_prompt_tokens, time.perf_counter() - started)
-        return events
-
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """Not there yet: raises ``UnsupportedParameterError``."""
-        raise UnsupportedParameterError("embeddings are not supported for GGUF models", "model")
-
-    def close(self) -> None:
-        """See ``base.Engine``; a second time does nothing."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._waiting.clear()
-        for run in list(self._running.values()):
-            self._retire(run)
-        self._native.close()
-
-    def _admit(self) -> None:
-        """Start waiting sequences in order; one that has to wait holds those behind it."""
-        while self._waiting:
-            sequence = self._waiting[0]
-            limit = self._limit(sequence)
-            slot = self._room.take(len(sequence.prompt) + limit)
-            if slot is None:
-                return
-            self._waiting.popleft()
-            self._running[sequence.sequence_id] = self._start(sequence, limit, slot)
-
-    def _limit(self, sequence: Sequence) -> int:
-        return min(sequence.max_tokens, self._info.context_length - len(sequence.prompt))
-
-    def _start(self, sequence: Sequence, limit: int, slot: int) -> _Running:
+        adapter = sequence.adapter or self._native.adapter
+        if adapter is not None:
+            self._adapters.load(adapter)
         sampler = Sampler(
             sequence.sampling,
             sequence.prompt,
             vocab_size=self._info.vocab_size,
             end_ids=self._end_ids,
             context_length=self._info.context_length,
+            mu=sequence.mirostat_mu,
         )
-        prompt = np.asarray(sequence.prompt, np.int32)
-        return _Running(sequence, prompt, limit, slot, sampler)
+        self._scheduler.enqueue(make_running(sequence, adapter, self._info.context_length, sampler))
 
-    def _plan(self) -> list[_Part]:
-        """Every decoding sequence, then as much of the prompts as the step's budget allows."""
-        budget = self._chunk_size.num_tokens
-        decoding: list[_Part] = []
-        prefilling: list[_Part] = []
-        for run in self._running.values():
-            num_left = run.num_left
-            if num_left == 0:
-                decoding.append((run, 0))
-            elif budget > 0:
-                num_tokens = min(num_left, budget)
-                budget -= num_tokens
-                prefilling.append((run, num_tokens))
-        return decoding + prefilling
+    def abort(self, sequence_id: int) -> None:
+        """See ``base.Engine``; the slot and its KV cells are free for the next step."""
+        run = self._scheduler.find(sequence_id)
+        if run is not None:
+            self._remove(run)
 
-    def _decode(self, parts: list[_Part]) -> list[StepEvent]:
+    def step(self) -> list[StepEvent]:
+        """See ``base.Engine``."""
+        self._scheduler.admit()
+        parts = self._scheduler.plan(self._chunk_size.num_tokens)
+        self._add_drafts(parts)
+        parts = self._scheduler.fit(parts)
+        if not parts:
+            return []
+        started = time.perf_counter()
+        events = self._decode(parts)
+        num_prompt_tokens = sum(part.num_tokens for part in parts if part.num_tokens > 1)
+        self._chunk_size.observe(num_prompt_tokens, time.perf_counter() - started)
+        return events
+
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """See ``base.Engine``; by a second context, made at the first call."""
+        return self._native.embedder.embed(inputs, pooling)
+
+    def close(self) -> None:
+        """See ``base.Engine``; a second time does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._scheduler.clear()
+        self._native.close()
+
+    def _add_drafts(self, parts: list[Part]) -> None:
+        if self._drafter is None:
+            return
+        decoding = {p.run.sequence.sequence_id: p for p in parts if p.run.num_pending == 1}
+        guesses = self._drafter.propose([part.run for part in decoding.values()])
+        for sequence_id, guess in guesses.items():
+            decoding[sequence_id].drafts = guess
+
+    def _decode(self, parts: list[Part]) -> list[StepEvent]:
+        self._adapters.apply(self._context, parts[0].run.adapter)
         self._write(parts)
         native_log.clear()
         if lib.llama_decode(self._context, self._batch.native) == 0:
             lib.llama_synchronize(self._context)
-            return self._harvest(parts)
+            return [event for part in parts for event in self._harvest(part)]
         if len(parts) == 1:
-            return [self._give_up(parts[0][0])]
+            return [self._give_up(parts[0].run)]
         return [event for part in parts for event in self._retry(part)]
 
-    def _retry(self, part: _Part) -> list[StepEvent]:
+    def _retry(self, part: Part) -> list[StepEvent]:
         """Decode alone one part of a batch that failed, so that only the guilty one is given up."""
-        run, _ = part
         # A fatal error leaves what it had processed in the cache: take that back first.
-        is_clean = lib.llama_memory_seq_rm(self._memory, run.slot, run.num_in_cache, _TO_THE_END)
-        return self._decode([part]) if is_clean else [self._give_up(run)]
+        if not self._memory.truncate(part.run.lane, part.run.num_in_cache):
+            return [self._give_up(part.run)]
+        return self._decode([part])
 
-    def _write(self, parts: list[_Part]) -> None:
+    def _write(self, parts: list[Part]) -> None:
         batch = self._batch
         batch.clear()
-        for run, num_tokens in parts:
-            position = run.num_in_cache
-            if num_tokens == 0:
-                run.row = batch.add_token(run.last_token, position, run.slot)
-            else:
-                chunk = run.prompt[position : position + num_tokens]
-                is_last = num_tokens == run.num_left
-                run.row = batch.add_chunk(chunk, position, run.slot, is_last=is_last)
+        for part in parts:
+            run, first = part.run, part.run.num_in_cache
+            if part.num_rows == 1 and part.is_last:
+                part.first_row = batch.add_token(int(run.tokens[first]), first, run.lane)
+                continue
+            tokens = run.tokens[first : first + part.num_tokens]
+            num_outputs = part.num_tokens if run.is_scoring else int(part.is_last)
+            if part.drafts is not None:
+                tokens = np.concatenate([tokens, part.drafts])
+                num_outputs += len(part.drafts)
+            part.first_row = batch.add(tokens, first, run.lane, num_outputs=num_outputs)
 
-    def _harvest(self, parts: list[_Part]) -> list[StepEvent]:
+    def _harvest(self, part: Part) -> list[StepEvent]:
+        run = part.run
         events: list[StepEvent] = []
-        for run, num_tokens in parts:
-            if num_tokens:
-                run.num_prefilled += num_tokens
-                sequence_id = run.sequence.sequence_id
-                events.append(Prefill(sequence_id, run.num_prefilled, len(run.prompt)))
-            if run.num_left == 0:
-                events.append(self._next_token(run))
+        self._memory.note_decoded(run.lane, part.num_rows)
+        is_last = part.is_last
+        if run.is_scoring:
+            self._score_prompt(part)
+        run.num_in_cache += part.num_tokens
+        if run.num_generated == 0:
+            sequence_id = run.sequence.sequence_id
+            events.append(Prefill(sequence_id, run.num_in_cache, run.num_prompt, run.num_cached))
+            if is_last and run.is_scoring:
+                events.append(PromptLogprobs(sequence_id, tuple(run.scores)))
+        if is_last:
+            events += self._draw(part)
         return events
 
-    def _next_token(self, run: _Running) -> Token:
-        position = len(run.prompt) + run.num_generated
-        token = run.sampler.sample(self._context, run.row, position)
-        run.last_token = token
-        run.num_generated += 1
+    def _draw(self, part: Part) -> list[Token]:
+        """The next token, and those after it as far as the guesses were right."""
+        run, row = part.run, part.first_row + part.num_tokens - 1
+        drafts = [] if part.drafts is None else part.drafts.tolist()
+        tokens = [self._next_token(run, row)]
+        for guess in drafts:
+            last = tokens[-1]
+            if last.finish is not None or last.token_id != guess:
+                break
+            run.num_in_cache += 1
+            row += 1
+            tokens.append(self._next_token(run, row))
+        if drafts:
+            is_hit = len(tokens) > 1
+            run.num_rounds_without_hit = 0 if is_hit else run.num_rounds_without_hit + 1
+            self._memory.truncate(run.lane, run.num_in_cache)
+        if tokens[-1].finish is not None:
+            self._remove(run)
+        return tokens
+
+    def _next_token(self, run: Running, row: int) -> Token:
+        token = run.sampler.sample(self._context, row, run.num_known)
+        run.append(token)
         is_end = token in self._end_ids
-        finish = _finish(run, is_end)
-        logprob, top_logprobs = self._logprobs(run, token)
-        if finish is not None:
-            self._retire(run)
-        return Token(run.sequence.sequence_id, token, finish, is_end, logprob, top_logprobs)
-
-    def _logprobs(
-        self, run: _Running, token: int
-    ) -> tuple[float | None, tuple[tuple[int, float], ...]]:
         num_top = run.sequence.sampling.num_logprobs
-        if num_top is None:
-            return None, ()
-        return token_logprobs(self._context, run.row, self._info.vocab_size, token, num_top)
+        logprob, top = (None, ()) if num_top is None else self._score(row, token, num_top)
+        finish = run.finish_after(is_end=is_end)
+        sequence_id = run.sequence.sequence_id
+        return Token(sequence_id, token, finish, is_end, logprob, top, run.sampler.mu)
 
-    def _give_up(self, run: _Running) -> SequenceFailure:
-        self._retire(run)
+    def _score_prompt(self, part: Part) -> None:
+        """Note the log-probabilities of the tokens after those of this part."""
+        run = part.run
+        num_top = run.sequence.num_prompt_logprobs
+        assert num_top is not None
+        first = run.num_in_cache
+        for i in range(min(part.num_tokens, run.num_prompt - 1 - first)):
+            token = int(run.tokens[first + i + 1])
+            run.scores.append(self._score(part.first_row + i, token, num_top))
+
+    def _score(
+        self, row: int, token: int, num_top: int
+    ) -> tuple[float, tuple[tuple[int, float], ...]]:
+        return score(logits_of(self._context, row, self._info.vocab_size), token, num_top)
+
+    def _give_up(self, run: Running) -> SequenceFailure:
+        self._remove(run, is_kept=False)
         reason = native_log.complaints() or "llama.cpp gave no reason"
         return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")
 
-    def _retire(self, run: _Running) -> None:
-        """Free the slot, its KV cells and its sampler."""
-        lib.llama_memory_seq_rm(self._memory, run.slot, 0, _TO_THE_END)
-        run.sampler.close()
-        self._room.give_back(run.slot, len(run.prompt) + run.limit)
-        del self._running[run.sequence.sequence_id]
+    def _remove(self, run: Running, *, is_kept: bool = True) -> None:
+        if self._drafter is not None:
+            self._drafter.forget(run)
+        self._scheduler.remove(run, is_kept=is_kept)
 
 
 def _check_prompt(prompt: ListLike[int], info: ModelInfo) -> None:
@@ -271,19 +253,3 @@ def _check_prompt(prompt: ListLike[int], info: ModelInfo) -> None:
     if min(prompt) < 0 or max(prompt) >= info.vocab_size:
         message = f"the prompt has token ids outside the vocabulary (0 to {info.vocab_size - 1})"
         raise InvalidRequestError(message, "prompt")
-
-
-def _check_extras(sequence: Sequence) -> None:
-    """Refuse by name what would otherwise be dropped in silence."""
-    if sequence.num_prompt_logprobs is not None:
-        message = "log-probabilities of the prompt are not supported for GGUF models"
-        raise UnsupportedParameterError(message, "echo")
-    if sequence.adapter is not None:
-        message = "LoRA adapters are not supported for GGUF models"
-        raise UnsupportedParameterError(message, "adapter_name")
-
-
-def _finish(run: _Running, is_end: bool) -> FinishReason | None:
-    if is_end:
-        return FinishReason.STOP
-    return FinishReason.LENGTH if run.num_generated == run.limit else None

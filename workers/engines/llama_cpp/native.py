@@ -13,33 +13,53 @@ import psutil
 from jobs.errors import InvalidRequestError, ModelLoadError, UnsupportedParameterError
 from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
+from workers.engines.llama_cpp.adapters import Adapters
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
+from workers.engines.llama_cpp.embedding import Embedder
+from workers.engines.llama_cpp.scheduler import SCORED_ROWS
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
 LONGEST_CONTEXT = 1 << 24
-POOL_CELLS = 32768  # KV cells that all slots share, unless one context alone is longer
+POOL_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
+DEFAULT_DRAFTS = 4
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
+MAX_DRAFTS = 16
 _ALL_LAYERS = -1
+_KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A loaded model and its context of ``num_cells`` KV cells, which all slots share."""
+    """A loaded model and its context of ``num_cells`` KV cells, which all slots share.
+
+    ``num_kept_cells`` of them may hold kept prefixes. ``can_trim``: its memory can be cut anywhere.
+    """
 
     model: Pointer
     context: Pointer
     num_cells: int
+    num_kept_cells: int
+    can_trim: bool
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
+    adapters: Adapters
+    adapter: str | None
+    embedder: Embedder
+    drafter: Drafter | None
+    num_drafts: int
 
     def close(self) -> None:
         """Free it all."""
         self.tokenizer.close()
+        self.embedder.close()
+        if self.drafter is not None:
+            self.drafter.close()
         lib.llama_free(self.context)
         lib.llama_model_free(self.model)
 
@@ -52,29 +72,100 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
     model = _load_model(path, options, on_progress)
     try:
         _check_generates(path, model)
+        adapters = Adapters(model, options.adapters_dir)
+        if options.adapter is not None:
+            adapters.load(options.adapter)
         tokenizer = LlamaCppTokenizer(model)
         context_length = _context_length(model, options)
         num_cells = _num_cells(header, context_length, num_slots)
         context, num_cells = _open_context(path, model, num_cells, context_length, options)
+        num_threads = options.num_threads or _num_threads(model)
+        drafter = _open_drafter(model, context_length, options)
     except Exception:
         lib.llama_model_free(model)
         raise
-    info = _info(header, model, context_length, num_slots)
-    return Native(model, context, num_cells, tokenizer, info)
+    return Native(
+        model=model,
+        context=context,
+        num_cells=num_cells,
+        num_kept_cells=_num_kept_cells(model, context, num_cells, options),
+        can_trim=lib.llama_model_n_swa(model) == 0,
+        tokenizer=tokenizer,
+        info=_info(header, model, context_length, num_slots),
+        adapters=adapters,
+        adapter=options.adapter,
+        embedder=Embedder(model, context_length, num_threads),
+        drafter=drafter,
+        num_drafts=_num_drafts(options),
+    )
 
 
 def _check_options(options: EngineOptions) -> None:
     """Refuse by name what would otherwise be dropped in silence."""
-    asked = {
-        "adapter_name": options.adapter,
-        "draft_model": options.draft_path,
-        "num_draft_tokens": options.num_draft_tokens,
-        "kv_bits": options.kv_bits,
-        "prompt_cache_dir": options.prompt_cache_dir,
-    }
-    for name, value in asked.items():
-        if value is not None:
-            raise UnsupportedParameterError(f"{name} is not supported for GGUF models", name)
+    if options.kv_bits not in (None, *_KV_TYPES):
+        message = f"kv_bits: a GGUF model's KV cache can have 4 or 8 bits, not {options.kv_bits}"
+        raise InvalidRequestError(message, "kv_bits")
+    if options.num_draft_tokens is not None and not 1 <= options.num_draft_tokens <= MAX_DRAFTS:
+        message = f"num_draft_tokens: 1 to {MAX_DRAFTS} are possible"
+        raise InvalidRequestError(message, "num_draft_tokens")
+    if options.prompt_cache_dir is not None:
+        message = "prompt_cache_dir is not supported for GGUF models"
+        raise UnsupportedParameterError(message, "prompt_cache_dir")
+
+
+def _num_drafts(options: EngineOptions) -> int:
+    if options.num_draft_tokens is not None:
+        return options.num_draft_tokens
+    return 0 if options.draft_path is None else DEFAULT_DRAFTS
+
+
+def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -> Drafter | None:
+    num_drafts = _num_drafts(options)
+    if options.draft_path is None:
+        return PromptLookup(num_drafts) if num_drafts else None
+    path = options.draft_path
+    check_file(path)
+    draft = _load_model(path, options, lambda fraction: None)
+    try:
+        _check_same_vocabulary(path, model, draft)
+        num_slots = _num_slots(options)
+        num_cells = min(context_length * num_slots, max(context_length, POOL_CELLS))
+        context, num_cells = _open_context(path, draft, num_cells, context_length, options)
+    except Exception:
+        lib.llama_model_free(draft)
+        raise
+    return DraftModel(draft, context, num_cells, num_drafts)
+
+
+def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
+    vocabularies = [lib.llama_model_get_vocab(one) for one in (model, draft)]
+    sizes = [lib.llama_vocab_n_tokens(vocab) for vocab in vocabularies]
+    # Every hundredth token: a different tokenizer differs nearly everywhere.
+    texts = [
+        [lib.llama_vocab_get_text(vocab, token) for token in range(0, min(sizes), 100)]
+        for vocab in vocabularies
+    ]
+    if sizes[0] != sizes[1] or texts[0] != texts[1]:
+        raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary is not the model's")
+
+
+def _num_kept_cells(
+    model: Pointer, context: Pointer, num_cells: int, options: EngineOptions
+) -> int:
+    """Cells for kept prefixes; a recurrent state cannot be shared or kept by parts."""
+    if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
+        return 0
+    if options.prompt_cache_bytes is None:
+        return num_cells
+    return min(num_cells, options.prompt_cache_bytes // _bytes_per_cell(model, options))
+
+
+def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
+    """About: keys and values of all layers, as if all had the same number of heads."""
+    width = lib.llama_model_n_embd(model) // lib.llama_model_n_head(model)
+    values = 2 * lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * width
+    bits = {None: 16.0, 8: 8.5, 4: 4.5}[options.kv_bits]
+    return max(1, int(values * bits / 8))
 
 
 def check_file(path: Path) -> GgufHeader:
@@ -158,11 +249,13 @@ def _context_params(model: Pointer, num_cells: int, options: EngineOptions) -> A
     params.n_seq_max = num_slots
     # Logits of one row per sequence are wanted: a buffer for a row of every prompt token would
     # take 300 MB with a vocabulary of 150,000.
-    params.n_outputs_max = num_slots
+    params.n_outputs_max = num_slots * (1 + _num_drafts(options)) + SCORED_ROWS
     params.kv_unified = True
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
     params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    if options.kv_bits is not None:
+        params.type_k = params.type_v = _KV_TYPES[options.kv_bits]
     return params
 
 

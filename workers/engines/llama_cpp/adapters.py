@@ -1,0 +1,60 @@
+"""LoRA adapters: GGUF files of the adapters folder, applied to a whole context at a time."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from jobs.errors import InvalidRequestError
+from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+
+_FIELD = "adapter_name"
+
+
+class Adapters:
+    """The adapters of one model, each read when first asked for, and which one is applied."""
+
+    def __init__(self, model: Pointer, folder: Path | None) -> None:
+        self._model = model
+        self._folder = folder
+        self._loaded: dict[str, Pointer] = {}
+        self._applied: str | None = None
+
+    def load(self, name: str) -> None:
+        """Have the adapter of that name ready.
+
+        Raises ``InvalidRequestError`` when there is none or it does not fit the model.
+        """
+        if name in self._loaded:
+            return
+        path = self._find(name)
+        native_log.clear()
+        adapter = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
+        if not adapter:
+            reason = native_log.complaints() or "llama.cpp gave no reason"
+            raise InvalidRequestError(f"the adapter {name!r} cannot be used: {reason}", _FIELD)
+        if lib.llama_adapter_get_alora_n_invocation_tokens(adapter):
+            lib.llama_adapter_lora_free(adapter)
+            message = f"the adapter {name!r} waits for a phrase of its own (aLoRA): not supported"
+            raise InvalidRequestError(message, _FIELD)
+        self._loaded[name] = adapter
+
+    def apply(self, context: Pointer, name: str | None) -> None:
+        """From the next decode on, the context computes with this adapter, or with none."""
+        if name == self._applied:
+            return
+        if name is None:
+            lib.llama_set_adapters_lora(context, None, 0, None)
+        else:
+            pointers = (lib.llama_adapter_lora_p_ctypes * 1)(self._loaded[name])
+            lib.llama_set_adapters_lora(context, pointers, 1, (ctypes.c_float * 1)(1.0))
+        self._applied = name
+
+    def _find(self, name: str) -> Path:
+        """Names are looked up among the folder's entries, never joined to a path."""
+        entries = self._folder.iterdir() if self._folder and self._folder.is_dir() else ()
+        for path in entries:
+            if path.name in (name, f"{name}.gguf") and path.suffix.lower() == ".gguf":
+                return path
+        raise InvalidRequestError(f"there is no GGUF adapter {name[:120]!r}", _FIELD)

@@ -1,0 +1,163 @@
+"""Guesses at a sequence's next tokens, to be checked by the model in one step.
+
+A guess is kept only where it is the token that the model's own sampler draws there, so the text is
+the same with and without; a good guess saves a step.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from workers.engines.llama_cpp.batch import Batch, IntArray
+from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.memory import KvMemory
+from workers.engines.llama_cpp.prefixes import num_common
+from workers.engines.llama_cpp.running import Running
+from workers.engines.llama_cpp.scoring import logits_of
+
+_LONGEST_PATTERN = 4
+_SHORTEST_PATTERN = 2
+_MAX_MISSES = 4  # rounds without a hit, after which a sequence is asked less often
+_RETRY_EVERY = 8
+
+
+class Drafter(Protocol):
+    """Makes guesses for the sequences that are about to decode."""
+
+    def propose(self, runs: list[Running]) -> dict[int, IntArray]:
+        """By sequence id; a sequence without a guess may be missing."""
+        ...
+
+    def forget(self, run: Running) -> None:
+        """The sequence has ended."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class PromptLookup:
+    """What followed the last few tokens where they occurred before in the same text.
+
+    Saxena 2023, "Prompt Lookup Decoding".
+    """
+
+    def __init__(self, num_drafts: int) -> None:
+        self._num_drafts = num_drafts
+
+    def propose(self, runs: list[Running]) -> dict[int, IntArray]:
+        found = {}
+        for run in runs:
+            if is_worth_a_guess(run):
+                count = min(self._num_drafts, run.num_open - 1)
+                guess = look_up(run.known, count)
+                if len(guess):
+                    found[run.sequence.sequence_id] = guess
+        return found
+
+    def forget(self, run: Running) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def look_up(tokens: IntArray, count: int) -> IntArray:
+    """Up to ``count`` tokens that followed the last occurrence of the longest ending."""
+    for length in range(_LONGEST_PATTERN, _SHORTEST_PATTERN - 1, -1):
+        if len(tokens) <= length or count <= 0:
+            continue
+        pattern = tokens[-length:]
+        candidates = np.flatnonzero(tokens[:-length] == pattern[0])
+        for place in candidates[::-1][:64]:
+            if np.array_equal(tokens[place : place + length], pattern):
+                return tokens[place + length : place + length + count]
+    return tokens[:0]
+
+
+def is_worth_a_guess(run: Running) -> bool:
+    """Whether guesses at this sequence have been of use lately; now and then anew."""
+    misses = run.num_rounds_without_hit
+    return misses < _MAX_MISSES or run.num_generated % _RETRY_EVERY == 0
+
+
+class DraftModel:
+    """A smaller model of the same vocabulary, which continues each text greedily."""
+
+    def __init__(self, model: Pointer, context: Pointer, num_cells: int, num_drafts: int) -> None:
+        self._model = model
+        self._context = context
+        self._memory = KvMemory(context, num_cells)
+        self._vocab_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+        self._num_drafts = num_drafts
+        self._batch = Batch(lib.llama_n_batch(context))
+        self._lanes: dict[int, tuple[int, IntArray]] = {}  # lane, tokens in it
+
+    def propose(self, runs: list[Running]) -> dict[int, IntArray]:
+        wanted = [run for run in runs if run.num_open > 1 and is_worth_a_guess(run)]
+        texts = {run.sequence.sequence_id: run.known for run in wanted}
+        guesses: dict[int, list[int]] = {sequence_id: [] for sequence_id in texts}
+        limits = {run.sequence.sequence_id: run.num_open - 1 for run in wanted}
+        for _ in range(self._num_drafts):
+            texts = {i: text for i, text in texts.items() if len(guesses[i]) < limits[i]}
+            for sequence_id, token in self._next_tokens(texts).items():
+                guesses[sequence_id].append(token)
+                texts[sequence_id] = np.append(texts[sequence_id], np.int32(token))
+            texts = {i: text for i, text in texts.items() if guesses[i]}
+        return {i: np.asarray(found, np.int32) for i, found in guesses.items() if found}
+
+    def forget(self, run: Running) -> None:
+        lane, _ = self._lanes.pop(run.sequence.sequence_id, (-1, None))
+        if lane >= 0:
+            self._memory.release(lane)
+
+    def close(self) -> None:
+        lib.llama_free(self._context)
+        lib.llama_model_free(self._model)
+
+    def _next_tokens(self, texts: dict[int, IntArray]) -> dict[int, int]:
+        """The likeliest next token of each text whose rest fits into one batch."""
+        self._batch.clear()
+        rows: dict[int, int] = {}
+        for sequence_id, text in texts.items():
+            lane, num_there = self._synchronised(sequence_id, text)
+            rest = text[num_there : num_there + self._room]
+            is_whole = num_there + len(rest) == len(text)
+            if len(rest) == 0 or len(rest) > self._memory.num_free:
+                continue
+            first = self._batch.add(rest, num_there, lane, num_outputs=int(is_whole))
+            self._memory.note_decoded(lane, len(rest))
+            self._lanes[sequence_id] = lane, text[: num_there + len(rest)].copy()
+            if is_whole:
+                rows[sequence_id] = first + len(rest) - 1
+        if self._batch.num_tokens == 0:
+            return {}
+        if lib.llama_decode(self._context, self._batch.native) != 0:
+            self._reset()
+            return {}
+        lib.llama_synchronize(self._context)
+        return {i: int(self._logits(row).argmax()) for i, row in rows.items()}
+
+    @property
+    def _room(self) -> int:
+        return self._batch.capacity - self._batch.num_tokens
+
+    def _logits(self, row: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+        return logits_of(self._context, row, self._vocab_size)
+
+    def _synchronised(self, sequence_id: int, text: IntArray) -> tuple[int, int]:
+        """The lane of a sequence, cut to what it has in common with ``text`` but for its end."""
+        lane, there = self._lanes.get(sequence_id, (-1, text[:0]))
+        if lane < 0:
+            lane = self._memory.open_lane()
+        num_there = min(num_common(there, text), len(text) - 1)
+        self._memory.truncate(lane, num_there)
+        self._lanes[sequence_id] = lane, there[:num_there]
+        return lane, num_there
+
+    def _reset(self) -> None:
+        """After a failed decode nobody knows what the lanes hold."""
+        for lane, _ in self._lanes.values():
+            self._memory.release(lane)
+        self._lanes.clear()

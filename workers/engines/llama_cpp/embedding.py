@@ -1,0 +1,106 @@
+"""Vectors of texts, by a context of its own beside the one that generates."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from jobs.errors import EngineError, InvalidRequestError
+from workers.engines.base import Pooling
+from workers.engines.llama_cpp.batch import Batch
+from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+
+_LANE = 0
+_SMALLEST = 512
+
+
+class Embedder:
+    """Embeds one input at a time; its context is made at the first call, and anew for longer ones.
+
+    ``pooling`` of a call is the model's own when ``None``, the mean where it has none.
+    """
+
+    def __init__(self, model: Pointer, context_length: int, num_threads: int) -> None:
+        self._model = model
+        self._context_length = context_length
+        self._num_threads = num_threads
+        self._context: Pointer = None
+        self._asked = lib.LLAMA_POOLING_TYPE_UNSPECIFIED
+        self._capacity = 0
+
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """One vector of length 1 per input; ``InvalidRequestError`` for one beyond the context."""
+        vocab_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
+        for ids in inputs:
+            if not 0 < len(ids) <= self._context_length:
+                limit = self._context_length
+                message = f"an input has {len(ids)} tokens; 1 to {limit} can be embedded"
+                raise InvalidRequestError(message, "input")
+            if min(ids) < 0 or max(ids) >= vocab_size:
+                message = f"an input has token ids outside the vocabulary (0 to {vocab_size - 1})"
+                raise InvalidRequestError(message, "input")
+        self._open(_native_pooling(pooling), max(map(len, inputs), default=1))
+        return [self._embed(ids) for ids in inputs]
+
+    def close(self) -> None:
+        if self._context:
+            lib.llama_free(self._context)
+        self._context = None
+
+    def _open(self, pooling: int, num_tokens: int) -> None:
+        """A context of that pooling with room for so many tokens."""
+        if self._context and self._asked == pooling and num_tokens <= self._capacity:
+            return
+        self.close()
+        capacity = max(_SMALLEST, 1 << (num_tokens - 1).bit_length())
+        self._capacity = min(capacity, self._context_length)
+        native_log.clear()
+        self._context = self._new_context(pooling)
+        if self._context and lib.llama_pooling_type(self._context) == lib.LLAMA_POOLING_TYPE_NONE:
+            self.close()
+            self._context = self._new_context(lib.LLAMA_POOLING_TYPE_MEAN)
+        if not self._context:
+            raise EngineError(f"no room to embed: {native_log.complaints()}")
+        self._asked = pooling
+
+    def _new_context(self, pooling: int) -> Pointer:
+        params: Any = lib.llama_context_default_params()
+        # Pooling needs a whole input in one piece.
+        params.n_ctx = params.n_batch = params.n_ubatch = self._capacity
+        params.n_seq_max = 1
+        params.embeddings = True
+        params.pooling_type = pooling
+        params.n_threads = params.n_threads_batch = self._num_threads
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+        return lib.llama_init_from_model(self._model, params)
+
+    def _embed(self, ids: list[int]) -> list[float]:
+        memory = lib.llama_get_memory(self._context)
+        if memory:
+            lib.llama_memory_clear(memory, False)
+        batch = Batch(len(ids))
+        batch.add(np.asarray(ids, np.int32), 0, _LANE, num_outputs=len(ids))
+        native_log.clear()
+        if lib.llama_decode(self._context, batch.native) != 0:
+            raise EngineError(f"embedding failed: {native_log.complaints()}")
+        lib.llama_synchronize(self._context)
+        pointer = lib.llama_get_embeddings_seq(self._context, _LANE)
+        size = lib.llama_model_n_embd_out(self._model)
+        address = ctypes.cast(pointer, ctypes.c_void_p).value
+        assert address is not None, "a pooled embedding was asked for"
+        memory_view: Any = (ctypes.c_float * size).from_address(address)
+        vector = np.frombuffer(memory_view, np.float32).astype(np.float64)
+        values: list[float] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist()
+        return values
+
+
+def _native_pooling(pooling: Pooling | None) -> int:
+    kinds: dict[Pooling | None, int] = {
+        Pooling.MEAN: lib.LLAMA_POOLING_TYPE_MEAN,
+        Pooling.CLS: lib.LLAMA_POOLING_TYPE_CLS,
+        Pooling.LAST: lib.LLAMA_POOLING_TYPE_LAST,
+        None: lib.LLAMA_POOLING_TYPE_UNSPECIFIED,
+    }
+    return kinds[pooling]

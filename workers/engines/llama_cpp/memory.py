@@ -1,0 +1,129 @@
+"""The KV pool of a context: which lane holds how many tokens, and how many cells are free.
+
+A lane is the id of a llama.cpp sequence. Lanes share cells for a common beginning, which costs
+nothing: only the cells' list of owners changes. A context decodes the lanes below its number of
+slots; the other ids, of which a unified cache always has 256, serve to keep what has ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+from workers.engines.llama_cpp.binding import Pointer, lib
+
+NUM_LANES = 256  # LLAMA_MAX_SEQ
+_TO_THE_END = -1
+
+
+class CellBook:
+    """Cells by lane, shared ones counted once.
+
+    llama.cpp tells nobody how many cells are free, and a decode that finds none fails for all of
+    its sequences; so they are counted here, as it counts them.
+    """
+
+    def __init__(self, num_cells: int) -> None:
+        self._free = list(range(num_cells))
+        self._num_owners = np.zeros(num_cells, np.int32)
+        self._cells: dict[int, list[int]] = {}
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def length(self, lane: int) -> int:
+        """Tokens that the lane holds."""
+        return len(self._cells.get(lane, ()))
+
+    def cells(self, lane: int) -> list[int]:
+        """The lane's cells, in the order of its tokens."""
+        return self._cells.get(lane, [])
+
+    def extend(self, lane: int, count: int) -> None:
+        """``count`` more tokens, each in a free cell."""
+        first = len(self._free) - count
+        assert first >= 0, "more tokens than free cells"
+        taken = self._free[first:]
+        del self._free[first:]
+        self._num_owners[taken] = 1
+        self._cells.setdefault(lane, []).extend(taken)
+
+    def share(self, source: int, target: int, count: int) -> None:
+        """The first ``count`` tokens of ``source`` belong to the empty ``target`` too."""
+        shared = self._cells[source][:count]
+        self._num_owners[shared] += 1
+        self._cells[target] = shared
+
+    def truncate(self, lane: int, count: int) -> None:
+        """The lane keeps its first ``count`` tokens."""
+        cells = self._cells.get(lane, [])
+        dropped = np.asarray(cells[count:], np.intp)
+        del cells[count:]
+        self._num_owners[dropped] -= 1
+        self._free.extend(dropped[self._num_owners[dropped] == 0].tolist())
+
+
+class KvMemory:
+    """The lanes of one context, here and in llama.cpp."""
+
+    def __init__(self, context: Pointer, num_cells: int) -> None:
+        self.context = context
+        self.num_cells = num_cells
+        self.book = CellBook(num_cells)
+        self._memory = lib.llama_get_memory(context)
+        self._num_slots: int = lib.llama_n_seq_max(context)
+        self._free_lanes = list(range(self._num_slots))
+        self._free_shelves = list(range(self._num_slots, NUM_LANES))
+
+    @property
+    def num_free(self) -> int:
+        """Free cells."""
+        return self.book.num_free
+
+    @property
+    def num_free_shelves(self) -> int:
+        """How often ``set_aside`` can be called."""
+        return len(self._free_shelves)
+
+    def open_lane(self) -> int:
+        """An empty lane to decode into, to be released."""
+        return heapq.heappop(self._free_lanes)
+
+    def branch(self, source: int, count: int) -> int:
+        """A new lane that begins with the first ``count`` tokens of another one."""
+        lane = self.open_lane()
+        self._copy(source, lane, count)
+        return lane
+
+    def set_aside(self, lane: int) -> int:
+        """Move what a lane holds to one that is not decoded, to be released; the lane is free."""
+        shelf = heapq.heappop(self._free_shelves)
+        self._copy(lane, shelf, self.book.length(lane))
+        self.release(lane)
+        return shelf
+
+    def note_decoded(self, lane: int, count: int) -> None:
+        """A decode has put ``count`` more tokens into the lane."""
+        self.book.extend(lane, count)
+
+    def truncate(self, lane: int, count: int) -> bool:
+        """Keep the first ``count`` tokens, also of what a failed decode left there.
+
+        False when the model's memory cannot forget a part; then nothing has changed.
+        """
+        if not lib.llama_memory_seq_rm(self._memory, lane, count, _TO_THE_END):
+            return False
+        self.book.truncate(lane, count)
+        return True
+
+    def release(self, lane: int) -> None:
+        """The lane is empty and free; forgetting all of it always works."""
+        lib.llama_memory_seq_rm(self._memory, lane, 0, _TO_THE_END)
+        self.book.truncate(lane, 0)
+        heapq.heappush(self._free_lanes if lane < self._num_slots else self._free_shelves, lane)
+
+    def _copy(self, source: int, target: int, count: int) -> None:
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
+        self.book.share(source, target, count)

@@ -1,0 +1,134 @@
+"""Kept KV state of ended sequences, found again by the longest common beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from workers.engines.llama_cpp.batch import IntArray
+from workers.engines.llama_cpp.memory import KvMemory
+
+MAX_KEPT = 64  # lanes; a look-up compares with each of them
+MIN_KEPT_TOKENS = 16
+
+
+def num_common(one: IntArray, other: IntArray) -> int:
+    """Length of the common beginning."""
+    length = min(len(one), len(other))
+    differs = one[:length] != other[:length]
+    place = int(differs.argmax()) if length else 0
+    return place if length and differs[place] else length
+
+
+@dataclass(eq=False, slots=True)
+class Kept:
+    """What the model remembers of ``tokens``, read with an adapter (``None``: without)."""
+
+    lane: int
+    tokens: IntArray
+    adapter: str | None
+    last_used: int = 0
+
+
+OnEvicted = Callable[[Kept], None]
+
+
+class PrefixCache:
+    """Kept lanes within ``max_cells`` of the pool; the least recently used leave first.
+
+    They live in cells that nobody else needs: ``evict`` frees them for who does. ``can_trim``:
+    the model's memory can be cut anywhere; else only whole entries are of use. ``on_evicted`` is
+    told who has to leave, while its state is still there.
+    """
+
+    def __init__(
+        self,
+        memory: KvMemory,
+        max_cells: int,
+        *,
+        can_trim: bool = True,
+        on_evicted: OnEvicted | None = None,
+    ) -> None:
+        self.can_trim = can_trim
+        self._memory = memory
+        self._max_cells = max_cells
+        self._on_evicted = on_evicted
+        self._entries: list[Kept] = []
+        self._num_keepers = np.zeros(memory.num_cells, np.int32)
+        self._clock = 0
+        self.num_cells = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def entries(self) -> list[Kept]:
+        """All that is kept."""
+        return list(self._entries)
+
+    def find(self, tokens: IntArray, adapter: str | None) -> tuple[Kept | None, int]:
+        """The entry with the longest common beginning, and that beginning's usable length."""
+        best, best_length = None, 0
+        for entry in self._entries:
+            if entry.adapter != adapter:
+                continue
+            length = num_common(entry.tokens, tokens)
+            if length > best_length and (self.can_trim or length == len(entry.tokens)):
+                best, best_length = entry, length
+        if best is not None:
+            self._touch(best)
+        return best, best_length
+
+    def keep(self, lane: int, tokens: IntArray, adapter: str | None) -> None:
+        """Take over a lane that holds ``tokens``; it is free afterwards, kept or not."""
+        if self._max_cells == 0 or len(tokens) < MIN_KEPT_TOKENS or self._covers(tokens, adapter):
+            self._memory.release(lane)
+            return
+        if self.can_trim:
+            self._drop_beginnings_of(tokens, adapter)
+        if not self._memory.num_free_shelves and not self.evict():
+            self._memory.release(lane)  # all ids are slots
+            return
+        entry = Kept(self._memory.set_aside(lane), tokens.copy(), adapter)
+        self._touch(entry)
+        self._entries.append(entry)
+        cells = self._memory.book.cells(entry.lane)
+        self.num_cells += int((self._num_keepers[cells] == 0).sum())
+        self._num_keepers[cells] += 1
+        while self.num_cells > self._max_cells or len(self._entries) > MAX_KEPT:
+            self.evict()
+
+    def drop(self, entry: Kept) -> None:
+        """Forget an entry."""
+        self._entries.remove(entry)
+        cells = self._memory.book.cells(entry.lane)
+        self._num_keepers[cells] -= 1
+        self.num_cells -= int((self._num_keepers[cells] == 0).sum())
+        self._memory.release(entry.lane)
+
+    def evict(self, spared: Kept | None = None) -> bool:
+        """Free the cells of the least recently used entry; False when there is none."""
+        candidates = [entry for entry in self._entries if entry is not spared]
+        if not candidates:
+            return False
+        oldest = min(candidates, key=lambda entry: entry.last_used)
+        if self._on_evicted is not None:
+            self._on_evicted(oldest)
+        self.drop(oldest)
+        return True
+
+    def _covers(self, tokens: IntArray, adapter: str | None) -> bool:
+        """Whether all of it is the beginning of something kept, which then counts as used."""
+        entry, length = self.find(tokens, adapter)
+        return entry is not None and length == len(tokens)
+
+    def _drop_beginnings_of(self, tokens: IntArray, adapter: str | None) -> None:
+        for entry in self.entries:
+            if entry.adapter == adapter and num_common(entry.tokens, tokens) == len(entry.tokens):
+                self.drop(entry)
+
+    def _touch(self, entry: Kept) -> None:
+        self._clock += 1
+        entry.last_used = self._clock

@@ -1,0 +1,239 @@
+"""Who runs, who waits, and what goes into the next step.
+
+Admission is optimistic: a sequence starts when its prompt fits, not when all that it may come to
+need does. When the pool runs full, kept prefixes leave first; then the youngest sequence goes back
+to the front of the queue, to be read again later. The oldest always advances, and the pool holds
+at least one whole context, so all come to their end and none is hurt by another one's length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from workers.engines.llama_cpp.batch import IntArray
+from workers.engines.llama_cpp.memory import KvMemory
+from workers.engines.llama_cpp.prefixes import PrefixCache, num_common
+from workers.engines.llama_cpp.running import Running
+
+SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
+_RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
+_MIN_SHARED = 32  # tokens worth waiting for a leader
+_STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
+
+
+@dataclass(slots=True)
+class Part:
+    """The next ``num_tokens`` pending tokens of a sequence, and guesses at those after them."""
+
+    run: Running
+    num_tokens: int
+    drafts: IntArray | None = None
+    first_row: int = 0
+
+    @property
+    def is_last(self) -> bool:
+        """A token can be drawn after it."""
+        return self.num_tokens == self.run.num_pending
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_tokens + (0 if self.drafts is None else len(self.drafts))
+
+
+class Scheduler:
+    """Sequences in the order of their arrival, at most ``num_slots`` of them running."""
+
+    def __init__(self, memory: KvMemory, prefixes: PrefixCache, num_slots: int) -> None:
+        self._memory = memory
+        self._prefixes = prefixes
+        self._num_slots = num_slots
+        self._waiting: deque[Running] = deque()
+        self._running: dict[int, Running] = {}
+        self._adapter: str | None = None
+        self._num_steps_with_adapter = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    @property
+    def running(self) -> list[Running]:
+        """Those with a slot, the oldest first."""
+        return list(self._running.values())
+
+    def enqueue(self, run: Running) -> None:
+        self._waiting.append(run)
+
+    def find(self, sequence_id: int) -> Running | None:
+        """A sequence, running or waiting."""
+        return self._running.get(sequence_id) or next(
+            (run for run in self._waiting if run.sequence.sequence_id == sequence_id), None
+        )
+
+    def remove(self, run: Running, *, is_kept: bool = True) -> None:
+        """The sequence has ended; what is in the cache of it may serve others."""
+        run.sampler.close()
+        if run.lane < 0:
+            self._waiting.remove(run)
+            return
+        del self._running[run.sequence.sequence_id]
+        if is_kept:
+            self._prefixes.keep(run.lane, run.tokens[: run.num_in_cache], run.adapter)
+        else:
+            self._memory.release(run.lane)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        for run in [*self._running.values(), *self._waiting]:
+            self.remove(run)
+
+    # Admission
+
+    def admit(self) -> None:
+        """Start waiting sequences in order; one that has to wait holds those behind it."""
+        while self._waiting and len(self._running) < self._num_slots:
+            run = self._waiting[0]
+            if not self._start(run):
+                return
+            self._waiting.popleft()
+            self._running[run.sequence.sequence_id] = run
+
+    def _start(self, run: Running) -> bool:
+        entry, num_found = self._prefixes.find(self._reusable(run), run.adapter)
+        needed = run.num_pending - num_found
+        running = [*self._running.values(), run]
+        reserved = sum(min(_RESERVED, other.num_open) for other in running)
+        while self._memory.num_free < needed + reserved:
+            if not self._prefixes.evict(spared=entry):
+                break
+        if self._memory.num_free < needed + reserved and self._running:
+            return False
+        self._open_lane(run)
+        run.leader = self._leader_of(run)
+        return True
+
+    def _open_lane(self, run: Running) -> None:
+        """A lane that holds as much of the text as is in the cache anywhere."""
+        wanted = self._reusable(run)
+        entry, num_kept = self._prefixes.find(wanted, run.adapter)
+        other, num_beside = self._nearest_running(run, wanted)
+        if other is not None and num_beside > num_kept:
+            run.lane = self._memory.branch(other.lane, num_beside)
+        elif entry is not None:
+            run.lane = self._memory.branch(entry.lane, num_kept)
+            if num_kept == len(entry.tokens):
+                self._prefixes.drop(entry)  # the sequence will be kept, which covers it
+        else:
+            run.lane = self._memory.open_lane()
+        run.num_in_cache = self._memory.book.length(run.lane)
+        if run.num_generated == 0:
+            run.num_cached = run.num_in_cache
+
+    def _reusable(self, run: Running) -> IntArray:
+        """What may come from the cache: not the last token, whose logits are wanted."""
+        return run.tokens[: 0 if run.is_scoring else run.num_known - 1]
+
+    def _nearest_running(self, run: Running, wanted: IntArray) -> tuple[Running | None, int]:
+        best, best_length = None, 0
+        if not self._prefixes.can_trim:
+            return best, best_length
+        for other in self._running.values():
+            if other is run or other.adapter != run.adapter:
+                continue
+            length = num_common(other.tokens[: other.num_in_cache], wanted)
+            if length > best_length:
+                best, best_length = other, length
+        return best, best_length
+
+    def _leader_of(self, run: Running) -> Running | None:
+        """Who is reading more of this sequence's beginning than the cache has."""
+        if not self._prefixes.can_trim:
+            return None
+        wanted = self._reusable(run)
+        for other in self._running.values():
+            if other.adapter != run.adapter or other.leader is not None:
+                continue
+            length = num_common(other.known, wanted)
+            if length >= run.num_in_cache + _MIN_SHARED and other.num_in_cache < length:
+                return other
+        return None
+
+    # The next step
+
+    def plan(self, budget: int) -> list[Part]:
+        """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's."""
+        self._settle_followers()
+        chosen = self._runs_of_one_adapter()
+        decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
+        reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
+        return decoding + _share_out(reading, budget)
+
+    def fit(self, parts: list[Part]) -> list[Part]:
+        """The parts that find cells, which are made free for them."""
+        while True:
+            needed = sum(part.num_rows for part in parts)
+            while self._memory.num_free < needed and self._prefixes.evict():
+                pass
+            if self._memory.num_free >= needed:
+                return parts
+            youngest = self.running[-1]
+            self._preempt(youngest)
+            parts = [part for part in parts if part.run is not youngest]
+
+    def _preempt(self, run: Running) -> None:
+        self._memory.release(run.lane)
+        del self._running[run.sequence.sequence_id]
+        run.lane, run.num_in_cache, run.leader = -1, 0, None
+        run.scores.clear()
+        self._waiting.appendleft(run)
+
+    def _settle_followers(self) -> None:
+        """Those whose leader has read what they share, or is gone, go their own way."""
+        for run in self._running.values():
+            leader = run.leader
+            if leader is None:
+                continue
+            is_there = self._running.get(leader.sequence.sequence_id) is leader
+            shared = num_common(leader.known, self._reusable(run))
+            if not is_there or leader.num_in_cache >= shared:
+                self._memory.release(run.lane)
+                self._open_lane(run)
+                run.leader = self._leader_of(run)
+
+    def _runs_of_one_adapter(self) -> list[Running]:
+        groups: dict[str | None, list[Running]] = {}
+        for run in self._running.values():
+            groups.setdefault(run.adapter, []).append(run)
+        if not groups:
+            return []
+        self._num_steps_with_adapter += 1
+        is_due = self._num_steps_with_adapter > _STEPS_PER_ADAPTER
+        if self._adapter not in groups or (is_due and len(groups) > 1):
+            order = [*groups, *groups]
+            following = order.index(self._adapter) + 1 if self._adapter in groups else 0
+            self._adapter = order[following]
+            self._num_steps_with_adapter = 1
+        return groups[self._adapter]
+
+
+def _share_out(reading: list[Running], budget: int) -> list[Part]:
+    """Half of the budget to the oldest prompt, so that it advances; the rest to the shortest."""
+    if not reading:
+        return []
+    shares = {reading[0]: min(reading[0].num_pending, max(1, budget // 2))}
+    budget -= shares[reading[0]]
+    num_scored = SCORED_ROWS
+    for run in sorted(reading, key=lambda run: run.num_pending):
+        already = shares.get(run, 0)
+        more = min(run.num_pending - already, budget)
+        shares[run] = already + more
+        budget -= more
+    parts = []
+    for run, share in shares.items():
+        if run.is_scoring:
+            share = min(share, num_scored)
+            num_scored -= share
+        if share:
+            parts.append(Part(run, share))
+    return parts
