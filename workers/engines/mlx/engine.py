@@ -24,7 +24,7 @@ from workers.engines.base import (
     StepEvent,
     Tokenizer,
 )
-from workers.engines.mlx import kv, library
+from workers.engines.mlx import adapters, kv, library
 from workers.engines.mlx.batch import RunningBatch
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.folder import check_folder
@@ -42,8 +42,9 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     """Load the model folder ``path``.
 
     All MLX work of the engine happens on the calling thread; it must go on to call ``step``.
-    Raises ``ModelLoadError`` with what is wrong with the folder, ``UnsupportedParameterError``
-    for an option that MLX does not have.
+    Raises ``ModelLoadError`` with what is wrong with the folder, ``InvalidRequestError`` for an
+    adapter that is not there or does not fit, ``UnsupportedParameterError`` for an option that MLX
+    does not have.
     """
     _check_options(options)
     with explained(path):
@@ -56,7 +57,6 @@ def _check_options(options: EngineOptions) -> None:
     refused = {
         "threads": options.num_threads,
         "gpu_layers": options.num_gpu_layers,
-        "adapter_name": options.adapter,
         "prompt_cache_dir": options.prompt_cache_dir,
         "draft_model": options.draft_path,
         "num_draft_tokens": options.num_draft_tokens,
@@ -72,6 +72,7 @@ class MlxEngine:
 
     def __init__(self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions) -> None:
         self._tokenizer = tokenizer
+        self._adapter = options.adapter
         self._info = _describe(loaded, options)
         self._model = loaded.model
         self._waiting: deque[Sequence] = deque()
@@ -112,8 +113,9 @@ class MlxEngine:
         """Take a sequence; it starts when a slot is free, in order."""
         self.check(sequence.sampling)
         self._check_prompt(sequence)
-        if sequence.adapter is not None:
-            raise UnsupportedParameterError("adapters are not supported yet", "adapter_name")
+        if sequence.adapter not in (None, self._adapter):
+            message = "an MLX model has the adapter that it was loaded with, and no other"
+            raise UnsupportedParameterError(message, adapters.FIELD)
         self._waiting.append(sequence)
 
     def _check_prompt(self, sequence: Sequence) -> None:

@@ -60,7 +60,7 @@ def _check_weights(path: Path) -> None:
     if not files:
         raise ModelLoadError(f"{path.name} has no weights (model*.safetensors)")
     for file in files:
-        _check_safetensors(file)
+        check_safetensors(file)
     _check_shards(path)
 
 
@@ -73,7 +73,7 @@ def _check_shards(path: Path) -> None:
         raise ModelLoadError(f"{path.name} lacks weights: {', '.join(missing)}")
 
 
-def _check_safetensors(file: Path) -> None:
+def check_safetensors(file: Path) -> None:
     """The file must be as long as its header says."""
     size = file.stat().st_size
     with file.open("rb") as stream:

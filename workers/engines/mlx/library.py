@@ -1,8 +1,8 @@
 """The border to mlx_lm, which carries no types: what this package takes from it, typed once.
 
-mlx_lm is pinned exactly. What is used: the model loader and the prompt caches with their batch
-protocol (``merge``, ``extend``, ``filter``, and in ``kv.py`` ``extract`` and ``trim``);
-``tests/engines/test_mlx.py`` fails when that changes.
+mlx_lm is pinned exactly. What is used: the loaders of models and adapters, and the prompt caches
+with their batch protocol (``merge``, ``extend``, ``filter``, and in ``kv.py`` ``extract`` and
+``trim``); ``tests/engines/test_mlx.py`` fails when that changes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any, Protocol, cast
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import cache as mlx_cache  # type: ignore[import-untyped, unused-ignore]
+from mlx_lm.tuner.utils import (  # type: ignore[import-untyped, unused-ignore]
+    load_adapters,
+)
 from mlx_lm.utils import (  # type: ignore[import-untyped, unused-ignore]
     get_total_parameters,
     load_model,
@@ -41,6 +44,12 @@ def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, 
     """The model of the folder with lazy (unread) weights, and its configuration."""
     model, config = load_model(path, lazy=True, trust_remote_code=is_remote_code_trusted)
     return cast(nn.Module, model), cast(dict[str, Any], config)
+
+
+def load_adapter(module: nn.Module, path: Path) -> None:
+    """Put the LoRA, DoRA or full weights of the folder ``path`` into the model, unread."""
+    load_adapters(module, str(path))
+    module.eval()  # new layers are made for training, with dropout
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten
 from jobs.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
+from workers.engines.mlx.adapters import apply_adapter, find_adapter
 from workers.engines.mlx.folder import Json
 from workers.engines.mlx.library import Model
 
@@ -37,7 +38,10 @@ class LoadedModel:
 
 
 def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
-    """The model of the checked folder ``path``, in memory; ``ModelLoadError`` if that fails."""
+    """The model of the checked folder ``path``, in memory, with the adapter asked for.
+
+    Raises ``ModelLoadError``, or ``InvalidRequestError`` for the adapter.
+    """
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
     with explained(path):
@@ -45,8 +49,10 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         module, config = library.open_model(
             path, is_remote_code_trusted=options.is_remote_code_trusted
         )
-        if is_cpu():
-            widen(module)
+    if options.adapter is not None:
+        apply_adapter(module, find_adapter(options.adapters_dir, options.adapter))
+    if is_cpu():
+        widen(module)
     _read_weights(path, module, on_progress)
     with explained(path):
         return _describe(module, config, context_length)

@@ -1,0 +1,50 @@
+"""LoRA adapters: folders as mlx_lm writes them, applied to a model when it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.nn as nn
+
+from jobs.errors import InvalidRequestError, ModelLoadError
+from workers.engines.mlx import library
+from workers.engines.mlx.folder import check_safetensors, read_json
+
+FIELD = "adapter_name"
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapters.safetensors"
+_MAX_REASON = 500  # characters: the library lists every tensor that does not fit
+
+
+def find_adapter(folder: Path | None, name: str) -> Path:
+    """The adapter of that name; ``InvalidRequestError`` when there is none.
+
+    As in the catalog, names are looked up among the entries, never joined to a path.
+    """
+    entries = folder.iterdir() if folder is not None and folder.is_dir() else ()
+    for path in entries:
+        if path.name == name and not name.startswith(".") and (path / _CONFIG).is_file():
+            return path
+    raise InvalidRequestError(f"there is no MLX adapter {name[:120]!r}", FIELD)
+
+
+def apply_adapter(module: nn.Module, path: Path) -> None:
+    """Change the model by the adapter in ``path``; its weights are not read yet.
+
+    Raises ``InvalidRequestError`` with the reason when the adapter does not fit.
+    """
+    try:
+        _check_files(path)
+        library.load_adapter(module, path)
+    except Exception as error:  # mlx_lm raises anything; the first line holds a path
+        reason = str(error).partition("\n")[2] or str(error) or repr(error)
+        message = f"the adapter {path.name!r} cannot be used: {reason.strip()[:_MAX_REASON]}"
+        raise InvalidRequestError(message, FIELD) from error
+
+
+def _check_files(path: Path) -> None:
+    config = read_json(path / _CONFIG)
+    if config.get("fine_tune_type", "lora") != "full" and "lora_parameters" not in config:
+        raise ModelLoadError(f"{_CONFIG} has no lora_parameters: it is not an adapter of mlx_lm")
+    if not (path / _WEIGHTS).is_file():
+        raise ModelLoadError(f"it has no {_WEIGHTS}")
+    check_safetensors(path / _WEIGHTS)
