@@ -27,6 +27,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "context_length_exceeded": (400, INVALID),
     "model_load_failed": (400, INVALID),
     "model_not_found": (404, "not_found_error"),
+    "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),

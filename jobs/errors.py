@@ -66,6 +66,12 @@ class ModelNotFoundError(JobError):
     code = "model_not_found"
 
 
+class AdapterNotFoundError(JobError):
+    """No LoRA adapter of that name in the adapters folder, or none for this kind of model."""
+
+    code = "adapter_not_found"
+
+
 class ModelConflictError(JobError):
     """The model_id is in use by another model or with other options."""
 
