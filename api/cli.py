@@ -52,10 +52,22 @@ def load(
     chat_format: Annotated[str | None, typer.Option(help="Chat format of a GGUF model.")] = None,
     context: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
     slots: Annotated[int | None, typer.Option(help="Sequences that run at once.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Entry of the adapters folder.")] = None,
+    kv_bits: Annotated[int | None, typer.Option(help="Bits of the KV cache's values.")] = None,
+    draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
+    draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
     url: Url = None,
 ) -> None:
     """Load a model and show how far it is."""
-    options = {"chat_format": chat_format, "context_length": context, "slots": slots}
+    options: dict[str, str | int | None] = {
+        "chat_format": chat_format,
+        "context_length": context,
+        "slots": slots,
+        "adapter_name": adapter,
+        "kv_bits": kv_bits,
+        "draft_model": draft,
+        "num_draft_tokens": draft_tokens,
+    }
     body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
     server = Server(_settings(), url)
     started = time.monotonic()

@@ -118,6 +118,11 @@ class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
     threads: int | None = None
     gpu_layers: int | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
+    kv_bits: int | None = None
+    draft_model: str | None = None
+    num_draft_tokens: int | None = None
+    prompt_cache_bytes: int | None = None
     defaults: GenerationDefaults = GenerationDefaults()
     v: int = VERSION
 

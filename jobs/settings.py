@@ -59,10 +59,17 @@ class Settings(BaseSettings):
     """A decode loop that has not moved for so long is ended with its worker, which starts anew."""
     slots: int | None = Field(default=None, ge=1, le=256)
     """Sequences that run at once per model; none: the engine's default."""
+    prompt_cache_bytes: int | None = Field(default=None, ge=0)
+    """Room per model for kept KV state; none: the engine's default, 0: keep none."""
+    prompt_cache_dir: Path | None = None
+    """Where engines spill kept KV state, to outlive the process; none: nowhere."""
     fake_engine: bool = False
     """List the model ``fake``: deterministic text without a model, for trials and load tests."""
 
-    @field_validator("api_key", "management_key", "redis_url", mode="before")
+    @field_validator(
+        "api_key", "management_key", "redis_url", "prompt_cache_bytes", "prompt_cache_dir",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _blank_is_unset(cls, value: str | None) -> str | None:
         return value.strip() or None if isinstance(value, str) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.catalog import find_model
+from jobs.catalog import find_adapter, find_draft, find_model
 from jobs.errors import ModelLoadError, ModelNotFoundError
 from jobs.requests import LoadRequest
 from jobs.settings import Settings
@@ -31,16 +31,34 @@ def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgres
         entry = find_model(settings, request.model_name)
     except ModelNotFoundError as error:
         raise ModelLoadError(f"{error.message}, on the machine that should load it") from error
-    options = EngineOptions(
+    options = engine_options(settings, request, entry.backend)
+    engine = open_engine(entry.backend, entry.path, options, on_progress)
+    encoder = PromptEncoder(engine.tokenizer, request.chat_format)
+    return LoadedEngine(engine, entry.path, encoder)
+
+
+def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:
+    """What the request asks of the engine, and the settings where it says nothing.
+
+    Raises what ``find_adapter`` and ``find_draft`` raise for names that are not there.
+    """
+    cache_bytes = request.prompt_cache_bytes
+    adapter = request.adapter and find_adapter(settings, request.adapter, backend).name
+    draft = request.draft_model and find_draft(settings, request.draft_model, backend).path
+    return EngineOptions(
         context_length=request.context_length,
         num_slots=request.slots or settings.slots,
         num_threads=request.threads,
         num_gpu_layers=request.gpu_layers,
         is_remote_code_trusted=request.trust_remote_code,
+        adapters_dir=settings.adapters_dir,
+        adapter=adapter or None,
+        prompt_cache_bytes=settings.prompt_cache_bytes if cache_bytes is None else cache_bytes,
+        prompt_cache_dir=settings.prompt_cache_dir,
+        draft_path=draft or None,
+        num_draft_tokens=request.num_draft_tokens,
+        kv_bits=request.kv_bits,
     )
-    engine = open_engine(entry.backend, entry.path, options, on_progress)
-    encoder = PromptEncoder(engine.tokenizer, request.chat_format)
-    return LoadedEngine(engine, entry.path, encoder)
 
 
 class LoadProgress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,10 +28,11 @@ from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
 from api.translate import check_text, to_token_count_request
 from jobs import names
-from jobs.catalog import ModelEntry, find_model, list_models
+from jobs.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.errors import UnsupportedParameterError
 from jobs.events import Event
 from jobs.requests import GenerationDefaults, LoadRequest
+from jobs.settings import Settings
 from jobs.wants import LoadedModel
 
 router = APIRouter(prefix="/v1/internal", tags=["models"], responses=ERRORS)
@@ -53,15 +55,18 @@ async def load(
         name = body.unknown_options[0]
         raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
-    entry = await services.runner.in_thread(find_model, services.settings, body.llm_model_name)
-    job_id = await start_load(services, model_id, _load_request(body, entry))
+    request_of = partial(_load_request, services.settings, body)
+    job_id = await start_load(services, model_id, await services.runner.in_thread(request_of))
     if is_background(request, body.background):
         return accepted(job_id)
     await finish_load(services, job_id)
     return LoadAnswer()
 
 
-def _load_request(body: LoadBody, entry: ModelEntry) -> LoadRequest:
+def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
+    """The load with every name looked up; what is not on disk is refused here, by its field."""
+    entry = find_model(settings, body.llm_model_name)
+    adapter, draft = body.adapter_name, body.draft_model
     request = LoadRequest(
         model_name=entry.name,
         backend=entry.backend,
@@ -71,6 +76,11 @@ def _load_request(body: LoadBody, entry: ModelEntry) -> LoadRequest:
         threads=body.threads,
         gpu_layers=body.gpu_layers,
         trust_remote_code=bool(body.trust_remote_code),
+        adapter=find_adapter(settings, adapter, entry.backend).name if adapter else None,
+        kv_bits=body.kv_bits,
+        draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
+        num_draft_tokens=body.num_draft_tokens,
+        prompt_cache_bytes=body.prompt_cache_bytes,
         defaults=GenerationDefaults(
             temperature=body.temperature,
             max_tokens=body.max_tokens,

@@ -35,6 +35,11 @@ class LoadBody(Body):
     threads: Annotated[int, integer(1, 1024)] | None = None
     gpu_layers: Annotated[int, integer(0, 10_000)] | None = None
     trust_remote_code: Flag | None = None
+    adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
+    kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
+    draft_model: Annotated[str, Field(strict=True, max_length=255)] | None = None
+    num_draft_tokens: Annotated[int, integer(1, 64)] | None = None
+    prompt_cache_bytes: Annotated[int, integer(0, 2**50)] | None = None
     temperature: Temperature | None = None
     max_tokens: Count | None = None
     top_p: Probability | None = None

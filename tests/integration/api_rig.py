@@ -251,7 +251,12 @@ def running_api(folder: Path, redis_url: str, **changes: Any) -> Iterator[Rig]:
     models = folder / "models"
     models.mkdir(exist_ok=True)
     (models / "tiny.gguf").write_bytes(b"GGUF")
-    values = {"REDIS_URL": redis_url, "models_dir": models, "state_dir": folder / "state"}
+    values = {
+        "REDIS_URL": redis_url,
+        "models_dir": models,
+        "adapters_dir": folder / "adapters",
+        "state_dir": folder / "state",
+    }
     settings = Settings(**{**values, "fake_engine": True, "grace_s": 1, **changes})
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn_config(settings))

@@ -79,6 +79,37 @@ def test_an_unknown_model_is_a_404_and_nothing_is_wanted(rig: Rig, name: str) ->
     assert rig.wants.all() == {}
 
 
+@pytest.mark.parametrize("field", ["adapter_name", "draft_model"])
+@pytest.mark.parametrize("name", ["none", "../tiny.gguf", "/etc/passwd", "a\x00b"])
+def test_unknown_names_in_the_options_are_a_404_that_names_the_field(
+    rig: Rig, field: str, name: str
+) -> None:
+    rig.supervise()
+    answer = rig.post(LOAD, {**FAKE, field: name})
+    assert answer.status_code == 404
+    check_error_shape(answer.json())
+    assert answer.json()["error"]["param"] == field
+    assert rig.wants.all() == {}
+
+
+def test_the_options_of_a_load_are_wanted_with_it(rig: Rig) -> None:
+    rig.supervise()
+    rig.settings.adapters_dir.mkdir()
+    (rig.settings.adapters_dir / "tuned.gguf").write_bytes(b"GGUF")
+    options = {"kv_bits": 8, "num_draft_tokens": 3, "prompt_cache_bytes": 0}
+    names_given = {"adapter_name": "tuned", "draft_model": "fake-1ms"}
+    future = rig.post_soon(LOAD, {**FAKE, **options, **names_given})
+    job = rig.take_control()
+    expected = LoadRequest("fake", "fake", adapter="tuned.gguf", draft_model="fake-1ms", **options)
+    assert job.request == expected
+    assert rig.wants.get("0").load == expected
+    job.started()
+    job.finished()
+    assert future.result().json() == {"load": "success"}
+    assert rig.post(LOAD, {**FAKE, **options, **names_given}).json() == {"load": "success"}
+    assert rig.post(LOAD, {**FAKE, **options}).status_code == 409
+
+
 def test_a_load_that_fails_gives_the_reason(rig: Rig) -> None:
     rig.supervise()
     future = rig.post_soon(LOAD, FAKE)

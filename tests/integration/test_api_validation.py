@@ -13,6 +13,8 @@ from tests.conftest import RedisServer
 from tests.integration.api_rig import Rig, check_error_shape, running_api
 
 CHAT = "/v1/chat/completions"
+LOAD = "/v1/internal/model/load"
+FAKE = {"llm_model_name": "fake"}
 HELLO = [{"role": "user", "content": "hi"}]
 HI = {"messages": HELLO}
 IMAGE = [{"role": "user", "content": [{"type": "image_url"}]}]
@@ -64,8 +66,15 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/internal/token-count", {}, "prompt"),
     ("/v1/internal/token-count", {"prompt": "a", "messages": HELLO}, "messages"),
     ("/v1/internal/model/load", {}, "llm_model_name"),
-    ("/v1/internal/model/load", {"llm_model_name": "fake", "adapter_name": "a"}, "adapter_name"),
-    ("/v1/internal/model/load", {"llm_model_name": "fake", "slots": 0}, "slots"),
+    (LOAD, {**FAKE, "draft": "a"}, "draft"),
+    (LOAD, {**FAKE, "slots": 0}, "slots"),
+    (LOAD, {**FAKE, "adapter_name": 5}, "adapter_name"),
+    (LOAD, {**FAKE, "kv_bits": 7}, "kv_bits"),
+    (LOAD, {**FAKE, "kv_bits": "8"}, "kv_bits"),
+    (LOAD, {**FAKE, "num_draft_tokens": 0}, "num_draft_tokens"),
+    (LOAD, {**FAKE, "prompt_cache_bytes": -1}, "prompt_cache_bytes"),
+    (LOAD, {**FAKE, "prompt_cache_bytes": 1.5}, "prompt_cache_bytes"),
+    (LOAD, {**FAKE, "draft_model": "tiny.gguf"}, "draft_model"),
     ("/management/process/clean-up", {"timeout": -1}, "timeout"),
 ]  # fmt: skip
 

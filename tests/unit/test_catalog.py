@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog import find_model, list_models
-from jobs.errors import ModelNotFoundError
+from jobs.catalog import find_adapter, find_draft, find_model, list_adapters, list_models
+from jobs.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
 from jobs.settings import Settings
 
 
@@ -20,7 +20,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(folder: Path) -> Settings:
-    return Settings(models_dir=folder, state_dir=folder.parent, fake_engine=False)
+    adapters = folder.parent / "adapters"
+    return Settings(
+        models_dir=folder, adapters_dir=adapters, state_dir=folder.parent, fake_engine=False
+    )
 
 
 def add_mlx(folder: Path, name: str, *sizes: int) -> None:
@@ -102,3 +105,99 @@ def test_the_fake_model_is_there_only_when_asked_for(settings: Settings, folder:
     assert find_model(trial, "fake-20ms").backend == "fake"
     with pytest.raises(ModelNotFoundError):
         find_model(trial, "fake-20s")
+
+
+def add_adapters(settings: Settings) -> Path:
+    """An MLX adapter ``tuned`` and two GGUF ones, one of the same stem."""
+    folder = settings.adapters_dir
+    add_mlx_adapter(folder / "tuned")
+    (folder / "tuned.gguf").write_bytes(b"x" * 3)
+    (folder / "other.GGUF").write_bytes(b"x")
+    return folder
+
+
+def add_mlx_adapter(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "adapter_config.json").write_text("{}")
+    (path / "adapters.safetensors").write_bytes(b"x" * 5)
+
+
+def test_adapters_are_listed_by_their_format(settings: Settings) -> None:
+    assert list_adapters(settings) == []
+    folder = add_adapters(settings)
+    (folder / "README.md").write_text("")
+    (folder / "half").mkdir()
+    (folder / "half" / "adapter_config.json").write_text("{}")
+    (folder / "gone.gguf").symlink_to(folder / "nothing")
+    add_mlx_adapter(folder / ".cache")
+    found = [(entry.name, entry.backend, entry.size_bytes) for entry in list_adapters(settings)]
+    assert found == [
+        ("other.GGUF", "llama-cpp", 1),
+        ("tuned", "mlx", 5),
+        ("tuned.gguf", "llama-cpp", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "found"),
+    [
+        ("tuned", "mlx", "tuned"),
+        ("tuned", "llama-cpp", "tuned.gguf"),
+        ("tuned.gguf", "llama-cpp", "tuned.gguf"),
+        ("other", "llama-cpp", "other.GGUF"),
+        ("tuned", "fake", "tuned"),
+        ("other", "fake", "other.GGUF"),
+    ],
+)
+def test_an_adapter_is_found_for_the_models_that_can_use_it(
+    settings: Settings, name: str, backend: str, found: str
+) -> None:
+    add_adapters(settings)
+    assert find_adapter(settings, name, backend).name == found
+
+
+@pytest.mark.parametrize(("name", "backend"), [("other", "mlx"), ("tuned.gguf", "mlx")])
+def test_an_adapter_of_the_other_format_is_not_found(
+    settings: Settings, name: str, backend: str
+) -> None:
+    add_adapters(settings)
+    with pytest.raises(AdapterNotFoundError, match=backend):
+        find_adapter(settings, name, backend)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret", "../secret.gguf", "secret", "/etc", "..", ".", "", "adapters/tuned", "tuned/",
+        "./tuned", "tuned\x00", "tuned.gguf\x00", "~", "%2e%2e/secret", "TUNED", "x" * 10_000,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["mlx", "llama-cpp", "fake"])
+def test_no_adapters_name_leads_out_of_the_folder(
+    settings: Settings, name: str, backend: str
+) -> None:
+    folder = add_adapters(settings)
+    add_mlx_adapter(folder.parent / "secret")
+    (folder.parent / "secret.gguf").write_bytes(b"x")
+    with pytest.raises(AdapterNotFoundError) as caught:
+        find_adapter(settings, name, backend)
+    assert caught.value.param == "adapter_name"
+    assert len(caught.value.message) < 300
+
+
+def test_a_link_in_the_folder_is_the_users_own_wish(settings: Settings, folder: Path) -> None:
+    add_mlx_adapter(folder.parent / "elsewhere")
+    settings.adapters_dir.mkdir()
+    (settings.adapters_dir / "linked").symlink_to(folder.parent / "elsewhere")
+    assert find_adapter(settings, "linked", "mlx").name == "linked"
+
+
+def test_a_draft_is_a_model_for_the_same_library(settings: Settings, folder: Path) -> None:
+    add_mlx(folder, "small")
+    assert find_draft(settings, "small", "mlx").path == folder / "small"
+    with pytest.raises(InvalidRequestError, match="small") as caught:
+        find_draft(settings, "small", "llama-cpp")
+    assert caught.value.param == "draft_model"
+    with pytest.raises(ModelNotFoundError) as unknown:
+        find_draft(settings, "../small", "mlx")
+    assert unknown.value.param == "draft_model"

@@ -111,6 +111,20 @@ def test_load_follows_the_job_to_its_end(stub: Stub) -> None:
     }
 
 
+def test_a_load_passes_every_option_on(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/load", {"load": "success"})
+    options = "--adapter tuned --kv-bits 8 --draft small --draft-tokens 3 --slots 2"
+    _run(stub, "load", "demo", *options.split())
+    assert stub.requests[0][3] == {
+        "llm_model_name": "demo",
+        "slots": 2,
+        "adapter_name": "tuned",
+        "kv_bits": 8,
+        "draft_model": "small",
+        "num_draft_tokens": 3,
+    }
+
+
 def test_load_of_a_loaded_model_is_done_at_once(stub: Stub) -> None:
     stub.answer("POST /v1/internal/model/load", {"load": "success"})
     assert "demo is loaded as model 0" in _run(stub, "load", "demo")

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.errors import InvalidRequestError
 from jobs.sampling import Sampling
 from tests.helpers.loop_rig import fake_engine
-from workers.engines.base import EngineOptions, FinishReason, Prefill, Sequence, Token
+from workers.engines.base import (
+    EngineOptions,
+    FinishReason,
+    Prefill,
+    PromptLogprobs,
+    Sequence,
+    Token,
+)
 from workers.engines.fake import FakeEngine, open_fake
 
 GREEDY = Sampling(temperature=0.0)
@@ -107,9 +114,61 @@ def test_what_it_cannot_honour_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         engine.check(Sampling(logit_bias={272: 1.0}))
     assert caught.value.param == "logit_bias"
-    with pytest.raises(UnsupportedParameterError) as caught:
-        engine.check(Sampling(mirostat_mode=2))
-    assert caught.value.param == "mirostat_mode"
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+def test_mirostat_goes_on_from_where_it_stood(mode: int) -> None:
+    engine = fake_engine()
+    sampling = Sampling(seed=5, temperature=1.5, mirostat_mode=mode, mirostat_tau=3.0)
+    prompt = list(b"a prompt")
+    (whole,) = run(engine, Sequence(1, prompt, 40, sampling)).values()
+    ids = [token.token_id for token in whole]
+    assert len({token.mirostat_mu for token in whole}) > 30
+    for cut in range(1, len(ids), 7):
+        mu = whole[cut - 1].mirostat_mu
+        rest = Sequence(2, prompt + ids[:cut], len(ids) - cut, sampling, mirostat_mu=mu)
+        (tokens,) = run(engine, rest).values()
+        assert [(t.token_id, t.mirostat_mu) for t in tokens] == [
+            (t.token_id, t.mirostat_mu) for t in whole[cut:]
+        ]
+
+
+def test_without_mirostat_there_is_no_mu() -> None:
+    (tokens,) = run(fake_engine(), Sequence(1, [120] * 8, 3, GREEDY)).values()
+    assert [token.mirostat_mu for token in tokens] == [None] * 3
+
+
+def test_an_adapter_shows_in_the_text() -> None:
+    engine = fake_engine()
+    sequences = [Sequence(1, [120] * 8, 9, GREEDY), Sequence(2, [120] * 8, 9, GREEDY, adapter="x")]
+    plain, adapted = run(engine, *sequences).values()
+    assert text_of(engine, plain) == "0000001 0"
+    assert text_of(engine, adapted) == "a000001 a"
+    loaded_with_one = open_fake(Path("fake"), EngineOptions(adapter="x"), lambda _: None)
+    (tokens,) = run(loaded_with_one, Sequence(1, [120] * 8, 9, GREEDY)).values()
+    assert text_of(engine, tokens) == "a000001 a"
+
+
+@pytest.mark.parametrize("num_top", [0, 3])
+def test_a_prompts_log_probabilities_are_those_that_its_tokens_would_have_had(num_top: int) -> None:
+    engine = fake_engine()
+    sampling = Sampling(temperature=0.0, num_logprobs=num_top)
+    (made,) = run(engine, Sequence(1, [120] * 4, 8, sampling)).values()
+    prompt = [120] * 4 + [token.token_id for token in made]
+    engine.submit(Sequence(2, prompt, 1, sampling, num_prompt_logprobs=num_top))
+    events = [event for _ in range(2) for event in engine.step()]
+    assert [type(event) for event in events] == [Prefill, PromptLogprobs, Token]
+    entries = next(event.entries for event in events if isinstance(event, PromptLogprobs))
+    assert len(entries) == len(prompt) - 1
+    assert entries[3:] == tuple((token.logprob, token.top_logprobs) for token in made)
+
+
+def test_a_text_has_one_vector_of_length_one_wherever_it_stands() -> None:
+    engine = fake_engine()
+    first, second = engine.embed([[1, 2], [3]], None)
+    assert engine.embed([[3]], None) == [second]
+    assert first != second
+    assert sum(value * value for value in first) == pytest.approx(1.0)
 
 
 def test_a_users_text_never_becomes_a_control_token() -> None:

@@ -25,6 +25,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MGS_LOG_LEVEL", "loud"), ("MGS_GRACE_S", "-1"), ("MGS_GRACE_S", "nan"),
         ("MGS_GRACE_S", "inf"), ("MGS_LOG_TTL_S", "0"), ("MGS_SLOTS", "257"),
         ("MGS_SLOTS", "0"), ("MGS_FAKE_ENGINE", "perhaps"), ("MGS_MAX_QUEUED_PER_MODEL", "0"),
+        ("MGS_PROMPT_CACHE_BYTES", "-1"), ("MGS_PROMPT_CACHE_BYTES", "2 GB"),
         ("MGS_LOAD_TIMEOUT_S", "inf"), ("MGS_REQUEST_TIMEOUT_S", "nan"),
     ],
 )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Its likeliest text counts: the token at position ``i`` of a sequence is character ``i % 8`` of
 ``"%07d " % (i // 8)``, so that a lost, doubled or foreign token shows in the text. Each 512th
-position ends the generation. The model name sets the pace: ``fake``, ``fake-20ms`` (per step).
+position ends the generation. With an adapter, whatever its contents, the numbers begin with ``a``.
+The model name sets the pace: ``fake``, ``fake-20ms`` (per step).
 For tests of faults, a prompt that holds ``<<stall>>`` stops the engine for ever, and one that holds
 ``<<crash>>`` kills the process.
 """
@@ -13,14 +14,14 @@ import os
 import re
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.errors import InvalidRequestError
 from jobs.sampling import Sampling
-from workers.engines import numpy_sampler
+from workers.engines import mirostat, numpy_sampler
 from workers.engines.base import (
     EngineOptions,
     FinishReason,
@@ -28,6 +29,7 @@ from workers.engines.base import (
     OnProgress,
     Pooling,
     Prefill,
+    PromptLogprobs,
     Sequence,
     StepEvent,
     Token,
@@ -67,8 +69,10 @@ class FakeTokenizer:
 class _Running:
     sequence: Sequence
     tokens: list[int]
+    num_left: int
+    is_adapted: bool
+    mirostat_mu: float | None
     num_prefilled: int = 0
-    num_left: int = field(default=0)
 
     @property
     def is_prefilled(self) -> bool:
@@ -78,10 +82,11 @@ class _Running:
 class FakeEngine:
     """Holds no model; see the module."""
 
-    def __init__(self, info: ModelInfo, step_s: float) -> None:
+    def __init__(self, info: ModelInfo, step_s: float, adapter: str | None = None) -> None:
         self.info = info
         self.tokenizer = FakeTokenizer()
         self._step_s = step_s
+        self._adapter = adapter
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, _Running] = {}
         self._is_stalled = False
@@ -96,8 +101,6 @@ class FakeEngine:
                 raise InvalidRequestError(
                     f"token {token_id} is not in the vocabulary of {_VOCAB_SIZE}", "logit_bias"
                 )
-        if sampling.mirostat_mode:
-            raise UnsupportedParameterError("mirostat is not supported yet", "mirostat_mode")
 
     def submit(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
@@ -135,10 +138,18 @@ class FakeEngine:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.info.num_slots:
             sequence = self._waiting.popleft()
-            room = self.info.context_length - len(sequence.prompt)
-            self._running[sequence.sequence_id] = _Running(
-                sequence, list(sequence.prompt), num_left=min(sequence.max_tokens, room)
-            )
+            self._running[sequence.sequence_id] = self._start(sequence)
+
+    def _start(self, sequence: Sequence) -> _Running:
+        room = self.info.context_length - len(sequence.prompt)
+        mu = sequence.mirostat_mu
+        return _Running(
+            sequence,
+            list(sequence.prompt),
+            num_left=min(sequence.max_tokens, room),
+            is_adapted=(sequence.adapter or self._adapter) is not None,
+            mirostat_mu=mirostat.first_mu(sequence.sampling) if mu is None else mu,
+        )
 
     def _prefill(self) -> list[StepEvent]:
         """Up to a chunk of prompt tokens, in order of admission."""
@@ -152,15 +163,16 @@ class FakeEngine:
             running.num_prefilled += num
             budget -= num
             events.append(Prefill(running.sequence.sequence_id, running.num_prefilled, num_total))
+            if running.is_prefilled and running.sequence.num_prompt_logprobs is not None:
+                events.append(_prompt_logprobs(running, running.sequence.num_prompt_logprobs))
         return events
 
     def _decode(self, running: _Running) -> Token:
-        sampling = running.sequence.sampling
-        logits = _logits(running.tokens)
+        logits = _logits(running.tokens, running.is_adapted)
         masked = logits.copy()
-        if sampling.ignore_eos:
+        if running.sequence.sampling.ignore_eos:
             masked[list(FakeTokenizer.end_ids)] = -np.inf
-        token_id = numpy_sampler.sample(masked, running.tokens, sampling)
+        token_id = _sample(running, masked)
         running.tokens.append(token_id)
         running.num_left -= 1
         return self._to_token(running, token_id, logits)
@@ -173,12 +185,12 @@ class FakeEngine:
         sequence_id = running.sequence.sequence_id
         if finish is not None:
             del self._running[sequence_id]
-        count = running.sequence.sampling.num_logprobs
-        if count is None:
-            return Token(sequence_id, token_id, finish, is_end)
-        logprobs = numpy_sampler.log_softmax(logits)
-        top = numpy_sampler.top_logprobs(logprobs, count)
-        return Token(sequence_id, token_id, finish, is_end, float(logprobs[token_id]), top)
+        sampling = running.sequence.sampling
+        mu = running.mirostat_mu if mirostat.is_used(sampling) else None
+        if sampling.num_logprobs is None:
+            return Token(sequence_id, token_id, finish, is_end, mirostat_mu=mu)
+        logprob, top = _logprob(logits, token_id, sampling.num_logprobs)
+        return Token(sequence_id, token_id, finish, is_end, logprob, top, mu)
 
 
 def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> FakeEngine:
@@ -192,10 +204,44 @@ def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> Fa
         vocab_size=_VOCAB_SIZE,
         architecture="fake",
     )
-    return FakeEngine(info, step_s=int(pace[1]) / 1000 if pace else 0.0)
+    return FakeEngine(info, int(pace[1]) / 1000 if pace else 0.0, options.adapter)
 
 
-def _logits(tokens: list[int]) -> numpy_sampler.Logits:
+def _sample(running: _Running, logits: numpy_sampler.Logits) -> int:
+    """The next token; with mirostat, ``running`` keeps where it stands then."""
+    sampling = running.sequence.sampling
+    if not mirostat.is_used(sampling):
+        return numpy_sampler.sample(logits, running.tokens, sampling)
+    assert running.mirostat_mu is not None
+    biased = numpy_sampler.add_bias(logits, sampling.logit_bias)
+    penalised = numpy_sampler.penalise(biased, running.tokens, sampling)
+    token_id, running.mirostat_mu = mirostat.sample(
+        penalised, sampling, len(running.tokens), running.mirostat_mu
+    )
+    return token_id
+
+
+_TopLogprobs = tuple[tuple[int, float], ...]
+
+
+def _logprob(
+    logits: numpy_sampler.Logits, token_id: int, num_top: int
+) -> tuple[float, _TopLogprobs]:
+    """A token's log-probability and those of the ``num_top`` likeliest at its place."""
+    logprobs = numpy_sampler.log_softmax(logits)
+    return float(logprobs[token_id]), numpy_sampler.top_logprobs(logprobs, num_top)
+
+
+def _prompt_logprobs(running: _Running, num_top: int) -> PromptLogprobs:
+    prompt = list(running.sequence.prompt)
+    entries = (
+        _logprob(_logits(prompt[:place], running.is_adapted), prompt[place], num_top)
+        for place in range(1, len(prompt))
+    )
+    return PromptLogprobs(running.sequence.sequence_id, tuple(entries))
+
+
+def _logits(tokens: list[int], is_adapted: bool) -> numpy_sampler.Logits:
     """Noise that depends on position and last token, and a liking for the counting text."""
     position = len(tokens)
     random = np.random.default_rng([position, tokens[-1]])
@@ -203,11 +249,14 @@ def _logits(tokens: list[int]) -> numpy_sampler.Logits:
     logits[:32] -= 20.0  # neither control characters
     logits[127:256] -= 20.0  # nor broken ones by chance
     logits[256:] -= 20.0
-    logits[_scripted(position)] += _PREFERENCE + 20.0 * (position % _END_EVERY == _END_EVERY - 1)
+    is_end = position % _END_EVERY == _END_EVERY - 1
+    logits[_scripted(position, is_adapted)] += _PREFERENCE + 20.0 * is_end
     return logits
 
 
-def _scripted(position: int) -> int:
+def _scripted(position: int, is_adapted: bool) -> int:
     if position % _END_EVERY == _END_EVERY - 1:
         return _END_ID
+    if is_adapted and position % 8 == 0:
+        return ord("a")
     return ord(f"{position // 8:07d} "[position % 8])

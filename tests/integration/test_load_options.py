@@ -1,0 +1,38 @@
+"""Options of a load that a real worker keeps, also the one that follows a dead one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.driver import Driver
+from tests.helpers.supervised import supervised
+
+
+@pytest.fixture
+def driver(redis_url: str, tmp_path: Path) -> Iterator[Driver]:
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    (adapters / "tuned.gguf").write_bytes(b"GGUF")
+    with supervised(redis_url, tmp_path, MGS_ADAPTERS_DIR=str(adapters)) as running:
+        yield running.driver
+
+
+def test_a_worker_that_follows_a_dead_one_loads_the_same(driver: Driver) -> None:
+    options = {"adapter": "tuned.gguf", "context_length": 99, "prompt_cache_bytes": 0}
+    first = driver.load_ready("fake", **options)
+    assert driver.text_of(driver.generate("x" * 8, 9)) == "a000001 a"
+    os.kill(first.pid, signal.SIGKILL)
+    second = driver.wait_ready(other_than=[first.pid])
+    assert second.context_length == first.context_length == 99
+    assert driver.text_of(driver.generate("x" * 8, 9)) == "a000001 a"
+
+
+def test_a_load_whose_adapter_is_gone_fails_by_its_name(driver: Driver) -> None:
+    want = driver.load("fake", adapter="gone")
+    error = driver.wait_ended(want.load_job)[-1].error
+    assert (error.code, error.param) == ("adapter_not_found", "adapter_name")
