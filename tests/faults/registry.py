@@ -1,0 +1,128 @@
+"""What a fault's run is and says, and how the runs are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.faults.rig import Rig
+
+
+class Verdict(StrEnum):
+    HOLDS = "holds"
+    MISSES = "misses"
+    NOT_RUN = "not run"
+    WAITS = "waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The worst of all rounds."""
+
+    worst: str
+    is_held: bool
+    rounds: int
+    detail: str = ""
+    is_right: bool = True
+    """False when something was lost, doubled, wrong or hung, whatever the clock says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a row is tried. ``fast`` rounds in the test suite (0: never there), ``full`` alone."""
+
+    act: Callable[[Rig, int], Result]
+    full: int
+    fast: int = 0
+
+
+class Tally:
+    """Counts what went wrong and keeps the worst figures of a run."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self._faults: list[str] = []
+        self._worst: dict[str, tuple[float, float, str]] = {}
+
+    def check(self, is_right: bool, what: str) -> None:
+        """Note ``what`` unless it is right."""
+        if not is_right:
+            self._faults.append(what)
+
+    def note(self, name: str, value: float, limit: float, unit: str = "s") -> None:
+        """A figure that must not exceed its limit; the largest counts."""
+        worst = max(value, self._worst.get(name, (float("-inf"), 0.0, ""))[0])
+        self._worst[name] = (worst, limit, unit)
+
+    def note_least(self, name: str, value: float, limit: float, unit: str) -> None:
+        """A figure that must not fall below its limit; the smallest counts."""
+        least = -max(-value, -self._worst[name][0] if name in self._worst else float("-inf"))
+        self._worst[name] = (least, -limit, unit)
+
+    @property
+    def is_held(self) -> bool:
+        return not self._faults and not self._missed()
+
+    def _missed(self) -> list[str]:
+        return [
+            name
+            for name, (worst, limit, _) in self._worst.items()
+            if (worst > limit if limit >= 0 else worst < -limit)
+        ]
+
+    def result(self, lead: str = "") -> Result:
+        """The figures, worst of all rounds; the first few faults as detail."""
+        figures = [lead] if lead else []
+        figures += [
+            f"{name} {_shown(w)} {unit}".strip() for name, (w, _, unit) in self._worst.items()
+        ]
+        if self._faults:
+            figures.insert(0, f"{len(self._faults)} wrong")
+        elif not lead:
+            figures.insert(0, "0 wrong")
+        over = [f"{name} misses its goal" for name in self._missed()]
+        shown = self._faults[:3] + (["..."] if len(self._faults) > 3 else []) + over
+        detail = "; ".join(shown)
+        is_right = not self._faults
+        return Result("; ".join(figures), self.is_held, self.rounds, detail, is_right)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def all_runs() -> dict[str, Run]:
+    """Every row that can be tried, by id."""
+    from tests.faults import (
+        client_faults,
+        crash_histories,
+        data_faults,
+        input_faults,
+        load_faults,
+        redis_faults,
+        security_faults,
+        soak,
+        tested_rows,
+        worker_faults,
+    )
+
+    modules = (
+        worker_faults,
+        redis_faults,
+        crash_histories,
+        client_faults,
+        load_faults,
+        soak,
+        input_faults,
+        security_faults,
+        data_faults,
+        tested_rows,
+    )
+    found: dict[str, Run] = {}
+    for module in modules:
+        assert not found.keys() & module.RUNS.keys(), found.keys() & module.RUNS.keys()
+        found |= module.RUNS
+    return found

@@ -1,0 +1,96 @@
+"""The table of all faults: build/faults.json for machines, docs/faults.md for people."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.catalogue import GROUPS, ROWS, Row
+from tests.faults.registry import Result, Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+JSON_FILE = ROOT / "build" / "faults.json"
+TABLE_FILE = ROOT / "docs" / "faults.md"
+
+_HEAD = """# Faults
+
+What is done to the product on purpose, what it has to keep, and the worst that was seen over all
+rounds. Made by `make faults` (`python -m tests.faults`, see its `--help`), which goes on after a
+row that misses its goal; the figures of a row are those of its last run. `make test` tries most
+rows with fewer rounds and asserts what does not depend on the clock.
+
+*holds*: every round kept the goal. **misses**: the last column says where it does not. *not run*:
+nobody tries it yet. *waits*: for a part of the product that is not there yet.
+
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row's last outcome."""
+
+    verdict: Verdict
+    rounds: int = 0
+    worst: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    on: str = ""
+
+
+def to_line(result: Result, seconds: float) -> Line:
+    verdict = Verdict.HOLDS if result.is_held else Verdict.MISSES
+    machine = f"{platform.system()} {platform.machine()}"
+    return Line(verdict, result.rounds, result.worst, result.detail, round(seconds, 1), machine)
+
+
+def read_lines() -> dict[str, Line]:
+    """What earlier runs have found."""
+    if not JSON_FILE.exists():
+        return {}
+    found = json.loads(JSON_FILE.read_text())
+    return {key: Line(**{**one, "verdict": Verdict(one["verdict"])}) for key, one in found.items()}
+
+
+def write(lines: Mapping[str, Line], table: Path = TABLE_FILE, data: Path = JSON_FILE) -> None:
+    data.parent.mkdir(exist_ok=True)
+    data.write_text(json.dumps({key: asdict(line) for key, line in lines.items()}, indent=1) + "\n")
+    table.write_text(render(lines))
+
+
+def render(lines: Mapping[str, Line]) -> str:
+    parts = [_HEAD, _summary(lines), "\n"]
+    group = ""
+    for row in ROWS:
+        if (name := GROUPS[row.id[0]]) != group:
+            group = name
+            parts.append(f"\n## {group}\n\n")
+            parts.append(
+                "| | fault | goal | rounds | worst | verdict |\n|---|---|---|---|---|---|\n"
+            )
+        parts.append(_row(row, line_of(row, lines)))
+    return "".join(parts)
+
+
+def line_of(row: Row, lines: Mapping[str, Line]) -> Line:
+    """What is known about a row."""
+    if row.waits_for:
+        return Line(Verdict.WAITS, detail=f"for {row.waits_for}")
+    return lines.get(row.id, Line(Verdict.NOT_RUN))
+
+
+def _summary(lines: Mapping[str, Line]) -> str:
+    verdicts = [line_of(row, lines).verdict for row in ROWS]
+    counts = ", ".join(f"{verdicts.count(v)} {v.value}" for v in Verdict if v in verdicts)
+    return f"{len(ROWS)} faults: {counts}.\n"
+
+
+def _row(row: Row, line: Line) -> str:
+    verdict = f"**{line.verdict.value}**" if line.verdict is Verdict.MISSES else line.verdict.value
+    if line.detail:
+        verdict += f": {line.detail}"
+    rounds = str(line.rounds) if line.rounds else ""
+    cells = (row.id, row.fault, row.goal, rounds, line.worst, verdict)
+    return "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |\n"

@@ -1,0 +1,5 @@
+"""."""
+
+from tests.faults.registry import Run
+
+RUNS: dict[str, Run] = {}
