@@ -31,6 +31,7 @@ from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.prompt_cache import PromptStore
+from workers.engines.mlx.quantized_kv import check_kv_bits
 from workers.engines.mlx.row import Row
 from workers.engines.mlx.tokenizer import load_tokenizer
 
@@ -43,8 +44,7 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
 
     All MLX work of the engine happens on the calling thread; it must go on to call ``step``.
     Raises ``ModelLoadError`` with what is wrong with the folder, ``InvalidRequestError`` for an
-    adapter that is not there or does not fit, ``UnsupportedParameterError`` for an option that MLX
-    does not have.
+    option that does not fit the model, ``UnsupportedParameterError`` for one that MLX lacks.
     """
     _check_options(options)
     with explained(path):
@@ -60,11 +60,12 @@ def _check_options(options: EngineOptions) -> None:
         "prompt_cache_dir": options.prompt_cache_dir,
         "draft_model": options.draft_path,
         "num_draft_tokens": options.num_draft_tokens,
-        "kv_bits": options.kv_bits,
     }
     for name, value in refused.items():
         if value is not None:
             raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)
+    if options.kv_bits is not None:
+        check_kv_bits(options.kv_bits, options.num_slots)
 
 
 class MlxEngine:
@@ -74,7 +75,7 @@ class MlxEngine:
         self._tokenizer = tokenizer
         self._adapter = options.adapter
         self._info = _describe(loaded, options)
-        self._model = loaded.model
+        self._module: object = loaded.module
         self._waiting: deque[Sequence] = deque()
         max_bytes = _cache_budget(loaded, options)
         self._store = PromptStore(max_bytes)
@@ -150,13 +151,13 @@ class MlxEngine:
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """See ``base.Engine``; without a choice the mean."""
         chosen = pooling or Pooling.MEAN
-        return embed(self._model, inputs, chosen, self._info.context_length)
+        return embed(self._module, inputs, chosen, self._info.context_length)
 
     def close(self) -> None:
         """Drop all sequences and the model."""
         self._waiting.clear()
         self._store.clear()
-        self._model = _closed_model
+        self._module = None
         self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids, self._store)
         self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
         mx.clear_cache()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from workers.engines.mlx import library
 from workers.engines.mlx.adapters import apply_adapter, find_adapter
 from workers.engines.mlx.folder import Json
 from workers.engines.mlx.library import Model
+from workers.engines.mlx.quantized_kv import QuantizedKVModel
 
 # Longer contexts are there for who asks: the KV cache grows with them.
 _DEFAULT_CONTEXT_LENGTH = 8192
@@ -27,8 +28,12 @@ _PIECE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory. ``vocab_size`` is the width of its logits."""
+    """A model in memory: ``module``, and how it is called to generate, ``model``.
 
+    ``vocab_size`` is the width of its logits.
+    """
+
+    module: nn.Module
     model: Model
     config: Json
     context_length: int
@@ -40,7 +45,7 @@ class LoadedModel:
 def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
     """The model of the checked folder ``path``, in memory, with the adapter asked for.
 
-    Raises ``ModelLoadError``, or ``InvalidRequestError`` for the adapter.
+    Raises ``ModelLoadError``, or ``InvalidRequestError`` for an option that does not fit the model.
     """
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
@@ -55,7 +60,10 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         widen(module)
     _read_weights(path, module, on_progress)
     with explained(path):
-        return _describe(module, config, context_length)
+        loaded = _describe(module, config, context_length)
+    if options.kv_bits is None:
+        return loaded
+    return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))
 
 
 @contextmanager
@@ -72,6 +80,7 @@ def explained(path: Path) -> Iterator[None]:
 def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedModel:
     model = cast(Model, module)
     return LoadedModel(
+        module=module,
         model=model,
         config=config,
         context_length=context_length,
