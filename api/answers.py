@@ -21,8 +21,10 @@ class _Choice:
 
     def take(self, event: Event) -> None:
         self.text.append(event.text)
-        if event.logprobs is not None:
-            self.logprobs = (self.logprobs or []) + event.logprobs
+        tokens = event.prompt if event.prompt is not None else event.logprobs
+        if tokens is not None:
+            self.logprobs = self.logprobs or []
+            self.logprobs += tokens
         if event.finish_reason is not None:
             self.finish_reason = event.finish_reason
 
@@ -61,10 +63,11 @@ def _chat_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[
 
 
 def _text_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[str, Any]:
+    is_echoed_here = request.echo and not request.is_prompt_scored
     prompt = request.prompts[index // request.num_choices]
     return {
         "index": index,
-        "text": ((prompt.text or "") if request.echo else "") + "".join(choice.text),
+        "text": ((prompt.text or "") if is_echoed_here else "") + "".join(choice.text),
         "logprobs": TextOffsets().add(choice.logprobs),
         "finish_reason": choice.finish_reason,
     }

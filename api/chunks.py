@@ -52,7 +52,7 @@ class ChunkEncoder:
         if self._is_chat:
             role = {"delta": {"role": "assistant", "content": ""}}
             return b"".join(self._frame(i, role) for i in range(self._num_open))
-        if not self._request.echo:
+        if not self._request.echo or self._request.is_prompt_scored:
             return b""
         return b"".join(self._echo(i) for i in range(self._num_open))
 
@@ -63,7 +63,7 @@ class ChunkEncoder:
 
     def _chunk(self, event: Event) -> bytes:
         frames = b""
-        if event.text or event.logprobs:
+        if event.text or event.logprobs or event.prompt:
             self._note(event.choice, event.text)
             frames = self._content(event)
         if event.finish_reason is None:
@@ -79,7 +79,8 @@ class ChunkEncoder:
         if self._is_chat:
             content = {"delta": {"content": event.text}}
             return self._frame(event.choice, content, chat_logprobs(event.logprobs))
-        logprobs = self._offsets[event.choice].add(event.logprobs)
+        tokens = event.logprobs if event.prompt is None else event.prompt
+        logprobs = self._offsets[event.choice].add(tokens)
         return self._frame(event.choice, {"text": event.text}, logprobs)
 
     def _empty(self) -> dict[str, Any]:

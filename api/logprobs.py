@@ -10,8 +10,8 @@ from jobs.events import TokenLogprob
 _LOWEST = -9999.0  # JSON has no infinity; OpenAI's own stand-in
 
 
-def _finite(logprob: float) -> float:
-    return logprob if logprob > _LOWEST else _LOWEST
+def _finite(logprob: float | None) -> float | None:
+    return None if logprob is None else max(logprob, _LOWEST)
 
 
 def _entry(token: TokenLogprob) -> dict[str, Any]:
@@ -49,9 +49,14 @@ class TextOffsets:
         return start
 
 
-def _top(token: TokenLogprob) -> dict[str, float]:
-    """Most likely first; the chosen token is there even when it was not among them."""
-    top: dict[str, float] = {}
+def _top(token: TokenLogprob) -> dict[str, float | None] | None:
+    """Most likely first; the chosen token is there even when it was not among them.
+
+    ``None`` for a prompt's first token.
+    """
+    if token.logprob is None:
+        return None
+    top: dict[str, float | None] = {}
     for entry in (*token.top, token):
         top.setdefault(entry.text, _finite(entry.logprob))
     return top

@@ -40,6 +40,7 @@ def to_generate_request(
         num_choices=num_choices,
         stop=body.stop or [],
         echo=_echo(body, prompts),
+        adapter=body.adapter_name or None,
         on_worker_loss=body.on_worker_loss,
         api=_api(body, prompts),
         model=model_name,
@@ -145,10 +146,10 @@ def _api(body: GenerationRoute, prompts: list[Prompt]) -> Literal["chat", "text"
 def _echo(body: GenerationRoute, prompts: list[Prompt]) -> bool:
     if isinstance(body, ChatBody) or not body.echo:
         return False
-    if body.logprobs is not None:
-        raise UnsupportedParameterError("echo cannot be combined with logprobs", "echo")
-    if any(prompt.text is None or prompt.is_chat for prompt in prompts):
-        raise UnsupportedParameterError("only a text prompt can be echoed", "echo")
+    if any(prompt.messages is not None or prompt.is_chat for prompt in prompts):
+        raise UnsupportedParameterError("echo: a chat cannot be echoed", "echo")
+    if body.logprobs is None and any(prompt.text is None for prompt in prompts):
+        raise UnsupportedParameterError("echo: token ids are echoed with logprobs only", "echo")
     return True
 
 
@@ -156,6 +157,8 @@ def _max_tokens(body: GenerationRoute, defaults: GenerationDefaults) -> int | No
     given = _same_value(
         max_completion_tokens=body.max_completion_tokens, max_tokens=body.max_tokens
     )
+    if given == 0 and not (isinstance(body, CompletionBody) and body.echo):
+        raise InvalidRequestError("max_tokens: 0 needs echo", "max_tokens")
     fallback = _COMPLETION_MAX_TOKENS if isinstance(body, CompletionBody) else None
     return _first(given, defaults.max_tokens, fallback)
 

@@ -85,18 +85,21 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Log-probability of one generated token, and of the likeliest ones at its place."""
+    """Log-probability of one token, and of the likeliest ones at its place.
+
+    ``logprob`` is ``None`` for a prompt's first token, which nothing predicts.
+    """
 
     token_id: int
     text: str
-    logprob: float
+    logprob: float | None
     raw: list[int] = []
     """The token's UTF-8 bytes."""
     top: list[TokenLogprob] = []
 
     def __post_init__(self) -> None:
         # JSON has no infinity: an impossible token gets OpenAI's value for one.
-        if not math.isfinite(self.logprob):
+        if self.logprob is not None and not math.isfinite(self.logprob):
             msgspec.structs.force_setattr(self, "logprob", IMPOSSIBLE_LOGPROB)
 
 
@@ -104,7 +107,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message of a job. Which fields are set depends on ``kind``.
 
     started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
-    chunk: choice, token_ids, text, logprobs, and finish_reason on the choice's last one.
+    chunk: choice, token_ids, text, logprobs, ``mirostat_mu`` after its last token, and
+    finish_reason on the choice's last one; or a part of the echoed prompt, before all others:
+    text and the tokens in ``prompt``.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
     """
 
@@ -117,6 +122,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     token_ids: list[int] = []
     text: str = ""
     logprobs: list[TokenLogprob] | None = None
+    prompt: list[TokenLogprob] | None = None
+    mirostat_mu: float | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None

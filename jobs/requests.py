@@ -70,8 +70,9 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="generate"):
     """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
 
-    ``max_tokens`` ``None``: the room left in the context. The fields after ``on_worker_loss`` do
-    not concern the worker: they say how the API shows the job.
+    ``max_tokens`` ``None``: the room left in the context; 0: nothing is continued, the prompts are
+    only echoed. The fields after ``on_worker_loss`` do not concern the worker: they say how the
+    API shows the job.
     """
 
     prompts: list[Prompt]
@@ -80,6 +81,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     num_choices: int = 1
     stop: list[str] = []
     echo: bool = False
+    adapter: str | None = None
     on_worker_loss: OnWorkerLoss = "resume"
     api: Literal["chat", "text"] = "text"
     model: str = ""
@@ -87,6 +89,11 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     include_usage: bool = False
     complete_text: bool = False
     v: int = VERSION
+
+    @property
+    def is_prompt_scored(self) -> bool:
+        """Whether the worker echoes the prompts, with log-probabilities; else the API does."""
+        return self.echo and self.sampling.num_logprobs is not None
 
 
 class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="token_count"):

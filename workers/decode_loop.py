@@ -13,7 +13,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from jobs.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
-from workers.engines.base import Engine, Prefill, SequenceFailure, StepEvent, Token
+from workers.engines.base import (
+    Engine,
+    FinishReason,
+    Prefill,
+    PromptLogprobs,
+    SequenceFailure,
+    StepEvent,
+    Token,
+)
 from workers.gate import SlotGate
 from workers.generation import Choice, GenerationJob
 from workers.publisher import Publisher
@@ -118,9 +126,17 @@ class DecodeLoop:
     def _start(self, job: GenerationJob) -> None:
         self._jobs[job.job_id] = job
         self._moved_at = time.monotonic()
-        for sequence_id, choice in job.choices.items():
-            self._job_of[sequence_id] = job
-            self._engine.submit(choice.sequence)
+        self._job_of.update(dict.fromkeys(job.choices, job))
+        try:
+            for choice in job.choices.values():
+                self._engine.submit(choice.sequence)
+        except JobError as error:
+            return self._end_early(job, error)
+        except Exception as error:
+            log.exception("engine refused a sequence", extra={"job": job.job_id})
+            return self._end_early(job, EngineError(f"the engine failed: {error}"))
+        # Only now: from this event on an error can no longer be the answer's status.
+        job.outbox.started(job.usage)
 
     def _step(self) -> None:
         try:
@@ -144,16 +160,32 @@ class DecodeLoop:
             self._handle_token(job, event)
         elif isinstance(event, Prefill):
             job.note_prefill(event)
+        elif isinstance(event, PromptLogprobs):
+            choice = job.choices[event.sequence_id]
+            for text, tokens in choice.echo(event):
+                job.outbox.prompt(choice.index, text, tokens)
         elif isinstance(event, SequenceFailure):
             self._end_early(job, EngineError(event.message))
 
     def _handle_token(self, job: GenerationJob, token: Token) -> None:
         choice = job.choices[token.sequence_id]
-        job.note_token()
-        text, finish_reason = choice.feed(token)
-        job.outbox.chunk(choice.index, token.token_id, text, choice.logprob(token), finish_reason)
+        if choice.is_only_echoed:
+            finish_reason: str | None = FinishReason.LENGTH.value
+            job.outbox.chunk(choice.index, None, "", finish_reason=finish_reason)
+        else:
+            finish_reason = self._show_token(job, choice, token)
         if finish_reason is not None:
             self._close_choice(job, choice, is_engine_done=token.finish is not None)
+
+    def _show_token(self, job: GenerationJob, choice: Choice, token: Token) -> str | None:
+        """Why the choice ends with this token, if it does."""
+        job.note_token()
+        text, finish_reason = choice.feed(token)
+        logprob = choice.logprob(token)
+        job.outbox.chunk(
+            choice.index, token.token_id, text, logprob, finish_reason, token.mirostat_mu
+        )
+        return finish_reason
 
     def _close_choice(self, job: GenerationJob, choice: Choice, is_engine_done: bool) -> None:
         sequence_id = choice.sequence.sequence_id

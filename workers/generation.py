@@ -9,19 +9,41 @@ from dataclasses import dataclass, field
 from jobs.events import Timings, TokenLogprob, Usage
 from jobs.requests import GenerateRequest
 from workers.detokenizer import Detokenizer
-from workers.engines.base import FinishReason, Prefill, Sequence, Token, Tokenizer
+from workers.echo import Echo, Piece, to_logprob
+from workers.engines.base import (
+    FinishReason,
+    Prefill,
+    PromptLogprobs,
+    Sequence,
+    Token,
+    Tokenizer,
+)
 from workers.publisher import Outbox
 from workers.stop_matcher import StopMatcher
 
 
 class Choice:
-    """The text of one sequence: bytes to characters, stop strings held back and cut."""
+    """The text of one sequence: bytes to characters, stop strings held back and cut.
 
-    def __init__(self, index: int, sequence: Sequence, stop: list[str], tokenizer: Tokenizer):
+    ``echo`` is the prompt, where its log-probabilities are to be sent. One ``is_only_echoed`` ends
+    with its first token, which is not shown.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        sequence: Sequence,
+        stop: list[str],
+        tokenizer: Tokenizer,
+        echo: Echo | None = None,
+        is_only_echoed: bool = False,
+    ):
         self.index = index
         self.sequence = sequence
+        self.is_only_echoed = is_only_echoed
         self.num_tokens = 0
         self._tokenizer = tokenizer
+        self._echo = echo
         self._detokenizer = Detokenizer()
         self._matcher = StopMatcher(stop)
 
@@ -49,13 +71,11 @@ class Choice:
         """The token's log-probability as events carry it; ``None`` when nobody asked."""
         if token.logprob is None:
             return None
-        top = [self._entry(token_id, value) for token_id, value in token.top_logprobs]
-        entry = self._entry(token.token_id, token.logprob)
-        return TokenLogprob(entry.token_id, entry.text, entry.logprob, entry.raw, top)
+        return to_logprob(self._tokenizer, token.token_id, token.logprob, token.top_logprobs)
 
-    def _entry(self, token_id: int, logprob: float) -> TokenLogprob:
-        piece = self._tokenizer.piece(token_id)
-        return TokenLogprob(token_id, piece.decode(errors="replace"), logprob, list(piece))
+    def echo(self, scored: PromptLogprobs) -> list[Piece]:
+        """The prompt's tokens as events carry them, as far as nobody has sent them yet."""
+        return self._echo.pieces(scored, self._tokenizer) if self._echo is not None else []
 
 
 @dataclass(slots=True)

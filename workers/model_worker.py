@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from redis.exceptions import RedisError
 
 from jobs import names
+from jobs.catalog import find_adapter
 from jobs.connection import connect
 from jobs.errors import (
     ContractError,
@@ -164,13 +165,20 @@ class ModelWorker:
             self._loaded.engine,
             self._loaded.encoder,
             self._settings.request_timeout_s,
+            self._find_adapter(request, self._loaded.engine.info.backend),
         )
-        outbox.started(job.usage)
         if not job.choices:  # an earlier attempt had said all but the last word
+            outbox.started(job.usage)
             outbox.finish(job.usage, job.timings())
             return
         self._gate.take(len(job.choices))
         self._loop.admit(job)
+
+    def _find_adapter(self, request: GenerateRequest, backend: str) -> str | None:
+        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
+        if request.adapter is None:
+            return None
+        return find_adapter(self._settings, request.adapter, backend).name
 
     def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
         """What earlier attempts said; nothing to read for a first attempt."""

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -20,6 +20,7 @@ from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.sampling import choice_seed
 from workers.attempts import Attempt
 from workers.chat_template import ChatTemplate
+from workers.echo import Echo
 from workers.engines.base import Engine, Sequence, Tokenizer
 from workers.generation import Choice, GenerationJob
 from workers.publisher import Outbox
@@ -74,24 +75,34 @@ def _to_dict(message: Message) -> dict[str, object]:
     return fields
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Logged:
-    """What earlier attempts have sent of one choice: it never changes any more."""
+    """What earlier attempts have sent of one choice: it stays as it is.
 
-    token_ids: list[int]
-    is_complete: bool
+    ``num_echoed`` counts the parts of the echoed prompt, ``mirostat_mu`` is where mirostat stood.
+    """
+
+    token_ids: list[int] = field(default_factory=list)
+    is_complete: bool = False
+    num_echoed: int = 0
+    mirostat_mu: float | None = None
+
+    def take(self, event: Event) -> None:
+        """Add the choice's next chunk."""
+        self.token_ids += event.token_ids
+        self.is_complete = self.is_complete or event.finish_reason is not None
+        self.num_echoed += event.prompt is not None
+        if event.mirostat_mu is not None:
+            self.mirostat_mu = event.mirostat_mu
 
 
 def logged_choices(events: Iterable[Event]) -> dict[int, Logged]:
-    """The tokens in a job's log, by choice."""
-    token_ids: dict[int, list[int]] = defaultdict(list)
-    complete = set()
+    """What a job's log holds, by choice."""
+    found: dict[int, Logged] = defaultdict(Logged)
     for event in events:
         if event.kind is EventKind.CHUNK:
-            token_ids[event.choice] += event.token_ids
-            if event.finish_reason is not None:
-                complete.add(event.choice)
-    return {choice: Logged(ids, choice in complete) for choice, ids in token_ids.items()}
+            found[event.choice].take(event)
+    return dict(found)
 
 
 def build_job(
@@ -102,10 +113,12 @@ def build_job(
     engine: Engine,
     encoder: PromptEncoder,
     max_run_s: float,
+    adapter: str | None = None,
 ) -> GenerationJob:
     """The job with its open sequences, one per prompt and choice, ready to be admitted.
 
-    Choices go on after the tokens in ``logged``. Raises ``InvalidRequestError`` (also its
+    Choices go on after the tokens in ``logged``. ``adapter`` is the name on disk of the one that
+    the request asks for. Raises ``InvalidRequestError`` (also its
     context-length kind) before anything has started.
     """
     engine.check(request.sampling)
@@ -123,28 +136,48 @@ def build_job(
         num_generated=sum(len(earlier.token_ids) for earlier in logged.values()),
     )
     for index in range(len(prompts) * request.num_choices):
-        earlier = logged.get(index, Logged([], is_complete=False))
+        earlier = logged.get(index, Logged())
         if not earlier.is_complete:
-            choice = _choice(index, prompts[index // request.num_choices], earlier, job, engine)
-            job.choices[choice.sequence.sequence_id] = choice
+            ids = prompts[index // request.num_choices]
+            echo = _echo(request, index, ids, earlier)
+            room = engine.info.context_length - len(ids)
+            sequence = _sequence(request, index, ids, earlier, room, echo, adapter)
+            is_only_echoed = request.max_tokens == 0
+            choice = Choice(index, sequence, request.stop, engine.tokenizer, echo, is_only_echoed)
+            choice.replay(earlier.token_ids)
+            job.choices[sequence.sequence_id] = choice
     return job
 
 
-def _choice(
-    index: int, prompt: list[int], earlier: Logged, job: GenerationJob, engine: Engine
-) -> Choice:
-    request = job.request
-    room = engine.info.context_length - len(prompt)
+def _echo(request: GenerateRequest, index: int, ids: list[int], earlier: Logged) -> Echo | None:
+    """What of the prompt the worker still has to send with its log-probabilities."""
+    if not request.is_prompt_scored:
+        return None
+    echo = Echo(request.prompts[index // request.num_choices].text, ids, earlier.num_echoed)
+    return None if echo.is_sent else echo
+
+
+def _sequence(
+    request: GenerateRequest,
+    index: int,
+    prompt: list[int],
+    earlier: Logged,
+    room: int,
+    echo: Echo | None,
+    adapter: str | None,
+) -> Sequence:
+    max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
     seed = choice_seed(request.sampling.seed, index)
-    sequence = Sequence(
+    return Sequence(
         sequence_id=next(_sequence_ids),
         prompt=prompt + earlier.token_ids,
-        max_tokens=min(request.max_tokens or room, room) - len(earlier.token_ids),
+        # An engine makes one token at least: of a prompt that is only echoed, nobody sees it.
+        max_tokens=max(max_tokens, 1) - len(earlier.token_ids),
         sampling=msgspec.structs.replace(request.sampling, seed=seed),
+        num_prompt_logprobs=request.sampling.num_logprobs if echo is not None else None,
+        mirostat_mu=earlier.mirostat_mu,
+        adapter=adapter,
     )
-    choice = Choice(index, sequence, request.stop, engine.tokenizer)
-    choice.replay(earlier.token_ids)
-    return choice
 
 
 def _check_length(num_tokens: int, context_length: int) -> None:

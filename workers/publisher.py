@@ -81,6 +81,12 @@ class Outbox:
     def cancel(self, error: JobError, usage: Usage | None = None) -> None:
         self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
 
+    def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
+        """A part of the choice's echoed prompt; before its first token."""
+        draft = _Draft(EventKind.CHUNK, choice=choice, prompt=tokens)
+        draft.text.append(text)
+        self._put(draft)
+
     def chunk(
         self,
         choice: int,
@@ -88,6 +94,7 @@ class Outbox:
         text: str,
         logprob: TokenLogprob | None = None,
         finish_reason: str | None = None,
+        mirostat_mu: float | None = None,
     ) -> None:
         """Add a token's text to the choice's chunk; it leaves at the next ``ring``."""
         with self._publisher.lock:
@@ -103,6 +110,8 @@ class Outbox:
                 draft.logprobs.append(logprob)
             if finish_reason is not None:
                 draft.fields["finish_reason"] = finish_reason
+            if mirostat_mu is not None:
+                draft.fields["mirostat_mu"] = mirostat_mu
 
     def take(self) -> list[Event]:
         """All drafts as numbered events; called by the publisher with its lock held."""

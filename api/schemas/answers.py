@@ -60,8 +60,8 @@ class TextLogprobs(BaseModel):
     """Part of an answer: see OpenAI's reference."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

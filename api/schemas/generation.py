@@ -104,6 +104,7 @@ class GenerationBody(Body):
     mirostat_mode: Annotated[int, integer(0, 2)] | None = None
     mirostat_tau: Annotated[float, number(0, 100)] | None = None
     mirostat_eta: Annotated[float, number(0, 1)] | None = None
+    adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
     ignore_eos: Flag | None = None
     on_worker_loss: Literal["resume", "fail"] = "resume"
     complete_text: Flag = False
@@ -127,8 +128,12 @@ class ChatBody(GenerationBody):
 
 
 class CompletionBody(GenerationBody):
-    """POST /v1/completions. With ``apply_chat_template`` or messages it is a chat."""
+    """POST /v1/completions. With ``apply_chat_template`` or messages it is a chat.
 
+    ``max_tokens`` 0 with ``echo`` only repeats the prompt, with its ``logprobs``.
+    """
+
+    max_tokens: Annotated[int, integer(0, 2**31 - 1)] | None = None
     logprobs: Annotated[int, integer(0, 20)] | None = None
     echo: Flag | None = None
     suffix: Text | None = None

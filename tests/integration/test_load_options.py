@@ -36,3 +36,19 @@ def test_a_load_whose_adapter_is_gone_fails_by_its_name(driver: Driver) -> None:
     want = driver.load("fake", adapter="gone")
     error = driver.wait_ended(want.load_job)[-1].error
     assert (error.code, error.param) == ("adapter_not_found", "adapter_name")
+
+
+def test_a_request_names_its_own_adapter(driver: Driver) -> None:
+    driver.load_ready("fake")
+    jobs = {name: driver.generate("x" * 8, 9, adapter=name) for name in ("tuned", None)}
+    assert driver.text_of(jobs["tuned"]) == "a000001 a"
+    assert driver.text_of(jobs[None]) == "0000001 0"
+
+
+@pytest.mark.parametrize("name", ["gone", "../adapters/tuned.gguf", "/etc", "tuned.gguf\x00", ""])
+def test_an_adapter_that_is_not_there_ends_the_job_before_it_starts(
+    driver: Driver, name: str
+) -> None:
+    driver.load_ready("fake")
+    (event,) = driver.wait_ended(driver.generate("x" * 8, 9, adapter=name))
+    assert (event.error.code, event.error.param) == ("adapter_not_found", "adapter_name")

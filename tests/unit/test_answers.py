@@ -165,3 +165,62 @@ def test_text_is_not_escaped_beyond_json() -> None:
     content = 'ä "\\\u2028\x00</script>😀'
     frames = stream(request(), STARTED, chunk(content, end="stop"), FINISHED)
     assert frames[0]["choices"][0]["text"] == content
+
+
+def echoed(text: str, first: bool = False) -> TokenLogprob:
+    return TokenLogprob(1, text, None if first else -1.5, [], [] if first else [other()])
+
+
+def other() -> TokenLogprob:
+    return TokenLogprob(2, "?", -0.5, [])
+
+
+ECHO_EVENTS = (
+    STARTED,
+    event(EventKind.CHUNK, text="Once upon", prompt=[echoed("Once", True), echoed(" up")]),
+    event(EventKind.CHUNK, text="", prompt=[echoed("on")]),
+    chunk(" a", logprobs=[echoed(" a")]),
+    chunk("", end="length"),
+    FINISHED,
+)
+ECHO_LOGPROBS = {
+    "tokens": ["Once", " up", "on", " a"],
+    "token_logprobs": [None, -1.5, -1.5, -1.5],
+    "top_logprobs": [
+        None,
+        {"?": -0.5, " up": -1.5},
+        {"?": -0.5, "on": -1.5},
+        {"?": -0.5, " a": -1.5},
+    ],
+    "text_offset": [0, 4, 7, 9],
+}
+
+
+def echo_request(**fields: Any) -> GenerateRequest:
+    prompts = [Prompt(text="Once upon")]
+    return request(echo=True, prompts=prompts, sampling=Sampling(num_logprobs=1), **fields)
+
+
+def test_an_echoed_prompts_log_probabilities_come_before_the_answers() -> None:
+    answer = whole_answer("id-1", 123, echo_request(), ECHO_EVENTS)
+    (choice,) = answer["choices"]
+    assert choice["text"] == "Once upon a"
+    assert choice["logprobs"] == ECHO_LOGPROBS
+    assert choice["finish_reason"] == "length"
+
+
+def test_a_stream_says_the_same_of_an_echoed_prompt() -> None:
+    *chunks, last = stream(echo_request(complete_text=True), *ECHO_EVENTS)
+    assert last["choices"][0]["complete_text"] == "Once upon a"
+    choices = [frame["choices"][0] for frame in chunks]
+    assert "".join(choice["text"] for choice in choices) == "Once upon a"
+    logprobs = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+    joined = {key: [item for part in logprobs for item in part[key]] for key in ECHO_LOGPROBS}
+    assert joined == ECHO_LOGPROBS
+
+
+def test_a_prompt_that_was_only_echoed_ends_without_a_token() -> None:
+    events = (*ECHO_EVENTS[:3], chunk("", end="length"), FINISHED)
+    (choice,) = whole_answer("id-1", 123, echo_request(max_tokens=0), events)["choices"]
+    assert (choice["text"], choice["finish_reason"]) == ("Once upon", "length")
+    assert choice["logprobs"]["tokens"] == ["Once", " up", "on"]

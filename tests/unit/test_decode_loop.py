@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import JobCancelledError, ModelUnloadedError
+from jobs.errors import InvalidRequestError, JobCancelledError, ModelUnloadedError
 from jobs.events import EventKind
 from jobs.requests import Prompt
 from tests.helpers.driver import assert_whole, text
@@ -76,7 +76,8 @@ def test_a_job_that_waits_for_a_slot_of_the_engine_can_be_cancelled() -> None:
         running, waiting = rig.start(generate("x", **FOREVER)), rig.start(generate("x", **FOREVER))
         rig.wait_tokens(running)
         rig.loop.end(waiting, JobCancelledError("enough"))
-        assert [event.kind for event in rig.wait_ended(waiting)] == [EventKind.CANCELLED]
+        kinds = [event.kind for event in rig.wait_ended(waiting)]
+        assert kinds == [EventKind.STARTED, EventKind.CANCELLED]
         rig.loop.end(running, JobCancelledError("enough"))
         rig.wait_ended(running)
         wait_until(lambda: rig.gate.taken == 0, "both slots are free")
@@ -133,6 +134,56 @@ def test_log_probabilities_come_with_their_tokens() -> None:
             assert bytes(entry.raw).decode() == entry.text
 
 
+def scored(text: str, max_tokens: int, **fields):
+    return generate(text, max_tokens, echo=True, sampling={"num_logprobs": 1}, **fields)
+
+
+def test_an_echoed_prompt_comes_before_its_continuation_with_what_it_was_worth() -> None:
+    with running_loop() as rig:
+        found = rig.wait_ended(rig.start(scored("0000000 0000001 ", 4)))
+    assert_whole(found)
+    chunks = [event for event in found if event.kind is EventKind.CHUNK]
+    assert text(found) == "0000000 0000001 0000"
+    (echo,) = [event for event in chunks if event.prompt is not None]
+    assert echo is chunks[0]
+    assert (echo.token_ids, echo.logprobs) == ([], None)
+    assert "".join(token.text for token in echo.prompt) == echo.text == "0000000 0000001 "
+    assert echo.prompt[0].logprob is None
+    assert all(token.logprob < 0 for token in echo.prompt[1:])
+    assert all(token.top[0].token_id == token.token_id for token in echo.prompt[1:])
+    assert sum(len(event.logprobs or []) for event in chunks) == 4
+
+
+def test_a_long_prompt_is_echoed_in_parts() -> None:
+    with running_loop() as rig:
+        found = rig.wait_ended(rig.start(scored("é" * 300, 2)))
+    parts = [event for event in found if event.prompt is not None]
+    assert [len(part.prompt) for part in parts] == [256, 256, 88]
+    assert text(parts) == "é" * 300
+
+
+def test_a_prompt_that_is_only_echoed_has_no_token_behind_it() -> None:
+    with running_loop() as rig:
+        found = rig.wait_ended(rig.start(scored("x" * 8, 0, num_choices=2)))
+        assert_whole(found)
+        assert rig.gate.taken == 0
+    assert [text(found, choice) for choice in (0, 1)] == ["x" * 8] * 2
+    assert [event.finish_reason for event in found if event.finish_reason] == ["length"] * 2
+    assert [event.token_ids for event in found if event.token_ids] == []
+    assert found[-1].usage.completion_tokens == 0
+
+
+def test_where_mirostat_stands_comes_with_each_chunk() -> None:
+    sampling = {"mirostat_mode": 2, "temperature": 1.0, "num_logprobs": 0}
+    with running_loop(fake_engine(step_ms=1)) as rig:
+        found = rig.wait_ended(rig.start(generate("x" * 8, 20, sampling=sampling)))
+        plain = rig.wait_ended(rig.start(generate("x" * 8, 20)))
+    chunks = [event for event in found if event.kind is EventKind.CHUNK]
+    assert len(chunks) > 1
+    assert all(isinstance(event.mirostat_mu, float) for event in chunks)
+    assert [event.mirostat_mu for event in plain] == [None] * len(plain)
+
+
 class BrokenEngine(FakeEngine):
     """Raises at the next step when told to, and gives one sequence up when told its prompt."""
 
@@ -148,6 +199,13 @@ class BrokenEngine(FakeEngine):
             self.abort(sequence.sequence_id)
         failures = [SequenceFailure(s.sequence_id, "no room") for s in doomed]
         return [*super().step(), *failures]
+
+    def submit(self, sequence: Sequence) -> None:
+        if bytes(sequence.prompt) == b"wrong":
+            raise InvalidRequestError("does not fit", "adapter_name")
+        if bytes(sequence.prompt) == b"a bug":
+            raise RuntimeError("a bug")
+        super().submit(sequence)
 
     def _is_doomed(self, sequence: Sequence) -> bool:
         return bytes(sequence.prompt) == self.gives_up_on
@@ -180,6 +238,22 @@ def test_a_sequence_that_the_engine_gives_up_ends_its_own_job_only(broken: Broke
         found = rig.wait_ended(doomed)
         assert (found[-1].error.code, found[-1].error.message) == ("engine_error", "no room")
         assert text(rig.wait_ended(healthy)) == _counting(8, 108)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("wrong", "invalid_request"), ("a bug", "engine_error")]
+)
+def test_a_job_that_the_engine_does_not_take_fails_before_it_has_started(
+    broken: BrokenEngine, prompt: str, code: str
+) -> None:
+    with running_loop(broken) as rig:
+        healthy = rig.start(generate("x" * 8, 100))
+        prompts = [Prompt(text="fine"), Prompt(text=prompt)]
+        (failed,) = rig.wait_ended(rig.start(generate(prompts=prompts)))
+        assert (failed.kind, failed.error.code) == (EventKind.FAILED, code)
+        assert text(rig.wait_ended(healthy)) == _counting(8, 108)
+        wait_until(lambda: rig.gate.taken == 0, "every slot is free")
+        assert not rig.engine.has_work
 
 
 def test_a_refused_job_leaves_the_engine() -> None:

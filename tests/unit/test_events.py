@@ -23,7 +23,7 @@ from tests.helpers.samples import event
 COUNTS = st.integers(0, 10**6)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
-LOGPROBS = st.builds(TokenLogprob, token_id=COUNTS, text=TEXTS, logprob=FLOATS)
+LOGPROBS = st.builds(TokenLogprob, token_id=COUNTS, text=TEXTS, logprob=st.none() | FLOATS)
 EVENTS = st.builds(
     Event,
     job=TEXTS,
@@ -35,6 +35,8 @@ EVENTS = st.builds(
     token_ids=st.lists(COUNTS, max_size=5),
     text=TEXTS,
     logprobs=st.none() | st.lists(LOGPROBS, min_size=1, max_size=3),
+    prompt=st.none() | st.lists(LOGPROBS, max_size=3),
+    mirostat_mu=st.none() | FLOATS,
     finish_reason=st.none() | st.sampled_from(["stop", "length"]),
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS),
     timings=st.none() | st.builds(Timings, FLOATS, FLOATS),

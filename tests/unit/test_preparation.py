@@ -9,12 +9,14 @@ from jobs.errors import (
     InvalidRequestError,
     UnsupportedParameterError,
 )
-from jobs.events import Event, EventKind
+from jobs.events import Event, EventKind, TokenLogprob
 from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.sampling import choice_seed
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate
 from workers.attempts import Attempt
+from workers.echo import PIECE_TOKENS
+from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
 from workers.generation import GenerationJob
 from workers.preparation import Logged, PromptEncoder, build_job, logged_choices
@@ -121,8 +123,9 @@ def test_a_prompt_may_leave_room_for_one_token_and_not_for_none() -> None:
 
 
 def test_what_the_engine_cannot_honour_is_refused_before_it_starts() -> None:
-    with pytest.raises(UnsupportedParameterError):
-        build(generate(sampling={"mirostat_mode": 2}))
+    with pytest.raises(InvalidRequestError) as caught:
+        build(generate(sampling={"logit_bias": {272: 1.0}}))
+    assert caught.value.param == "logit_bias"
 
 
 def chunk(seq: int, choice: int, token_ids: list[int], reason: str | None = None) -> Event:
@@ -169,3 +172,52 @@ def test_a_choice_cut_at_its_very_last_token_has_room_for_it() -> None:
     logged = {0: Logged([48] * 19, is_complete=False)}
     (choice,) = build(generate("x" * 10, 20), logged).choices.values()
     assert choice.sequence.max_tokens == 1
+
+
+def test_mirostat_goes_on_from_the_last_value_in_the_log() -> None:
+    events = [
+        event(seq=1, choice=0, token_ids=[1], mirostat_mu=9.5),
+        event(seq=2, choice=1, token_ids=[2]),
+        event(seq=3, choice=0, token_ids=[3], mirostat_mu=0.0),
+        event(seq=4, choice=0, token_ids=[]),
+    ]
+    logged = logged_choices(events)
+    assert logged[0] == Logged([1, 3], mirostat_mu=0.0)
+    assert logged[1] == Logged([2])
+    job = build(generate("x" * 10, 20, num_choices=2), logged)
+    assert [c.sequence.mirostat_mu for c in job.choices.values()] == [0.0, None]
+
+
+def scored(text: str = "x" * 10, max_tokens: int | None = 20, **fields: object) -> GenerateRequest:
+    return generate(text, max_tokens, echo=True, sampling={"num_logprobs": 2}, **fields)
+
+
+def test_a_prompt_is_scored_when_it_is_echoed_with_log_probabilities() -> None:
+    def num_asked(request: GenerateRequest) -> int | None:
+        (choice,) = build(request).choices.values()
+        return choice.sequence.num_prompt_logprobs
+
+    assert num_asked(scored()) == 2
+    assert num_asked(generate(echo=True)) is None
+    assert num_asked(generate(sampling={"num_logprobs": 2})) is None
+
+
+def test_a_prompt_that_was_echoed_is_not_scored_again() -> None:
+    whole = event(seq=1, choice=0, prompt=[TokenLogprob(120, "x", None)])
+    (choice,) = build(scored(), logged_choices([whole])).choices.values()
+    assert choice.sequence.num_prompt_logprobs is None
+
+
+def test_a_prompt_that_was_echoed_in_part_is_scored_again() -> None:
+    part = event(seq=1, choice=0, prompt=[TokenLogprob(120, "x", None)] * PIECE_TOKENS)
+    text = "x" * (PIECE_TOKENS + 10)
+    job = build(scored(text), logged_choices([part]), context_length=999)
+    (choice,) = job.choices.values()
+    assert choice.sequence.num_prompt_logprobs == 2
+    entries = PromptLogprobs(1, ((-1.0, ()),) * (len(text) - 1))
+    assert [len(tokens) for _, tokens in choice.echo(entries)] == [10]
+
+
+def test_a_prompt_that_is_only_echoed_needs_one_token_that_nobody_sees() -> None:
+    (choice,) = build(scored(max_tokens=0)).choices.values()
+    assert (choice.is_only_echoed, choice.sequence.max_tokens) == (True, 1)

@@ -183,6 +183,36 @@ def test_what_asks_for_nothing_is_not_refused() -> None:
     assert text(suffix="", best_of=1, echo=False).echo is False
 
 
+def test_a_prompt_can_be_echoed_with_its_log_probabilities() -> None:
+    job = text(echo=True, logprobs=3, max_tokens=0)
+    assert (job.echo, job.is_prompt_scored, job.max_tokens) == (True, True, 0)
+    assert text(prompt=[1, 2], echo=True, logprobs=0).is_prompt_scored
+    assert not text(echo=True).is_prompt_scored
+    assert not text(logprobs=1).is_prompt_scored
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": [1, 2], "echo": True}, "echo"),
+        ({"apply_chat_template": True, "echo": True, "logprobs": 1}, "echo"),
+        ({"prompt": "", "messages": HI, "echo": True}, "echo"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0, "echo": False}, "max_tokens"),
+    ],
+)
+def test_what_cannot_be_echoed_is_refused_by_name(fields: Any, param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        text(**fields)
+    assert caught.value.param == param
+
+
+def test_an_adapter_is_named_or_not_at_all() -> None:
+    assert chat(adapter_name="tuned").adapter == "tuned"
+    assert text(adapter_name="").adapter is None
+    assert chat().adapter is None
+
+
 def test_the_number_of_choices_is_bounded_over_all_prompts() -> None:
     assert text(prompt=["a"] * 16, n=16).num_choices == 16
     with pytest.raises(InvalidRequestError, match="256"):

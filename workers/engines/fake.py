@@ -163,8 +163,9 @@ class FakeEngine:
             running.num_prefilled += num
             budget -= num
             events.append(Prefill(running.sequence.sequence_id, running.num_prefilled, num_total))
-            if running.is_prefilled and running.sequence.num_prompt_logprobs is not None:
-                events.append(_prompt_logprobs(running, running.sequence.num_prompt_logprobs))
+            num_top = running.sequence.num_prompt_logprobs
+            if running.num_prefilled == num_total and num_top is not None:
+                events.append(_prompt_logprobs(running, num_top))
         return events
 
     def _decode(self, running: _Running) -> Token:

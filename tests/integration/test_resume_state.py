@@ -1,0 +1,65 @@
+"""What a sequence carries besides its tokens survives the death of its worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.events import Event
+from jobs.requests import GenerateRequest
+from tests.helpers.driver import Driver, assert_whole, text, token_ids
+from tests.helpers.samples import generate
+from tests.helpers.supervised import supervised
+
+SLOW = "fake-20ms"
+LENGTH = 60
+
+
+@pytest.fixture
+def driver(redis_url: str, tmp_path: Path) -> Iterator[Driver]:
+    with supervised(redis_url, tmp_path) as running:
+        yield running.driver
+
+
+def undisturbed_and_cut(driver: Driver, request: GenerateRequest) -> list[list[Event]]:
+    """The job's events with a worker that lives, and with one that is killed on the way."""
+    pid = driver.load_ready(SLOW).pid
+    whole = driver.submit(request)
+    driver.wait_ended(whole)
+    cut = driver.submit(request)
+    driver.wait_running(cut, 5)
+    os.kill(pid, signal.SIGKILL)
+    found = [driver.wait_ended(job_id) for job_id in (whole, cut)]
+    assert {event.attempt for event in found[1]} == {1, 2}
+    for events in found:
+        assert_whole(events)
+    return found
+
+
+@pytest.mark.parametrize("mode", [1, 2])
+def test_mirostat_goes_on_where_it_stood(driver: Driver, mode: int) -> None:
+    sampling: dict[str, Any] = {"seed": 3, "temperature": 2.0, "mirostat_mode": mode}
+    whole, cut = undisturbed_and_cut(driver, generate("k" * 8, LENGTH, sampling=sampling))
+    assert token_ids(cut) == token_ids(whole)
+    last = [
+        [e.mirostat_mu for e in events if e.mirostat_mu is not None][-1] for events in (whole, cut)
+    ]
+    assert last[0] == last[1]
+
+
+def test_an_echoed_prompt_is_sent_once(driver: Driver) -> None:
+    prompt = "k" * 300
+    request = generate(prompt, LENGTH, echo=True, sampling={"num_logprobs": 1})
+    whole, cut = undisturbed_and_cut(driver, request)
+    assert text(cut) == text(whole)
+    assert text(cut).startswith(prompt)
+    parts = [[e.prompt for e in events if e.prompt is not None] for events in (whole, cut)]
+    assert parts[0] == parts[1]
+    assert [len(part) for part in parts[1]] == [256, 44]
+    logprobs = [[p for e in events for p in e.logprobs or []] for events in (whole, cut)]
+    assert logprobs[0] == logprobs[1]
