@@ -3,96 +3,105 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+
+from bench.measurement import BenchError
+from bench.processes import family, free_port, python_path, running, wait_until_serving
+from jobs.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-_MODULES = ("jobs.redis_server", "api", "workers.supervisor")
-_READY_S = 30.0
+_REDIS, _API, _SUPERVISOR = _MODULES = ("jobs.redis_server", "api", "workers.supervisor")
+_READY_S = 60.0
+_LOAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Where the server listens."""
+    """A running server. ``pids`` are those of its three processes, by module name."""
 
     port: int
+    state_dir: Path
+    pids: dict[str, int]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def load(self, model: str, model_id: str = "0", **options: Any) -> None:
-        answer = httpx.post(
-            f"{self.url}/v1/internal/model/load",
-            json={"llm_model_name": model, **options},
-            headers={"X-Model-Id": model_id},
-            timeout=600,
-        )
-        answer.raise_for_status()
+    @property
+    def redis_url(self) -> str:
+        given: dict[str, Any] = {"REDIS_URL": None, "state_dir": self.state_dir}
+        return Settings(**given).effective_redis_url
 
-    def is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
-        except httpx.TransportError:
-            return False
+    def load(self, model: str, model_id: str = "0", **options: Any) -> None:
+        """Load a model of the models folder and wait until it is ready."""
+        self._post("model/load", {"llm_model_name": model, **options}, model_id, _LOAD_S)
+
+    def unload(self, model_id: str = "0") -> None:
+        self._post("model/unload", {}, model_id, 60)
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text for the loaded model."""
+        return int(self._post("token-count", {"prompt": text}, "0", 60)["length"])
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """One process per loaded model."""
+        return psutil.Process(self.pids[_SUPERVISOR]).children()
+
+    @property
+    def redis_processes(self) -> list[psutil.Process]:
+        return family(self.pids[_REDIS])
+
+    @property
+    def own_processes(self) -> list[psutil.Process]:
+        """API, supervisor and workers: all but Redis."""
+        return [*family(self.pids[_API]), *family(self.pids[_SUPERVISOR])]
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        return [*self.redis_processes, *self.own_processes]
+
+    def _post(self, path: str, body: dict[str, Any], model_id: str, timeout_s: float) -> Any:
+        answer = httpx.post(
+            f"{self.url}/v1/internal/{path}",
+            json=body,
+            headers={"X-Model-Id": model_id},
+            timeout=timeout_s,
+        )
+        if answer.status_code != 200:
+            raise BenchError(f"our server's {path} answers {answer.status_code}: {answer.text}")
+        return answer.json()
 
 
 @contextlib.contextmanager
 def running_instance(models_dir: Path = ROOT / "models") -> Iterator[Instance]:
     """Start all three processes, wait until they are ready, and end them afterwards."""
-    with tempfile.TemporaryDirectory(prefix="mgs-bench-") as folder:
-        instance = Instance(_free_port())
-        processes = [_start(module, instance, folder, models_dir) for module in _MODULES]
-        try:
-            _wait_ready(instance)
-            yield instance
-        finally:
-            for process in reversed(processes):
-                process.send_signal(signal.SIGTERM)
-                process.wait(timeout=15)
-
-
-def _start(
-    module: str, instance: Instance, folder: str, models_dir: Path
-) -> subprocess.Popen[bytes]:
-    kept = {k: v for k, v in os.environ.items() if not re.match(r"MGS_|REDIS_URL", k)}
-    settings = {
-        "MGS_PORT": str(instance.port),
-        "MGS_STATE_DIR": folder,
-        "MGS_MODELS_DIR": str(models_dir),
-        "MGS_FAKE_ENGINE": "1",
-        "MGS_LOG_LEVEL": "warning",
-        "PYTHONPATH": str(ROOT),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", module],
-        env={**kept, **settings},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _wait_ready(instance: Instance) -> None:
-    deadline = time.monotonic() + _READY_S
-    while not instance.is_ready():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the server is not ready after {_READY_S} s")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mgs-bench-"))
+        port = free_port()
+        settings = {
+            "MGS_PORT": str(port),
+            "MGS_STATE_DIR": folder,
+            "MGS_MODELS_DIR": str(models_dir),
+            "MGS_FAKE_ENGINE": "1",
+            "MGS_LOG_LEVEL": "warning",
+            **python_path(ROOT),
+        }
+        processes = {
+            module: stack.enter_context(
+                running([sys.executable, "-m", module], environment=settings)
+            )
+            for module in _MODULES
+        }
+        pids = {module: process.pid for module, process in processes.items()}
+        instance = Instance(port, Path(folder), pids)
+        wait_until_serving(f"{instance.url}/health/ready", processes.values(), _READY_S)
+        yield instance

@@ -1,0 +1,57 @@
+"""What a benchmark yields: one number of one target in one round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+OURS = "ours"
+BARE = "bare"
+
+
+class BenchError(Exception):
+    """A benchmark cannot go on; the message is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """``value`` of ``metric``, whose name ends in its unit; ``model`` is a file's name or fake."""
+
+    scenario: str
+    model: str
+    target: str
+    metric: str
+    round: int
+    value: float
+
+
+@dataclass(slots=True)
+class Record:
+    """All measurements of a run, in order."""
+
+    measurements: list[Measurement] = field(default_factory=list)
+
+    def add(
+        self, scenario: str, model: str, target: str, round_: int, values: Mapping[str, float]
+    ) -> None:
+        """Note one round's numbers of one target."""
+        for metric, value in values.items():
+            self.measurements.append(Measurement(scenario, model, target, metric, round_, value))
+
+    def rounds_of(self, scenario: str, model: str, target: str, metric: str) -> dict[int, float]:
+        """Round -> value."""
+        wanted = (scenario, model, target, metric)
+        return {
+            m.round: m.value
+            for m in self.measurements
+            if (m.scenario, m.model, m.target, m.metric) == wanted
+        }
+
+
+def percentile(values: Iterable[float], percent: int) -> float:
+    """The ``percent``-th percentile (1 to 99), interpolated, never beyond the largest."""
+    ordered = sorted(values)
+    if len(ordered) < 2:
+        return ordered[0]
+    return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1]

@@ -1,0 +1,71 @@
+"""The models to compare on: made once by ``scripts/make_model.py``, or the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from bench.measurement import BenchError
+from scripts.make_model import make_model
+from scripts.modelfiles.gguf_file import GgufType
+from scripts.modelfiles.mlx_folder import MlxType
+from scripts.modelfiles.shape import PRESETS
+
+FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
+_CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
+
+
+class EngineKind(StrEnum):
+    """What runs a model; ``fake`` needs none."""
+
+    GGUF = "gguf"
+    MLX = "mlx"
+    FAKE = "fake"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model on disk; goals are tied to presets by ``name``."""
+
+    name: str
+    kind: EngineKind
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        if self.path.is_file():
+            return self.path.stat().st_size
+        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+
+def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:
+    """Models by name of a preset (``half.gguf``, ``tiny``) or by path, of the wanted kinds."""
+    found = [_find(name) for name in names]
+    return [model for model in found if model.kind in kinds]
+
+
+def _find(name: str) -> ModelFile:
+    preset = name.removesuffix(".gguf")
+    path = FOLDER / name
+    if preset in PRESETS:
+        if not path.exists():
+            _make(preset, is_gguf=name.endswith(".gguf"))
+    else:
+        path = Path(name).resolve()
+    if not path.exists():
+        raise BenchError(f"{name}: neither a preset ({', '.join(PRESETS)}) nor a model's path")
+    kind = EngineKind.GGUF if path.is_file() else EngineKind.MLX
+    return ModelFile(path.name, kind, path)
+
+
+def _make(preset: str, *, is_gguf: bool) -> None:
+    """GGUF as people use it (4 bits); MLX in float32, which a CPU computes fastest."""
+    sizes = {**PRESETS[preset].to_dict(), "max_position_embeddings": _CONTEXT_LENGTH}
+    print(f"making the model {preset} ({'GGUF q4_0' if is_gguf else 'MLX float32'})", flush=True)
+    make_model(
+        FOLDER / preset,
+        type(PRESETS[preset])(**sizes),
+        mlx_type=None if is_gguf else MlxType.FLOAT32,
+        gguf_type=GgufType.Q4_0 if is_gguf else None,
+    )
