@@ -36,6 +36,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "not_ready": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),
+    "storage_lost": (503, "unavailable_error"),
 }
 _STATUS_KINDS: dict[int, tuple[str, str]] = {
     400: (INVALID, "invalid_request"),

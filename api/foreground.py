@@ -15,7 +15,13 @@ from starlette.types import Receive
 
 from api.runner import JobRunner, Ticket, checked
 from jobs import names
-from jobs.errors import JobError, JobTimeoutError, ModelNotFoundError, NotReadyError
+from jobs.errors import (
+    JobError,
+    JobTimeoutError,
+    ModelNotFoundError,
+    NotReadyError,
+    StorageLostError,
+)
 from jobs.events import Event
 
 _FIRST_CHECK_S = 0.5
@@ -45,6 +51,7 @@ class Foreground:
                 self._submitted(receive),
                 contextlib.aclosing(self._runner.hub.read(subscription)) as events,
             ):
+                subscription.is_known = True
                 yield checked(self._noted(events))
         except TimeoutError:
             raise JobTimeoutError(f"no end within {self._timeout_s:g} s") from None
@@ -103,10 +110,7 @@ class Foreground:
         """End the wait for a job that nobody will start: its model or all staff have gone."""
         num_unstaffed = 0
         while not self._is_started:
-            error: JobError | None = None
-            if await self._is_unwanted():
-                model_id = self.ticket.want.model_id
-                error = ModelNotFoundError(f"model_id {model_id!r} was unloaded", "model")
+            error = await self._missing_want()
             num_unstaffed = num_unstaffed + 1 if await self._is_unstaffed() else 0
             if num_unstaffed >= _MAX_UNSTAFFED:
                 error = NotReadyError("no supervisor is running: nothing drains the queue")
@@ -117,11 +121,17 @@ class Foreground:
 
     # With Redis away nothing is known; the reader waits for it to come back.
 
-    async def _is_unwanted(self) -> bool:
+    async def _missing_want(self) -> JobError | None:
         """The model was unloaded between our look and the submission: nobody settles the job."""
         with contextlib.suppress(RedisError):
-            return not await self._runner.is_wanted(self.ticket.want)
-        return False
+            try:
+                if await self._runner.is_wanted(self.ticket.want):
+                    return None
+            except StorageLostError as lost:
+                return lost
+            model_id = self.ticket.want.model_id
+            return ModelNotFoundError(f"model_id {model_id!r} was unloaded", "model")
+        return None
 
     async def _is_unstaffed(self) -> bool:
         with contextlib.suppress(RedisError):

@@ -13,13 +13,19 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError
 
 from jobs.connection import AsyncRedis
-from jobs.errors import JobError, JobNotFoundError, ModelNotFoundError, NotReadyError
+from jobs.errors import (
+    JobError,
+    JobNotFoundError,
+    ModelNotFoundError,
+    NotReadyError,
+    StorageLostError,
+)
 from jobs.events import Event, EventKind
 from jobs.hub import EventHub, Subscription
 from jobs.records import Want
 from jobs.store import JobStore
 from jobs.submission import Submission
-from jobs.wants import Wants, read_want, read_wants
+from jobs.wants import Wants, is_storage_marked, read_want, read_wants
 
 _SUBSCRIBE_TIMEOUT_S = 5.0
 _CANCEL_TRIES = 60
@@ -63,14 +69,30 @@ class JobRunner:
         self._redis = redis
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
         self._cancels: set[asyncio.Task[None]] = set()
+        self._has_seen_mark = False
 
     async def in_thread(self, call: Callable[..., _T], *args: Any) -> _T:
         """Run a synchronous call of ``jobs`` off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     async def wants(self) -> dict[str, Want]:
-        """All wants by slug, in the order of their model ids."""
-        return await read_wants(self._redis)
+        """All wants by slug, in the order of their model ids.
+
+        ``StorageLostError`` when they were lost and no supervisor has put them back yet.
+        """
+        found = await read_wants(self._redis)
+        if not (found and self._has_seen_mark):
+            is_lost = await self._has_lost_data()
+            if is_lost and not found:
+                raise _lost()
+        return found
+
+    async def _has_lost_data(self) -> bool:
+        """True from a loss of all data until a supervisor has put back what it knows."""
+        is_marked = await is_storage_marked(self._redis)
+        is_lost = self._has_seen_mark and not is_marked
+        self._has_seen_mark |= is_marked
+        return is_lost
 
     async def submit(self, submission: Submission) -> None:
         """Queue a job that others may queue as well: of a load, the supervisor does too."""
@@ -91,8 +113,10 @@ class JobRunner:
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
 
     async def is_wanted(self, want: Want) -> bool:
-        """True while this want is the one that stands under its id."""
+        """True while this want is the one that stands; ``StorageLostError`` as ``wants``."""
         stands = await read_want(self._redis, want.model_id)
+        if stands is None and await self._has_lost_data():
+            raise _lost()
         return stands is not None and stands.uid == want.uid
 
     @contextlib.asynccontextmanager
@@ -110,6 +134,7 @@ class JobRunner:
         """Run a job that no connection owns; its ``finished`` event, or its error raised."""
         async with self.subscribe(submission.job_id) as subscription:
             await self.submit(submission)
+            subscription.is_known = True
             return await self.read_end(subscription, timeout_s)
 
     async def wait_existing(self, job_id: str, timeout_s: float) -> Event:
@@ -159,6 +184,10 @@ class JobRunner:
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=_STOP_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _lost() -> StorageLostError:
+    return StorageLostError("Redis has lost its data: the models will be back in a moment")
 
 
 async def checked(events: AsyncIterator[Event]) -> AsyncIterator[Event]:

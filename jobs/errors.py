@@ -108,6 +108,12 @@ class JobNotFoundError(JobError):
     code = "job_not_found"
 
 
+class StorageLostError(JobError):
+    """Redis has lost the job: it was emptied, or came back without its data."""
+
+    code = "storage_lost"
+
+
 class JobTimeoutError(JobError):
     """A deadline of the job has passed."""
 

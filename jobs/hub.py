@@ -20,7 +20,13 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import AsyncRedis
-from jobs.errors import ContractError, JobNotFoundError, NotReadyError
+from jobs.errors import (
+    ContractError,
+    JobError,
+    JobNotFoundError,
+    NotReadyError,
+    StorageLostError,
+)
 from jobs.event_log import read_log_async
 from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
@@ -37,10 +43,14 @@ log = logging.getLogger(__name__)
 
 
 class Subscription:
-    """The events of one job as the bell brings them; ``None`` says: look into the log."""
+    """The events of one job as the bell brings them; ``None`` says: look into the log.
+
+    ``is_known``: the job's record has been there, so that its absence means a loss.
+    """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
+        self.is_known = False
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUE_EVENTS)
 
     def put(self, event: Event) -> None:
@@ -169,7 +179,8 @@ class EventHub:
         """Every event of the job after ``after``, once and in order, up to the terminal one.
 
         Without the terminal one when ``after`` is beyond it: the job has ended, nothing will come.
-        Raises ``JobNotFoundError`` when the job's record is gone (expired, or Redis lost it).
+        Raises ``JobNotFoundError`` when the job has no record, ``StorageLostError`` when it had
+        one: Redis has lost its data.
         """
         merger = EventMerger(after)
         is_behind = after != BEFORE_ALL
@@ -181,11 +192,12 @@ class EventHub:
             missed = (
                 [event]
                 if event and verdict is Verdict.TAKE
-                else await self._catch_up(subscription.job_id, merger.last)
+                else await self._catch_up(subscription, merger.last)
             )
             if missed is None:
                 return
             is_behind = len(missed) == _PAGE_EVENTS
+            subscription.is_known |= bool(missed)
             for found in missed:
                 merger.take(found)
                 yield found
@@ -199,11 +211,12 @@ class EventHub:
             async for event in self.read(subscription, after):
                 yield event
 
-    async def _catch_up(self, job_id: str, last: EventId) -> list[Event] | None:
+    async def _catch_up(self, subscription: Subscription, last: EventId) -> list[Event] | None:
         """What the log holds after ``last``; ``None`` when nothing can follow any more."""
+        job_id = subscription.job_id
         try:
             events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
-            if not events and await self._has_ended(job_id):
+            if not events and await self._has_ended(subscription):
                 # It may have since the first look; its last event is in the log by now.
                 events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
                 return events or None
@@ -213,10 +226,11 @@ class EventHub:
             return []
         return events
 
-    async def _has_ended(self, job_id: str) -> bool:
-        status = await self._redis.hget(names.job_key(job_id), "status")
+    async def _has_ended(self, subscription: Subscription) -> bool:
+        status = await self._redis.hget(names.job_key(subscription.job_id), "status")
         if status is None:
-            raise JobNotFoundError("the job's record is gone from Redis")
+            raise _missing(subscription)
+        subscription.is_known = True
         return status.decode() in _ENDED
 
     async def _listen(self) -> None:
@@ -262,6 +276,12 @@ class EventHub:
         except ContractError:
             # Not ours to show; the log decides.
             subscription.note_gap()
+
+
+def _missing(subscription: Subscription) -> JobError:
+    if subscription.is_known:
+        return StorageLostError("the job is gone: Redis has lost its data; send the request again")
+    return JobNotFoundError(f"there is no job {subscription.job_id[:80]!r}", "job_id")
 
 
 async def _wait_in_time(event: asyncio.Event) -> None:

@@ -22,6 +22,9 @@ NODES = "mgs:nodes"
 JOB_INDEX = "mgs:jobs"
 """Sorted set of all job ids known, scored by creation time (epoch seconds)."""
 
+STORAGE_MARK = "mgs:storage"
+"""String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
+
 APIS = "mgs:apis"
 """Set: names of the API processes."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,21 @@ class Wants:
     def all(self) -> dict[str, Want]:
         """Wants by slug, in the order of their model ids."""
         return _ordered(self._redis.hgetall(names.WANTS))
+
+    def marked(self, known: Mapping[str, Want] | None = None) -> tuple[str, dict[str, Want]]:
+        """The storage's mark ("": it is new, or has lost everything), and all wants.
+
+        With ``known`` what is missing of it is put back first, and a mark drawn; all at once.
+        """
+        with self._redis.pipeline() as pipe:
+            for slug, want in (known or {}).items():
+                pipe.hsetnx(names.WANTS, slug, encode_record(want))
+            if known is not None:
+                pipe.set(names.STORAGE_MARK, secrets.token_hex(8), nx=True)
+            pipe.get(names.STORAGE_MARK)
+            pipe.hgetall(names.WANTS)
+            *_, mark, found = pipe.execute()
+        return (mark or b"").decode(), _ordered(found)
 
     def swap(self, slug: str, old: Want | None, new: Want | None) -> bool:
         """Replace ``old`` by ``new`` (``None``: absent) if it is still what stands; ring."""
@@ -104,6 +120,11 @@ async def read_want(redis: AsyncRedis, model_id: str) -> Want | None:
     """What stands under ``model_id``, for asyncio."""
     data = await redis.hget(names.WANTS, names.slug_of(model_id))
     return decode_record(Want, data) if data else None
+
+
+async def is_storage_marked(redis: AsyncRedis) -> bool:
+    """False for a Redis that no supervisor has seen, or that has lost its data since."""
+    return bool(await redis.exists(names.STORAGE_MARK))
 
 
 def _ordered(fields: Mapping[bytes, bytes]) -> dict[str, Want]:

@@ -40,6 +40,7 @@ from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
 from workers.sweeper import Sweeper
 from workers.undertaker import Undertaker
+from workers.want_keeper import WantKeeper
 from workers.watchdog import Watchdog
 
 _TICK_S = 1.0
@@ -56,6 +57,7 @@ class Supervisor:
         self._settings = settings
         self._redis = connect(settings.effective_redis_url)
         self._wants = Wants(self._redis)
+        self._keeper = WantKeeper(self._wants)
         self._store = JobStore(self._redis, settings)
         self._undertaker = Undertaker(self._store, settings)
         self._children: dict[str, Child] = {}
@@ -106,7 +108,7 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         """Start what is wanted and not running, stop what runs and is not wanted."""
-        wants = self._wants.all()
+        wants = self._keeper.look()
         statuses = self._wants.statuses(list(self._children))
         self._watchdog.look()
         for slug, child in list(self._children.items()):

@@ -12,7 +12,7 @@ import pytest
 import jobs.hub
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_async
-from jobs.errors import JobNotFoundError, NotReadyError
+from jobs.errors import JobNotFoundError, NotReadyError, StorageLostError
 from jobs.events import BEFORE_ALL, Event, EventId, EventKind
 from jobs.hub import EventHub
 from jobs.store import JobStore
@@ -203,7 +203,7 @@ async def test_a_record_that_is_gone_is_an_error_and_not_a_wait(rig: Rig) -> Non
     task = await rig.start_reading(job)
     rig.write(job, 2)
     rig.redis.flushall()
-    with pytest.raises(JobNotFoundError):
+    with pytest.raises(StorageLostError):
         await rig.result(task)
 
 

@@ -168,18 +168,36 @@ def test_a_full_redis_delays_a_stream_but_drops_nothing(tmp_path: Path) -> None:
         assert driver.status().pid == pid
 
 
-def test_a_redis_that_forgets_everything_leaves_a_supervisor_that_loads_again(
+def test_a_redis_that_forgets_everything_costs_the_job_but_not_the_model(
     driver: Driver, running: Supervised
 ) -> None:
     running.start()
     job_id, pid = start_slow(driver)
+    want = driver.wants.get("0")
     driver.redis.flushall()
-    wait_until(lambda: pid not in running.worker_pids(), "nobody wants the model any more")
+    wait_until(lambda: driver.wants.get("0") == want, "the model is wanted again", 5)
     assert driver.redis.exists(f"mgs:job:{job_id}") == 0
-    wait_until(driver.wants.nodes, "the supervisor beats on")
-    assert driver.load_ready().pid != pid
-    done = driver.wait_ended(driver.generate("x" * 8, 8))
+    done = driver.wait_ended(driver.generate("x" * 8, 8), 5)
     assert done[-1].kind is EventKind.FINISHED
+    assert driver.wait_ready().pid == pid
+    wait_until(lambda: driver.status().running == 0, "the slot is free")
+    assert running.worker_pids() == [pid]
+
+
+def test_a_second_loss_is_a_loss_again_and_an_unload_is_none(
+    driver: Driver, running: Supervised
+) -> None:
+    running.start()
+    pid = driver.load_ready().pid
+    for _ in range(2):
+        driver.redis.flushall()
+        wait_until(lambda: driver.wants.get("0"), "the model is wanted again", 5)
+    driver.unload()
+    wait_until(lambda: pid not in running.worker_pids(), "the worker has ended")
+    driver.redis.flushall()
+    wait_until(driver.wants.nodes, "the supervisor beats on")
+    wait_until(lambda: driver.redis.exists("mgs:storage"), "it has noticed the loss")
+    assert driver.wants.get("0") is None
 
 
 def test_a_worker_without_its_supervisors_lifeline_ends(
