@@ -12,6 +12,7 @@ import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from jobs.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
 from jobs.settings import Settings
@@ -36,7 +37,7 @@ class AdapterEntry:
 
     name: str
     path: Path
-    backend: str
+    backend: Literal["mlx", "llama-cpp"]
     size_bytes: int
 
     @property

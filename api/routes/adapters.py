@@ -1,0 +1,33 @@
+"""/v1/internal/adapter: the LoRA adapters on disk."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.schemas.adapters import AdapterAnswer, AdapterList
+from api.schemas.errors import ERRORS
+from api.services import ServicesDep
+from jobs.catalog import AdapterEntry, list_adapters
+from jobs.records import Want
+
+router = APIRouter(prefix="/v1/internal/adapter", tags=["models"], responses=ERRORS)
+
+
+@router.get("/list")
+async def list_on_disk(services: ServicesDep) -> AdapterList:
+    """The adapters folder, sorted by name, and which models were loaded with an adapter."""
+    entries = await services.runner.in_thread(list_adapters, services.settings)
+    wants = list((await services.runner.wants()).values())
+    return AdapterList(
+        adapter_names=[entry.name for entry in entries],
+        adapters=[_answer(entry, wants) for entry in entries],
+    )
+
+
+def _answer(entry: AdapterEntry, wants: list[Want]) -> AdapterAnswer:
+    return AdapterAnswer(
+        name=entry.name,
+        model_type=entry.backend,
+        file_size_bytes=entry.size_bytes,
+        loaded_model_ids=[want.model_id for want in wants if want.load.adapter == entry.name],
+    )
