@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.driving import drain, ids_of, long_prompt, run_one, sequence, step_until
 from workers.engines.base import EngineOptions, Prefill, Token
-from workers.engines.llama_cpp import native
+from workers.engines.llama_cpp import context
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.memory import CellBook
 
@@ -23,7 +23,7 @@ def opened(options: EngineOptions | None = None) -> LlamaCppEngine:
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppEngine]:
     """Eight slots of 512 tokens over a pool of 1,024 cells."""
-    monkeypatch.setattr(native, "POOL_CELLS", 1024)
+    monkeypatch.setattr(context, "POOL_CELLS", 1024)
     engine = opened(EngineOptions(context_length=512))
     yield engine
     engine.close()

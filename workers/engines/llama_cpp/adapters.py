@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from jobs.errors import InvalidRequestError
+from jobs.errors import AdapterNotFoundError, InvalidRequestError
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 
 _FIELD = "adapter_name"
@@ -24,7 +24,7 @@ class Adapters:
     def load(self, name: str) -> None:
         """Have the adapter of that name ready.
 
-        Raises ``InvalidRequestError`` when there is none or it does not fit the model.
+        Raises ``AdapterNotFoundError``, or ``InvalidRequestError`` when it does not fit the model.
         """
         if name in self._loaded:
             return
@@ -57,4 +57,4 @@ class Adapters:
         for path in entries:
             if path.name in (name, f"{name}.gguf") and path.suffix.lower() == ".gguf":
                 return path
-        raise InvalidRequestError(f"there is no GGUF adapter {name[:120]!r}", _FIELD)
+        raise AdapterNotFoundError(f"there is no GGUF adapter {name[:120]!r}", _FIELD)

@@ -18,9 +18,12 @@ from typing import Any
 # threads then fell from 70 to 8 tokens/s (50 M parameters, 2 cores).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # noqa: TID251 - a switch of the library's
 
+import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp
 
 lib: Any = _llama_cpp
+
+LIBRARY_VERSION: str = llama_cpp.__version__
 
 Pointer = Any
 """A ctypes pointer into llama.cpp: model, context, vocabulary, memory or sampler."""

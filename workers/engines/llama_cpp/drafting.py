@@ -85,13 +85,13 @@ def is_worth_a_guess(run: Running) -> bool:
 class DraftModel:
     """A smaller model of the same vocabulary, which continues each text greedily."""
 
-    def __init__(self, model: Pointer, context: Pointer, num_cells: int, num_drafts: int) -> None:
+    def __init__(self, model: Pointer, memory: KvMemory, num_drafts: int) -> None:
         self._model = model
-        self._context = context
-        self._memory = KvMemory(context, num_cells)
+        self._context = memory.context
+        self._memory = memory
         self._vocab_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         self._num_drafts = num_drafts
-        self._batch = Batch(lib.llama_n_batch(context))
+        self._batch = Batch(lib.llama_n_batch(memory.context))
         self._lanes: dict[int, tuple[int, IntArray]] = {}  # lane, tokens in it
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:

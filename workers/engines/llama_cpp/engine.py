@@ -25,7 +25,6 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.chunk_size import ChunkSize
-from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.native import Native, load_native
 from workers.engines.llama_cpp.prefixes import PrefixCache
 from workers.engines.llama_cpp.running import Running, make_running
@@ -54,15 +53,18 @@ class LlamaCppEngine:
         self._end_ids = native.tokenizer.end_ids
         self._adapters = native.adapters
         self._drafter = native.drafter
-        self._memory = KvMemory(native.context, native.num_cells)
-        prefixes = PrefixCache(
+        self._memory = native.memory
+        self._shelf = native.shelf
+        self._prefixes = PrefixCache(
             self._memory,
             native.num_kept_cells,
             can_trim=native.can_trim,
+            on_evicted=None if native.shelf is None else native.shelf.put,
         )
-        self._scheduler = Scheduler(self._memory, prefixes, native.info.num_slots)
+        num_slots = native.info.num_slots
+        self._scheduler = Scheduler(self._memory, self._prefixes, native.shelf, num_slots)
         self._batch = Batch(lib.llama_n_batch(native.context))
-        num_reserved = native.info.num_slots * (1 + native.num_drafts)
+        num_reserved = num_slots * (1 + native.num_drafts)
         self._chunk_size = ChunkSize(self._batch.capacity - num_reserved)
         self._is_closed = False
 
@@ -128,6 +130,9 @@ class LlamaCppEngine:
             return
         self._is_closed = True
         self._scheduler.clear()
+        if self._shelf is not None:
+            self._prefixes.evict_all()
+            self._shelf.close()
         self._native.close()
 
     def _add_drafts(self, parts: list[Part]) -> None:

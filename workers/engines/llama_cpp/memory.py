@@ -7,9 +7,12 @@ slots; the other ids, of which a unified cache always has 256, serve to keep wha
 
 from __future__ import annotations
 
+import ctypes
 import heapq
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 
@@ -68,14 +71,16 @@ class CellBook:
 class KvMemory:
     """The lanes of one context, here and in llama.cpp."""
 
-    def __init__(self, context: Pointer, num_cells: int) -> None:
+    def __init__(self, context: Pointer, num_cells: int, num_slots: int) -> None:
         self.context = context
         self.num_cells = num_cells
         self.book = CellBook(num_cells)
         self._memory = lib.llama_get_memory(context)
-        self._num_slots: int = lib.llama_n_seq_max(context)
-        self._free_lanes = list(range(self._num_slots))
-        self._free_shelves = list(range(self._num_slots, NUM_LANES))
+        self._num_slots = num_slots
+        self._free_lanes = list(range(num_slots))
+        # llama.cpp only copies out states of ids below n_seq_max: the slots and this one.
+        self._gangway = num_slots
+        self._free_shelves = list(range(num_slots + 1, NUM_LANES))
 
     @property
     def num_free(self) -> int:
@@ -104,6 +109,28 @@ class KvMemory:
         self.release(lane)
         return shelf
 
+    def copy_out(self, lane: int) -> npt.NDArray[np.uint8] | None:
+        """The state of a lane as bytes, for ``copy_in``; ``None`` when llama.cpp cannot."""
+        lib.llama_memory_seq_cp(self._memory, lane, self._gangway, 0, self.book.length(lane))
+        size = lib.llama_state_seq_get_size(self.context, self._gangway)
+        state = np.empty(size, np.uint8)
+        written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, self._gangway)
+        lib.llama_memory_seq_rm(self._memory, self._gangway, 0, _TO_THE_END)
+        return state[:written] if written else None
+
+    def copy_in(self, state: npt.NDArray[np.uint8], num_tokens: int) -> int | None:
+        """A new lane with a state of ``num_tokens`` tokens, for which there must be free cells.
+
+        ``None`` when llama.cpp refuses it.
+        """
+        lane = self.open_lane()
+        size = len(state)
+        if not lib.llama_state_seq_set_data(self.context, _bytes_of(state), size, lane):
+            self.release(lane)
+            return None
+        self.book.extend(lane, num_tokens)
+        return lane
+
     def note_decoded(self, lane: int, count: int) -> None:
         """A decode has put ``count`` more tokens into the lane."""
         self.book.extend(lane, count)
@@ -127,3 +154,7 @@ class KvMemory:
     def _copy(self, source: int, target: int, count: int) -> None:
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
         self.book.share(source, target, count)
+
+
+def _bytes_of(array: npt.NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -119,6 +119,11 @@ class PrefixCache:
         self.drop(oldest)
         return True
 
+    def evict_all(self) -> None:
+        """Empty the pool of kept prefixes."""
+        while self.evict():
+            pass
+
     def _covers(self, tokens: IntArray, adapter: str | None) -> bool:
         """Whether all of it is the beginning of something kept, which then counts as used."""
         entry, length = self.find(tokens, adapter)

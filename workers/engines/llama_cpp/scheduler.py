@@ -15,10 +15,12 @@ from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.prefixes import PrefixCache, num_common
 from workers.engines.llama_cpp.running import Running
+from workers.engines.llama_cpp.shelf import Shelf
 
 SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader
+_MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 
 
@@ -44,9 +46,12 @@ class Part:
 class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running."""
 
-    def __init__(self, memory: KvMemory, prefixes: PrefixCache, num_slots: int) -> None:
+    def __init__(
+        self, memory: KvMemory, prefixes: PrefixCache, shelf: Shelf | None, num_slots: int
+    ) -> None:
         self._memory = memory
         self._prefixes = prefixes
+        self._shelf = shelf
         self._num_slots = num_slots
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
@@ -118,7 +123,9 @@ class Scheduler:
         wanted = self._reusable(run)
         entry, num_kept = self._prefixes.find(wanted, run.adapter)
         other, num_beside = self._nearest_running(run, wanted)
-        if other is not None and num_beside > num_kept:
+        if self._restore(run, wanted, at_least=max(num_kept, num_beside) + _MIN_RESTORED):
+            pass
+        elif other is not None and num_beside > num_kept:
             run.lane = self._memory.branch(other.lane, num_beside)
         elif entry is not None:
             run.lane = self._memory.branch(entry.lane, num_kept)
@@ -129,6 +136,24 @@ class Scheduler:
         run.num_in_cache = self._memory.book.length(run.lane)
         if run.num_generated == 0:
             run.num_cached = run.num_in_cache
+
+    def _restore(self, run: Running, wanted: IntArray, at_least: int) -> bool:
+        """A lane with a state from the shelf, if it has so many of the wanted tokens."""
+        if self._shelf is None:
+            return False
+        shelved, length = self._shelf.find(wanted, run.adapter)
+        if shelved is None or length < max(at_least, len(shelved.tokens) // 4):
+            return False
+        while self._memory.num_free < len(shelved.tokens) and self._prefixes.evict():
+            pass
+        if self._memory.num_free < len(shelved.tokens):
+            return False
+        lane = self._shelf.restore(shelved)
+        if lane is None:
+            return False
+        self._memory.truncate(lane, length)
+        run.lane = lane
+        return True
 
     def _reusable(self, run: Running) -> IntArray:
         """What may come from the cache: not the last token, whose logits are wanted."""

@@ -1,0 +1,121 @@
+"""Prefixes that left the pool come back, from memory and from disk, and change no token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engines.driving import chat, run_one
+from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
+from workers.engines.llama_cpp.spill import Spill
+
+DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
+
+
+def opened(**options: object) -> LlamaCppEngine:
+    return open_llama_cpp(DEMO, EngineOptions(**options), lambda fraction: None)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def uncached() -> Iterator[LlamaCppEngine]:
+    engine = opened(prompt_cache_bytes=0)
+    yield engine
+    engine.close()
+
+
+def history(engine: LlamaCppEngine) -> list[int]:
+    """A chat of some length."""
+    return chat(engine, "Hello! What is 3 + 4? Count from 1 to 9. " * 12)
+
+
+def question(engine: LlamaCppEngine) -> list[int]:
+    return [*history(engine), *chat(engine, "What is 2 + 5?")]
+
+
+def test_what_left_the_pool_comes_back_from_memory(uncached: LlamaCppEngine) -> None:
+    engine = opened()
+    run_one(engine, history(engine))
+    engine._prefixes.evict_all()
+    assert engine._memory.num_free == engine._memory.num_cells
+    transcript = run_one(engine, question(engine), 20)
+    assert transcript.prefills[-1].num_cached >= len(history(engine))
+    assert transcript.ids == run_one(uncached, question(engine), 20).ids
+    engine.close()
+
+
+def test_a_restart_keeps_what_is_on_disk(tmp_path: Path, uncached: LlamaCppEngine) -> None:
+    first = opened(prompt_cache_dir=tmp_path)
+    run_one(first, history(first))
+    first.close()
+    second = opened(prompt_cache_dir=tmp_path)
+    transcript = run_one(second, question(second), 20)
+    assert transcript.prefills[-1].num_cached >= len(history(second))
+    assert transcript.ids == run_one(uncached, question(second), 20).ids
+    second.close()
+
+
+def test_without_a_folder_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = opened()
+    run_one(engine, history(engine))
+    engine.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "turned", "other", "header"])
+def test_a_damaged_file_is_removed_and_read_anew(
+    tmp_path: Path, uncached: LlamaCppEngine, damage: str
+) -> None:
+    first = opened(prompt_cache_dir=tmp_path)
+    run_one(first, history(first))
+    first.close()
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "turned":
+        data[-5000] ^= 0xFF
+    elif damage == "header":
+        data[:20] = b"x" * 20
+    else:
+        path.with_suffix(".part").write_bytes(b"half")
+    path.write_bytes(data)
+    second = opened(prompt_cache_dir=tmp_path)
+    transcript = run_one(second, question(second), 20)
+    assert transcript.ids == run_one(uncached, question(second), 20).ids
+    assert (transcript.prefills[-1].num_cached > 0) == (damage == "other")
+    assert not list(tmp_path.glob("*.part"))
+    second.close()
+
+
+def test_another_cache_type_reads_anew(tmp_path: Path) -> None:
+    first = opened(prompt_cache_dir=tmp_path)
+    run_one(first, history(first))
+    first.close()
+    second = opened(prompt_cache_dir=tmp_path, kv_bits=8)
+    assert run_one(second, question(second), 2).prefills[-1].num_cached == 0
+    second.close()
+
+
+def test_the_least_recently_used_files_leave(tmp_path: Path) -> None:
+    engine = opened(prompt_cache_dir=tmp_path, prompt_cache_bytes=1_000_000)
+    texts = [chat(engine, f"{word} " * 60) for word in ("one", "two", "three", "four", "five")]
+    for prompt in texts:
+        run_one(engine, prompt, 2)
+    engine.close()
+    assert 0 < sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_100_000
+    again = opened(prompt_cache_dir=tmp_path, prompt_cache_bytes=1_000_000)
+    assert run_one(again, [*texts[-1], 40], 2).prefills[-1].num_cached > 0
+    again.close()
+
+
+def test_a_folder_that_refuses_costs_only_the_files(tmp_path: Path) -> None:
+    spill = Spill(tmp_path / "sub", "model", 1000)
+    (tmp_path / "sub").rmdir()
+    assert spill.write(np.arange(70, dtype=np.int32), None, np.zeros(10, np.uint8)) is None

@@ -1,0 +1,116 @@
+"""The context of a model: how many slots, cells and threads, and opening it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.gguf_header import GgufHeader
+from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.model_file import load_error
+from workers.engines.llama_cpp.scheduler import SCORED_ROWS
+
+DEFAULT_SLOTS = 8
+DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
+LONGEST_CONTEXT = 1 << 24
+POOL_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
+BATCH_TOKENS = 2048
+PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
+DEFAULT_DRAFTS = 4
+KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
+
+_logger = logging.getLogger(__name__)
+
+
+def open_context(
+    path: Path, model: Pointer, num_cells: int, context_length: int, options: EngineOptions
+) -> tuple[Pointer, int]:
+    """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
+    native_log.clear()
+    while True:
+        context = lib.llama_init_from_model(model, _context_params(model, num_cells, options))
+        if context and lib.llama_get_memory(context):
+            return context, num_cells
+        if context:
+            lib.llama_free(context)
+            raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
+        if num_cells == context_length:
+            raise load_error(path, f"no room for a context of {context_length} tokens")
+        num_cells = max(num_cells // 2, context_length)
+        _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
+
+
+def _context_params(model: Pointer, num_cells: int, options: EngineOptions) -> Any:
+    num_slots = num_slots_of(options)
+    num_threads = options.num_threads or num_threads_of(model)
+    params: Any = lib.llama_context_default_params()
+    params.n_ctx = num_cells
+    params.n_batch = BATCH_TOKENS
+    params.n_seq_max = num_slots + 1  # one to copy states out, see memory.py
+    # Logits of one row per sequence are wanted: a buffer for a row of every prompt token would
+    # take 300 MB with a vocabulary of 150,000.
+    params.n_outputs_max = num_slots * (1 + num_drafts_of(options)) + SCORED_ROWS
+    params.kv_unified = True
+    params.n_threads = num_threads
+    params.n_threads_batch = num_threads
+    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    if options.kv_bits is not None:
+        params.type_k = params.type_v = KV_TYPES[options.kv_bits]
+    return params
+
+
+def num_slots_of(options: EngineOptions) -> int:
+    """How many sequences can run; ``InvalidRequestError`` for an impossible number."""
+    num_slots = DEFAULT_SLOTS if options.num_slots is None else options.num_slots
+    largest: int = lib.llama_max_parallel_sequences() - 1
+    if not 1 <= num_slots <= largest:
+        raise InvalidRequestError(f"a GGUF model can have 1 to {largest} slots, not {num_slots}")
+    return num_slots
+
+
+def context_length_of(model: Pointer, options: EngineOptions) -> int:
+    """The longest sequence, in tokens."""
+    asked = options.context_length
+    if asked is not None:
+        if not 2 <= asked <= LONGEST_CONTEXT:
+            raise InvalidRequestError(f"a context of {asked} tokens is not possible")
+        return asked
+    trained: int = lib.llama_model_n_ctx_train(model)
+    return min(trained, DEFAULT_CONTEXT_LIMIT)
+
+
+def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int:
+    """Cells of the KV pool."""
+    num_cells = min(context_length * num_slots, max(context_length, POOL_CELLS))
+    # llama.cpp picks the short or long RoPE factors of a long-context model by the size of the
+    # whole pool: keep a short context's pool on the short side.
+    original = header.count(f"{header.architecture}.rope.scaling.original_context_length")
+    if original is not None and context_length <= original:
+        num_cells = min(num_cells, original)
+    return num_cells
+
+
+def num_threads_of(model: Pointer) -> int:
+    """As many as have work."""
+    num_parameters: int = lib.llama_model_n_params(model)
+    return max(1, min(_physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
+
+
+def _physical_cores() -> int:
+    # A second hyperthread of a core slows llama.cpp down. A container may own fewer than all.
+    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(physical, usable or physical)
+
+
+def num_drafts_of(options: EngineOptions) -> int:
+    """Tokens to guess per step; 0 without drafting."""
+    if options.num_draft_tokens is not None:
+        return options.num_draft_tokens
+    return 0 if options.draft_path is None else DEFAULT_DRAFTS

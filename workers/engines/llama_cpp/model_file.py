@@ -1,0 +1,78 @@
+"""GGUF files: the checks that give clear errors, then loading the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jobs.errors import ModelLoadError
+from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
+from workers.engines.base import EngineOptions, OnProgress
+from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+
+_ALL_LAYERS = -1
+
+
+def check_file(path: Path) -> GgufHeader:
+    """The header of a file that llama.cpp can be given, with all its parts present."""
+    if path.is_dir():
+        raise ModelLoadError(f"{path.name}: a folder, not a GGUF file")
+    if not path.exists():
+        raise ModelLoadError(f"{path.name}: no such file")
+    header = read_gguf_header(path)
+    if header.num_parts > 1:
+        _check_parts(path, header)
+    return header
+
+
+def _check_parts(path: Path, header: GgufHeader) -> None:
+    parts = split_parts(path, header.num_parts)
+    missing = [part.name for part in parts if not part.exists()]
+    if missing:
+        raise ModelLoadError(f"{path.name}: parts are missing: {', '.join(missing)}")
+    if header.part != 0:
+        number = f"part {header.part + 1} of {header.num_parts}"
+        raise ModelLoadError(f"{path.name}: is {number}; load {parts[0].name}")
+
+
+def load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> Pointer:
+    """Load the weights; ``ModelLoadError`` with the reason."""
+    stopped_by: list[BaseException] = []
+
+    def report(fraction: float, _user_data: object) -> bool:
+        # An exception cannot cross llama.cpp: stop the load with False and raise it afterwards.
+        try:
+            on_progress(fraction)
+        except BaseException as error:
+            stopped_by.append(error)
+        return not stopped_by
+
+    params: Any = lib.llama_model_default_params()
+    params.progress_callback = lib.llama_progress_callback(report)
+    num_layers = options.num_gpu_layers
+    params.n_gpu_layers = _ALL_LAYERS if num_layers is None else num_layers
+    native_log.clear()
+    model = lib.llama_model_load_from_file(os.fsencode(path), params)
+    if stopped_by:
+        if model:
+            lib.llama_model_free(model)
+        raise stopped_by[0]
+    if not model:
+        raise load_error(path, "llama.cpp cannot load it")
+    return model
+
+
+def check_generates(path: Path, model: Pointer) -> None:
+    """Raise ``ModelLoadError`` for a model that does not continue texts."""
+    is_text_model = lib.llama_model_has_decoder(model) and not lib.llama_model_has_encoder(model)
+    if not is_text_model or lib.llama_model_is_diffusion(model):
+        raise ModelLoadError(f"{path.name}: not a model that generates text token by token")
+
+
+def load_error(path: Path, reason: str) -> ModelLoadError:
+    """With what llama.cpp complained of."""
+    detail = native_log.complaints()
+    return ModelLoadError(
+        f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}"
+    )
