@@ -26,8 +26,9 @@ from tests.engines.tiny_mlx import (
 )
 from workers.engines.base import FinishReason, Prefill, Sequence, SequenceFailure, Token
 from workers.engines.mlx import library
+from workers.engines.mlx.budget import ChunkBudget
 from workers.engines.mlx.engine import MlxEngine
-from workers.engines.mlx.prefill import ChunkBudget, PrefillQueue
+from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.prompt_cache import PromptStore
 from workers.engines.mlx.row import Row
 

@@ -6,7 +6,6 @@ from collections import deque
 from pathlib import Path
 
 import mlx.core as mx
-import psutil
 
 from jobs.errors import (
     ContextLengthExceededError,
@@ -24,19 +23,21 @@ from workers.engines.base import (
     StepEvent,
     Tokenizer,
 )
-from workers.engines.mlx import adapters, kv, library
+from workers.engines.mlx import adapters
 from workers.engines.mlx.batch import RunningBatch
+from workers.engines.mlx.draft_model import check_draft_folder, open_drafter
+from workers.engines.mlx.drafting import Drafter
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
+from workers.engines.mlx.options import cache_budget, check_options, describe
 from workers.engines.mlx.prefill import PrefillQueue
 from workers.engines.mlx.prompt_cache import PromptStore
-from workers.engines.mlx.quantized_kv import check_kv_bits
 from workers.engines.mlx.row import Row
+from workers.engines.mlx.speculation import SpeculativeBatch, num_draft_tokens
 from workers.engines.mlx.tokenizer import load_tokenizer
 
-_DEFAULT_SLOTS = 8
-_MAX_DEFAULT_CACHE_BYTES = 2 << 30
+_SHARE_OF_PROGRESS = 0.8  # of the model, when a draft model is loaded after it
 
 
 def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> MlxEngine:
@@ -46,42 +47,42 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     Raises ``ModelLoadError`` with what is wrong with the folder, ``InvalidRequestError`` for an
     option that does not fit the model, ``UnsupportedParameterError`` for one that MLX lacks.
     """
-    _check_options(options)
+    check_options(options)
     with explained(path):
         config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
         tokenizer = load_tokenizer(path, config)
-    return MlxEngine(load(path, config, options, on_progress), tokenizer, options)
-
-
-def _check_options(options: EngineOptions) -> None:
-    refused = {
-        "threads": options.num_threads,
-        "gpu_layers": options.num_gpu_layers,
-        "prompt_cache_dir": options.prompt_cache_dir,
-        "draft_model": options.draft_path,
-        "num_draft_tokens": options.num_draft_tokens,
-    }
-    for name, value in refused.items():
-        if value is not None:
-            raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)
-    if options.kv_bits is not None:
-        check_kv_bits(options.kv_bits, options.num_slots)
+    check_draft_folder(options, tokenizer)
+    share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS
+    loaded = load(path, config, options, lambda done: on_progress(share * done))
+    drafter = open_drafter(options, loaded, lambda done: on_progress(share + (1.0 - share) * done))
+    return MlxEngine(loaded, tokenizer, options, drafter)
 
 
 class MlxEngine:
     """One loaded MLX model and its running batch (the ``Engine`` of ``workers/engines/base``)."""
 
-    def __init__(self, loaded: LoadedModel, tokenizer: Tokenizer, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        tokenizer: Tokenizer,
+        options: EngineOptions,
+        drafter: Drafter | None,
+    ) -> None:
         self._tokenizer = tokenizer
         self._adapter = options.adapter
-        self._info = _describe(loaded, options)
+        self._info = describe(loaded, options)
         self._module: object = loaded.module
         self._waiting: deque[Sequence] = deque()
-        max_bytes = _cache_budget(loaded, options)
+        max_bytes = cache_budget(loaded, options)
         self._store = PromptStore(max_bytes)
         # Some models name end tokens that they cannot make.
         end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
-        self._batch = RunningBatch(loaded.model, end_ids, self._store)
+        self._batch: RunningBatch | SpeculativeBatch
+        if drafter is None:
+            self._batch = RunningBatch(loaded.model, end_ids, self._store)
+        else:
+            num_drafts = num_draft_tokens(options)
+            self._batch = SpeculativeBatch(loaded.model, end_ids, self._store, drafter, num_drafts)
         self._prefill = PrefillQueue(
             loaded.model, self._store, self._batch.find, is_reusing=max_bytes > 0
         )
@@ -165,25 +166,3 @@ class MlxEngine:
 
 def _closed_model(*_: object, **__: object) -> mx.array:
     raise EngineError("The engine is closed")
-
-
-def _cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
-    """Bytes for kept KV state; 0 for a model whose state cannot be copied."""
-    if not kv.can_keep(library.new_cache(loaded.model)):
-        return 0
-    if options.prompt_cache_bytes is not None:
-        return options.prompt_cache_bytes
-    return min(_MAX_DEFAULT_CACHE_BYTES, psutil.virtual_memory().total // 10)
-
-
-def _describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
-    can_batch = library.can_batch(library.new_cache(loaded.model))
-    return ModelInfo(
-        backend="mlx",
-        context_length=loaded.context_length,
-        num_slots=(options.num_slots or _DEFAULT_SLOTS) if can_batch else 1,
-        vocab_size=loaded.vocab_size,
-        architecture=str(loaded.config["model_type"]),
-        quantization=loaded.quantization,
-        num_parameters=loaded.num_parameters,
-    )

@@ -25,6 +25,11 @@ def can_keep(cache: PromptCache) -> bool:
     return all(type(layer) in _KEPT for layer in _leaves(cache))
 
 
+def grows(cache: PromptCache) -> bool:
+    """Whether tokens can be taken back at any time: nothing in it is a window or a state."""
+    return all(type(layer) in _GROWING for layer in _leaves(cache))
+
+
 def can_trim(cache: PromptCache) -> bool:
     """Whether every beginning of the sequence can be had from its ``cache``, or only the whole.
 

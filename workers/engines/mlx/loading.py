@@ -92,7 +92,7 @@ def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedMod
 
 def choose_context_length(config: Json, asked: int | None) -> int:
     """The longest sequence, in tokens: what was asked for, within what the model was made for."""
-    limit = _trained_length(config) or _trained_length(config.get("text_config") or {})
+    limit = trained_length(config)
     if asked is None:
         return min(limit or _DEFAULT_CONTEXT_LENGTH, _DEFAULT_CONTEXT_LENGTH)
     if limit is not None and asked > limit:
@@ -102,8 +102,11 @@ def choose_context_length(config: Json, asked: int | None) -> int:
     return asked
 
 
-def _trained_length(config: Json) -> int | None:
-    return config.get("max_position_embeddings") or config.get("n_positions")
+def trained_length(config: Json) -> int | None:
+    """The longest sequence that the configuration names, in tokens."""
+    found = [config, config.get("text_config") or {}]
+    names = ("max_position_embeddings", "n_positions")
+    return next((one[name] for one in found for name in names if one.get(name)), None)
 
 
 def is_cpu() -> bool:

@@ -144,6 +144,11 @@ class MlxTokenizer:
     def vocab_size(self) -> int:
         return int(self._encoders.parsing.get_vocab_size(with_added_tokens=True))
 
+    def has_vocabulary_of(self, other: MlxTokenizer) -> bool:
+        """Whether every id stands for the same token there."""
+        ours, theirs = self._encoders.parsing, other._encoders.parsing
+        return bool(ours.get_vocab() == theirs.get_vocab())
+
     @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end a generation: all that any of the model's files names."""

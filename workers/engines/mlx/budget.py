@@ -1,0 +1,23 @@
+"""How much of a prompt one step may process."""
+
+from __future__ import annotations
+
+# Small at first, so that the first prompt of a slow model is bounded too.
+_FIRST_CHUNK = 64
+_MIN_CHUNK = 16
+_MAX_CHUNK = 2048
+_TARGET_S = 0.25
+
+
+class ChunkBudget:
+    """How many prompt tokens one step may process, so that it takes at most about 250 ms."""
+
+    def __init__(self) -> None:
+        self.num_tokens = _FIRST_CHUNK
+
+    def record(self, num_tokens: int, elapsed_s: float) -> None:
+        """Learn from a pass over ``num_tokens``: shrink when late, double when half is unused."""
+        if elapsed_s > _TARGET_S:
+            self.num_tokens = max(_MIN_CHUNK, int(num_tokens * _TARGET_S / elapsed_s))
+        elif num_tokens >= self.num_tokens and elapsed_s < _TARGET_S / 2:
+            self.num_tokens = min(_MAX_CHUNK, self.num_tokens * 2)

@@ -1,0 +1,59 @@
+"""What drafts for a loaded model: a second model from its own folder, or nothing but the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.errors import ModelLoadError
+from workers.engines.base import EngineOptions, OnProgress
+from workers.engines.mlx import speculation
+from workers.engines.mlx.drafting import Drafter, ModelDrafter, PromptLookup
+from workers.engines.mlx.folder import Json, check_folder
+from workers.engines.mlx.loading import LoadedModel, explained, load, trained_length
+from workers.engines.mlx.tokenizer import MlxTokenizer, load_tokenizer
+
+_FIELD = "draft_model"
+
+
+def check_draft_folder(options: EngineOptions, tokenizer: MlxTokenizer) -> None:
+    """``ModelLoadError`` for a draft model that is broken or has another vocabulary."""
+    path = options.draft_path
+    if path is None:
+        return
+    with explained(path):
+        config = _config(path, options)
+        if not tokenizer.has_vocabulary_of(load_tokenizer(path, config)):
+            message = f"{path.name} has another vocabulary than the model that it is to draft for"
+            raise ModelLoadError(message, _FIELD)
+
+
+def open_drafter(
+    options: EngineOptions, loaded: LoadedModel, on_progress: OnProgress
+) -> Drafter | None:
+    """What the options ask for; the draft model has been checked.
+
+    Raises ``UnsupportedParameterError`` when one of the models cannot take tokens back.
+    """
+    if not speculation.is_asked_for(options):
+        return None
+    speculation.check_can_draft(loaded.model, speculation.field_of(options))
+    if options.draft_path is None:
+        return PromptLookup()
+    draft = _load(options.draft_path, options, loaded.context_length, on_progress)
+    speculation.check_can_draft(draft.model, _FIELD)
+    return ModelDrafter(draft.model, loaded.vocab_size, draft.vocab_size, draft.context_length)
+
+
+def _load(
+    path: Path, options: EngineOptions, context_length: int, on_progress: OnProgress
+) -> LoadedModel:
+    with explained(path):
+        config = _config(path, options)
+        length = min(context_length, trained_length(config) or context_length)
+    is_trusted = options.is_remote_code_trusted
+    own = EngineOptions(context_length=length, is_remote_code_trusted=is_trusted)
+    return load(path, config, own, on_progress)
+
+
+def _config(path: Path, options: EngineOptions) -> Json:
+    return check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)

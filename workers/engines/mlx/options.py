@@ -1,0 +1,59 @@
+"""Load options: refused before anything is loaded, and what they come to for a loaded model."""
+
+from __future__ import annotations
+
+import psutil
+
+from jobs.errors import UnsupportedParameterError
+from workers.engines.base import EngineOptions, ModelInfo
+from workers.engines.mlx import kv, library, speculation
+from workers.engines.mlx.loading import LoadedModel
+from workers.engines.mlx.quantized_kv import check_kv_bits
+
+_DEFAULT_SLOTS = 8
+_MAX_DEFAULT_CACHE_BYTES = 2 << 30
+
+
+def check_options(options: EngineOptions) -> None:
+    """Raise ``InvalidRequestError`` for what no MLX model can do, by name."""
+    refused = {
+        "threads": options.num_threads,
+        "gpu_layers": options.num_gpu_layers,
+        "prompt_cache_dir": options.prompt_cache_dir,
+    }
+    for name, value in refused.items():
+        if value is not None:
+            raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)
+    if options.kv_bits is not None:
+        check_kv_bits(options.kv_bits, options.num_slots)
+    if speculation.is_asked_for(options):
+        speculation.check_draft_options(options)
+
+
+def cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
+    """Bytes for kept KV state; 0 for a model whose state cannot be copied."""
+    if not kv.can_keep(library.new_cache(loaded.model)):
+        return 0
+    if options.prompt_cache_bytes is not None:
+        return options.prompt_cache_bytes
+    return min(_MAX_DEFAULT_CACHE_BYTES, psutil.virtual_memory().total // 10)
+
+
+def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
+    """The facts of the model as it is used."""
+    return ModelInfo(
+        backend="mlx",
+        context_length=loaded.context_length,
+        num_slots=_num_slots(loaded, options),
+        vocab_size=loaded.vocab_size,
+        architecture=str(loaded.config["model_type"]),
+        quantization=loaded.quantization,
+        num_parameters=loaded.num_parameters,
+    )
+
+
+def _num_slots(loaded: LoadedModel, options: EngineOptions) -> int:
+    can_batch = library.can_batch(library.new_cache(loaded.model))
+    if not can_batch or speculation.is_asked_for(options):
+        return 1
+    return options.num_slots or _DEFAULT_SLOTS
