@@ -39,13 +39,22 @@ class Ownership:
             self._held.add(slug)
         return is_ours
 
-    def renew(self, slugs: Collection[str]) -> None:
-        """Hold those for another while, and let the next one have the others at once."""
-        for slug in slugs:
-            self._redis.set(names.owner_key(slug), self._owner, ex=_TTL_S)
+    def renew(self, slugs: Collection[str]) -> set[str]:
+        """Hold those for another while, and let the next one have the others at once.
+
+        Answers those that another supervisor holds by now: this one was frozen for too long.
+        """
+        lost = {slug for slug in slugs if not self._renew(slug)}
         for slug in self._held.difference(slugs):
             self._set(slug, self._owner, "")
-        self._held = set(slugs)
+        self._held = set(slugs) - lost
+        return lost
+
+    def _renew(self, slug: str) -> bool:
+        key = names.owner_key(slug)
+        if self._redis.get(key) == self._owner.encode():
+            return bool(self._redis.expire(key, _TTL_S))
+        return self.take(slug)
 
     def _set(self, slug: str, holder: str, owner: str) -> bool:
         key = names.owner_key(slug)

@@ -193,7 +193,9 @@ class Supervisor:
     def _beat(self) -> None:
         memory = psutil.virtual_memory().total
         self._wants.beat_node(NodeStatus(self._node, os.getpid(), memory, len(self._children)))
-        self._ownership.renew(set(self._children))
+        for slug in self._ownership.renew(set(self._children)):
+            log.warning("another supervisor runs the model by now", extra={"slug": slug})
+            self._children[slug].stop(_UNLOAD_S)
 
     # The end.
 
