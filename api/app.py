@@ -10,12 +10,21 @@ from fastapi import FastAPI
 
 from api.body_limit import BodyLimit
 from api.errors import HANDLED, handle_error
-from api.routes import adapters, completions, health, internal, jobs, management, models
+from api.routes import (
+    adapters,
+    completions,
+    embeddings,
+    health,
+    internal,
+    jobs,
+    management,
+    models,
+)
 from api.security import HostGuard, KeyGuard
 from api.services import Services
 from jobs.settings import Settings
 
-_ROUTERS = (completions, models, internal, adapters, management, jobs, health)
+_ROUTERS = (completions, embeddings, models, internal, adapters, management, jobs, health)
 
 
 class _Api(FastAPI):

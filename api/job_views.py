@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from api.answers import whole_answer
+from api.embeddings import embeddings_answer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.errors import JobNotFoundError
 from jobs.event_log import read_log
 from jobs.events import Event, EventKind
 from jobs.records import JobRecord
-from jobs.requests import GenerateRequest
+from jobs.requests import EmbedRequest, GenerateRequest
 from jobs.store import JobStore
 
 
@@ -59,6 +60,6 @@ def _result(store: JobStore, record: JobRecord, events: list[Event]) -> dict[str
         request = store.request(record.job_id)
     except JobNotFoundError:
         return None
-    if not isinstance(request, GenerateRequest):
-        return None
-    return whole_answer(record.job_id, int(record.created_at), request, events)
+    if isinstance(request, GenerateRequest):
+        return whole_answer(record.job_id, int(record.created_at), request, events)
+    return embeddings_answer(request, events) if isinstance(request, EmbedRequest) else None

@@ -11,11 +11,22 @@ from starlette.responses import Response
 
 from api.runner import JobRunner, Ticket
 from jobs.records import Want
-from jobs.requests import GenerateRequest, LoadRequest, TokenCountRequest, UnloadRequest
+from jobs.requests import (
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenCountRequest,
+    UnloadRequest,
+)
 from jobs.submission import Submission
 
-_PREFIXES = {TokenCountRequest: "tok", LoadRequest: "load", UnloadRequest: "unload"}
-AnyRequest = GenerateRequest | TokenCountRequest | LoadRequest | UnloadRequest
+_PREFIXES = {
+    EmbedRequest: "embd",
+    TokenCountRequest: "tok",
+    LoadRequest: "load",
+    UnloadRequest: "unload",
+}
+AnyRequest = GenerateRequest | EmbedRequest | TokenCountRequest | LoadRequest | UnloadRequest
 
 
 def new_job_id(request: AnyRequest) -> str:

@@ -10,9 +10,16 @@ import msgspec
 from pydantic import ValidationError
 
 from api.messages import to_messages
+from api.schemas.embeddings import EmbeddingsBody
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody, ToolBody
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, TokenCountRequest
+from jobs.requests import (
+    EmbedRequest,
+    GenerateRequest,
+    GenerationDefaults,
+    Prompt,
+    TokenCountRequest,
+)
 from jobs.sampling import Sampling
 
 _COMPLETION_MAX_TOKENS = 16  # OpenAI's default on /v1/completions
@@ -68,12 +75,26 @@ def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
     return request
 
 
-def check_text(request: msgspec.Struct) -> None:
+def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
+    """One prompt per input, taken as it is; none may be empty."""
+    if not body.input:
+        raise InvalidRequestError("input is required and must not be empty", "input")
+    request = EmbedRequest(
+        inputs=_plain_prompts(body.input, is_chat=False, param="input"),
+        dimensions=body.dimensions,
+        model=model_name,
+        encoding_format=body.encoding_format or "float",
+    )
+    check_text(request, "input")
+    return request
+
+
+def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
     """Refuse half surrogate pairs: no UTF-8, so neither Redis nor a tokenizer can take them."""
     try:
         msgspec.json.encode(request)
     except UnicodeEncodeError:
-        raise InvalidRequestError("a text has half a surrogate pair", "prompt") from None
+        raise InvalidRequestError("a text has half a surrogate pair", param) from None
 
 
 def refuse_unsupported(body: GenerationRoute) -> None:
@@ -111,14 +132,14 @@ def _prompts(body: GenerationRoute) -> list[Prompt]:
     return _plain_prompts(body.prompt, is_chat)
 
 
-def _plain_prompts(value: str | list[Any], is_chat: bool) -> list[Prompt]:
+def _plain_prompts(value: str | list[Any], is_chat: bool, param: str = "prompt") -> list[Prompt]:
     if isinstance(value, str):
         return [Prompt(text=value, is_chat=is_chat)]
     if isinstance(value[0], int):
         return [Prompt(token_ids=value)]
     if isinstance(value[0], str):
         if not all(value):
-            raise InvalidRequestError("a prompt must not be empty", "prompt")
+            raise InvalidRequestError(f"{param}: a text must not be empty", param)
         return [Prompt(text=text) for text in value]
     return [Prompt(token_ids=token_ids) for token_ids in value]
 

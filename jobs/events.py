@@ -109,7 +109,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
     chunk: choice, token_ids, text, logprobs, ``mirostat_mu`` after its last token, and
     finish_reason on the choice's last one; or a part of the echoed prompt, before all others:
-    text and the tokens in ``prompt``.
+    text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
+    values in little-endian bytes.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
     """
 
@@ -124,6 +125,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     logprobs: list[TokenLogprob] | None = None
     prompt: list[TokenLogprob] | None = None
     mirostat_mu: float | None = None
+    embedding: bytes | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None

@@ -23,6 +23,7 @@ class Task(StrEnum):
     """Everything that a job can be, by the name that RQ stores as the function's."""
 
     GENERATE = "mgs.generate"
+    EMBED = "mgs.embed"
     TOKEN_COUNT = "mgs.token_count"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
@@ -103,6 +104,19 @@ class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="to
     v: int = VERSION
 
 
+class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
+    """One vector per input; ``dimensions`` is the size that the client expects of it.
+
+    ``model`` and ``encoding_format`` say how the API shows the job.
+    """
+
+    inputs: list[Prompt]
+    dimensions: int | None = None
+    model: str = ""
+    encoding_format: Literal["float", "base64"] = "float"
+    v: int = VERSION
+
+
 class GenerationDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
     """Values given at load that hold where a request says nothing."""
 
@@ -140,10 +154,11 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
-Request = GenerateRequest | TokenCountRequest | LoadRequest | UnloadRequest
+Request = GenerateRequest | EmbedRequest | TokenCountRequest | LoadRequest | UnloadRequest
 
 TASKS: dict[type[Request], Task] = {
     GenerateRequest: Task.GENERATE,
+    EmbedRequest: Task.EMBED,
     TokenCountRequest: Task.TOKEN_COUNT,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,

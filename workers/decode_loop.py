@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from jobs.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
+from workers.embedding import EmbeddingJob
 from workers.engines.base import (
     Engine,
     FinishReason,
@@ -39,26 +40,31 @@ class _End:
     error: JobError | None
 
 
+_Command = GenerationJob | EmbeddingJob | _End
+
+
 class DecodeLoop:
     """Continuous batching for jobs: any number at a time, each ends by itself.
 
-    Each choice gives its slot back to ``gate`` when it ends.
+    Each choice gives its slot back to ``gate`` when it ends. Embeddings take no slot: between two
+    steps, the oldest job of them moves on a little.
     """
 
     def __init__(self, engine: Engine, publisher: Publisher, gate: SlotGate) -> None:
         self._engine = engine
         self._publisher = publisher
         self._gate = gate
-        self._commands: deque[GenerationJob | _End] = deque()
+        self._commands: deque[_Command] = deque()
         self._wake = threading.Event()
         self._jobs: dict[str, GenerationJob] = {}
+        self._embeddings: dict[str, EmbeddingJob] = {}
         self._job_of: dict[int, GenerationJob] = {}
         self._is_stopping = False
         self._moved_at = time.monotonic()
 
     # Called from other threads.
 
-    def admit(self, job: GenerationJob) -> None:
+    def admit(self, job: GenerationJob | EmbeddingJob) -> None:
         self._send(job)
 
     def end(self, job_id: str, error: JobError | None) -> None:
@@ -88,18 +94,19 @@ class DecodeLoop:
 
     @property
     def num_jobs(self) -> int:
-        return len(self._jobs) + len(self._commands)
+        return len(self._jobs) + len(self._embeddings) + len(self._commands)
 
     @property
     def job_ids(self) -> list[str]:
-        return list(self._jobs)
+        return [*self._jobs, *self._embeddings]
 
     @property
     def idle_s(self) -> float:
         """Seconds since the loop last moved while it had work; 0 without work."""
-        return time.monotonic() - self._moved_at if self._jobs else 0.0
+        has_jobs = self._jobs or self._embeddings
+        return time.monotonic() - self._moved_at if has_jobs else 0.0
 
-    def _send(self, command: GenerationJob | _End) -> None:
+    def _send(self, command: _Command) -> None:
         self._commands.append(command)
         self._wake.set()
 
@@ -108,20 +115,28 @@ class DecodeLoop:
     def run(self) -> None:
         while not self._is_stopping:
             self._take_commands()
-            if not self._engine.has_work:
+            if not self._engine.has_work and not self._embeddings:
                 self._wake.wait()
                 self._wake.clear()
                 continue
-            self._step()
-            self._end_overdue()
+            if self._engine.has_work:
+                self._step()
+                self._end_overdue()
+            if self._embeddings:
+                self._embed()
 
     def _take_commands(self) -> None:
         while self._commands:
             command = self._commands.popleft()
             if isinstance(command, GenerationJob):
                 self._start(command)
+            elif isinstance(command, EmbeddingJob):
+                self._moved_at = time.monotonic()
+                self._embeddings[command.job_id] = command
             elif command.job_id in self._jobs:
                 self._end_early(self._jobs[command.job_id], command.error)
+            elif command.job_id in self._embeddings:
+                self._embeddings.pop(command.job_id).end(command.error)
 
     def _start(self, job: GenerationJob) -> None:
         self._jobs[job.job_id] = job
@@ -151,6 +166,12 @@ class DecodeLoop:
             self._handle(event)
         self._moved_at = time.monotonic()
         self._publisher.ring()
+
+    def _embed(self) -> None:
+        job = next(iter(self._embeddings.values()))
+        if job.step(self._engine):
+            del self._embeddings[job.job_id]
+        self._moved_at = time.monotonic()
 
     def _handle(self, event: StepEvent) -> None:
         job = self._job_of.get(event.sequence_id)

@@ -27,13 +27,21 @@ from jobs.errors import (
 from jobs.event_log import EventWriter, read_log
 from jobs.events import Event
 from jobs.records import WorkerState
-from jobs.requests import GenerateRequest, LoadRequest, Task, TokenCountRequest, UnloadRequest
+from jobs.requests import (
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    Task,
+    TokenCountRequest,
+    UnloadRequest,
+)
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts
 from workers.bookkeeper import Bookkeeper
 from workers.decode_loop import DecodeLoop
 from workers.early_stops import EarlyStops
+from workers.embedding import build_embedding
 from workers.exits import ExitCode
 from workers.gate import SlotGate
 from workers.lane import LaneWorker
@@ -87,6 +95,7 @@ class ModelWorker:
         self._loaded: LoadedEngine | None = None
         self._loop: DecodeLoop | None = None
         self._early_stops = EarlyStops()
+        self._early_control_stops = EarlyStops()
         self._load_done = threading.Event()
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
@@ -188,6 +197,13 @@ class ModelWorker:
     # The control lane.
 
     def _run_control(self, job: QueuedJob) -> None:
+        self._early_control_stops.begin(job.id)
+        self._take_control(job)
+        reason = self._early_control_stops.end(job.id)
+        if reason is not None:
+            self._stop_job(job.id, reason)
+
+    def _take_control(self, job: QueuedJob) -> None:
         attempt = self._reception.open(self._ctl, job, None)
         if attempt is None:
             return
@@ -213,11 +229,21 @@ class ModelWorker:
                 if self._loaded is None:
                     raise NotReadyError("the model is not loaded")
                 outbox.finish(num_tokens=len(self._loaded.encoder.encode(request.prompt)))
+            case EmbedRequest():
+                self._embed(request, outbox)
             case UnloadRequest():
                 # Still in hand when the process ends: the supervisor reports it done then.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
             case _:
                 raise ContractError("this queue holds control jobs only")
+
+    def _embed(self, request: EmbedRequest, outbox: Outbox) -> None:
+        if self._loaded is None or self._loop is None:
+            raise NotReadyError("the model is not loaded")
+        context_length = self._loaded.engine.info.context_length
+        max_run_s = self._settings.request_timeout_s
+        encoder = self._loaded.encoder
+        self._loop.admit(build_embedding(outbox, request, encoder, context_length, max_run_s))
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
         """Have the engine's thread load, and wait: what follows in this lane needs the model."""
@@ -267,6 +293,7 @@ class ModelWorker:
 
     def _stop_job(self, job_id: str, reason: str) -> None:
         self._early_stops.note(job_id, reason)
+        self._early_control_stops.note(job_id, reason)
         if self._loop is not None:
             self._loop.end(job_id, JobCancelledError(reason))
 

@@ -87,6 +87,10 @@ class Outbox:
         draft.text.append(text)
         self._put(draft)
 
+    def embedding(self, index: int, vector: bytes) -> None:
+        """The vector of one input."""
+        self._put(_Draft(EventKind.CHUNK, choice=index, embedding=vector))
+
     def chunk(
         self,
         choice: int,

@@ -45,7 +45,7 @@ def _is_token_ids(value: list[Any]) -> bool:
     return all(type(item) is int and 0 <= item <= _MAX_TOKEN_ID for item in value)
 
 
-def _check_prompt(value: Any) -> str | list[Any]:
+def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[Any]:
     """A text, texts, token ids or lists of token ids; one pass, no list of errors."""
     if isinstance(value, str):
         return value
@@ -57,10 +57,10 @@ def _check_prompt(value: Any) -> str | list[Any]:
     is_many = kinds == {str} or (
         kinds == {list} and all(item and _is_token_ids(item) for item in value)
     )
-    if not is_many or len(value) > _MAX_PROMPTS:
+    if not is_many or len(value) > max_prompts:
         raise ValueError(
             "must be a string, or a list of strings, token ids or non-empty lists of token ids, "
-            f"at most {_MAX_PROMPTS} prompts"
+            f"at most {max_prompts} of them"
         )
     return value
 
@@ -96,19 +96,11 @@ def _bias(value: Any) -> float:
 
 _TEXT = {"type": "string"}
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+PROMPT_SCHEMA: dict[str, Any] = {
+    "anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _IDS, {"type": "array", "items": _IDS}]
+}
 PromptValue = Annotated[
-    str | list[Any],
-    PlainValidator(_check_prompt),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _TEXT,
-                {"type": "array", "items": _TEXT},
-                _IDS,
-                {"type": "array", "items": _IDS},
-            ]
-        }
-    ),
+    str | list[Any], PlainValidator(check_prompt), WithJsonSchema(PROMPT_SCHEMA)
 ]
 StopValue = Annotated[
     list[str],

@@ -37,6 +37,7 @@ EVENTS = st.builds(
     logprobs=st.none() | st.lists(LOGPROBS, min_size=1, max_size=3),
     prompt=st.none() | st.lists(LOGPROBS, max_size=3),
     mirostat_mu=st.none() | FLOATS,
+    embedding=st.none() | st.binary(max_size=40),
     finish_reason=st.none() | st.sampled_from(["stop", "length"]),
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS),
     timings=st.none() | st.builds(Timings, FLOATS, FLOATS),

@@ -39,6 +39,7 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         POST /v1/completions
         POST /v1/chat/completions
         GET /v1/internal/adapter/list
+        POST /v1/embeddings
         GET /v1/models
         GET /management/processes
         POST /management/process/clean-up

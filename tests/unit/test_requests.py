@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobs.errors import ContractError
 from jobs.requests import (
     TASKS,
+    EmbedRequest,
     FunctionCall,
     GenerateRequest,
     GenerationDefaults,
@@ -53,8 +54,15 @@ GENERATIONS = st.builds(
 )
 
 
-@given(GENERATIONS | st.builds(TokenCountRequest, PROMPTS))
-def test_a_request_is_the_same_after_the_wire(request: GenerateRequest | TokenCountRequest) -> None:
+EMBEDDINGS = st.builds(
+    EmbedRequest, st.lists(PROMPTS, max_size=3), dimensions=st.none() | st.integers(1, 9999)
+)
+
+
+@given(GENERATIONS | EMBEDDINGS | st.builds(TokenCountRequest, PROMPTS))
+def test_a_request_is_the_same_after_the_wire(
+    request: GenerateRequest | EmbedRequest | TokenCountRequest,
+) -> None:
     assert decode_request(encode_request(request)) == request
 
 

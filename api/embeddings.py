@@ -1,0 +1,44 @@
+"""Events of a finished embeddings job to OpenAI's answer. Pure."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from jobs.events import Event, Usage
+from jobs.requests import EmbedRequest
+
+_FLOAT_BYTES = 4
+
+
+def embeddings_answer(request: EmbedRequest, events: Iterable[Event]) -> dict[str, Any]:
+    """The body of the answer. ``events`` are all of the job's, up to ``finished``.
+
+    A vector may come twice, from two attempts; the later one counts.
+    """
+    vectors: dict[int, bytes] = {}
+    usage = Usage()
+    for event in events:
+        usage = event.usage or usage
+        if event.embedding is not None:
+            vectors[event.choice] = event.embedding
+    show = _as_base64 if request.encoding_format == "base64" else _as_floats
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": show(vectors[index])}
+            for index in range(len(request.inputs))
+        ],
+        "model": request.model,
+        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens},
+    }
+
+
+def _as_base64(vector: bytes) -> str:
+    return base64.b64encode(vector).decode()
+
+
+def _as_floats(vector: bytes) -> list[float]:
+    return list(struct.unpack(f"<{len(vector) // _FLOAT_BYTES}f", vector))

@@ -1,0 +1,46 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.embeddings import embeddings_answer
+from api.resolve import resolve
+from api.responses import WholeAnswer
+from api.routes.completions import ModelIdHeader
+from api.schemas.answers import JobAccepted
+from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
+from api.schemas.errors import ERRORS
+from api.services import ServicesDep
+from api.tickets import accepted, is_background, new_ticket
+from api.translate import to_embed_request
+from jobs.events import Event
+from jobs.requests import EmbedRequest
+
+router = APIRouter(tags=["embeddings"])
+_ANSWERS: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}, **ERRORS}
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=_ANSWERS)
+async def embeddings(
+    body: EmbeddingsBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Vectors of one or several texts."""
+    runner = services.runner
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    job = to_embed_request(body, want.load.model_name)
+    in_background = is_background(request, None)
+    ticket = new_ticket(runner, want, job, is_background=in_background)
+    if in_background:
+        await runner.submit_ticket(ticket)
+        return accepted(ticket.job_id)
+    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, partial(_body, job))
+
+
+def _body(job: EmbedRequest, events: list[Event]) -> bytes:
+    return msgspec.json.encode(embeddings_answer(job, events))
