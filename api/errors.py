@@ -33,6 +33,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "job_cancelled": (410, "cancelled_error"),
     "model_unloaded": (410, "cancelled_error"),
     "queue_full": (429, "rate_limit_error"),
+    "too_many_jobs": (429, "rate_limit_error"),
     "not_ready": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),

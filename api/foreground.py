@@ -67,7 +67,7 @@ class Foreground:
         tasks: list[asyncio.Task[None]] = []
         timer: asyncio.TimerHandle | None = None
         try:
-            await self._runner.submit_new(self.ticket)
+            await self._runner.submit(self.ticket.submission)
             # Only now: a job cannot be cancelled before it is there.
             tasks.append(asyncio.create_task(self._watch_client(receive)))
             # A timer, not a task: most jobs have started long before.

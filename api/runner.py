@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from api.storage_watch import StorageWatch
 from jobs.connection import AsyncRedis
 from jobs.errors import (
     JobError,
     JobNotFoundError,
     ModelNotFoundError,
     NotReadyError,
-    StorageLostError,
 )
 from jobs.events import Event, EventKind
 from jobs.hub import EventHub, Subscription
 from jobs.records import Want
 from jobs.store import JobStore
 from jobs.submission import Submission
-from jobs.wants import Wants, is_storage_marked, read_want, read_wants
+from jobs.wants import Wants, read_want, read_wants
 
 _SUBSCRIBE_TIMEOUT_S = 5.0
 _CANCEL_TRIES = 60
@@ -55,21 +56,26 @@ class JobRunner:
     def __init__(
         self,
         store: JobStore,
-        submitter: JobStore,
         wants: Wants,
         hub: EventHub,
         redis: AsyncRedis,
         name: str,
     ) -> None:
         self.name = name
+        self.caller = ""
         self.hub = hub
         self.store = store
-        self._submitter = submitter
         self._wants = wants
         self._redis = redis
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
         self._cancels: set[asyncio.Task[None]] = set()
-        self._has_seen_mark = False
+        self._storage = StorageWatch(redis)
+
+    def for_caller(self, caller: str) -> JobRunner:
+        """The same runner, that submits in the name of ``caller``."""
+        runner = copy.copy(self)
+        runner.caller = caller
+        return runner
 
     async def in_thread(self, call: Callable[..., _T], *args: Any) -> _T:
         """Run a synchronous call of ``jobs`` off the event loop."""
@@ -81,33 +87,19 @@ class JobRunner:
         ``StorageLostError`` when they were lost and no supervisor has put them back yet.
         """
         found = await read_wants(self._redis)
-        if not (found and self._has_seen_mark):
-            is_lost = await self._has_lost_data()
-            if is_lost and not found:
-                raise _lost()
+        await self._storage.check(is_missing=not found)
         return found
 
-    async def _has_lost_data(self) -> bool:
-        """True from a loss of all data until a supervisor has put back what it knows."""
-        is_marked = await is_storage_marked(self._redis)
-        is_lost = self._has_seen_mark and not is_marked
-        self._has_seen_mark |= is_marked
-        return is_lost
-
     async def submit(self, submission: Submission) -> None:
-        """Queue a job that others may queue as well: of a load, the supervisor does too."""
-        await self.in_thread(self._submitter.submit, submission)
-
-    async def submit_new(self, ticket: Ticket) -> None:
-        """Queue a job whose id nobody else knows."""
-        await self.in_thread(self._submitter.submit_new, ticket.submission)
+        """Queue a job; others may do so as well: of a load, the supervisor does."""
+        await self.in_thread(self.store.submit, replace(submission, caller=self.caller))
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.
 
         Raises ``ModelNotFoundError`` then.
         """
-        await self.submit_new(ticket)
+        await self.submit(ticket.submission)
         if not await self.is_wanted(ticket.want):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
@@ -115,8 +107,8 @@ class JobRunner:
     async def is_wanted(self, want: Want) -> bool:
         """True while this want is the one that stands; ``StorageLostError`` as ``wants``."""
         stands = await read_want(self._redis, want.model_id)
-        if stands is None and await self._has_lost_data():
-            raise _lost()
+        if stands is None:
+            await self._storage.check(is_missing=True)
         return stands is not None and stands.uid == want.uid
 
     @contextlib.asynccontextmanager
@@ -184,10 +176,6 @@ class JobRunner:
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=_STOP_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _lost() -> StorageLostError:
-    return StorageLostError("Redis has lost its data: the models will be back in a moment")
 
 
 async def checked(events: AsyncIterator[Event]) -> AsyncIterator[Event]:

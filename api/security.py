@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -90,7 +91,10 @@ def _host_name(netloc: str) -> str | None:
 
 
 class KeyGuard:
-    """ASGI middleware: the API key, and the management key where that is set."""
+    """ASGI middleware: the API key, and the management key where that is set.
+
+    ``scope["state"]["caller"]`` says whose key it was, by a hash.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -109,6 +113,8 @@ class KeyGuard:
         given = _given_key(Headers(scope=scope))
         is_manager = _matches(given, self._management_key)
         is_user = is_manager or _matches(given, self._api_key)
+        if is_user:
+            scope.setdefault("state", {})["caller"] = caller_of(given)
         if _is_management(scope["path"]) and self._management_key:
             if is_manager:
                 return None
@@ -132,6 +138,11 @@ def _given_key(headers: Headers) -> str:
 def _matches(given: str, key: str | None) -> bool:
     """In constant time; no key is matched by nothing."""
     return key is not None and hmac.compare_digest(given.encode(), key.encode())
+
+
+def caller_of(key: str) -> str:
+    """What stands for a key in Redis: a hash of it."""
+    return hashlib.sha256(b"mgs caller " + key.encode()).hexdigest()[:16]
 
 
 def _unauthorized() -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -38,10 +38,8 @@ class Services:
         name = f"api-{secrets.token_hex(4)}"
         hub = EventHub(redis, subscriber, name)
         client = connect(url)
-        # Submitting repeats its own steps, idempotently: its client must not.
-        submitter = JobStore(connect(url, retries=0), settings)
         store, wants = JobStore(client, settings), Wants(client)
-        runner = JobRunner(store, submitter, wants, hub, redis, name)
+        runner = JobRunner(store, wants, hub, redis, name)
         beat = ApiBeat(redis, name, settings.orphan_s)
         return cls(settings, redis, subscriber, hub, store, wants, runner, beat)
 
@@ -60,9 +58,10 @@ class Services:
 
 
 async def get_services(request: Request) -> Services:
-    """FastAPI's dependency: the app's services."""
+    """FastAPI's dependency: the app's services, in the name of who asks."""
     services: Services = request.app.state.services
-    return services
+    caller = request.scope.get("state", {}).get("caller")
+    return replace(services, runner=services.runner.for_caller(caller)) if caller else services
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

@@ -148,3 +148,9 @@ class QueueFullError(JobError):
     """The model's queue holds as many jobs as it may."""
 
     code = "queue_full"
+
+
+class TooManyJobsError(JobError):
+    """As many jobs wait or run as may, of one key or of all."""
+
+    code = "too_many_jobs"

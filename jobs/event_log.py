@@ -45,7 +45,7 @@ class EventWriter:
         ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
         job = event.job
         answer = self._settle(
-            keys=[names.job_key(job), names.log_key(job), names.request_key(job)],
+            keys=[names.job_key(job), names.log_key(job), names.request_key(job), names.LIVE],
             args=[
                 event.attempt,
                 event.seq,
@@ -54,6 +54,7 @@ class EventWriter:
                 names.event_channel(job),
                 ttl,
                 event.error.code if event.error else "",
+                job,
             ],
         )
         return bool(answer)

@@ -22,6 +22,9 @@ NODES = "mgs:nodes"
 JOB_INDEX = "mgs:jobs"
 """Sorted set of all job ids known, scored by creation time (epoch seconds)."""
 
+LIVE = "mgs:live"
+"""Sorted set: ids of the jobs of clients that wait or run, scored by creation time."""
+
 STORAGE_MARK = "mgs:storage"
 """String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
 
@@ -91,6 +94,11 @@ def log_key(job_id: str) -> str:
 def event_channel(job_id: str) -> str:
     """Channel: the same events as they happen."""
     return f"mgs:evt:{job_id}"
+
+
+def live_key(caller: str) -> str:
+    """Sorted set: those of ``LIVE`` that one caller has submitted (the scripts spell it too)."""
+    return f"{LIVE}:{caller}"
 
 
 def claim_key(worker: str) -> str:

@@ -49,6 +49,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     error_code: str = ""
     is_background: bool = False
     owner: str = ""
+    caller: str = ""
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:

@@ -8,6 +8,44 @@ from __future__ import annotations
 
 from typing import Final
 
+SUBMIT: Final = """
+-- KEYS: job, request, index of jobs, live jobs, live jobs of the caller, queue, RQ's job, RQ's
+-- queues. ARGV: job id, creation time, ttl in s of what nobody ends, request, 1 for the front of
+-- the queue, 1 if limits count it, limits (0: none) of the queue, of the caller, of all, number of
+-- words of the record, the record, RQ's hash.
+-- Answers 'done' (now or earlier), or which limit it would exceed: 'queue', 'caller', 'all'.
+local id, created_at, ttl = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end
+local prefix = string.sub(KEYS[1], 1, -#id - 1)
+local function is_full(live, limit)
+  if limit == 0 or redis.call('ZCARD', live) < limit then return false end
+  -- An end that nobody wrote (its record has expired) must not take a place for ever.
+  for _, old in ipairs(redis.call('ZRANGE', live, 0, 99)) do
+    local status = redis.call('HGET', prefix .. old, 'status')
+    if status ~= 'queued' and status ~= 'running' then redis.call('ZREM', live, old) end
+  end
+  return redis.call('ZCARD', live) >= limit
+end
+local in_queue = tonumber(ARGV[7])
+if in_queue > 0 and redis.call('LLEN', KEYS[6]) >= in_queue then return 'queue' end
+if is_full(KEYS[5], tonumber(ARGV[8])) then return 'caller' end
+if is_full(KEYS[4], tonumber(ARGV[9])) then return 'all' end
+local last = 10 + tonumber(ARGV[10])
+redis.call('HSET', KEYS[1], unpack(ARGV, 11, last))
+redis.call('SET', KEYS[2], ARGV[4], 'EX', ttl)
+redis.call('HSET', KEYS[7], unpack(ARGV, last + 1))
+for _, key in ipairs({KEYS[1], KEYS[7]}) do redis.call('EXPIRE', key, ttl) end
+for _, index in ipairs({KEYS[3], KEYS[4], KEYS[5]}) do
+  if index == KEYS[3] or ARGV[6] == '1' then
+    redis.call('ZADD', index, created_at, id)
+    redis.call('ZREMRANGEBYSCORE', index, 0, created_at - ttl)
+  end
+end
+redis.call('SADD', KEYS[8], KEYS[6])
+redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[6], id)
+return 'done'
+"""
+
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
 -- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel},
@@ -57,9 +95,10 @@ return answers
 """
 
 SETTLE: Final = """
--- KEYS: job, log, request. ARGV: attempt, seq, status, line, channel, ttl in s, error code.
+-- KEYS: job, log, request, live jobs. ARGV: attempt, seq, status, line, channel, ttl in s, error
+-- code, job id.
 -- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
-local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end')
+local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
 local id = ARGV[1] .. '-' .. ARGV[2]
 if state[1] ~= 'queued' and state[1] ~= 'running' then
@@ -72,6 +111,8 @@ redis.call('HSET', KEYS[1], 'status', ARGV[3], 'end', id, 'error_code', ARGV[7],
   'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
 redis.pcall('XADD', KEYS[2], id, 'e', ARGV[4])
 for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
+redis.call('ZREM', KEYS[4], ARGV[8])
+redis.call('ZREM', KEYS[4] .. ':' .. (state[4] or ''), ARGV[8])
 redis.call('PUBLISH', ARGV[5], ARGV[4])
 return 1
 """

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     failure_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     max_queued_per_model: int = Field(default=1000, ge=1)
+    max_jobs_per_key: int | None = Field(default=None, ge=1)
+    """Jobs of one API key that may wait and run at once; without keys all clients are one."""
+    max_jobs: int | None = Field(default=None, ge=1)
+    """Jobs of all clients that may wait and run at once."""
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
     """How long a generation may run."""

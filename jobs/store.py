@@ -11,27 +11,21 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
-from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
-from jobs.errors import ContractError, ErrorInfo, JobNotFoundError, QueueFullError
+from jobs.errors import ContractError, ErrorInfo, JobNotFoundError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
 from jobs.records import JobRecord, JobStatus
-from jobs.requests import Request, Task, decode_request, encode_request
+from jobs.requests import Request, decode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
-
-_ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
-_SUBMIT_TRIES = 4
+from jobs.submitter import Submitter
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +37,7 @@ class JobStore:
         self.redis = redis
         self._settings = settings
         self._queues: dict[str, Queue] = {}
+        self._submitter = Submitter(redis, settings)
         self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
@@ -53,112 +48,11 @@ class JobStore:
         return self._queues[name]
 
     def submit(self, submission: Submission) -> None:
-        """Store the request and the record, then queue the job; once, whatever replies are lost.
+        """Store the request and the record, and queue the job; once, whatever replies are lost.
 
-        Raises ``QueueFullError`` when the model's queue is at its limit.
+        Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit.
         """
-        queue = self.queue(submission.queue_name)
-        if submission.task is Task.GENERATE:
-            self._check_room(queue)
-        for remaining in reversed(range(_SUBMIT_TRIES)):
-            try:
-                self._store(submission)
-                queue.enqueue_job(
-                    self._rq_job(submission), at_front=submission.is_first, unique=True
-                )
-                return
-            except DuplicateJobError:  # our own id: an earlier try got through
-                return
-            except (RedisConnectionError, RedisTimeoutError):
-                if remaining == 0:
-                    raise
-                time.sleep(0.05)
-
-    def submit_new(self, submission: Submission) -> None:
-        """As ``submit`` for an id that nobody else knows, in one round trip.
-
-        Not for loads: the supervisor submits those too, and the id makes them one.
-
-        Needs a client without retries: of the transaction alone nobody could tell whether a lost
-        reply stood for a job queued. (bench/overhead.py: 1 ms less to the first token.)
-        """
-        queue = self.queue(submission.queue_name)
-        try:
-            with self.redis.pipeline() as pipe:
-                # RQ first, since it opens the transaction; its last command answers the depth.
-                job, at_front = self._rq_job(submission), submission.is_first
-                queue.enqueue_job(job, pipeline=pipe, at_front=at_front)
-                num_commands = len(pipe.command_stack)
-                self._write(pipe, submission)
-                depth = pipe.execute()[num_commands - 1]
-        except (RedisConnectionError, RedisTimeoutError):
-            self.submit(submission)
-            return
-        is_limited = submission.task is Task.GENERATE
-        if is_limited and depth > self._settings.max_queued_per_model:
-            self._take_back(submission.job_id, queue)
-
-    def _take_back(self, job_id: str, queue: Queue) -> None:
-        """Refuse a job that is one too many, unless a worker has taken it meanwhile."""
-        if self.redis.lrem(queue.key, 0, job_id):
-            with self.redis.pipeline() as pipe:
-                pipe.delete(names.job_key(job_id), names.request_key(job_id), Job.key_for(job_id))
-                pipe.zrem(names.JOB_INDEX, job_id)
-                pipe.execute()
-            raise self._full()
-
-    def _full(self) -> QueueFullError:
-        limit = self._settings.max_queued_per_model
-        return QueueFullError(f"{limit} jobs wait for this model already")
-
-    def _check_room(self, queue: Queue) -> None:
-        if queue.count >= self._settings.max_queued_per_model:
-            raise self._full()
-
-    def _store(self, submission: Submission) -> None:
-        with self.redis.pipeline() as pipe:
-            self._write(pipe, submission)
-            pipe.execute()
-
-    def _write(self, pipe: Pipeline, submission: Submission) -> None:
-        """Record, request and index entry."""
-        record = JobRecord(
-            job_id=submission.job_id,
-            task=submission.task,
-            model_id=submission.model_id,
-            queue=submission.queue_name,
-            status=JobStatus.QUEUED,
-            created_at=time.time(),
-            is_background=submission.is_background,
-            owner=submission.owner,
-        )
-        job_key, request_key = names.job_key(record.job_id), names.request_key(record.job_id)
-        # Only what is not there yet: a worker may have begun while our reply got lost.
-        for field, value in record.to_redis().items():
-            pipe.hsetnx(job_key, field, value)
-        pipe.expire(job_key, _ABANDONED_TTL_S)
-        request = encode_request(submission.request)
-        pipe.set(request_key, request, ex=_ABANDONED_TTL_S, nx=True)
-        pipe.zadd(names.JOB_INDEX, {record.job_id: record.created_at}, nx=True)
-        pipe.zremrangebyscore(names.JOB_INDEX, 0, record.created_at - _ABANDONED_TTL_S)
-
-    def _rq_job(self, submission: Submission) -> Job:
-        """RQ's view of the job: its id as the only argument, facts in the description and meta."""
-        facts = submission.facts
-        return Job.create(
-            submission.task.value,
-            args=(submission.job_id,),
-            id=submission.job_id,
-            connection=self.redis,
-            serializer=JSONSerializer,
-            description=" · ".join(
-                [submission.task.removeprefix("mgs."), *map(str, facts.values())]
-            ),
-            meta={"task": submission.task.value, **facts},
-            timeout=-1,
-            result_ttl=self._settings.log_ttl_s,
-            failure_ttl=self._settings.failure_ttl_s,
-        )
+        self._submitter.submit(submission, self.queue(submission.queue_name))
 
     def record(self, job_id: str) -> JobRecord:
         """The job's state; ``JobNotFoundError`` when there is none."""

@@ -11,7 +11,10 @@ from jobs.requests import TASKS, Request, Task
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt."""
+    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt.
+
+    ``owner`` is the API process, ``caller`` a hash that stands for the key of its client.
+    """
 
     job_id: str
     model_id: str
@@ -19,6 +22,7 @@ class Submission:
     facts: dict[str, Any]
     is_background: bool = False
     owner: str = ""
+    caller: str = ""
     is_first: bool = False
 
     @property

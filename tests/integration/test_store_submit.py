@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.client import Pipeline
+from redis.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import names
@@ -42,8 +42,8 @@ def waiting(store: JobStore) -> list[str]:
 
 def test_a_new_job_is_stored_and_queued(open_store: Callable[..., JobStore]) -> None:
     store = open_store()
-    store.submit_new(submission("one"))
-    store.submit_new(submission("two"))
+    store.submit(submission("one"))
+    store.submit(submission("two"))
     assert waiting(store) == ["one", "two"]
     assert store.record("one").status is JobStatus.QUEUED
     assert store.request("two") == submission("two").request
@@ -52,22 +52,26 @@ def test_a_new_job_is_stored_and_queued(open_store: Callable[..., JobStore]) -> 
 
 @pytest.mark.parametrize("is_carried_out", [True, False])
 def test_a_lost_reply_neither_loses_nor_doubles_the_job(
-    open_store: Callable[..., JobStore], monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
 ) -> None:
-    store = open_store()
-    execute = Pipeline.execute
+    store = JobStore(connect(redis_url), Settings(REDIS_URL=redis_url))
+    store.submit(submission("zero"))  # the script is loaded
+    send = Connection.send_packed_command
     losses = iter([True])
 
-    def lose_the_first(pipe: Pipeline, *args: Any) -> Any:
+    def lose_the_first(connection: Connection, *args: Any, **kwargs: Any) -> Any:
         if next(losses, False):
             if is_carried_out:
-                execute(pipe, *args)
+                send(connection, *args, **kwargs)
+                connection.read_response()
+            connection.disconnect()
             raise RedisConnectionError("the reply is lost")
-        return execute(pipe, *args)
+        return send(connection, *args, **kwargs)
 
-    monkeypatch.setattr(Pipeline, "execute", lose_the_first)
-    store.submit_new(submission("one"))
-    assert waiting(store) == ["one"]
+    monkeypatch.setattr(Connection, "send_packed_command", lose_the_first)
+    store.submit(submission("one"))
+    assert waiting(store) == ["zero", "one"]
+    assert next(losses, None) is None
 
 
 def test_the_job_beyond_the_limit_leaves_nothing_behind(
@@ -75,10 +79,27 @@ def test_the_job_beyond_the_limit_leaves_nothing_behind(
 ) -> None:
     store = open_store(max_queued_per_model=2)
     for job_id in ("one", "two"):
-        store.submit_new(submission(job_id))
+        store.submit(submission(job_id))
     with pytest.raises(QueueFullError):
-        store.submit_new(submission("three"))
+        store.submit(submission("three"))
     assert waiting(store) == ["one", "two"]
     with pytest.raises(JobNotFoundError):
         store.record("three")
     assert not store.redis.keys("*three*")
+
+
+def test_a_job_may_be_submitted_by_two_and_is_queued_once(
+    open_store: Callable[..., JobStore],
+) -> None:
+    first, second = open_store(), open_store()
+    first.submit(submission("one"))
+    second.submit(submission("one"))
+    assert waiting(first) == ["one"]
+
+
+def test_a_job_that_runs_already_is_not_queued_again(open_store: Callable[..., JobStore]) -> None:
+    store = open_store()
+    store.submit(submission("one"))
+    store.redis.lpop(store.queue(QUEUE).key)
+    store.submit(submission("one"))
+    assert waiting(store) == []

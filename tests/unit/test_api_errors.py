@@ -25,6 +25,7 @@ STATUS = {
     "job_cancelled": 410,
     "model_unloaded": 410,
     "queue_full": 429,
+    "too_many_jobs": 429,
     "not_ready": 503,
     "shutting_down": 503,
     "job_timeout": 503,

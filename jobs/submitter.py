@@ -1,0 +1,122 @@
+"""Queues jobs: everything that a job is, and its place in the queue, in one atomic step."""
+
+from __future__ import annotations
+
+import time
+
+from rq import Queue
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from jobs.errors import QueueFullError, TooManyJobsError
+from jobs.records import JobRecord, JobStatus
+from jobs.requests import Task, encode_request
+from jobs.settings import Settings
+from jobs.submission import Submission
+
+_ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
+_MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
+_NO_LIMIT = 0
+
+
+class Submitter:
+    """Submits each job once, whatever replies are lost and whoever else submits it."""
+
+    def __init__(self, redis: SyncRedis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._script = redis.register_script(scripts.SUBMIT)
+
+    def submit(self, submission: Submission, queue: Queue) -> None:
+        """Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
+        job_id, created_at = submission.job_id, time.time()
+        record = _flat(_record(submission, created_at).to_redis())
+        entry = self._rq_job(submission, queue).to_dict()
+        answer = self._script(
+            keys=[
+                names.job_key(job_id),
+                names.request_key(job_id),
+                names.JOB_INDEX,
+                names.LIVE,
+                names.live_key(submission.caller),
+                queue.key,
+                Job.key_for(job_id),
+                Queue.redis_queues_keys,
+            ],
+            args=[
+                job_id,
+                created_at,
+                _ABANDONED_TTL_S,
+                encode_request(submission.request),
+                int(submission.is_first),
+                int(submission.task not in _MANAGEMENT),
+                *self._limits(submission.task),
+                len(record),
+                *record,
+                *_flat(entry),
+            ],
+        )
+        self._check(answer.decode())
+
+    def _limits(self, task: Task) -> tuple[int, int, int]:
+        """Of the jobs that wait in the queue, of the caller's, and of all."""
+        if task in _MANAGEMENT:
+            return _NO_LIMIT, _NO_LIMIT, _NO_LIMIT
+        settings = self._settings
+        in_queue = _NO_LIMIT if task is Task.TOKEN_COUNT else settings.max_queued_per_model
+        return in_queue, settings.max_jobs_per_key or _NO_LIMIT, settings.max_jobs or _NO_LIMIT
+
+    def _check(self, answer: str) -> None:
+        settings = self._settings
+        if answer == "queue":
+            limit = settings.max_queued_per_model
+            raise QueueFullError(f"{limit} jobs wait for this model already")
+        if answer == "caller":
+            limit_ = settings.max_jobs_per_key
+            raise TooManyJobsError(f"{limit_} jobs of this key wait or run already")
+        if answer == "all":
+            raise TooManyJobsError(f"{settings.max_jobs} jobs wait or run already")
+
+    def _rq_job(self, submission: Submission, queue: Queue) -> Job:
+        """RQ's view of the job: its id as the only argument, facts in the description and meta."""
+        facts = submission.facts
+        job = Job.create(
+            submission.task.value,
+            args=(submission.job_id,),
+            id=submission.job_id,
+            connection=self._redis,
+            serializer=JSONSerializer,
+            description=" · ".join(
+                [submission.task.removeprefix("mgs."), *map(str, facts.values())]
+            ),
+            meta={"task": submission.task.value, **facts},
+            origin=queue.name,
+            status=RqStatus.QUEUED,
+            timeout=-1,
+            result_ttl=self._settings.log_ttl_s,
+            failure_ttl=self._settings.failure_ttl_s,
+        )
+        job.enqueued_at = now()
+        return job
+
+
+def _record(submission: Submission, created_at: float) -> JobRecord:
+    return JobRecord(
+        job_id=submission.job_id,
+        task=submission.task,
+        model_id=submission.model_id,
+        queue=submission.queue_name,
+        status=JobStatus.QUEUED,
+        created_at=created_at,
+        is_background=submission.is_background,
+        owner=submission.owner,
+        caller=submission.caller,
+    )
+
+
+def _flat(fields: dict[str, str | int | float]) -> list[str | int | float]:
+    return [part for item in fields.items() for part in item]
