@@ -24,6 +24,7 @@ from workers.echo import Echo
 from workers.engines.base import Engine, Sequence, Tokenizer
 from workers.generation import Choice, GenerationJob
 from workers.publisher import Outbox
+from workers.written_text import Marker, has_control_tokens
 
 _sequence_ids = itertools.count(1)
 
@@ -51,13 +52,22 @@ class PromptEncoder:
     def _encode_chat(self, prompt: Prompt) -> list[int]:
         if prompt.tools and not self._template.has_tools:
             raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
-        messages = prompt.messages or [Message(role="user", content=prompt.text or "")]
-        text = self._template.render([_to_dict(m) for m in messages], tools=prompt.tools)
-        # The template writes its own BOS where the model wants one.
-        ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
+        given = prompt.messages or [Message(role="user", content=prompt.text or "")]
+        ids = self._encode_messages([_to_dict(message) for message in given], prompt.tools)
         if not ids:
             raise InvalidRequestError("the chat template makes no prompt of this", "messages")
         return ids
+
+    def _encode_messages(
+        self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None
+    ) -> list[int]:
+        text = self._template.render(messages, tools=tools)
+        # The template writes its own BOS where the model wants one.
+        if not has_control_tokens(messages, self._tokenizer):
+            return self._tokenizer.encode(text, add_special=False, parse_special=True)
+        marker = Marker(text)
+        marked = self._template.render(marker.mark(messages), tools=tools)
+        return marker.encode(marked, self._tokenizer)
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
         if not token_ids:
