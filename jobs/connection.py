@@ -14,8 +14,8 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -62,6 +62,8 @@ def wait_for_redis(client: SyncRedis, timeout_s: float = 10.0) -> None:
         try:
             version = str(client.info("server")["redis_version"])
             break
+        except (AuthenticationError, AuthorizationError) as error:  # to redis-py a lost connection
+            raise NotReadyError(f"Redis refuses: {error}") from error
         except _DISCONNECTS as error:
             if time.monotonic() >= deadline:
                 raise NotReadyError(f"Redis does not answer: {error}") from error
