@@ -12,8 +12,9 @@ import traceback
 
 from tests.faults import report
 from tests.faults.catalogue import ROWS
-from tests.faults.registry import Result, Run, Verdict, all_runs
+from tests.faults.registry import Result, Run, Verdict
 from tests.faults.rig import Rig
+from tests.faults.runs import all_runs
 
 
 def main() -> int:

@@ -92,37 +92,3 @@ class Tally:
 
 def _shown(value: float) -> str:
     return f"{value:.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
-
-
-def all_runs() -> dict[str, Run]:
-    """Every row that can be tried, by id."""
-    from tests.faults import (
-        client_faults,
-        crash_histories,
-        data_faults,
-        input_faults,
-        load_faults,
-        redis_faults,
-        security_faults,
-        soak,
-        tested_rows,
-        worker_faults,
-    )
-
-    modules = (
-        worker_faults,
-        redis_faults,
-        crash_histories,
-        client_faults,
-        load_faults,
-        soak,
-        input_faults,
-        security_faults,
-        data_faults,
-        tested_rows,
-    )
-    found: dict[str, Run] = {}
-    for module in modules:
-        assert not found.keys() & module.RUNS.keys(), found.keys() & module.RUNS.keys()
-        found |= module.RUNS
-    return found

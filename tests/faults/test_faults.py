@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.catalogue import ROWS
-from tests.faults.registry import all_runs
 from tests.faults.rig import Rig
+from tests.faults.runs import all_runs
 
 RUNS = all_runs()
 FAST = [row.id for row in ROWS if row.id in RUNS and RUNS[row.id].fast]

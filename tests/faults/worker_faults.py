@@ -115,14 +115,14 @@ def _freeze_and_thaw(server: Server, tally: Tally) -> None:
     start, seen = time.monotonic(), stream.answer.num_chunks
     wait_until(lambda: not server.is_ready(), "ready says that it is not", 30)
     tally.note("until ready says so", time.monotonic() - start, 10.0)
-    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream goes on", 60)
+    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream goes on", 30)
     tally.note("until the stream goes on", time.monotonic() - start, 15.0)
     kill(pid, signal.SIGCONT)
     kill(first.pid, signal.SIGCONT)
     answer = stream.result(90)
     tally.check(is_exact(answer, 8, 480), f"the stream ended {answer.code!r}, {len(answer.text)}")
     _check_fence(server, answer.job_id, tally)
-    wait_until(lambda: not is_running(pid), "the thawed worker goes", 30)
+    wait_until(lambda: not is_running(pid), "the thawed worker goes", 15)
 
 
 def _check_fence(server: Server, job_id: str, tally: Tally) -> None:

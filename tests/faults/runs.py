@@ -1,0 +1,39 @@
+"""Every row that can be tried, by id."""
+
+from __future__ import annotations
+
+from tests.faults import (
+    client_faults,
+    crash_histories,
+    data_faults,
+    input_faults,
+    load_faults,
+    redis_faults,
+    security_faults,
+    soak,
+    tested_rows,
+    worker_faults,
+)
+from tests.faults.registry import Run
+
+_MODULES = (
+    worker_faults,
+    redis_faults,
+    crash_histories,
+    client_faults,
+    load_faults,
+    soak,
+    input_faults,
+    security_faults,
+    data_faults,
+    tested_rows,
+)
+
+
+def all_runs() -> dict[str, Run]:
+    """Of each module its ``RUNS``; no row twice."""
+    found: dict[str, Run] = {}
+    for module in _MODULES:
+        assert not found.keys() & module.RUNS.keys(), found.keys() & module.RUNS.keys()
+        found |= module.RUNS
+    return found
