@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import resource
 import signal
 import socket
 import sys
@@ -13,10 +14,12 @@ import uvicorn
 
 from api.app import create_app
 from api.banner import banner
+from api.http_protocol import PatientProtocol
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings
 
 _BACKLOG = 2048
+_MAX_FILES = 10240  # what macOS allows
 # A peer that vanished without a word is noticed after about a minute of silence.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _UNACKED_MS = 45_000
@@ -44,10 +47,19 @@ def main() -> int:
     except OSError as error:
         print(f"mgs: {_why(error, settings)}", file=sys.stderr)
         return 1
+    _raise_file_limit()
     server = Server(uvicorn_config(settings), settings)
     _end_politely(server)
     server.run([listener])
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Each client is an open file; many systems start with 256 or 1024 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(_MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_politely(server: uvicorn.Server) -> None:
@@ -65,6 +77,7 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the app: quiet, nameless, and gone within the grace period."""
     return uvicorn.Config(
         create_app(settings),
+        http=PatientProtocol,
         log_level="warning" if settings.log_level == "info" else settings.log_level,
         log_config=None,
         access_log=settings.log_level == "debug",
