@@ -23,6 +23,7 @@ POOL_CELLS = 16384  # KV cells that all slots share, unless one context alone is
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
 DEFAULT_DRAFTS = 4
+FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def _context_params(model: Pointer, num_cells: int, options: EngineOptions) -> A
     params.kv_unified = True
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
-    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
+    params.flash_attn_type = FLASH_ATTENTION
     if options.kv_bits is not None:
         params.type_k = params.type_v = KV_TYPES[options.kv_bits]
     return params
