@@ -26,6 +26,11 @@ def check_file(path: Path) -> GgufHeader:
     return header
 
 
+def files_of(path: Path, header: GgufHeader) -> list[Path]:
+    """The file, or all parts of a split model."""
+    return split_parts(path, header.num_parts) if header.num_parts > 1 else [path]
+
+
 def _check_parts(path: Path, header: GgufHeader) -> None:
     parts = split_parts(path, header.num_parts)
     missing = [part.name for part in parts if not part.exists()]

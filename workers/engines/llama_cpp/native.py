@@ -10,6 +10,7 @@ import psutil
 from jobs.errors import InvalidRequestError, ModelLoadError
 from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
+from workers.engines.llama_cpp import mapped_pages
 from workers.engines.llama_cpp.adapters import Adapters
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
 from workers.engines.llama_cpp.context import (
@@ -24,7 +25,7 @@ from workers.engines.llama_cpp.context import (
 from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
 from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.model_file import check_file, check_generates, load_model
+from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
 from workers.engines.llama_cpp.spill import Spill
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
@@ -88,6 +89,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
     except Exception:
         lib.llama_model_free(model)
         raise
+    mapped_pages.release(files_of(path, header))
     return Native(
         model=model,
         context=context,
