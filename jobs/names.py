@@ -66,7 +66,7 @@ def generation_queue(slug: str) -> str:
 
 
 def control_queue(slug: str) -> str:
-    """Queue of load, unload and token-count; never waits behind generations."""
+    """Queue of load, unload, token counts and embeddings; never waits behind generations."""
     return f"ctl-{slug}"
 
 

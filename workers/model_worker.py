@@ -14,7 +14,6 @@ from queue import SimpleQueue
 from redis.exceptions import RedisError
 
 from jobs import names
-from jobs.catalog import find_adapter
 from jobs.connection import connect
 from jobs.errors import (
     ContractError,
@@ -24,12 +23,11 @@ from jobs.errors import (
     ModelUnloadedError,
     NotReadyError,
 )
-from jobs.event_log import EventWriter, read_log
+from jobs.event_log import EventWriter
 from jobs.events import Event
 from jobs.records import WorkerState
 from jobs.requests import (
     EmbedRequest,
-    GenerateRequest,
     LoadRequest,
     Task,
     TokenCountRequest,
@@ -41,12 +39,11 @@ from workers.beat import Beat, Facts
 from workers.bookkeeper import Bookkeeper
 from workers.decode_loop import DecodeLoop
 from workers.early_stops import EarlyStops
-from workers.embedding import build_embedding
 from workers.exits import ExitCode
 from workers.gate import SlotGate
+from workers.intake import Intake
 from workers.lane import LaneWorker
 from workers.loader import LoadedEngine, LoadProgress, load_engine
-from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox, Publisher
 from workers.queued_job import QueuedJob
 from workers.reception import Reception
@@ -92,7 +89,7 @@ class ModelWorker:
         self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
         self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
-        self._loaded: LoadedEngine | None = None
+        self._intake: Intake | None = None
         self._loop: DecodeLoop | None = None
         self._early_stops = EarlyStops()
         self._early_control_stops = EarlyStops()
@@ -161,38 +158,12 @@ class ModelWorker:
 
     def _start_generation(self, attempt: Attempt, outbox: Outbox) -> None:
         _raise_if_cancelled(attempt)
-        request = attempt.request()
-        if not isinstance(request, GenerateRequest):
-            raise ContractError("this queue holds generation jobs only")
-        if self._loaded is None or self._loop is None:
+        self._ready_intake().generate(attempt, outbox)
+
+    def _ready_intake(self) -> Intake:
+        if self._intake is None:
             raise NotReadyError("the model is not loaded")
-        job = build_job(
-            attempt,
-            request,
-            self._read_logged(attempt),
-            outbox,
-            self._loaded.engine,
-            self._loaded.encoder,
-            self._settings.request_timeout_s,
-            self._find_adapter(request, self._loaded.engine.info.backend),
-        )
-        if not job.choices:  # an earlier attempt had said all but the last word
-            outbox.started(job.usage)
-            outbox.finish(job.usage, job.timings())
-            return
-        self._gate.take(len(job.choices))
-        self._loop.admit(job)
-
-    def _find_adapter(self, request: GenerateRequest, backend: str) -> str | None:
-        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
-        if request.adapter is None:
-            return None
-        return find_adapter(self._settings, request.adapter, backend).name
-
-    def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
-        """What earlier attempts said; nothing to read for a first attempt."""
-        events = read_log(self._redis, attempt.job_id) if attempt.seq else []
-        return logged_choices(events)
+        return self._intake
 
     # The control lane.
 
@@ -226,28 +197,18 @@ class ModelWorker:
             case LoadRequest():
                 self._load(request, outbox)
             case TokenCountRequest():
-                if self._loaded is None:
-                    raise NotReadyError("the model is not loaded")
-                outbox.finish(num_tokens=len(self._loaded.encoder.encode(request.prompt)))
+                self._ready_intake().count_tokens(request, outbox)
             case EmbedRequest():
-                self._embed(request, outbox)
+                self._ready_intake().embed(request, outbox)
             case UnloadRequest():
                 # Still in hand when the process ends: the supervisor reports it done then.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
             case _:
                 raise ContractError("this queue holds control jobs only")
 
-    def _embed(self, request: EmbedRequest, outbox: Outbox) -> None:
-        if self._loaded is None or self._loop is None:
-            raise NotReadyError("the model is not loaded")
-        context_length = self._loaded.engine.info.context_length
-        max_run_s = self._settings.request_timeout_s
-        encoder = self._loaded.encoder
-        self._loop.admit(build_embedding(outbox, request, encoder, context_length, max_run_s))
-
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
         """Have the engine's thread load, and wait: what follows in this lane needs the model."""
-        if self._loaded is not None:
+        if self._intake is not None:
             raise ContractError("this worker holds a model already")
         self._engine_work.put((request, outbox))
         self._load_done.wait()
@@ -278,8 +239,8 @@ class ModelWorker:
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loaded = loaded
         self._loop = DecodeLoop(loaded.engine, self._publisher, self._gate)
+        self._intake = Intake(self._settings, self._redis, loaded, self._loop, self._gate)
         self._facts.note_ready(loaded.path, loaded.engine.info)
         self._beat.now()
         self._gate.open(loaded.engine.info.num_slots)

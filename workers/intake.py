@@ -1,0 +1,83 @@
+"""Where requests become jobs of the loaded model: prepared, then handed to its decode loop."""
+
+from __future__ import annotations
+
+from jobs.catalog import find_adapter
+from jobs.connection import SyncRedis
+from jobs.errors import ContractError
+from jobs.event_log import read_log
+from jobs.requests import EmbedRequest, GenerateRequest, TokenCountRequest
+from jobs.settings import Settings
+from workers.attempts import Attempt
+from workers.decode_loop import DecodeLoop
+from workers.embedding import build_embedding
+from workers.gate import SlotGate
+from workers.loader import LoadedEngine
+from workers.preparation import Logged, build_job, logged_choices
+from workers.publisher import Outbox
+
+
+class Intake:
+    """The work that a loaded model takes; each lane calls its part from its own thread.
+
+    What is wrong with a request is raised, as a ``JobError``, before the job has started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: SyncRedis,
+        loaded: LoadedEngine,
+        loop: DecodeLoop,
+        gate: SlotGate,
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._engine = loaded.engine
+        self._encoder = loaded.encoder
+        self._loop = loop
+        self._gate = gate
+
+    def generate(self, attempt: Attempt, outbox: Outbox) -> None:
+        """Start a generation, or go on with it."""
+        request = attempt.request()
+        if not isinstance(request, GenerateRequest):
+            raise ContractError("this queue holds generation jobs only")
+        job = build_job(
+            attempt,
+            request,
+            self._read_logged(attempt),
+            outbox,
+            self._engine,
+            self._encoder,
+            self._settings.request_timeout_s,
+            self._find_adapter(request),
+        )
+        if not job.choices:  # an earlier attempt had said all but the last word
+            outbox.started(job.usage)
+            outbox.finish(job.usage, job.timings())
+            return
+        self._gate.take(len(job.choices))
+        self._loop.admit(job)
+
+    def embed(self, request: EmbedRequest, outbox: Outbox) -> None:
+        """Start an embeddings job; it takes no slot."""
+        context_length = self._engine.info.context_length
+        max_run_s = self._settings.request_timeout_s
+        job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
+        self._loop.admit(job)
+
+    def count_tokens(self, request: TokenCountRequest, outbox: Outbox) -> None:
+        """Count, and end the job."""
+        outbox.finish(num_tokens=len(self._encoder.encode(request.prompt)))
+
+    def _find_adapter(self, request: GenerateRequest) -> str | None:
+        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
+        if request.adapter is None:
+            return None
+        return find_adapter(self._settings, request.adapter, self._engine.info.backend).name
+
+    def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
+        """What earlier attempts said; nothing to read for a first attempt."""
+        events = read_log(self._redis, attempt.job_id) if attempt.seq else []
+        return logged_choices(events)
