@@ -37,8 +37,7 @@ class Instance:
 
     @property
     def redis_url(self) -> str:
-        given: dict[str, Any] = {"REDIS_URL": None, "state_dir": self.state_dir}
-        return Settings(**given).effective_redis_url
+        return embedded_redis_url(self.state_dir)
 
     def load(self, model: str, model_id: str = "0", **options: Any) -> None:
         """Load a model of the models folder and wait until it is ready."""
@@ -105,3 +104,9 @@ def running_instance(models_dir: Path = ROOT / "models") -> Iterator[Instance]:
         instance = Instance(port, Path(folder), pids)
         wait_until_serving(f"{instance.url}/health/ready", processes.values(), _READY_S)
         yield instance
+
+
+def embedded_redis_url(state_dir: Path) -> str:
+    """Where the Redis of a state folder listens."""
+    given: dict[str, Any] = {"REDIS_URL": None, "redis_port": None, "state_dir": state_dir}
+    return Settings(**given).effective_redis_url

@@ -28,9 +28,11 @@ class Measurement:
 
 @dataclass(slots=True)
 class Record:
-    """All measurements of a run, in order."""
+    """All measurements of a run, in order; what was not there; what went wrong."""
 
     measurements: list[Measurement] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     def add(
         self, scenario: str, model: str, target: str, round_: int, values: Mapping[str, float]

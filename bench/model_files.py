@@ -10,10 +10,14 @@ from bench.measurement import BenchError
 from scripts.make_model import make_model
 from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.mlx_folder import MlxType
-from scripts.modelfiles.shape import PRESETS
+from scripts.modelfiles.shape import PRESETS, Shape
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
+_MLX_STEP = 256
+POOL_CELLS = (
+    16384  # workers/engines/llama_cpp/native.py, which cannot be imported without the library
+)
 
 
 class EngineKind(StrEnum):
@@ -31,12 +35,28 @@ class ModelFile:
     name: str
     kind: EngineKind
     path: Path
+    shape: Shape | None = None
 
     @property
     def size_bytes(self) -> int:
         if self.path.is_file():
             return self.path.stat().st_size
         return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+
+    @property
+    def kv_bytes(self) -> int:
+        """What a worker with default settings allocates for the KV cache at its first answer.
+
+        llama.cpp takes the whole pool in float16 when it loads; MLX takes steps of 256 tokens, here
+        in the float32 of the weights.
+        """
+        if self.shape is None:
+            raise BenchError(f"{self.name}: its KV cache is known of presets only")
+        heads = self.shape.num_key_value_heads * self.shape.head_dim
+        per_token = 2 * self.shape.num_hidden_layers * heads
+        if self.kind is EngineKind.GGUF:
+            return POOL_CELLS * per_token * 2
+        return _MLX_STEP * per_token * 4
 
 
 def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:
@@ -56,7 +76,7 @@ def _find(name: str) -> ModelFile:
     if not path.exists():
         raise BenchError(f"{name}: neither a preset ({', '.join(PRESETS)}) nor a model's path")
     kind = EngineKind.GGUF if path.is_file() else EngineKind.MLX
-    return ModelFile(path.name, kind, path)
+    return ModelFile(path.name, kind, path, PRESETS.get(preset))
 
 
 def _make(preset: str, *, is_gguf: bool) -> None:

@@ -1,132 +1,127 @@
-"""What HTTP, queue and Redis add to the first token: ``python -m bench.overhead``.
+"""What HTTP, queue and Redis add: to the first token, and to each further one.
 
-One client, a new connection per request, a streamed chat against the fake engine. Per round: the
-time from connect to the first content chunk, then the same prompt through the same engine in this
-process. The difference of the two is what the server costs. Prints a table; writes JSON and, when
-matplotlib is installed, a plot to ``bench/results/``.
+Against the fake engine, so that nearly all of the time is the server's. One client, a new
+connection per request; then the same prompt through the same engine in this process. The
+difference of the two is what the server costs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import asyncio
 import socket
-import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.instance import running_instance
+from bench.client import Exchange, Post
+from bench.instance import Instance
+from bench.measurement import BenchError, percentile
+from bench.servers import ANSWER_S
 from jobs.requests import Message, Prompt
 from jobs.sampling import Sampling
 from workers.engines.base import EngineOptions, Sequence, Token
-from workers.engines.fake import FakeEngine, open_fake
+from workers.engines.fake import open_fake
 from workers.preparation import PromptEncoder
 
-RESULTS = Path(__file__).parent / "results"
-PROMPT = "Hello, how are you?"
+OVERHEAD = "overhead"
+HOP_P50, HOP_P99, PER_TOKEN = "queue hop p50 ms", "queue hop p99 ms", "added per token ms"
+_PROMPT = "Hello, how are you?"
+_NUM_TOKENS = 400
+_STREAMS_PER_ROUND = 5
+_FIRST_CONTENT = b'"delta":{"content":"'
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Milliseconds to the first token, through the server and directly."""
-
-    served_ms: float
-    direct_ms: float
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--warm-up", type=int, default=30)
-    arguments = parser.parse_args()
-    engine = open_fake(Path("fake"), EngineOptions(), lambda fraction: None)
-    with running_instance() as instance:
-        instance.load("fake")
-        encoder = PromptEncoder(engine.tokenizer, None)
-        count = arguments.warm_up + arguments.rounds
-        rounds = [Round(served_ms(instance.port), direct_ms(engine, encoder)) for _ in range(count)]
-    report(rounds[arguments.warm_up :])
+def measure_overhead(instance: Instance, samples: int) -> dict[str, float]:
+    """One round of so many first tokens, and a few long streams; ``fake`` is loaded."""
+    comparison = _Comparison(instance.port)
+    comparison.measure(samples // 10)  # what is made at the first ones is not what is measured
+    return comparison.measure(samples)
 
 
-def served_ms(port: int) -> float:
-    """Connect, post, and read up to the first chunk with text."""
-    body = json.dumps(
-        {
-            "messages": [{"role": "user", "content": PROMPT}],
-            "stream": True,
-            "temperature": 0,
-            "max_tokens": 2,
+class _Comparison:
+    """The server on one side, the engine on the other."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._engine = open_fake(Path("fake"), EngineOptions(), lambda fraction: None)
+        self._encoder = PromptEncoder(self._engine.tokenizer, None)
+
+    def measure(self, samples: int) -> dict[str, float]:
+        hops = []
+        for _ in range(samples):
+            served_ms = _served_ms(self._port)
+            hops.append(served_ms - next(self._direct_times()) * 1000)
+        added = [self._added_per_token_ms() for _ in range(_STREAMS_PER_ROUND)]
+        return {
+            HOP_P50: percentile(hops, 50),
+            HOP_P99: percentile(hops, 99),
+            PER_TOKEN: percentile(added, 50),
         }
-    )
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    start = time.perf_counter()
+
+    def _added_per_token_ms(self) -> float:
+        served = asyncio.run(_served_times(self._port))
+        direct = list(self._direct_times())
+        return (_mean_gap_s(served) - _mean_gap_s(direct)) * 1000
+
+    def _direct_times(self) -> Iterator[float]:
+        """Seconds from the start, template and tokens included, to each token of the engine."""
+        started_at = time.perf_counter()
+        tokens = self._encoder.encode(_prompt())
+        self._engine.submit(Sequence(1, tokens, _NUM_TOKENS, _sampling()))
+        try:
+            while self._engine.has_work:
+                for event in self._engine.step():
+                    if isinstance(event, Token):
+                        yield time.perf_counter() - started_at
+        finally:
+            self._engine.abort(1)
+
+
+def _prompt() -> Prompt:
+    return Prompt(messages=[Message(role="user", content=_PROMPT)])
+
+
+def _sampling() -> Sampling:
+    return Sampling(temperature=0.0, ignore_eos=True)
+
+
+def _post(port: int, max_tokens: int) -> Post:
+    body = {
+        "messages": [{"role": "user", "content": _PROMPT}],
+        "max_tokens": max_tokens,
+        "stream": True,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
+    return Post(port, "/v1/chat/completions", body)
+
+
+def _served_ms(port: int) -> float:
+    """Connect, post, and read up to the first chunk with text; on a socket that blocks, since an
+    event loop of the client's own would be in the figure.
+    """
+    request = _post(port, 2).to_bytes()
+    started_at = time.perf_counter()
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall((head + body).encode())
+        connection.sendall(request)
         received = b""
-        while b'"delta":{"content":"' not in received:
+        while _FIRST_CONTENT not in received:
             data = connection.recv(65536)
             if not data:
-                raise RuntimeError(f"no content chunk in {received!r}")
+                raise BenchError(f"no content chunk in {received!r}")
             received += data
-        elapsed = time.perf_counter() - start
+        elapsed_s = time.perf_counter() - started_at
         while connection.recv(65536):
             pass
-    return elapsed * 1000
+    return elapsed_s * 1000
 
 
-def direct_ms(engine: FakeEngine, encoder: PromptEncoder) -> float:
-    """Template, tokens and steps up to the first token, in this process."""
-    start = time.perf_counter()
-    prompt = Prompt(messages=[Message(role="user", content=PROMPT)])
-    sequence = Sequence(1, encoder.encode(prompt), 2, Sampling(temperature=0.0))
-    engine.submit(sequence)
-    while not any(isinstance(event, Token) for event in engine.step()):
-        pass
-    elapsed = time.perf_counter() - start
-    engine.abort(1)
-    return elapsed * 1000
+async def _served_times(port: int) -> list[float]:
+    exchange = await Exchange.start(_post(port, _NUM_TOKENS))
+    return (await exchange.stream(ANSWER_S)).times
 
 
-def report(rounds: list[Round]) -> None:
-    columns = {
-        "served": [r.served_ms for r in rounds],
-        "direct": [r.direct_ms for r in rounds],
-        "difference": [r.served_ms - r.direct_ms for r in rounds],
-    }
-    print(f"connect to first content chunk, fake engine, 1 client, {len(rounds)} rounds (ms)")
-    print(f"{'':12}{'p50':>8}{'p90':>8}{'p99':>8}")
-    summary = {}
-    for name, values in columns.items():
-        cuts = statistics.quantiles(values, n=100)
-        summary[name] = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98]}
-        print(f"{name:12}{cuts[49]:8.2f}{cuts[89]:8.2f}{cuts[98]:8.2f}")
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"rounds": len(rounds), "ms": summary}, indent=2)
-    (RESULTS / "overhead.json").write_text(text + "\n")
-    plot(columns)
-
-
-def plot(columns: dict[str, list[float]]) -> None:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        print("no plot: matplotlib is not installed (make bench installs it)")
-        return
-    figure, axes = pyplot.subplots(figsize=(7, 3.5))
-    for name, values in columns.items():
-        ordered = sorted(values)
-        shares = [(place + 1) / len(ordered) for place in range(len(ordered))]
-        axes.step(ordered, shares, label=name)
-    axes.set(xlabel="ms", ylabel="share of requests", title="Connect to first content chunk")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(RESULTS / "overhead.png", dpi=120)
-
-
-if __name__ == "__main__":
-    main()
+def _mean_gap_s(times: list[float]) -> float:
+    """Whatever came together: all tokens but the first, in the time after the first."""
+    return (times[-1] - times[0]) / (_NUM_TOKENS - 1)

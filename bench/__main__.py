@@ -1,0 +1,132 @@
+"""The whole benchmark: ``python -m bench``. See ``bench/README.md``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import scenarios, system
+from bench.goals import GOALS
+from bench.machine import describe_machine, physical_cores
+from bench.measurement import BenchError, Record
+from bench.model_files import EngineKind, find_models
+from bench.overhead import OVERHEAD
+from bench.plot import plot
+from bench.report import report
+from bench.runner import Plan, run
+from bench.servers import Setup, find_llama_server
+from bench.targets import TARGETS
+
+RESULTS = Path(__file__).parent / "results"
+_SCENARIOS = {
+    **{name: name for name in scenarios.NAMES},
+    OVERHEAD: OVERHEAD,
+    "jobs": system.JOBS,
+    "streams": system.STREAMS,
+    "idle": system.IDLE,
+    "memory": system.WORKER_MEMORY,
+}
+_MODELS = ("half.gguf", "tiny", "small")
+_QUICK_MODELS = ("tiny.gguf", "tiny")
+
+
+def main() -> int:
+    """Run, print the tables, and write them; 1 when something failed."""
+    arguments = _parse()
+    try:
+        plan = _plan(arguments)
+        return _run(plan, arguments)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(plan: Plan, arguments: argparse.Namespace) -> int:
+    record = Record()
+    head = {"machine": describe_machine(find_llama_server(plan.setup.llama_server))}
+    head["settings"] = _settings(plan)
+    path = RESULTS / f"{arguments.name or ('quick' if arguments.quick else 'bench')}.json"
+    path.parent.mkdir(exist_ok=True)
+    run(plan, record, lambda: _write(path, head, record))
+    _write(path, head, record)
+    text = report(record)
+    path.with_suffix(".txt").write_text(text)
+    path.with_suffix(".svg").write_text(plot(record))
+    print(f"\n{text}\nwritten: {path.name} and, beside it, .txt and .svg")
+    return 1 if record.failures else 0
+
+
+def _write(path: Path, head: dict[str, Any], record: Record) -> None:
+    """All that is known so far, so that a run that is cut off has not been for nothing."""
+    outcomes = [goal.judge(record) for goal in GOALS]
+    goals = [
+        {
+            "name": outcome.goal.name,
+            "limit": f"{outcome.goal.bound.value} {outcome.goal.limit}",
+            "median": outcome.median,
+            "rounds": len(outcome.values),
+            "verdict": outcome.verdict,
+        }
+        for outcome in outcomes
+    ]
+    measurements = [dataclasses.asdict(m) for m in record.measurements]
+    problems = {"left_out": record.left_out, "failures": record.failures}
+    content = {**head, "goals": goals, **problems, "measurements": measurements}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    return {
+        "models": " ".join(model.name for model in plan.models),
+        "rounds": str(plan.rounds),
+        "threads": str(plan.setup.threads),
+        "scale": str(plan.scale),
+        "own scale": str(plan.system_scale),
+    }
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    names = arguments.models or (_QUICK_MODELS if arguments.quick else _MODELS)
+    chosen = arguments.scenarios or list(_SCENARIOS)
+    plan = Plan(
+        scenarios=frozenset(_SCENARIOS[name] for name in chosen),
+        models=tuple(find_models(list(names), list(EngineKind))),
+        targets=frozenset(arguments.targets),
+        clients=tuple(arguments.clients or ((1, 4) if arguments.quick else (1, 4, 16))),
+        rounds=arguments.rounds or (1 if arguments.quick else 5),
+        setup=Setup(arguments.threads, arguments.llama_server),
+        is_every_scenario_for_all=bool(arguments.scenarios),
+    )
+    if not arguments.quick:
+        return plan
+    return dataclasses.replace(plan, scale=scenarios.QUICK, system_scale=system.QUICK)
+
+
+def _parse() -> argparse.Namespace:
+    names = [target.name for target in TARGETS]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--scenarios", nargs="+", choices=_SCENARIOS, metavar="NAME",
+                        help=f"of {', '.join(_SCENARIOS)}; default: all")  # fmt: skip
+    parser.add_argument("--models", nargs="+", metavar="MODEL",
+                        help=f"presets or paths; default: {' '.join(_MODELS)}")  # fmt: skip
+    parser.add_argument("--clients", nargs="+", type=int, metavar="N", help="default: 1 4 16")
+    parser.add_argument("--rounds", type=int, metavar="N", help="default: 5")
+    parser.add_argument("--targets", nargs="+", choices=names, default=names, metavar="TARGET",
+                        help=f"of {', '.join(names)}; default: all that are here")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=physical_cores(), metavar="N",
+                        help="of llama.cpp, on all sides; default: physical cores")  # fmt: skip
+    parser.add_argument("--llama-server", type=Path, metavar="PATH",
+                        default=os.environ.get("BENCH_LLAMA_SERVER") or None,
+                        help="default: BENCH_LLAMA_SERVER, PATH, build/llama-server")  # fmt: skip
+    parser.add_argument("--name", help="of the files in bench/results; default: bench, or quick")
+    parser.add_argument("--quick", action="store_true", help="does it run? one short round")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""What clients do to a server: each scenario returns its numbers for one round of one target.
+
+Texts are the same for all targets of a round, and new in each round, so that no server can have
+seen them. Answers are greedy and run to their token limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from bench.bare import BareLoop
+from bench.client import Exchange
+from bench.measurement import BenchError, percentile
+from bench.processes import cpu_s, resident_mb
+from bench.servers import ANSWER_S, Server
+from bench.streams import Stream, speed
+from bench.texts import Texts
+
+DISTINCT, PREFIX, CHAT, LONG, STANDING = "distinct", "prefix", "chat", "long", "standing"
+NAMES = (DISTINCT, PREFIX, CHAT, LONG)
+
+TOKENS_PER_S, TTFT_P50, TTFT_P99 = "tokens/s", "TTFT p50 ms", "TTFT p99 ms"
+GAP_P50, GAP_P99 = "gap p50 ms", "gap p99 ms"
+FIRST_TURN, SECOND_TURN, LATER_TURNS = "turn 1 TTFT ms", "turn 2 TTFT ms", "turns 3+ TTFT p50 ms"
+MEMORY, IDLE_CPU = "memory MB", "idle CPU %"
+
+Values = dict[str, float]
+_POLL_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much a scenario asks for. ``tokens`` is what a client gets of a distinct prompt."""
+
+    tokens: int = 64
+    prefix_tokens: int = 2000
+    prefix_clients: int = 8
+    arrivals_s: float = 0.1
+    history_tokens: int = 1500
+    turns: int = 8
+    long_tokens: int = 2000
+    running_streams: int = 4
+    idle_s: float = 5.0
+
+
+QUICK = Scale(
+    tokens=16, prefix_tokens=400, prefix_clients=4, history_tokens=300, turns=3, long_tokens=400,
+    idle_s=1.0,
+)  # fmt: skip
+_PROMPT_WORDS = 64
+_SHORT_WORDS = 16
+_SHORT_TOKENS = 16
+_LONG_LIFE_TOKENS = 1024
+
+
+def distinct_name(clients: int) -> str:
+    """The scenario's name with its number of clients."""
+    return f"{DISTINCT}, {clients} client{'s' if clients > 1 else ''}"
+
+
+def warm_up(target: Server | BareLoop, texts: Texts, key: str) -> None:
+    """One short request: what is made at the first one is not what is measured."""
+    target.generate([texts.words(f"{key} warm-up", _SHORT_WORDS)], _SHORT_TOKENS)
+
+
+def distinct(
+    target: Server | BareLoop, texts: Texts, key: str, scale: Scale, clients: int
+) -> Values:
+    """``clients`` unrelated prompts of 64 words at once."""
+    prompts = [texts.words(f"{key} {clients} {i}", _PROMPT_WORDS) for i in range(clients)]
+    streams = target.generate(prompts, scale.tokens)
+    return {**speed(streams), "tokens": float(sum(stream.num_tokens for stream in streams))}
+
+
+def standing(target: Server | BareLoop, scale: Scale) -> Values:
+    """What a server takes that has worked and now has nothing to do."""
+    processes = target.processes
+    before_s, started_at = cpu_s(processes), time.perf_counter()
+    time.sleep(scale.idle_s)
+    share = (cpu_s(processes) - before_s) / (time.perf_counter() - started_at)
+    return {MEMORY: resident_mb(processes), IDLE_CPU: share * 100}
+
+
+async def prefix(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
+    """A long beginning that all share, nobody has seen, and all bring within 100 ms."""
+    shared = texts.tokens(f"{key} shared", scale.prefix_tokens)
+    exchanges: list[Exchange] = []
+    started_at = time.perf_counter()
+    for i in range(scale.prefix_clients):
+        due_at = started_at + i * scale.arrivals_s / scale.prefix_clients
+        await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
+        prompt = f"{shared} {texts.words(f'{key} own {i}', _SHORT_WORDS)}"
+        exchanges.append(await Exchange.start(server.completion(prompt, _SHORT_TOKENS)))
+    streams = [await exchange.stream(ANSWER_S) for exchange in exchanges]
+    return {**speed(streams), "cached tokens": float(sum(s.num_cached_tokens for s in streams))}
+
+
+async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
+    """A conversation that begins with a long text; each turn sends all that was said before.
+
+    The answers go back as the text that came, which a tokenizer may split otherwise than the
+    model wrote it: they are short, so that this touches little of the whole.
+    """
+    messages: list[dict[str, str]] = []
+    ttfts: list[float] = []
+    for turn in range(scale.turns):
+        asked = texts.words(f"{key} turn {turn}", _SHORT_WORDS)
+        if turn == 0:
+            asked = f"{texts.tokens(f'{key} history', scale.history_tokens)} {asked}"
+        messages.append({"role": "user", "content": asked})
+        exchange = await Exchange.start(server.chat(messages, _SHORT_TOKENS))
+        stream = await exchange.stream(ANSWER_S)
+        messages.append({"role": "assistant", "content": stream.text})
+        ttfts.append(stream.ttft_s * 1000)
+    later = {LATER_TURNS: percentile(ttfts[2:], 50)} if len(ttfts) > 2 else {}
+    return {FIRST_TURN: ttfts[0], SECOND_TURN: ttfts[1], **later}
+
+
+async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
+    """What running streams notice of a long prompt: gaps from its arrival to its first token."""
+    running = [
+        await Exchange.start(
+            server.completion(texts.words(f"{key} {i}", _PROMPT_WORDS), _LONG_LIFE_TOKENS)
+        )
+        for i in range(scale.running_streams)
+    ]
+    await _until(lambda: all(exchange.num_arrivals > 8 for exchange in running), running)
+    prompt = texts.tokens(f"{key} long", scale.long_tokens)
+    newcomer = await Exchange.start(server.completion(prompt, _SHORT_TOKENS))
+    long = await newcomer.stream(ANSWER_S)
+    were_running = not any(exchange.is_done for exchange in running)
+    for exchange in running:
+        exchange.abort()
+    streams = [await exchange.stream(ANSWER_S) for exchange in running]
+    if not were_running:
+        raise BenchError("streams ended before the long prompt did: nothing was measured")
+    gaps = gaps_within(streams, long.started_at, long.times[0])
+    return {
+        GAP_P50: percentile(gaps, 50),
+        GAP_P99: percentile(gaps, 99),
+        "gap max ms": max(gaps),
+        "long TTFT ms": long.ttft_s * 1000,
+    }
+
+
+def gaps_within(streams: list[Stream], start: float, end: float) -> list[float]:
+    """Milliseconds between successive pieces, of the gaps that touch the time from start to end."""
+    return [
+        (later - earlier) * 1000
+        for stream in streams
+        for earlier, later in pairwise(stream.times)
+        if later > start and earlier < end
+    ]
+
+
+async def _until(is_so: Callable[[], bool], running: list[Exchange]) -> None:
+    deadline = time.monotonic() + ANSWER_S
+    while not is_so():
+        if any(exchange.is_done for exchange in running):
+            raise BenchError("a stream ended before all of them ran")
+        if time.monotonic() > deadline:
+            raise BenchError(f"not all streams ran after {ANSWER_S:.0f} s")
+        await asyncio.sleep(_POLL_S)
+
+
+SERVER_SCENARIOS: dict[str, Callable[[Server, Texts, str, Scale], Coroutine[Any, Any, Values]]] = {
+    PREFIX: prefix,
+    CHAT: chat,
+    LONG: long_prompt,
+}

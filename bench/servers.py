@@ -1,0 +1,131 @@
+"""Our server and its peers, started and asked alike.
+
+Every server is started for one round and one model, listens on loopback, and gets the same number
+of threads and slots. ``bench/README.md`` says which flags, and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.client import Exchange, Post
+from bench.instance import ROOT, running_instance
+from bench.measurement import BenchError
+from bench.model_files import EngineKind, ModelFile
+from bench.processes import family, free_port, running, wait_until_serving
+from bench.streams import Stream
+
+NUM_SLOTS = 16
+CONTEXT_LENGTH = 8192
+LLAMA_SERVER_CELLS = 32768
+ANSWER_S = 600.0
+_START_S = 300.0
+_BUILT_LLAMA_SERVER = ROOT / "build" / "llama-server" / "build" / "bin" / "llama-server"
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What holds for all servers of a run."""
+
+    threads: int
+    llama_server: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server. ``extras`` are fields that this one wants in each body."""
+
+    port: int
+    extras: Mapping[str, Any]
+    find_processes: Callable[[], list[psutil.Process]]
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """All of them, helpers too."""
+        return self.find_processes()
+
+    def completion(self, prompt: str, max_tokens: int) -> Post:
+        """A streamed greedy completion of exactly ``max_tokens`` tokens."""
+        return self._post("/v1/completions", {"prompt": prompt, "max_tokens": max_tokens})
+
+    def chat(self, messages: list[dict[str, str]], max_tokens: int) -> Post:
+        """The same for a chat."""
+        body = {"messages": messages, "max_tokens": max_tokens}
+        return self._post("/v1/chat/completions", body)
+
+    def generate(self, prompts: list[str], max_tokens: int) -> list[Stream]:
+        """All prompts at once, each on a connection of its own."""
+        posts = [self.completion(prompt, max_tokens) for prompt in prompts]
+        return asyncio.run(_answers(posts))
+
+    def _post(self, path: str, body: Body) -> Post:
+        usual = {"stream": True, "temperature": 0, "stream_options": {"include_usage": True}}
+        return Post(self.port, path, {**body, **usual, **self.extras})
+
+
+async def _answers(posts: list[Post]) -> list[Stream]:
+    exchanges = [await Exchange.start(post) for post in posts]
+    return [await exchange.stream(ANSWER_S) for exchange in exchanges]
+
+
+@contextlib.contextmanager
+def start_ours(model: ModelFile, setup: Setup) -> Iterator[Server]:
+    options: Body = {"slots": NUM_SLOTS, "context_length": CONTEXT_LENGTH}
+    if model.kind is EngineKind.GGUF:
+        options["threads"] = setup.threads
+    with running_instance(model.path.parent) as instance:
+        instance.load(model.path.name, **options)
+        yield Server(instance.port, {"ignore_eos": True}, lambda: instance.processes)
+
+
+def start_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
+    binary = find_llama_server(setup.llama_server)
+    assert binary is not None, "asked for although it is missing"
+    threads = str(setup.threads)
+    flags = ["--model", str(model.path), "--threads", threads, "--threads-batch", threads]
+    flags += ["--parallel", str(NUM_SLOTS), "--ctx-size", str(LLAMA_SERVER_CELLS), "--kv-unified"]
+    return _serving([str(binary), *flags], {"ignore_eos": True})
+
+
+def start_llama_cpp_python(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
+    flags = ["--model", str(model.path), "--n_ctx", str(CONTEXT_LENGTH), "--n_gpu_layers", "-1"]
+    flags += ["--n_threads", str(setup.threads), "--n_threads_batch", str(setup.threads)]
+    return _serving([sys.executable, "-m", "llama_cpp.server", *flags], {}, health="/v1/models")
+
+
+def start_mlx_lm(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
+    flags = ["--model", str(model.path), "--decode-concurrency", str(NUM_SLOTS)]
+    flags += ["--log-level", "WARNING"]
+    return _serving([sys.executable, "-m", "mlx_lm.server", *flags], {})
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], extras: Body, health: str = "/health") -> Iterator[Server]:
+    port = free_port()
+    with running([*command, "--host", "127.0.0.1", "--port", str(port)]) as process:
+        wait_until_serving(f"http://127.0.0.1:{port}{health}", [process], _START_S)
+        yield Server(port, extras, lambda: family(process.pid))
+
+
+def find_llama_server(given: Path | None) -> Path | None:
+    """The binary asked for, else the one of PATH, else the one that our script has built."""
+    if given is not None:
+        if not given.is_file():
+            raise BenchError(f"{given}: no such llama-server")
+        return given
+    on_path = shutil.which("llama-server")
+    if on_path is not None:
+        return Path(on_path)
+    return _BUILT_LLAMA_SERVER if _BUILT_LLAMA_SERVER.is_file() else None
