@@ -1,25 +1,29 @@
-"""uvicorn's connections, ended when a client takes too long to say what it wants.
+"""uvicorn's connections, ended when a client takes too long to say what it wants, or says too much.
 
-uvicorn waits for ever for the first request's head, and for the rest of one that drips in. (A
-body's time is ``BodyLimit``'s, the time between two requests uvicorn's own ``timeout_keep_alive``.)
+uvicorn waits for ever for the first request's head, for the rest of one that drips in, and keeps as
+long a one as it gets. (A body's bounds are ``BodyLimit``'s, the time between two requests uvicorn's
+own ``timeout_keep_alive``.)
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.errors import INVALID, Problem
 
 HEAD_TIMEOUT_S = 10.0
+_MAX_HEAD_BYTES = 64 * 1024
 
 
-class PatientProtocol(H11Protocol):
+class PatientProtocol(HttpToolsProtocol):
     """One connection. Its timer runs while no request is in work and the client has the word."""
 
     _timer: asyncio.TimerHandle | None = None
+    _is_in_head = False
+    _num_head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,10 +31,22 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._is_working or self.transport.is_closing():
-            self._stop_timer()
-        elif self._timer is None:  # Not anew: each byte of a head would buy more time.
+        if self.transport.is_closing() or self._is_working:
+            return self._stop_timer()
+        if self._timer is None:  # Not anew: each byte of a head would buy more time.
             self._start_timer()
+        self._num_head_bytes += len(data)
+        if self._is_in_head and self._num_head_bytes > _MAX_HEAD_BYTES:
+            self._refuse(431, "head_too_large", f"the head has more than {_MAX_HEAD_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self._num_head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -38,7 +54,7 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """As uvicorn's, with our kind of body."""
-        self._send(Problem(400, INVALID, "invalid_http", msg))
+        self._refuse(400, "invalid_http", msg)
 
     @property
     def _is_working(self) -> bool:
@@ -55,24 +71,16 @@ class PatientProtocol(H11Protocol):
     def _give_up(self) -> None:
         """Say why if a request has begun; a connection that was only open is closed."""
         self._timer = None
-        has_begun = self.conn.our_state is h11.IDLE and bool(self.conn.trailing_data[0])
-        if has_begun:
+        if self._is_in_head:
             message = f"the head of the request did not arrive within {HEAD_TIMEOUT_S:g} s"
-            self._send(Problem(408, INVALID, "head_timeout", message))
-        else:
-            self.transport.close()
+            self._refuse(408, "head_timeout", message)
+        self.transport.close()
 
-    def _send(self, problem: Problem) -> None:
-        body = problem.body()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        for event in (
-            h11.Response(status_code=problem.status, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = Problem(status, INVALID, code, message).body()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
         self.transport.close()
