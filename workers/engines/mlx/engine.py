@@ -26,15 +26,13 @@ from workers.engines.base import (
 from workers.engines.mlx import adapters
 from workers.engines.mlx.batch import RunningBatch
 from workers.engines.mlx.draft_model import check_draft_folder, open_drafter
-from workers.engines.mlx.drafting import Drafter
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.folder import check_folder
 from workers.engines.mlx.loading import LoadedModel, explained, load
-from workers.engines.mlx.options import cache_budget, check_options, describe
+from workers.engines.mlx.machinery import Machinery, assemble
+from workers.engines.mlx.options import check_options, describe
 from workers.engines.mlx.prefill import PrefillQueue
-from workers.engines.mlx.prompt_cache import PromptStore
 from workers.engines.mlx.row import Row
-from workers.engines.mlx.speculation import SpeculativeBatch, num_draft_tokens
 from workers.engines.mlx.tokenizer import load_tokenizer
 
 _SHARE_OF_PROGRESS = 0.8  # of the model, when a draft model is loaded after it
@@ -55,7 +53,10 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS
     loaded = load(path, config, options, lambda done: on_progress(share * done))
     drafter = open_drafter(options, loaded, lambda done: on_progress(share + (1.0 - share) * done))
-    return MlxEngine(loaded, tokenizer, options, drafter)
+    # Some models name end tokens that they cannot make.
+    end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
+    machinery = assemble(path, loaded, end_ids, options, drafter)
+    return MlxEngine(loaded, tokenizer, options, machinery)
 
 
 class MlxEngine:
@@ -66,26 +67,15 @@ class MlxEngine:
         loaded: LoadedModel,
         tokenizer: Tokenizer,
         options: EngineOptions,
-        drafter: Drafter | None,
+        machinery: Machinery,
     ) -> None:
         self._tokenizer = tokenizer
         self._adapter = options.adapter
         self._info = describe(loaded, options)
         self._module: object = loaded.module
         self._waiting: deque[Sequence] = deque()
-        max_bytes = cache_budget(loaded, options)
-        self._store = PromptStore(max_bytes)
-        # Some models name end tokens that they cannot make.
-        end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
-        self._batch: RunningBatch | SpeculativeBatch
-        if drafter is None:
-            self._batch = RunningBatch(loaded.model, end_ids, self._store)
-        else:
-            num_drafts = num_draft_tokens(options)
-            self._batch = SpeculativeBatch(loaded.model, end_ids, self._store, drafter, num_drafts)
-        self._prefill = PrefillQueue(
-            loaded.model, self._store, self._batch.find, is_reusing=max_bytes > 0
-        )
+        self._prefill, self._batch = machinery.prefill, machinery.batch
+        self._store, self._spill = machinery.store, machinery.spill
 
     @property
     def info(self) -> ModelInfo:
@@ -155,11 +145,14 @@ class MlxEngine:
         return embed(self._module, inputs, chosen, self._info.context_length)
 
     def close(self) -> None:
-        """Drop all sequences and the model."""
+        """Drop all sequences and the model; kept prompts are spilled, if they are to be."""
         self._waiting.clear()
+        if self._spill is not None:
+            self._spill.close(reversed(self._store.entries))
+            self._spill = None
         self._store.clear()
         self._module = None
-        self._batch = RunningBatch(_closed_model, self._tokenizer.end_ids, self._store)
+        self._batch = RunningBatch(_closed_model, frozenset(), self._store)
         self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
         mx.clear_cache()
 

@@ -74,21 +74,29 @@ def _check_shards(path: Path) -> None:
 
 
 def check_safetensors(file: Path) -> None:
-    """The file must be as long as its header says."""
+    """``ModelLoadError`` unless the file is as long as its header says."""
+    read_safetensors_header(file)
+
+
+def read_safetensors_header(file: Path) -> Json:
+    """The header of a safetensors file that is as long as the header says."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         num_header = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         if num_header > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
             raise ModelLoadError(f"{file.name} is not a safetensors file, or it is truncated")
-        num_data = _data_length(file.name, stream.read(num_header))
+        header = stream.read(num_header)
+    entries, num_data = _parse_header(file.name, header)
     if size < _LENGTH_BYTES + num_header + num_data:
         raise ModelLoadError(f"{file.name} is truncated: {size} bytes of its data are there")
+    return entries
 
 
-def _data_length(name: str, header: bytes) -> int:
+def _parse_header(name: str, header: bytes) -> tuple[Json, int]:
+    """The entries, and the length of the data that they describe."""
     try:
         entries: Json = json.loads(header)
         ends = [e["data_offsets"][1] for key, e in entries.items() if key != "__metadata__"]
-        return max(map(int, ends), default=0)
+        return entries, max(map(int, ends), default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ModelLoadError(f"{name} has a broken safetensors header") from error

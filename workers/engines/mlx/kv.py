@@ -14,7 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models import cache as mlx_cache  # type: ignore[import-untyped, unused-ignore]
 
-from workers.engines.mlx.library import PromptCache
+from workers.engines.mlx.library import LayerCache, PromptCache
 
 _GROWING = (mlx_cache.KVCache, mlx_cache.QuantizedKVCache)
 _KEPT = (*_GROWING, mlx_cache.RotatingKVCache, mlx_cache.ArraysCache)
@@ -75,6 +75,14 @@ def arrays(cache: PromptCache) -> list[mx.array]:
 def num_bytes(cache: PromptCache) -> int:
     """Memory of the cache, room for more tokens included."""
     return sum(int(array.nbytes) for array in arrays(cache))
+
+
+def layer_of(name: str, state: Any) -> LayerCache:
+    """The layer of the class ``name`` with that ``state``; ``ValueError`` for a class not known."""
+    for kind in (*_KEPT, mlx_cache.CacheList):
+        if kind.__name__ == name:
+            return cast(LayerCache, kind.from_state(state))
+    raise ValueError(f"there is no cache layer {name!r}")
 
 
 def _leaves(cache: PromptCache) -> Iterator[Any]:

@@ -13,13 +13,15 @@ from workers.engines.mlx import library
 from workers.engines.mlx.budget import ChunkBudget
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
-from workers.engines.mlx.prompt_cache import Match, PromptStore
+from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
 from workers.engines.mlx.row import Row
 from workers.engines.mlx.token_key import first
 
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
 """``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
+FindSpilled = Callable[[bytes, int, int], Match | None]
+"""``find(key, max_tokens, num_known)``: one on disk, worth reading when so many are known."""
 
 
 class PrefillQueue:
@@ -31,9 +33,16 @@ class PrefillQueue:
     """
 
     def __init__(
-        self, model: Model, store: PromptStore, find_running: Find, *, is_reusing: bool = True
+        self,
+        model: Model,
+        store: PromptStore,
+        find_running: Find,
+        find_spilled: FindSpilled | None = None,
+        *,
+        is_reusing: bool = True,
     ) -> None:
         self._is_reusing = is_reusing
+        self._find_spilled = find_spilled
         self._model = model
         self._store = store
         self._find_running = find_running
@@ -104,18 +113,24 @@ class PrefillQueue:
 
     def _start(self, prompt: Prompt) -> None:
         match = self._best_match(prompt) if self._may_reuse(prompt) else None
-        if match is None:
-            prompt.start(library.new_cache(self._model), 0)
-        else:
-            prompt.start(match.take(), match.num_tokens)
+        while match is not None:
+            try:
+                prompt.start(match.take(), match.num_tokens)
+                return
+            except StateLostError:
+                match = self._best_match(prompt)
+        prompt.start(library.new_cache(self._model), 0)
 
     def _best_match(self, prompt: Prompt) -> Match | None:
-        """The longest of what is kept, running or in progress."""
+        """The longest of what is kept, running or in progress; a longer one on disk."""
         key, max_tokens = prompt.row.prompt_key, prompt.num_reusable
         found = [self._store.find(key, max_tokens), self._find_running(key, max_tokens)]
         found += [other.find(key, max_tokens) for other in self._prompts]
         usable = [match for match in found if match and match.num_tokens >= MIN_REUSED]
-        return max(usable, key=lambda match: match.num_tokens, default=None)
+        best = max(usable, key=lambda match: match.num_tokens, default=None)
+        if self._find_spilled is None:
+            return best
+        return self._find_spilled(key, max_tokens, best.num_tokens if best else 0) or best
 
     def _pass_on(self, prompt: Prompt, join: Joined) -> None:
         if prompt.num_left == 0:

@@ -1,0 +1,66 @@
+"""The parts of an engine, put together for a loaded model and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.engines.base import EngineOptions
+from workers.engines.mlx.batch import RunningBatch
+from workers.engines.mlx.drafting import Drafter
+from workers.engines.mlx.identity import model_identity
+from workers.engines.mlx.loading import LoadedModel
+from workers.engines.mlx.options import cache_budget
+from workers.engines.mlx.prefill import PrefillQueue
+from workers.engines.mlx.prompt_cache import PromptStore
+from workers.engines.mlx.speculation import SpeculativeBatch, num_draft_tokens
+from workers.engines.mlx.spill import Spill
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What steps: prompts, the running batch, and what is kept of both."""
+
+    prefill: PrefillQueue
+    batch: RunningBatch | SpeculativeBatch
+    store: PromptStore
+    spill: Spill | None
+
+
+def assemble(
+    path: Path,
+    loaded: LoadedModel,
+    end_ids: frozenset[int],
+    options: EngineOptions,
+    drafter: Drafter | None,
+) -> Machinery:
+    """The parts for the model of the folder ``path``.
+
+    Raises ``ModelLoadError`` when the folder for spilled prompts cannot be used.
+    """
+    max_bytes = cache_budget(loaded, options)
+    spill = _open_spill(path, options) if max_bytes > 0 else None
+    store = PromptStore(max_bytes, None if spill is None else spill.put)
+    batch = _batch(loaded, end_ids, options, drafter, store)
+    find_spilled = None if spill is None else spill.find
+    prefill = PrefillQueue(loaded.model, store, batch.find, find_spilled, is_reusing=max_bytes > 0)
+    return Machinery(prefill, batch, store, spill)
+
+
+def _open_spill(path: Path, options: EngineOptions) -> Spill | None:
+    if options.prompt_cache_dir is None:
+        return None
+    return Spill(options.prompt_cache_dir, model_identity(path, options))
+
+
+def _batch(
+    loaded: LoadedModel,
+    end_ids: frozenset[int],
+    options: EngineOptions,
+    drafter: Drafter | None,
+    store: PromptStore,
+) -> RunningBatch | SpeculativeBatch:
+    if drafter is None:
+        return RunningBatch(loaded.model, end_ids, store)
+    num_drafts = num_draft_tokens(options)
+    return SpeculativeBatch(loaded.model, end_ids, store, drafter, num_drafts)
