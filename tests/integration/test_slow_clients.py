@@ -56,7 +56,7 @@ def drip(client: socket.socket, data: bytes) -> tuple[bytes, float]:
 
 def test_a_head_that_drips_in_is_cut_and_told_so(client: socket.socket) -> None:
     answer, seconds = drip(client, GET + b"X-A: b\r\n" * 1000)
-    assert HEAD_S <= seconds < HEAD_S + 2
+    assert HEAD_S / 2 < seconds < HEAD_S + 2
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     check_error_shape(json.loads(body))
@@ -65,7 +65,7 @@ def test_a_head_that_drips_in_is_cut_and_told_so(client: socket.socket) -> None:
 def test_a_connection_that_never_asks_is_closed(client: socket.socket) -> None:
     start = time.monotonic()
     assert read_all(client) == b""
-    assert HEAD_S <= time.monotonic() - start < HEAD_S + 2
+    assert HEAD_S / 2 < time.monotonic() - start < HEAD_S + 2
 
 
 def test_the_second_head_on_a_connection_has_no_more_time(client: socket.socket) -> None:
