@@ -13,6 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from jobs.sampling import Sampling
 
 
@@ -21,6 +24,18 @@ class FinishReason(StrEnum):
 
     STOP = "stop"  # an end-of-generation token was drawn
     LENGTH = "length"  # max_tokens reached, or the context is full
+
+
+class Constraint(Protocol):
+    """A grammar that a text has to follow, and where the text stands in it."""
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Which tokens may come next, shape (vocab_size,), at least one."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """The engine has drawn this token, one of those allowed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,8 @@ class Sequence:
     """Where mirostat stood when an earlier attempt was cut; ``None``: at its beginning."""
     adapter: str | None = None
     """Name of the LoRA adapter for this sequence; ``None``: what the model was loaded with."""
+    constraint: Constraint | None = None
+    """What the text has to look like, at the place where the prompt ends; it is this sequence's."""
 
 
 @dataclass(frozen=True, slots=True)

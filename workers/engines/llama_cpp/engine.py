@@ -97,6 +97,7 @@ class LlamaCppEngine:
             end_ids=self._end_ids,
             context_length=self._info.context_length,
             mu=sequence.mirostat_mu,
+            constraint=sequence.constraint,
         )
         self._scheduler.enqueue(make_running(sequence, adapter, self._info.context_length, sampler))
 

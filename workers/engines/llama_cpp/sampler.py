@@ -10,6 +10,7 @@ import ctypes
 import math
 from collections.abc import Collection
 from collections.abc import Sequence as ListLike
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +18,22 @@ import numpy.typing as npt
 from jobs.errors import InvalidRequestError
 from jobs.sampling import Sampling, draw_seed
 from workers.engines import mirostat
+from workers.engines.base import Constraint
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.scoring import logits_of
+from workers.engines.llama_cpp.scoring import Logits, logits_of
 
 # Tokens this much less likely than the best are dropped before typical_p: its entropy would read
 # the 0 · log 0 of a forbidden token as NaN.
 _NEGLIGIBLE = 1e-30
+_CANDIDATE = np.dtype([("id", "i4"), ("logit", "f4"), ("p", "f4")])
 
 
 class Sampler:
-    """The chain of one sequence. It owns native memory: ``close`` it when the sequence ends.
+    """How one sequence draws. It owns native memory: ``close`` it when the sequence ends.
 
-    ``mu`` is where mirostat stands, ``None`` without it.
+    Two chains: ``_first`` for bias and penalties, ``_then`` for filters and draw. Without anything
+    to do between them they are one, which llama.cpp runs at a go. ``mu`` is where mirostat stands,
+    ``None`` without it.
     """
 
     def __init__(
@@ -40,70 +45,89 @@ class Sampler:
         end_ids: Collection[int],
         context_length: int,
         mu: float | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self._sampling = sampling
         self._vocab_size = vocab_size
         self._is_greedy = sampling.is_greedy
+        self._constraint = constraint
         self.mu = None
-        self._chain: Pointer = lib.llama_sampler_chain_init(lib.llama_sampler_chain_params(True))
-        self._add_bias(_biases(sampling, end_ids), vocab_size)
-        self._add_penalties(sampling, prompt, vocab_size, context_length)
-        self._is_plain = lib.llama_sampler_chain_n(self._chain) == 0
         if mirostat.is_used(sampling):
             self.mu = mirostat.first_mu(sampling) if mu is None else mu
-        elif self._is_greedy:
-            self._add(lib.llama_sampler_init_greedy())
-        else:
+        self._first = _new_chain()
+        self._add_bias(_biases(sampling, end_ids), vocab_size)
+        self._add_penalties(sampling, prompt, vocab_size, context_length)
+        self._is_plain = lib.llama_sampler_chain_n(self._first) == 0
+        self._then = self._first if constraint is None and self.mu is None else _new_chain()
+        if self._is_greedy:
+            _add(self._then, lib.llama_sampler_init_greedy())
+        elif self.mu is None:
             self._add_filters(sampling, vocab_size)
-        self._draw_index: int = lib.llama_sampler_chain_n(self._chain)
+        self._draw_index: int = lib.llama_sampler_chain_n(self._then)
 
     def sample(self, context: Pointer, row: int, position: int) -> int:
         """The token at ``position`` of the sequence, from the logits of ``row`` of the batch."""
-        if self.mu is not None:
-            return self._sample_mirostat(context, row, position, self.mu)
+        if self._then is not self._first:
+            return self._sample_in_steps(logits_of(context, row, self._vocab_size), position)
         if self._is_greedy and self._is_plain:
             # Without llama.cpp's list of candidates: a fifth of its time.
             return int(logits_of(context, row, self._vocab_size).argmax())
         if not self._is_greedy:
             self._renew_draw(position)
-        token: int = lib.llama_sampler_sample(self._chain, context, row)
+        token: int = lib.llama_sampler_sample(self._then, context, row)
         return token
 
     def close(self) -> None:
-        """Free the chain."""
-        lib.llama_sampler_free(self._chain)
+        """Free the chains."""
+        if self._then is not self._first:
+            lib.llama_sampler_free(self._then)
+        lib.llama_sampler_free(self._first)
 
-    def _sample_mirostat(self, context: Pointer, row: int, position: int, mu: float) -> int:
-        logits = logits_of(context, row, self._vocab_size).astype(np.float64)
-        if not self._is_plain:
-            logits = self._biased(logits)
-        token, self.mu = mirostat.sample(logits, self._sampling, position, mu)
-        lib.llama_sampler_accept(self._chain, token)
+    def _sample_in_steps(self, raw: Logits, position: int) -> int:
+        """Bias and penalties, then the grammar, then mirostat or the filters and the draw."""
+        logits = raw if self._is_plain else self._biased(raw)
+        ids = np.arange(len(logits), dtype=np.int32)
+        if self._constraint is not None:
+            ids = np.flatnonzero(self._constraint.allowed()).astype(np.int32)
+        if self.mu is not None:
+            heard = np.full(len(logits), -np.inf)
+            heard[ids] = logits[ids]
+            token, self.mu = mirostat.sample(heard, self._sampling, position, self.mu)
+        elif self._is_greedy:
+            token = int(ids[logits[ids].argmax()])
+        else:
+            token = self._drawn(ids, logits[ids], position)
+        lib.llama_sampler_accept(self._first, token)
+        if self._constraint is not None:
+            self._constraint.accept(token)
         return token
 
-    def _biased(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _biased(self, raw: Logits) -> Logits:
         """The logits after bias and penalties, by the chain, in the vocabulary's order."""
-        candidates = (lib.llama_token_data * len(logits))()
-        table = np.frombuffer(candidates, np.dtype("i4, f4, f4"))
-        table["f0"] = np.arange(len(logits))
-        table["f1"] = logits
-        array = lib.llama_token_data_array(candidates, len(logits), -1, False)
-        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
-        biased = np.empty_like(logits)
-        biased[table["f0"]] = table["f1"]
+        array, table = _candidates(np.arange(len(raw), dtype=np.int32), raw)
+        lib.llama_sampler_apply(self._first, ctypes.byref(array))
+        biased = np.empty_like(raw)
+        biased[table["id"]] = table["logit"]
         return biased
+
+    def _drawn(self, ids: npt.NDArray[np.int32], logits: Logits, position: int) -> int:
+        """One of ``ids``, by filters and draw."""
+        self._renew_draw(position)
+        array, table = _candidates(ids, logits)
+        lib.llama_sampler_apply(self._then, ctypes.byref(array))
+        return int(table["id"][array.selected])
 
     def _renew_draw(self, position: int) -> None:
         # A fresh random state per token (3 µs), so that it depends on (seed, position) alone.
-        if lib.llama_sampler_chain_n(self._chain) > self._draw_index:
-            lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._chain, self._draw_index))
-        self._add(lib.llama_sampler_init_dist(draw_seed(self._sampling.seed, position)))
+        if lib.llama_sampler_chain_n(self._then) > self._draw_index:
+            lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._then, self._draw_index))
+        _add(self._then, lib.llama_sampler_init_dist(draw_seed(self._sampling.seed, position)))
 
     def _add_bias(self, biases: dict[int, float], vocab_size: int) -> None:
         if not biases:
             return
         entries = (lib.llama_logit_bias * len(biases))(*biases.items())
-        self._add(lib.llama_sampler_init_logit_bias(vocab_size, len(biases), entries))
+        _add(self._first, lib.llama_sampler_init_logit_bias(vocab_size, len(biases), entries))
 
     def _add_penalties(
         self, sampling: Sampling, prompt: ListLike[int], vocab_size: int, context_length: int
@@ -121,23 +145,36 @@ class Sampler:
         )
         for token in prompt[-window:]:
             lib.llama_sampler_accept(penalties, token)
-        self._add(penalties)
+        _add(self._first, penalties)
 
     def _add_filters(self, sampling: Sampling, vocab_size: int) -> None:
         if sampling.top_k > 0:
-            self._add(lib.llama_sampler_init_top_k(min(sampling.top_k, vocab_size)))
+            _add(self._then, lib.llama_sampler_init_top_k(min(sampling.top_k, vocab_size)))
         if sampling.typical_p < 1.0:
-            self._add(lib.llama_sampler_init_min_p(_NEGLIGIBLE, 1))
-            self._add(lib.llama_sampler_init_typical(sampling.typical_p, 1))
+            _add(self._then, lib.llama_sampler_init_min_p(_NEGLIGIBLE, 1))
+            _add(self._then, lib.llama_sampler_init_typical(sampling.typical_p, 1))
         if sampling.top_p < 1.0:
-            self._add(lib.llama_sampler_init_top_p(sampling.top_p, 1))
+            _add(self._then, lib.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0.0:
-            self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
+            _add(self._then, lib.llama_sampler_init_min_p(sampling.min_p, 1))
         if sampling.temperature != 1.0:
-            self._add(lib.llama_sampler_init_temp(sampling.temperature))
+            _add(self._then, lib.llama_sampler_init_temp(sampling.temperature))
 
-    def _add(self, sampler: Pointer) -> None:
-        lib.llama_sampler_chain_add(self._chain, sampler)  # which owns it from now on
+
+def _new_chain() -> Pointer:
+    return lib.llama_sampler_chain_init(lib.llama_sampler_chain_params(True))
+
+
+def _add(chain: Pointer, sampler: Pointer) -> None:
+    lib.llama_sampler_chain_add(chain, sampler)  # which owns it from now on
+
+
+def _candidates(ids: npt.NDArray[np.int32], logits: Logits) -> tuple[Any, npt.NDArray[np.void]]:
+    """llama.cpp's list of candidates, and the table in numpy that it is a view of."""
+    table = np.zeros(len(ids), _CANDIDATE)
+    table["id"], table["logit"] = ids, logits
+    data = table.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+    return lib.llama_token_data_array(data, len(ids), -1, False), table
 
 
 def check_sampling(sampling: Sampling, vocab_size: int) -> None:

@@ -1,0 +1,99 @@
+"""Grammars: what compiles, what is refused by name, and the masks that follow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.errors import InvalidRequestError
+from jobs.grammars import Grammar, GrammarKind
+from workers.engines.base import EngineOptions
+from workers.engines.fake import open_fake
+from workers.grammar import Constraint, GrammarCompiler
+
+
+@pytest.fixture(scope="module")
+def compiler() -> GrammarCompiler:
+    engine = open_fake(Path("fake"), EngineOptions(), lambda fraction: None)
+    return GrammarCompiler(engine.tokenizer)
+
+
+def walk(compiler: GrammarCompiler, constraint: Constraint, text: str) -> bool:
+    """Whether the grammar lets ``text`` through, and may end after it."""
+    for token_id in compiler._tokenizer.encode(text, add_special=False, parse_special=False):
+        if not constraint.allowed()[token_id]:
+            return False
+        constraint.accept(token_id)
+    return constraint.is_complete
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "good", "bad"),
+    [
+        ("json_object", "", '{"a": [1, true]}', "[1]"),
+        ("json_schema", '{"type": "integer", "minimum": 3}', "12", "2"),
+        ("json_schema", '{"enum": ["a", 1]}', '"a"', '"b"'),
+        ("json_schema", '{"type": "array", "items": {"$ref": "#"}}', "[[],[]]", "{}"),
+        ("regex", "[a-c]+", "abc", "abd"),
+        ("choice", '["yes", "no\\n\\"quoted\\""]', 'no\n"quoted"', "maybe"),
+        ("lark", 'start: "x" /[0-9]+/', "x12", "12"),
+        ("gbnf", 'root ::= "a" | "b" root', "bba", "c"),
+    ],
+)
+def test_what_fits_passes_and_nothing_else(
+    compiler: GrammarCompiler, kind: str, source: str, good: str, bad: str
+) -> None:
+    grammar = Grammar(GrammarKind(kind), source)
+    assert walk(compiler, compiler.compile(grammar), good)
+    assert not walk(compiler, compiler.compile(grammar), bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "said"),
+    [
+        ("json_schema", '{"not": {"type": "string"}}', '"not"'),
+        ("json_schema", '{"type": "array", "uniqueItems": true}', '"uniqueItems"'),
+        ("json_schema", '{"type":', "column"),
+        ("json_schema", "[1]", "object"),
+        ("json_schema", '{"$ref": "http://127.0.0.1/schema.json"}', "schema.json"),
+        ("json_schema", "[" * 100_000, ""),
+        ("regex", "(a", "regex"),
+        ("lark", "start: missing", "missing"),
+        ("gbnf", "root := x", "::="),
+        ("choice", "[]", "list"),
+        ("choice", '[""]', "character"),
+        ("choice", '{"a": 1}', "list"),
+        ("regex", "a" * 300_000, "longer"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    compiler: GrammarCompiler, kind: str, source: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        compiler.compile(Grammar(GrammarKind(kind), source, param="grammar"))
+    assert caught.value.param == "grammar"
+    assert said in caught.value.message
+
+
+def test_when_nothing_may_follow_only_the_end_may(compiler: GrammarCompiler) -> None:
+    constraint = compiler.compile(Grammar(GrammarKind.CHOICE, '["ab"]'))
+    assert walk(compiler, constraint, "ab")
+    ends = compiler._tokenizer.end_ids
+    assert {int(i) for i in constraint.allowed().nonzero()[0]} == set(ends)
+    for token_id in ends:
+        constraint.accept(token_id)
+    assert set(constraint.allowed().nonzero()[0].tolist()) == set(ends)
+
+
+def test_white_space_is_bounded(compiler: GrammarCompiler) -> None:
+    grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps({"type": "array", "items": {}}))
+    assert walk(compiler, compiler.compile(grammar), "[ 1, 2]")
+    assert not walk(compiler, compiler.compile(grammar), "[   1]")
+
+
+def test_compiled_grammars_start_anew_each_time(compiler: GrammarCompiler) -> None:
+    grammar = Grammar(GrammarKind.REGEX, "abc")
+    for _ in range(3):
+        assert walk(compiler, compiler.compile(grammar), "abc")
