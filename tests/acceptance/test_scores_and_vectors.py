@@ -55,7 +55,8 @@ def test_a_stream_and_token_ids_are_scored_too(server: Server) -> None:
     }  # fmt: skip
     whole = client.completions.create(**common)
     assert [len(choice.logprobs.tokens) for choice in whole.choices] == [9, 8]
-    texts, logprobs = ["", ""], [[], []]
+    texts = ["", ""]
+    logprobs: list[list[float | None]] = [[], []]
     for chunk in client.completions.create(**common, stream=True):
         for part in chunk.choices:
             texts[part.index] += part.text
