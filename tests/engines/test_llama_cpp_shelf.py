@@ -17,7 +17,7 @@ DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
 
 def opened(**options: object) -> LlamaCppEngine:
-    return open_llama_cpp(DEMO, EngineOptions(**options), lambda fraction: None)  # type: ignore[arg-type]
+    return open_llama_cpp(DEMO, EngineOptions(**options), lambda fraction: None)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.sampling import Sampling, draw_seed
 from workers.engines import numpy_sampler as reference
+from workers.engines.base import Constraint
 from workers.engines.mlx.filters import apply_filters
 from workers.engines.mlx.sampler import BatchSampler, Draw, filter_settings
 
@@ -30,6 +31,7 @@ class RunningRow:
     sampling: Sampling
     tokens: list[int] = field(default_factory=lambda: [0])
     mirostat_mu: float | None = None
+    constraint: Constraint | None = None
 
     @property
     def position(self) -> int:

@@ -107,16 +107,12 @@ class RunningBatch:
     def step(self) -> list[Token]:
         """Schedule the next token of every row and report those scheduled by the last call."""
         previous = self._scheduled
-        if previous is not None and self._is_any_ending(previous):
-            # Known to leave now: reading first spares the device a step for nothing.
+        if previous is not None and _must_be_read(previous):
             tokens = self._report(previous)
             self._schedule()
             return tokens
         self._schedule()
         return [] if previous is None else self._report(previous)
-
-    def _is_any_ending(self, scheduled: Scheduled) -> bool:
-        return any(row.num_left == 1 for row in scheduled.rows)
 
     def _schedule(self) -> None:
         if not self._rows:
@@ -180,3 +176,12 @@ class RunningBatch:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
             mx.clear_cache()
+
+
+def _must_be_read(scheduled: Scheduled) -> bool:
+    """Whether the next step waits for these tokens.
+
+    A row that is known to leave now would cost the device a step for nothing; what a grammar
+    allows next depends on its token.
+    """
+    return any(row.num_left == 1 or row.constraint is not None for row in scheduled.rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from jobs.sampling import Sampling
-from workers.engines.base import FinishReason, Sequence, Token
+from workers.engines.base import Constraint, FinishReason, Sequence, Token
 from workers.engines.mlx.sampler import Draw, LogprobDraw
 from workers.engines.mlx.token_key import to_key
 
@@ -38,6 +38,10 @@ class Row:
         return self.sequence.sampling
 
     @property
+    def constraint(self) -> Constraint | None:
+        return self.sequence.constraint
+
+    @property
     def num_left(self) -> int:
         """Tokens still to be reported."""
         return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
@@ -60,6 +64,8 @@ class DrawnTokens:
         if is_end and not row.sampling.ignore_eos:
             finish = FinishReason.STOP
         row.tokens.append(token_id)
+        if row.constraint is not None:
+            row.constraint.accept(token_id)
         logprob, top = self._logprobs.of(index, row)
         mu = self._mus.get(index)
         return Token(row.sequence.sequence_id, token_id, finish, is_end, logprob, top, mu)

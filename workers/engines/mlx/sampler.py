@@ -2,7 +2,7 @@
 
 Order and meaning are those of ``jobs/sampling.py``. Everything is computed on the device from
 lazy arrays, the token of the step before included: nothing here waits for a value (but for
-mirostat), so that the next step can be scheduled while the present one still runs.
+mirostat and grammars), so that the next step can be scheduled while the present one still runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 
 from jobs.sampling import Sampling, draw_seed
 from workers.engines import mirostat
+from workers.engines.base import Constraint
+from workers.engines.mlx.constrained_rows import ConstrainedRows
 from workers.engines.mlx.filters import DROPPED, FilterSettings, apply_filters
 from workers.engines.mlx.mirostat_rows import MirostatRows
 
@@ -36,6 +38,11 @@ class SampledRow(Protocol):
     @property
     def position(self) -> int:
         """Index in the sequence of the token that the model reads in this step."""
+        ...
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """The grammar that the token drawn has to follow."""
         ...
 
 
@@ -75,6 +82,7 @@ class BatchSampler:
         samplings = [row.sampling for row in rows]
         self._bias = _bias_entries(samplings, end_ids)
         self._penalties = Penalties.of(samplings)
+        self._constrained = ConstrainedRows(rows)
         self._mirostat = MirostatRows(rows)
         # Rows of mirostat count as greedy here: their tokens are replaced.
         self._is_greedy = [not _is_drawing(sampling) for sampling in samplings]
@@ -92,6 +100,7 @@ class BatchSampler:
         biased = raw if self._bias is None else _add_bias(raw, self._bias)
         if self._penalties is not None:
             biased = self._penalties.apply(biased, _count(self._rows, inputs, raw.shape[-1]))
+        biased = self._constrained.mask(biased)
         tokens, mus = self._mirostat.draw(biased, self._choose(biased))
         return Draw(tokens, self._logprobs(raw, tokens), mus)
 

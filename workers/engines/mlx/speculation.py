@@ -15,7 +15,7 @@ import mlx.core as mx
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.sampling import Sampling
 from workers.engines import mirostat
-from workers.engines.base import EngineOptions, Token
+from workers.engines.base import Constraint, EngineOptions, Token
 from workers.engines.mlx import kv, library
 from workers.engines.mlx.drafting import Drafter
 from workers.engines.mlx.library import Model, PromptCache
@@ -71,6 +71,7 @@ class _Place:
     tokens: ListLike[int]
     position: int
     mirostat_mu: float | None = None
+    constraint: Constraint | None = None
 
 
 class SpeculativeBatch:
@@ -129,8 +130,9 @@ class SpeculativeBatch:
     def _draft(self, row: Row) -> list[int]:
         # The one token that no draft is needed for also counts.
         num = min(self._num_drafts, row.num_left - 1)
-        # mu at a place depends on the tokens before it.
-        if num < 1 or mirostat.is_used(row.sampling):
+        # mu and a grammar's mask at a place depend on the tokens before it.
+        is_free = row.constraint is None and not mirostat.is_used(row.sampling)
+        if num < 1 or not is_free:
             return []
         return self._drafter.draft(row.tokens, num)
 
