@@ -224,12 +224,21 @@ class LaneWorker(BaseWorker):
 
     def begin(self, job: QueuedJob) -> Execution:
         """Note in RQ that the job runs."""
-        self.executions = {k: e for k, e in self.executions.items() if e.job_id != job.id}
+        for lost in [e for e in self.executions.values() if e.job_id == job.id]:
+            self._take_back(job, lost)
         execution = self.prepare_execution(job)
         # RQ's last step reads the function's name for the process title, which may not be there.
         with contextlib.suppress(DeserializationError):
             self.prepare_job_execution(job, remove_from_intermediate_queue=True)
         return execution
+
+    def _take_back(self, job: QueuedJob, lost: Execution) -> None:
+        """Delete what a try has written whose reply got lost: its lease would run out, and RQ
+        would take the job for abandoned."""
+        with self.connection.pipeline() as pipe:
+            lost.delete(job=job, pipeline=pipe)
+            pipe.execute()
+        del self.executions[lost.id]
 
     def close_finished(self, job: QueuedJob, execution: Execution, result: dict[str, Any]) -> None:
         self._finalize_success(job, self.queue, execution, result)
