@@ -22,15 +22,13 @@ def main() -> int:
     arguments = _parse()
     runs = all_runs()
     chosen = [row.id for row in ROWS if row.id in (arguments.only or runs) and row.id in runs]
-    lines = report.read_lines()
     rig = Rig(arguments.soak_s)
     num_missed = 0
     try:
         for key in chosen:
             line = _try(runs[key], rig, max(1, round(runs[key].full * arguments.scale)))
-            lines[key] = line
             num_missed += line.verdict is Verdict.MISSES
-            report.write(lines)
+            report.write({**report.read_lines(), key: line})
             print(f"{key:4} {line.verdict:8} {line.seconds:6.1f} s  {line.worst}", flush=True)
             if line.detail:
                 print(f"     {line.detail}", flush=True)

@@ -378,7 +378,6 @@ def asked_to_stop(rig: Rig, rounds: int) -> Result:
         with running_server() as server:
             server.load(SLOW, slots=4)
             jobs = [submit(server, body(8, 40)) for _ in range(100)]
-            _wait_running(server, jobs[0])
             supervisor = server.processes["workers"]
             start = time.monotonic()
             supervisor.terminate()
