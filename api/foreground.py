@@ -21,12 +21,15 @@ from jobs.errors import (
     ModelNotFoundError,
     NotReadyError,
     StorageLostError,
+    WorkerLostError,
 )
 from jobs.events import Event
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
-_MAX_UNSTAFFED = 3  # checks in a row: a supervisor may be restarting
+# Looks without any staff, one a second, each some seconds after the last sign of life.
+_WAITING_PATIENCE = 10  # a supervisor may be restarting
+_RUNNING_PATIENCE = 3
 
 
 class Foreground:
@@ -40,6 +43,8 @@ class Foreground:
         self._is_over = False
         self._reader = asyncio.current_task()
         self._error: Exception | None = None
+        self._slug = names.slug_of(ticket.want.model_id)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
     async def run(self, receive: Receive) -> AsyncIterator[AsyncIterator[Event]]:
@@ -64,22 +69,20 @@ class Foreground:
     @contextlib.asynccontextmanager
     async def _submitted(self, receive: Receive) -> AsyncIterator[None]:
         """The job is queued, and cancelled at the end of the block if it has not ended."""
-        tasks: list[asyncio.Task[None]] = []
         timer: asyncio.TimerHandle | None = None
         try:
             await self._runner.submit(self.ticket.submission)
             # Only now: a job cannot be cancelled before it is there.
-            tasks.append(asyncio.create_task(self._watch_client(receive)))
-            # A timer, not a task: most jobs have started long before.
-            timer = asyncio.get_running_loop().call_later(
-                _FIRST_CHECK_S, lambda: tasks.append(asyncio.create_task(self._watch_wait()))
-            )
+            self._tasks.append(asyncio.create_task(self._watch_client(receive)))
+            # A timer, not a task: most jobs are over before it fires.
+            timer = asyncio.get_running_loop().call_later(_FIRST_CHECK_S, self._watch_others)
             yield
         finally:
             if timer is not None:
                 timer.cancel()
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
+            self._runner.staff.discard(self._slug, self._on_absence)
             self.cancel("the request ended before the job")
 
     async def _noted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
@@ -106,23 +109,36 @@ class Foreground:
             pass
         self.cancel("the client closed the connection")
 
-    async def _watch_wait(self) -> None:
-        """End the wait for a job that nobody will start: its model or all staff have gone."""
-        num_unstaffed = 0
+    def _watch_others(self) -> None:
+        self._tasks.append(asyncio.create_task(self._watch_want()))
+        self._runner.staff.add(self._slug, self._on_absence)
+
+    def _on_absence(self, num_looks: int) -> None:
+        """Nobody beats for the model; a supervisor that restarts its worker would."""
+        error: JobError
+        if self._is_started:
+            patience = _RUNNING_PATIENCE
+            error = WorkerLostError("the worker of the model and its supervisor are gone")
+        else:
+            patience = _WAITING_PATIENCE
+            error = NotReadyError("no supervisor is running: nothing drains the queue")
+        if not self._is_over and num_looks % patience == 0:
+            self._runner.abandon_soon(self.ticket.job_id, error)
+
+    async def _watch_want(self) -> None:
+        """End the wait for a job whose model has gone."""
         while not self._is_started:
             error = await self._missing_want()
-            num_unstaffed = num_unstaffed + 1 if await self._is_unstaffed() else 0
-            if num_unstaffed >= _MAX_UNSTAFFED:
-                error = NotReadyError("no supervisor is running: nothing drains the queue")
             if error is not None and not self._is_started:
                 self.give_up(error)
                 return
             await asyncio.sleep(_CHECK_S)
 
-    # With Redis away nothing is known; the reader waits for it to come back.
-
     async def _missing_want(self) -> JobError | None:
-        """The model was unloaded between our look and the submission: nobody settles the job."""
+        """The model was unloaded between our look and the submission: nobody settles the job.
+
+        With Redis away nothing is known; the reader waits for it to come back.
+        """
         with contextlib.suppress(RedisError):
             try:
                 if await self._runner.is_wanted(self.ticket.want):
@@ -132,8 +148,3 @@ class Foreground:
             model_id = self.ticket.want.model_id
             return ModelNotFoundError(f"model_id {model_id!r} was unloaded", "model")
         return None
-
-    async def _is_unstaffed(self) -> bool:
-        with contextlib.suppress(RedisError):
-            return not await self._runner.is_staffed(names.slug_of(self.ticket.want.model_id))
-        return False

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from api.staff_watch import StaffWatch
 from api.storage_watch import StorageWatch
 from jobs.connection import AsyncRedis
 from jobs.errors import (
@@ -29,8 +30,8 @@ from jobs.submission import Submission
 from jobs.wants import Wants, read_want, read_wants
 
 _SUBSCRIBE_TIMEOUT_S = 5.0
-_CANCEL_TRIES = 60
-_CANCEL_RETRY_S = 0.5
+_END_TRIES = 60
+_END_RETRY_S = 0.5
 _STOP_TIMEOUT_S = 2.0
 _NUM_THREADS = 16
 
@@ -68,8 +69,9 @@ class JobRunner:
         self._wants = wants
         self._redis = redis
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
-        self._cancels: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.Task[None]] = set()
         self._storage = StorageWatch(redis)
+        self.staff = StaffWatch(self._find_absent)
 
     def for_caller(self, caller: str) -> JobRunner:
         """The same runner, that submits in the name of ``caller``."""
@@ -146,35 +148,44 @@ class JobRunner:
             raise NotReadyError(f"no end of the job within {timeout_s:g} s") from None
         raise AssertionError("the hub ended a job without a terminal event")
 
-    async def is_staffed(self, slug: str) -> bool:
-        """True while a worker of that model or any supervisor is alive."""
-        return await self.in_thread(self._is_staffed, slug)
+    async def _find_absent(self, slugs: list[str]) -> set[str]:
+        return await self.in_thread(self._absent, slugs)
 
-    def _is_staffed(self, slug: str) -> bool:
-        return bool(self._wants.statuses([slug])) or bool(self._wants.nodes())
+    def _absent(self, slugs: list[str]) -> set[str]:
+        """Those without a worker, while there is no supervisor either that could start one."""
+        absent = set(slugs) - self._wants.statuses(slugs).keys()
+        return set() if absent and self._wants.nodes() else absent
 
     def cancel_soon(self, job_id: str, reason: str) -> None:
         """Cancel in a task of its own: whatever happens to the caller, it is carried out."""
-        task = asyncio.create_task(self._cancel(job_id, reason), name=f"cancel {job_id}")
-        self._cancels.add(task)
-        task.add_done_callback(self._cancels.discard)
+        self._carry_out_soon(self.store.cancel, job_id, reason)
 
-    async def _cancel(self, job_id: str, reason: str) -> None:
-        for _ in range(_CANCEL_TRIES):
+    def abandon_soon(self, job_id: str, error: JobError) -> None:
+        """In the same way end a job that nobody is there for."""
+        self._carry_out_soon(self.store.abandon, job_id, error)
+
+    def _carry_out_soon(self, end: Callable[..., Any], job_id: str, why: Any) -> None:
+        task = asyncio.create_task(self._carry_out(end, job_id, why), name=f"end {job_id}")
+        self._ends.add(task)
+        task.add_done_callback(self._ends.discard)
+
+    async def _carry_out(self, end: Callable[..., Any], job_id: str, why: Any) -> None:
+        for _ in range(_END_TRIES):
             try:
-                await self.in_thread(self.store.cancel, job_id, reason)
+                await self.in_thread(end, job_id, why)
                 return
             except JobNotFoundError:
                 return
             except RedisError as error:
-                log.warning("cancel failed, again", extra={"job": job_id, "error": str(error)})
-                await asyncio.sleep(_CANCEL_RETRY_S)
-        log.error("a job could not be cancelled", extra={"job": job_id})
+                log.warning("job not ended, again", extra={"job": job_id, "error": str(error)})
+                await asyncio.sleep(_END_RETRY_S)
+        log.error("a job could not be ended", extra={"job": job_id})
 
     async def stop(self) -> None:
-        """Carry out the cancels under way, for a moment."""
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=_STOP_TIMEOUT_S)
+        """Carry out the ends under way, for a moment."""
+        self.staff.stop()
+        if self._ends:
+            await asyncio.wait(self._ends, timeout=_STOP_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

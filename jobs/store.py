@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
-from jobs.errors import ContractError, ErrorInfo, JobNotFoundError
+from jobs.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
 from jobs.records import JobRecord, JobStatus
@@ -99,6 +99,17 @@ class JobStore:
             self.send_stop(worker.decode(), job_id, reason)
         # else: it is on its way to a worker, which will find the reason when it opens it.
         return record
+
+    def abandon(self, job_id: str, error: JobError) -> None:
+        """End a job that nobody is there for; who comes back finds it ended.
+
+        Of no effect when its worker speaks in this moment.
+        """
+        record = self.record(job_id)
+        failed = EventKind.FAILED
+        if self.writer.settle_unowned(job_id, record.attempt, failed, error.to_info()):
+            self.redis.lrem(self.queue(record.queue).key, 0, job_id)
+            self.close_in_rq(job_id, RqStatus.FAILED, self._settings.failure_ttl_s)
 
     def send_stop(self, worker: str, job_id: str, reason: str) -> None:
         """RQ's own stop command, as ``rq.command.send_stop_job_command`` sends it."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, OpenAI
 
-from api import foreground
+from api import staff_watch
 from api.services import Services
 from api.tickets import new_ticket
 from jobs.errors import ModelNotFoundError
@@ -281,7 +281,7 @@ def test_a_job_that_waits_for_an_unloaded_model_is_a_404(rig: Rig) -> None:
 
 
 def test_a_job_that_nobody_drains_is_a_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreground, "_CHECK_S", 0.05)
+    monkeypatch.setattr(staff_watch, "_INTERVAL_S", 0.05)
     rig.load()
     rig.wants.forget_status("0")
     answer = rig.chat_soon(stream=True).result()

@@ -13,13 +13,13 @@ from rq.serializers import JSONSerializer
 
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import ContractError, JobNotFoundError, QueueFullError
+from jobs.errors import ContractError, JobNotFoundError, QueueFullError, WorkerLostError
 from jobs.event_log import read_log
-from jobs.events import EventKind
+from jobs.events import Event, EventKind
 from jobs.records import JobRecord, JobStatus
 from jobs.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.store import JobStore
-from tests.helpers.samples import generate, settings_for, submission
+from tests.helpers.samples import event, generate, settings_for, submission
 from workers.attempts import AttemptOpener
 
 WORKER = "0.gen.test"
@@ -264,3 +264,36 @@ def test_what_was_asked_for_is_gone_with_its_record(store: JobStore) -> None:
         store.request(job_id)
     with pytest.raises(JobNotFoundError):
         store.record("cmpl-unknown")
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_an_abandoned_job_fails_and_whoever_comes_back_is_refused(
+    store: JobStore, is_running: bool
+) -> None:
+    job_id = submit(store)
+    if is_running:
+        open_attempt(store, job_id)
+    store.abandon(job_id, WorkerLostError("gone"))
+    store.abandon(job_id, WorkerLostError("gone, said twice"))
+    assert store.record(job_id).status is JobStatus.FAILED
+    assert store.record(job_id).error_code == "worker_lost"
+    assert waiting(store) == []
+    assert [found.error.message for found in read_log(store.redis, job_id)] == ["gone"]
+    assert store.writer.append([event(job=job_id, seq=7)]) == [False]
+
+
+def test_a_job_whose_worker_speaks_meanwhile_is_not_abandoned(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(store)
+    open_attempt(store, job_id)
+    settle = store.writer.settle
+
+    def speak_first(end: Event) -> bool:
+        assert store.writer.append([event(job=job_id, seq=1)]) == [True]
+        return settle(end)
+
+    monkeypatch.setattr(store.writer, "settle", speak_first)
+    store.abandon(job_id, WorkerLostError("gone"))
+    assert store.record(job_id).status is JobStatus.RUNNING
+    assert len(read_log(store.redis, job_id)) == 1
