@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from pydantic import ValidationError
 
+from api.grammars import to_grammar
 from api.messages import to_messages
 from api.schemas.embeddings import EmbeddingsBody
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody, ToolBody
@@ -48,6 +49,7 @@ def to_generate_request(
         stop=body.stop or [],
         echo=_echo(body, prompts),
         adapter=body.adapter_name or None,
+        grammar=to_grammar(body),
         on_worker_loss=body.on_worker_loss,
         api=_api(body, prompts),
         model=model_name,
@@ -99,8 +101,6 @@ def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
 
 def refuse_unsupported(body: GenerationRoute) -> None:
     """Features not there (yet) are refused by name, never dropped."""
-    kind = (body.response_format or {}).get("type", "text")
-    _refuse(kind != "text", "response_format", "only the type 'text' is supported")
     _refuse(bool(body.functions), "functions", "use tools")
     _refuse(body.function_call not in (None, "none", "auto"), "function_call", "use tools")
     is_free = body.tool_choice in (None, "none", "auto")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from jobs.errors import ContractError
+from jobs.grammars import Grammar
 from jobs.sampling import Sampling
 
 VERSION = 1
@@ -72,8 +73,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
 
     ``max_tokens`` ``None``: the room left in the context; 0: nothing is continued, the prompts are
-    only echoed. The fields after ``on_worker_loss`` do not concern the worker: they say how the
-    API shows the job.
+    only echoed. ``grammar`` holds for each choice. The fields after ``on_worker_loss`` do not
+    concern the worker: they say how the API shows the job.
     """
 
     prompts: list[Prompt]
@@ -83,6 +84,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     stop: list[str] = []
     echo: bool = False
     adapter: str | None = None
+    grammar: Grammar | None = None
     on_worker_loss: OnWorkerLoss = "resume"
     api: Literal["chat", "text"] = "text"
     model: str = ""

@@ -15,7 +15,7 @@ import llguidance
 import llguidance.numpy
 import numpy as np
 import numpy.typing as npt
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from jobs.errors import InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind
@@ -91,7 +91,7 @@ class GrammarCompiler:
             self._vocabulary = _vocabulary(self._tokenizer)
         try:
             source = _source(grammar)
-        except (GbnfToLarkError, ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InvalidRequestError(f"{grammar.param}: {error}", grammar.param) from error
         matcher = llguidance.LLMatcher(self._vocabulary, source, log_level=0)
         if matcher.is_error():
@@ -112,10 +112,18 @@ def _source(grammar: Grammar) -> str:
         case GrammarKind.LARK:
             return llguidance.LLMatcher.grammar_from_lark(grammar.text)
         case GrammarKind.GBNF:
-            return llguidance.LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.text))
+            return llguidance.LLMatcher.grammar_from_lark(_from_gbnf(grammar.text))
         case GrammarKind.CHOICE:
             choices = json.loads(grammar.text)
             return _from_choices(choices)
+
+
+def _from_gbnf(text: str) -> str:
+    try:
+        lark: str = gbnf_to_lark(text)
+    except Exception as error:  # the converter raises whatever its code happens to
+        raise ValueError(str(error)) from error
+    return lark
 
 
 def _from_schema(schema: Any) -> str:

@@ -12,6 +12,7 @@ from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop
 from workers.embedding import build_embedding
 from workers.gate import SlotGate
+from workers.grammar import GrammarCompiler
 from workers.loader import LoadedEngine
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox
@@ -35,6 +36,7 @@ class Intake:
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
+        self._grammars = GrammarCompiler(loaded.engine.tokenizer)
         self._loop = loop
         self._gate = gate
 
@@ -52,6 +54,7 @@ class Intake:
             self._encoder,
             self._settings.request_timeout_s,
             self._find_adapter(request),
+            self._grammars,
         )
         if not job.choices:  # an earlier attempt had said all but the last word
             outbox.started(job.usage)

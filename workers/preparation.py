@@ -21,8 +21,9 @@ from jobs.sampling import choice_seed
 from workers.attempts import Attempt
 from workers.chat_template import ChatTemplate
 from workers.echo import Echo
-from workers.engines.base import Engine, Sequence, Tokenizer
+from workers.engines.base import Constraint, Engine, Sequence, Tokenizer
 from workers.generation import Choice, GenerationJob
+from workers.grammar import GrammarCompiler
 from workers.publisher import Outbox
 from workers.written_text import Marker, has_control_tokens
 
@@ -124,12 +125,13 @@ def build_job(
     encoder: PromptEncoder,
     max_run_s: float,
     adapter: str | None = None,
+    grammars: GrammarCompiler | None = None,
 ) -> GenerationJob:
     """The job with its open sequences, one per prompt and choice, ready to be admitted.
 
     Choices go on after the tokens in ``logged``. ``adapter`` is the name on disk of the one that
-    the request asks for. Raises ``InvalidRequestError`` (also its
-    context-length kind) before anything has started.
+    the request asks for; ``grammars`` is needed for a request with one. Raises
+    ``InvalidRequestError`` (also its context-length kind) before anything has started.
     """
     engine.check(request.sampling)
     prompts = [encoder.encode(prompt) for prompt in request.prompts]
@@ -151,7 +153,8 @@ def build_job(
             ids = prompts[index // request.num_choices]
             echo = _echo(request, index, ids, earlier)
             room = engine.info.context_length - len(ids)
-            sequence = _sequence(request, index, ids, earlier, room, echo, adapter)
+            constraint = _constraint(request, earlier, grammars)
+            sequence = _sequence(request, index, ids, earlier, room, echo, adapter, constraint)
             is_only_echoed = request.max_tokens == 0
             choice = Choice(index, sequence, request.stop, engine.tokenizer, echo, is_only_echoed)
             choice.replay(earlier.token_ids)
@@ -167,6 +170,21 @@ def _echo(request: GenerateRequest, index: int, ids: list[int], earlier: Logged)
     return None if echo.is_sent else echo
 
 
+def _constraint(
+    request: GenerateRequest, earlier: Logged, grammars: GrammarCompiler | None
+) -> Constraint | None:
+    """The request's grammar, at the place that the text has reached."""
+    if request.grammar is None:
+        return None
+    if grammars is None:
+        message = f"{request.grammar.param} is not supported here"
+        raise UnsupportedParameterError(message, request.grammar.param)
+    constraint = grammars.compile(request.grammar)
+    for token_id in earlier.token_ids:
+        constraint.accept(token_id)
+    return constraint
+
+
 def _sequence(
     request: GenerateRequest,
     index: int,
@@ -175,6 +193,7 @@ def _sequence(
     room: int,
     echo: Echo | None,
     adapter: str | None,
+    constraint: Constraint | None,
 ) -> Sequence:
     max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
     seed = choice_seed(request.sampling.seed, index)
@@ -187,6 +206,7 @@ def _sequence(
         num_prompt_logprobs=request.sampling.num_logprobs if echo is not None else None,
         mirostat_mu=earlier.mirostat_mu,
         adapter=adapter,
+        constraint=constraint,
     )
 
 

@@ -77,7 +77,10 @@ class ToolBody(Body):
 
 
 class GenerationBody(Body):
-    """What both generation routes take. Absent or null means: off, or the model's default."""
+    """What both generation routes take. Absent or null means: off, or the model's default.
+
+    ``grammar`` is GBNF or Lark; ``regex`` and ``choice`` are what the whole text has to be.
+    """
 
     model: Text | None = None
     prompt: PromptValue = ""
@@ -106,13 +109,16 @@ class GenerationBody(Body):
     mirostat_eta: Annotated[float, number(0, 1)] | None = None
     adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
     ignore_eos: Flag | None = None
+    response_format: dict[str, Any] | None = None
+    grammar: Text | None = None
+    regex: Text | None = None
+    choice: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
     on_worker_loss: Literal["resume", "fail"] = "resume"
     complete_text: Flag = False
     background: Flag | None = None
     user: Text | None = None
     metadata: dict[str, Any] | None = None
     # Understood in order to be refused by name when they ask for something (translate.py).
-    response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Text | dict[str, Any] | None = None
     parallel_tool_calls: Flag | None = None

@@ -12,6 +12,7 @@ from redis import Redis
 from tests.conftest import RedisServer
 from tests.integration.api_rig import Rig, check_error_shape, running_api
 
+FORMAT_SCHEMA = "response_format.json_schema.schema"
 CHAT = "/v1/chat/completions"
 LOAD = "/v1/internal/model/load"
 FAKE = {"llm_model_name": "fake"}
@@ -53,7 +54,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"messages": HELLO, "top_logprobs": 2}, "top_logprobs"),
     (CHAT, {"messages": HELLO, "presence_penalty": 3}, "presence_penalty"),
     (CHAT, {"messages": HELLO, "repet_penalty": 1.1, "repetition_penalty": 1.2}, "repet_penalty"),
-    (CHAT, {"messages": HELLO, "response_format": {"type": "json_object"}}, "response_format"),
+    (CHAT, {"messages": HELLO, "response_format": {"type": "xml"}}, "response_format"),
+    (CHAT, {"messages": HELLO, "response_format": {"type": "json_schema"}}, FORMAT_SCHEMA),
+    (CHAT, {"messages": HELLO, "response_format": {"type": "json_object"}, "regex": "a"}, "regex"),
+    (CHAT, {"messages": HELLO, "choice": []}, "choice"),
+    (CHAT, {"messages": HELLO, "choice": [1]}, "choice[0]"),
     (CHAT, {"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
     (CHAT, {"messages": HELLO, "tools": [{"type": "function"}]}, "tools[0]"),
     ("/v1/completions", {"prompt": ""}, "prompt"),

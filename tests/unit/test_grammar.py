@@ -62,6 +62,8 @@ def test_what_fits_passes_and_nothing_else(
         ("regex", "(a", "regex"),
         ("lark", "start: missing", "missing"),
         ("gbnf", "root := x", "::="),
+        ("gbnf", "root ::= missing", "missing"),
+        ("gbnf", "(" * 5000, ""),
         ("choice", "[]", "list"),
         ("choice", '[""]', "character"),
         ("choice", '{"a": 1}', "list"),

@@ -158,7 +158,8 @@ def test_tools_reach_the_template_unless_they_must_not_be_used() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"regex": "a", "ignore_eos": True}, "ignore_eos"),
         ({"tool_choice": {"type": "function"}}, "tool_choice"),
         ({"functions": [{}]}, "functions"),
         ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),

@@ -209,7 +209,16 @@ def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> Fa
 
 
 def _sample(running: _Running, logits: numpy_sampler.Logits) -> int:
-    """The next token; with mirostat, ``running`` keeps where it stands then."""
+    """The next token; ``running`` keeps where its grammar and mirostat stand then."""
+    constraint = running.sequence.constraint
+    if constraint is None:
+        return _draw(running, logits)
+    token_id = _draw(running, np.where(constraint.allowed(), logits, -np.inf))
+    constraint.accept(token_id)
+    return token_id
+
+
+def _draw(running: _Running, logits: numpy_sampler.Logits) -> int:
     sampling = running.sequence.sampling
     if not mirostat.is_used(sampling):
         return numpy_sampler.sample(logits, running.tokens, sampling)

@@ -1,0 +1,56 @@
+"""The ways in which clients ask for a text's form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.grammars import to_grammar
+from api.schemas.generation import ChatBody
+from jobs.errors import InvalidRequestError
+from jobs.grammars import Grammar, GrammarKind
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"é": {"type": "integer"}}}
+SCHEMA_TEXT = '{"type": "object", "properties": {"\\u00e9": {"type": "integer"}}}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"response_format": None, "grammar": None, "choice": None}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, Grammar(GrammarKind.JSON_OBJECT)),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "schema": SCHEMA}},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT),
+        ),
+        ({"regex": "a+"}, Grammar(GrammarKind.REGEX, "a+", "regex")),
+        ({"choice": ["a", "b"]}, Grammar(GrammarKind.CHOICE, '["a", "b"]', "choice")),
+        ({"grammar": 'root ::= "a"'}, Grammar(GrammarKind.GBNF, 'root ::= "a"', "grammar")),
+        ({"grammar": 'start: "a"'}, Grammar(GrammarKind.LARK, 'start: "a"', "grammar")),
+    ],
+)
+def test_each_becomes_a_grammar(fields: dict[str, Any], expected: Grammar | None) -> None:
+    assert to_grammar(ChatBody(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"regex": "a", "choice": ["a"]}, "regex"),
+        ({"grammar": "start: a", "response_format": {"type": "json_object"}}, "grammar"),
+        ({"response_format": {"type": "json_schema", "json_schema": 3}}, "response_format"),
+        ({"response_format": {"type": ["text"]}}, "response_format"),
+        ({"response_format": {}}, "response_format"),
+    ],
+)
+def test_what_says_too_much_or_nothing_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        to_grammar(ChatBody(**fields))
+    assert (caught.value.param or "").split(".")[0] == param
