@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint format bench dash install install-dev lock clean
+.PHONY: help serve test fuzz check lint format bench dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C sto
 
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
 	@exec $(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-dev ## 10 000 hostile requests to a real server, others each time
+	@MGS_FUZZ_BODIES=10000 exec $(BIN)/python -m pytest -s tests/fuzz
 
 check: lint ## Linter, formatter, strict types, import contracts
 	$(BIN)/mypy

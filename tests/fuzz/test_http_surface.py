@@ -1,0 +1,77 @@
+"""Whatever is sent: an answer of ours, never a 5xx, and the worker is not touched.
+
+``make fuzz`` sends 10 000 requests, each time others; the test run a few hundred, the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from api.app import create_app
+from jobs.settings import Settings
+from tests.fuzz.hostile import Sent, requests_of
+from tests.helpers.server import Server, make_server
+from tests.integration.api_rig import check_error_shape
+
+NUM_BODIES = int(os.environ.get("MGS_FUZZ_BODIES", "300"))
+IS_LONG = "MGS_FUZZ_BODIES" in os.environ
+TIMEOUT_S = 60.0
+
+SENT = requests_of(create_app(Settings(REDIS_URL="redis://nowhere", fake_engine=True)))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    running = make_server(MGS_REQUEST_TIMEOUT_S="600")
+    running.start_all()
+    running.load("fake")
+    yield running
+    running.stop()
+
+
+@pytest.mark.timeout(3600)
+def test_no_request_gets_a_5xx_or_ends_the_worker(server: Server) -> None:
+    statuses: Counter[int] = Counter()
+    before = server.processes_by_id()["0"]
+    with httpx.Client(base_url=server.url, timeout=TIMEOUT_S) as client:
+
+        @settings(
+            max_examples=NUM_BODIES,
+            deadline=None,
+            database=None,
+            derandomize=not IS_LONG,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(SENT)
+        def send_one(sent: Sent) -> None:
+            statuses[check(client, sent)] += 1
+
+        send_one()
+    print(dict(sorted(statuses.items())))
+    after = server.processes_by_id()
+    assert after["0"]["process_id"] == before["process_id"], "the worker was restarted"
+    assert server.chat("hello", max_tokens=8).status_code == 200
+
+
+def check(client: httpx.Client, sent: Sent) -> int:
+    """Send it and look at the answer; its status."""
+    answer = client.request(
+        sent.method, sent.path, params=sent.params, headers=sent.headers, content=sent.content
+    )
+    assert answer.status_code < 500, answer.text[:2000]
+    if answer.status_code >= 400:
+        check_error_shape(answer.json())
+    elif answer.headers.get("content-type", "").startswith("text/event-stream"):
+        for line in answer.text.splitlines():
+            if line.startswith('data: {"error"'):
+                code = json.loads(line[6:])["error"]["code"]
+                assert code not in ("internal_error", "worker_lost", "bad_contract"), line
+    return answer.status_code
