@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.errors import NotReadyError
+from jobs.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)
 _SOCKET_TIMEOUT_S = 30.0
@@ -38,6 +39,18 @@ def connect(url: str, *, retries: int = 3) -> SyncRedis:
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=5,
         retry=Retry(backoff, retries, supported_errors=_DISCONNECTS),
+        health_check_interval=0,
+    )
+
+
+def connect_bookkeeping(url: str) -> SyncRedis:
+    """For RQ's own bookkeeping: no retries, and transactions are one command each."""
+    return OneCommandRedis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=5,
+        retry=Retry(NoBackoff(), 0, supported_errors=_DISCONNECTS),
         health_check_interval=0,
     )
 

@@ -115,9 +115,9 @@ def _close_in_rq(lane: LaneWorker, job: QueuedJob, execution: Execution, event: 
 def _close(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> None:
     facts = _facts(event)
     job.meta.update(facts)
-    job.save_meta()
     if event.kind is EventKind.FINISHED:
         return lane.close_finished(job, execution, facts)
+    job.save_meta()
     assert event.error is not None
     error = JobError.from_info(event.error)
     if event.kind is EventKind.CANCELLED:

@@ -7,7 +7,6 @@ override has a test that fails when RQ changes (tests/integration/test_lane.py).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -18,7 +17,7 @@ from typing import Any
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, worker_registration
-from rq.exceptions import DequeueTimeout, DeserializationError, StopRequested
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
@@ -226,10 +225,15 @@ class LaneWorker(BaseWorker):
         """Note in RQ that the job runs."""
         for lost in [e for e in self.executions.values() if e.job_id == job.id]:
             self._take_back(job, lost)
-        execution = self.prepare_execution(job)
-        # RQ's last step reads the function's name for the process title, which may not be there.
-        with contextlib.suppress(DeserializationError):
-            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        # RQ's prepare_execution and prepare_job_execution, in one transaction.
+        with self.connection.pipeline() as pipe:
+            execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
+            self.executions[execution.id] = execution
+            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+            job.prepare_for_execution(self.name, pipeline=pipe)
+            pipe.persist(job.key)
+            pipe.lrem(self.queue.intermediate_queue_key, 1, job.id)
+            pipe.execute()
         return execution
 
     def _take_back(self, job: QueuedJob, lost: Execution) -> None:
@@ -241,7 +245,24 @@ class LaneWorker(BaseWorker):
         del self.executions[lost.id]
 
     def close_finished(self, job: QueuedJob, execution: Execution, result: dict[str, Any]) -> None:
-        self._finalize_success(job, self.queue, execution, result)
+        """RQ's handling of a success, without the dependents that no job of ours has."""
+        job._result, job.ended_at = result, now()
+        ttl = job.get_result_ttl(self.default_result_ttl)
+        with self.connection.pipeline() as pipe:
+            pipe.hset(job.key, "meta", job._serialize_meta())
+            self.increment_successful_job_count(pipeline=pipe)
+            self.increment_total_working_time(job.ended_at - execution.created_at, pipe)
+            job._handle_success(
+                ttl,
+                pipeline=pipe,
+                worker_name=self.name,
+                execution_id=execution.id,
+                execution_started_at=execution.created_at,
+                execution_ended_at=job.ended_at,
+            )
+            job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
+            self.cleanup_execution(job, pipe, execution)
+            pipe.execute()
 
     def close_failed(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
         self._finalize_failure(job, self.queue, execution, (type(error), error, None))

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from redis.exceptions import RedisError
 
 from jobs import names
-from jobs.connection import connect
+from jobs.connection import connect, connect_bookkeeping
 from jobs.errors import (
     ContractError,
     ErrorInfo,
@@ -61,7 +61,7 @@ class ModelWorker:
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
         # No retries in the lanes: a repeated BLMOVE would take a second job.
-        lane_redis = connect(url, retries=0)
+        lane_redis = connect_bookkeeping(url)
         self._redis = connect(url)
         self._gate = SlotGate()
         self._gen = LaneWorker(

@@ -13,7 +13,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs import names
-from jobs.connection import SyncRedis, connect
+from jobs.connection import SyncRedis, connect, connect_bookkeeping
 from jobs.errors import ErrorInfo
 from jobs.events import Event, EventKind, Usage
 from jobs.store import JobStore
@@ -44,7 +44,7 @@ class LaneRig:
         self.lane = LaneWorker(
             "gen-0",
             names.worker_name("0", "gen", "t"),
-            connect(redis_url, retries=0),
+            connect_bookkeeping(redis_url),
             self._wait_for_room,
             self._admit,
             self.refused.put,
