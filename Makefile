@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test fuzz check lint format bench dash install install-dev lock clean
+.PHONY: help serve test fuzz check lint format bench faults dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,8 +46,11 @@ format: $(VENV)/.installed-dev ## Let the linter and the formatter correct what 
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## What the server adds to its engine, measured in one run
-	@exec $(BIN)/python -m bench.overhead
+bench: $(VENV)/.installed-dev ## Our server beside the bare libraries and other servers, in one run
+	@exec $(BIN)/python -m bench
+
+faults: $(VENV)/.installed-dev ## The table of faults with all rounds, into docs/faults.md
+	@exec $(BIN)/python -m tests.faults
 
 dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
 	@exec $(BIN)/mgs dash

@@ -47,7 +47,7 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
     draft = request.draft_model and find_draft(settings, request.draft_model, backend).path
     return EngineOptions(
         context_length=request.context_length,
-        num_slots=request.slots or settings.slots,
+        num_slots=request.slots or _default_slots(settings, request, backend),
         num_threads=request.threads,
         num_gpu_layers=request.gpu_layers,
         is_remote_code_trusted=request.trust_remote_code,
@@ -58,7 +58,14 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
         draft_path=draft or None,
         num_draft_tokens=request.num_draft_tokens,
         kv_bits=request.kv_bits,
+        step_budget_s=settings.step_budget_ms / 1000,
     )
+
+
+def _default_slots(settings: Settings, request: LoadRequest, backend: str) -> int | None:
+    """The setting's, but for what MLX can only do with one slot."""
+    alone = (request.kv_bits, request.draft_model, request.num_draft_tokens)
+    return None if backend == "mlx" and any(alone) else settings.slots
 
 
 class LoadProgress:

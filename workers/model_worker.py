@@ -88,6 +88,9 @@ class ModelWorker:
         self._reception = Reception(url, self._publisher, self._books)
         self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
         self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
+        self._engine_thread = threading.Thread(
+            target=self._drive_engine, name="engine", daemon=True
+        )
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
         self._intake: Intake | None = None
         self._loop: DecodeLoop | None = None
@@ -102,7 +105,7 @@ class ModelWorker:
         self._publisher.start()
         self._books.start()
         self._beat.start()
-        threading.Thread(target=self._drive_engine, name="engine", daemon=True).start()
+        self._engine_thread.start()
         threading.Thread(
             target=self._work, args=(self._ctl,), name="control-lane", daemon=True
         ).start()
@@ -287,6 +290,8 @@ class ModelWorker:
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         self._beat.stop()
+        if self._settings.prompt_cache_dir is not None:
+            self._engine_thread.join(_FLUSH_S)  # the engine spills what it has kept
         # Not waiting for the lanes, which may block in Redis for a second: what they might take
         # in this moment is in the intermediate list, and the supervisor puts it back.
         os._exit(code)

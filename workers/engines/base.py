@@ -156,6 +156,8 @@ class EngineOptions:
     """A smaller model of the same vocabulary that drafts tokens."""
     num_draft_tokens: int | None = None
     """Tokens drafted per step; with no ``draft_path`` they are looked up in the prompt."""
+    step_budget_s: float = 0.25
+    """About how long a step may read prompts while others decode."""
     kv_bits: int | None = None
     """Quantize the KV cache to so many bits; ``None``: keep it as it is."""
 
@@ -227,7 +229,7 @@ class Engine(Protocol):
     def step(self) -> list[StepEvent]:
         """Advance the batch: at most one token per running sequence, plus a chunk of prefill.
 
-        Bounded in time (prefill in chunks of at most about 250 ms). Returns [] without work.
+        Bounded in time (prefill in chunks of about ``step_budget_s``). Returns [] without work.
         """
         ...
 

@@ -65,7 +65,7 @@ class LlamaCppEngine:
         self._scheduler = Scheduler(self._memory, self._prefixes, native.shelf, num_slots)
         self._batch = Batch(lib.llama_n_batch(native.context))
         num_reserved = num_slots * (1 + native.num_drafts)
-        self._chunk_size = ChunkSize(self._batch.capacity - num_reserved)
+        self._chunk_size = ChunkSize(self._batch.capacity - num_reserved, native.step_budget_s)
         self._is_closed = False
 
     @property

@@ -55,6 +55,7 @@ class Native:
     embedder: Embedder
     drafter: Drafter | None
     num_drafts: int
+    step_budget_s: float
 
     def close(self) -> None:
         """Free it all."""
@@ -104,6 +105,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         embedder=Embedder(model, context_length, num_threads),
         drafter=drafter,
         num_drafts=num_drafts_of(options),
+        step_budget_s=options.step_budget_s,
     )
 
 

@@ -6,18 +6,19 @@ from __future__ import annotations
 _FIRST_CHUNK = 64
 _MIN_CHUNK = 16
 _MAX_CHUNK = 2048
-_TARGET_S = 0.25
+DEFAULT_TARGET_S = 0.25
 
 
 class ChunkBudget:
-    """How many prompt tokens one step may process, so that it takes at most about 250 ms."""
+    """How many prompt tokens one step may process, so that it takes about ``target_s`` at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, target_s: float = DEFAULT_TARGET_S) -> None:
+        self._target_s = target_s
         self.num_tokens = _FIRST_CHUNK
 
     def record(self, num_tokens: int, elapsed_s: float) -> None:
         """Learn from a pass over ``num_tokens``: shrink when late, double when half is unused."""
-        if elapsed_s > _TARGET_S:
-            self.num_tokens = max(_MIN_CHUNK, int(num_tokens * _TARGET_S / elapsed_s))
-        elif num_tokens >= self.num_tokens and elapsed_s < _TARGET_S / 2:
+        if elapsed_s > self._target_s:
+            self.num_tokens = max(_MIN_CHUNK, int(num_tokens * self._target_s / elapsed_s))
+        elif num_tokens >= self.num_tokens and elapsed_s < self._target_s / 2:
             self.num_tokens = min(_MAX_CHUNK, self.num_tokens * 2)

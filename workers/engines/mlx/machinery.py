@@ -43,7 +43,14 @@ def assemble(
     store = PromptStore(max_bytes, None if spill is None else spill.put)
     batch = _batch(loaded, end_ids, options, drafter, store)
     find_spilled = None if spill is None else spill.find
-    prefill = PrefillQueue(loaded.model, store, batch.find, find_spilled, is_reusing=max_bytes > 0)
+    prefill = PrefillQueue(
+        loaded.model,
+        store,
+        batch.find,
+        find_spilled,
+        is_reusing=max_bytes > 0,
+        step_budget_s=options.step_budget_s,
+    )
     return Machinery(prefill, batch, store, spill)
 
 

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
-from workers.engines.mlx.budget import ChunkBudget
+from workers.engines.mlx.budget import DEFAULT_TARGET_S, ChunkBudget
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
@@ -40,6 +40,7 @@ class PrefillQueue:
         find_spilled: FindSpilled | None = None,
         *,
         is_reusing: bool = True,
+        step_budget_s: float = DEFAULT_TARGET_S,
     ) -> None:
         self._is_reusing = is_reusing
         self._find_spilled = find_spilled
@@ -47,7 +48,7 @@ class PrefillQueue:
         self._store = store
         self._find_running = find_running
         self._prompts: deque[Prompt] = deque()
-        self._budget = ChunkBudget()
+        self._budget = ChunkBudget(step_budget_s)
 
     def __len__(self) -> int:
         return len(self._prompts)
