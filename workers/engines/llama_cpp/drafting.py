@@ -92,7 +92,7 @@ class DraftModel:
         self._vocab_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         self._num_drafts = num_drafts
         self._batch = Batch(lib.llama_n_batch(memory.context))
-        self._lanes: dict[int, tuple[int, IntArray]] = {}  # lane, tokens in it
+        self._seqs: dict[int, tuple[int, IntArray]] = {}  # seq_id, tokens in it
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
         wanted = [run for run in runs if run.num_open > 1 and is_worth_a_guess(run)]
@@ -108,9 +108,9 @@ class DraftModel:
         return {i: np.asarray(found, np.int32) for i, found in guesses.items() if found}
 
     def forget(self, run: Running) -> None:
-        lane, _ = self._lanes.pop(run.sequence.sequence_id, (-1, None))
-        if lane >= 0:
-            self._memory.release(lane)
+        seq_id, _ = self._seqs.pop(run.sequence.sequence_id, (-1, None))
+        if seq_id >= 0:
+            self._memory.release(seq_id)
 
     def close(self) -> None:
         lib.llama_free(self._context)
@@ -121,14 +121,14 @@ class DraftModel:
         self._batch.clear()
         rows: dict[int, int] = {}
         for sequence_id, text in texts.items():
-            lane, num_there = self._synchronised(sequence_id, text)
+            seq_id, num_there = self._synchronised(sequence_id, text)
             rest = text[num_there : num_there + self._room]
             is_whole = num_there + len(rest) == len(text)
             if len(rest) == 0 or len(rest) > self._memory.num_free:
                 continue
-            first = self._batch.add(rest, num_there, lane, num_outputs=int(is_whole))
-            self._memory.note_decoded(lane, len(rest))
-            self._lanes[sequence_id] = lane, text[: num_there + len(rest)].copy()
+            first = self._batch.add(rest, num_there, seq_id, num_outputs=int(is_whole))
+            self._memory.note_decoded(seq_id, len(rest))
+            self._seqs[sequence_id] = seq_id, text[: num_there + len(rest)].copy()
             if is_whole:
                 rows[sequence_id] = first + len(rest) - 1
         if self._batch.num_tokens == 0:
@@ -147,17 +147,17 @@ class DraftModel:
         return logits_of(self._context, row, self._vocab_size)
 
     def _synchronised(self, sequence_id: int, text: IntArray) -> tuple[int, int]:
-        """The lane of a sequence, cut to what it has in common with ``text`` but for its end."""
-        lane, there = self._lanes.get(sequence_id, (-1, text[:0]))
-        if lane < 0:
-            lane = self._memory.open_lane()
+        """The seq_id of a sequence, cut to what it has in common with ``text`` but for its end."""
+        seq_id, there = self._seqs.get(sequence_id, (-1, text[:0]))
+        if seq_id < 0:
+            seq_id = self._memory.open_seq()
         num_there = min(num_common(there, text), len(text) - 1)
-        self._memory.truncate(lane, num_there)
-        self._lanes[sequence_id] = lane, there[:num_there]
-        return lane, num_there
+        self._memory.truncate(seq_id, num_there)
+        self._seqs[sequence_id] = seq_id, there[:num_there]
+        return seq_id, num_there
 
     def _reset(self) -> None:
-        """After a failed decode nobody knows what the lanes hold."""
-        for lane, _ in self._lanes.values():
-            self._memory.release(lane)
-        self._lanes.clear()
+        """After a failed decode nobody knows what the sequence ids hold."""
+        for seq_id, _ in self._seqs.values():
+            self._memory.release(seq_id)
+        self._seqs.clear()

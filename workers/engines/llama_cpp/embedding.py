@@ -12,7 +12,7 @@ from workers.engines.base import Pooling
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 
-_LANE = 0
+_SEQ_ID = 0
 _SMALLEST = 512
 
 
@@ -81,12 +81,12 @@ class Embedder:
         if memory:
             lib.llama_memory_clear(memory, False)
         batch = Batch(len(ids))
-        batch.add(np.asarray(ids, np.int32), 0, _LANE, num_outputs=len(ids))
+        batch.add(np.asarray(ids, np.int32), 0, _SEQ_ID, num_outputs=len(ids))
         native_log.clear()
         if lib.llama_decode(self._context, batch.native) != 0:
             raise EngineError(f"embedding failed: {native_log.complaints()}")
         lib.llama_synchronize(self._context)
-        pointer = lib.llama_get_embeddings_seq(self._context, _LANE)
+        pointer = lib.llama_get_embeddings_seq(self._context, _SEQ_ID)
         size = lib.llama_model_n_embd_out(self._model)
         address = ctypes.cast(pointer, ctypes.c_void_p).value
         assert address is not None, "a pooled embedding was asked for"

@@ -158,7 +158,7 @@ class LlamaCppEngine:
     def _retry(self, part: Part) -> list[StepEvent]:
         """Decode alone one part of a batch that failed, so that only the guilty one is given up."""
         # A fatal error leaves what it had processed in the cache: take that back first.
-        if not self._memory.truncate(part.run.lane, part.run.num_in_cache):
+        if not self._memory.truncate(part.run.seq_id, part.run.num_in_cache):
             return [self._give_up(part.run)]
         return self._decode([part])
 
@@ -168,19 +168,19 @@ class LlamaCppEngine:
         for part in parts:
             run, first = part.run, part.run.num_in_cache
             if part.num_rows == 1 and part.is_last:
-                part.first_row = batch.add_token(int(run.tokens[first]), first, run.lane)
+                part.first_row = batch.add_token(int(run.tokens[first]), first, run.seq_id)
                 continue
             tokens = run.tokens[first : first + part.num_tokens]
             num_outputs = part.num_tokens if run.is_scoring else int(part.is_last)
             if part.drafts is not None:
                 tokens = np.concatenate([tokens, part.drafts])
                 num_outputs += len(part.drafts)
-            part.first_row = batch.add(tokens, first, run.lane, num_outputs=num_outputs)
+            part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
 
     def _harvest(self, part: Part) -> list[StepEvent]:
         run = part.run
         events: list[StepEvent] = []
-        self._memory.note_decoded(run.lane, part.num_rows)
+        self._memory.note_decoded(run.seq_id, part.num_rows)
         is_last = part.is_last
         if run.is_scoring:
             self._score_prompt(part)
@@ -209,7 +209,7 @@ class LlamaCppEngine:
         if drafts:
             is_hit = len(tokens) > 1
             run.num_rounds_without_hit = 0 if is_hit else run.num_rounds_without_hit + 1
-            self._memory.truncate(run.lane, run.num_in_cache)
+            self._memory.truncate(run.seq_id, run.num_in_cache)
         if tokens[-1].finish is not None:
             self._remove(run)
         return tokens

@@ -1,8 +1,8 @@
-"""The KV pool of a context: which lane holds how many tokens, and how many cells are free.
+"""The KV pool of a context: which sequence holds how many tokens, and how many cells are free.
 
-A lane is the id of a llama.cpp sequence. Lanes share cells for a common beginning, which costs
-nothing: only the cells' list of owners changes. A context decodes the lanes below its number of
-slots; the other ids, of which a unified cache always has 256, serve to keep what has ended.
+``seq_id`` is llama.cpp's id of a sequence. Its sequences share cells for a common beginning, which
+costs nothing: only the cells' list of owners changes. A context decodes the ids below its number of
+slots; the others, of which a unified cache always has 256, serve to keep what has ended.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 
-NUM_LANES = 256  # LLAMA_MAX_SEQ
+NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
 _TO_THE_END = -1
 
 
 class CellBook:
-    """Cells by lane, shared ones counted once.
+    """Cells by ``seq_id``, shared ones counted once.
 
     llama.cpp tells nobody how many cells are free, and a decode that finds none fails for all of
     its sequences; so they are counted here, as it counts them.
@@ -36,22 +36,22 @@ class CellBook:
     def num_free(self) -> int:
         return len(self._free)
 
-    def length(self, lane: int) -> int:
-        """Tokens that the lane holds."""
-        return len(self._cells.get(lane, ()))
+    def length(self, seq_id: int) -> int:
+        """Tokens that the sequence holds."""
+        return len(self._cells.get(seq_id, ()))
 
-    def cells(self, lane: int) -> list[int]:
-        """The lane's cells, in the order of its tokens."""
-        return self._cells.get(lane, [])
+    def cells(self, seq_id: int) -> list[int]:
+        """The sequence's cells, in the order of its tokens."""
+        return self._cells.get(seq_id, [])
 
-    def extend(self, lane: int, count: int) -> None:
+    def extend(self, seq_id: int, count: int) -> None:
         """``count`` more tokens, each in a free cell."""
         first = len(self._free) - count
         assert first >= 0, "more tokens than free cells"
         taken = self._free[first:]
         del self._free[first:]
         self._num_owners[taken] = 1
-        self._cells.setdefault(lane, []).extend(taken)
+        self._cells.setdefault(seq_id, []).extend(taken)
 
     def share(self, source: int, target: int, count: int) -> None:
         """The first ``count`` tokens of ``source`` belong to the empty ``target`` too."""
@@ -59,9 +59,9 @@ class CellBook:
         self._num_owners[shared] += 1
         self._cells[target] = shared
 
-    def truncate(self, lane: int, count: int) -> None:
-        """The lane keeps its first ``count`` tokens."""
-        cells = self._cells.get(lane, [])
+    def truncate(self, seq_id: int, count: int) -> None:
+        """The sequence keeps its first ``count`` tokens."""
+        cells = self._cells.get(seq_id, [])
         dropped = np.asarray(cells[count:], np.intp)
         del cells[count:]
         self._num_owners[dropped] -= 1
@@ -69,7 +69,7 @@ class CellBook:
 
 
 class KvMemory:
-    """The lanes of one context, here and in llama.cpp."""
+    """The sequences of one context, here and in llama.cpp."""
 
     def __init__(self, context: Pointer, num_cells: int, num_slots: int) -> None:
         self.context = context
@@ -77,10 +77,10 @@ class KvMemory:
         self.book = CellBook(num_cells)
         self._memory = lib.llama_get_memory(context)
         self._num_slots = num_slots
-        self._free_lanes = list(range(num_slots))
+        self._free_seq_ids = list(range(num_slots))
         # llama.cpp only copies out states of ids below n_seq_max: the slots and this one.
         self._gangway = num_slots
-        self._free_shelves = list(range(num_slots + 1, NUM_LANES))
+        self._free_shelves = list(range(num_slots + 1, NUM_SEQ_IDS))
 
     @property
     def num_free(self) -> int:
@@ -92,26 +92,26 @@ class KvMemory:
         """How often ``set_aside`` can be called."""
         return len(self._free_shelves)
 
-    def open_lane(self) -> int:
-        """An empty lane to decode into, to be released."""
-        return heapq.heappop(self._free_lanes)
+    def open_seq(self) -> int:
+        """An empty sequence to decode into, to be released."""
+        return heapq.heappop(self._free_seq_ids)
 
     def branch(self, source: int, count: int) -> int:
-        """A new lane that begins with the first ``count`` tokens of another one."""
-        lane = self.open_lane()
-        self._copy(source, lane, count)
-        return lane
+        """A new sequence that begins with the first ``count`` tokens of another one."""
+        seq_id = self.open_seq()
+        self._copy(source, seq_id, count)
+        return seq_id
 
-    def set_aside(self, lane: int) -> int:
-        """Move what a lane holds to one that is not decoded, to be released; the lane is free."""
+    def set_aside(self, seq_id: int) -> int:
+        """Move what a sequence holds to one that is not decoded, to be released."""
         shelf = heapq.heappop(self._free_shelves)
-        self._copy(lane, shelf, self.book.length(lane))
-        self.release(lane)
+        self._copy(seq_id, shelf, self.book.length(seq_id))
+        self.release(seq_id)
         return shelf
 
-    def copy_out(self, lane: int) -> npt.NDArray[np.uint8] | None:
-        """The state of a lane as bytes, for ``copy_in``; ``None`` when llama.cpp cannot."""
-        lib.llama_memory_seq_cp(self._memory, lane, self._gangway, 0, self.book.length(lane))
+    def copy_out(self, seq_id: int) -> npt.NDArray[np.uint8] | None:
+        """The state of a sequence as bytes, for ``copy_in``; ``None`` when llama.cpp cannot."""
+        lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
         size = lib.llama_state_seq_get_size(self.context, self._gangway)
         state = np.empty(size, np.uint8)
         written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, self._gangway)
@@ -119,37 +119,39 @@ class KvMemory:
         return state[:written] if written else None
 
     def copy_in(self, state: npt.NDArray[np.uint8], num_tokens: int) -> int | None:
-        """A new lane with a state of ``num_tokens`` tokens, for which there must be free cells.
+        """A new sequence with a state of ``num_tokens`` tokens, for which there must be free cells.
 
         ``None`` when llama.cpp refuses it.
         """
-        lane = self.open_lane()
+        seq_id = self.open_seq()
         size = len(state)
-        if not lib.llama_state_seq_set_data(self.context, _bytes_of(state), size, lane):
-            self.release(lane)
+        if not lib.llama_state_seq_set_data(self.context, _bytes_of(state), size, seq_id):
+            self.release(seq_id)
             return None
-        self.book.extend(lane, num_tokens)
-        return lane
+        self.book.extend(seq_id, num_tokens)
+        return seq_id
 
-    def note_decoded(self, lane: int, count: int) -> None:
-        """A decode has put ``count`` more tokens into the lane."""
-        self.book.extend(lane, count)
+    def note_decoded(self, seq_id: int, count: int) -> None:
+        """A decode has put ``count`` more tokens into the sequence."""
+        self.book.extend(seq_id, count)
 
-    def truncate(self, lane: int, count: int) -> bool:
+    def truncate(self, seq_id: int, count: int) -> bool:
         """Keep the first ``count`` tokens, also of what a failed decode left there.
 
         False when the model's memory cannot forget a part; then nothing has changed.
         """
-        if not lib.llama_memory_seq_rm(self._memory, lane, count, _TO_THE_END):
+        if not lib.llama_memory_seq_rm(self._memory, seq_id, count, _TO_THE_END):
             return False
-        self.book.truncate(lane, count)
+        self.book.truncate(seq_id, count)
         return True
 
-    def release(self, lane: int) -> None:
-        """The lane is empty and free; forgetting all of it always works."""
-        lib.llama_memory_seq_rm(self._memory, lane, 0, _TO_THE_END)
-        self.book.truncate(lane, 0)
-        heapq.heappush(self._free_lanes if lane < self._num_slots else self._free_shelves, lane)
+    def release(self, seq_id: int) -> None:
+        """The sequence is empty and free; forgetting all of it always works."""
+        lib.llama_memory_seq_rm(self._memory, seq_id, 0, _TO_THE_END)
+        self.book.truncate(seq_id, 0)
+        heapq.heappush(
+            self._free_seq_ids if seq_id < self._num_slots else self._free_shelves, seq_id
+        )
 
     def _copy(self, source: int, target: int, count: int) -> None:
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)

@@ -10,7 +10,7 @@ import numpy as np
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
 
-MAX_KEPT = 64  # lanes; a look-up compares with each of them
+MAX_KEPT = 64  # a look-up compares with each of them
 MIN_KEPT_TOKENS = 16
 
 
@@ -26,7 +26,7 @@ def num_common(one: IntArray, other: IntArray) -> int:
 class Kept:
     """What the model remembers of ``tokens``, read with an adapter (``None``: without)."""
 
-    lane: int
+    seq_id: int
     tokens: IntArray
     adapter: str | None
     last_used: int = 0
@@ -36,7 +36,7 @@ OnEvicted = Callable[[Kept], None]
 
 
 class PrefixCache:
-    """Kept lanes within ``max_cells`` of the pool; the least recently used leave first.
+    """Kept sequences within ``max_cells`` of the pool; the least recently used leave first.
 
     They live in cells that nobody else needs: ``evict`` frees them for who does. ``can_trim``:
     the model's memory can be cut anywhere; else only whole entries are of use. ``on_evicted`` is
@@ -81,20 +81,20 @@ class PrefixCache:
             self._touch(best)
         return best, best_length
 
-    def keep(self, lane: int, tokens: IntArray, adapter: str | None) -> None:
-        """Take over a lane that holds ``tokens``; it is free afterwards, kept or not."""
+    def keep(self, seq_id: int, tokens: IntArray, adapter: str | None) -> None:
+        """Take over a sequence that holds ``tokens``; it is free afterwards, kept or not."""
         if self._max_cells == 0 or len(tokens) < MIN_KEPT_TOKENS or self._covers(tokens, adapter):
-            self._memory.release(lane)
+            self._memory.release(seq_id)
             return
         if self.can_trim:
             self._drop_beginnings_of(tokens, adapter)
         if not self._memory.num_free_shelves and not self.evict():
-            self._memory.release(lane)  # all ids are slots
+            self._memory.release(seq_id)  # all ids are slots
             return
-        entry = Kept(self._memory.set_aside(lane), tokens.copy(), adapter)
+        entry = Kept(self._memory.set_aside(seq_id), tokens.copy(), adapter)
         self._touch(entry)
         self._entries.append(entry)
-        cells = self._memory.book.cells(entry.lane)
+        cells = self._memory.book.cells(entry.seq_id)
         self.num_cells += int((self._num_keepers[cells] == 0).sum())
         self._num_keepers[cells] += 1
         while self.num_cells > self._max_cells or len(self._entries) > MAX_KEPT:
@@ -103,10 +103,10 @@ class PrefixCache:
     def drop(self, entry: Kept) -> None:
         """Forget an entry."""
         self._entries.remove(entry)
-        cells = self._memory.book.cells(entry.lane)
+        cells = self._memory.book.cells(entry.seq_id)
         self._num_keepers[cells] -= 1
         self.num_cells -= int((self._num_keepers[cells] == 0).sum())
-        self._memory.release(entry.lane)
+        self._memory.release(entry.seq_id)
 
     def evict(self, spared: Kept | None = None) -> bool:
         """Free the cells of the least recently used entry; False when there is none."""

@@ -19,7 +19,7 @@ class Running:
 
     ``tokens[:num_known]`` is the text so far, of which the first ``num_in_cache`` tokens are in
     the KV cache; the rest is pending: many at a prompt's start or after a preemption, then one, the
-    token generated last. ``lane`` is -1 while it waits.
+    token generated last. ``seq_id`` is -1 while it waits.
     """
 
     sequence: Sequence
@@ -28,7 +28,7 @@ class Running:
     tokens: IntArray
     num_known: int
     sampler: Sampler
-    lane: int = -1
+    seq_id: int = -1
     num_in_cache: int = 0
     num_cached: int = 0
     leader: Running | None = None

@@ -79,14 +79,14 @@ class Scheduler:
     def remove(self, run: Running, *, is_kept: bool = True) -> None:
         """The sequence has ended; what is in the cache of it may serve others."""
         run.sampler.close()
-        if run.lane < 0:
+        if run.seq_id < 0:
             self._waiting.remove(run)
             return
         del self._running[run.sequence.sequence_id]
         if is_kept:
-            self._prefixes.keep(run.lane, run.tokens[: run.num_in_cache], run.adapter)
+            self._prefixes.keep(run.seq_id, run.tokens[: run.num_in_cache], run.adapter)
         else:
-            self._memory.release(run.lane)
+            self._memory.release(run.seq_id)
 
     def clear(self) -> None:
         """Forget all sequences."""
@@ -114,31 +114,31 @@ class Scheduler:
                 break
         if self._memory.num_free < needed + reserved and self._running:
             return False
-        self._open_lane(run)
+        self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
 
-    def _open_lane(self, run: Running) -> None:
-        """A lane that holds as much of the text as is in the cache anywhere."""
+    def _open_seq(self, run: Running) -> None:
+        """A sequence that holds as much of the text as is in the cache anywhere."""
         wanted = self._reusable(run)
         entry, num_kept = self._prefixes.find(wanted, run.adapter)
         other, num_beside = self._nearest_running(run, wanted)
         if self._restore(run, wanted, at_least=max(num_kept, num_beside) + _MIN_RESTORED):
             pass
         elif other is not None and num_beside > num_kept:
-            run.lane = self._memory.branch(other.lane, num_beside)
+            run.seq_id = self._memory.branch(other.seq_id, num_beside)
         elif entry is not None:
-            run.lane = self._memory.branch(entry.lane, num_kept)
+            run.seq_id = self._memory.branch(entry.seq_id, num_kept)
             if num_kept == len(entry.tokens):
                 self._prefixes.drop(entry)  # the sequence will be kept, which covers it
         else:
-            run.lane = self._memory.open_lane()
-        run.num_in_cache = self._memory.book.length(run.lane)
+            run.seq_id = self._memory.open_seq()
+        run.num_in_cache = self._memory.book.length(run.seq_id)
         if run.num_generated == 0:
             run.num_cached = run.num_in_cache
 
     def _restore(self, run: Running, wanted: IntArray, at_least: int) -> bool:
-        """A lane with a state from the shelf, if it has so many of the wanted tokens."""
+        """A sequence with a state from the shelf, if it has so many of the wanted tokens."""
         if self._shelf is None:
             return False
         shelved, length = self._shelf.find(wanted, run.adapter)
@@ -148,11 +148,11 @@ class Scheduler:
             pass
         if self._memory.num_free < len(shelved.tokens):
             return False
-        lane = self._shelf.restore(shelved)
-        if lane is None:
+        seq_id = self._shelf.restore(shelved)
+        if seq_id is None:
             return False
-        self._memory.truncate(lane, length)
-        run.lane = lane
+        self._memory.truncate(seq_id, length)
+        run.seq_id = seq_id
         return True
 
     def _reusable(self, run: Running) -> IntArray:
@@ -207,9 +207,9 @@ class Scheduler:
             parts = [part for part in parts if part.run is not youngest]
 
     def _preempt(self, run: Running) -> None:
-        self._memory.release(run.lane)
+        self._memory.release(run.seq_id)
         del self._running[run.sequence.sequence_id]
-        run.lane, run.num_in_cache, run.leader = -1, 0, None
+        run.seq_id, run.num_in_cache, run.leader = -1, 0, None
         run.scores.clear()
         self._waiting.appendleft(run)
 
@@ -222,8 +222,8 @@ class Scheduler:
             is_there = self._running.get(leader.sequence.sequence_id) is leader
             shared = num_common(leader.known, self._reusable(run))
             if not is_there or leader.num_in_cache >= shared:
-                self._memory.release(run.lane)
-                self._open_lane(run)
+                self._memory.release(run.seq_id)
+                self._open_seq(run)
                 run.leader = self._leader_of(run)
 
     def _runs_of_one_adapter(self) -> list[Running]:

@@ -56,10 +56,10 @@ class Shelf:
         return sum(entry.num_bytes for entry in self._entries)
 
     def put(self, kept: Kept) -> None:
-        """Copy what the lane holds; shorter ones that it covers leave."""
+        """Copy what the sequence holds; shorter ones that it covers leave."""
         if len(kept.tokens) < MIN_TOKENS or self._covers(kept):
             return
-        state = self._memory.copy_out(kept.lane)
+        state = self._memory.copy_out(kept.seq_id)
         if state is None or len(state) > self._max_bytes:
             return
         if self._can_trim:
@@ -81,14 +81,14 @@ class Shelf:
         return best, best_length
 
     def restore(self, entry: Shelved) -> int | None:
-        """A new lane of the pool with the entry's tokens; ``None`` when that failed."""
+        """A new sequence of the pool with the entry's tokens; ``None`` when that failed."""
         if entry.state is None and not self._read(entry):
             return None
         assert entry.state is not None
-        lane = self._memory.copy_in(entry.state, len(entry.tokens))
+        seq_id = self._memory.copy_in(entry.state, len(entry.tokens))
         self._touch(entry)
         self._make_room()
-        return lane
+        return seq_id
 
     def close(self) -> None:
         """What is in memory goes to disk, the most useful last."""
