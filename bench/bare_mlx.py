@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import mlx.core as mx
-from mlx.utils import tree_map
 from mlx_lm import load
 from mlx_lm.generate import BatchGenerator
 
@@ -19,7 +17,6 @@ class MlxLoop:
 
     def __init__(self, path: Path) -> None:
         self._model, self._tokenizer = load(str(path))
-        mx.eval(tree_map(lambda array: array, self._model.parameters()))
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text))
