@@ -281,10 +281,12 @@ class LaneWorker(BaseWorker):
 
     def forget(self, job_id: str) -> None:
         """The job is out of this worker's hands."""
-        self.connection.srem(names.claim_key(self.name), job_id)
+        with self.connection.pipeline() as pipe:
+            pipe.srem(names.claim_key(self.name), job_id)
+            if not self.executions and not self._stop_requested:
+                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
+            pipe.execute()
         self.in_hand.discard(job_id)
-        if not self.executions and not self._stop_requested:
-            self.set_state(WorkerStatus.IDLE)
 
     # The beat, on the thread that beats.
 
