@@ -19,7 +19,7 @@ from bench.overhead import OVERHEAD
 from bench.plot import plot
 from bench.report import report
 from bench.runner import Plan, run
-from bench.servers import Setup, find_llama_server
+from bench.servers import NUM_SLOTS, Setup, find_llama_server
 from bench.targets import TARGETS
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +32,7 @@ _SCENARIOS = {
     "memory": system.WORKER_MEMORY,
 }
 _MODELS = ("half.gguf", "tiny", "small")
+_QUICK_NOTE = "A quick run: it shows that everything runs; its figures say little.\n\n"
 _QUICK_MODELS = ("tiny.gguf", "tiny")
 
 
@@ -54,7 +55,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     path.parent.mkdir(exist_ok=True)
     run(plan, record, lambda: _write(path, head, record))
     _write(path, head, record)
-    text = report(record)
+    text = (_QUICK_NOTE if arguments.quick else "") + report(record)
     path.with_suffix(".txt").write_text(text)
     path.with_suffix(".svg").write_text(plot(record))
     print(f"\n{text}\nwritten: {path.name} and, beside it, .txt and .svg")
@@ -93,11 +94,14 @@ def _settings(plan: Plan) -> dict[str, str]:
 def _plan(arguments: argparse.Namespace) -> Plan:
     names = arguments.models or (_QUICK_MODELS if arguments.quick else _MODELS)
     chosen = arguments.scenarios or list(_SCENARIOS)
+    clients = tuple(arguments.clients or ((1, 4) if arguments.quick else (1, 4, 16)))
+    if not 1 <= min(clients) <= max(clients) <= NUM_SLOTS:
+        raise BenchError(f"--clients: 1 to {NUM_SLOTS}, the number of slots on all sides")
     plan = Plan(
         scenarios=frozenset(_SCENARIOS[name] for name in chosen),
         models=tuple(find_models(list(names), list(EngineKind))),
         targets=frozenset(arguments.targets),
-        clients=tuple(arguments.clients or ((1, 4) if arguments.quick else (1, 4, 16))),
+        clients=clients,
         rounds=arguments.rounds or (1 if arguments.quick else 5),
         setup=Setup(arguments.threads, arguments.llama_server),
         is_every_scenario_for_all=bool(arguments.scenarios),

@@ -16,7 +16,7 @@ import httpx
 from bench import scenarios, system
 from bench.bare import running_bare_loop
 from bench.instance import running_instance
-from bench.measurement import OURS, BenchError, Record
+from bench.measurement import BARE, OURS, BenchError, Record
 from bench.model_files import ModelFile
 from bench.overhead import OVERHEAD, measure_overhead
 from bench.scenarios import DISTINCT, SERVER_SCENARIOS, STANDING, Scale, distinct_name
@@ -86,7 +86,9 @@ def _run_model(plan: Plan, model: ModelFile, record: Record, on_change: Callable
 
 def _targets(plan: Plan, model: ModelFile, record: Record) -> list[Target]:
     """Those that can run here, and a line about each that cannot."""
-    wanted = [t for t in TARGETS if t.name in plan.targets and model.kind in t.kinds]
+    idle = set() if plan.clients_of(model) else {BARE}
+    names = plan.targets - idle
+    wanted = [t for t in TARGETS if t.name in names and model.kind in t.kinds]
     for target in wanted:
         if missing := target.missing(plan.setup):
             record.left_out.append(f"{model.name}, {target.name}: {missing}")
