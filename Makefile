@@ -29,7 +29,7 @@ serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C sto
 	@exec $(BIN)/mgs serve
 
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: $(VENV)/.installed-dev ## 10 000 hostile requests to a real server, others each time
 	@MGS_FUZZ_BODIES=10000 exec $(BIN)/python -m pytest -s tests/fuzz

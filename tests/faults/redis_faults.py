@@ -88,8 +88,9 @@ def forgets_everything(rig: Rig, rounds: int) -> Result:
         server = remote.server
         for _ in range(rounds):
             server.load(SLOW, slots=1)
-            streams = [Stream(server.port, body(8, 300)) for _ in range(3)]
-            streams[0].wait_chunks(5)
+            streams = [Stream(server.port, body(8, 300))]
+            streams[0].wait_chunks(5)  # alone: the one slot is its
+            streams += [Stream(server.port, body(8, 300)) for _ in range(2)]
             wait_until(lambda: remote.direct.llen("rq:queue:gen-0") == 2, "two wait")
             start = time.monotonic()
             remote.direct.flushall()
