@@ -22,7 +22,7 @@ import httpx
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from tests.faults.clients import body, expected, patiently, read_stream
+from tests.faults.clients import body, patiently, read_all, read_stream
 from tests.faults.redis_faults import cutting
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
@@ -368,27 +368,30 @@ def cross_talk(rig: Rig, rounds: int) -> Result:
     with remote_server(MGS_SLOTS="32", MGS_MAX_QUEUED_PER_MODEL="20000") as remote:
         server = remote.server
         server.load("fake-5ms")
+        undisturbed = [answer.text for answer in read_all(server.port, _TAGGED)]
+        tally.check(len(set(undisturbed)) == len(_TAGGED), "the texts are not different")
         with cutting(remote, rig, mean_s=1.0):
             for _ in range(rounds):
-                num_tokens += asyncio.run(_tagged(server.port, rig, tally))
+                num_tokens += asyncio.run(_compare(server.port, undisturbed, rig, tally))
                 tally.rounds += 1
-    return tally.result(f"{num_tokens} tokens")
+    return tally.result(f"{num_tokens} tokens in {len(_TAGGED)} streams at once")
 
 
-async def _tagged(port: int, rig: Rig, tally: Tally) -> int:
-    # No two of them share a number: 48 positions of 512 each, in steps of 64.
-    starts = [512 * block + 64 * part for block in range(12) for part in range(1, 7)]
-    answers = await asyncio.gather(
-        *(
-            read_stream(port, body(start, 60), leave_after=rig.random.choice([None, None, 3]))
-            for start in starts
-        )
-    )
-    for start, answer in zip(starts, answers, strict=True):
-        is_own = expected(start, 60).startswith(answer.text)
-        tally.check(is_own, f"stream {start} got {answer.text!r}")
-        is_told = answer.text or answer.code
-        tally.check(bool(is_told), f"stream {start} got nothing")
+# Prompts of different lengths, so that no two of them count through the same numbers.
+_TAGGED = [body(512 * block + 64 * part, 60) for block in range(12) for part in range(1, 7)]
+
+
+async def _compare(port: int, undisturbed: list[str], rig: Rig, tally: Tally) -> int:
+    places = [rig.random.choice([None, None, 3]) for _ in _TAGGED]
+    tasks = [
+        read_stream(port, request, leave_after=place)
+        for request, place in zip(_TAGGED, places, strict=True)
+    ]
+    answers = await asyncio.gather(*tasks)
+    for text, place, answer in zip(undisturbed, places, answers, strict=True):
+        tally.check(text.startswith(answer.text), f"{answer.text!r} instead of {text!r}")
+        is_whole = answer.text == text or place is not None or answer.status == 503
+        tally.check(is_whole, f"{answer.status} {answer.code!r} {answer.text!r}")
     return sum(len(answer.text) for answer in answers)
 
 
