@@ -19,7 +19,7 @@ from bench.instance import running_instance
 from bench.measurement import BARE, OURS, BenchError, Record
 from bench.model_files import ModelFile
 from bench.overhead import OVERHEAD, measure_overhead
-from bench.scenarios import DISTINCT, SERVER_SCENARIOS, STANDING, Scale, distinct_name
+from bench.scenarios import DISTINCT, LONG, SERVER_SCENARIOS, STANDING, Scale, distinct_name
 from bench.servers import Server, Setup
 from bench.system import FAKE, IDLE, JOBS, STREAMS, WORKER_MEMORY, SystemScale
 from bench.targets import TARGETS, Target
@@ -47,11 +47,12 @@ class Plan:
     is_every_scenario_for_all: bool = False
     """Also those for which a preset is too slow on a CPU."""
 
-    def scenarios_of(self, model: ModelFile) -> list[str]:
+    def scenarios_of(self, model: ModelFile, target: Target) -> list[str]:
         """Those for which a server is needed, beside the distinct prompts."""
         if model.name in DISTINCT_ONLY and not self.is_every_scenario_for_all:
             return []
-        return [name for name in SERVER_SCENARIOS if name in self.scenarios]
+        unfit = set() if target.is_concurrent else {LONG}  # no streams run beside the long prompt
+        return [name for name in SERVER_SCENARIOS if name in self.scenarios - unfit]
 
     def clients_of(self, model: ModelFile) -> list[int]:
         if DISTINCT not in self.scenarios:
@@ -108,7 +109,7 @@ def _run_target(
             values = scenarios.distinct(server, texts, key, plan.scale, clients)
             note(distinct_name(clients), values)
         if isinstance(server, Server):
-            for name in plan.scenarios_of(model):
+            for name in plan.scenarios_of(model, target):
                 scenario = SERVER_SCENARIOS[name]
                 note(name, asyncio.run(scenario(server, texts, f"{key} {name}", plan.scale)))
         note(STANDING, scenarios.standing(server, plan.scale))

@@ -74,7 +74,10 @@ def distinct(
     """``clients`` unrelated prompts of 64 words at once."""
     prompts = [texts.words(f"{key} {clients} {i}", _PROMPT_WORDS) for i in range(clients)]
     streams = target.generate(prompts, scale.tokens)
-    return {**speed(streams), "tokens": float(sum(stream.num_tokens for stream in streams))}
+    num_tokens = sum(stream.num_tokens for stream in streams)
+    if num_tokens != clients * scale.tokens:
+        raise BenchError(f"{num_tokens} of {clients} x {scale.tokens} tokens came")
+    return {**speed(streams), "tokens": float(num_tokens)}
 
 
 def standing(target: Server | BareLoop, scale: Scale) -> Values:

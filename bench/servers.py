@@ -68,7 +68,12 @@ class Server:
     def generate(self, prompts: list[str], max_tokens: int) -> list[Stream]:
         """All prompts at once, each on a connection of its own."""
         posts = [self.completion(prompt, max_tokens) for prompt in prompts]
-        return asyncio.run(_answers(posts))
+        streams = asyncio.run(_answers(posts))
+        for stream in streams:
+            if stream.is_at_limit and not stream.has_usage:
+                # It has joined tokens to pieces, and does not say how many.
+                stream.num_tokens = max_tokens
+        return streams
 
     def _post(self, path: str, body: Body) -> Post:
         usual = {"stream": True, "temperature": 0, "stream_options": {"include_usage": True}}
@@ -102,6 +107,7 @@ def start_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager
 def start_llama_cpp_python(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
     flags = ["--model", str(model.path), "--n_ctx", str(CONTEXT_LENGTH), "--n_gpu_layers", "-1"]
     flags += ["--n_threads", str(setup.threads), "--n_threads_batch", str(setup.threads)]
+    flags += ["--interrupt_requests", "False"]  # else a new request cuts off the running one
     return _serving([sys.executable, "-m", "llama_cpp.server", *flags], {}, health="/v1/models")
 
 

@@ -22,6 +22,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     text: str | None = None
     delta: _Delta | None = None
+    finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -40,7 +41,10 @@ _decode = msgspec.json.Decoder(_Frame).decode
 
 @dataclass(slots=True)
 class Stream:
-    """``started_at`` is before the connect; ``times`` are those of the pieces with text."""
+    """``started_at`` is before the connect; ``times`` are those of the pieces with text.
+
+    ``is_at_limit``: the server said that it had ended at the number of tokens asked for.
+    """
 
     started_at: float
     ended_at: float
@@ -49,6 +53,11 @@ class Stream:
     num_tokens: int = 0
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    is_at_limit: bool = False
+
+    @property
+    def has_usage(self) -> bool:
+        return self.num_prompt_tokens > 0
 
     @property
     def ttft_s(self) -> float:
@@ -88,6 +97,7 @@ def read_stream(started_at: float, ended_at: float, arrivals: list[Arrival]) -> 
         if text:
             stream.times.append(time)
             stream.text += text
+        stream.is_at_limit |= any(c.finish_reason == "length" for c in frame.choices)
         if frame.usage is not None:
             _note_usage(stream, frame.usage)
     # Not every server reports usage in a stream; one piece is then one token.

@@ -26,6 +26,7 @@ FAKE = "fake"
 
 JOBS_PER_S, RQ_JOBS_PER_S = "token-count jobs/s", "RQ empty jobs/s"
 COMMANDS_PER_JOB = "Redis commands/job"
+SENT_PER_JOB = "Redis commands/job, a script as one"
 COMMANDS_PER_GENERATION = "Redis commands/generation of 16 tokens"
 DELIVERED_PER_S, NUM_WRONG = "tokens/s", "streams with a lost or foreign token"
 CPU, REDIS_CPU = "CPU %", "Redis CPU %"
@@ -34,6 +35,8 @@ BEYOND = "beyond model and KV MB"
 _CLIENTS = 16
 _NUM_STREAMS = 64
 _SETTLE_S = 3.0
+_MONITORED_JOBS = 10  # per client
+_END_MARK = "end-of-bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def measure_jobs(instance: Instance, scale: SystemScale) -> dict[str, float]:
         JOBS_PER_S: num_jobs / elapsed_s,
         RQ_JOBS_PER_S: rq_jobs_per_s(scale.rq_jobs),
         COMMANDS_PER_JOB: per_count,
+        SENT_PER_JOB: _sent_per_job(instance, count),
         COMMANDS_PER_GENERATION: _commands_per_generation(instance, scale),
     }
 
@@ -76,6 +80,17 @@ def _commands_per_generation(instance: Instance, scale: SystemScale) -> float:
     post = Post(instance.port, "/v1/completions", body)
     asyncio.run(_from_all_clients(post, scale.jobs_per_client))
     return (_redis_calls(instance) - calls) / (_CLIENTS * scale.jobs_per_client)
+
+
+def _sent_per_job(instance: Instance, post: Post) -> float:
+    """What goes over the sockets to Redis, as its MONITOR sees it."""
+    with Redis.from_url(instance.redis_url) as redis, redis.monitor() as monitor:
+        asyncio.run(_from_all_clients(post, _MONITORED_JOBS))
+        redis.echo(_END_MARK)
+        num_sent = 0
+        while (seen := monitor.next_command())["command"] != f"ECHO {_END_MARK}":
+            num_sent += seen["client_type"] != "lua"
+    return num_sent / (_CLIENTS * _MONITORED_JOBS)
 
 
 def _redis_calls(instance: Instance) -> int:

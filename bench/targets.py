@@ -25,12 +25,16 @@ LLAMA_SERVER, LLAMA_CPP_PYTHON, MLX_LM = "llama-server", "llama-cpp-python", "ml
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One of them. ``missing`` says why it cannot run here, "" when it can."""
+    """One of them. ``missing`` says why it cannot run here, "" when it can.
+
+    One that is not concurrent answers requests one after the other.
+    """
 
     name: str
     kinds: frozenset[EngineKind]
     missing: Callable[[Setup], str]
     start: Callable[[ModelFile, Setup], AbstractContextManager[Server | BareLoop]]
+    is_concurrent: bool = True
 
 
 def _nothing_missing(_: Setup) -> str:
@@ -63,6 +67,12 @@ TARGETS = (
     Target(BARE, _GGUF | _MLX, _nothing_missing, running_bare_loop),
     Target(OURS, _GGUF | _MLX, _nothing_missing, start_ours),
     Target(LLAMA_SERVER, _GGUF, _llama_server_missing, start_llama_server),
-    Target(LLAMA_CPP_PYTHON, _GGUF, _llama_cpp_python_missing, start_llama_cpp_python),
+    Target(
+        LLAMA_CPP_PYTHON,
+        _GGUF,
+        _llama_cpp_python_missing,
+        start_llama_cpp_python,
+        is_concurrent=False,
+    ),
     Target(MLX_LM, _MLX, _mlx_lm_missing, start_mlx_lm),
 )

@@ -47,6 +47,13 @@ def test_tokens_are_those_of_the_usage() -> None:
     assert (stream.num_tokens, stream.num_prompt_tokens, stream.num_cached_tokens) == (5, 9, 3)
 
 
+def test_the_end_at_the_limit_is_noted() -> None:
+    end = b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'
+    stream = read_stream(0.0, 1.0, [(0.5, _HEAD + _A + end)])
+    assert (stream.is_at_limit, stream.has_usage) == (True, False)
+    assert not read_stream(0.0, 1.0, [(0.5, _HEAD + _A)]).is_at_limit
+
+
 def test_without_usage_each_piece_is_a_token() -> None:
     assert read_stream(0.0, 1.0, [(0.5, _HEAD + _A + _B)]).num_tokens == 2
 
