@@ -109,7 +109,7 @@ def _kill_api(server: Server, tally: Tally) -> None:
     server.start("web", "api")
     patiently(server.is_ready)
     tally.check(text_of(wait_ended(server, job_id)) == expected(8, 100), "the background job")
-    tally.check(worker_pid(server) == pid, "another worker")
+    tally.check(wait_worker(server) == pid, "another worker")
 
 
 # D3.
@@ -129,7 +129,7 @@ def redis_killed(rig: Rig, rounds: int) -> Result:
             lost = [found for found in ended if text_of(found) != expected(8, 20)]
             tally.check(not lost, f"{len(lost)} lost: {lost[:1]}")
             tally.check(is_exact(stream.result(), 8, 40), "the stream")
-            tally.check(worker_pid(server) == pid, "another worker")
+            tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
             time.sleep(10 if rounds > 1 else 0)  # steady again: the next start is at once
     return tally.result()
@@ -314,7 +314,7 @@ def other_versions(rig: Rig, rounds: int) -> Result:
             tally.check(is_named, f"{requests[number % len(requests)]!r}: {found}")
             (answer,) = read_all(server.port, [body(8, 8)])
             tally.check(is_exact(answer, 8, 8), "the next one")
-            tally.check(worker_pid(server) == pid, "another worker")
+            tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
     return tally.result()
 
@@ -349,9 +349,9 @@ def swapped_file(rig: Rig, rounds: int) -> Result:
 
 
 RUNS = {
-    "D1": Run(everything_killed, full=20, fast=1),
-    "D2": Run(supervisor_or_api_killed, full=20, fast=1),
-    "D3": Run(redis_killed, full=20, fast=1),
+    "D1": Run(everything_killed, full=20),
+    "D2": Run(supervisor_or_api_killed, full=20),
+    "D3": Run(redis_killed, full=20),
     "D5": Run(cut_file, full=20),
     "D6": Run(purge_at_the_start, full=1000, fast=5),
     "D7": Run(after_all_has_expired, full=200),

@@ -21,7 +21,9 @@ def post(server: Server, request: Any, path: str = "/v1/completions") -> httpx.R
     """Whatever it is, as bytes where it is bytes."""
     data = request if isinstance(request, bytes) else json.dumps(request).encode()
     headers = {"Content-Type": "application/json"}
-    return httpx.post(f"{server.url}{path}", content=data, headers=headers, timeout=60)
+    return httpx.post(
+        f"{server.url}{path}", content=data, headers=headers, timeout=60, verify=False
+    )
 
 
 def is_named(answer: httpx.Response) -> bool:
@@ -54,7 +56,7 @@ _STRANGE = (
 
 def strange_text(rig: Rig, rounds: int) -> Result:
     tally = Tally()
-    for model in ("fake", "demo.gguf", "demo"):
+    for model in ("fake", "demo.gguf", "demo")[:rounds]:
         with rig.server(model) as server:
             pid = worker_pid(server)
             for text in _STRANGE:
@@ -305,7 +307,7 @@ def broken_grammars(rig: Rig, rounds: int) -> Result:
 
 
 RUNS = {
-    "B2": Run(strange_text, full=1, fast=1),
+    "B2": Run(strange_text, full=3, fast=1),
     "B3": Run(at_the_limits, full=5, fast=1),
     "B4": Run(huge_bodies, full=5, fast=1),
     "B5": Run(absurd_numbers, full=10, fast=1),

@@ -25,6 +25,7 @@ from tests.faults.rig import (
     submit,
     text_of,
     wait_ended,
+    wait_worker,
     worker_pid,
 )
 from tests.helpers.server import ROOT, Server, free_port
@@ -62,7 +63,7 @@ def killed_while_idle(rig: Rig, rounds: int) -> Result:
             time.sleep(outage_s)
             remote.redis.start()
             tally.note(f"served after {outage_s:.0f} s", first_served(remote.server), 3.0)
-            tally.check(worker_pid(remote.server) == pid, "another worker")
+            tally.check(wait_worker(remote.server) == pid, "another worker")
             wait_until(lambda: remote.direct.scard("rq:workers:gen-0") == 1, "it is registered")
             _check_stop(remote.server, tally)
             tally.rounds += 1
@@ -128,7 +129,7 @@ def away_at_the_end(rig: Rig, rounds: int) -> Result:
             tally.check(is_exact(answer, 8, 60), f"stream {answer.code!r} {answer.text!r}")
             found = wait_ended(server, job_id)
             tally.check(text_of(found) == expected(8, 60), f"job {found}")
-            tally.check(worker_pid(server) == pid, "another worker")
+            tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
     return tally.result(f"away for {outage_s:.0f} s")
 
@@ -187,7 +188,7 @@ def full(rig: Rig, rounds: int) -> Result:
             tally.note("served after", first_served(server), 2.0)
             answer = stream.result()
             tally.check(is_exact(answer, 8, 150), f"stream {answer.code!r}")
-            tally.check(worker_pid(server) == pid, "another worker")
+            tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
     return tally.result()
 
@@ -215,7 +216,7 @@ def read_only(rig: Rig, rounds: int) -> Result:
             tally.note("served after", first_served(server), 5.0)
             answer = stream.result()
             tally.check(is_exact(answer, 8, 150), f"stream {answer.code!r}")
-            tally.check(worker_pid(server) == pid, "another worker")
+            tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
     return tally.result()
 
@@ -297,7 +298,7 @@ def subscribers_cut(rig: Rig, rounds: int) -> Result:
     num_tokens = 0
     with remote_server(MGS_SLOTS="20") as remote:
         server = remote.server
-        server.load(SLOW)
+        server.load("fake-10ms")
         stop = threading.Event()
 
         def cut() -> None:

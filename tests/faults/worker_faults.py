@@ -488,9 +488,9 @@ RUNS = {
     "F8": Run(frozen_machine, full=3),
     "F10": Run(malformed_commands, full=20, fast=1),
     "F11": Run(cannot_load, full=20, fast=2),
-    "F12": Run(load_cycles, full=100, fast=3),
+    "F12": Run(load_cycles, full=100, fast=2),
     "F13": Run(asked_to_stop, full=20, fast=1),
-    "F14": Run(stopped_at_random, full=60, fast=2),
+    "F14": Run(stopped_at_random, full=60, fast=1),
     "F15": Run(killer_job, full=20, fast=1),
-    "F16": Run(two_supervisors, full=20, fast=1),
+    "F16": Run(two_supervisors, full=20),
 }
