@@ -175,9 +175,9 @@ def test_a_redis_that_forgets_everything_costs_the_job_but_not_the_model(
     job_id, pid = start_slow(driver)
     want = driver.wants.get("0")
     driver.redis.flushall()
-    wait_until(lambda: driver.wants.get("0") == want, "the model is wanted again", 5)
+    wait_until(lambda: driver.wants.get("0") == want, "the model is wanted again")
     assert driver.redis.exists(f"mgs:job:{job_id}") == 0
-    done = driver.wait_ended(driver.generate("x" * 8, 8), 5)
+    done = driver.wait_ended(driver.generate("x" * 8, 8))
     assert done[-1].kind is EventKind.FINISHED
     assert driver.wait_ready().pid == pid
     wait_until(lambda: driver.status().running == 0, "the slot is free")
@@ -191,7 +191,7 @@ def test_a_second_loss_is_a_loss_again_and_an_unload_is_none(
     pid = driver.load_ready().pid
     for _ in range(2):
         driver.redis.flushall()
-        wait_until(lambda: driver.wants.get("0"), "the model is wanted again", 5)
+        wait_until(lambda: driver.wants.get("0"), "the model is wanted again")
     driver.unload()
     wait_until(lambda: pid not in running.worker_pids(), "the worker has ended")
     driver.redis.flushall()
