@@ -89,9 +89,13 @@ def test_whoever_waits_is_told_and_the_model_serves_on(own_server: Server, lose:
     assert max(stream.ended_at, waiting.ended_at) - lost_at < TOLD_S
     next_answer = wait_until(lambda: _served(own_server), "the next request is served", TOLD_S)
     assert next_answer["usage"]["completion_tokens"] == 5
-    after = own_server.processes_by_id()["0"]
-    assert after["process_id"] == entry["process_id"], "the worker stayed, and its model"
+    pid = wait_until(lambda: _pid(own_server), "the worker tells of itself: it does so each second")
+    assert pid == entry["process_id"], "the worker stayed, and its model"
     wait_until(lambda: _is_tidy(own_server), "RQ's tools see the idle worker, and no old job")
+
+
+def _pid(server: Server) -> Any:
+    return server.processes_by_id()["0"]["process_id"]
 
 
 def _num_waiting(server: Server) -> int:
@@ -117,7 +121,7 @@ def _is_tidy(server: Server) -> bool:
 
 def test_a_killed_worker_comes_back_with_its_model_after_a_loss(own_server: Server) -> None:
     own_server.load("fake-20ms")
-    pid = own_server.processes_by_id()["0"]["process_id"]
+    pid = _pid(own_server)
     flush(own_server)
     wait_until(lambda: own_server.processes_by_id().get("0"), "wanted again")
     os.kill(int(pid), signal.SIGKILL)
