@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.answers import whole_answer
 from api.embeddings import embeddings_answer
+from api.openai.answers import whole_answer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.errors import JobNotFoundError
 from jobs.event_log import read_log

@@ -103,12 +103,22 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
             msgspec.structs.force_setattr(self, "logprob", IMPOSSIBLE_LOGPROB)
 
 
+class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A whole tool call of the model: the ``index``-th of its choice; ``arguments`` is JSON text."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message of a job. Which fields are set depends on ``kind``.
 
     started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
-    chunk: choice, token_ids, text, logprobs, ``mirostat_mu`` after its last token, and
-    finish_reason on the choice's last one; or a part of the echoed prompt, before all others:
+    chunk: choice, token_ids, what they add to the answer's ``reasoning``, then its ``text``, then
+    its ``tool_calls``, logprobs, ``mirostat_mu`` after its last token, and finish_reason on the
+    choice's last one (stop, length, or tool_calls when it stopped to have tools called); or a part of the echoed prompt, before all others:
     text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
     values in little-endian bytes.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
@@ -122,6 +132,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     choice: int = 0
     token_ids: list[int] = []
     text: str = ""
+    reasoning: str = ""
+    tool_calls: list[CalledTool] = []
     logprobs: list[TokenLogprob] | None = None
     prompt: list[TokenLogprob] | None = None
     mirostat_mu: float | None = None

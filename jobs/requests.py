@@ -58,22 +58,34 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the model continues: exactly one of text, token ids or messages.
 
-    ``text`` is taken as it is, or as a user's message when ``is_chat``. ``tools`` are JSON schema
-    definitions as the client sent them; only the chat template reads them.
+    ``text`` is taken as it is, or as a user's message when ``is_chat``. ``tools`` are OpenAI's tool
+    objects, and ``template_options`` further variables of the chat template, both as the client
+    sent them.
     """
 
     text: str | None = None
     token_ids: list[int] | None = None
     messages: list[Message] | None = None
     tools: list[dict[str, Any]] | None = None
+    template_options: dict[str, Any] | None = None
     is_chat: bool = False
+
+
+class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model may use the prompt's tools: ``name`` is the only one that it may call."""
+
+    is_required: bool = False
+    is_single: bool = False
+    name: str | None = None
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="generate"):
     """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
 
     ``max_tokens`` ``None``: the room left in the context; 0: nothing is continued, the prompts are
-    only echoed. ``grammar`` holds for each choice. The fields after ``on_worker_loss`` do not
+    only echoed. ``grammar`` holds for each choice. ``tool_use`` has calls of the prompt's tools
+    read out of the text, ``is_reasoning_split`` the model's thinking, which takes at most
+    ``reasoning_budget`` tokens. The fields after ``on_worker_loss`` do not
     concern the worker: they say how the API shows the job.
     """
 
@@ -85,6 +97,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     echo: bool = False
     adapter: str | None = None
     grammar: Grammar | None = None
+    tool_use: ToolUse | None = None
+    is_reasoning_split: bool = False
+    reasoning_budget: int | None = None
     on_worker_loss: OnWorkerLoss = "resume"
     api: Literal["chat", "text"] = "text"
     model: str = ""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jobs.events import TokenLogprob
-from workers.detokenizer import Detokenizer
 from workers.engines.base import PromptLogprobs, Tokenizer
+from workers.text.detokenizer import Detokenizer
 
 PIECE_TOKENS = 256
 """Prompt tokens per event: each carries some hundred bytes of log-probabilities."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from jobs.events import Timings, TokenLogprob, Usage
 from jobs.requests import GenerateRequest
-from workers.detokenizer import Detokenizer
 from workers.echo import Echo, Piece, to_logprob
 from workers.engines.base import (
     FinishReason,
@@ -19,7 +18,8 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.publisher import Outbox
-from workers.stop_matcher import StopMatcher
+from workers.text.detokenizer import Detokenizer
+from workers.text.stop_matcher import StopMatcher
 
 
 class Choice:

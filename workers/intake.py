@@ -12,10 +12,10 @@ from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop
 from workers.embedding import build_embedding
 from workers.gate import SlotGate
-from workers.grammar import GrammarCompiler
 from workers.loader import LoadedEngine
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox
+from workers.text.grammar import GrammarCompiler
 
 
 class Intake:

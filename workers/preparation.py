@@ -19,13 +19,13 @@ from jobs.events import Event, EventKind
 from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.sampling import choice_seed
 from workers.attempts import Attempt
-from workers.chat_template import ChatTemplate
 from workers.echo import Echo
 from workers.engines.base import Constraint, Engine, Sequence, Tokenizer
 from workers.generation import Choice, GenerationJob
-from workers.grammar import GrammarCompiler
 from workers.publisher import Outbox
-from workers.written_text import Marker, has_control_tokens
+from workers.text.chat_template import ChatTemplate
+from workers.text.grammar import GrammarCompiler
+from workers.text.written_text import Marker, has_control_tokens
 
 _sequence_ids = itertools.count(1)
 

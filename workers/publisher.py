@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from jobs.errors import JobError
 from jobs.event_log import EventWriter
-from jobs.events import Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 
 _RETRY_S = 0.1
 
@@ -26,13 +26,15 @@ log = logging.getLogger(__name__)
 class _Draft:
     """An event without its number yet; a chunk grows until it is sent."""
 
-    __slots__ = ("fields", "kind", "logprobs", "text", "token_ids")
+    __slots__ = ("fields", "kind", "logprobs", "reasoning", "text", "token_ids", "tool_calls")
 
     def __init__(self, kind: EventKind, **fields: Any) -> None:
         self.kind = kind
         self.fields = fields
         self.token_ids: list[int] = []
         self.text: list[str] = []
+        self.reasoning = ""
+        self.tool_calls: list[CalledTool] = []
         self.logprobs: list[TokenLogprob] = []
 
     def to_event(self, job_id: str, attempt: int, seq: int) -> Event:
@@ -44,6 +46,8 @@ class _Draft:
             t=time.time(),
             token_ids=self.token_ids,
             text="".join(self.text),
+            reasoning=self.reasoning,
+            tool_calls=self.tool_calls,
             logprobs=self.logprobs or None,
             **self.fields,
         )

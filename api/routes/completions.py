@@ -10,16 +10,16 @@ import msgspec
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from api.answers import whole_answer
-from api.chunks import ChunkEncoder
+from api.delivery import StreamedAnswer, WholeAnswer
+from api.openai.answers import whole_answer
+from api.openai.chunks import ChunkEncoder
+from api.openai.translate import to_generate_request
 from api.resolve import resolve
-from api.responses import StreamedAnswer, WholeAnswer
 from api.schemas.answers import ChatCompletion, JobAccepted, TextCompletion
 from api.schemas.errors import ERRORS
 from api.schemas.generation import ChatBody, CompletionBody
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
-from api.translate import to_generate_request
 from jobs.events import Event
 from jobs.requests import GenerateRequest
 

@@ -9,16 +9,16 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.delivery import WholeAnswer
 from api.embeddings import embeddings_answer
+from api.openai.translate import to_embed_request
 from api.resolve import resolve
-from api.responses import WholeAnswer
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from api.schemas.errors import ERRORS
 from api.services import ServicesDep
 from api.tickets import accepted, is_background, new_ticket
-from api.translate import to_embed_request
 from jobs.events import Event
 from jobs.requests import EmbedRequest
 

@@ -9,9 +9,10 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.delivery import WholeAnswer
 from api.loading import finish_load, finish_unload, start_load, start_unload
+from api.openai.translate import check_text, to_token_count_request
 from api.resolve import read_model_id, resolve
-from api.responses import WholeAnswer
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.errors import ERRORS
@@ -26,7 +27,6 @@ from api.schemas.internal import (
 )
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
-from api.translate import check_text, to_token_count_request
 from jobs import names
 from jobs.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.errors import UnsupportedParameterError

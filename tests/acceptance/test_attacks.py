@@ -28,7 +28,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.errors import InvalidRequestError, ModelLoadError
 from tests.helpers.server import ROOT, Server, make_server, wait_until
-from workers.chat_template import ChatTemplate
+from workers.text.chat_template import ChatTemplate
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -339,7 +339,7 @@ def dashboard(target: Target) -> None:
     """S14: the dashboard changes nothing and answers to no foreign name."""
     if not all(importlib.util.find_spec(name) for name in ("rq_dashboard", "six")):
         pytest.skip("the extra 'dash' is not installed")
-    from api.dashboard import make_app
+    from api.command.dashboard import make_app
 
     pages = make_app(target.server.redis_url).test_client()
     for method in ("POST", "PUT", "DELETE", "PATCH"):

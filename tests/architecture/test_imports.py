@@ -18,13 +18,15 @@ def test_the_import_contracts_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.cli", "workers.supervisor", "jobs.settings"])
+@pytest.mark.parametrize(
+    "module", ["api.app", "api.command.cli", "workers.supervisor", "jobs.settings"]
+)
 def test_importing_it_loads_no_engine(module: str) -> None:
     assert not _imported_by(module) & _HEAVY
 
 
 def test_the_command_line_loads_no_web_framework() -> None:
-    assert not _imported_by("api.cli") & {"fastapi", "starlette", "uvicorn", "rq", "flask"}
+    assert not _imported_by("api.command.cli") & {"fastapi", "starlette", "uvicorn", "rq", "flask"}
 
 
 def _imported_by(module: str) -> set[str]:

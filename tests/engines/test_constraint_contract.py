@@ -13,7 +13,7 @@ from jobs.sampling import Sampling
 from tests.engines.conftest import OpenEngine
 from tests.engines.driving import Transcript, chat, run, sequence
 from workers.engines.base import Engine, EngineOptions, FinishReason, Sequence
-from workers.grammar import GrammarCompiler
+from workers.text.grammar import GrammarCompiler
 
 SCHEMA = {
     "type": "object",

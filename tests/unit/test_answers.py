@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.answers import whole_answer
-from api.chunks import DONE, ChunkEncoder
+from api.openai.answers import whole_answer
+from api.openai.chunks import DONE, ChunkEncoder
 from jobs.events import Event, EventKind, Timings, TokenLogprob, Usage
 from jobs.requests import GenerateRequest, Prompt
 from jobs.sampling import Sampling

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.grammars import to_grammar
+from api.openai.grammars import to_grammar
 from api.schemas.generation import ChatBody
 from jobs.errors import InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind

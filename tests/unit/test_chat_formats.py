@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import InvalidRequestError
-from workers.chat_formats import chat_format, known_chat_formats
-from workers.chat_template import ChatTemplate
+from workers.text.chat_formats import chat_format, known_chat_formats
+from workers.text.chat_template import ChatTemplate
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

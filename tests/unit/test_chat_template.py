@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import InvalidRequestError, ModelLoadError
-from workers.chat_template import MAX_SOURCE, ChatTemplate
+from workers.text.chat_template import MAX_SOURCE, ChatTemplate
 
 USER = [{"role": "user", "content": "Hi"}]
 

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.detokenizer import Detokenizer
+from workers.text.detokenizer import Detokenizer
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:

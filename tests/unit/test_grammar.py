@@ -11,7 +11,7 @@ from jobs.errors import InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind
 from workers.engines.base import EngineOptions
 from workers.engines.fake import open_fake
-from workers.grammar import Constraint, GrammarCompiler
+from workers.text.grammar import Constraint, GrammarCompiler
 
 
 @pytest.fixture(scope="module")

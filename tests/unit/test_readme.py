@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from api import cli
+from api.command import cli
 from jobs.settings import Settings
 
 _README = (Path(__file__).resolve().parents[2] / "README.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.stop_matcher import StopMatcher
+from workers.text.stop_matcher import StopMatcher
 
 SMALL_TEXT = st.text("ab", max_size=24)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import InvalidRequestError, ModelLoadError
-from workers import chat_template
-from workers.chat_template import ChatTemplate
+from workers.text import chat_template
+from workers.text.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 GROW = "{% set ns = namespace(x='aaaa') %}{% for i in range(60) %}"

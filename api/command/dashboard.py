@@ -20,7 +20,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, Worker
 
-from api.cli_client import CliError
+from api.command.client import CliError
 from jobs.connection import connect
 from jobs.redis_server import without_password
 from jobs.settings import Settings

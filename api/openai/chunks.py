@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from api.logprobs import TextOffsets, chat_logprobs
-from api.usage import timings_object, usage_object
+from api.openai.logprobs import TextOffsets, chat_logprobs
+from api.openai.usage import timings_object, usage_object
 from jobs.events import Event, EventKind
 from jobs.requests import GenerateRequest
 

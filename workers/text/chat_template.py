@@ -9,8 +9,8 @@ from jinja2 import meta
 from jinja2.exceptions import TemplateError
 
 from jobs.errors import InvalidRequestError, ModelLoadError
-from workers.chat_formats import CHATML, chat_format
-from workers.template_sandbox import MAX_SIZE, TemplateSandbox, check_time, time_limit
+from workers.text.chat_formats import CHATML, chat_format
+from workers.text.template_sandbox import MAX_SIZE, TemplateSandbox, check_time, time_limit
 
 MAX_SOURCE = 1 << 18  # characters; the largest known templates have about 30,000
 MAX_RENDER_S = 1.0

@@ -26,7 +26,7 @@ _FIRM_AFTER_S = 0.5
 
 def project_root() -> Path:
     """The checkout, from whichever folder we were called."""
-    return Path(__file__).resolve().parent.parent
+    return Path(__file__).resolve().parents[2]
 
 
 def serve(settings: Settings) -> int:

@@ -12,8 +12,8 @@ from typing import Literal
 import psutil
 from redis.exceptions import RedisError
 
-from api.cli_client import CliError, Server, ServerError
-from api.cli_tables import to_size_text
+from api.command.client import CliError, Server, ServerError
+from api.command.tables import to_size_text
 from jobs.catalog import list_models
 from jobs.connection import connect
 from jobs.redis_binary import RedisBinaryError, find_redis_binary

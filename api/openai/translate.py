@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from pydantic import ValidationError
 
-from api.grammars import to_grammar
-from api.messages import to_messages
+from api.openai.grammars import to_grammar
+from api.openai.messages import to_messages
 from api.schemas.embeddings import EmbeddingsBody
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody, ToolBody
 from jobs.errors import InvalidRequestError, UnsupportedParameterError

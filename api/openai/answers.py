@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from api.logprobs import TextOffsets, chat_logprobs
-from api.usage import timings_object, usage_object
+from api.openai.logprobs import TextOffsets, chat_logprobs
+from api.openai.usage import timings_object, usage_object
 from jobs.events import Event, EventKind, TokenLogprob
 from jobs.requests import GenerateRequest
 

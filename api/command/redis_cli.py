@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from api.cli_client import CliError
+from api.command.client import CliError
 from jobs.redis_binary import find_redis_cli
 from jobs.redis_password import embedded_password
 from jobs.settings import Settings

@@ -10,9 +10,9 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.chunks import ChunkEncoder
 from api.errors import problem_of
 from api.foreground import Foreground
+from api.openai.chunks import ChunkEncoder
 from api.runner import JobRunner, Ticket
 from api.sse import SseWriter
 from jobs.errors import JobError, ShuttingDownError
