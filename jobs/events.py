@@ -104,7 +104,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A whole tool call of the model: the ``index``-th of its choice; ``arguments`` is JSON text."""
+    """The ``index``-th tool call of a choice, whole; ``arguments`` is JSON text."""
 
     index: int
     id: str
@@ -118,8 +118,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
     chunk: choice, token_ids, what they add to the answer's ``reasoning``, then its ``text``, then
     its ``tool_calls``, logprobs, ``mirostat_mu`` after its last token, and finish_reason on the
-    choice's last one (stop, length, or tool_calls when it stopped to have tools called); or a part of the echoed prompt, before all others:
-    text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
+    choice's last one (stop, length, or tool_calls when it stopped to have tools called); or a part
+    of the echoed prompt, before all others: text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
     values in little-endian bytes.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
     """
