@@ -119,8 +119,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     chunk: choice, token_ids, what they add to the answer's ``reasoning``, then its ``text``, then
     its ``tool_calls``, logprobs, ``mirostat_mu`` after its last token, and finish_reason on the
     choice's last one (stop, length, or tool_calls when it stopped to have tools called); or a part
-    of the echoed prompt, before all others: text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
-    values in little-endian bytes.
+    of the echoed prompt, before all others: text and the tokens in ``prompt``; or one input's
+    vector: choice and ``embedding``, float32 values in little-endian bytes.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
     """
 
