@@ -13,10 +13,12 @@ import os
 from collections import deque
 from typing import Any
 
-# libgomp reads it when it is loaded, so before the import. Its threads otherwise spin at each of
-# the hundreds of barriers of a step: with another busy process on the cores (another model), two
-# threads then fell from 70 to 8 tokens/s (50 M parameters, 2 cores).
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # noqa: TID251 - a switch of the library's
+# libgomp reads it when it is loaded, so before the import: how often its threads look at each of
+# the hundreds of barriers of a step before they sleep. Sleeping at once halves the speed of a quiet
+# machine (41 against 81 tokens/s; 0.47 B parameters, 2 cores); its own default of a millisecond
+# lets two models on the same cores fall to a twentieth (see threads.py for the rest of this).
+if "OMP_WAIT_POLICY" not in os.environ:  # noqa: TID251 - a switch of the library's
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # noqa: TID251
 
 import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp

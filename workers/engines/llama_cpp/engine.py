@@ -115,6 +115,7 @@ class LlamaCppEngine:
         parts = self._scheduler.fit(parts)
         if not parts:
             return []
+        self._share_cores()
         started = time.perf_counter()
         events = self._decode(parts)
         num_prompt_tokens = sum(part.num_tokens for part in parts if part.num_tokens > 1)
@@ -135,6 +136,10 @@ class LlamaCppEngine:
             self._prefixes.evict_all()
             self._shelf.close()
         self._native.close()
+
+    def _share_cores(self) -> None:
+        num_threads = self._native.threads.look(time.monotonic())
+        lib.llama_set_n_threads(self._context, num_threads, num_threads)
 
     def _add_drafts(self, parts: list[Part]) -> None:
         if self._drafter is None:

@@ -28,6 +28,7 @@ from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
 from workers.engines.llama_cpp.spill import Spill
+from workers.engines.llama_cpp.threads import ThreadShare
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 
 MAX_DRAFTS = 16
@@ -55,6 +56,7 @@ class Native:
     embedder: Embedder
     drafter: Drafter | None
     num_drafts: int
+    threads: ThreadShare
     step_budget_s: float
 
     def close(self) -> None:
@@ -105,6 +107,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         embedder=Embedder(model, context_length, num_threads),
         drafter=drafter,
         num_drafts=num_drafts_of(options),
+        threads=ThreadShare(num_threads, psutil.cpu_count() or num_threads),
         step_budget_s=options.step_budget_s,
     )
 

@@ -1,0 +1,68 @@
+"""How many threads a llama.cpp step takes beside others that work."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.engines.llama_cpp.threads import ThreadShare
+
+
+class Clock:
+    """A machine that works as it is told: cores in use, by us and by others."""
+
+    def __init__(self) -> None:
+        self._ours = self._others = 0.0
+
+    def go(self, seconds: float, ours: float, others: float) -> None:
+        self._ours += seconds * ours
+        self._others += seconds * others
+
+    def ours(self) -> float:
+        return self._ours
+
+    def all(self) -> float:
+        return self._ours + self._others
+
+
+@pytest.mark.parametrize(
+    ("most", "num_cores", "others", "expected"),
+    [
+        (2, 2, 0.0, 2),
+        (2, 2, 0.5, 2),  # the API, Redis and the client of a busy server
+        (2, 2, 1.0, 1),  # another model
+        (2, 2, 2.0, 1),
+        (4, 8, 3.0, 4),
+        (8, 8, 3.0, 5),
+        (8, 64, 40.0, 8),
+        (1, 2, 2.0, 1),
+    ],
+)
+def test_others_cores_are_left_to_them(
+    most: int, num_cores: int, others: float, expected: int
+) -> None:
+    clock = Clock()
+    share = ThreadShare(most, num_cores, clock)
+    assert share.look(0.0) == most
+    clock.go(0.3, 1.0, others)
+    assert share.look(0.3) == expected
+
+
+def test_cores_that_become_free_are_taken_again() -> None:
+    clock = Clock()
+    share = ThreadShare(2, 2, clock)
+    share.look(0.0)
+    clock.go(0.3, 1.0, 1.0)
+    assert share.look(0.3) == 1
+    assert share.look(0.4) == 1, "too soon to look again"
+    clock.go(0.3, 1.0, 0.1)
+    assert share.look(0.6) == 2
+
+
+def test_what_happened_in_a_pause_counts_for_nothing() -> None:
+    clock = Clock()
+    share = ThreadShare(2, 2, clock)
+    share.look(0.0)
+    clock.go(0.3, 1.0, 1.0)
+    assert share.look(0.3) == 1
+    clock.go(60, 0.0, 2.0)
+    assert share.look(60.3) == 2
