@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import problem_of
+from api.errors import Problem, problem_of
 from api.foreground import Foreground
-from api.openai.chunks import ChunkEncoder
 from api.runner import JobRunner, Ticket
 from api.sse import SseWriter
 from jobs.errors import JobError, ShuttingDownError
@@ -73,11 +73,21 @@ class WholeAnswer(_JobResponse):
         await answer(scope, receive, send)
 
 
+class StreamEncoder(Protocol):
+    """Makes one answer's frames out of its job's events."""
+
+    def feed(self, event: Event) -> bytes:
+        """The frames of ``event``, possibly none; those of ``finished`` end the answer."""
+
+    def failed(self, problem: Problem) -> bytes:
+        """The frames that end an answer whose job fails after the first byte."""
+
+
 class StreamedAnswer(_JobResponse):
-    """Sends OpenAI's chunks as the job's events come."""
+    """Sends an encoder's frames as the job's events come."""
 
     def __init__(
-        self, runner: JobRunner, ticket: Ticket, timeout_s: float, encoder: ChunkEncoder
+        self, runner: JobRunner, ticket: Ticket, timeout_s: float, encoder: StreamEncoder
     ) -> None:
         super().__init__(runner, ticket, timeout_s)
         self._encoder = encoder
@@ -100,7 +110,7 @@ class StreamedAnswer(_JobResponse):
         is_stopping = isinstance(error, ShuttingDownError)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_S if is_stopping else None):
-                await writer.close(problem_of(error).frame())
+                await writer.close(self._encoder.failed(problem_of(error)))
 
     async def _show(self, event: Event, writer: SseWriter) -> None:
         """The event's frames in one send; the first event opens the answer."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from api.errors import Problem
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
 from jobs.events import Event, EventKind
@@ -46,6 +47,10 @@ class ChunkEncoder:
         if event.kind is EventKind.FINISHED:
             return self._closing(event)
         return b""
+
+    def failed(self, problem: Problem) -> bytes:
+        """The error's frame, the last one."""
+        return problem.frame()
 
     def _opening(self) -> bytes:
         """The role of each choice's message, or the prompt that a text choice repeats."""
