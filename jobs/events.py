@@ -118,9 +118,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
     chunk: choice, token_ids, what they add to the answer's ``reasoning``, then its ``text``, then
     its ``tool_calls``, logprobs, ``mirostat_mu`` after its last token, and finish_reason on the
-    choice's last one (stop, length, or tool_calls when it stopped to have tools called); or a part
-    of the echoed prompt, before all others: text and the tokens in ``prompt``; or one input's
-    vector: choice and ``embedding``, float32 values in little-endian bytes.
+    choice's last one (stop, length, or tool_calls when it stopped to have tools called), with the
+    ``stop`` string that ended it, if one did; or a part of the echoed prompt, before all others:
+    text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
+    values in little-endian bytes.
     finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
     """
 
@@ -139,6 +140,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     mirostat_mu: float | None = None
     embedding: bytes | None = None
     finish_reason: str | None = None
+    stop: str | None = None
     usage: Usage | None = None
     timings: Timings | None = None
     phase: str | None = None

@@ -204,7 +204,13 @@ class DecodeLoop:
         text, finish_reason = choice.feed(token)
         logprob = choice.logprob(token)
         job.outbox.chunk(
-            choice.index, token.token_id, text, logprob, finish_reason, token.mirostat_mu
+            choice.index,
+            token.token_id,
+            text,
+            logprob,
+            finish_reason,
+            token.mirostat_mu,
+            choice.stop,
         )
         return finish_reason
 

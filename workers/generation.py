@@ -61,6 +61,11 @@ class Choice:
             return shown + self._matcher.finish(), token.finish.value
         return shown, None
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended the choice."""
+        return self._matcher.found
+
     def replay(self, token_ids: Iterable[int]) -> None:
         """Bring the text machinery to where an earlier attempt left it; its text was sent then."""
         for token_id in token_ids:

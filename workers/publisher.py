@@ -103,6 +103,7 @@ class Outbox:
         logprob: TokenLogprob | None = None,
         finish_reason: str | None = None,
         mirostat_mu: float | None = None,
+        stop: str | None = None,
     ) -> None:
         """Add a token's text to the choice's chunk; it leaves at the next ``ring``."""
         with self._publisher.lock:
@@ -120,6 +121,8 @@ class Outbox:
                 draft.fields["finish_reason"] = finish_reason
             if mirostat_mu is not None:
                 draft.fields["mirostat_mu"] = mirostat_mu
+            if stop is not None:
+                draft.fields["stop"] = stop
 
     def take(self) -> list[Event]:
         """All drafts as numbered events; called by the publisher with its lock held."""

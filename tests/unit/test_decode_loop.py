@@ -55,6 +55,7 @@ def test_a_stop_string_ends_the_sequence_in_the_engine_too() -> None:
         found = rig.wait_ended(job_id)
         assert text(found) == "0000001 000000"
         assert [event.finish_reason for event in found if event.finish_reason] == ["stop"]
+        assert [event.stop for event in found if event.stop] == ["2 0"]
         wait_until(lambda: not rig.engine.has_work, "the engine has forgotten it")
         assert rig.gate.taken == 0
 

@@ -39,6 +39,7 @@ EVENTS = st.builds(
     mirostat_mu=st.none() | FLOATS,
     embedding=st.none() | st.binary(max_size=40),
     finish_reason=st.none() | st.sampled_from(["stop", "length"]),
+    stop=st.none() | TEXTS,
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS),
     timings=st.none() | st.builds(Timings, FLOATS, FLOATS),
     phase=st.none() | TEXTS,

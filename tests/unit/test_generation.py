@@ -51,10 +51,13 @@ def test_a_stop_string_is_cut_off_and_ends_the_choice() -> None:
     choice = new_choice(["END"])
     assert feed(choice, list(b"one END two")) == "one "
     assert choice.num_tokens == 7
+    assert choice.stop == "END"
 
 
 def test_what_might_become_a_stop_string_is_shown_when_it_does_not() -> None:
-    assert feed(new_choice(["END"]), list(b"an EN"), FinishReason.LENGTH) == "an EN"
+    choice = new_choice(["END"])
+    assert feed(choice, list(b"an EN"), FinishReason.LENGTH) == "an EN"
+    assert choice.stop is None
 
 
 def test_a_stop_string_completed_by_the_last_token_is_a_stop() -> None:

@@ -123,12 +123,13 @@ def test_a_choices_last_chunk_carries_its_reason_and_log_probabilities(rig: Rig)
     outbox.started()
     rig.wait_blocked()
     outbox.chunk(0, 1, "a", TokenLogprob(1, "a", -0.5))
-    outbox.chunk(0, 2, "b", TokenLogprob(2, "b", -0.25), "stop")
+    outbox.chunk(0, 2, "b", TokenLogprob(2, "b", -0.25), "stop", stop="END")
     rig.publisher.ring()
     rig.writer.is_away = False
     rig.wait_for(2)
     chunk = rig.writer.events[1]
     assert (chunk.token_ids, chunk.text, chunk.finish_reason) == ([1, 2], "ab", "stop")
+    assert chunk.stop == "END"
     assert [entry.logprob for entry in chunk.logprobs] == [-0.5, -0.25]
 
 

@@ -77,6 +77,12 @@ def test_the_stop_string_that_is_complete_first_wins() -> None:
     assert run(["abcdef", "cd"], ["abcdef"]) == ("ab", True)
 
 
+def test_it_says_which_stop_string_ended_the_text() -> None:
+    matcher = StopMatcher(["abc", "bc", "x"])
+    assert (matcher.feed("za"), matcher.found) == (("z", False), None)
+    assert (matcher.feed("bcx"), matcher.found) == (("", True), "abc")
+
+
 def test_nothing_is_left_after_the_end() -> None:
     matcher = StopMatcher(["ab"])
     matcher.feed("a")

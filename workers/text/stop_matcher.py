@@ -10,7 +10,7 @@ class StopMatcher:
 
     First is the one that is complete first; of several that end at the same character, the
     longest. That is known the moment it happens, so the result does not depend on the chunks.
-    Text that may become a stop string is held back.
+    Text that may become a stop string is held back. ``found`` is the one that ended the text.
     """
 
     def __init__(self, stops: Collection[str]) -> None:
@@ -18,13 +18,15 @@ class StopMatcher:
         self._stops = tuple(stops)
         self._longest = max(map(len, stops), default=0)
         self._held = ""
+        self.found: str | None = None
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that may be shown now, and whether a stop string was found (then the end)."""
         text = self._held + text
-        start = self._find(text)
-        if start is not None:
+        first = self._find(text)
+        if first is not None:
             self._held = ""
+            start, self.found = first
             return text[:start], True
         cut = len(text) - self._num_open(text)
         self._held = text[cut:]
@@ -35,10 +37,11 @@ class StopMatcher:
         held, self._held = self._held, ""
         return held
 
-    def _find(self, text: str) -> int | None:
-        found = ((text.find(stop), len(stop)) for stop in self._stops)
-        ends = [(start + length, start) for start, length in found if start >= 0]
-        return min(ends)[1] if ends else None
+    def _find(self, text: str) -> tuple[int, str] | None:
+        """Where the first stop string begins, and which it is."""
+        found = ((text.find(stop), stop) for stop in self._stops)
+        ends = [(start + len(stop), start, stop) for start, stop in found if start >= 0]
+        return min(ends)[1:] if ends else None
 
     def _num_open(self, text: str) -> int:
         """Length of the longest end of ``text`` with which a stop string begins."""
