@@ -1,4 +1,4 @@
-"""The table of all faults: build/faults.json for machines, docs/faults.md for people."""
+"""The table of all faults: docs/faults.json for machines, docs/faults.md for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.catalogue import GROUPS, ROWS, Row
 from tests.faults.registry import Result, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-JSON_FILE = ROOT / "build" / "faults.json"
+JSON_FILE = ROOT / "docs" / "faults.json"
 TABLE_FILE = ROOT / "docs" / "faults.md"
 
 _HEAD = """# Faults
