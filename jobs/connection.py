@@ -24,6 +24,8 @@ from jobs.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)
 _SOCKET_TIMEOUT_S = 30.0
+_MAX_AT_ONCE = 32  # more commands of an API process wait: its event loop keeps no more busy
+_POOL_WAIT_S = 20.0
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
 SyncRedis: TypeAlias = redis.Redis
@@ -56,16 +58,22 @@ def connect_bookkeeping(url: str) -> SyncRedis:
 
 
 def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:
-    """A client for asyncio; cancellation of the calling task is safe."""
+    """A client for asyncio; cancellation of the calling task is safe.
+
+    Its pool makes callers wait; redis-py's own would refuse the hundred-and-first at once.
+    """
     backoff = ExponentialBackoff(cap=0.5, base=0.05) if retries else NoBackoff()
-    return redis.asyncio.Redis.from_url(
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
+        max_connections=_MAX_AT_ONCE,
+        timeout=_POOL_WAIT_S,
         protocol=2,
         socket_timeout=None,
         socket_connect_timeout=5,
         retry=AsyncRetry(backoff, retries, supported_errors=_DISCONNECTS),
         health_check_interval=0,
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def wait_for_redis(client: SyncRedis, timeout_s: float = 10.0) -> None:
