@@ -19,12 +19,23 @@ from api.routes import (
     jobs,
     management,
     models,
+    responses,
 )
 from api.security import HostGuard, KeyGuard
 from api.services import Services
 from jobs.settings import Settings
 
-_ROUTERS = (completions, embeddings, models, internal, adapters, management, jobs, health)
+_ROUTERS = (
+    completions,
+    responses,
+    embeddings,
+    models,
+    internal,
+    adapters,
+    management,
+    jobs,
+    health,
+)
 
 
 class _Api(FastAPI):

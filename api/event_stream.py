@@ -26,8 +26,15 @@ class EventStream(Response):
 
 def stream_events(runner: JobRunner, job_id: str, start: EventId) -> EventSourceResponse:
     """Replays a job's log after ``start``, then follows it. The job does not notice readers."""
+    return sse_response(_frames(runner, job_id, start), job_id)
+
+
+def sse_response(
+    frames: AsyncIterator[ServerSentEvent | bytes], job_id: str
+) -> EventSourceResponse:
+    """Sends ``frames`` as they come; whoever reads them may leave."""
     return EventSourceResponse(
-        _frames(runner, job_id, start),
+        frames,
         headers={"X-Job-Id": job_id},
         sep="\n",
         ping=_PING_S,

@@ -101,6 +101,11 @@ def live_key(caller: str) -> str:
     return f"{LIVE}:{caller}"
 
 
+def response_key(response_id: str) -> str:
+    """Hash with expiry: a stored response, in the fields ``record`` and ``answer``."""
+    return f"mgs:response:{response_id}"
+
+
 def claim_key(worker: str) -> str:
     """Set: ids of the jobs that a worker's loop holds, for who settles them when it is dead."""
     return f"mgs:claim:{worker}"

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     orphan_s: float = Field(default=30.0, ge=1, le=86400)
     log_ttl_s: int = Field(default=3600, ge=10, le=30 * 86400)
     failure_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
+    response_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
+    """How long /v1/responses keeps what it stores; one that nobody reads has only its log."""
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     max_queued_per_model: int = Field(default=1000, ge=1)
     max_jobs_per_key: int | None = Field(default=None, ge=1)

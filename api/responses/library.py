@@ -1,0 +1,156 @@
+"""Stored responses, put together from their records and from what their jobs have said."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.errors import problem_of
+from api.responses.answer import Answer, ResponseEncoder
+from api.responses.items import Item
+from api.responses.translate import renamed
+from api.services import Services
+from jobs.errors import InvalidRequestError, JobError, JobNotFoundError
+from jobs.event_log import read_log_async
+from jobs.events import Event
+from jobs.records import JobRecord, JobStatus
+from jobs.stored_responses import ResponseShelf, StoredResponse, no_response
+
+_CANCEL_WAIT_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Library:
+    """The stored responses of one server, in the name of one caller."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._runner = services.runner
+        self.shelf = ResponseShelf(services.redis, services.settings.response_ttl_s)
+
+    async def show(self, response_id: str) -> bytes:
+        """The response object as JSON; ``JobNotFoundError`` when there is none.
+
+        What has ended is kept from then on, also when its job's log expires.
+        """
+        record, kept = await self.shelf.read(response_id)
+        if kept is not None:
+            return kept
+        job = await self._job(response_id)
+        answer = Answer(record)
+        for event in await read_log_async(self._services.redis, response_id):
+            answer.feed(event)
+        if job.status is JobStatus.RUNNING and answer.status == "queued":
+            answer.status = "in_progress"
+        shown = msgspec.json.encode(answer.shown())
+        if answer.is_ended:
+            await self.shelf.keep(record, shown)
+        return shown
+
+    async def context(self, previous_id: str) -> list[Item]:
+        """The items that a response leaves behind for the one that follows: all in, then out."""
+        field = "previous_response_id"
+        try:
+            record, _ = await self.shelf.read(previous_id)
+            previous: dict[str, Any] = msgspec.json.decode(await self.show(previous_id))
+        except JobNotFoundError as error:
+            raise InvalidRequestError(f"{field}: {error.message}", field) from None
+        if previous["status"] in ("queued", "in_progress"):
+            raise InvalidRequestError(f"{field}: that response has not ended yet", field)
+        output: list[Item] = previous["output"]
+        return record.items + output
+
+    async def cancel(self, response_id: str) -> bytes:
+        """End the response's job; one that has ended stays as it is. The response object."""
+        _, kept = await self.shelf.read(response_id)
+        if kept is not None:
+            return kept
+        await self._job(response_id)
+        store = self._services.store
+        await self._runner.in_thread(store.cancel, response_id, "cancelled by request")
+        # A worker that is busy answers later; till then the response is shown as it runs.
+        with contextlib.suppress(JobError):
+            await self._runner.wait_existing(response_id, _CANCEL_WAIT_S)
+        return await self.show(response_id)
+
+    async def delete(self, response_id: str) -> None:
+        """Forget the response; one that still runs is cancelled."""
+        await self.shelf.read(response_id)
+        with contextlib.suppress(JobNotFoundError):
+            store = self._services.store
+            await self._runner.in_thread(store.cancel, response_id, "the response was deleted")
+            job = await self._job(response_id)
+            await self.shelf.delete(response_id, with_log=job.status.is_terminal)
+            return
+        await self.shelf.delete(response_id, with_log=True)
+
+    async def follow(self, record: StoredResponse, after: int) -> AsyncIterator[bytes]:
+        """The frames numbered above ``after``: of what has happened, then of what happens."""
+        encoder = ResponseEncoder(record, after)
+        if record.is_background:
+            yield encoder.queue()
+        events = self._runner.hub.replay(record.response_id)
+        async with contextlib.aclosing(events):
+            try:
+                async for event in events:
+                    if frames := encoder.feed(event):
+                        yield frames
+            except JobError as error:
+                yield encoder.failed(problem_of(error))
+
+    async def begin_to_follow(self, response_id: str) -> StoredResponse:
+        """The record of a response whose stream can be told; ``JobNotFoundError`` if none can."""
+        record, _ = await self.shelf.read(response_id)
+        await self._job(response_id)
+        await self._runner.in_thread(self._services.store.adopt, response_id, self._runner.name)
+        return record
+
+    async def _job(self, response_id: str) -> JobRecord:
+        try:
+            found: JobRecord = await self._runner.in_thread(
+                self._services.store.record, response_id
+            )
+        except JobNotFoundError:
+            raise no_response(response_id) from None
+        return found
+
+
+class ResponseAnswer(Response):
+    """An answer to POST: its errors name our fields, and what is stored is kept as it ended."""
+
+    def __init__(self, inner: Response, library: Library, record: StoredResponse) -> None:
+        super().__init__()
+        self._inner = inner
+        self._library = library
+        self._record = record
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._inner(scope, receive, send)
+        except JobError as error:
+            raise renamed(error) from None
+        if self._record.echo["store"]:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        try:
+            await self._library.show(self._record.response_id)
+        except (RedisError, JobNotFoundError) as error:
+            facts = {"job": self._record.response_id, "error": str(error)}
+            log.warning("response not kept beyond its log", extra=facts)
+
+
+def whole_body(record: StoredResponse, events: list[Event]) -> bytes:
+    """The response object of a job that has finished."""
+    answer = Answer(record)
+    for event in events:
+        answer.feed(event)
+    return msgspec.json.encode(answer.shown())

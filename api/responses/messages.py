@@ -1,0 +1,52 @@
+"""Items to a chat's messages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from api.responses.items import Item
+
+_SYSTEM = frozenset({"system", "developer"})
+Message = dict[str, Any]
+
+
+def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message]:
+    """The chat that ``items`` are; reasoning is left out, as templates do with earlier turns.
+
+    The instructions and the system items that open the chat become one message: many templates
+    take no second one.
+    """
+    system = [instructions] if instructions else []
+    messages: list[Message] = []
+    for item in items:
+        if item["type"] == "message" and item["role"] in _SYSTEM and not messages:
+            system.append(_text_of(item))
+        else:
+            _add(messages, item)
+    opening = [{"role": "system", "content": "\n\n".join(system)}] if system else []
+    return opening + messages
+
+
+def _add(messages: list[Message], item: Item) -> None:
+    kind = item["type"]
+    if kind == "message":
+        messages.append({"role": item["role"], "content": _text_of(item)})
+    elif kind == "function_call":
+        _add_call(messages, item)
+    elif kind == "function_call_output":
+        output = {"tool_call_id": item["call_id"], "content": item["output"]}
+        messages.append({"role": "tool", **output})
+
+
+def _add_call(messages: list[Message], item: Item) -> None:
+    """A call belongs to the assistant's message before it, as do those made along with it."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    function = {"name": item["name"], "arguments": item["arguments"]}
+    call = {"id": item["call_id"], "type": "function", "function": function}
+    messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _text_of(item: Item) -> str:
+    return "\n".join(part["text"] for part in item["content"])

@@ -1,0 +1,168 @@
+"""OpenAI's Responses API: create, show, follow, cancel and delete responses; count their input."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api.delivery import StreamedAnswer, WholeAnswer
+from api.event_stream import sse_response
+from api.openai.translate import check_text
+from api.resolve import resolve
+from api.responses.answer import ResponseEncoder
+from api.responses.items import to_items
+from api.responses.library import Library, ResponseAnswer, whole_body
+from api.responses.pages import page_of
+from api.responses.record import to_record
+from api.responses.translate import to_job
+from api.routes.completions import ModelIdHeader
+from api.runner import Ticket
+from api.schemas.errors import ERRORS
+from api.schemas.responses import (
+    DeletedResponse,
+    InputTokens,
+    ItemList,
+    ResponseBody,
+    ResponseObject,
+    ResponsePromptBody,
+)
+from api.services import Services, ServicesDep
+from api.tickets import is_background, new_ticket
+from jobs.errors import InvalidRequestError
+from jobs.events import Event
+from jobs.requests import TokenCountRequest
+from jobs.stored_responses import StoredResponse
+
+router = APIRouter(tags=["responses"])
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    **ERRORS,
+}
+
+
+@router.post("/v1/responses", response_model=ResponseObject, responses=_ANSWERS)
+async def create_response(
+    body: ResponseBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Answer an input; streamed with ``stream``, and read later with ``background``."""
+    body = body.model_copy(update={"background": is_background(request, body.background)})
+    if body.background and body.store is False:
+        raise InvalidRequestError("background: true needs store: true", "background")
+    library = Library(services)
+    ticket, record = await _prepare(body, services, library, x_model_id)
+    if record.echo["store"]:
+        await library.shelf.save(record)
+    if body.background:
+        await services.runner.submit_ticket(ticket)
+        return await _in_background(body, library, record)
+    return ResponseAnswer(_foreground(body, services, ticket, record), library, record)
+
+
+async def _prepare(
+    body: ResponseBody, services: Services, library: Library, x_model_id: str | None
+) -> tuple[Ticket, StoredResponse]:
+    """The job, under the response's id, and the record of the response."""
+    runner = services.runner
+    suffix = secrets.token_hex(16)
+    items = to_items(body.input, suffix)
+    if body.previous_response_id:
+        items = await library.context(body.previous_response_id) + items
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    job = to_job(body, items, want.load.defaults, want.load.model_name)
+    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
+    check_text(record, "input")
+    ticket = new_ticket(runner, want, job, is_background=record.is_background)
+    submission = replace(ticket.submission, job_id=record.response_id)
+    return replace(ticket, submission=submission), record
+
+
+def _foreground(
+    body: ResponseBody, services: Services, ticket: Ticket, record: StoredResponse
+) -> Response:
+    timeout_s = services.settings.request_timeout_s
+    if body.stream:
+        return StreamedAnswer(services.runner, ticket, timeout_s, ResponseEncoder(record))
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record))
+
+
+async def _in_background(body: ResponseBody, library: Library, record: StoredResponse) -> Response:
+    if body.stream:
+        return sse_response(library.follow(record, -1), record.response_id)
+    return _json(await library.show(record.response_id), record.response_id)
+
+
+@router.get("/v1/responses/{response_id}", response_model=ResponseObject, responses=_ANSWERS)
+async def show_response(
+    response_id: str,
+    services: ServicesDep,
+    stream: bool = False,
+    starting_after: Annotated[int, Query(ge=-1)] = -1,
+) -> Response:
+    """A stored response; with ``stream`` its events numbered above ``starting_after``."""
+    library = Library(services)
+    if stream:
+        record = await library.begin_to_follow(response_id)
+        return sse_response(library.follow(record, starting_after), response_id)
+    return _json(await library.show(response_id), response_id)
+
+
+@router.delete("/v1/responses/{response_id}", responses=ERRORS)
+async def delete_response(response_id: str, services: ServicesDep) -> DeletedResponse:
+    """Forget a stored response; one that still runs is cancelled."""
+    await Library(services).delete(response_id)
+    return DeletedResponse(id=response_id)
+
+
+@router.post("/v1/responses/{response_id}/cancel", response_model=ResponseObject, responses=ERRORS)
+async def cancel_response(response_id: str, services: ServicesDep) -> Response:
+    """Cancel a stored response; one that has ended stays as it is."""
+    return _json(await Library(services).cancel(response_id), response_id)
+
+
+@router.get("/v1/responses/{response_id}/input_items", responses=ERRORS)
+async def list_input_items(
+    response_id: str,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+) -> ItemList:
+    """What a stored response was made from, with the responses before it."""
+    record, _ = await Library(services).shelf.read(response_id)
+    return page_of(record.items, limit=limit, is_newest_first=order == "desc", after=after)
+
+
+@router.post("/v1/responses/input_tokens", response_model=InputTokens, responses=ERRORS)
+@router.post("/responses/input_tokens", response_model=InputTokens, responses=ERRORS)
+async def count_input_tokens(
+    body: ResponsePromptBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Number of tokens of what the model would read: input, instructions, tools, template.
+
+    Without ``/v1`` it is the original server's route.
+    """
+    items = to_items(body.input, "")
+    if body.previous_response_id:
+        items = await Library(services).context(body.previous_response_id) + items
+    want = resolve(await services.runner.wants(), x_model_id, body.model)
+    job = to_job(body, items, want.load.defaults, want.load.model_name)
+    request = TokenCountRequest(prompt=job.prompts[0])
+    check_text(request, "input")
+    ticket = new_ticket(services.runner, want, request)
+    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, _tokens)
+
+
+def _tokens(events: list[Event]) -> bytes:
+    counted = {"object": "response.input_tokens", "input_tokens": events[-1].num_tokens}
+    return msgspec.json.encode(counted)
+
+
+def _json(body: bytes, response_id: str) -> Response:
+    return Response(body, headers={"X-Job-Id": response_id}, media_type="application/json")

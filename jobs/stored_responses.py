@@ -1,0 +1,98 @@
+"""Stored responses in Redis: what a response was asked with, and, once it has ended, what it said.
+
+Until it has ended its job's log says that. The two are fields of one hash, which expires.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jobs import names
+from jobs.connection import AsyncRedis
+from jobs.errors import ContractError, JobNotFoundError
+
+VERSION = 1
+_RECORD = "record"
+_ANSWER = "answer"
+
+
+class StoredResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All of a response but what its job's events say; ``response_id`` is the job's id.
+
+    ``created_at`` is in epoch seconds. ``echo`` holds the request's fields as the response repeats
+    them. ``items`` is the whole input, with that of the responses it follows on.
+    """
+
+    response_id: str
+    created_at: int
+    model: str
+    echo: dict[str, Any]
+    items: list[dict[str, Any]]
+    is_background: bool = False
+    v: int = VERSION
+
+
+_decoder = msgspec.json.Decoder(StoredResponse)
+
+
+def encode_response(record: StoredResponse) -> bytes:
+    """The record as JSON."""
+    return msgspec.json.encode(record)
+
+
+def decode_response(data: bytes) -> StoredResponse:
+    """The record in ``data``, or ``ContractError`` for anything else (also another version)."""
+    try:
+        record = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ContractError(f"the stored response cannot be read: {error}") from error
+    if record.v != VERSION:
+        raise ContractError(f"response version {record.v} is not {VERSION}")
+    return record
+
+
+class ResponseShelf:
+    """Keeps responses for ``ttl_s`` seconds from their start, and from their end."""
+
+    def __init__(self, redis: AsyncRedis, ttl_s: int) -> None:
+        self._redis = redis
+        self._ttl_s = ttl_s
+
+    async def save(self, record: StoredResponse) -> None:
+        """Before its job is submitted: who is told the id finds the response."""
+        await self._write(record.response_id, _RECORD, encode_response(record))
+
+    async def keep(self, record: StoredResponse, answer: bytes) -> None:
+        """The response as it ended, whatever becomes of its job's log."""
+        if await self._redis.hexists(names.response_key(record.response_id), _RECORD):
+            await self._write(record.response_id, _ANSWER, answer)
+
+    async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
+        """The record, and the answer if one is kept; ``JobNotFoundError`` when there is none."""
+        record, answer = await self._redis.hmget(
+            names.response_key(response_id), [_RECORD, _ANSWER]
+        )
+        if record is None:
+            raise no_response(response_id)
+        return decode_response(record), answer
+
+    async def delete(self, response_id: str, *, with_log: bool) -> None:
+        """Forget the response; ``with_log`` also what its job was asked and has said."""
+        keys = [names.response_key(response_id)]
+        if with_log:
+            keys += [names.request_key(response_id), names.log_key(response_id)]
+        await self._redis.delete(*keys)
+
+    async def _write(self, response_id: str, field: str, data: bytes) -> None:
+        key = names.response_key(response_id)
+        async with self._redis.pipeline() as pipe:
+            pipe.hset(key, field, data)
+            pipe.expire(key, self._ttl_s)
+            await pipe.execute()
+
+
+def no_response(response_id: str) -> JobNotFoundError:
+    """The error for an id that is unknown, expired, deleted or was never stored."""
+    return JobNotFoundError(f"there is no response {response_id[:80]!r}", "response_id")

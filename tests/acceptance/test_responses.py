@@ -1,0 +1,141 @@
+"""The Responses API of real models, through the official client with strict types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+from pydantic import BaseModel
+
+from tests.helpers.server import Server, wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+MODELS = ["demo", "demo.gguf"]
+
+
+class Person(BaseModel):
+    """What is asked for as structured output."""
+
+    name: str
+    age: int
+
+
+def client_of(server: Server) -> OpenAI:
+    return OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key="none",
+        max_retries=0,
+        timeout=60,
+        _strict_response_validation=True,
+    )
+
+
+def chat_text(server: Server, text: str, **fields: Any) -> str:
+    return str(server.chat(text, **fields).json()["choices"][0]["message"]["content"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_response_says_what_the_chat_says_whole_and_streamed(server: Server, model: str) -> None:
+    server.load(model)
+    client = client_of(server)
+    expected = chat_text(server, "Hello!")
+    whole = client.responses.create(model=model, input="Hello!", temperature=0)
+    assert whole.output_text == expected
+    assert whole.status == "completed"
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
+    with client.responses.stream(model=model, input="Hello!", temperature=0) as stream:
+        deltas = [e.delta for e in stream if e.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(deltas) == final.output_text == expected
+    assert client.responses.retrieve(final.id).output_text == expected
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_conversation_goes_on_by_the_last_responses_id(server: Server, model: str) -> None:
+    server.load(model)
+    client = client_of(server)
+    first = client.responses.create(model=model, input="Hello!", temperature=0)
+    second = client.responses.create(
+        model=model, input="What is 2 + 3?", previous_response_id=first.id, temperature=0
+    )
+    messages = [
+        {"role": "user", "content": "Hello!"},
+        {"role": "assistant", "content": first.output_text},
+        {"role": "user", "content": "What is 2 + 3?"},
+    ]
+    body = {"messages": messages, "temperature": 0}
+    chat = server.post("/v1/chat/completions", body).json()
+    assert second.output_text == chat["choices"][0]["message"]["content"]
+    assert second.usage is not None
+    assert second.usage.input_tokens == chat["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_pydantic_model_is_parsed(server: Server, model: str) -> None:
+    server.load(model)
+    answer = client_of(server).responses.parse(
+        model=model,
+        input="Who are you?",
+        text_format=Person,
+        max_output_tokens=200,
+        extra_body={"seed": 3},
+    )
+    if answer.status == "completed":
+        assert isinstance(answer.output_parsed, Person)
+    else:
+        assert answer.incomplete_details is not None
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_limit_makes_a_response_incomplete(server: Server, model: str) -> None:
+    server.load(model)
+    answer = client_of(server).responses.create(
+        model=model, input="Count from 1 to 100.", temperature=0, max_output_tokens=5
+    )
+    assert answer.status == "incomplete"
+    assert answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "max_output_tokens"
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 5
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_background_response_can_be_followed_from_anywhere(server: Server, model: str) -> None:
+    server.load(model)
+    client = client_of(server)
+    text = "Count from 1 to 20."
+    queued = client.responses.create(model=model, input=text, temperature=0, background=True)
+    followed = list(client.responses.retrieve(queued.id, stream=True))
+    assert [e.sequence_number for e in followed] == list(range(len(followed)))
+    assert followed[-1].type == "response.completed"
+    assert followed[-1].response.output_text == chat_text(server, text)
+    rest = list(client.responses.retrieve(queued.id, stream=True, starting_after=7))
+    assert rest == followed[8:]
+
+
+def test_a_background_response_is_cancelled_while_it_runs(server: Server) -> None:
+    server.load("fake")
+    client = client_of(server)
+    running = client.responses.create(
+        model="fake", input="x", background=True, extra_body={"ignore_eos": True}
+    )
+    wait_until(lambda: client.responses.retrieve(running.id).status == "in_progress", "it runs")
+    client.responses.cancel(running.id)
+    wait_until(lambda: client.responses.retrieve(running.id).status == "cancelled", "its end")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_input_tokens_are_those_that_the_response_uses(server: Server, model: str) -> None:
+    server.load(model)
+    client = client_of(server)
+    asked: dict[str, Any] = {"model": model, "input": "Hello!", "instructions": "Be brief."}
+    counted = client.responses.input_tokens.count(**asked).input_tokens
+    answer = client.responses.create(**asked, max_output_tokens=1)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == counted
+    older = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
+    assert older == {"object": "response.input_tokens", "input_tokens": counted}
