@@ -44,7 +44,8 @@ def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
 
 def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
     store, status = services.store, model.status
-    records = store.records(store.pending_ids(model.slug, worker_names(status)))
+    ids = store.pending_ids(model.slug, worker_names(status), max_waiting=_MAX_LISTED)
+    records = store.records(ids)
     pending = sorted(
         (record for record in records if not record.status.is_terminal),
         key=lambda record: record.created_at,

@@ -94,7 +94,24 @@ end
 return answers
 """
 
-SETTLE: Final = """
+_END: Final = """
+-- Ends a job: event, record, expiries. nil: done; else why the log refuses the event.
+local function finish(job, log, request, live, id, status, line, channel, ttl, code, job_id, caller)
+  local reply = redis.pcall('XADD', log, id, 'e', line)
+  if type(reply) ~= 'string' then return reply end
+  local now = redis.call('TIME')
+  redis.call('HSET', job, 'status', status, 'end', id, 'error_code', code,
+    'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
+  for _, key in ipairs({job, log, request}) do redis.call('EXPIRE', key, ttl) end
+  redis.call('ZREM', live, job_id)
+  redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
+  redis.call('PUBLISH', channel, line)
+end
+"""
+
+SETTLE: Final = (
+    _END
+    + """
 -- KEYS: job, log, request, live jobs. ARGV: attempt, seq, status, line, channel, ttl in s, error
 -- code, job id.
 -- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
@@ -106,21 +123,49 @@ if state[1] ~= 'queued' and state[1] ~= 'running' then
   return 0
 end
 if (state[2] or '0') ~= ARGV[1] then return 0 end
-local reply = redis.pcall('XADD', KEYS[2], id, 'e', ARGV[4])
-if type(reply) ~= 'string' then
-  -- Who settles from outside has seen an older log: the worker speaks on.
-  if string.find(reply.err, 'equal or smaller', 1, true) then return 0 end
-  return reply
-end
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'status', ARGV[3], 'end', id, 'error_code', ARGV[7],
-  'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
-for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
-redis.call('ZREM', KEYS[4], ARGV[8])
-redis.call('ZREM', KEYS[4] .. ':' .. (state[4] or ''), ARGV[8])
-redis.call('PUBLISH', ARGV[5], ARGV[4])
-return 1
+local refusal = finish(KEYS[1], KEYS[2], KEYS[3], KEYS[4], id, ARGV[3], ARGV[4], ARGV[5], ARGV[6],
+  ARGV[7], ARGV[8], state[4])
+if not refusal then return 1 end
+-- Who settles from outside has seen an older log: the worker speaks on.
+if string.find(refusal.err, 'equal or smaller', 1, true) then return 0 end
+return refusal
 """
+)
+
+PURGE: Final = (
+    _END
+    + """
+-- KEYS: queue, live jobs, then (job, log, request, RQ's job) per job. ARGV: reason, code of it, ttl
+-- in s, then (job id, channel, line of the event 0-1) per job.
+-- Ends jobs that no worker has ever taken. Answers one number per job: 1 ended so now or earlier,
+-- 0 not to be ended so: it is no more on the queue, or has been in a worker's hands.
+local answers = {}
+for i = 1, (#KEYS - 2) / 4 do
+  local job, log, request, rq = unpack(KEYS, 4 * i - 1, 4 * i + 2)
+  local job_id, channel, line = unpack(ARGV, 3 * i + 1, 3 * i + 3)
+  local state = redis.call('HMGET', job, 'status', 'attempt', 'end', 'caller', 'cancel')
+  answers[i] = 0
+  if state[1] == 'cancelled' and state[3] == '0-1' and state[5] == ARGV[1] then
+    answers[i] = 1
+  elseif state[1] == 'queued' and (state[2] or '0') == '0'
+    and redis.call('LREM', KEYS[1], 1, job_id) == 1 then
+    redis.call('HSET', job, 'cancel', ARGV[1])
+    local refusal = finish(job, log, request, KEYS[2], '0-1', 'cancelled', line, channel, ARGV[3],
+      ARGV[2], job_id, state[4])
+    if refusal then
+      redis.call('LPUSH', KEYS[1], job_id)
+      return refusal
+    end
+    if redis.call('EXISTS', rq) == 1 then
+      redis.call('HSET', rq, 'status', 'canceled')
+      redis.call('EXPIRE', rq, ARGV[3])
+    end
+    answers[i] = 1
+  end
+end
+return answers
+"""
+)
 
 REQUEST_CANCEL: Final = """
 -- KEYS: job. ARGV: reason. Answers {'gone' | status, attempt, worker}.

@@ -21,6 +21,7 @@ from jobs.connection import SyncRedis
 from jobs.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
+from jobs.purger import Purger
 from jobs.records import JobRecord, JobStatus
 from jobs.requests import Request, decode_request
 from jobs.settings import Settings
@@ -38,6 +39,7 @@ class JobStore:
         self._settings = settings
         self._queues: dict[str, Queue] = {}
         self._submitter = Submitter(redis, settings)
+        self._purger = Purger(redis, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
@@ -130,27 +132,35 @@ class JobStore:
                 pipe.expire(key, ttl_s)
                 pipe.execute()
 
-    def pending_ids(self, slug: str, workers: Iterable[str] = ()) -> list[str]:
-        """Ids of the generation jobs that wait, are on their way, or run on ``workers``."""
+    def pending_ids(
+        self, slug: str, workers: Iterable[str] = (), max_waiting: int | None = None
+    ) -> list[str]:
+        """Ids of the generation jobs that run on ``workers``, are on their way, or wait: of these
+        the first ``max_waiting``, if not all."""
         queue = self.queue(names.generation_queue(slug))
         with self.redis.pipeline(transaction=False) as pipe:
             for worker in workers:
                 pipe.smembers(names.claim_key(worker))
             pipe.lrange(queue.intermediate_queue_key, 0, -1)
-            pipe.lrange(queue.key, 0, -1)
+            pipe.lrange(queue.key, 0, -1 if max_waiting is None else max_waiting - 1)
             groups = pipe.execute()
         return list(dict.fromkeys(job_id.decode() for group in groups for job_id in group))
 
     def purge(self, slug: str, older_than_s: float, workers: Iterable[str]) -> tuple[int, int]:
         """Cancel the generation jobs queued longer ago than that: (waiting, running) ended."""
-        limit = time.time() - older_than_s
-        num_queued = num_running = 0
-        for record in self.records(self.pending_ids(slug, workers)):
-            if record.created_at >= limit or record.status.is_terminal:
-                continue
-            self.cancel(record.job_id, f"purged: older than {older_than_s:g} s")
-            num_queued += record.status is JobStatus.QUEUED
-            num_running += record.status is JobStatus.RUNNING
+        limit, reason = time.time() - older_than_s, f"purged: older than {older_than_s:g} s"
+        old = [
+            record
+            for record in self.records(self.pending_ids(slug, workers))
+            if record.created_at < limit and not record.status.is_terminal
+        ]
+        ended = self._purger.end(self.queue(names.generation_queue(slug)), old, reason)
+        num_queued, num_running = len(ended), 0
+        for record in old:
+            if record.job_id not in ended:
+                self.cancel(record.job_id, reason)
+                num_queued += record.status is JobStatus.QUEUED
+                num_running += record.status is JobStatus.RUNNING
         return num_queued, num_running
 
     def page(

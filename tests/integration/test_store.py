@@ -177,30 +177,6 @@ def test_cancelling_what_has_ended_or_never_was_changes_nothing(store: JobStore)
     assert not store.redis.exists(names.job_key("cmpl-unknown"))
 
 
-def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
-    ages = [5.0, 59.0, 61.0, 500.0]
-    queued = [submit(store, age) for age in ages]
-    running = [submit(store, age) for age in ages]
-    elsewhere = submit(store, 500.0, model_id="1")
-    for job_id in running:
-        open_attempt(store, job_id)
-    assert store.purge("0", 60.0, [WORKER]) == (2, 2)
-    assert [store.record(job_id).status for job_id in queued] == (
-        [JobStatus.QUEUED] * 2 + [JobStatus.CANCELLED] * 2
-    )
-    assert [bool(store.record(job_id).cancel) for job_id in running] == [False] * 2 + [True] * 2
-    assert "60 s" in store.record(running[3]).cancel
-    assert store.record(elsewhere).status is JobStatus.QUEUED
-
-
-def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
-    ids = [submit(store, 1.0) for _ in range(10)]
-    assert store.purge("0", 0.0, []) == (10, 0)
-    assert waiting(store) == []
-    assert {store.record(job_id).status for job_id in ids} == {JobStatus.CANCELLED}
-    assert store.purge("0", 0.0, []) == (0, 0)
-
-
 def all_pages(store: JobStore, limit: int, accept=lambda _: True) -> list[str]:
     found, before = [], None
     while True:

@@ -1,0 +1,54 @@
+"""Ends many waiting jobs at once: a hundred per command, a few milliseconds of Redis' time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rq import Queue
+from rq.job import Job
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from jobs.errors import ErrorInfo, JobCancelledError
+from jobs.events import Event, EventKind, encode_event
+from jobs.records import JobRecord, JobStatus
+
+_AT_ONCE = 100
+
+
+class Purger:
+    """Cancels jobs that no worker has ever taken; each call may be repeated."""
+
+    def __init__(self, redis: SyncRedis, ttl_s: int) -> None:
+        self._ttl_s = ttl_s
+        self._script = redis.register_script(scripts.PURGE)
+
+    def end(self, queue: Queue, records: Iterable[JobRecord], reason: str) -> set[str]:
+        """End those that still wait in ``queue``; their ids. The others need more care."""
+        untouched = [
+            record.job_id
+            for record in records
+            if record.status is JobStatus.QUEUED and not record.attempt
+        ]
+        ended: set[str] = set()
+        for start in range(0, len(untouched), _AT_ONCE):
+            ended |= self._end_some(queue, untouched[start : start + _AT_ONCE], reason)
+        return ended
+
+    def _end_some(self, queue: Queue, job_ids: Sequence[str], reason: str) -> set[str]:
+        error = ErrorInfo(JobCancelledError.code, reason)
+        keys, args = [queue.key, names.LIVE], [reason, error.code, self._ttl_s]
+        for job_id in job_ids:
+            keys += [names.job_key(job_id), names.log_key(job_id), names.request_key(job_id)]
+            keys += [Job.key_for(job_id)]
+            args += [job_id, names.event_channel(job_id), _first_and_last(job_id, error)]
+        answers = self._script(keys=keys, args=args)
+        return {job_id for job_id, answer in zip(job_ids, answers, strict=True) if answer}
+
+
+def _first_and_last(job_id: str, error: ErrorInfo) -> bytes:
+    """The only event of a job that never ran."""
+    return encode_event(
+        Event(job=job_id, attempt=0, seq=1, kind=EventKind.CANCELLED, t=time.time(), error=error)
+    )

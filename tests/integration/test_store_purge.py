@@ -1,0 +1,105 @@
+"""Purging: what is old ends, waiting or running, each job once and all of its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from jobs import names
+from jobs.connection import connect
+from jobs.event_log import read_log
+from jobs.events import EventKind
+from jobs.purger import Purger
+from jobs.records import JobStatus
+from jobs.store import JobStore
+from tests.helpers.samples import event, settings_for, submission
+from workers.attempts import AttemptOpener
+
+WORKER = "0.gen.test"
+
+
+@pytest.fixture
+def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
+    client = connect(redis_url)
+    yield JobStore(client, settings_for(redis_url, tmp_path))
+    client.close()
+
+
+def submit(store: JobStore, age_s: float = 0.0, **fields) -> str:
+    """A queued job, ``age_s`` seconds old."""
+    new = submission(**fields)
+    store.submit(new)
+    if age_s:
+        key = names.job_key(new.job_id)
+        created_at = float(store.redis.hget(key, "created_at")) - age_s
+        store.redis.hset(key, "created_at", created_at)
+        store.redis.zadd(names.JOB_INDEX, {new.job_id: created_at})
+    return new.job_id
+
+
+def open_attempt(store: JobStore, job_id: str) -> None:
+    """What a worker does that takes the job."""
+    queue = store.queue("gen-0")
+    store.redis.lrem(queue.key, 0, job_id)
+    assert AttemptOpener(store.redis, WORKER).open(job_id)
+
+
+def waiting(store: JobStore, queue: str = "gen-0") -> list[str]:
+    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
+
+
+def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
+    ages = [5.0, 59.0, 61.0, 500.0]
+    queued = [submit(store, age) for age in ages]
+    running = [submit(store, age) for age in ages]
+    elsewhere = submit(store, 500.0, model_id="1")
+    for job_id in running:
+        open_attempt(store, job_id)
+    assert store.purge("0", 60.0, [WORKER]) == (2, 2)
+    assert [store.record(job_id).status for job_id in queued] == (
+        [JobStatus.QUEUED] * 2 + [JobStatus.CANCELLED] * 2
+    )
+    assert [bool(store.record(job_id).cancel) for job_id in running] == [False] * 2 + [True] * 2
+    assert "60 s" in store.record(running[3]).cancel
+    assert store.record(elsewhere).status is JobStatus.QUEUED
+
+
+def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
+    ids = [submit(store, 1.0) for _ in range(10)]
+    assert store.purge("0", 0.0, []) == (10, 0)
+    assert waiting(store) == []
+    assert {store.record(job_id).status for job_id in ids} == {JobStatus.CANCELLED}
+    assert store.purge("0", 0.0, []) == (0, 0)
+
+
+def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) -> None:
+    ids = [submit(store, 1.0) for _ in range(250)]
+    returned = ids[7]  # one that a worker has held, and that is back in the queue
+    open_attempt(store, returned)
+    store.writer.append([event(EventKind.STARTED, seq=1, attempt=1, job=returned)])
+    store.return_to_queue(store.record(returned), has_killed=False)
+    assert store.purge("0", 0.0, []) == (250, 0)
+    assert waiting(store) == []
+    for job_id in ids:
+        last = read_log(store.redis, job_id)[-1]
+        assert (last.kind, last.error.code) == (EventKind.CANCELLED, "job_cancelled")
+        job = Job.fetch(job_id, store.redis, JSONSerializer)
+        assert job.get_status() == "canceled"
+        assert 0 < store.redis.ttl(names.job_key(job_id)) <= 86400
+    assert store.redis.zcard(names.LIVE) == 0
+
+
+def test_a_purge_whose_reply_was_lost_can_be_sent_again(store: JobStore) -> None:
+    ids = [submit(store, 1.0) for _ in range(3)]
+    records, queue = store.records(ids), store.queue("gen-0")
+    taken = ids[1]
+    store.redis.lrem(queue.key, 0, taken)  # a worker is about to open it
+    purger = Purger(store.redis, 60)
+    assert purger.end(queue, records, "old") == {ids[0], ids[2]}
+    assert purger.end(queue, records, "old") == {ids[0], ids[2]}
+    assert [len(read_log(store.redis, job_id)) for job_id in ids] == [1, 0, 1]
+    assert store.record(taken).status is JobStatus.QUEUED
