@@ -122,7 +122,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``stop`` string that ended it, if one did; or a part of the echoed prompt, before all others:
     text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
     values in little-endian bytes.
-    finished: usage, timings, or ``num_tokens`` of a token-count. failed, cancelled: error.
+    finished: usage, timings; or ``num_tokens`` of a token-count, ``token_ids`` of a text and, when
+    asked for, each one's bytes in ``pieces``, or the ``text`` of tokens or of a chat template.
+    failed, cancelled: error.
     """
 
     job: str
@@ -147,6 +149,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     fraction: float | None = None
     num_tokens: int | None = None
     error: ErrorInfo | None = None
+    pieces: list[bytes] | None = None
     v: int = VERSION
 
     @property

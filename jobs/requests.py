@@ -26,6 +26,9 @@ class Task(StrEnum):
     GENERATE = "mgs.generate"
     EMBED = "mgs.embed"
     TOKEN_COUNT = "mgs.token_count"
+    TOKENIZE = "mgs.tokenize"
+    DETOKENIZE = "mgs.detokenize"
+    APPLY_TEMPLATE = "mgs.apply_template"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
 
@@ -58,9 +61,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the model continues: exactly one of text, token ids or messages.
 
-    ``text`` is taken as it is, or as a user's message when ``is_chat``. ``tools`` are OpenAI's tool
-    objects, and ``template_options`` further variables of the chat template, both as the client
-    sent them.
+    ``text`` is taken as it is, or as a user's message when ``is_chat``. With a ``suffix`` the model
+    fills the gap between the text, or the token ids, and that. ``tools`` are OpenAI's tool objects,
+    and ``template_options`` further variables of the chat template, both as the client sent them.
     """
 
     text: str | None = None
@@ -69,6 +72,7 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: list[dict[str, Any]] | None = None
     template_options: dict[str, Any] | None = None
     is_chat: bool = False
+    suffix: str | None = None
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -121,16 +125,56 @@ class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="to
     v: int = VERSION
 
 
+class TokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="tokenize"):
+    """The token ids of ``text``; see ``Tokenizer.encode`` for what the flags mean.
+
+    ``has_pieces`` asks for each token's bytes too; it says how the API shows the job as well.
+    """
+
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+    has_pieces: bool = False
+    v: int = VERSION
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="detokenize"):
+    """The text of those tokens, control tokens by their names."""
+
+    token_ids: list[int]
+    v: int = VERSION
+
+
+class ApplyTemplateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="apply_template"):
+    """The text that the model's chat template makes of the prompt's messages."""
+
+    prompt: Prompt
+    add_generation_prompt: bool = True
+    v: int = VERSION
+
+
+class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Vectors shown as an order: of the first input's likeness to each of the others.
+
+    ``top_n`` ``None``: all of them. ``shape`` is of whom the client expects the answer's.
+    """
+
+    top_n: int | None = None
+    has_documents: bool = False
+    shape: Literal["jina", "tei"] = "jina"
+
+
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
     """One vector per input; ``dimensions`` is the size that the client expects of it.
 
-    ``model`` and ``encoding_format`` say how the API shows the job.
+    ``model``, ``encoding_format`` and ``rerank`` say how the API shows the job.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
+    rerank: Rerank | None = None
     v: int = VERSION
 
 
@@ -171,12 +215,24 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
-Request = GenerateRequest | EmbedRequest | TokenCountRequest | LoadRequest | UnloadRequest
+Request = (
+    GenerateRequest
+    | EmbedRequest
+    | TokenCountRequest
+    | TokenizeRequest
+    | DetokenizeRequest
+    | ApplyTemplateRequest
+    | LoadRequest
+    | UnloadRequest
+)
 
 TASKS: dict[type[Request], Task] = {
     GenerateRequest: Task.GENERATE,
     EmbedRequest: Task.EMBED,
     TokenCountRequest: Task.TOKEN_COUNT,
+    TokenizeRequest: Task.TOKENIZE,
+    DetokenizeRequest: Task.DETOKENIZE,
+    ApplyTemplateRequest: Task.APPLY_TEMPLATE,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,
 }

@@ -6,7 +6,7 @@ from jobs.catalog import find_adapter
 from jobs.connection import SyncRedis
 from jobs.errors import ContractError
 from jobs.event_log import read_log
-from jobs.requests import EmbedRequest, GenerateRequest, TokenCountRequest
+from jobs.requests import EmbedRequest, GenerateRequest
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop
@@ -16,6 +16,7 @@ from workers.loader import LoadedEngine
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox
 from workers.text.grammar import GrammarCompiler
+from workers.text_jobs import TextRequest, answer
 
 
 class Intake:
@@ -70,9 +71,9 @@ class Intake:
         job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
         self._loop.admit(job)
 
-    def count_tokens(self, request: TokenCountRequest, outbox: Outbox) -> None:
-        """Count, and end the job."""
-        outbox.finish(num_tokens=len(self._encoder.encode(request.prompt)))
+    def answer(self, request: TextRequest, outbox: Outbox) -> None:
+        """Do a job that needs the tokenizer alone, and end it."""
+        answer(request, self._engine.tokenizer, self._encoder, outbox)
 
     def _find_adapter(self, request: GenerateRequest) -> str | None:
         """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""

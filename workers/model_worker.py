@@ -28,9 +28,9 @@ from jobs.events import Event
 from jobs.records import WorkerState
 from jobs.requests import (
     EmbedRequest,
+    GenerateRequest,
     LoadRequest,
     Task,
-    TokenCountRequest,
     UnloadRequest,
 )
 from jobs.settings import Settings
@@ -199,15 +199,15 @@ class ModelWorker:
         match request:
             case LoadRequest():
                 self._load(request, outbox)
-            case TokenCountRequest():
-                self._ready_intake().count_tokens(request, outbox)
             case EmbedRequest():
                 self._ready_intake().embed(request, outbox)
             case UnloadRequest():
                 # Still in hand when the process ends: the supervisor reports it done then.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
-            case _:
+            case GenerateRequest():
                 raise ContractError("this queue holds control jobs only")
+            case _:
+                self._ready_intake().answer(request, outbox)
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
         """Have the engine's thread load, and wait: what follows in this lane needs the model."""

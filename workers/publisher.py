@@ -85,6 +85,18 @@ class Outbox:
     def cancel(self, error: JobError, usage: Usage | None = None) -> None:
         self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
 
+    def finish_tokens(self, token_ids: list[int], pieces: list[bytes] | None) -> None:
+        """The tokens that a text was asked for."""
+        draft = _Draft(EventKind.FINISHED, pieces=pieces)
+        draft.token_ids = token_ids
+        self._put(draft)
+
+    def finish_text(self, text: str) -> None:
+        """The text that tokens, or messages, were asked for."""
+        draft = _Draft(EventKind.FINISHED)
+        draft.text.append(text)
+        self._put(draft)
+
     def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
         """A part of the choice's echoed prompt; before its first token."""
         draft = _Draft(EventKind.CHUNK, choice=choice, prompt=tokens)

@@ -162,6 +162,16 @@ class EngineOptions:
     """Quantize the KV cache to so many bits; ``None``: keep it as it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class FimTokens:
+    """Control tokens of a model that fills gaps, put before the text ahead of the gap, before the
+    text behind it, and last, where the model goes on with what belongs between them."""
+
+    prefix: int
+    suffix: int
+    middle: int
+
+
 class Tokenizer(Protocol):
     """Text to token ids and back; every method may be called from any thread."""
 
@@ -186,6 +196,11 @@ class Tokenizer(Protocol):
         """The model's own Jinja chat template, or ``None``."""
         ...
 
+    @property
+    def fim_tokens(self) -> FimTokens | None:
+        """How the model is told of a gap in a text; ``None``: it cannot fill one."""
+        ...
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.
 
@@ -197,6 +212,10 @@ class Tokenizer(Protocol):
 
     def piece(self, token_id: int) -> bytes:
         """UTF-8 bytes of one token, possibly a part of a character; b"" for control tokens."""
+        ...
+
+    def control_text(self, token_id: int) -> str:
+        """The text that stands for a control token, "" for every other token."""
         ...
 
 

@@ -24,6 +24,7 @@ from jobs.sampling import Sampling
 from workers.engines import mirostat, numpy_sampler
 from workers.engines.base import (
     EngineOptions,
+    FimTokens,
     FinishReason,
     ModelInfo,
     OnProgress,
@@ -36,7 +37,15 @@ from workers.engines.base import (
 )
 
 _END_ID = 256
-_SPECIALS = {"<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258}
+_SPECIALS = {
+    "<|endoftext|>": 256,
+    "<|im_start|>": 257,
+    "<|im_end|>": 258,
+    "<|fim_prefix|>": 259,
+    "<|fim_suffix|>": 260,
+    "<|fim_middle|>": 261,
+}
+_SPECIAL_TEXTS = {token_id: text for text, token_id in _SPECIALS.items()}
 _VOCAB_SIZE = 272
 _END_EVERY = 512
 _PREFILL_CHUNK = 512
@@ -45,13 +54,14 @@ _SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, _SPECIALS)) + ")")
 
 
 class FakeTokenizer:
-    """One token per byte, and three control tokens."""
+    """One token per byte, and six control tokens."""
 
     vocab_size = _VOCAB_SIZE
     end_ids = frozenset({_END_ID, _SPECIALS["<|im_end|>"]})
     bos_token = ""
     eos_token = "<|endoftext|>"
     chat_template: str | None = None
+    fim_tokens: FimTokens | None = FimTokens(259, 260, 261)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         if not parse_special:
@@ -63,6 +73,9 @@ class FakeTokenizer:
 
     def piece(self, token_id: int) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
+
+    def control_text(self, token_id: int) -> str:
+        return _SPECIAL_TEXTS.get(token_id, "")
 
 
 @dataclass(slots=True)

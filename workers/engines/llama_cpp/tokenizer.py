@@ -6,6 +6,7 @@ import ctypes
 import threading
 
 from jobs.errors import EngineError, InvalidRequestError
+from workers.engines.base import FimTokens
 from workers.engines.llama_cpp.binding import NULL_TOKEN, Pointer, lib
 
 _PIECE_BYTES = 256  # longer pieces exist in few vocabularies and are fetched a second time
@@ -22,6 +23,12 @@ class LlamaCppTokenizer:
         self._vocab = lib.llama_model_get_vocab(model)
         self._num_tokens: int = lib.llama_vocab_n_tokens(self._vocab)
         self._pieces = [_piece(self._vocab, token) for token in range(self._num_tokens)]
+        self._fim_tokens = _fim_tokens(self._vocab)
+        self._control_texts = {
+            token: _text(self._vocab, token)
+            for token, piece in enumerate(self._pieces)
+            if not piece
+        }
         self._end_ids = frozenset(
             token for token in range(self._num_tokens) if lib.llama_vocab_is_eog(self._vocab, token)
         )
@@ -54,6 +61,11 @@ class LlamaCppTokenizer:
     def chat_template(self) -> str | None:
         return self._chat_template
 
+    @property
+    def fim_tokens(self) -> FimTokens | None:
+        """As the file's metadata says, or by the tokens' names."""
+        return self._fim_tokens
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """See ``base.Tokenizer``. Raises ``InvalidRequestError`` for text that is not Unicode."""
         try:
@@ -68,6 +80,9 @@ class LlamaCppTokenizer:
 
     def piece(self, token_id: int) -> bytes:
         return self._pieces[token_id]
+
+    def control_text(self, token_id: int) -> str:
+        return self._control_texts.get(token_id, "")
 
     def close(self) -> None:
         """Stop using the model, which is about to be freed; waits for a running ``encode``."""
@@ -91,6 +106,13 @@ def _piece(vocab: Pointer, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(-length)
         length = lib.llama_token_to_piece(vocab, token, buffer, -length, 0, False)
     return buffer.raw[:length]
+
+
+def _fim_tokens(vocab: Pointer) -> FimTokens | None:
+    prefix = lib.llama_vocab_fim_pre(vocab)
+    suffix = lib.llama_vocab_fim_suf(vocab)
+    middle = lib.llama_vocab_fim_mid(vocab)
+    return None if NULL_TOKEN in (prefix, suffix, middle) else FimTokens(prefix, suffix, middle)
 
 
 def _text(vocab: Pointer, token: int) -> str:

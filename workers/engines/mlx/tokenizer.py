@@ -9,6 +9,8 @@ from pathlib import Path
 from tokenizers import Tokenizer as HfTokenizer
 
 from jobs.errors import ModelLoadError
+from workers.engines.base import FimTokens
+from workers.engines.fim import find_fim_tokens
 from workers.engines.mlx.folder import Json, read_optional_json
 from workers.engines.mlx.pieces import piece_reader
 
@@ -137,8 +139,14 @@ class MlxTokenizer:
         self._chat_template = chat_template
         self._adds_bos = adds_bos
         self._pieces = piece_reader(self._encoders.parsing)
+        self._control_texts = {
+            token_id: token.content
+            for token_id, token in self._encoders.parsing.get_added_tokens_decoder().items()
+            if token.special
+        }
         eos_id = self._encoders.parsing.token_to_id(eos_token)
         self._end_ids = frozenset(end_ids if eos_id is None else [*end_ids, eos_id])
+        self._fim_tokens = find_fim_tokens(self._encoders.parsing.token_to_id)
 
     @property
     def vocab_size(self) -> int:
@@ -166,6 +174,10 @@ class MlxTokenizer:
     def chat_template(self) -> str | None:
         return self._chat_template
 
+    @property
+    def fim_tokens(self) -> FimTokens | None:
+        return self._fim_tokens
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``; see ``workers/engines/base``."""
         encoder = self._encoders.parsing if parse_special else self._encoders.plain
@@ -184,3 +196,7 @@ class MlxTokenizer:
     def piece(self, token_id: int) -> bytes:
         """UTF-8 bytes of one token; b"" for control tokens and ids without a token."""
         return self._pieces(token_id)
+
+    def control_text(self, token_id: int) -> str:
+        """The text of a control token, "" for every other."""
+        return self._control_texts.get(token_id, "")

@@ -1,0 +1,96 @@
+"""From a prompt to token ids: chat templates, what clients wrote kept text, limits by name."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.requests import Message, Prompt
+from workers.engines.base import Tokenizer
+from workers.text.chat_template import ChatTemplate
+from workers.text.written_text import Marker, has_control_tokens
+
+
+class PromptEncoder:
+    """Turns prompts into token ids for one loaded model; may be used from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer, chat_format: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate.choose(
+            chat_format, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token
+        )
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of the prompt, at least one; ``InvalidRequestError`` names what is wrong."""
+        if prompt.suffix is not None:
+            return self._encode_gap(prompt, prompt.suffix)
+        if prompt.token_ids is not None:
+            return self._check_ids(prompt.token_ids)
+        if prompt.messages is not None or prompt.is_chat:
+            return self._encode_chat(prompt)
+        ids = self._tokenizer.encode(prompt.text or "", add_special=True, parse_special=False)
+        if not ids:
+            raise InvalidRequestError("the prompt is empty", "prompt")
+        return ids
+
+    def _encode_gap(self, prompt: Prompt, suffix: str) -> list[int]:
+        """A text with a gap that the model is to fill."""
+        fim = self._tokenizer.fim_tokens
+        if fim is None:
+            reason = "this model has no tokens to fill in the middle"
+            raise UnsupportedParameterError(f"suffix: {reason}", "suffix")
+        beginning = self._tokenizer.encode("", add_special=True, parse_special=False)
+        before, after = (
+            self._tokenizer.encode(text, add_special=False, parse_special=False)
+            for text in (prompt.text or "", suffix)
+        )
+        if prompt.token_ids is not None:
+            before = self._check_ids(prompt.token_ids)
+        return [*beginning, fim.prefix, *before, fim.suffix, *after, fim.middle]
+
+    def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
+        """What the chat template makes of the prompt's messages; without it, no answer begins."""
+        messages = self._messages(prompt)
+        return self._template.render(
+            messages, tools=prompt.tools, add_generation_prompt=add_generation_prompt
+        )
+
+    def _messages(self, prompt: Prompt) -> list[dict[str, object]]:
+        if prompt.tools and not self._template.has_tools:
+            raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
+        given = prompt.messages or [Message(role="user", content=prompt.text or "")]
+        return [_to_dict(message) for message in given]
+
+    def _encode_chat(self, prompt: Prompt) -> list[int]:
+        ids = self._encode_messages(self._messages(prompt), prompt.tools)
+        if not ids:
+            raise InvalidRequestError("the chat template makes no prompt of this", "messages")
+        return ids
+
+    def _encode_messages(
+        self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None
+    ) -> list[int]:
+        text = self._template.render(messages, tools=tools)
+        # The template writes its own BOS where the model wants one.
+        if not has_control_tokens(messages, self._tokenizer):
+            return self._tokenizer.encode(text, add_special=False, parse_special=True)
+        marker = Marker(text)
+        marked = self._template.render(marker.mark(messages), tools=tools)
+        return marker.encode(marked, self._tokenizer)
+
+    def _check_ids(self, token_ids: list[int]) -> list[int]:
+        if not token_ids:
+            raise InvalidRequestError("the prompt is empty", "prompt")
+        for token_id in token_ids:
+            if not 0 <= token_id < self._tokenizer.vocab_size:
+                raise InvalidRequestError(f"token {token_id} is not in the vocabulary", "prompt")
+        return list(token_ids)
+
+
+def _to_dict(message: Message) -> dict[str, object]:
+    """The message as chat templates read it: plain dicts, ``arguments`` as an object."""
+    fields: dict[str, object] = msgspec.to_builtins(message)
+    fields.setdefault("content", "")
+    return fields
