@@ -40,18 +40,19 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def many_streams(rig: Rig, rounds: int) -> Result:
-    """``rounds`` streams at once, each of 400 tokens."""
-    tally = Tally()
+    """``rounds`` streams at once, each of 400 tokens; of a thousand, three times."""
+    tally, num_tokens = Tally(), 0
     with running_server(MGS_MAX_QUEUED_PER_MODEL="20000") as server:
         server.load("fake", slots=256)
         pid = server.processes["web"].pid
         start = time.monotonic()
-        answers, peak = _with_peak(pid, lambda: read_all(server.port, [body(8, 400)] * rounds))
+        for _ in range(3 if rounds >= 1000 else 1):
+            answers, peak = _with_peak(pid, lambda: read_all(server.port, [body(8, 400)] * rounds))
+            for answer in answers:
+                tally.check(is_exact(answer, 8, 400), f"{answer.status} {answer.code!r}")
+            num_tokens += sum(len(answer.text) for answer in answers)
+            tally.note("API memory", peak, 300.0, "MB")
         spent_s = time.monotonic() - start
-        for answer in answers:
-            tally.check(is_exact(answer, 8, 400), f"{answer.status} {answer.code!r}")
-        num_tokens = sum(len(answer.text) for answer in answers)
-        tally.note("API memory", peak, 300.0, "MB")
         tally.note_least("rate", num_tokens / spent_s, 5000.0, "tokens/s")
         tally.rounds = rounds
     return tally.result(f"{num_tokens} tokens in {spent_s:.0f} s")
@@ -78,13 +79,14 @@ def _with_peak(pid: int, action: Any) -> tuple[list[Answer], float]:
 
 
 def many_jobs(rig: Rig, rounds: int) -> Result:
-    """``rounds`` jobs wait behind one that does not end."""
+    """``rounds`` jobs, all but one of which wait behind one that runs for a quarter of an hour."""
     tally = Tally()
     with running_server(MGS_MAX_QUEUED_PER_MODEL="20000") as server:
         server.load("fake-100ms", slots=1)
         with direct_client(server.redis_url) as redis:
             _fill(server, rounds, tally)
-            tally.check(redis.llen("rq:queue:gen-0") >= rounds - 1, "not all wait")
+            num_waiting = redis.llen("rq:queue:gen-0")
+            tally.check(num_waiting >= rounds - 1, f"{num_waiting} of {rounds} wait")
             _time_lists(server, tally)
             memory = redis.info("memory")["used_memory"] / 2**20
             tally.note("Redis", memory, 100.0, "MB")
@@ -96,7 +98,7 @@ def many_jobs(rig: Rig, rounds: int) -> Result:
 
 
 def _fill(server: Server, count: int, tally: Tally) -> None:
-    request = {"prompt": "p" * 1000, "max_tokens": 400, "background": True}
+    request = {"prompt": "p" * 1000, "max_tokens": 7000, "ignore_eos": True, "background": True}
     spent: list[float] = []
     with httpx.Client(base_url=server.url, timeout=30) as client:
         for _ in range(count):
