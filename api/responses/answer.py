@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from api.errors import INVALID, Problem, problem_of
+from api.openai.logprobs import chat_logprobs
 from api.openai.usage import timings_object
-from api.responses.output import Output, Step
+from api.responses.output import Logprob, Output, Step
 from api.responses.translate import renamed
 from api.runner import error_of
 from jobs.events import Event, EventKind, Usage
@@ -35,6 +36,7 @@ class Answer:
         self._is_created = False
         self._is_cut = False
         self._num_reasoning = 0
+        self._logprobs: list[Logprob] = []
         self._end: Event | None = None
         self._problem: Problem | None = None
 
@@ -105,14 +107,24 @@ class Answer:
         if event.reasoning:
             self._num_reasoning += len(event.token_ids)
             steps += self._output.write("reasoning", event.reasoning)
-        if event.text:
-            steps += self._output.write("message", event.text)
+        steps += self._text(event)
         for call in event.tool_calls:
             steps += self._output.call(call)
         if event.finish_reason is not None:
             self._is_cut = event.finish_reason == "length"
             steps += self._output.close(is_cut=self._is_cut)
         return steps
+
+    def _text(self, event: Event) -> list[Step]:
+        """The message goes on; log-probabilities wait for the text that their tokens become."""
+        self._logprobs += (chat_logprobs(event.logprobs) or {"content": []})["content"]
+        is_last = event.finish_reason is not None and self._output.is_message_open
+        if not event.text and not (is_last and self._logprobs):
+            if event.reasoning or event.tool_calls:
+                self._logprobs = []
+            return []
+        logprobs, self._logprobs = self._logprobs, []
+        return self._output.write("message", event.text, logprobs)
 
     def _finish(self, event: Event) -> list[Step]:
         steps = self._output.finish()

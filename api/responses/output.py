@@ -6,12 +6,14 @@ items stand in the order in which the model wrote them; only the last may be ope
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from api.responses.items import Item, output_text, reasoning_text
 from jobs.events import CalledTool
 
 Step = tuple[str, dict[str, Any]]
+Logprob = dict[str, Any]
 TextKind = Literal["message", "reasoning"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -23,6 +25,7 @@ class _OpenItem:
         self.kind = kind
         self.item_id = item_id
         self.texts: list[str] = []
+        self.logprobs: list[Logprob] = []
         self.place = {"item_id": item_id, "output_index": index, "content_index": 0}
 
     @property
@@ -34,7 +37,9 @@ class _OpenItem:
     def part(self) -> dict[str, Any]:
         """Its only content part, as far as it is written."""
         text = "".join(self.texts)
-        return output_text(text) if self.kind == "message" else reasoning_text(text)
+        if self.kind == "reasoning":
+            return reasoning_text(text)
+        return {**output_text(text), "logprobs": list(self.logprobs)}
 
     def shown(self, status: ItemStatus) -> Item:
         """The item as far as it is written."""
@@ -55,8 +60,11 @@ class Output:
         """All items; ``status`` is that of the one that is still open, if one is."""
         return self._done + ([self._open.shown(status)] if self._open else [])
 
-    def write(self, kind: TextKind, text: str) -> list[Step]:
-        """``text`` goes on with the open item of that kind, else opens one."""
+    def write(self, kind: TextKind, text: str, logprobs: Sequence[Logprob] = ()) -> list[Step]:
+        """``text`` goes on with the open item of that kind, else opens one.
+
+        ``logprobs`` are of a message's tokens since the last ones.
+        """
         steps: list[Step] = []
         item = self._open
         if item is None or item.kind != kind:
@@ -64,10 +72,17 @@ class Output:
             prefix = "msg" if kind == "message" else "rs"
             item = self._open = _OpenItem(kind, self._new_id(prefix), len(self._done))
             steps += _opening(item)
-        if text:
+        if text or logprobs:
             item.texts.append(text)
-            steps.append((f"{item.stem}.delta", {**item.place, "delta": text, **_logprobs(item)}))
+            item.logprobs += logprobs
+            delta = {**item.place, "delta": text, **_logprobs(item, logprobs)}
+            steps.append((f"{item.stem}.delta", delta))
         return steps
+
+    @property
+    def is_message_open(self) -> bool:
+        """Whether the model is writing a message."""
+        return self._open is not None and self._open.kind == "message"
 
     def call(self, call: CalledTool) -> list[Step]:
         """A tool call, which comes whole; what was open is done."""
@@ -101,7 +116,7 @@ class Output:
         shown = item.shown("incomplete" if is_cut else "completed")
         self._open = None
         self._done.append(shown)
-        text = {"text": item.part["text"], **_logprobs(item)}
+        text = {"text": item.part["text"], **_logprobs(item, item.logprobs)}
         index = item.place["output_index"]
         return [
             (f"{item.stem}.done", {**item.place, **text}),
@@ -126,5 +141,5 @@ def _opening(item: _OpenItem) -> list[Step]:
     ]
 
 
-def _logprobs(item: _OpenItem) -> dict[str, Any]:
-    return {"logprobs": []} if item.kind == "message" else {}
+def _logprobs(item: _OpenItem, logprobs: Sequence[Logprob]) -> dict[str, Any]:
+    return {"logprobs": list(logprobs)} if item.kind == "message" else {}

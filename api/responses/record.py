@@ -53,7 +53,7 @@ def _echo(body: ResponseBody, job: GenerateRequest) -> dict[str, Any]:
         "tools": [_tool(tool) for tool in function_tools(body)],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": job.sampling.top_p,
-        "truncation": body.truncation or "disabled",
+        "truncation": "disabled",
         "user": body.user,
     }
 

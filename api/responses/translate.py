@@ -25,6 +25,7 @@ _FIELDS = {
 }
 """A chat's name of a parameter -> its name here."""
 
+_LOGPROBS = "message.output_text.logprobs"
 _TAKEN_AS_THEY_ARE = frozenset(
     """
     adapter_name chat_template_kwargs choice enable_thinking frequency_penalty grammar ignore_eos
@@ -57,7 +58,8 @@ def renamed(error: JobError) -> JobError:
     ours = _FIELDS.get(name[0]) if name else None
     if name is None or ours is None:
         return error
-    param = ours if ours == "input" else ours + (error.param or "")[name.end() :]
+    rest = (error.param or "")[name.end() :].replace(".json_schema", "", 1)
+    param = ours if ours == "input" else ours + rest
     message = re.sub(rf"\b{name[0]}\b", ours, error.message, count=1)
     return JobError.from_info(ErrorInfo(error.code, message, param))
 
@@ -78,9 +80,17 @@ def _to_chat(body: ResponsePromptBody, items: Sequence[Item]) -> ChatBody:
             "temperature": body.temperature,
             "top_p": body.top_p,
             "stream": body.stream,
+            **_logprobs(body),
         }
     given = {name: value for name, value in fields.items() if value is not None}
     return checked(ChatBody, given, ())
+
+
+def _logprobs(body: ResponseBody) -> dict[str, Any]:
+    """Asked for by ``include``, or by a number of alternatives."""
+    if not body.top_logprobs and _LOGPROBS not in (body.include or ()):
+        return {}
+    return {"logprobs": True, "top_logprobs": body.top_logprobs}
 
 
 def _response_format(text: TextBody | None) -> dict[str, Any] | None:

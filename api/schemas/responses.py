@@ -63,7 +63,11 @@ class ResponsePromptBody(Body):
 
 
 class ResponseBody(ResponsePromptBody):
-    """POST /v1/responses. ``include`` and the cache's hints change nothing here."""
+    """POST /v1/responses.
+
+    ``include`` adds log-probabilities; its other values, ``max_tool_calls`` (of OpenAI's own tools)
+    and the cache's hints change nothing here. What does not fit is never truncated.
+    """
 
     max_output_tokens: Count | None = None
     max_tool_calls: Count | None = None

@@ -91,6 +91,21 @@ def test_a_pydantic_model_is_parsed(server: Server, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_log_probabilities_cover_the_text(server: Server, model: str) -> None:
+    server.load(model)
+    client = client_of(server)
+    asked: Any = {"model": model, "input": "Count from 1 to 5.", "temperature": 0}
+    asked |= {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    whole = client.responses.create(**asked)
+    part = whole.output[0].content[0]
+    assert "".join(p.token for p in part.logprobs).startswith(part.text)
+    assert all(len(p.top_logprobs) == 2 and p.logprob <= 0 for p in part.logprobs)
+    with client.responses.stream(**asked) as stream:
+        deltas = [e for e in stream if e.type == "response.output_text.delta"]
+    assert [p.token for e in deltas for p in e.logprobs] == [p.token for p in part.logprobs]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_limit_makes_a_response_incomplete(server: Server, model: str) -> None:
     server.load(model)
     answer = client_of(server).responses.create(

@@ -17,7 +17,7 @@ from api.responses.record import to_record
 from api.responses.translate import to_job
 from api.schemas.responses import ResponseBody
 from jobs.errors import ContractError, ErrorInfo, InvalidRequestError
-from jobs.events import CalledTool, Event, EventKind, Timings, Usage
+from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 from jobs.requests import GenerationDefaults
 from jobs.stored_responses import StoredResponse, decode_response, encode_response
 
@@ -156,6 +156,29 @@ def test_an_answer_of_nothing_has_an_empty_message() -> None:
     assert "output_text.done" in types(frames)
     assert "output_text.delta" not in types(frames)
     assert frames[-1]["response"]["output"][0]["content"][0]["text"] == ""
+
+
+def test_log_probabilities_are_with_the_text_of_their_tokens() -> None:
+    one, two, three = (
+        TokenLogprob(i, text, -0.5, list(text.encode()), [TokenLogprob(9, "x", -2.0, [120])])
+        for i, text in enumerate(["Hel", "lo", "."])
+    )
+    frames = stream(
+        STARTED,
+        chunk(reasoning="Hm.", logprobs=[one]),
+        chunk("Hel", logprobs=[one]),
+        chunk(logprobs=[two]),
+        chunk("lo", logprobs=[]),
+        chunk(logprobs=[three], end="stop"),
+        FINISHED,
+    )
+    deltas = [f for f in frames if f["type"] == "response.output_text.delta"]
+    told = [(f["delta"], [p["token"] for p in f["logprobs"]]) for f in deltas]
+    assert told == [("Hel", ["Hel"]), ("lo", ["lo"]), ("", ["."])]
+    part = frames[-1]["response"]["output"][1]["content"][0]
+    assert part["text"] == "Hello"
+    assert part["logprobs"] == [p for f in deltas for p in f["logprobs"]]
+    assert part["logprobs"][0]["top_logprobs"] == [{"token": "x", "logprob": -2.0, "bytes": [120]}]
 
 
 def test_a_second_attempt_begins_nothing_anew() -> None:

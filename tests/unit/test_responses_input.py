@@ -160,7 +160,7 @@ def test_allowed_tools_leave_out_the_others() -> None:
         ({"input": []}, "input"),
         ({"input": [{"type": "reasoning"}]}, "input"),
         ({"text": {"format": {"type": "yaml"}}}, "text.format"),
-        ({"text": {"format": {"type": "json_schema"}}}, "text.format.json_schema.schema"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"top_k": -1}, "top_k"),
@@ -196,6 +196,23 @@ def test_parameters_arrive_in_the_job() -> None:
     messages = job.prompts[0].messages
     assert messages is not None
     assert [(m.role, m.content) for m in messages] == [("system", "Be brief."), ("user", "hi")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_logprobs"),
+    [
+        ({}, None),
+        ({"top_logprobs": 0}, None),
+        ({"top_logprobs": 3}, 3),
+        ({"include": ["message.output_text.logprobs"]}, 0),
+        ({"include": ["message.output_text.logprobs"], "top_logprobs": 2}, 2),
+        ({"include": ["reasoning.encrypted_content"]}, None),
+    ],
+)
+def test_log_probabilities_come_when_asked_for(
+    fields: dict[str, Any], num_logprobs: int | None
+) -> None:
+    assert job_of(**fields).sampling.num_logprobs == num_logprobs
 
 
 def test_a_schema_becomes_a_grammar() -> None:
