@@ -67,6 +67,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -148,8 +149,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     phase: str | None = None
     fraction: float | None = None
     num_tokens: int | None = None
-    error: ErrorInfo | None = None
     pieces: list[bytes] | None = None
+    error: ErrorInfo | None = None
     v: int = VERSION
 
     @property

@@ -201,16 +201,20 @@ class DecodeLoop:
     def _show_token(self, job: GenerationJob, choice: Choice, token: Token) -> str | None:
         """Why the choice ends with this token, if it does."""
         job.note_token()
-        text, finish_reason = choice.feed(token)
+        num_reasoning = choice.num_reasoning
+        shown, finish_reason = choice.feed(token)
+        job.num_reasoning += choice.num_reasoning - num_reasoning
         logprob = choice.logprob(token)
         job.outbox.chunk(
             choice.index,
             token.token_id,
-            text,
+            shown.text,
             logprob,
             finish_reason,
             token.mirostat_mu,
             choice.stop,
+            shown.reasoning,
+            shown.calls,
         )
         return finish_reason
 

@@ -20,7 +20,7 @@ from jobs.errors import (
 from jobs.events import Usage
 from jobs.requests import EmbedRequest
 from workers.engines.base import Engine
-from workers.preparation import PromptEncoder
+from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
 
 _STEP_TOKENS = 512  # about what a chunk of prefill has
@@ -93,16 +93,24 @@ def build_embedding(
     context_length: int,
     max_run_s: float,
 ) -> EmbeddingJob:
-    """The job with its inputs as token ids; ``InvalidRequestError`` names ``input``."""
-    try:
-        inputs = [encoder.encode(prompt) for prompt in request.inputs]
-    except InvalidRequestError as error:
-        raise InvalidRequestError(f"input: {error.message}", "input") from error
-    for index, ids in enumerate(inputs):
+    """The job with its inputs as token ids; ``InvalidRequestError`` names the one at fault."""
+    inputs = []
+    for index, prompt in enumerate(request.inputs):
+        name, param = _name_of(request, index)
+        try:
+            ids = encoder.encode(prompt)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{name}: {error.message}", param) from error
         if len(ids) > context_length:
-            raise ContextLengthExceededError(
-                f"input {index} has {len(ids)} tokens; this model's context holds {context_length}",
-                "input",
-            )
+            message = f"{name} is too large: {len(ids)} tokens for a context of {context_length}"
+            raise ContextLengthExceededError(message, param)
+        inputs.append(ids)
     deadline = time.monotonic() + max_run_s
     return EmbeddingJob(outbox.job_id, outbox, inputs, request.dimensions, deadline)
+
+
+def _name_of(request: EmbedRequest, index: int) -> tuple[str, str]:
+    """What the client calls that input, and its parameter."""
+    if request.rerank is None:
+        return f"input {index}", "input"
+    return ("the query", "query") if index == 0 else (f"document {index - 1}", "documents")

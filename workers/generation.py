@@ -17,16 +17,20 @@ from workers.engines.base import (
     Token,
     Tokenizer,
 )
+from workers.markup.reader import PlainReader, Reader, Shown
 from workers.publisher import Outbox
 from workers.text.detokenizer import Detokenizer
-from workers.text.stop_matcher import StopMatcher
+
+TOOL_CALLS = "tool_calls"
+"""The finish_reason of an answer that stopped to have tools called."""
 
 
 class Choice:
     """The text of one sequence: bytes to characters, stop strings held back and cut.
 
-    ``echo`` is the prompt, where its log-probabilities are to be sent. One ``is_only_echoed`` ends
-    with its first token, which is not shown.
+    ``reader`` says what of the text is content, thoughts or a call (``None``: all is content up to
+    a string of ``stop``). ``echo`` is the prompt, where its log-probabilities are to be sent. One
+    ``is_only_echoed`` ends with its first token, which is not shown.
     """
 
     def __init__(
@@ -37,40 +41,55 @@ class Choice:
         tokenizer: Tokenizer,
         echo: Echo | None = None,
         is_only_echoed: bool = False,
+        reader: Reader | None = None,
     ):
         self.index = index
         self.sequence = sequence
         self.is_only_echoed = is_only_echoed
         self.num_tokens = 0
+        self.num_reasoning = 0
         self._tokenizer = tokenizer
         self._echo = echo
         self._detokenizer = Detokenizer()
-        self._matcher = StopMatcher(stop)
+        self._reader = PlainReader(stop) if reader is None else reader
 
-    def feed(self, token: Token) -> tuple[str, str | None]:
-        """Text that may be shown after this token, and the reason if the choice ends here."""
-        self.num_tokens += 1
-        piece = b"" if token.is_end else self._tokenizer.piece(token.token_id)
-        text = self._detokenizer.feed(piece)
+    def feed(self, token: Token) -> tuple[Shown, str | None]:
+        """What may be shown after this token, and the reason if the choice ends here."""
+        text = self._text(token.token_id, is_end=token.is_end)
         if token.finish is not None:
             text += self._detokenizer.finish()
-        shown, is_stopped = self._matcher.feed(text)
-        if is_stopped:
-            return shown, FinishReason.STOP.value
-        if token.finish is not None:
-            return shown + self._matcher.finish(), token.finish.value
-        return shown, None
+        shown = self._reader.feed(text)
+        if token.finish is not None and not shown.is_over:
+            _add(shown, self._reader.finish(is_cut=token.finish is FinishReason.LENGTH))
+        self._count(shown)
+        return shown, self._finish_reason(token.finish, shown)
 
     @property
     def stop(self) -> str | None:
         """The stop string that ended the choice."""
-        return self._matcher.found
+        return self._reader.stop
 
     def replay(self, token_ids: Iterable[int]) -> None:
         """Bring the text machinery to where an earlier attempt left it; its text was sent then."""
         for token_id in token_ids:
-            self.num_tokens += 1
-            self._matcher.feed(self._detokenizer.feed(self._tokenizer.piece(token_id)))
+            self._count(self._reader.feed(self._text(token_id, is_end=False)))
+
+    def _text(self, token_id: int, *, is_end: bool) -> str:
+        """What the token adds to the text, as far as its characters are whole."""
+        piece = b"" if is_end else self._tokenizer.piece(token_id)
+        return self._detokenizer.feed(piece or self._reader.control_piece(token_id, is_end=is_end))
+
+    def _count(self, shown: Shown) -> None:
+        self.num_tokens += 1
+        self.num_reasoning += bool(shown.reasoning) or self._reader.is_reasoning
+
+    def _finish_reason(self, finish: FinishReason | None, shown: Shown) -> str | None:
+        if finish is FinishReason.LENGTH and not shown.is_over:
+            return finish.value
+        if finish is None and not shown.is_over:
+            return None
+        is_called = self._reader.has_calls and self._reader.stop is None
+        return TOOL_CALLS if is_called else FinishReason.STOP.value
 
     def logprob(self, token: Token) -> TokenLogprob | None:
         """The token's log-probability as events carry it; ``None`` when nobody asked."""
@@ -81,6 +100,13 @@ class Choice:
     def echo(self, scored: PromptLogprobs) -> list[Piece]:
         """The prompt's tokens as events carry them, as far as nobody has sent them yet."""
         return self._echo.pieces(scored, self._tokenizer) if self._echo is not None else []
+
+
+def _add(shown: Shown, more: Shown) -> None:
+    shown.reasoning += more.reasoning
+    shown.text += more.text
+    shown.calls += more.calls
+    shown.is_over = more.is_over
 
 
 @dataclass(slots=True)
@@ -102,6 +128,7 @@ class GenerationJob:
     first_token_at: float | None = None
     num_cached: int = 0
     num_generated: int = 0
+    num_reasoning: int = 0
 
     @property
     def sequence_ids(self) -> Iterable[int]:
@@ -119,7 +146,9 @@ class GenerationJob:
 
     @property
     def usage(self) -> Usage:
-        return Usage(self.num_prompt_tokens, self.num_generated, self.num_cached)
+        return Usage(
+            self.num_prompt_tokens, self.num_generated, self.num_cached, self.num_reasoning
+        )
 
     def timings(self) -> Timings:
         now = time.monotonic()

@@ -13,9 +13,9 @@ from workers.decode_loop import DecodeLoop
 from workers.embedding import build_embedding
 from workers.gate import SlotGate
 from workers.loader import LoadedEngine
+from workers.markup.forms import AnswerForms
 from workers.preparation import Logged, build_job, logged_choices
 from workers.publisher import Outbox
-from workers.text.grammar import GrammarCompiler
 from workers.text_jobs import TextRequest, answer
 
 
@@ -37,7 +37,7 @@ class Intake:
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
-        self._grammars = GrammarCompiler(loaded.engine.tokenizer)
+        self._forms = AnswerForms(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
         self._gate = gate
 
@@ -55,7 +55,7 @@ class Intake:
             self._encoder,
             self._settings.request_timeout_s,
             self._find_adapter(request),
-            self._grammars,
+            self._forms,
         )
         if not job.choices:  # an earlier attempt had said all but the last word
             outbox.started(job.usage)

@@ -12,7 +12,7 @@ from jobs.settings import Settings
 from workers.beat import Facts
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
-from workers.preparation import PromptEncoder
+from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
 
 

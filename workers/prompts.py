@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,8 @@ from jobs.requests import Message, Prompt
 from workers.engines.base import Tokenizer
 from workers.text.chat_template import ChatTemplate
 from workers.text.written_text import Marker, has_control_tokens
+
+Json = dict[str, Any]
 
 
 class PromptEncoder:
@@ -21,6 +24,11 @@ class PromptEncoder:
         self._template = ChatTemplate.choose(
             chat_format, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token
         )
+
+    @property
+    def template(self) -> str:
+        """The source of the chat template in use."""
+        return self._template.source
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of the prompt, at least one; ``InvalidRequestError`` names what is wrong."""
@@ -54,30 +62,33 @@ class PromptEncoder:
         """What the chat template makes of the prompt's messages; without it, no answer begins."""
         messages = self._messages(prompt)
         return self._template.render(
-            messages, tools=prompt.tools, add_generation_prompt=add_generation_prompt
+            messages,
+            tools=prompt.tools,
+            options=prompt.template_options,
+            add_generation_prompt=add_generation_prompt,
         )
 
-    def _messages(self, prompt: Prompt) -> list[dict[str, object]]:
+    def _messages(self, prompt: Prompt) -> list[Json]:
         if prompt.tools and not self._template.has_tools:
             raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
         given = prompt.messages or [Message(role="user", content=prompt.text or "")]
         return [_to_dict(message) for message in given]
 
     def _encode_chat(self, prompt: Prompt) -> list[int]:
-        ids = self._encode_messages(self._messages(prompt), prompt.tools)
+        ids = self._encode_messages(self._messages(prompt), prompt.tools, prompt.template_options)
         if not ids:
             raise InvalidRequestError("the chat template makes no prompt of this", "messages")
         return ids
 
     def _encode_messages(
-        self, messages: list[dict[str, object]], tools: list[dict[str, object]] | None
+        self, messages: list[Json], tools: list[Json] | None, options: Json | None
     ) -> list[int]:
-        text = self._template.render(messages, tools=tools)
+        text = self._template.render(messages, tools=tools, options=options)
         # The template writes its own BOS where the model wants one.
         if not has_control_tokens(messages, self._tokenizer):
             return self._tokenizer.encode(text, add_special=False, parse_special=True)
         marker = Marker(text)
-        marked = self._template.render(marker.mark(messages), tools=tools)
+        marked = self._template.render(marker.mark(messages), tools=tools, options=options)
         return marker.encode(marked, self._tokenizer)
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
@@ -89,8 +100,20 @@ class PromptEncoder:
         return list(token_ids)
 
 
-def _to_dict(message: Message) -> dict[str, object]:
+def _to_dict(message: Message) -> Json:
     """The message as chat templates read it: plain dicts, ``arguments`` as an object."""
-    fields: dict[str, object] = msgspec.to_builtins(message)
+    fields: Json = msgspec.to_builtins(message)
     fields.setdefault("content", "")
+    for call in fields.get("tool_calls") or ():
+        function = call["function"]
+        function["arguments"] = _to_object(function.get("arguments", "{}"))
     return fields
+
+
+def _to_object(text: str) -> Any:
+    """Arguments as templates want them; a text that is no JSON object stays one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -36,6 +36,12 @@ class _Draft:
         self.reasoning = ""
         self.tool_calls: list[CalledTool] = []
         self.logprobs: list[TokenLogprob] = []
+
+    def is_past(self, text: str, reasoning: str) -> bool:
+        """Whether these come too late: a chunk has thoughts, then text, then calls."""
+        if self.tool_calls:
+            return bool(text or reasoning)
+        return bool(reasoning) and any(self.text)
 
     def to_event(self, job_id: str, attempt: int, seq: int) -> Event:
         return Event(
@@ -79,12 +85,6 @@ class Outbox:
     ) -> None:
         self._put(_Draft(EventKind.FINISHED, usage=usage, timings=timings, num_tokens=num_tokens))
 
-    def fail(self, error: JobError, usage: Usage | None = None) -> None:
-        self._put(_Draft(EventKind.FAILED, error=error.to_info(), usage=usage))
-
-    def cancel(self, error: JobError, usage: Usage | None = None) -> None:
-        self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
-
     def finish_tokens(self, token_ids: list[int], pieces: list[bytes] | None) -> None:
         """The tokens that a text was asked for."""
         draft = _Draft(EventKind.FINISHED, pieces=pieces)
@@ -96,6 +96,12 @@ class Outbox:
         draft = _Draft(EventKind.FINISHED)
         draft.text.append(text)
         self._put(draft)
+
+    def fail(self, error: JobError, usage: Usage | None = None) -> None:
+        self._put(_Draft(EventKind.FAILED, error=error.to_info(), usage=usage))
+
+    def cancel(self, error: JobError, usage: Usage | None = None) -> None:
+        self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
 
     def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
         """A part of the choice's echoed prompt; before its first token."""
@@ -116,17 +122,21 @@ class Outbox:
         finish_reason: str | None = None,
         mirostat_mu: float | None = None,
         stop: str | None = None,
+        reasoning: str = "",
+        calls: Sequence[CalledTool] = (),
     ) -> None:
         """Add a token's text to the choice's chunk; it leaves at the next ``ring``."""
         with self._publisher.lock:
             draft = self._open_chunks.get(choice)
-            if draft is None:
+            if draft is None or draft.is_past(text, reasoning):
                 draft = self._open_chunks[choice] = _Draft(EventKind.CHUNK, choice=choice)
                 self._drafts.append(draft)
                 self._publisher.dirty[self.job_id] = self
             if token_id is not None:
                 draft.token_ids.append(token_id)
+            draft.reasoning += reasoning
             draft.text.append(text)
+            draft.tool_calls += calls
             if logprob is not None:
                 draft.logprobs.append(logprob)
             if finish_reason is not None:

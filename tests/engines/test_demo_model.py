@@ -15,7 +15,7 @@ from jobs.sampling import Sampling
 from workers.engines.base import Engine, EngineOptions, Sequence, Token
 from workers.engines.factory import open_engine
 from workers.generation import Choice
-from workers.preparation import PromptEncoder
+from workers.prompts import PromptEncoder
 
 ROOT = Path(__file__).parents[2]
 MODELS = {"mlx": ROOT / "models" / "demo", "llama-cpp": ROOT / "models" / "demo.gguf"}
@@ -54,7 +54,7 @@ def answers(engine: Engine) -> Iterator[str]:
     while engine.has_work:
         for event in engine.step():
             if isinstance(event, Token):
-                texts[event.sequence_id] += choices[event.sequence_id].feed(event)[0]
+                texts[event.sequence_id] += choices[event.sequence_id].feed(event)[0].text
     return iter(texts)
 
 

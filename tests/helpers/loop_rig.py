@@ -19,7 +19,8 @@ from workers.engines.base import Engine, EngineOptions
 from workers.engines.fake import FakeEngine, open_fake
 from workers.gate import SlotGate
 from workers.generation import GenerationJob
-from workers.preparation import PromptEncoder, build_job
+from workers.preparation import build_job
+from workers.prompts import PromptEncoder
 from workers.publisher import Outbox, Publisher
 
 

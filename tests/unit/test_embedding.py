@@ -18,7 +18,7 @@ from tests.helpers.waiting import wait_until
 from workers.embedding import EmbeddingJob, build_embedding
 from workers.engines.base import Pooling
 from workers.engines.fake import FakeEngine
-from workers.preparation import PromptEncoder
+from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
 
 

@@ -12,6 +12,7 @@ from tests.helpers.samples import event
 from workers.engines.base import FinishReason, Sequence, Token
 from workers.engines.fake import FakeTokenizer
 from workers.generation import Choice
+from workers.markup.reader import Shown
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 
@@ -25,8 +26,8 @@ def feed(choice: Choice, token_ids: list[int], finish: FinishReason | None = Non
     shown = ""
     for index, token_id in enumerate(token_ids):
         is_last = index == len(token_ids) - 1
-        text, reason = choice.feed(Token(1, token_id, finish if is_last else None))
-        shown += text
+        added, reason = choice.feed(Token(1, token_id, finish if is_last else None))
+        shown += added.text
         if reason is not None:
             break
     return shown
@@ -39,12 +40,12 @@ def test_the_text_is_whole_whatever_its_characters(text: str) -> None:
 
 def test_half_a_character_is_not_shown() -> None:
     choice = new_choice()
-    assert [choice.feed(Token(1, byte))[0] for byte in "é".encode()] == ["", "é"]
+    assert [choice.feed(Token(1, byte))[0].text for byte in "é".encode()] == ["", "é"]
 
 
 def test_a_character_that_never_came_whole_is_replaced_at_the_end() -> None:
     choice = new_choice()
-    assert choice.feed(Token(1, 0xC3, FinishReason.LENGTH)) == ("\ufffd", "length")
+    assert choice.feed(Token(1, 0xC3, FinishReason.LENGTH)) == (Shown(text="\ufffd"), "length")
 
 
 def test_a_stop_string_is_cut_off_and_ends_the_choice() -> None:
@@ -63,14 +64,15 @@ def test_what_might_become_a_stop_string_is_shown_when_it_does_not() -> None:
 def test_a_stop_string_completed_by_the_last_token_is_a_stop() -> None:
     choice = new_choice(["END"])
     assert feed(choice, list(b"EN")) == ""
-    assert choice.feed(Token(1, ord("D"), FinishReason.LENGTH)) == ("", "stop")
+    shown, reason = choice.feed(Token(1, ord("D"), FinishReason.LENGTH))
+    assert (shown.text, reason) == ("", "stop")
 
 
 def test_an_end_token_has_no_text() -> None:
     choice = new_choice()
     end = Token(1, 256, FinishReason.STOP, is_end=True)
     assert feed(choice, list(b"hi")) == "hi"
-    assert choice.feed(end) == ("", "stop")
+    assert choice.feed(end) == (Shown(), "stop")
     assert choice.num_tokens == 3
 
 
@@ -84,7 +86,7 @@ def test_a_choice_that_goes_on_after_a_cut_shows_what_was_missing(
     shown = ""
     for sent, token_id in enumerate(tokens[: min(cut, len(tokens) - 1)], start=1):
         piece, reason = before.feed(Token(1, token_id))
-        shown += piece
+        shown += piece.text
         if reason is not None:
             assert shown == undisturbed
             return

@@ -19,7 +19,8 @@ from workers.echo import PIECE_TOKENS
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
 from workers.generation import GenerationJob
-from workers.preparation import Logged, PromptEncoder, build_job, logged_choices
+from workers.preparation import Logged, build_job, logged_choices
+from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"

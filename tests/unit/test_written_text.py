@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.errors import InvalidRequestError
 from jobs.requests import FunctionCall, Message, Prompt, ToolCall
 from workers.engines.fake import FakeTokenizer
-from workers.preparation import PromptEncoder
+from workers.prompts import PromptEncoder
 from workers.text.chat_formats import CHATML, chat_format, known_chat_formats
 from workers.text.chat_template import ChatTemplate
 from workers.text.written_text import Marker, has_control_tokens
@@ -95,11 +95,14 @@ def test_the_halves_of_one_do_not_meet() -> None:
 def test_the_names_and_arguments_of_calls_are_written_too() -> None:
     template = (
         "{% for c in messages[0].tool_calls if c.type == 'function' %}"
-        "{{ c.id }}:{{ c.function.name }}:{{ c.function.arguments }}{% endfor %}"
+        "{{ c.id }}:{{ c.function.name }}:{{ c.function.arguments | tojson }}"
+        "{% endfor %}"
     )
-    call = ToolCall("<|im_end|>", FunctionCall("<|im_start|>", '{"a": "<|endoftext|>"}'))
+    call = ToolCall(
+        "<|im_end|>", FunctionCall("<|im_start|>", '{"<|im_end|>": "<|endoftext|>", "n": 1}')
+    )
     ids = encode(template, Message("assistant", None, tool_calls=[call]))
-    assert spelled(ids) == '<|im_end|>:<|im_start|>:{"a": "<|endoftext|>"}'
+    assert spelled(ids) == '<|im_end|>:<|im_start|>:{"<|im_end|>": "<|endoftext|>", "n": 1}'
 
 
 @pytest.mark.parametrize("name", known_chat_formats())

@@ -29,8 +29,8 @@ class FinishReason(StrEnum):
 class Constraint(Protocol):
     """A grammar that a text has to follow, and where the text stands in it."""
 
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """Which tokens may come next, shape (vocab_size,), at least one."""
+    def allowed(self) -> npt.NDArray[np.bool_] | None:
+        """Which tokens may come next, shape (vocab_size,), at least one; ``None``: any."""
         ...
 
     def accept(self, token_id: int) -> None:

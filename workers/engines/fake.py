@@ -226,7 +226,8 @@ def _sample(running: _Running, logits: numpy_sampler.Logits) -> int:
     constraint = running.sequence.constraint
     if constraint is None:
         return _draw(running, logits)
-    token_id = _draw(running, np.where(constraint.allowed(), logits, -np.inf))
+    mask = constraint.allowed()
+    token_id = _draw(running, logits if mask is None else np.where(mask, logits, -np.inf))
     constraint.accept(token_id)
     return token_id
 

@@ -29,6 +29,7 @@ class ChatTemplate:
         if len(source) > MAX_SOURCE:
             reason = f"the chat template has {len(source)} characters (limit {MAX_SOURCE})"
             raise ModelLoadError(reason)
+        self.source = source
         self._special_tokens = {"bos_token": bos_token, "eos_token": eos_token}
         environment = TemplateSandbox()
         try:
@@ -64,14 +65,17 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Mapping[str, Any]] | None = None,
         *,
+        options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
     ) -> str:
         """The prompt text. Raises ``InvalidRequestError`` when the template refuses or fails.
 
-        ``tools`` are OpenAI's tool objects, ``None`` for none. The text holds control tokens, so
+        ``tools`` are OpenAI's tool objects, ``None`` for none; ``options`` further variables that a
+        client may set. The text holds control tokens, so
         it is encoded with ``parse_special``; whether it begins with BOS is up to the template.
         """
         variables = {
+            **(options or {}),
             "messages": messages,
             "tools": tools or None,
             "documents": None,

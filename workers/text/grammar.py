@@ -56,6 +56,14 @@ class Constraint:
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token_id)
 
+    def accept_all(self, token_ids: list[int]) -> bool:
+        """Go on after these tokens; False, and nothing done, if the grammar forbids one."""
+        if self._matcher.validate_tokens(token_ids) != len(token_ids):
+            return False
+        for token_id in token_ids:
+            self.accept(token_id)
+        return True
+
     @property
     def is_complete(self) -> bool:
         """Whether the text may end here."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from workers.text.matching import num_open
+
 
 class StopMatcher:
     """Passes a text on, up to the first stop string, which is cut off.
@@ -16,7 +18,6 @@ class StopMatcher:
     def __init__(self, stops: Collection[str]) -> None:
         assert all(stops), "a stop string is empty"
         self._stops = tuple(stops)
-        self._longest = max(map(len, stops), default=0)
         self._held = ""
         self.found: str | None = None
 
@@ -28,7 +29,7 @@ class StopMatcher:
             self._held = ""
             start, self.found = first
             return text[:start], True
-        cut = len(text) - self._num_open(text)
+        cut = len(text) - num_open(text, self._stops)
         self._held = text[cut:]
         return text[:cut], False
 
@@ -42,11 +43,3 @@ class StopMatcher:
         found = ((text.find(stop), stop) for stop in self._stops)
         ends = [(start + len(stop), start, stop) for start, stop in found if start >= 0]
         return min(ends)[1:] if ends else None
-
-    def _num_open(self, text: str) -> int:
-        """Length of the longest end of ``text`` with which a stop string begins."""
-        for length in range(min(self._longest - 1, len(text)), 0, -1):
-            end = text[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return length
-        return 0

@@ -17,6 +17,7 @@ from workers.engines.base import Tokenizer
 
 _PRIVATE_USE = range(0xE000, 0xF900)
 _OWN_WORDS = frozenset({"role", "type"})  # templates compare these
+_ARGUMENTS = "arguments"
 
 Message = Mapping[str, Any]
 
@@ -38,6 +39,8 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, Mapping):
         for key, item in value.items():
+            if key == _ARGUMENTS and isinstance(item, Mapping):
+                yield from item  # these names are written by a model
             if key not in _OWN_WORDS:
                 yield from _texts(item)
     elif isinstance(value, Sequence):
@@ -62,8 +65,13 @@ class Marker:
         if isinstance(value, str):
             return re.sub(r"(\S)", rf"\1{self._mark}", value)
         if isinstance(value, Mapping):
-            return {k: v if k in _OWN_WORDS else self.mark(v) for k, v in value.items()}
+            return {k: v if k in _OWN_WORDS else self._mark_item(k, v) for k, v in value.items()}
         return [self.mark(item) for item in value] if isinstance(value, list) else value
+
+    def _mark_item(self, key: str, value: Any) -> Any:
+        if key == _ARGUMENTS and isinstance(value, Mapping):
+            return {self.mark(name): self.mark(item) for name, item in value.items()}
+        return self.mark(value)
 
     def encode(self, rendered: str, tokenizer: Tokenizer) -> list[int]:
         """Token ids of what the template made of marked messages: only its own text is parsed.

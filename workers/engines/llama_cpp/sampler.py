@@ -87,8 +87,9 @@ class Sampler:
         """Bias and penalties, then the grammar, then mirostat or the filters and the draw."""
         logits = raw if self._is_plain else self._biased(raw)
         ids = np.arange(len(logits), dtype=np.int32)
-        if self._constraint is not None:
-            ids = np.flatnonzero(self._constraint.allowed()).astype(np.int32)
+        mask = self._constraint.allowed() if self._constraint is not None else None
+        if mask is not None:
+            ids = np.flatnonzero(mask).astype(np.int32)
         if self.mu is not None:
             heard = np.full(len(logits), -np.inf)
             heard[ids] = logits[ids]

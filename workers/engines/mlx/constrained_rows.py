@@ -40,6 +40,8 @@ class ConstrainedRows:
         allowed = np.ones((self._num_rows, logits.shape[-1]), np.bool_)
         for index, constraint in self._constraints.items():
             mask = constraint.allowed()
+            if mask is None:
+                continue
             allowed[index] = False
             allowed[index, : len(mask)] = mask
         return mx.where(mx.array(allowed), logits, DROPPED)

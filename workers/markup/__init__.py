@@ -1,0 +1,1 @@
+"""What models write around their calls of tools and around their thinking."""

@@ -1,0 +1,143 @@
+"""Grammars of calls: names from the request's tools, arguments by their schemas.
+
+Written in llguidance's Lark, for the two most spoken dialects. A model of another one is made to
+write the first, between its own markers, when it has to call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jobs.errors import InvalidRequestError
+from jobs.grammars import Grammar, GrammarKind
+from workers.engines.base import Tokenizer
+from workers.markup.dialects import Dialect
+from workers.markup.parsers import Parser
+
+Tool = dict[str, Any]
+Schema = dict[str, Any]
+
+# One space or line break at most: a small model would wander off in white space.
+_GUIDANCE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?"}
+_BLANK = r"_w: /[ \n]{0,2}/"
+_ANY_OBJECT = '{"type": "object"}'
+_TEXT_TYPES = ("string", None)
+
+
+def forced_dialect(dialect: Dialect) -> Dialect:
+    """The dialect in which the model can be made to call."""
+    parser = dialect.parser
+    if parser is None or parser.name in _WRITERS:
+        return dialect
+    as_json = Parser("json", parser.start, parser.end, lambda text, _: json.loads(text))
+    return Dialect(as_json, dialect.thinking)
+
+
+def forced_calls(
+    parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer, content: Grammar | None = None
+) -> Grammar:
+    """One call or more, from the start; or, if given, ``content``: a JSON schema of the answer."""
+    start, end = marker(parser.start, tokenizer), marker(parser.end, tokenizer)
+    other = " | content" if content is not None else ""
+    lines = [f"start: calls{other}", f"calls: (_w {start} call {end})+"]
+    if content is not None:
+        schema = json.loads(content.text or _ANY_OBJECT)
+        lines.append(f"content: %json {json.dumps(_guided(schema))}")
+    return _grammar([*lines, *_rules(parser, tools)])
+
+
+def begun_call(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar | None:
+    """A call after its first marker; ``None`` for a dialect without a grammar."""
+    if parser.name not in _WRITERS:
+        return None
+    end = marker(parser.end, tokenizer)
+    return _grammar([f"start: call {end}", *_rules(parser, tools)])
+
+
+def marker(text: str, tokenizer: Tokenizer) -> str:
+    """The marker in Lark: as a text, or as the control tokens that it is."""
+    if not text:
+        return ""
+    ids = tokenizer.encode(text, add_special=False, parse_special=True)
+    if any(map(tokenizer.piece, ids)):
+        return json.dumps(text)
+    return " ".join(f"<|{token_id}|>" for token_id in ids)
+
+
+def _grammar(lines: list[str]) -> Grammar:
+    return Grammar(GrammarKind.LARK, "\n".join([*lines, _BLANK]), "tools")
+
+
+def _rules(parser: Parser, tools: Sequence[Tool]) -> list[str]:
+    write = _WRITERS.get(parser.name, _json_call)
+    names = " | ".join(f"call_{index}" for index in range(len(tools)))
+    lines = [f"call: {names}"]
+    for index, tool in enumerate(tools):
+        function = tool["function"]
+        lines += write(index, function["name"], _parameters(function, index))
+    return lines
+
+
+def _parameters(function: dict[str, Any], index: int) -> Schema:
+    schema = function.get("parameters") or {}
+    place = f"tools[{index}].function.parameters"
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise InvalidRequestError(f"{place}: the schema of an object is needed", place)
+    return {**schema, "type": "object"}
+
+
+def _guided(schema: Schema) -> Schema:
+    return {**schema, "x-guidance": _GUIDANCE}
+
+
+def _json_call(index: int, name: str, parameters: Schema) -> list[str]:
+    key = json.dumps(json.dumps(name, ensure_ascii=False) + ",", ensure_ascii=False)
+    begin = rf'_w "{{" _w "\"name\":" _w {key} _w "\"arguments\":" _w'
+    return [
+        f'call_{index}: {begin} args_{index} _w "}}" _w',
+        f"args_{index}: %json {json.dumps(_guided(parameters))}",
+    ]
+
+
+def _xml_call(index: int, name: str, parameters: Schema) -> list[str]:
+    """Qwen3-Coder's: a tag per parameter, text as it is and everything else as JSON."""
+    properties: dict[str, Schema] = parameters.get("properties") or {}
+    required = parameters.get("required") or []
+    values = [
+        f"value_{index}_{n}" + ("" if key in required else "?") for n, key in enumerate(properties)
+    ]
+    head = json.dumps(f"<function={name}>\n", ensure_ascii=False)
+    lines = [f'call_{index}: _w {head} {" ".join(values)} "</function>" _w']
+    for n, (key, schema) in enumerate(properties.items()):
+        lines += _xml_value(f"{index}_{n}", key, schema, parameters)
+    return lines
+
+
+def _xml_value(place: str, key: str, schema: Schema, root: Schema) -> list[str]:
+    begin = json.dumps(f"<parameter={key}>\n", ensure_ascii=False)
+    end = r'"\n</parameter>\n"'
+    if schema.get("type") in _TEXT_TYPES and not schema.keys() & {"enum", "const", "anyOf", "$ref"}:
+        text = rf"text_{place}[suffix={end}]: /(?s:.*)/"
+        return [f"value_{place}: {begin} text_{place}", text]
+    if choices := _texts(schema):
+        options = " | ".join(json.dumps(choice, ensure_ascii=False) for choice in choices)
+        return [f"value_{place}: {begin} ({options}) {end}"]
+    whole = {key: root[key] for key in ("$defs", "definitions") if key in root} | schema
+    return [
+        f"value_{place}: {begin} json_{place} {end}",
+        f"json_{place}: %json {json.dumps(_guided(whole))}",
+    ]
+
+
+def _texts(schema: Schema) -> list[str]:
+    """The texts that a schema allows, where it lists nothing else."""
+    choices = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    return choices if all(isinstance(choice, str) for choice in choices) else []
+
+
+_WRITERS: dict[str, Callable[[int, str, Schema], list[str]]] = {
+    "json_tools": _json_call,
+    "qwen3_coder": _xml_call,
+}

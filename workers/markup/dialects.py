@@ -1,0 +1,88 @@
+"""Which markup a model writes, found in its chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from workers.engines.base import Tokenizer
+from workers.markup.parsers import Parser, load_parser
+
+# Parser by what the template holds: all of the texts. The first that fits.
+_SIGNS: list[tuple[tuple[str, ...], str]] = [
+    (("<minimax:tool_call>",), "minimax_m2"),
+    (("<|tool_call>", "<tool_call|>"), "gemma4"),
+    (("<start_function_call>",), "function_gemma"),
+    (("<longcat_tool_call>",), "longcat"),
+    (("<|open|>tools",), "kimi_k3"),
+    (("<arg_key>",), "glm47"),
+    (("<|tool_list_start|>",), "pythonic"),
+    (("<|tool_call_start|>",), "pythonic"),
+    (("<function=",), "qwen3_coder"),
+    (("<|tool_calls_section_begin|>",), "kimi_k2"),
+    (('<function name="', '<param name="'), "minicpm5"),
+    (("[TOOL_CALLS]",), "mistral"),
+    (("<atem:function_calls>",), "muse_spark"),
+    (("<tool_call>",), "json_tools"),
+]
+
+
+class Marker(NamedTuple):
+    """Text around a stretch of an answer; ``is_kept``: it belongs to what is read of it."""
+
+    start: str
+    end: str
+    is_kept: bool = False
+
+
+_THINKING = [
+    Marker("<think>", "</think>"),
+    Marker("[THINK]", "[/THINK]"),
+    Marker("<longcat_think>", "</longcat_think>"),
+    Marker("<seed:think>", "</seed:think>"),
+    Marker("<|think:start|>", "<|think:end|>"),
+    Marker("<|channel>thought", "<channel|>"),
+    Marker("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+]
+# Some models leave out the outer markers (mlx-lm#1616).
+_BARE = {"qwen3_coder": Marker("<function=", "</function>", is_kept=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a model writes calls and thoughts; ``None`` for what it does not write."""
+
+    parser: Parser | None = None
+    thinking: Marker | None = None
+
+    @property
+    def calls(self) -> list[Marker]:
+        """What a call stands between."""
+        if self.parser is None:
+            return []
+        bare = _BARE.get(self.parser.name)
+        return [Marker(self.parser.start, self.parser.end), *([bare] if bare else [])]
+
+    @classmethod
+    def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
+        """The dialect of the model with this chat template."""
+        name = next((name for signs, name in _SIGNS if all(s in template for s in signs)), None)
+        return cls(_parser(name) if name else None, _thinking(template, tokenizer))
+
+
+@cache
+def _parser(name: str) -> Parser:
+    return load_parser(name)
+
+
+def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
+    """A template that drops or writes thoughts names their end; else the vocabulary tells."""
+    for marker in _THINKING:
+        if marker.end in template or _is_token(marker.end, tokenizer):
+            return marker
+    return None
+
+
+def _is_token(text: str, tokenizer: Tokenizer) -> bool:
+    return len(tokenizer.encode(text, add_special=False, parse_special=True)) == 1

@@ -1,0 +1,93 @@
+"""The readers of tool calls that come with mlx_lm, for both engines.
+
+They take text and give dicts, without MLX. Importing them as ``mlx_lm.tool_parsers`` would load mlx
+and transformers; so their folder is imported under a name of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = "mgs_tool_parsers"
+_UNREADABLE = "unknown"  # the name that one of the readers gives to what it cannot read
+
+Tools = Sequence[dict[str, Any]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCall:
+    """A call as it was read: ``arguments`` is JSON text, ``id`` the model's own if it gave one."""
+
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """One way of writing calls; ``end`` is "" where a call lasts to the end of the text."""
+
+    name: str
+    start: str
+    end: str
+    read: Callable[[str, Tools | None], Any]
+
+    def parse(self, text: str, tools: Tools | None) -> list[ParsedCall] | None:
+        """The calls in the text between ``start`` and ``end``; ``None`` when it holds none."""
+        try:
+            found = self.read(text, tools)
+            return [_to_call(one) for one in (found if isinstance(found, list) else [found])]
+        # A reader raises whatever its code happens to on a broken call; that is text then.
+        except Exception as error:
+            log.debug("unreadable call", extra={"parser": self.name, "error": repr(error)})
+            return None
+
+
+def load_parser(name: str) -> Parser:
+    """The parser of that name in ``mlx_lm/tool_parsers``."""
+    module = importlib.import_module(f"{_package().__name__}.{name}")
+    return Parser(name, module.tool_call_start, module.tool_call_end, module.parse_tool_call)
+
+
+def _package() -> ModuleType:
+    if _PACKAGE in sys.modules:
+        return sys.modules[_PACKAGE]
+    mlx_lm = importlib.util.find_spec("mlx_lm")
+    if mlx_lm is None or not mlx_lm.submodule_search_locations:
+        raise ImportError("mlx_lm is not installed")
+    folder = Path(mlx_lm.submodule_search_locations[0]) / "tool_parsers"
+    spec = importlib.util.spec_from_file_location(
+        _PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[_PACKAGE] = package
+    spec.loader.exec_module(package)
+    return package
+
+
+def _to_call(found: Any) -> ParsedCall:
+    """Raises for what is no call; the caller takes that for text."""
+    name, arguments = found["name"], found.get("arguments", {})
+    if isinstance(arguments, str):  # some models write the object as a string
+        arguments = json.loads(arguments)
+    if not isinstance(name, str) or not name or name == _UNREADABLE:
+        raise ValueError("a call without a name")
+    if not isinstance(arguments, dict):
+        raise ValueError("arguments that are no object")
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    text.encode()  # half a surrogate pair cannot be sent
+    own_id = found.get("id")
+    return ParsedCall(name, text, own_id if isinstance(own_id, str) and own_id else None)

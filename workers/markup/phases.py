@@ -1,0 +1,130 @@
+"""The grammar of an answer whose parts have different ones: thoughts, content, calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+
+from workers.engines.base import Tokenizer
+from workers.markup.dialects import Marker
+from workers.text.grammar import Constraint, Mask
+
+_TAIL = 64  # bytes, more than any marker has
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What holds where in an answer.
+
+    thinking: the markers of the thoughts, which have at most ``budget`` tokens; ``is_thinking``:
+    the prompt has opened them. then: the grammar of all that follows the thoughts. call: makes the
+    grammar of what follows any of the texts ``triggers``, up to its end.
+    """
+
+    thinking: Marker | None = None
+    is_thinking: bool = False
+    budget: int | None = None
+    then: Constraint | None = None
+    triggers: tuple[str, ...] = ()
+    call: Callable[[], Constraint] | None = None
+
+
+class _Phase(Enum):
+    FREE = auto()
+    THINKING = auto()
+    CALL = auto()
+    THEN = auto()
+
+
+class Phases:
+    """Follows one answer through its plan, token by token; a ``Constraint`` for engines."""
+
+    def __init__(self, plan: Plan, tokenizer: Tokenizer) -> None:
+        self._plan = plan
+        self._tokenizer = tokenizer
+        self._tail = b""
+        self._num_thoughts = 0
+        self._due: list[int] = []  # tokens that end the thoughts
+        self._call: Constraint | None = None
+        self._phase = _Phase.THINKING if plan.is_thinking else self._after_thinking
+        self._watch_budget()
+
+    def allowed(self) -> Mask | None:
+        """Which tokens may come next; ``None``: any."""
+        if self._due:
+            mask = np.zeros(self._tokenizer.vocab_size, np.bool_)
+            mask[self._due[0]] = True
+            return mask
+        if self._phase is _Phase.CALL and self._call is not None:
+            return self._call.allowed()
+        if self._phase is _Phase.THEN and self._plan.then is not None:
+            return self._plan.then.allowed()
+        return None
+
+    def accept(self, token_id: int) -> None:
+        """Go on after a token that was allowed."""
+        if self._phase is _Phase.CALL and self._call is not None:
+            self._call.accept(token_id)
+            if self._call.is_complete:
+                self._enter(_Phase.FREE)
+        elif self._phase is _Phase.THEN and self._plan.then is not None:
+            self._plan.then.accept(token_id)
+        else:
+            self._accept_free(token_id)
+
+    @property
+    def _after_thinking(self) -> _Phase:
+        return _Phase.FREE if self._plan.then is None else _Phase.THEN
+
+    def _accept_free(self, token_id: int) -> None:
+        self._due = self._due[1:]
+        piece = self._tokenizer.piece(token_id) or self._tokenizer.control_text(token_id).encode()
+        self._tail = (self._tail + piece)[-_TAIL:]
+        if self._phase is _Phase.THINKING:
+            self._num_thoughts += 1
+            self._watch_budget()
+        self._watch_markers()
+
+    def _watch_budget(self) -> None:
+        plan = self._plan
+        is_spent = plan.budget is not None and self._num_thoughts >= plan.budget
+        if self._phase is _Phase.THINKING and plan.thinking and is_spent and not self._due:
+            end = f"\n{plan.thinking.end}"
+            self._due = self._tokenizer.encode(end, add_special=False, parse_special=True)
+
+    def _watch_markers(self) -> None:
+        thinking = self._plan.thinking
+        if thinking is not None and self._phase is _Phase.THINKING:
+            if (rest := self._behind(thinking.end)) is not None:
+                self._enter(self._after_thinking)
+                self._hand_over(self._plan.then, rest)
+            return
+        for trigger in self._plan.triggers:
+            rest = self._behind(trigger)
+            if rest is not None and self._plan.call is not None:
+                self._enter(_Phase.CALL)
+                self._call = self._hand_over(self._plan.call(), rest)
+                return
+        if thinking is not None and self._behind(thinking.start) is not None:
+            self._enter(_Phase.THINKING)
+            self._watch_budget()
+
+    def _behind(self, marker: str) -> str | None:
+        """What the newest tokens hold behind the marker; ``None`` when it is not there."""
+        _, found, rest = self._tail.partition(marker.encode())
+        return rest.decode(errors="replace") if found else None
+
+    def _hand_over(self, constraint: Constraint | None, rest: str) -> Constraint | None:
+        """The constraint, past what a token held of its text already; ``None`` if it cannot be."""
+        rest = rest.lstrip()
+        if constraint is None or not rest:
+            return constraint
+        ids = self._tokenizer.encode(rest, add_special=False, parse_special=False)
+        return constraint if constraint.accept_all(ids) else None
+
+    def _enter(self, phase: _Phase) -> None:
+        self._phase = phase
+        self._tail, self._due, self._call = b"", [], None
