@@ -19,7 +19,9 @@ from api.routes import (
     jobs,
     management,
     models,
+    rerank,
     responses,
+    text,
 )
 from api.security import HostGuard, KeyGuard
 from api.services import Services
@@ -29,6 +31,8 @@ _ROUTERS = (
     completions,
     responses,
     embeddings,
+    rerank,
+    text,
     models,
     internal,
     adapters,

@@ -1,4 +1,4 @@
-"""Events of a finished embeddings job to OpenAI's answer. Pure."""
+"""Events of a finished embeddings job to its answer: vectors as OpenAI has them, or an order. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
+from api.rerank import rerank_answer
 from jobs.events import Event, Usage
 from jobs.requests import EmbedRequest
 
 _FLOAT_BYTES = 4
 
 
-def embeddings_answer(request: EmbedRequest, events: Iterable[Event]) -> dict[str, Any]:
+def embeddings_answer(request: EmbedRequest, events: Iterable[Event]) -> Any:
     """The body of the answer. ``events`` are all of the job's, up to ``finished``.
 
     A vector may come twice, from two attempts; the later one counts.
@@ -24,12 +25,15 @@ def embeddings_answer(request: EmbedRequest, events: Iterable[Event]) -> dict[st
         usage = event.usage or usage
         if event.embedding is not None:
             vectors[event.choice] = event.embedding
+    found = [vectors[index] for index in range(len(request.inputs))]
+    if request.rerank is not None:
+        return rerank_answer(request, request.rerank, [_as_floats(v) for v in found], usage)
     show = _as_base64 if request.encoding_format == "base64" else _as_floats
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": show(vectors[index])}
-            for index in range(len(request.inputs))
+            {"object": "embedding", "index": index, "embedding": show(vector)}
+            for index, vector in enumerate(found)
         ],
         "model": request.model,
         "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens},

@@ -6,12 +6,13 @@ from typing import Any
 
 from api.embeddings import embeddings_answer
 from api.openai.answers import whole_answer
+from api.openai.text import text_answer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.errors import JobNotFoundError
 from jobs.event_log import read_log
 from jobs.events import Event, EventKind
 from jobs.records import JobRecord
-from jobs.requests import EmbedRequest, GenerateRequest
+from jobs.requests import EmbedRequest, GenerateRequest, LoadRequest, UnloadRequest
 from jobs.store import JobStore
 
 
@@ -52,14 +53,17 @@ def _error(last: Event) -> JobErrorObject | None:
     return JobErrorObject(code=last.error.code, message=last.error.message, param=last.error.param)
 
 
-def _result(store: JobStore, record: JobRecord, events: list[Event]) -> dict[str, Any] | None:
+def _result(store: JobStore, record: JobRecord, events: list[Event]) -> Any:
     """The body that a waiting client would have got."""
-    if events[-1].num_tokens is not None:
-        return {"length": events[-1].num_tokens}
     try:
         request = store.request(record.job_id)
     except JobNotFoundError:
         return None
-    if isinstance(request, GenerateRequest):
-        return whole_answer(record.job_id, int(record.created_at), request, events)
-    return embeddings_answer(request, events) if isinstance(request, EmbedRequest) else None
+    match request:
+        case GenerateRequest():
+            return whole_answer(record.job_id, int(record.created_at), request, events)
+        case EmbedRequest():
+            return embeddings_answer(request, events)
+        case LoadRequest() | UnloadRequest():
+            return None
+    return text_answer(request, events[-1])

@@ -12,21 +12,29 @@ from starlette.responses import Response
 from api.runner import JobRunner, Ticket
 from jobs.records import Want
 from jobs.requests import (
+    ApplyTemplateRequest,
+    DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
     TokenCountRequest,
+    TokenizeRequest,
     UnloadRequest,
+)
+from jobs.requests import (
+    Request as AnyRequest,
 )
 from jobs.submission import Submission
 
 _PREFIXES = {
     EmbedRequest: "embd",
     TokenCountRequest: "tok",
+    TokenizeRequest: "tokens",
+    DetokenizeRequest: "detok",
+    ApplyTemplateRequest: "tmpl",
     LoadRequest: "load",
     UnloadRequest: "unload",
 }
-AnyRequest = GenerateRequest | EmbedRequest | TokenCountRequest | LoadRequest | UnloadRequest
 
 
 def new_job_id(request: AnyRequest) -> str:

@@ -32,6 +32,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.post("/chat/completions", include_in_schema=False)
 @router.post("/v1/chat/completions", response_model=ChatCompletion, responses=_ANSWERS)
 async def chat_completions(
     body: ChatBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
@@ -40,6 +41,7 @@ async def chat_completions(
     return await _generate(body, request, services, x_model_id)
 
 
+@router.post("/completions", include_in_schema=False)
 @router.post("/v1/completions", response_model=TextCompletion | ChatCompletion, responses=_ANSWERS)
 async def completions(
     body: CompletionBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None

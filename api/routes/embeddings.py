@@ -26,6 +26,7 @@ router = APIRouter(tags=["embeddings"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}, **ERRORS}
 
 
+@router.post("/embeddings", include_in_schema=False)
 @router.post("/v1/embeddings", response_model=EmbeddingsAnswer, responses=_ANSWERS)
 async def embeddings(
     body: EmbeddingsBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None

@@ -5,32 +5,27 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.delivery import WholeAnswer
 from api.loading import finish_load, finish_unload, start_load, start_unload
-from api.openai.translate import check_text, to_token_count_request
+from api.openai.translate import check_text
 from api.resolve import read_model_id, resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.errors import ERRORS
-from api.schemas.generation import TokenCountBody
 from api.schemas.internal import (
     LoadAnswer,
     LoadBody,
     ModelInfoAnswer,
     ModelNames,
-    TokenCountAnswer,
     UnloadAnswer,
 )
 from api.services import Services, ServicesDep
-from api.tickets import accepted, is_background, new_ticket
+from api.tickets import accepted, is_background
 from jobs import names
 from jobs.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.errors import UnsupportedParameterError
-from jobs.events import Event
 from jobs.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings
 from jobs.wants import LoadedModel
@@ -105,21 +100,6 @@ async def unload(
         return accepted(job_id)
     await finish_unload(services, job_id)
     return UnloadAnswer()
-
-
-@router.post("/token-count", response_model=TokenCountAnswer)
-async def token_count(
-    body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
-) -> Response:
-    """Number of tokens of a text, or of messages through the chat template."""
-    runner = services.runner
-    want = resolve(await runner.wants(), x_model_id, body.model)
-    ticket = new_ticket(runner, want, to_token_count_request(body))
-    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, _length)
-
-
-def _length(events: list[Event]) -> bytes:
-    return msgspec.json.encode({"length": events[-1].num_tokens})
 
 
 @router.get("/model/info")

@@ -32,7 +32,7 @@ class JobAnswer(BaseModel):
     background: bool = False
     cancel_reason: str | None = None
     error: JobErrorObject | None = None
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | list[Any] | None = None
 
 
 class JobList(BaseModel):

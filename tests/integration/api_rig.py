@@ -77,12 +77,15 @@ class Taken:
     def progress(self, phase: str, fraction: float) -> None:
         self.writer.append([self._event(EventKind.PROGRESS, phase=phase, fraction=fraction)])
 
-    def finished(self, num_tokens: int | None = None, completion_tokens: int = 2) -> None:
+    def finished(
+        self, num_tokens: int | None = None, completion_tokens: int = 2, **fields: Any
+    ) -> None:
         event = self._event(
             EventKind.FINISHED,
             usage=Usage(3, completion_tokens, 1),
             timings=Timings(queue_ms=1.5, prefill_ms=2.5, decode_tokens_per_s=100.0),
             num_tokens=num_tokens,
+            **fields,
         )
         assert self.writer.settle(event)
 

@@ -40,6 +40,10 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         POST /v1/chat/completions
         GET /v1/internal/adapter/list
         POST /v1/embeddings
+        POST /v1/rerank
+        POST /v1/tokenize
+        POST /v1/detokenize
+        POST /v1/apply-template
         GET /v1/models
         GET /management/processes
         POST /management/process/clean-up

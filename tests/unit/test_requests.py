@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from jobs.errors import ContractError
 from jobs.requests import (
     TASKS,
+    ApplyTemplateRequest,
+    DetokenizeRequest,
     EmbedRequest,
     FunctionCall,
     GenerateRequest,
@@ -18,8 +20,11 @@ from jobs.requests import (
     LoadRequest,
     Message,
     Prompt,
+    Request,
+    Rerank,
     Task,
     TokenCountRequest,
+    TokenizeRequest,
     ToolCall,
     UnloadRequest,
     decode_request,
@@ -35,6 +40,7 @@ PROMPTS = st.builds(
     token_ids=st.none() | st.lists(st.integers(0, 10**6), max_size=5),
     messages=st.none() | st.lists(st.builds(Message, role=TEXTS, content=st.none() | TEXTS)),
     is_chat=st.booleans(),
+    suffix=st.none() | TEXTS,
 )
 SAMPLINGS = st.builds(
     Sampling,
@@ -55,14 +61,23 @@ GENERATIONS = st.builds(
 
 
 EMBEDDINGS = st.builds(
-    EmbedRequest, st.lists(PROMPTS, max_size=3), dimensions=st.none() | st.integers(1, 9999)
+    EmbedRequest,
+    st.lists(PROMPTS, max_size=3),
+    dimensions=st.none() | st.integers(1, 9999),
+    rerank=st.none() | st.builds(Rerank, top_n=st.none() | st.integers(1, 9)),
 )
 
 
-@given(GENERATIONS | EMBEDDINGS | st.builds(TokenCountRequest, PROMPTS))
-def test_a_request_is_the_same_after_the_wire(
-    request: GenerateRequest | EmbedRequest | TokenCountRequest,
-) -> None:
+TEXT_JOBS = (
+    st.builds(TokenCountRequest, PROMPTS)
+    | st.builds(TokenizeRequest, TEXTS, st.booleans(), st.booleans(), st.booleans())
+    | st.builds(DetokenizeRequest, st.lists(st.integers(0, 10**6), max_size=5))
+    | st.builds(ApplyTemplateRequest, PROMPTS, st.booleans())
+)
+
+
+@given(GENERATIONS | EMBEDDINGS | TEXT_JOBS)
+def test_a_request_is_the_same_after_the_wire(request: Request) -> None:
     assert decode_request(encode_request(request)) == request
 
 

@@ -184,6 +184,13 @@ def test_what_asks_for_nothing_is_not_refused() -> None:
     assert text(suffix="", best_of=1, echo=False).echo is False
 
 
+def test_a_suffix_makes_a_gap_after_each_prompt() -> None:
+    found = text(prompt=["a", "b"], suffix="z").prompts
+    assert found == [Prompt(text="a", suffix="z"), Prompt(text="b", suffix="z")]
+    assert text(prompt=[1, 2], suffix="z").prompts == [Prompt(token_ids=[1, 2], suffix="z")]
+    assert text(prompt="", suffix="z").prompts == [Prompt(text="", suffix="z")]
+
+
 def test_a_prompt_can_be_echoed_with_its_log_probabilities() -> None:
     job = text(echo=True, logprobs=3, max_tokens=0)
     assert (job.echo, job.is_prompt_scored, job.max_tokens) == (True, True, 0)

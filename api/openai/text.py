@@ -1,0 +1,85 @@
+"""Jobs about text and tokens alone: checked bodies to requests, their last event to answers. Pure.
+
+Whatever their words, they are answered alike to who waits and to who reads the job later.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from api.openai.messages import to_messages
+from api.openai.tools import to_tools
+from api.openai.translate import check_text
+from api.schemas.text import ApplyTemplateBody, DetokenizeBody, TokenizeBody
+from jobs.errors import InvalidRequestError
+from jobs.events import Event
+from jobs.requests import (
+    ApplyTemplateRequest,
+    DetokenizeRequest,
+    Prompt,
+    TokenCountRequest,
+    TokenizeRequest,
+)
+
+TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
+_T = TypeVar("_T", TokenizeRequest, ApplyTemplateRequest)
+
+
+def to_tokenize_request(body: TokenizeBody) -> TokenizeRequest:
+    """The job; an empty text is one, no text is not."""
+    given = [text for text in (body.content, body.prompt, body.text) if text is not None]
+    if len(given) != 1:
+        message = "one of content, prompt and text is required"
+        raise InvalidRequestError(message, "content")
+    request = TokenizeRequest(given[0], body.add_special, body.parse_special, body.with_pieces)
+    return _checked(request, "content")
+
+
+def to_detokenize_request(body: DetokenizeBody) -> DetokenizeRequest:
+    """The job; no tokens are an empty text."""
+    return DetokenizeRequest(body.tokens)
+
+
+def to_apply_template_request(body: ApplyTemplateBody) -> ApplyTemplateRequest:
+    """The job, with the messages as a chat would send them."""
+    if bool(body.messages) == bool(body.prompt):
+        raise InvalidRequestError("either messages or prompt is required", "messages")
+    prompt = Prompt(
+        text=body.prompt or None,
+        messages=to_messages(body.messages) if body.messages else None,
+        tools=to_tools(body.tools),
+        template_options=to_template_options(body),
+    )
+    return _checked(ApplyTemplateRequest(prompt, body.add_generation_prompt), "messages")
+
+
+def _checked(request: _T, param: str) -> _T:
+    check_text(request, param)
+    return request
+
+
+def text_answer(request: TextRequest, last: Event) -> dict[str, Any]:
+    """The body of the answer, from the job's ``finished`` event."""
+    match request:
+        case TokenCountRequest():
+            return {"length": last.num_tokens}
+        case TokenizeRequest():
+            return {"tokens": _tokens(last), "length": len(last.token_ids)}
+        case DetokenizeRequest():
+            return {"content": last.text}
+        case ApplyTemplateRequest():
+            return {"prompt": last.text}
+
+
+def _tokens(last: Event) -> list[Any]:
+    if last.pieces is None:
+        return last.token_ids
+    pairs = zip(last.token_ids, last.pieces, strict=True)
+    return [{"id": token_id, "piece": _piece(piece)} for token_id, piece in pairs]
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)

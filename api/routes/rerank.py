@@ -1,0 +1,42 @@
+"""POST /v1/rerank."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.delivery import WholeAnswer
+from api.embeddings import embeddings_answer
+from api.rerank import to_rerank_request
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.schemas.errors import ERRORS
+from api.schemas.rerank import RankedText, RerankAnswer, RerankBody
+from api.services import ServicesDep
+from api.tickets import new_ticket
+from jobs.events import Event
+from jobs.requests import EmbedRequest
+
+router = APIRouter(tags=["embeddings"], responses=ERRORS)
+
+
+@router.post("/rerank", include_in_schema=False)
+@router.post("/reranking", include_in_schema=False)
+@router.post("/v1/reranking", include_in_schema=False)
+@router.post("/v1/rerank", response_model=RerankAnswer | list[RankedText])
+async def rerank(
+    body: RerankBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Documents in the order of their likeness to a query, by the loaded model's vectors."""
+    runner = services.runner
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    job = to_rerank_request(body, want.load.model_name)
+    ticket = new_ticket(runner, want, job)
+    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, partial(_body, job))
+
+
+def _body(job: EmbedRequest, events: list[Event]) -> bytes:
+    return msgspec.json.encode(embeddings_answer(job, events))

@@ -1,0 +1,89 @@
+"""Tokens and texts of a loaded model: tokenize, detokenize, apply-template, and token counts.
+
+llama-server's paths, which have no version, lead here too.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.delivery import WholeAnswer
+from api.openai.text import (
+    TextRequest,
+    text_answer,
+    to_apply_template_request,
+    to_detokenize_request,
+    to_tokenize_request,
+)
+from api.openai.translate import to_token_count_request
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.schemas.errors import ERRORS
+from api.schemas.generation import TokenCountBody
+from api.schemas.internal import TokenCountAnswer
+from api.schemas.text import (
+    ApplyTemplateBody,
+    ContentAnswer,
+    DetokenizeBody,
+    PromptAnswer,
+    TokenizeBody,
+    TokensAnswer,
+)
+from api.services import Services, ServicesDep
+from api.tickets import new_ticket
+from jobs.events import Event
+
+router = APIRouter(tags=["text"], responses=ERRORS)
+
+
+@router.post("/tokenize", include_in_schema=False)
+@router.post("/v1/tokenize", response_model=TokensAnswer)
+async def tokenize(
+    body: TokenizeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Token ids of a text; with ``with_pieces`` each one's text too."""
+    return await answer_text(services, to_tokenize_request(body), x_model_id, body.model)
+
+
+@router.post("/detokenize", include_in_schema=False)
+@router.post("/v1/detokenize", response_model=ContentAnswer)
+async def detokenize(
+    body: DetokenizeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """The text of token ids, control tokens by their names."""
+    return await answer_text(services, to_detokenize_request(body), x_model_id, body.model)
+
+
+@router.post("/apply-template", include_in_schema=False)
+@router.post("/v1/apply-template", response_model=PromptAnswer)
+async def apply_template(
+    body: ApplyTemplateBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """The text that the model's chat template makes of messages."""
+    return await answer_text(services, to_apply_template_request(body), x_model_id, body.model)
+
+
+@router.post("/v1/internal/token-count", response_model=TokenCountAnswer)
+async def token_count(
+    body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Number of tokens of a text, or of messages through the chat template."""
+    return await answer_text(services, to_token_count_request(body), x_model_id, body.model)
+
+
+async def answer_text(
+    services: Services, job: TextRequest, x_model_id: str | None, model: str | None
+) -> Response:
+    """Run the job for the model meant, and answer with what it found."""
+    want = resolve(await services.runner.wants(), x_model_id, model)
+    ticket = new_ticket(services.runner, want, job)
+    timeout_s = services.settings.request_timeout_s
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(_body, job))
+
+
+def _body(job: TextRequest, events: list[Event]) -> bytes:
+    return msgspec.json.encode(text_answer(job, events[-1]))
