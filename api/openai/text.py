@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from api.openai.messages import to_messages
+from api.openai.reasoning import to_template_options
 from api.openai.tools import to_tools
 from api.openai.translate import check_text
 from api.schemas.text import ApplyTemplateBody, DetokenizeBody, TokenizeBody
