@@ -9,7 +9,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from api.body_limit import BodyLimit
-from api.errors import HANDLED, handle_error
+from api.error_answers import handle_error
+from api.errors import HANDLED
 from api.routes import (
     adapters,
     completions,
@@ -18,6 +19,7 @@ from api.routes import (
     internal,
     jobs,
     management,
+    messages,
     models,
     rerank,
     responses,
@@ -30,6 +32,7 @@ from jobs.settings import Settings
 _ROUTERS = (
     completions,
     responses,
+    messages,
     embeddings,
     rerank,
     text,

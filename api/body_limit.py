@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.error_answers import problem_response
 from api.errors import INVALID, Problem
 
 _READ_TIMEOUT_S = 30.0
@@ -34,9 +36,11 @@ class BodyLimit:
         try:
             body = await self._read(headers, receive)
         except _TooLargeError:
-            await self._refuse(413, "body_too_large", f"more than {self._max_bytes} bytes", send)
+            answer = _refused(scope, 413, "body_too_large", f"more than {self._max_bytes} bytes")
+            await answer(scope, receive, send)
         except TimeoutError:
-            await self._refuse(408, "body_timeout", "the body did not arrive in time", send)
+            answer = _refused(scope, 408, "body_timeout", "the body did not arrive in time")
+            await answer(scope, receive, send)
         else:
             if body is not None:
                 await self._app(scope, _replaying(body, receive), send)
@@ -65,16 +69,10 @@ class BodyLimit:
         await _drain(receive)
         raise _TooLargeError
 
-    async def _refuse(self, status: int, code: str, reason: str, send: Send) -> None:
-        problem = Problem(status, INVALID, code, f"the body is refused: {reason}")
-        body = problem.body()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+
+def _refused(scope: Scope, status: int, code: str, reason: str) -> Response:
+    problem = Problem(status, INVALID, code, f"the body is refused: {reason}")
+    return problem_response(problem, scope, {"Connection": "close"})
 
 
 async def _drain(receive: Receive) -> None:

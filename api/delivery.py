@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from api.errors import Problem, problem_of
 from api.foreground import Foreground
 from api.runner import JobRunner, Ticket
-from api.sse import SseWriter
+from api.sse import PING, SseWriter
 from jobs.errors import JobError, ShuttingDownError
 from jobs.events import Event, EventKind
 
@@ -84,17 +84,23 @@ class StreamEncoder(Protocol):
 
 
 class StreamedAnswer(_JobResponse):
-    """Sends an encoder's frames as the job's events come."""
+    """Sends an encoder's frames as the job's events come, and ``ping`` while none do."""
 
     def __init__(
-        self, runner: JobRunner, ticket: Ticket, timeout_s: float, encoder: StreamEncoder
+        self,
+        runner: JobRunner,
+        ticket: Ticket,
+        timeout_s: float,
+        encoder: StreamEncoder,
+        ping: bytes = PING,
     ) -> None:
         super().__init__(runner, ticket, timeout_s)
         self._encoder = encoder
+        self._ping = ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = self._foreground(scope)
-        writer = SseWriter(send, self._id_header)
+        writer = SseWriter(send, self._id_header, self._ping)
         try:
             with _explained_stop():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):

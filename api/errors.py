@@ -1,4 +1,4 @@
-"""The one place where errors become HTTP: status, OpenAI's error body, retry hint."""
+"""The one place where errors get their HTTP: status, OpenAI's error body, retry hint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import msgspec
 from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 
 from jobs.errors import JobError
 
@@ -73,10 +71,6 @@ class Problem:
         """The same as an SSE event, for an answer that has begun."""
         return b"data: " + self.body() + b"\n\n"
 
-    def response(self, extra_headers: Mapping[str, str] | None = None) -> Response:
-        headers = {**self.headers, **(extra_headers or {})}
-        return Response(self.body(), self.status, headers, media_type="application/json")
-
 
 def problem_of(error: Exception) -> Problem:
     """What a client is told about ``error``."""
@@ -123,12 +117,6 @@ def _param_of(place: Sequence[str | int]) -> str | None:
         elif part.replace("-", "_").isidentifier() and part not in _UNION_TAGS:
             name += f".{part}" if name else part
     return name or None
-
-
-async def handle_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for every kind of error that is not a bug."""
-    job_id = request.scope.get("state", {}).get("job_id")
-    return problem_of(error).response({"X-Job-Id": job_id} if job_id else None)
 
 
 HANDLED: tuple[type[Exception], ...] = (

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.error_answers import problem_response
 from api.errors import Problem
 from jobs.settings import Settings, is_loopback
 
@@ -58,7 +59,7 @@ class HostGuard:
         else:
             await self._app(scope, receive, send)
             return
-        await problem.response()(scope, receive, send)
+        await problem_response(problem, scope)(scope, receive, send)
 
     def _is_known(self, netloc: str) -> bool:
         if netloc in self._seen:
@@ -107,7 +108,7 @@ class KeyGuard:
         if problem is None:
             await self._app(scope, receive, send)
         else:
-            await problem.response()(scope, receive, send)
+            await problem_response(problem, scope)(scope, receive, send)
 
     def _check(self, scope: Scope) -> Problem | None:
         given = _given_key(Headers(scope=scope))

@@ -24,8 +24,9 @@ _SEND_TIMEOUT_S = 30.0
 class SseWriter:
     """Writes one answer. Nothing is sent before ``open``, so an early error can have a status."""
 
-    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+    def __init__(self, send: Send, headers: Mapping[str, str], ping: bytes = PING) -> None:
         self.is_open = False
+        self._ping = ping
         self._is_stuck = False
         self._send = send
         self._headers = [
@@ -88,5 +89,5 @@ class SseWriter:
                     return
             elif now - self._last_sent >= _PING_S - 0.1:
                 await self.open()
-                await self.write(PING)
+                await self.write(self._ping)
             await asyncio.sleep(_TICK_S)

@@ -80,3 +80,12 @@ async def test_a_client_that_stops_reading_is_given_up(client: Client) -> None:
     assert "does not read" in str(error)
     await writer.close()  # waits for nothing
     assert client.bodies == []
+
+
+async def test_a_stream_may_have_keep_alives_of_its_own(client: Client) -> None:
+    writer = SseWriter(client.send, {}, b"event: ping\n\n")
+    async with writer.kept_alive(fail), asyncio.timeout(5):
+        while len(client.messages) < 2:
+            client.got.clear()
+            await client.got.wait()
+    assert client.bodies[0] == b"event: ping\n\n"

@@ -1,0 +1,93 @@
+"""What a message says, block by block, as its job's events tell it. Pure.
+
+Every step is told as a stream event: (type, fields) pairs. The blocks stand in the order in which
+the model wrote them; only the last may be open.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from jobs.events import CalledTool
+
+Step = tuple[str, dict[str, Any]]
+BlockObject = dict[str, Any]
+TextKind = Literal["text", "thinking"]
+
+
+class Content:
+    """The blocks of one message.
+
+    ``signature`` is given to thoughts, which clients send back with it; without
+    ``is_thinking_shown`` it is all that they see of them.
+    """
+
+    def __init__(self, signature: str, is_thinking_shown: bool) -> None:
+        self.blocks: list[BlockObject] = []
+        self._signature = signature
+        self._is_thinking_shown = is_thinking_shown
+        self._open: TextKind | None = None
+        self._texts: list[str] = []
+
+    def write(self, kind: TextKind, text: str) -> list[Step]:
+        """``text`` goes on with the open block of that kind, else begins one."""
+        steps: list[Step] = []
+        if self._open != kind:
+            steps += self.close()
+            self._open = kind
+            steps.append(self._start(_text_block(kind, "")))
+        if kind == "thinking" and not self._is_thinking_shown:
+            return steps
+        self._texts.append(text)
+        return [*steps, self._delta(f"{kind}_delta", {kind: text})]
+
+    def call(self, call: CalledTool) -> list[Step]:
+        """A tool call, which comes whole; what was open is done."""
+        steps = self.close()
+        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        given = _input_of(call)
+        partial = msgspec.json.encode(given).decode()
+        steps += [
+            self._start(block),
+            self._delta("input_json_delta", {"partial_json": partial}),
+            self._stop(),
+        ]
+        self.blocks.append({**block, "input": given})
+        return steps
+
+    def close(self) -> list[Step]:
+        """The open block, if there is one, is done."""
+        if self._open is None:
+            return []
+        block = _text_block(self._open, "".join(self._texts))
+        steps: list[Step] = []
+        if self._open == "thinking":
+            block["signature"] = self._signature
+            steps.append(self._delta("signature_delta", {"signature": self._signature}))
+        steps.append(self._stop())
+        self.blocks.append(block)
+        self._open, self._texts = None, []
+        return steps
+
+    def _start(self, block: BlockObject) -> Step:
+        return "content_block_start", {"index": len(self.blocks), "content_block": block}
+
+    def _delta(self, kind: str, fields: dict[str, Any]) -> Step:
+        delta = {"type": kind, **fields}
+        return "content_block_delta", {"index": len(self.blocks), "delta": delta}
+
+    def _stop(self) -> Step:
+        return "content_block_stop", {"index": len(self.blocks)}
+
+
+def _text_block(kind: TextKind, text: str) -> BlockObject:
+    block = {"type": kind, kind: text}
+    return {**block, "signature": ""} if kind == "thinking" else block
+
+
+def _input_of(call: CalledTool) -> dict[str, Any]:
+    """The arguments as the object that clients expect; what is none is for the tool to judge."""
+    value = msgspec.json.decode(call.arguments)
+    return value if isinstance(value, dict) else {"arguments": value}

@@ -1,0 +1,98 @@
+"""A Messages body to a chat's, where defaults and checks live. Pure.
+
+Errors keep the chat's names of parameters: ``api.anthropic.errors`` gives them ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.anthropic.messages import to_messages
+from api.anthropic.tools import to_tool_fields
+from api.errors import describe_validation
+from api.openai.translate import to_generate_request
+from api.schemas.anthropic import MessagePromptBody, MessagesBody, OutputConfigBody, ThinkingBody
+from api.schemas.generation import ChatBody
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
+
+_TAKEN_AS_THEY_ARE = frozenset(
+    """
+    adapter_name chat_template_kwargs choice frequency_penalty grammar ignore_eos logit_bias min_p
+    mirostat_eta mirostat_mode mirostat_tau on_worker_loss presence_penalty regex repeat_penalty
+    repet_penalty repetition_context_size repetition_penalty seed typical_p
+    """.split()
+)
+
+
+def to_job(body: MessagesBody, defaults: GenerationDefaults, model_name: str) -> GenerateRequest:
+    """The job that answers the body; ``InvalidRequestError`` names the parameter at fault."""
+    chat = _to_chat(body)
+    if chat.messages and chat.messages[-1].role == "assistant":
+        message = "messages: the last turn is the assistant's, and prefilling it is not supported"
+        raise UnsupportedParameterError(message, "messages")
+    return to_generate_request(chat, defaults, model_name)
+
+
+def to_prompt(body: MessagePromptBody, model_name: str) -> Prompt:
+    """What the model would read of the body."""
+    return to_generate_request(_to_chat(body), GenerationDefaults(), model_name).prompts[0]
+
+
+def _to_chat(body: MessagePromptBody) -> ChatBody:
+    _refuse_unsupported(body)
+    extra = body.model_extra or {}
+    fields = {
+        **{name: extra[name] for name in sorted(_TAKEN_AS_THEY_ARE & extra.keys())},
+        "model": body.model,
+        "messages": to_messages(body.system, body.messages),
+        **to_tool_fields(body),
+        **_thinking_fields(body.thinking),
+        **_output_fields(body.output_config),
+    }
+    if isinstance(body, MessagesBody):
+        fields |= {
+            "max_tokens": body.max_tokens,
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "top_k": body.top_k,
+            "stop": body.stop_sequences,
+            "stream": body.stream,
+        }
+    return _checked({name: value for name, value in fields.items() if value is not None})
+
+
+def _checked(fields: dict[str, Any]) -> ChatBody:
+    try:
+        return ChatBody.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        described = describe_validation([{**first, "loc": ("body", *first["loc"])}])
+        raise InvalidRequestError(*described) from None
+
+
+def _thinking_fields(thinking: ThinkingBody | None) -> dict[str, Any]:
+    """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget."""
+    if thinking is None:
+        return {}
+    is_enabled = thinking.type != "disabled"
+    budget = thinking.budget_tokens if thinking.type == "enabled" else None
+    return {"enable_thinking": is_enabled, "thinking_budget": budget}
+
+
+def _output_fields(config: OutputConfigBody | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    fields: dict[str, Any] = {"reasoning_effort": config.effort}
+    if config.format is not None:
+        schema = {"name": "output", "schema": config.format.schema_}
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return fields
+
+
+def _refuse_unsupported(body: MessagePromptBody) -> None:
+    for name in ("mcp_servers", "container"):
+        if getattr(body, name):
+            raise UnsupportedParameterError(f"{name}: nothing of that kind runs here", name)

@@ -1,0 +1,80 @@
+"""Anthropic's Messages API: /v1/messages and the count of its input's tokens."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.anthropic.answer import PING, Answer, MessageEncoder, whole_message
+from api.anthropic.translate import to_job, to_prompt
+from api.delivery import StreamedAnswer, WholeAnswer
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.runner import Ticket
+from api.schemas.answers import JobAccepted
+from api.schemas.anthropic import MessagePromptBody, MessagesBody
+from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, MessageTokensCount
+from api.services import Services, ServicesDep
+from api.tickets import accepted, is_background, new_ticket
+from jobs.events import Event
+from jobs.requests import TokenCountRequest
+
+router = APIRouter(tags=["messages"])
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    202: {"model": JobAccepted},
+    **MESSAGE_ERRORS,
+}
+
+
+@router.post("/v1/messages", response_model=MessageObject, responses=_ANSWERS)
+async def create_message(
+    body: MessagesBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """The model's next turn; streamed as server-sent events with ``stream``."""
+    in_background = is_background(request, body.background)
+    ticket = await _prepare(body, services, x_model_id, in_background)
+    if in_background:
+        await services.runner.submit_ticket(ticket)
+        return accepted(ticket.job_id)
+    is_shown = body.thinking is None or body.thinking.display != "omitted"
+    answer = Answer(ticket.job_id, ticket.want.load.model_name, is_thinking_shown=is_shown)
+    timeout_s = services.settings.request_timeout_s
+    if body.stream:
+        encoder = MessageEncoder(answer)
+        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, PING)
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_message, answer))
+
+
+async def _prepare(
+    body: MessagesBody, services: Services, x_model_id: str | None, in_background: bool
+) -> Ticket:
+    """The job, under an id as Anthropic's messages have it."""
+    want = resolve(await services.runner.wants(), x_model_id, body.model)
+    job = to_job(body, want.load.defaults, want.load.model_name)
+    ticket = new_ticket(services.runner, want, job, is_background=in_background)
+    submission = replace(ticket.submission, job_id=f"msg_{secrets.token_hex(16)}")
+    return replace(ticket, submission=submission)
+
+
+@router.post(
+    "/v1/messages/count_tokens", response_model=MessageTokensCount, responses=MESSAGE_ERRORS
+)
+async def count_tokens(
+    body: MessagePromptBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Number of tokens of what the model would read: system, tools, turns, template."""
+    want = resolve(await services.runner.wants(), x_model_id, body.model)
+    request = TokenCountRequest(prompt=to_prompt(body, want.load.model_name))
+    ticket = new_ticket(services.runner, want, request)
+    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, _tokens)
+
+
+def _tokens(events: list[Event]) -> bytes:
+    return msgspec.json.encode({"input_tokens": events[-1].num_tokens})

@@ -1,0 +1,27 @@
+"""Parts of bodies of /v1/messages: short to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.schemas.anthropic import MessagesBody
+
+USER: Any = {"role": "user", "content": "hi"}
+ADD: Any = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
+CALL: Any = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
+
+
+def text(value: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "text", "text": value, **fields}
+
+
+def result(value: Any, **fields: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "toolu_1", "content": value, **fields}
+
+
+def said(role: str, *blocks: Any) -> dict[str, Any]:
+    return {"role": role, "content": list(blocks)}
+
+
+def read(**fields: Any) -> MessagesBody:
+    return MessagesBody.model_validate({"max_tokens": 8, "messages": [USER], **fields})

@@ -1,0 +1,174 @@
+"""Bodies of /v1/messages to jobs: parameters, tools, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from api.anthropic.errors import error_body
+from api.anthropic.tools import to_tool_fields
+from api.anthropic.translate import to_job, to_prompt
+from api.errors import problem_of
+from api.schemas.anthropic import MessagePromptBody
+from jobs.errors import JobError
+from jobs.requests import GenerateRequest, GenerationDefaults
+from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, said, text
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+
+
+def job(**fields: Any) -> GenerateRequest:
+    return to_job(read(**fields), GenerationDefaults(), "demo")
+
+
+def refusal(**fields: Any) -> Any:
+    """The error's message and parameter, as a client gets them."""
+    with pytest.raises((JobError, ValidationError)) as caught:
+        job(**fields)
+    error = caught.value
+    if isinstance(error, ValidationError):
+        places = [{**e, "loc": ("body", *e["loc"])} for e in error.errors()]
+        return problem_of(RequestValidationError(places))
+    return problem_of(error)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [said("user", text("a"), IMAGE)]}, "messages[0].content[1]"),
+        ({"messages": [said("user", {"type": "document"})]}, "messages[0].content[0]"),
+        ({"messages": [said("user", result([IMAGE]))]}, "messages[0].content[0].content[0]"),
+        ({"messages": [said("user", "bare")]}, "messages[0].content[0]"),
+        ({"messages": [said("user", CALL)]}, "messages[0].content[0]"),
+        ({"messages": [USER, said("assistant", result("1"))]}, "messages[1].content[0]"),
+        ({"messages": [said("user", {"type": "text"})]}, "messages[0].content[0].text"),
+        ({"messages": [said("user", {**CALL, "input": "1"})]}, "messages[0].content[0].input"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
+        ({"messages": []}, "messages"),
+        ({"messages": [USER, said("assistant", text("The"))]}, "messages"),
+        ({"system": [IMAGE]}, "system[0]"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"temperature": 1.5}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"stop_sequences": [""]}, "stop"),
+        ({"stop_sequences": "x"}, "stop_sequences"),
+        ({"seed": "1"}, "seed"),
+        ({"min_p": 2}, "min_p"),
+        ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
+        ({"container": "c"}, "container"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
+        ({"tools": [{"name": "add"}]}, "tools[0].input_schema"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
+        ({"tools": [ADD], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
+        ({"tools": [ADD], "tool_choice": {"type": "some"}}, "tool_choice.type"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "prompt"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_its_name(fields: Any, param: str) -> None:
+    problem = refusal(**fields)
+    assert (problem.status, problem.param) == (400, param)
+
+
+def test_a_block_that_nothing_can_read_is_named() -> None:
+    message = refusal(messages=[said("user", IMAGE)]).message
+    assert message.startswith("messages[0].content[0]: blocks of type 'image' are not supported")
+
+
+def test_parameters_reach_the_job() -> None:
+    found = job(
+        max_tokens=7,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=3,
+        stop_sequences=["END"],
+        stream=True,
+        seed=5,
+        min_p=0.1,
+        adapter_name="lora",
+        metadata={"user_id": "u"},
+        service_tier="auto",
+        context_management={"edits": []},
+    )
+    assert (found.max_tokens, found.stop, found.stream, found.adapter) == (7, ["END"], True, "lora")
+    sampling = found.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)
+    assert (sampling.seed, sampling.min_p) == (5, 0.1)
+    assert (found.api, found.model) == ("chat", "demo")
+
+
+def test_a_models_defaults_hold_where_the_body_says_nothing() -> None:
+    found = to_job(read(), GenerationDefaults(temperature=0.2, top_p=0.3), "demo")
+    assert (found.sampling.temperature, found.sampling.top_p) == (0.2, 0.3)
+
+
+def test_a_schema_for_the_output_becomes_a_grammar() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    found = job(output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert '"a"' in found.grammar.text
+
+
+def test_tools_have_a_chats_form() -> None:
+    function = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+    marked = {**ADD, "type": "custom", "cache_control": {"type": "ephemeral"}}
+    assert to_tool_fields(read(tools=[marked]))["tools"] == [
+        {"type": "function", "function": function}
+    ]
+
+
+def test_tools_that_run_at_anthropic_are_left_out() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 3}
+    assert len(to_tool_fields(read(tools=[search, ADD]))["tools"]) == 1
+    assert to_tool_fields(read(tools=[search], tool_choice={"type": "auto"})) == {}
+    # A call that has to be made is still refused when there is nothing to call.
+    any_call = to_tool_fields(read(tools=[search], tool_choice={"type": "any"}))
+    assert any_call == {"tool_choice": "required"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected", "is_parallel"),
+    [
+        (None, None, None),
+        ({"type": "auto"}, "auto", None),
+        ({"type": "any"}, "required", None),
+        ({"type": "none"}, "none", None),
+        ({"type": "auto", "disable_parallel_tool_use": True}, "auto", False),
+        ({"type": "auto", "disable_parallel_tool_use": False}, "auto", None),
+        (
+            {"type": "tool", "name": "add", "disable_parallel_tool_use": True},
+            {"type": "function", "function": {"name": "add"}},
+            False,
+        ),
+    ],
+)
+def test_the_choice_of_tools_has_a_chats_form(choice: Any, expected: Any, is_parallel: Any) -> None:
+    found = to_tool_fields(read(tools=[ADD], tool_choice=choice))
+    assert found["tool_choice"] == expected
+    assert found.get("parallel_tool_calls") is is_parallel
+
+
+def test_the_count_is_of_the_very_prompt_that_the_job_would_have() -> None:
+    fields = {
+        "messages": [USER, said("assistant", CALL), said("user", result("3"))],
+        "system": "be brief",
+        "tools": [ADD],
+    }
+    counted = to_prompt(MessagePromptBody.model_validate(fields), "demo")
+    assert counted == job(**fields).prompts[0]
+    assert counted.tools is not None
+
+
+def test_a_conversation_that_ends_with_the_assistant_can_be_counted() -> None:
+    turns = [USER, said("assistant", text("The"))]
+    counted = to_prompt(MessagePromptBody.model_validate({"messages": turns}), "demo")
+    assert counted.messages[-1].content == "The"
+
+
+def test_an_error_has_the_parameters_name_of_this_api() -> None:
+    body = error_body(refusal(stop_sequences=[""])).decode()
+    assert '"message":"stop_sequences: a stop string has' in body
+    assert '"param":"stop_sequences"' in body
+    assert '"type":"invalid_request_error"' in body
