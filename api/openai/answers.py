@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from api.openai.calls import call_object, reasoning_fields
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
-from jobs.events import Event, EventKind, TokenLogprob
+from jobs.events import CalledTool, Event, EventKind, TokenLogprob
 from jobs.requests import GenerateRequest
 
 
@@ -16,11 +17,15 @@ class _Choice:
 
     def __init__(self) -> None:
         self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: list[CalledTool] = []
         self.logprobs: list[TokenLogprob] | None = None
         self.finish_reason = "stop"
 
     def take(self, event: Event) -> None:
         self.text.append(event.text)
+        self.reasoning.append(event.reasoning)
+        self.calls += event.tool_calls
         tokens = event.prompt if event.prompt is not None else event.logprobs
         if tokens is not None:
             self.logprobs = self.logprobs or []
@@ -53,13 +58,26 @@ def whole_answer(
 
 
 def _chat_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[str, Any]:
-    message = {"role": "assistant", "content": "".join(choice.text), "refusal": None}
     return {
         "index": index,
-        "message": message,
+        "message": _message(choice),
         "logprobs": chat_logprobs(choice.logprobs),
         "finish_reason": choice.finish_reason,
     }
+
+
+def _message(choice: _Choice) -> dict[str, Any]:
+    content = "".join(choice.text)
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if choice.calls and not content else content,
+        "refusal": None,
+    }
+    if reasoning := "".join(choice.reasoning):
+        message |= reasoning_fields(reasoning)
+    if choice.calls:
+        message["tool_calls"] = [call_object(call) for call in choice.calls]
+    return message
 
 
 def _text_choice(index: int, choice: _Choice, request: GenerateRequest) -> dict[str, Any]:

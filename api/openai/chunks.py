@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from api.errors import Problem
+from api.openai.calls import call_delta, reasoning_fields
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
 from jobs.events import Event, EventKind
@@ -68,9 +69,13 @@ class ChunkEncoder:
 
     def _chunk(self, event: Event) -> bytes:
         frames = b""
+        if event.reasoning:
+            frames += self._delta(event, {"content": "", **reasoning_fields(event.reasoning)})
         if event.text or event.logprobs or event.prompt:
             self._note(event.choice, event.text)
-            frames = self._content(event)
+            frames += self._content(event)
+        for call in event.tool_calls:
+            frames += self._delta(event, {"content": "", "tool_calls": [call_delta(call)]})
         if event.finish_reason is None:
             return frames
         self._num_open -= 1
@@ -87,6 +92,9 @@ class ChunkEncoder:
         tokens = event.logprobs if event.prompt is None else event.prompt
         logprobs = self._offsets[event.choice].add(tokens)
         return self._frame(event.choice, {"text": event.text}, logprobs)
+
+    def _delta(self, event: Event, delta: dict[str, Any]) -> bytes:
+        return self._frame(event.choice, {"delta": delta})
 
     def _empty(self) -> dict[str, Any]:
         return {"delta": {"content": ""}} if self._is_chat else {"text": ""}

@@ -27,7 +27,14 @@ def _to_message(message: MessageBody, place: str) -> Message:
         name=message.name,
         tool_calls=_tool_calls(message.tool_calls),
         tool_call_id=message.tool_call_id,
+        reasoning_content=_reasoning(message),
     )
+
+
+def _reasoning(message: MessageBody) -> str | None:
+    """Earlier thoughts; some clients have an object of their own under the shorter name."""
+    text = message.reasoning_content or message.reasoning
+    return text if isinstance(text, str) and text else None
 
 
 def _content(content: str | list[PartBody] | None, place: str) -> str | None:

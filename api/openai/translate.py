@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from pydantic import ValidationError
 
 from api.openai.grammars import to_grammar
 from api.openai.messages import to_messages
+from api.openai.reasoning import to_template_options
+from api.openai.tools import shown_tools, to_tool_use, to_tools
 from api.schemas.embeddings import EmbeddingsBody
-from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody, ToolBody
+from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.requests import (
     EmbedRequest,
@@ -20,6 +20,7 @@ from jobs.requests import (
     GenerationDefaults,
     Prompt,
     TokenCountRequest,
+    ToolUse,
 )
 from jobs.sampling import Sampling
 
@@ -41,6 +42,7 @@ def to_generate_request(
     if len(prompts) * num_choices > _MAX_SEQUENCES:
         raise InvalidRequestError(f"at most {_MAX_SEQUENCES} choices in one request", "n")
     options = body.stream_options
+    api = _api(body, prompts)
     request = GenerateRequest(
         prompts=prompts,
         sampling=_sampling(body, defaults),
@@ -50,8 +52,11 @@ def to_generate_request(
         echo=_echo(body, prompts),
         adapter=body.adapter_name or None,
         grammar=to_grammar(body),
+        tool_use=_tool_use(body, api),
+        is_reasoning_split=api == "chat",
+        reasoning_budget=body.thinking_budget,
         on_worker_loss=body.on_worker_loss,
-        api=_api(body, prompts),
+        api=api,
         model=model_name,
         stream=bool(body.stream),
         include_usage=options is not None and options.include_usage,
@@ -67,7 +72,11 @@ def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
     if text and body.messages:
         raise InvalidRequestError("only one of prompt and messages may be given", "messages")
     if body.messages:
-        prompt = Prompt(messages=to_messages(body.messages), tools=_tools(body.tools))
+        prompt = Prompt(
+            messages=to_messages(body.messages),
+            tools=to_tools(body.tools),
+            template_options=to_template_options(body),
+        )
     elif text is None and body.prompt is None:
         raise InvalidRequestError("prompt, text or messages is required", "prompt")
     else:
@@ -82,7 +91,7 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
     if not body.input:
         raise InvalidRequestError("input is required and must not be empty", "input")
     request = EmbedRequest(
-        inputs=_plain_prompts(body.input, is_chat=False, param="input"),
+        inputs=_plain_prompts(body.input, param="input"),
         dimensions=body.dimensions,
         model=model_name,
         encoding_format=body.encoding_format or "float",
@@ -101,15 +110,17 @@ def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
 
 def refuse_unsupported(body: GenerationRoute) -> None:
     """Features not there (yet) are refused by name, never dropped."""
-    _refuse(bool(body.functions), "functions", "use tools")
-    _refuse(body.function_call not in (None, "none", "auto"), "function_call", "use tools")
-    is_free = body.tool_choice in (None, "none", "auto")
-    _refuse(not is_free, "tool_choice", "only 'none' and 'auto' are supported")
-    is_serial = bool(body.tools) and body.parallel_tool_calls is False
-    _refuse(is_serial, "parallel_tool_calls", "tool calls cannot be limited to one")
     if isinstance(body, CompletionBody):
-        _refuse(bool(body.suffix), "suffix", "text cannot be inserted before a suffix")
+        _refuse_suffix(body)
         _refuse((body.best_of or 1) > (body.n or 1), "best_of", "use n")
+
+
+def _refuse_suffix(body: CompletionBody) -> None:
+    """What a text with a gap cannot be combined with."""
+    is_chat = bool(body.messages) or body.apply_chat_template
+    _refuse(bool(body.suffix) and is_chat, "suffix", "a chat has no gap to fill")
+    is_scored = bool(body.echo) and body.logprobs is not None
+    _refuse(bool(body.suffix) and is_scored, "suffix", "a prompt with a gap is not scored")
 
 
 def _refuse(is_refused: bool, param: str, reason: str) -> None:
@@ -121,20 +132,33 @@ def _prompts(body: GenerationRoute) -> list[Prompt]:
     if body.prompt and body.messages:
         raise InvalidRequestError("only one of prompt and messages may be given", "messages")
     if body.messages:
-        tools = None if body.tool_choice == "none" else _tools(body.tools)
-        return [Prompt(messages=to_messages(body.messages), tools=tools)]
+        return [Prompt(messages=to_messages(body.messages), **_chat_options(body))]
     is_chat = isinstance(body, ChatBody) or body.apply_chat_template
+    if isinstance(body, CompletionBody) and body.suffix:
+        return _prompts_with_gap(body.prompt, body.suffix)
     if not body.prompt:
         param = "messages" if isinstance(body, ChatBody) else "prompt"
         raise InvalidRequestError(f"{param} is required and must not be empty", param)
     if is_chat and not isinstance(body.prompt, str):
         raise InvalidRequestError("a chat takes messages or one text", "prompt")
-    return _plain_prompts(body.prompt, is_chat)
+    if is_chat:
+        return [Prompt(text=str(body.prompt), is_chat=True, **_chat_options(body))]
+    return _plain_prompts(body.prompt)
 
 
-def _plain_prompts(value: str | list[Any], is_chat: bool, param: str = "prompt") -> list[Prompt]:
+def _chat_options(body: GenerationRoute) -> dict[str, Any]:
+    return {"tools": shown_tools(body), "template_options": to_template_options(body)}
+
+
+def _prompts_with_gap(value: str | list[Any], suffix: str) -> list[Prompt]:
+    """The model fills what is missing between each prompt, which may be empty, and the suffix."""
+    prompts = _plain_prompts(value) if value else [Prompt(text="")]
+    return [msgspec.structs.replace(prompt, suffix=suffix) for prompt in prompts]
+
+
+def _plain_prompts(value: str | list[Any], param: str = "prompt") -> list[Prompt]:
     if isinstance(value, str):
-        return [Prompt(text=value, is_chat=is_chat)]
+        return [Prompt(text=value)]
     if isinstance(value[0], int):
         return [Prompt(token_ids=value)]
     if isinstance(value[0], str):
@@ -144,18 +168,11 @@ def _plain_prompts(value: str | list[Any], is_chat: bool, param: str = "prompt")
     return [Prompt(token_ids=token_ids) for token_ids in value]
 
 
-def _tools(tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The tools as they came, once each has the shape that templates read."""
-    for index, tool in enumerate(tools or ()):
-        try:
-            ToolBody.model_validate(tool)
-            json.dumps(tool, allow_nan=False)
-        except (ValidationError, ValueError):
-            raise InvalidRequestError(
-                "a tool is an object with type 'function' and a function with a name",
-                f"tools[{index}]",
-            ) from None
-    return tools or None
+def _tool_use(body: GenerationRoute, api: Literal["chat", "text"]) -> ToolUse | None:
+    use = to_tool_use(body)
+    if use is not None and api == "text":
+        raise UnsupportedParameterError("tools: only a chat can have tools", "tools")
+    return use
 
 
 def _api(body: GenerationRoute, prompts: list[Prompt]) -> Literal["chat", "text"]:

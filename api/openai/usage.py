@@ -15,6 +15,7 @@ def usage_object(usage: Usage | None) -> dict[str, Any]:
         "completion_tokens": counts.completion_tokens,
         "total_tokens": counts.total_tokens,
         "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
     }
 
 

@@ -15,6 +15,12 @@ class CachedTokens(BaseModel):
     cached_tokens: int
 
 
+class ReasoningTokens(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    reasoning_tokens: int
+
+
 class UsageAnswer(BaseModel):
     """Token counts, summed over prompts and choices."""
 
@@ -22,6 +28,7 @@ class UsageAnswer(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class TimingsAnswer(BaseModel):
@@ -65,12 +72,30 @@ class TextLogprobs(BaseModel):
     text_offset: list[int]
 
 
-class AnswerMessage(BaseModel):
+class CalledFunction(BaseModel):
     """Part of an answer: see OpenAI's reference."""
 
+    name: str
+    arguments: str
+
+
+class CallObject(BaseModel):
+    """Part of an answer: see OpenAI's reference."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AnswerMessage(BaseModel):
+    """Part of an answer: see OpenAI's reference. ``reasoning`` says ``reasoning_content`` again."""
+
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: str | None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[CallObject] | None = None
 
 
 class ChatChoice(BaseModel):

@@ -55,6 +55,8 @@ class MessageBody(Body):
     name: Text | None = None
     tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] | None = None
     tool_call_id: Text | None = None
+    reasoning_content: Text | None = None
+    reasoning: Any = None
 
 
 class StreamOptions(Body):
@@ -76,7 +78,25 @@ class ToolBody(Body):
     function: ToolFunction
 
 
-class GenerationBody(Body):
+class NamedToolBody(Body):
+    """A ``tool_choice`` that names the tool."""
+
+    type: Literal["function"] = "function"
+    function: ToolFunction
+
+
+class ReasoningFields(Body):
+    """What a body says of the model's thinking; a template that knows none of it ignores it."""
+
+    enable_thinking: Flag | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    thinking_budget: Annotated[int, integer(0, 2**31 - 1)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class GenerationBody(ReasoningFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
     ``grammar`` is GBNF or Lark; ``regex`` and ``choice`` are what the whole text has to be.
@@ -118,10 +138,10 @@ class GenerationBody(Body):
     background: Flag | None = None
     user: Text | None = None
     metadata: dict[str, Any] | None = None
-    # Understood in order to be refused by name when they ask for something (translate.py).
     tools: list[dict[str, Any]] | None = None
     tool_choice: Text | dict[str, Any] | None = None
     parallel_tool_calls: Flag | None = None
+    # Understood in order to be refused by name when they ask for something (tools.py).
     functions: list[Any] | None = None
     function_call: Any = None
 
@@ -147,7 +167,7 @@ class CompletionBody(GenerationBody):
     apply_chat_template: Flag = False
 
 
-class TokenCountBody(Body):
+class TokenCountBody(ReasoningFields):
     """POST /v1/internal/token-count: one of three ways to say the text."""
 
     model: Text | None = None

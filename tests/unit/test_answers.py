@@ -36,6 +36,7 @@ USAGE = {
     "completion_tokens": 2,
     "total_tokens": 6,
     "prompt_tokens_details": {"cached_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 0},
 }
 
 

@@ -160,9 +160,9 @@ def test_tools_reach_the_template_unless_they_must_not_be_used() -> None:
     [
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"regex": "a", "ignore_eos": True}, "ignore_eos"),
-        ({"tool_choice": {"type": "function"}}, "tool_choice"),
         ({"functions": [{}]}, "functions"),
-        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs.chat_template"),
     ],
 )
 def test_what_is_not_there_yet_is_refused_by_name(fields: Any, param: str) -> None:

@@ -47,11 +47,12 @@ class Parser:
         """The calls in the text between ``start`` and ``end``; ``None`` when it holds none."""
         try:
             found = self.read(text, tools)
-            return [_to_call(one) for one in (found if isinstance(found, list) else [found])]
+            calls = [_to_call(one) for one in (found if isinstance(found, list) else [found])]
         # A reader raises whatever its code happens to on a broken call; that is text then.
         except Exception as error:
             log.debug("unreadable call", extra={"parser": self.name, "error": repr(error)})
             return None
+        return calls or None
 
 
 def load_parser(name: str) -> Parser:

@@ -64,6 +64,7 @@ class Splitter:
         held, self._held = self._held, ""
         is_half = is_cut and len(held) > 1 and self.part is not Part.CALL
         found = [] if is_half else self._take(held)
+        self._blank = "" if is_half else self._blank
         if self._call is not None:
             return found + self._end_call(is_whole=not self._call.end)
         blank, self._blank = self._blank, ""

@@ -1,0 +1,53 @@
+"""How much a model may think, in the ways that clients know. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.schemas.generation import ReasoningFields
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+
+_FIELD = "chat_template_kwargs"
+_MAX_CHARS = 64
+# Variables of chat templates that say how to answer; others could change what messages mean.
+_SWITCHES = frozenset({"enable_thinking", "thinking", "preserve_thinking", "keep_past_thinking"})
+_WORDS = frozenset({"reasoning_effort", "thinking_mode", "reasoning_mode"})
+
+
+def to_template_options(body: ReasoningFields) -> dict[str, Any] | None:
+    """Variables for the chat template; ``InvalidRequestError`` names what is not allowed."""
+    options = {name: _checked(name, value) for name, value in _given(body).items()}
+    effort = body.reasoning_effort
+    if effort is not None:
+        options["reasoning_effort"] = effort
+    is_on = _is_thinking_on(body)
+    if is_on is not None:
+        # Templates call it one or the other.
+        options |= {"enable_thinking": is_on, "thinking": is_on}
+    return options or None
+
+
+def _given(body: ReasoningFields) -> dict[str, Any]:
+    return body.chat_template_kwargs or {}
+
+
+def _is_thinking_on(body: ReasoningFields) -> bool | None:
+    if body.enable_thinking is not None:
+        return body.enable_thinking
+    if body.reasoning_effort == "none" or body.thinking_budget == 0:
+        return False
+    return None
+
+
+def _checked(name: str, value: Any) -> Any:
+    place = f"{_FIELD}.{name[:_MAX_CHARS]}"
+    if name in _SWITCHES:
+        if not isinstance(value, bool):
+            raise InvalidRequestError(f"{place}: true or false", place)
+    elif name in _WORDS:
+        if not isinstance(value, str) or len(value) > _MAX_CHARS:
+            raise InvalidRequestError(f"{place}: a text of at most {_MAX_CHARS} characters", place)
+    else:
+        known = ", ".join(sorted(_SWITCHES | _WORDS))
+        raise UnsupportedParameterError(f"{place}: only these may be set: {known}", place)
+    return value
