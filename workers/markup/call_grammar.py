@@ -16,6 +16,8 @@ from workers.engines.base import Tokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import Parser
 
+JSON_KINDS = (GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA)
+
 Tool = dict[str, Any]
 Schema = dict[str, Any]
 
@@ -43,9 +45,16 @@ def forced_calls(
     other = " | content" if content is not None else ""
     lines = [f"start: calls{other}", f"calls: (_w {start} call {end})+"]
     if content is not None:
-        schema = json.loads(content.text or _ANY_OBJECT)
-        lines.append(f"content: %json {json.dumps(_guided(schema))}")
+        lines.append(_content(content))
     return _grammar([*lines, *_rules(parser, tools)])
+
+
+def after_thoughts(content: Grammar) -> Grammar:
+    """JSON behind the blank lines with which models leave their thoughts; others as they are."""
+    if content.kind not in JSON_KINDS:
+        return content
+    lines = ["start: _w content", _content(content), _BLANK]
+    return Grammar(GrammarKind.LARK, "\n".join(lines), content.param)
 
 
 def begun_call(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar | None:
@@ -64,6 +73,11 @@ def marker(text: str, tokenizer: Tokenizer) -> str:
     if any(map(tokenizer.piece, ids)):
         return json.dumps(text)
     return " ".join(f"<|{token_id}|>" for token_id in ids)
+
+
+def _content(content: Grammar) -> str:
+    schema = json.loads(content.text or _ANY_OBJECT)
+    return f"content: %json {json.dumps(_guided(schema))}"
 
 
 def _grammar(lines: list[str]) -> Grammar:

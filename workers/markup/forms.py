@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.grammars import Grammar
 from jobs.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
-from workers.markup.call_grammar import begun_call, forced_calls, forced_dialect
+from workers.markup.call_grammar import (
+    JSON_KINDS,
+    after_thoughts,
+    begun_call,
+    forced_calls,
+    forced_dialect,
+)
 from workers.markup.dialects import Dialect
 from workers.markup.phases import Phases, Plan
 from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
 from workers.text.grammar import GrammarCompiler
 
-_JSON_KINDS = (GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA)
 _TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
 
 Tools = list[dict[str, Any]]
@@ -105,10 +110,10 @@ class AnswerForms:
         """The grammar of all that follows the thoughts."""
         use, parser, content = request.tool_use, reading.dialect.parser, request.grammar
         if use is None or parser is None or not (use.is_required or content):
-            return content
+            return after_thoughts(content) if content and reading.is_thinking else content
         if use.is_required:
             content = None
-        elif content is not None and content.kind not in _JSON_KINDS:
+        elif content is not None and content.kind not in JSON_KINDS:
             reason = "with tools that the model may call, only JSON is possible"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
         return forced_calls(parser, _callable(reading.tools, use), self._tokenizer, content)

@@ -1,0 +1,209 @@
+"""What answers are held to: calls to their schemas, thoughts to a budget, and what follows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.grammars import Grammar, GrammarKind
+from jobs.requests import ToolUse
+from tests.helpers.samples import generate
+from workers.engines.base import Constraint
+from workers.engines.fake import FakeTokenizer
+from workers.markup.forms import AnswerForm, AnswerForms
+
+ADD: Any = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "s": {"type": "string"}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
+    },
+}
+BARE: Any = {"type": "function", "function": {"name": "now"}}
+CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 12}}\n</tool_call>'
+WRONG = '<tool_call>\n{"name": "add", "arguments": {"b": 12}}\n</tool_call>'
+CODER = "<tool_call>\n<function=add>\n<parameter=a>\n12\n</parameter>\n</function>\n</tool_call>"
+JSON_A = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object", "required": ["x"]}')
+
+
+def form(
+    template: str = "<tool_call>", prompt: str = "hi", tools: Any = (ADD, BARE), **fields: Any
+) -> AnswerForm:
+    request = generate(**{"tool_use": ToolUse(), **fields})
+    forms = AnswerForms(FakeTokenizer(), template)
+    return forms.of(request, list(prompt.encode()), list(tools))
+
+
+def walk(constraint: Constraint | None, text: str) -> str:
+    """As much of ``text`` as may be written, byte by byte."""
+    assert constraint is not None
+    for place, byte in enumerate(text.encode()):
+        mask = constraint.allowed()
+        if mask is not None and not mask[byte]:
+            return text[:place]
+        constraint.accept(byte)
+    return text
+
+
+def may_end(constraint: Constraint | None) -> bool:
+    mask = constraint.allowed() if constraint is not None else None
+    return mask is None or bool(mask[list(FakeTokenizer.end_ids)].any())
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "written"),
+    [
+        ("<tool_call>", f"free text {CALL}\n{CALL} more", None),
+        ("<tool_call>", f"so {WRONG}", 'so <tool_call>\n{"name": "add", "arguments": {"'),
+        ("<tool_call>", '<tool_call>{"name": "other"', '<tool_call>{"name": "'),
+        ("<tool_call>", '<tool_call>{"name": "now", "arguments": {"any": [1]}}</tool_call>', None),
+        ("<tool_call>\n<function=", f"free {CODER} more", None),
+        ("<tool_call>\n<function=", "<tool_call><function=sub", "<tool_call><function="),
+    ],
+)
+def test_a_call_that_the_model_makes_by_itself_is_held_to_its_tool(
+    template: str, text: str, written: str | None
+) -> None:
+    assert walk(form(template).new_constraint(), text) == (written or text)
+
+
+def test_a_forced_call_is_all_that_may_be_written() -> None:
+    use = ToolUse(is_required=True, name="add")
+    constraint = form(tool_use=use).new_constraint()
+    assert not may_end(constraint)
+    assert walk(constraint, CALL) == CALL
+    assert may_end(constraint)
+    assert walk(form(tool_use=use).new_constraint(), "Hello") == ""
+    assert walk(form(tool_use=use).new_constraint(), '<tool_call>{"name": "now"').endswith('"')
+
+
+def test_several_calls_may_be_forced() -> None:
+    constraint = form(tool_use=ToolUse(is_required=True)).new_constraint()
+    assert walk(constraint, f"{CALL}\n{CALL}") == f"{CALL}\n{CALL}"
+
+
+def test_a_model_of_a_dialect_without_a_grammar_is_made_to_write_json() -> None:
+    use = ToolUse(is_required=True)
+    of_glm = form("<arg_key>", tool_use=use)
+    assert walk(of_glm.new_constraint(), CALL) == CALL
+    shown = of_glm.reader("j").feed(CALL)
+    assert [(call.name, call.arguments) for call in shown.calls] == [("add", '{"a": 12}')]
+
+
+def test_a_model_whose_calls_nobody_knows_cannot_be_made_to_call() -> None:
+    with pytest.raises(UnsupportedParameterError) as caught:
+        form("{{ tools }}", tool_use=ToolUse(is_required=True))
+    assert caught.value.param == "tool_choice"
+
+
+def test_an_answer_is_json_or_a_call_where_both_are_asked_for() -> None:
+    answer = form(grammar=JSON_A)
+    assert walk(answer.new_constraint(), CALL) == CALL
+    assert walk(answer.new_constraint(), '{"x": 1}') == '{"x": 1}'
+    assert walk(answer.new_constraint(), "no") == ""
+    with pytest.raises(UnsupportedParameterError) as caught:
+        form(grammar=Grammar(GrammarKind.REGEX, "a", "regex"))
+    assert caught.value.param == "regex"
+
+
+def test_a_schema_nobody_can_hold_to_matters_to_who_needs_it_held() -> None:
+    odd = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": odd}}
+    assert form(tools=[tool]).new_constraint() is None
+    strict = {**tool, "function": {**tool["function"], "strict": True}}
+    for fields in ({"tools": [strict]}, {"tools": [tool], "tool_use": ToolUse(is_required=True)}):
+        with pytest.raises(InvalidRequestError) as caught:
+            form(**fields).new_constraint()
+        assert caught.value.param == "tools"
+        assert "uniqueItems" in caught.value.message
+
+
+def test_arguments_have_to_be_an_object() -> None:
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}
+    with pytest.raises(InvalidRequestError) as caught:
+        form(tools=[tool], tool_use=ToolUse(is_required=True))
+    assert caught.value.param == "tools[0].function.parameters"
+
+
+def test_a_schema_may_refer_to_its_own_definitions() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"p": {"$ref": "#/$defs/point"}},
+        "required": ["p"],
+        "$defs": {"point": {"type": "object", "properties": {"x": {"type": "integer"}},
+                            "required": ["x"], "additionalProperties": False}},
+    }  # fmt: skip
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    text = json.dumps({"name": "f", "arguments": {"p": {"x": 1}}})
+    use = ToolUse(is_required=True)
+    assert walk(form(tools=[tool], tool_use=use).new_constraint(), f"<tool_call>{text}") != ""
+    coder = "<tool_call><function=f>\n<parameter=p>\n" + '{"x": 1}' + "\n</parameter>\n</function>"
+    template = "<tool_call>\n<function="
+    assert walk(form(template, tools=[tool], tool_use=use).new_constraint(), coder) == coder
+
+
+def test_a_coders_texts_and_choices_are_written_bare() -> None:
+    properties = {"s": {"type": "string"}, "u": {"enum": ["C", "F"]}, "n": {"type": "number"}}
+    parameters = {"type": "object", "properties": properties, "required": ["s", "u"]}
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    text = (
+        "<tool_call>\n<function=f>\n<parameter=s>\nany <b>\ntext\n</parameter>\n"
+        "<parameter=u>\nC\n</parameter>\n<parameter=n>\n-1.5\n</parameter>\n</function>\n</tool_call>"
+    )
+    template = "<tool_call>\n<function="
+    assert walk(form(template, tools=[tool]).new_constraint(), text) == text
+    wrong = text.replace("\nC\n", "\nK\n")
+    assert walk(form(template, tools=[tool]).new_constraint(), wrong).endswith("<parameter=u>\n")
+
+
+def thinking(prompt: str = "hi <think>\n", **fields: Any) -> AnswerForm:
+    fields = {"tool_use": None, "is_reasoning_split": True, **fields}
+    return form("<think></think><tool_call>", prompt, **fields)
+
+
+def test_a_grammar_begins_where_the_thoughts_end() -> None:
+    answer = thinking(grammar=JSON_A)
+    text = 'hm, {} no.\n</think>\n\n{"x": 1}'
+    assert walk(answer.new_constraint(), text) == text
+    assert walk(answer.new_constraint(), "</think>no") == "</think>"
+    assert walk(thinking("hi", grammar=JSON_A).new_constraint(), "hm") == ""
+
+
+def test_a_forced_call_comes_after_the_thoughts() -> None:
+    answer = thinking(tool_use=ToolUse(is_required=True))
+    text = f"hm\n</think>\n\n{CALL}"
+    assert walk(answer.new_constraint(), text) == text
+
+
+@pytest.mark.parametrize("budget", [0, 3])
+def test_thoughts_end_when_their_budget_is_spent(budget: int) -> None:
+    constraint = thinking(reasoning_budget=budget).new_constraint()
+    assert constraint is not None
+    written = b""
+    for _ in range(budget + len("\n</think>")):
+        mask = constraint.allowed()
+        byte = ord("x") if mask is None else int(np.flatnonzero(mask)[0])
+        written += bytes([byte])
+        constraint.accept(byte)
+    assert written.decode() == "x" * budget + "\n</think>"
+    assert constraint.allowed() is None
+
+
+def test_thoughts_that_the_model_begins_itself_have_the_budget_too() -> None:
+    constraint = thinking("hi", reasoning_budget=2).new_constraint()
+    assert walk(constraint, "<think>abc") == "<think>ab"
+    assert walk(constraint, "\n</think>yes") == "\n</think>yes"
+
+
+def test_plain_text_is_held_to_nothing() -> None:
+    assert thinking().new_constraint() is None
+    assert form("{{ messages }}", tool_use=None).new_constraint() is None
