@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from api.presence import ApiBeat
 from api.runner import JobRunner
 from jobs.connection import AsyncRedis, connect, connect_async
+from jobs.disk_facts import DiskFactsReader
 from jobs.hub import EventHub
 from jobs.settings import Settings
 from jobs.store import JobStore
@@ -19,7 +20,8 @@ from jobs.wants import Wants
 
 @dataclass(frozen=True)
 class Services:
-    """Everything of one API process. ``store`` and ``wants`` are synchronous: call in a thread."""
+    """Everything of one API process. ``store``, ``wants`` and ``disk_facts`` are synchronous: call
+    them in a thread."""
 
     settings: Settings
     redis: AsyncRedis
@@ -29,6 +31,7 @@ class Services:
     wants: Wants
     runner: JobRunner
     beat: ApiBeat
+    disk_facts: DiskFactsReader
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -41,7 +44,8 @@ class Services:
         store, wants = JobStore(client, settings), Wants(client)
         runner = JobRunner(store, wants, hub, redis, name)
         beat = ApiBeat(redis, name, settings.orphan_s)
-        return cls(settings, redis, subscriber, hub, store, wants, runner, beat)
+        facts = DiskFactsReader()
+        return cls(settings, redis, subscriber, hub, store, wants, runner, beat, facts)
 
     async def start(self) -> None:
         await self.hub.start()

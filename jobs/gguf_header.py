@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,6 +55,7 @@ _FILE_TYPES = {
     40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
 
+_CONTEXT_LENGTH = ".context_length"
 _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -81,7 +82,7 @@ class GgufHeader:
     @property
     def context_length(self) -> int | None:
         """Longest sequence that the model was trained for, in tokens."""
-        return self.count(f"{self.architecture}.context_length")
+        return self.count(f"{self.architecture}{_CONTEXT_LENGTH}")
 
     @property
     def quantization(self) -> str:
@@ -117,6 +118,15 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
+def read_gguf_context_length(path: Path) -> int | None:
+    """``GgufHeader.context_length`` without reading on to the vocabulary, which comes behind it."""
+    try:
+        with path.open("rb") as file:
+            return _Scanner(file, path).find_context_length()
+    except OSError as error:
+        raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
 def split_parts(path: Path, num_parts: int) -> list[Path]:
     """Paths of all parts of the split model that ``path`` is one part of, in order."""
     match = _PART_NAME.fullmatch(path.name)
@@ -143,14 +153,26 @@ class _Scanner:
     def read(self) -> GgufHeader:
         version = self._check_preamble()
         num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
-        num_keys = self._bounded(self._number(_U64), MAX_KEYS, "metadata keys")
+        return GgufHeader(version, num_tensors, dict(self._metadata()))
+
+    def find_context_length(self) -> int | None:
+        self._check_preamble()
+        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
         metadata: dict[str, Value] = {}
+        header = GgufHeader(0, num_tensors, metadata)
+        for key, value in self._metadata():
+            metadata[key] = value
+            if key.endswith(_CONTEXT_LENGTH) and header.context_length is not None:
+                break
+        return header.context_length
+
+    def _metadata(self) -> Iterator[tuple[str, Value]]:
+        num_keys = self._bounded(self._number(_U64), MAX_KEYS, "metadata keys")
         for _ in range(num_keys):
             key = self._string()
             value = self._value(self._number(_U32))
             if value is not None:
-                metadata[key] = value
-        return GgufHeader(version, num_tensors, metadata)
+                yield key, value
 
     def _check_preamble(self) -> int:
         magic = self._file.read(len(MAGIC))

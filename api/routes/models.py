@@ -1,4 +1,4 @@
-"""/v1/models: the loaded models as OpenAI's clients list them."""
+"""/v1/models as OpenAI's clients list them: what is loaded, and behind it what can be."""
 
 from __future__ import annotations
 
@@ -10,37 +10,46 @@ from api.resolve import find_by_model, listed_name
 from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
+from jobs import catalog
+from jobs.disk_facts import DiskFactsReader
 from jobs.errors import ModelNotFoundError
 from jobs.records import Want, WorkerState
 from jobs.wants import LoadedModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"], responses=ERRORS)
+_UNLOADED = "unloaded"
 
 
 @router.get("")
-async def list_loaded(services: ServicesDep) -> ModelList:
-    """The models that are loaded or loading."""
-    return ModelList(data=await _entries(services))
+async def list_all(services: ServicesDep) -> ModelList:
+    """The models that are loaded or loading, then the other ones of the models folder."""
+    return ModelList(data=await services.runner.in_thread(_entries, services))
 
 
 @router.get("/{model:path}")
-async def show_loaded(model: str, services: ServicesDep) -> ModelEntry:
-    """One loaded model, by what addresses it: model_id or name."""
-    wants = await services.runner.wants()
-    want = find_by_model(wants, model)
-    found = [e for e in await _entries(services) if want and e.model_id == want.model_id]
-    if not found:
-        raise ModelNotFoundError(f"no model {model[:80]!r} is loaded", "model")
-    return found[0]
+async def show_one(model: str, services: ServicesDep) -> ModelEntry:
+    """One model: a loaded one by what addresses it, model_id or name; another by its name."""
+    want = find_by_model(await services.runner.wants(), model)
+    entries = await services.runner.in_thread(_entries, services)
+    for entry in entries:
+        is_meant = entry.id == model if want is None else entry.model_id == want.model_id
+        if is_meant:
+            return entry
+    raise ModelNotFoundError(f"there is no model {model[:80]!r}", "model")
 
 
-async def _entries(services: Services) -> list[ModelEntry]:
-    loaded = await services.runner.in_thread(services.wants.loaded)
+def _entries(services: Services) -> list[ModelEntry]:
+    """No two have one id: of a name that addresses a loaded model, only that one is listed."""
+    loaded = services.wants.loaded()
     wants = {model.slug: model.want for model in loaded}
-    return [_entry(wants, model) for model in loaded]
+    entries = [_loaded_entry(wants, model) for model in loaded]
+    for found in catalog.list_models(services.settings):
+        if find_by_model(wants, found.name) is None:
+            entries.append(_unloaded_entry(found, services.disk_facts))
+    return entries
 
 
-def _entry(wants: Mapping[str, Want], model: LoadedModel) -> ModelEntry:
+def _loaded_entry(wants: Mapping[str, Want], model: LoadedModel) -> ModelEntry:
     want, status = model.want, model.status
     return ModelEntry(
         id=listed_name(wants, want),
@@ -50,6 +59,19 @@ def _entry(wants: Mapping[str, Want], model: LoadedModel) -> ModelEntry:
         backend=want.load.backend,
         context_length=(status.context_length if status else 0) or want.load.context_length,
         state=state_of(model),
+    )
+
+
+def _unloaded_entry(found: catalog.ModelEntry, reader: DiskFactsReader) -> ModelEntry:
+    facts = reader.read(found)
+    return ModelEntry(
+        id=found.name,
+        created=facts.modified_at,
+        model_id=None,
+        model_name=found.name,
+        backend=found.backend,
+        context_length=facts.context_length,
+        state=_UNLOADED,
     )
 
 

@@ -102,7 +102,11 @@ class ModelInfoAnswer(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A loaded model in OpenAI's list; sending ``id`` as ``model`` addresses it."""
+    """A model in OpenAI's list. Sending the ``id`` of a loaded one as ``model`` addresses it.
+
+    ``state`` is the worker's, or ``unloaded``: then there is no ``model_id``, and ``created`` is
+    when the file was.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -110,7 +114,7 @@ class ModelEntry(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "mlx-gguf-server"
-    model_id: str
+    model_id: str | None
     model_name: str
     backend: str
     context_length: int | None

@@ -126,7 +126,9 @@ def test_the_official_client_gets_whole_and_streamed_answers(server: Server) -> 
     assert whole.choices[0].message.content == stream_text(client, "Hello!")
     text = client.completions.create(model="dummy", prompt="Your prompt here", max_tokens=5)
     assert text.choices[0].finish_reason in ("length", "stop")
-    assert [model.id for model in client.models.list()] == ["demo.gguf"]
+    first, *others = client.models.list()
+    assert (first.id, first.model_extra["state"]) == ("demo.gguf", "ready")
+    assert {model.model_extra["state"] for model in others} == {"unloaded"}
 
 
 @pytest.mark.parametrize("model", ["fake-20ms", "demo", "demo.gguf"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from openai import OpenAI
+from openai import NotFoundError, OpenAI
 from openai.types import Model
 
 from api.services import Services
@@ -12,6 +12,7 @@ from jobs import names
 from jobs.records import JobStatus, WorkerState
 from jobs.requests import LoadRequest
 from jobs.submission import Submission
+from tests.gguf_bytes import gguf_bytes
 from tests.integration.api_rig import Rig, check_error_shape, wait_until
 
 LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"
@@ -186,7 +187,7 @@ def test_openais_list_addresses_each_model(rig: Rig) -> None:
     for model_id, name in [("0", "fake"), ("1", "fake"), ("2", "fake-20ms")]:
         rig.load(model_id, name)
     client = OpenAI(base_url=f"{rig.url}/v1", api_key="x", _strict_response_validation=True)
-    listed = list(client.models.list())
+    listed = [model for model in client.models.list() if model_id_of(model) != "None"]
     assert [model.id for model in listed] == ["fake", "1", "fake-20ms"]
     assert model_id_of(client.models.retrieve("fake-20ms")) == "2"
     for model in listed:
@@ -194,6 +195,39 @@ def test_openais_list_addresses_each_model(rig: Rig) -> None:
         queue = names.generation_queue(names.slug_of(model_id_of(model)))
         rig.take(queue).answer("x")
         assert future.result().status_code == 200
+
+
+def test_what_could_be_loaded_is_listed_behind_what_is(rig: Rig) -> None:
+    path = rig.settings.models_dir / "another.gguf"
+    path.write_bytes(gguf_bytes({"general.architecture": "q", "q.context_length": 4096}))
+    rig.load("0", "fake")
+    rig.load("1", "tiny.gguf")
+    client = OpenAI(base_url=f"{rig.url}/v1", api_key="x", _strict_response_validation=True)
+    listed = list(client.models.list())
+    assert [model.id for model in listed] == ["fake", "tiny.gguf", "another.gguf"]
+    assert listed[0].model_extra["state"] == "ready"
+    shown = client.models.retrieve("another.gguf")
+    assert shown == listed[2]
+    assert shown.created == int(path.stat().st_mtime)
+    assert shown.model_extra == {
+        "model_id": None, "model_name": "another.gguf", "backend": "llama-cpp",
+        "context_length": 4096, "state": "unloaded",
+    }  # fmt: skip
+    with pytest.raises(NotFoundError):
+        client.models.retrieve("none")
+
+
+def test_no_two_models_are_listed_under_one_name(rig: Rig) -> None:
+    """A name in the folder that is also a model_id addresses what is loaded under that."""
+    for name in ("5", "6.gguf"):
+        (rig.settings.models_dir / f"{name}").mkdir()
+        (rig.settings.models_dir / f"{name}" / "config.json").write_text("{}")
+    rig.load("5", "fake")
+    listed = rig.http.get("/v1/models").json()["data"]
+    assert [(model["id"], model["state"]) for model in listed] == [
+        ("fake", "ready"), ("6.gguf", "unloaded"), ("tiny.gguf", "unloaded"),
+    ]  # fmt: skip
+    assert rig.http.get("/v1/models/5").json()["model_name"] == "fake"
 
 
 def test_the_header_wins_over_the_model_field(rig: Rig) -> None:

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import ModelLoadError
-from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
+from jobs.gguf_header import (
+    GgufHeader,
+    read_gguf_context_length,
+    read_gguf_header,
+    split_parts,
+)
 from tests.gguf_bytes import Metadata, gguf_bytes
 
 METADATA: Metadata = {
@@ -45,6 +50,16 @@ def test_facts_are_read_past_the_arrays(tmp_path: Path) -> None:
     assert header.metadata["tokenizer.ggml.add_bos_token"] is True
     assert header.metadata["qwen3.rope.freq_base"] == 10000.0
     assert (header.num_parts, header.part) == (1, 0)
+
+
+def test_the_context_length_can_be_had_alone(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes({"other.context_length": 7, **METADATA}))
+    assert read_gguf_context_length(path) == 2048
+    path.write_bytes(gguf_bytes(dict(reversed([*METADATA.items()]))))
+    assert read_gguf_context_length(path) == 2048
+    with pytest.raises(ModelLoadError, match="No such file"):
+        read_gguf_context_length(tmp_path / "none.gguf")
 
 
 def test_a_file_without_facts_has_none(tmp_path: Path) -> None:

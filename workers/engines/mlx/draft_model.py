@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.disk_facts import trained_length
 from jobs.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import speculation
 from workers.engines.mlx.drafting import Drafter, ModelDrafter, PromptLookup
 from workers.engines.mlx.folder import Json, check_folder
-from workers.engines.mlx.loading import LoadedModel, explained, load, trained_length
+from workers.engines.mlx.loading import LoadedModel, explained, load
 from workers.engines.mlx.tokenizer import MlxTokenizer, load_tokenizer
 
 _FIELD = "draft_model"

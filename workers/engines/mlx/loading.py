@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from jobs.disk_facts import trained_length
 from jobs.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
@@ -100,13 +101,6 @@ def choose_context_length(config: Json, asked: int | None) -> int:
             f"The model's context is {limit} tokens, {asked} were asked for", "context_length"
         )
     return asked
-
-
-def trained_length(config: Json) -> int | None:
-    """The longest sequence that the configuration names, in tokens."""
-    found = [config, config.get("text_config") or {}]
-    names = ("max_position_embeddings", "n_positions")
-    return next((one[name] for one in found for name in names if one.get(name)), None)
 
 
 def is_cpu() -> bool:

@@ -1,0 +1,62 @@
+"""Facts of models on disk that listings show: read from the heads of their files, each once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.catalog import ModelEntry
+from jobs.errors import ModelLoadError
+from jobs.gguf_header import read_gguf_context_length
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """When the model's file was changed, in epoch seconds, and its longest sequence, in tokens.
+
+    No length: the file does not tell one, or cannot be read (a load says what is wrong with it).
+    """
+
+    modified_at: int = 0
+    context_length: int | None = None
+
+
+class DiskFactsReader:
+    """Keeps what it has read while the file stays as it is; may be used from any thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int], DiskFacts]] = {}
+
+    def read(self, entry: ModelEntry) -> DiskFacts:
+        """The facts of a model of the catalog."""
+        file = entry.path / "config.json" if entry.backend == "mlx" else entry.path
+        try:
+            state = file.stat()
+        except OSError:  # deleted since it was listed; the fake engine has no file
+            return DiskFacts()
+        version = (state.st_mtime_ns, state.st_size)
+        known = self._known.get(file)
+        if known is None or known[0] != version:
+            facts = DiskFacts(int(state.st_mtime), _context_length(entry.backend, file))
+            self._known[file] = known = (version, facts)
+        return known[1]
+
+
+def _context_length(backend: str, file: Path) -> int | None:
+    try:
+        if backend == "llama-cpp":
+            return read_gguf_context_length(file)
+        return trained_length(json.loads(file.read_text(encoding="utf-8")))
+    except (ModelLoadError, OSError, ValueError, AttributeError):
+        return None  # one broken file must not hide the others
+
+
+def trained_length(config: Mapping[str, Any]) -> int | None:
+    """The longest sequence that the config.json of a model names, in tokens."""
+    found = [config, config.get("text_config") or {}]
+    names = ("max_position_embeddings", "n_positions")
+    lengths = (one.get(name) for one in found for name in names)
+    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
