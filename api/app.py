@@ -14,6 +14,7 @@ from api.errors import HANDLED
 from api.routes import (
     adapters,
     completions,
+    docs,
     embeddings,
     health,
     internal,
@@ -42,6 +43,7 @@ _ROUTERS = (
     management,
     jobs,
     health,
+    docs,
 )
 
 
@@ -74,13 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
         title="mlx-gguf-server",
         description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
         lifespan=lifespan,
-        # Both load scripts from a CDN; /openapi.json stays.
+        # FastAPI's own load scripts from a CDN: see routes/docs.py.
         docs_url=None,
         redoc_url=None,
         exception_handlers=dict.fromkeys(HANDLED, handle_error),
     )
     for module in _ROUTERS:
         app.include_router(module.router)
+    docs.mount_assets(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
