@@ -29,7 +29,7 @@ from jobs.store import JobStore
 from jobs.submission import Submission
 from jobs.wants import Wants, read_want, read_wants
 
-_SUBSCRIBE_TIMEOUT_S = 5.0
+_SUBSCRIBE_TIMEOUT_S = 30.0
 _END_TRIES = 60
 _END_RETRY_S = 0.5
 _STOP_TIMEOUT_S = 2.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
@@ -36,7 +37,7 @@ _QUEUE_EVENTS = 256
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
 _RECONNECT_S = 0.2
-_CONNECT_S = 5.0
+_CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ class EventHub:
         self._own_channel = f"{names.BELL}:{name}"
         self._channels: dict[str, _Channel] = defaultdict(_Channel)
         self._connected = asyncio.Event()
+        self._heard_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._drops: set[asyncio.Task[None]] = set()
 
@@ -140,9 +142,9 @@ class EventHub:
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
         """A subscription that Redis has confirmed: nothing published from now on is missed.
 
-        ``NotReadyError`` when it does not in time.
+        ``NotReadyError`` when Redis says nothing for some seconds.
         """
-        await _wait_in_time(self._connected)
+        await self._wait_for(self._connected)
         name = names.event_channel(job_id)
         subscription = Subscription(job_id)
         channel = self._channels[name]
@@ -153,12 +155,23 @@ class EventHub:
                 # A connection that is lost just now is replaced, with this channel too.
                 with contextlib.suppress(RedisError):
                     await self._pubsub.subscribe(name)
-            await _wait_in_time(channel.confirmed)
+            await self._wait_for(channel.confirmed)
             yield subscription
         finally:
             channel.listeners.discard(subscription)
             if not channel.listeners:
                 self._drop_channel(name)
+
+    async def _wait_for(self, event: asyncio.Event) -> None:
+        """``NotReadyError`` when Redis has been silent for too long before the event came."""
+        start = time.monotonic()
+        while not event.is_set():
+            left = max(start, self._heard_at) + _CONNECT_S - time.monotonic()
+            if left <= 0:
+                raise NotReadyError("Redis does not answer")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await event.wait()
 
     def _drop_channel(self, name: str) -> None:
         """In a task of its own: the reader may be cancelled, and must not wait here."""
@@ -239,6 +252,7 @@ class EventHub:
                 await self._connect()
                 while True:
                     message = await self._pubsub.get_message(timeout=None)
+                    self._heard_at = time.monotonic()
                     if message is not None:
                         self._dispatch(message)
             except RedisError as error:
@@ -282,11 +296,3 @@ def _missing(subscription: Subscription) -> JobError:
     if subscription.is_known:
         return StorageLostError("the job is gone: Redis has lost its data; send the request again")
     return JobNotFoundError(f"there is no job {subscription.job_id[:80]!r}", "job_id")
-
-
-async def _wait_in_time(event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_CONNECT_S):
-            await event.wait()
-    except TimeoutError:
-        raise NotReadyError("Redis does not answer") from None

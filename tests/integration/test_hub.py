@@ -18,6 +18,7 @@ from jobs.hub import EventHub
 from jobs.store import JobStore
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.tcp_proxy import tcp_proxy
 from workers.attempts import AttemptOpener
 
 WAIT_S = 20.0
@@ -277,3 +278,33 @@ async def test_a_redis_that_restarts_in_mid_stream_costs_no_event(tmp_path: Path
         rig.finish(job)
         assert await rig.result(task) == rig.sent[job]
         await rig.close()
+
+
+async def test_a_confirmation_that_comes_behind_many_messages_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with private_redis() as server, tcp_proxy(server.socket) as proxy:
+        rig, writer = Rig(proxy.url, tmp_path), Rig(server.url, tmp_path)
+        await rig.hub.start()
+        talk, quiet = writer.new_job(), writer.new_job()
+        talking = await rig.start_reading(talk)
+        monkeypatch.setattr(jobs.hub, "_CONNECT_S", 0.6)
+        proxy.delay(0.5)  # each way: the confirmation takes longer than that
+        starting = asyncio.create_task(_read_later(rig, quiet))
+        while not starting.done():
+            await asyncio.to_thread(writer.write, talk)
+        for job in (talk, quiet):
+            writer.finish(job)
+        assert await rig.result(await starting) == writer.sent[quiet]
+        assert await rig.result(talking) == writer.sent[talk]
+        await rig.close()
+        await writer.close()
+
+
+async def _read_later(rig: Rig, job: str) -> asyncio.Task[list[Event]]:
+    """Subscribe once the delayed messages of other jobs arrive."""
+    heard = rig.hub._heard_at
+    async with asyncio.timeout(WAIT_S):
+        while rig.hub._heard_at == heard:
+            await asyncio.sleep(0)
+    return await rig.start_reading(job)
