@@ -10,7 +10,6 @@ import msgspec
 from api.anthropic.content import Content, Step
 from api.anthropic.errors import error_body
 from api.errors import Problem
-from api.openai.usage import timings_object
 from jobs.events import Event, EventKind, Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -30,7 +29,6 @@ class Answer:
         self._is_begun = False
         self._end: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
         self._usage = Usage()
-        self._timings: dict[str, Any] = {}
 
     def feed(self, event: Event) -> list[Step]:
         """What ``event`` changes, as stream events; the last of ``finished`` ends the stream."""
@@ -50,7 +48,6 @@ class Answer:
             "content": self._content.blocks,
             **self._end,
             "usage": _usage_object(self._usage),
-            **self._timings,
         }
 
     def _begin(self) -> list[Step]:
@@ -77,10 +74,8 @@ class Answer:
 
     def _finish(self, event: Event) -> list[Step]:
         self._usage = event.usage or self._usage
-        self._timings = {"timings": timings_object(event.timings)}
-        usage = {"usage": _usage_object(self._usage)}
-        delta = ("message_delta", {"delta": self._end, **usage, **self._timings})
-        return [*self._content.close(), delta, ("message_stop", {})]
+        fields = {"delta": self._end, "usage": _usage_object(self._usage)}
+        return [*self._content.finish(), ("message_delta", fields), ("message_stop", {})]
 
 
 class MessageEncoder:

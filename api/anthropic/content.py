@@ -38,7 +38,7 @@ class Content:
             steps += self.close()
             self._open = kind
             steps.append(self._start(_text_block(kind, "")))
-        if kind == "thinking" and not self._is_thinking_shown:
+        if not text or (kind == "thinking" and not self._is_thinking_shown):
             return steps
         self._texts.append(text)
         return [*steps, self._delta(f"{kind}_delta", {kind: text})]
@@ -70,6 +70,11 @@ class Content:
         self.blocks.append(block)
         self._open, self._texts = None, []
         return steps
+
+    def finish(self) -> list[Step]:
+        """No more comes: a message without any block gets an empty text."""
+        steps = [] if self.blocks or self._open else self.write("text", "")
+        return steps + self.close()
 
     def _start(self, block: BlockObject) -> Step:
         return "content_block_start", {"index": len(self.blocks), "content_block": block}

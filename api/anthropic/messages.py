@@ -14,6 +14,7 @@ from api.schemas.anthropic import (
     Block,
     InputMessage,
     TextBlock,
+    ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -90,7 +91,7 @@ def _result(block: ToolResultBlock) -> Message:
 
 
 def _add_assistant(messages: list[Message], blocks: Sequence[Block]) -> None:
-    """Thoughts are left out, as templates do with those of earlier turns."""
+    """A turn of thoughts alone is none. Which thoughts are still needed, templates know."""
     calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlock)]
     text = _text_of(blocks)
     if not text and not calls:
@@ -98,6 +99,8 @@ def _add_assistant(messages: list[Message], blocks: Sequence[Block]) -> None:
     message = _say(messages, "assistant", text)
     if calls:
         message["tool_calls"] = message.get("tool_calls", []) + calls
+    if thoughts := "\n".join(b.thinking for b in blocks if isinstance(b, ThinkingBlock)):
+        message["reasoning_content"] = thoughts
 
 
 def _call(block: ToolUseBlock) -> dict[str, Any]:

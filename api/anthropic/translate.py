@@ -74,10 +74,13 @@ def _checked(fields: dict[str, Any]) -> ChatBody:
 
 
 def _thinking_fields(thinking: ThinkingBody | None) -> dict[str, Any]:
-    """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget."""
+    """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget.
+
+    ``between_tools`` is off as well; it is about what Anthropic's models tell between their calls.
+    """
     if thinking is None:
         return {}
-    is_enabled = thinking.type != "disabled"
+    is_enabled = thinking.type in ("enabled", "adaptive")
     budget = thinking.budget_tokens if thinking.type == "enabled" else None
     return {"enable_thinking": is_enabled, "thinking_budget": budget}
 

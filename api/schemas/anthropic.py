@@ -65,7 +65,7 @@ class ToolResultBlock(Body):
 
 
 class ThinkingBlock(Body):
-    """Earlier thoughts: accepted, but not shown to the model again."""
+    """Earlier thoughts; the model's template knows which of them it still needs."""
 
     type: Literal["thinking"]
     thinking: Text = ""
@@ -73,7 +73,7 @@ class ThinkingBlock(Body):
 
 
 class RedactedThinkingBlock(Body):
-    """The same, unreadable."""
+    """The same, unreadable: left out."""
 
     type: Literal["redacted_thinking"]
     data: Text = ""
@@ -136,7 +136,7 @@ class ToolChoiceBody(Body):
 class ThinkingBody(Body):
     """Whether the model thinks first. Without this object, that is up to its template."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: Count | None = None
     display: Literal["summarized", "omitted"] | None = None
 

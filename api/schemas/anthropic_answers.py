@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from api.schemas.answers import TimingsAnswer
-
 
 class TextBlockObject(BaseModel):
     """Text that the model wrote."""
@@ -53,7 +51,6 @@ class MessageObject(BaseModel):
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
     stop_sequence: str | None
     usage: MessageUsage
-    timings: TimingsAnswer
 
 
 class MessageTokensCount(BaseModel):

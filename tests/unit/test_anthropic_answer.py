@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api.anthropic.answer import Answer, MessageEncoder, whole_message
 from api.errors import Problem
 from api.schemas.anthropic_answers import MessageErrorBody, MessageObject
-from jobs.events import CalledTool, Event, EventKind, Timings, Usage
+from jobs.events import CalledTool, Event, EventKind, Usage
 from tests.helpers.samples import event
 
 PIECES = st.lists(
@@ -29,9 +29,8 @@ def started() -> Event:
     return event(EventKind.STARTED, usage=Usage(10))
 
 
-def finished(**fields: Any) -> Event:
-    usage = Usage(10, 5, 4)
-    return event(EventKind.FINISHED, usage=usage, timings=Timings(queue_ms=1.0), **fields)
+def finished() -> Event:
+    return event(EventKind.FINISHED, usage=Usage(10, 5, 4))
 
 
 def called(index: int, value: str) -> CalledTool:
@@ -104,7 +103,7 @@ def put_together(stream: list[dict[str, Any]]) -> dict[str, Any]:
             block[name] += value
     assert not is_open
     end = stream[-2]
-    return {**message, **end["delta"], "usage": end["usage"], "timings": end["timings"]}
+    return {**message, **end["delta"], "usage": end["usage"]}
 
 
 def cut(pieces: list[tuple[str, str]], is_whole: bool) -> list[Event]:
@@ -153,8 +152,6 @@ def test_a_message_is_anthropics_to_the_letter() -> None:
     chunks = [event(reasoning="Hm."), event(text="I"), event(text=" add.")]
     call = event(tool_calls=[called(0, "1")])
     shown = whole(job(*chunks, call, reason="tool_calls"))
-    timings = shown.pop("timings")
-    assert timings["queue_ms"] == 1.0
     assert shown == {
         "id": "msg_1",
         "type": "message",
@@ -216,6 +213,11 @@ def test_thoughts_that_are_not_to_be_shown_leave_their_signature() -> None:
 def test_arguments_that_are_no_object_come_in_one(arguments: str, expected: Any) -> None:
     call = event(tool_calls=[CalledTool(0, "c", "add", arguments)])
     assert whole(job(call))["content"][0]["input"] == {"arguments": expected}
+
+
+def test_a_message_without_any_block_has_an_empty_text() -> None:
+    for shown in (whole(job()), put_together(frames(job()))):
+        assert shown["content"] == [{"type": "text", "text": ""}]
 
 
 def test_progress_and_a_silent_chunk_make_no_frames() -> None:

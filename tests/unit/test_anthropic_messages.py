@@ -76,12 +76,18 @@ def test_a_later_system_turn_stays_at_its_place_in_the_users_turn() -> None:
     assert chat(USER, answered, later) == [("user", "hi"), ("assistant", "a"), ("user", note)]
 
 
-def test_thoughts_are_not_shown_to_the_model_again() -> None:
-    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
+    thoughts = [{"type": "thinking", "thinking": t, "signature": "s"} for t in ("hm", "so")]
     redacted = {"type": "redacted_thinking", "data": "xx"}
-    turn = said("assistant", thought, redacted, text("a"))
-    assert chat(USER, turn, USER) == [("user", "hi"), ("assistant", "a"), ("user", "hi")]
-    # A turn of thoughts alone leaves nothing.
+    body = read(messages=[USER, said("assistant", *thoughts, redacted, text("a")), USER])
+    turn = to_messages(body.system, body.messages)[1]
+    assert turn == {"role": "assistant", "content": "a", "reasoning_content": "hm\nso"}
+    found = to_job(body, GenerationDefaults(), "demo").prompts[0].messages[1]
+    assert found.reasoning_content == "hm\nso"
+
+
+def test_a_turn_of_thoughts_alone_is_none() -> None:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     assert chat(USER, said("assistant", thought), USER) == [("user", "hi\n\nhi")]
 
 

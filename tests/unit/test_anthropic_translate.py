@@ -14,7 +14,7 @@ from api.anthropic.translate import to_job, to_prompt
 from api.errors import problem_of
 from api.schemas.anthropic import MessagePromptBody
 from jobs.errors import JobError
-from jobs.requests import GenerateRequest, GenerationDefaults
+from jobs.requests import GenerateRequest, GenerationDefaults, ToolUse
 from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, said, text
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
@@ -65,6 +65,8 @@ def refusal(**fields: Any) -> Any:
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
         ({"tools": [ADD], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"tools": [ADD], "tool_choice": {"type": "some"}}, "tool_choice.type"),
+        ({"tools": [ADD], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "prompt"),
     ],
 )
@@ -103,6 +105,45 @@ def test_parameters_reach_the_job() -> None:
 def test_a_models_defaults_hold_where_the_body_says_nothing() -> None:
     found = to_job(read(), GenerationDefaults(temperature=0.2, top_p=0.3), "demo")
     assert (found.sampling.temperature, found.sampling.top_p) == (0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "is_on", "budget"),
+    [
+        ({"type": "enabled", "budget_tokens": 2048}, True, 2048),
+        ({"type": "adaptive"}, True, None),
+        ({"type": "disabled"}, False, None),
+        ({"type": "between_tools"}, False, None),
+    ],
+)
+def test_thinking_is_asked_for_as_in_a_chat(thinking: Any, is_on: bool, budget: Any) -> None:
+    found = job(thinking=thinking)
+    assert found.prompts[0].template_options["enable_thinking"] is is_on
+    assert found.reasoning_budget == budget
+    assert found.is_reasoning_split
+
+
+def test_without_a_word_about_thinking_it_is_up_to_the_template() -> None:
+    found = job()
+    assert (found.prompts[0].template_options, found.reasoning_budget) == (None, None)
+
+
+def test_effort_reaches_the_template() -> None:
+    found = job(output_config={"effort": "high"})
+    assert found.prompts[0].template_options == {"reasoning_effort": "high"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, ToolUse()),
+        ({"type": "any", "disable_parallel_tool_use": True}, ToolUse(True, True)),
+        ({"type": "tool", "name": "add"}, ToolUse(True, True, "add")),
+        ({"type": "none"}, None),
+    ],
+)
+def test_the_job_knows_how_tools_may_be_used(choice: Any, expected: Any) -> None:
+    assert job(tools=[ADD], tool_choice=choice).tool_use == expected
 
 
 def test_a_schema_for_the_output_becomes_a_grammar() -> None:
