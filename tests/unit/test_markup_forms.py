@@ -14,6 +14,7 @@ from jobs.requests import ToolUse
 from tests.helpers.samples import generate
 from workers.engines.base import Constraint
 from workers.engines.fake import FakeTokenizer
+from workers.markup.call_grammar import marker
 from workers.markup.forms import AnswerForm, AnswerForms
 
 ADD: Any = {
@@ -32,6 +33,8 @@ BARE: Any = {"type": "function", "function": {"name": "now"}}
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 12}}\n</tool_call>'
 WRONG = '<tool_call>\n{"name": "add", "arguments": {"b": 12}}\n</tool_call>'
 CODER = "<tool_call>\n<function=add>\n<parameter=a>\n12\n</parameter>\n</function>\n</tool_call>"
+HARMONY = "<|start|><|channel|><|message|>"
+COMMENTARY = "<|channel|>commentary json<|message|>"
 JSON_A = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object", "required": ["x"]}')
 
 
@@ -68,6 +71,9 @@ def may_end(constraint: Constraint | None) -> bool:
         ("<tool_call>", '<tool_call>{"name": "now", "arguments": {"any": [1]}}</tool_call>', None),
         ("<tool_call>\n<function=", f"free {CODER} more", None),
         ("<tool_call>\n<function=", "<tool_call><function=sub", "<tool_call><function="),
+        ("<|python_tag|>", 'so <|python_tag|>{"name": "add", "parameters": {"a": 1}}', None),
+        (HARMONY, f' to=functions.add{COMMENTARY}{{"a": 1}}<|call|>', None),
+        (HARMONY, f' to=functions.add{COMMENTARY}{{"b": 1}}', f' to=functions.add{COMMENTARY}{{"'),
     ],
 )
 def test_a_call_that_the_model_makes_by_itself_is_held_to_its_tool(
@@ -176,6 +182,19 @@ def test_a_grammar_begins_where_the_thoughts_end() -> None:
     assert walk(answer.new_constraint(), text) == text
     assert walk(answer.new_constraint(), "</think>no") == "</think>"
     assert walk(thinking("hi", grammar=JSON_A).new_constraint(), "hm") == ""
+
+
+def test_harmony_has_its_content_behind_a_channel() -> None:
+    answer = form(HARMONY, tool_use=None, is_reasoning_split=True, grammar=JSON_A)
+    text = '<|channel|>final<|message|>{"x": 1}'
+    assert walk(answer.new_constraint(), text) == text
+    assert answer.reader("j").feed(text).text == '{"x": 1}'
+
+
+def test_a_marker_of_control_tokens_is_written_by_their_numbers() -> None:
+    written = marker("<|im_start|>call<|im_end|>", FakeTokenizer())
+    assert written == '<|257|> "call" <|258|>'
+    assert marker("", FakeTokenizer()) == ""
 
 
 def test_a_forced_call_comes_after_the_thoughts() -> None:

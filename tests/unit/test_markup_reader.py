@@ -96,6 +96,31 @@ def test_what_is_no_call_comes_back_as_text(payload: str) -> None:
     assert shown.text == payload
 
 
+def test_llamas_bare_objects_are_calls_where_an_answer_begins_with_one() -> None:
+    call = '{"name": "add", "parameters": {"a": 1}}'
+    shown = read(reader_of("<|python_tag|>"), f"{call}; {call}")
+    assert [(c.name, c.arguments) for c in shown.calls] == [("add", '{"a": 1}')] * 2
+    for text in (f"Call {call}", '{"name": "Bob"}', '{"names": []}'):
+        assert read(reader_of("<|python_tag|>"), text) == Shown(text=text)
+
+
+def test_the_channels_of_harmony_are_thoughts_and_content() -> None:
+    reader = reader_of("<|start|><|channel|><|message|>")
+    text = (
+        "<|channel|>analysis<|message|>They greet.<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>Hello there!"
+    )
+    shown = read(reader, text)
+    assert (shown.reasoning, shown.text, shown.calls) == ("They greet.", "Hello there!", [])
+
+
+def test_an_end_token_may_be_the_end_of_a_call() -> None:
+    reader = reader_of("<|start|><|channel|><|message|>")
+    begun = reader.feed(" to=functions.add<|channel|>commentary json<|message|>{}")
+    assert (begun.text, begun.calls) == ("", [])
+    assert [call.name for call in reader.feed("<|call|>").calls] == ["add"]
+
+
 def test_calls_are_numbered_and_have_the_same_ids_when_read_again() -> None:
     answer = DIALECTS["json_tools"][1] * 2
     first, second = read(reader_of("<tool_call>"), answer).calls

@@ -1,13 +1,14 @@
 """Grammars of calls: names from the request's tools, arguments by their schemas.
 
-Written in llguidance's Lark, for the two most spoken dialects. A model of another one is made to
-write the first, between its own markers, when it has to call.
+Written in llguidance's Lark, for the most spoken dialects. A model of another one is made to write
+the first, between its own markers, when it has to call.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from jobs.errors import InvalidRequestError
@@ -46,14 +47,14 @@ def forced_calls(
     lines = [f"start: calls{other}", f"calls: (_w {start} call {end})+"]
     if content is not None:
         lines.append(_content(content))
-    return _grammar([*lines, *_rules(parser, tools)])
+    return _grammar([*lines, *_rules(parser, tools, tokenizer)])
 
 
-def after_thoughts(content: Grammar) -> Grammar:
-    """JSON behind the blank lines with which models leave their thoughts; others as they are."""
+def placed(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
+    """JSON behind the ``opening`` and the blank lines that models write; others as they are."""
     if content.kind not in JSON_KINDS:
         return content
-    lines = ["start: _w content", _content(content), _BLANK]
+    lines = [f"start: {marker(opening, tokenizer)} _w content", _content(content), _BLANK]
     return Grammar(GrammarKind.LARK, "\n".join(lines), content.param)
 
 
@@ -62,17 +63,26 @@ def begun_call(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> G
     if parser.name not in _WRITERS:
         return None
     end = marker(parser.end, tokenizer)
-    return _grammar([f"start: call {end}", *_rules(parser, tools)])
+    return _grammar([f"start: call {end}", *_rules(parser, tools, tokenizer)])
 
 
 def marker(text: str, tokenizer: Tokenizer) -> str:
-    """The marker in Lark: as a text, or as the control tokens that it is."""
-    if not text:
-        return ""
+    """The marker in Lark: texts, and control tokens by their numbers."""
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
-    if any(map(tokenizer.piece, ids)):
-        return json.dumps(text)
-    return " ".join(f"<|{token_id}|>" for token_id in ids)
+    parts: list[str] = []
+    for token_ids, is_text in _runs(ids, tokenizer):
+        if is_text:
+            spelled = b"".join(map(tokenizer.piece, token_ids)).decode(errors="replace")
+            parts.append(json.dumps(spelled, ensure_ascii=False))
+        else:
+            parts += [f"<|{token_id}|>" for token_id in token_ids]
+    return " ".join(parts)
+
+
+def _runs(ids: list[int], tokenizer: Tokenizer) -> Iterator[tuple[list[int], bool]]:
+    """Tokens with a text, and control tokens, in turn."""
+    for is_text, run in groupby(ids, lambda token_id: bool(tokenizer.piece(token_id))):
+        yield list(run), is_text
 
 
 def _content(content: Grammar) -> str:
@@ -84,13 +94,13 @@ def _grammar(lines: list[str]) -> Grammar:
     return Grammar(GrammarKind.LARK, "\n".join([*lines, _BLANK]), "tools")
 
 
-def _rules(parser: Parser, tools: Sequence[Tool]) -> list[str]:
+def _rules(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> list[str]:
     write = _WRITERS.get(parser.name, _json_call)
     names = " | ".join(f"call_{index}" for index in range(len(tools)))
     lines = [f"call: {names}"]
     for index, tool in enumerate(tools):
         function = tool["function"]
-        lines += write(index, function["name"], _parameters(function, index))
+        lines += write(index, function["name"], _parameters(function, index), tokenizer)
     return lines
 
 
@@ -106,16 +116,34 @@ def _guided(schema: Schema) -> Schema:
     return {**schema, "x-guidance": _GUIDANCE}
 
 
-def _json_call(index: int, name: str, parameters: Schema) -> list[str]:
+def _json_call(index: int, name: str, parameters: Schema, _: Tokenizer) -> list[str]:
+    return _object_call(index, name, parameters, "arguments")
+
+
+def _llama_call(index: int, name: str, parameters: Schema, _: Tokenizer) -> list[str]:
+    return _object_call(index, name, parameters, "parameters")
+
+
+def _object_call(index: int, name: str, parameters: Schema, field: str) -> list[str]:
     key = json.dumps(json.dumps(name, ensure_ascii=False) + ",", ensure_ascii=False)
-    begin = rf'_w "{{" _w "\"name\":" _w {key} _w "\"arguments\":" _w'
+    begin = rf'_w "{{" _w "\"name\":" _w {key} _w "\"{field}\":" _w'
     return [
         f'call_{index}: {begin} args_{index} _w "}}" _w',
         f"args_{index}: %json {json.dumps(_guided(parameters))}",
     ]
 
 
-def _xml_call(index: int, name: str, parameters: Schema) -> list[str]:
+def _harmony_call(index: int, name: str, parameters: Schema, tokenizer: Tokenizer) -> list[str]:
+    """gpt-oss': the name ends the address of a message that holds the arguments."""
+    head = json.dumps(name, ensure_ascii=False)
+    channel = marker("<|channel|>commentary json<|message|>", tokenizer)
+    return [
+        f"call_{index}: {head} {channel} args_{index}",
+        f"args_{index}: %json {json.dumps(_guided(parameters))}",
+    ]
+
+
+def _xml_call(index: int, name: str, parameters: Schema, _: Tokenizer) -> list[str]:
     """Qwen3-Coder's: a tag per parameter, text as it is and everything else as JSON."""
     properties: dict[str, Schema] = parameters.get("properties") or {}
     required = parameters.get("required") or []
@@ -151,7 +179,9 @@ def _texts(schema: Schema) -> list[str]:
     return choices if all(isinstance(choice, str) for choice in choices) else []
 
 
-_WRITERS: dict[str, Callable[[int, str, Schema], list[str]]] = {
+_WRITERS: dict[str, Callable[[int, str, Schema, Tokenizer], list[str]]] = {
     "json_tools": _json_call,
+    "llama_json": _llama_call,
     "qwen3_coder": _xml_call,
+    "harmony": _harmony_call,
 }

@@ -25,17 +25,26 @@ _SIGNS: list[tuple[tuple[str, ...], str]] = [
     (("[TOOL_CALLS]",), "mistral"),
     (("<atem:function_calls>",), "muse_spark"),
     (("<tool_call>",), "json_tools"),
+    (("<|start|>", "<|channel|>", "<|message|>"), "harmony"),
+    (("<｜tool▁calls▁begin｜>",), "deepseek"),
+    (("<|python_tag|>",), "llama_json"),
+    (('"parameters": dictionary of argument name',), "llama_json"),
 ]
 
 
 class Marker(NamedTuple):
-    """Text around a stretch of an answer; ``is_kept``: it belongs to what is read of it."""
+    """Text around a stretch of an answer.
+
+    ``is_kept``: it belongs to what is read of it; ``is_first``: it counts before all content only.
+    """
 
     start: str
     end: str
     is_kept: bool = False
+    is_first: bool = False
 
 
+_HARMONY = Marker("<|channel|>analysis<|message|>", "<|end|>")
 _THINKING = [
     Marker("<think>", "</think>"),
     Marker("[THINK]", "[/THINK]"),
@@ -44,9 +53,23 @@ _THINKING = [
     Marker("<|think:start|>", "<|think:end|>"),
     Marker("<|channel>thought", "<channel|>"),
     Marker("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    _HARMONY,
 ]
-# Some models leave out the outer markers (mlx-lm#1616).
-_BARE = {"qwen3_coder": Marker("<function=", "</function>", is_kept=True)}
+# Other models end turns with what ends this one's thoughts.
+_SIGN_OF = {_HARMONY: "<|channel|>"}
+_BARE = {
+    # Some models leave out the outer markers (mlx-lm#1616).
+    "qwen3_coder": Marker("<function=", "</function>", is_kept=True),
+    "llama_json": Marker('{"name":', "", is_kept=True, is_first=True),
+}
+# What Harmony puts around content: it is neither shown nor read.
+_NOISE = (
+    "<|start|>assistant",
+    "<|channel|>final",
+    "<|channel|>commentary",
+    "<|message|>",
+    "<|end|>",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +87,16 @@ class Dialect:
         bare = _BARE.get(self.parser.name)
         return [Marker(self.parser.start, self.parser.end), *([bare] if bare else [])]
 
+    @property
+    def opening(self) -> str:
+        """What stands before content, "" for nothing."""
+        return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """Texts that are dropped between the parts of an answer."""
+        return _NOISE if self.thinking == _HARMONY else ()
+
     @classmethod
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
         """The dialect of the model with this chat template."""
@@ -79,7 +112,8 @@ def _parser(name: str) -> Parser:
 def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
     """A template that drops or writes thoughts names their end; else the vocabulary tells."""
     for marker in _THINKING:
-        if marker.end in template or _is_token(marker.end, tokenizer):
+        sign = _SIGN_OF.get(marker, marker.end)
+        if sign in template or _is_token(sign, tokenizer):
             return marker
     return None
 

@@ -12,10 +12,10 @@ from jobs.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
 from workers.markup.call_grammar import (
     JSON_KINDS,
-    after_thoughts,
     begun_call,
     forced_calls,
     forced_dialect,
+    placed,
 )
 from workers.markup.dialects import Dialect
 from workers.markup.phases import Phases, Plan
@@ -110,13 +110,20 @@ class AnswerForms:
         """The grammar of all that follows the thoughts."""
         use, parser, content = request.tool_use, reading.dialect.parser, request.grammar
         if use is None or parser is None or not (use.is_required or content):
-            return after_thoughts(content) if content and reading.is_thinking else content
+            return self._placed(content, reading)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
             reason = "with tools that the model may call, only JSON is possible"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
         return forced_calls(parser, _callable(reading.tools, use), self._tokenizer, content)
+
+    def _placed(self, content: Grammar | None, reading: Reading) -> Grammar | None:
+        """The content where the dialect has it."""
+        opening = reading.dialect.opening
+        if content is None or not (reading.is_thinking or opening):
+            return content
+        return placed(content, opening, self._tokenizer)
 
     def _call_grammar(self, request: GenerateRequest, reading: Reading) -> Grammar | None:
         """The grammar of a call that the model makes by itself, where there is one.

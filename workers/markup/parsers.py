@@ -1,7 +1,7 @@
-"""The readers of tool calls that come with mlx_lm, for both engines.
+"""The readers of tool calls: those that come with mlx_lm, for both engines, and a few of ours.
 
-They take text and give dicts, without MLX. Importing them as ``mlx_lm.tool_parsers`` would load mlx
-and transformers; so their folder is imported under a name of ours.
+mlx_lm's take text and give dicts, without MLX. Importing them as ``mlx_lm.tool_parsers`` would load
+mlx and transformers; so their folder is imported under a name of ours.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from workers.markup.own_parsers import read_deepseek, read_harmony, read_llama
 
 _PACKAGE = "mgs_tool_parsers"
 _UNREADABLE = "unknown"  # the name that one of the readers gives to what it cannot read
@@ -55,8 +57,17 @@ class Parser:
         return calls or None
 
 
+_OWN = {
+    "llama_json": Parser("llama_json", "<|python_tag|>", "", read_llama),
+    "harmony": Parser("harmony", " to=functions.", "<|call|>", read_harmony),
+    "deepseek": Parser("deepseek", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", read_deepseek),
+}
+
+
 def load_parser(name: str) -> Parser:
-    """The parser of that name in ``mlx_lm/tool_parsers``."""
+    """The parser of that name, of ours or in ``mlx_lm/tool_parsers``."""
+    if name in _OWN:
+        return _OWN[name]
     module = importlib.import_module(f"{_package().__name__}.{name}")
     return Parser(name, module.tool_call_start, module.tool_call_end, module.parse_tool_call)
 

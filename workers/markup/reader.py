@@ -80,7 +80,9 @@ class MarkupReader:
         self._tokenizer = tokenizer
         self._answer_id = answer_id
         self._matcher = StopMatcher(stop)
-        self._splitter = Splitter(dialect.thinking, dialect.calls, is_thinking=reading.is_thinking)
+        self._splitter = Splitter(
+            dialect.thinking, dialect.calls, dialect.noise, is_thinking=reading.is_thinking
+        )
         self._num_calls = 0
 
     @property

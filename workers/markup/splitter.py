@@ -34,10 +34,17 @@ class Splitter:
     """One answer. ``is_thinking``: its prompt ended with the beginning of the thoughts."""
 
     def __init__(
-        self, thinking: Marker | None, calls: Iterable[Marker], *, is_thinking: bool
+        self,
+        thinking: Marker | None,
+        calls: Iterable[Marker],
+        noise: Iterable[str] = (),
+        *,
+        is_thinking: bool,
     ) -> None:
         self._thinking = thinking
         self._calls = tuple(calls)
+        self._noise = tuple(noise)
+        self._is_fresh = True  # no content yet
         self._call: Marker | None = None
         self.part = Part.REASONING if is_thinking else Part.CONTENT
         self._held = ""  # may become a marker
@@ -53,8 +60,10 @@ class Splitter:
         while match := _first(rest, self._edges):
             start, marker = match
             found += self._take(rest[:start])
-            found += self._cross(marker)
-            rest = rest[start + len(marker) :]
+            rest = rest[start:]
+            if marker in self._edges:  # what came before it may have ended that
+                found += self._cross(marker)
+                rest = rest[len(marker) :]
         safe = len(rest) - num_open(rest, self._edges)
         self._held = rest[safe:]
         return found + self._take(rest[:safe])
@@ -86,6 +95,9 @@ class Splitter:
             text = text.lstrip()
         if not text:
             return []
+        if self.part is Part.CONTENT and self._is_fresh and text.strip():
+            self._is_fresh = False
+            self._edges = self._edges_here()
         self._is_inside = True
         if not self._edges:
             return [Stretch(self.part, text)]
@@ -110,6 +122,8 @@ class Splitter:
             self._enter(Part.REASONING)
         elif self._thinking is not None and marker == self._thinking.end:
             self._enter(Part.CONTENT)
+        elif marker in self._noise:
+            self._enter(self.part)
         return ended
 
     def _enter(self, part: Part) -> None:
@@ -127,12 +141,13 @@ class Splitter:
         if self.part is Part.CALL:
             assert self._call is not None
             return (self._call.end,) if self._call.end else ()
-        edges = [call.start for call in self._calls]
+        edges = [call.start for call in self._calls if self._is_fresh or not call.is_first]
         if self.part is Part.REASONING:
             assert self._thinking is not None
             return (self._thinking.end, *edges)
         # The end of a call whose beginning the model left out is no text.
         edges += [call.end for call in self._calls if call.end]
+        edges += self._noise
         return (*edges, self._thinking.start) if self._thinking else tuple(edges)
 
 
