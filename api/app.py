@@ -21,6 +21,7 @@ from api.routes import (
     jobs,
     management,
     messages,
+    metrics,
     models,
     rerank,
     responses,
@@ -43,6 +44,7 @@ _ROUTERS = (
     management,
     jobs,
     health,
+    metrics,
     docs,
 )
 

@@ -13,6 +13,7 @@ from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ErrorInfo
 from jobs.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
 from jobs.records import JobStatus
+from jobs.totals import amounts_of
 
 _STATUS = {
     EventKind.FINISHED: JobStatus.FINISHED,
@@ -45,7 +46,13 @@ class EventWriter:
         ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
         job = event.job
         answer = self._settle(
-            keys=[names.job_key(job), names.log_key(job), names.request_key(job), names.LIVE],
+            keys=[
+                names.job_key(job),
+                names.log_key(job),
+                names.request_key(job),
+                names.LIVE,
+                names.TOTALS,
+            ],
             args=[
                 event.attempt,
                 event.seq,
@@ -55,6 +62,7 @@ class EventWriter:
                 ttl,
                 event.error.code if event.error else "",
                 job,
+                *amounts_of(event),
             ],
         )
         return bool(answer)

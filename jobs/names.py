@@ -25,6 +25,9 @@ JOB_INDEX = "mgs:jobs"
 LIVE = "mgs:live"
 """Sorted set: ids of the jobs of clients that wait or run, scored by creation time."""
 
+TOTALS = "mgs:totals"
+"""Hash: what all ended jobs add up to (``jobs/totals.py``)."""
+
 STORAGE_MARK = "mgs:storage"
 """String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
 

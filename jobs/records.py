@@ -95,7 +95,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's beat: what it is and does. Expires when the beats stop.
 
     ``cpu_percent`` is over the last beat's interval (100 = one core), ``memory_bytes`` the
-    process's resident set, ``idle_s`` the time since the decode loop last moved while it had work.
+    process's resident set, ``running`` its jobs and ``sequences`` what they have in the engine,
+    ``idle_s`` the time since the decode loop last moved while it had work.
     """
 
     model_id: str
@@ -114,6 +115,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     num_parameters: int | None = None
     slots: int = 0
     running: int = 0
+    sequences: int = 0
     waiting: int = 0
     unpublished: int = 0
     load_fraction: float | None = None
@@ -125,12 +127,13 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's beat."""
+    """A supervisor's beat. ``crashes``: by slug, how many workers have died on it since it runs."""
 
     node: str
     pid: int
     memory_bytes: int
     num_workers: int = 0
+    crashes: dict[str, int] = {}
 
 
 _Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)

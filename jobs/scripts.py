@@ -95,8 +95,9 @@ return answers
 """
 
 _END: Final = """
--- Ends a job: event, record, expiries. nil: done; else why the log refuses the event.
-local function finish(job, log, request, live, id, status, line, channel, ttl, code, job_id, caller)
+-- Ends a job: event, record, expiries, totals. nil: done; else why the log refuses the event.
+local function finish(job, log, request, live, id, status, line, channel, ttl, code, job_id, caller,
+  totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
   if type(reply) ~= 'string' then return reply end
   local now = redis.call('TIME')
@@ -106,14 +107,20 @@ local function finish(job, log, request, live, id, status, line, channel, ttl, c
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
+  local about = redis.call('HMGET', job, 'task', 'model_id')
+  local task, model_id = about[1] or '', about[2] or ''
+  redis.call('HINCRBY', totals, 'jobs ' .. task .. ' ' .. status .. ' ' .. model_id, 1)
+  for i = 1, #amounts, 2 do
+    redis.call('HINCRBYFLOAT', totals, amounts[i] .. ' ' .. model_id, amounts[i + 1])
+  end
 end
 """
 
 SETTLE: Final = (
     _END
     + """
--- KEYS: job, log, request, live jobs. ARGV: attempt, seq, status, line, channel, ttl in s, error
--- code, job id.
+-- KEYS: job, log, request, live jobs, totals. ARGV: attempt, seq, status, line, channel, ttl in s,
+-- error code, job id, then (name, amount) per sum that the job adds to.
 -- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
@@ -124,7 +131,7 @@ if state[1] ~= 'queued' and state[1] ~= 'running' then
 end
 if (state[2] or '0') ~= ARGV[1] then return 0 end
 local refusal = finish(KEYS[1], KEYS[2], KEYS[3], KEYS[4], id, ARGV[3], ARGV[4], ARGV[5], ARGV[6],
-  ARGV[7], ARGV[8], state[4])
+  ARGV[7], ARGV[8], state[4], KEYS[5], {unpack(ARGV, 9)})
 if not refusal then return 1 end
 -- Who settles from outside has seen an older log: the worker speaks on.
 if string.find(refusal.err, 'equal or smaller', 1, true) then return 0 end
@@ -135,13 +142,13 @@ return refusal
 PURGE: Final = (
     _END
     + """
--- KEYS: queue, live jobs, then (job, log, request, RQ's job) per job. ARGV: reason, code of it, ttl
--- in s, then (job id, channel, line of the event 0-1) per job.
+-- KEYS: queue, live jobs, totals, then (job, log, request, RQ's job) per job. ARGV: reason, code of
+-- it, ttl in s, then (job id, channel, line of the event 0-1) per job.
 -- Ends jobs that no worker has ever taken. Answers one number per job: 1 ended so now or earlier,
 -- 0 not to be ended so: it is no more on the queue, or has been in a worker's hands.
 local answers = {}
-for i = 1, (#KEYS - 2) / 4 do
-  local job, log, request, rq = unpack(KEYS, 4 * i - 1, 4 * i + 2)
+for i = 1, (#KEYS - 3) / 4 do
+  local job, log, request, rq = unpack(KEYS, 4 * i, 4 * i + 3)
   local job_id, channel, line = unpack(ARGV, 3 * i + 1, 3 * i + 3)
   local state = redis.call('HMGET', job, 'status', 'attempt', 'end', 'caller', 'cancel')
   answers[i] = 0
@@ -151,7 +158,7 @@ for i = 1, (#KEYS - 2) / 4 do
     and redis.call('LREM', KEYS[1], 1, job_id) == 1 then
     redis.call('HSET', job, 'cancel', ARGV[1])
     local refusal = finish(job, log, request, KEYS[2], '0-1', 'cancelled', line, channel, ARGV[3],
-      ARGV[2], job_id, state[4])
+      ARGV[2], job_id, state[4], KEYS[3], {})
     if refusal then
       redis.call('LPUSH', KEYS[1], job_id)
       return refusal

@@ -146,6 +146,21 @@ class JobStore:
             groups = pipe.execute()
         return list(dict.fromkeys(job_id.decode() for group in groups for job_id in group))
 
+    def num_waiting(self, slugs: Sequence[str]) -> dict[tuple[str, str], int]:
+        """Lengths of the models' queues: (slug, "generation" or "control") -> number of jobs."""
+        queues = {
+            (slug, kind): name_of(slug)
+            for slug in slugs
+            for kind, name_of in (
+                ("generation", names.generation_queue),
+                ("control", names.control_queue),
+            )
+        }
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in queues.values():
+                pipe.llen(self.queue(name).key)
+            return dict(zip(queues, pipe.execute(), strict=True))
+
     def purge(self, slug: str, older_than_s: float, workers: Iterable[str]) -> tuple[int, int]:
         """Cancel the generation jobs queued longer ago than that: (waiting, running) ended."""
         limit, reason = time.time() - older_than_s, f"purged: older than {older_than_s:g} s"

@@ -34,6 +34,7 @@ class Facts:
     def __init__(self, model_id: str, want_uid: str, worker_names: list[str]) -> None:
         self.state = WorkerState.STARTING
         self.running = 0
+        self.sequences = 0
         self.unpublished = 0
         self.idle_s = 0.0
         self.load_fraction: float | None = None
@@ -80,6 +81,7 @@ class Facts:
             num_parameters=info.num_parameters if info else None,
             slots=info.num_slots if info else 0,
             running=self.running,
+            sequences=self.sequences,
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),

@@ -26,13 +26,7 @@ from jobs.errors import (
 from jobs.event_log import EventWriter
 from jobs.events import Event
 from jobs.records import WorkerState
-from jobs.requests import (
-    EmbedRequest,
-    GenerateRequest,
-    LoadRequest,
-    Task,
-    UnloadRequest,
-)
+from jobs.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts
@@ -274,6 +268,7 @@ class ModelWorker:
         """Refresh the numbers of the beat."""
         loop = self._loop
         self._facts.running = loop.num_jobs if loop else 0
+        self._facts.sequences = self._gate.taken
         self._facts.idle_s = loop.idle_s if loop else 0.0
         self._facts.unpublished = self._publisher.num_unpublished
 

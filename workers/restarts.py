@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 _MAX_DELAY_S = 30.0
@@ -21,6 +22,12 @@ class RestartPolicy:
 
     def __init__(self) -> None:
         self._crashes: dict[str, _Crashes] = {}
+        self._totals: Counter[str] = Counter()
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """All deaths by slug since this policy is; nothing is forgiven here."""
+        return dict(self._totals)
 
     def note_crash(self, slug: str, token: str) -> None:
         """Count the death of the worker with that token, once however often it is told."""
@@ -31,6 +38,7 @@ class RestartPolicy:
         if now - crashes.last_at > _FORGIVEN_AFTER_S:
             crashes.count = 0
         crashes.count += 1
+        self._totals[slug] += 1
         crashes.last_at, crashes.last_token = now, token
 
     def forget(self, slug: str) -> None:

@@ -191,8 +191,9 @@ class Supervisor:
             self._aftermath.drain(slug, ModelUnloadedError("the model is not loaded"))
 
     def _beat(self) -> None:
-        memory = psutil.virtual_memory().total
-        self._wants.beat_node(NodeStatus(self._node, os.getpid(), memory, len(self._children)))
+        memory, crashes = psutil.virtual_memory().total, self._restarts.totals
+        status = NodeStatus(self._node, os.getpid(), memory, len(self._children), crashes)
+        self._wants.beat_node(status)
         for slug in self._ownership.renew(set(self._children)):
             log.warning("another supervisor runs the model by now", extra={"slug": slug})
             self._children[slug].stop(_UNLOAD_S)

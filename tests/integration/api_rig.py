@@ -80,13 +80,9 @@ class Taken:
     def finished(
         self, num_tokens: int | None = None, completion_tokens: int = 2, **fields: Any
     ) -> None:
-        event = self._event(
-            EventKind.FINISHED,
-            usage=Usage(3, completion_tokens, 1),
-            timings=Timings(queue_ms=1.5, prefill_ms=2.5, decode_tokens_per_s=100.0),
-            num_tokens=num_tokens,
-            **fields,
-        )
+        timings = Timings(queue_ms=1.5, prefill_ms=2.5, decode_tokens_per_s=100.0)
+        numbers = {"usage": Usage(3, completion_tokens, 1), "timings": timings}
+        event = self._event(EventKind.FINISHED, num_tokens=num_tokens, **{**numbers, **fields})
         assert self.writer.settle(event)
 
     def answer(self, *texts: str) -> None:

@@ -12,10 +12,11 @@ from jobs import names, scripts
 from jobs.connection import SyncRedis, connect
 from jobs.errors import ErrorInfo
 from jobs.event_log import EventWriter, read_log
-from jobs.events import EventKind
+from jobs.events import EventKind, Usage
 from jobs.records import JobStatus
 from jobs.settings import Settings
 from jobs.store import JobStore
+from jobs.totals import read_totals
 from tests.helpers.samples import event, generate, settings_for, submission
 from workers.attempts import AttemptOpener
 
@@ -279,3 +280,15 @@ def test_a_request_to_cancel_tells_who_has_the_job(
     assert attempt.cancel_reason == "why"
     assert request_cancel(keys=[key], args=["why"]) == [b"running", b"1", WORKER.encode()]
     assert request_cancel(keys=["mgs:job:none"], args=["why"]) == [b"gone", b"0", b""]
+
+
+def test_an_end_is_counted_once_however_often_it_is_said(
+    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    end = event(seq=1, job=job, kind=EventKind.FINISHED, usage=Usage(10, 5, 2))
+    assert [writer.settle(end) for _ in range(3)] == [True] * 3
+    totals = read_totals(redis)
+    assert list(totals.jobs.values()) == [1]
+    amounts = (value for sums in totals.sums.values() for value in sums.values())
+    assert sorted(amounts) == [2, 5, 10]

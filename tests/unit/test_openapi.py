@@ -53,6 +53,7 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         GET /v1/jobs/{job_id}/events
         GET /health
         GET /health/ready
+        GET /metrics
     """
     wanted = {line.strip() for line in expected.strip().splitlines()}
     assert wanted <= {name for name, _ in operations(schema)}

@@ -88,3 +88,13 @@ def test_a_death_that_is_told_twice_counts_once(clock: Clock) -> None:
     for _ in range(3):
         policy.note_crash("a", "the same worker")
     assert policy.num_crashes("a") == 1
+
+
+def test_totals_count_every_death_once_and_forget_none() -> None:
+    policy = RestartPolicy()
+    policy.note_crash("a", "1")
+    policy.note_crash("a", "1")
+    policy.note_crash("a", "2")
+    policy.note_crash("b", "3")
+    policy.forget("a")
+    assert policy.totals == {"a": 2, "b": 1}

@@ -1,0 +1,165 @@
+"""What Prometheus is told: read from Redis and the workers' beats anew at each scrape.
+
+Nothing is counted in this process, so any number of API processes tell the same. Only the label
+``model_id`` is on all of a model's numbers; ``mgs_model_info`` says which model that is by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from api.services import Services
+from jobs.records import NodeStatus, WorkerStatus
+from jobs.totals import Sum, Totals, read_totals
+from jobs.wants import LoadedModel
+
+_Samples = Iterable[tuple[list[str], float]]
+_TOKENS = {
+    Sum.PROMPT_TOKENS: ("mgs_prompt_tokens", "Tokens of prompts, of ended jobs."),
+    Sum.CACHED_TOKENS: ("mgs_cached_tokens", "Those of them that were still in a prompt cache."),
+    Sum.GENERATED_TOKENS: ("mgs_generated_tokens", "Tokens generated, of ended jobs."),
+}
+_TIMES = {
+    Sum.QUEUE_S: ("mgs_queue_seconds", "Time from submission to admission."),
+    Sum.PREFILL_S: ("mgs_prefill_seconds", "Time from admission to the end of the prompt."),
+    Sum.TTFT_S: ("mgs_time_to_first_token_seconds", "Time from submission to the first token."),
+    Sum.DECODE_S: ("mgs_decode_seconds", "Time from the first token to the last."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the whole at one moment; ``waiting``: (slug, "generation" or "control")."""
+
+    models: list[LoadedModel]
+    nodes: list[NodeStatus]
+    totals: Totals
+    waiting: dict[tuple[str, str], int]
+
+
+def read_snapshot(services: Services) -> Snapshot:
+    """Read it. Synchronous; raises ``RedisError`` while Redis is away."""
+    models = services.wants.loaded()
+    return Snapshot(
+        models=models,
+        nodes=services.wants.nodes(),
+        totals=read_totals(services.store.redis),
+        waiting=services.store.num_waiting([model.slug for model in models]),
+    )
+
+
+def metrics_text(snapshot: Snapshot) -> bytes:
+    """The snapshot in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Fixed([*_families(snapshot)]))
+    return generate_latest(registry)
+
+
+class _Fixed(Collector):
+    """Tells what it was given."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
+    yield _gauge("mgs_supervisors", "Machines with a supervisor.", [], [([], len(snapshot.nodes))])
+    yield from _model_families(snapshot.models)
+    yield from _queue_families(snapshot)
+    yield from _worker_families(snapshot)
+    yield from _total_families(snapshot.totals)
+
+
+def _model_families(models: list[LoadedModel]) -> Iterator[Metric]:
+    info = [
+        ([m.want.model_id, m.want.load.model_name, m.want.load.backend, _state(m)], 1.0)
+        for m in models
+    ]
+    labels = ["model_id", "model", "backend", "state"]
+    yield _gauge("mgs_model_info", "The models that are wanted, and their state.", labels, info)
+
+
+def _state(model: LoadedModel) -> str:
+    return model.status.state.value if model.status else "starting"
+
+
+def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
+    ids = {model.slug: model.want.model_id for model in snapshot.models}
+    waiting = [([ids[slug], queue], num) for (slug, queue), num in snapshot.waiting.items()]
+    help_text = "Jobs that wait in a queue."
+    yield _gauge("mgs_jobs_waiting", help_text, ["model_id", "queue"], waiting)
+    running = _of_workers(snapshot.models, lambda status: status.running)
+    yield _gauge("mgs_jobs_running", "Jobs in a worker's hands.", ["model_id"], running)
+    sequences = _of_workers(snapshot.models, lambda status: status.sequences)
+    yield _gauge("mgs_sequences_running", "Sequences of those jobs.", ["model_id"], sequences)
+    slots = _of_workers(snapshot.models, lambda status: status.slots)
+    yield _gauge("mgs_slots", "Sequences that run at once.", ["model_id"], slots)
+
+
+def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
+    gauges = {
+        "mgs_worker_memory_bytes": ("Resident memory.", lambda s: s.memory_bytes),
+        "mgs_worker_cpu_ratio": ("CPU use; 1: one core.", lambda s: s.cpu_percent / 100),
+        "mgs_worker_idle_seconds": ("Time without a step despite work.", lambda s: s.idle_s),
+        "mgs_worker_start_time_seconds": ("Start, in epoch seconds.", lambda s: s.started_at),
+    }
+    for name, (help_text, value) in gauges.items():
+        yield _gauge(name, help_text, ["model_id"], _of_workers(snapshot.models, value))
+    ids = {model.slug: model.want.model_id for model in snapshot.models}
+    crashes = [
+        ([node.node, ids.get(slug, slug)], num)
+        for node in snapshot.nodes
+        for slug, num in node.crashes.items()
+    ]
+    help_text = "Workers that died, since their supervisor runs."
+    yield _counter("mgs_worker_crashes", help_text, ["node", "model_id"], crashes)
+
+
+def _total_families(totals: Totals) -> Iterator[Metric]:
+    ended = [
+        ([model_id, task.removeprefix("mgs."), status], num)
+        for (task, status, model_id), num in totals.jobs.items()
+    ]
+    labels = ["model_id", "task", "status"]
+    yield _counter("mgs_jobs_ended", "Jobs that have ended.", labels, ended)
+    for kind, (name, help_text) in _TOKENS.items():
+        amounts = [([model_id], amount) for model_id, amount in totals.sums[kind].items()]
+        yield _counter(name, help_text, ["model_id"], amounts)
+    counts = totals.sums[Sum.TIMED_JOBS]
+    for kind, (name, help_text) in _TIMES.items():
+        summary = SummaryMetricFamily(name, help_text, labels=["model_id"])
+        for model_id, count in counts.items():
+            seconds = totals.sums[kind].get(model_id, 0.0)
+            summary.add_metric([model_id], count_value=int(count), sum_value=seconds)
+        yield summary
+
+
+def _of_workers(models: list[LoadedModel], value: Callable[[WorkerStatus], float]) -> _Samples:
+    return [([m.want.model_id], value(m.status)) for m in models if m.status is not None]
+
+
+def _gauge(name: str, help_text: str, labels: list[str], samples: _Samples) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for values, amount in samples:
+        family.add_metric(values, amount)
+    return family
+
+
+def _counter(name: str, help_text: str, labels: list[str], samples: _Samples) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=labels)
+    for values, amount in samples:
+        family.add_metric(values, amount)
+    return family
