@@ -35,7 +35,6 @@ class Answer:
         self._output = Output(record.response_id)
         self._is_created = False
         self._is_cut = False
-        self._num_reasoning = 0
         self._logprobs: list[Logprob] = []
         self._end: Event | None = None
         self._problem: Problem | None = None
@@ -105,7 +104,6 @@ class Answer:
     def _chunk(self, event: Event) -> list[Step]:
         steps: list[Step] = []
         if event.reasoning:
-            self._num_reasoning += len(event.token_ids)
             steps += self._output.write("reasoning", event.reasoning)
         steps += self._text(event)
         for call in event.tool_calls:
@@ -153,7 +151,7 @@ class Answer:
             "input_tokens": usage.prompt_tokens,
             "input_tokens_details": cached,
             "output_tokens": usage.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": self._num_reasoning},
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             "total_tokens": usage.total_tokens,
         }
 

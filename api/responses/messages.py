@@ -12,23 +12,28 @@ Message = dict[str, Any]
 
 
 def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message]:
-    """The chat that ``items`` are; reasoning is left out, as templates do with earlier turns.
+    """The chat that ``items`` are. Thoughts go along with what was said next: which of them the
+    model sees again is for its template to say.
 
     The instructions and the system items that open the chat become one message: many templates
     take no second one.
     """
     system = [instructions] if instructions else []
     messages: list[Message] = []
+    thoughts = ""
     for item in items:
-        if item["type"] == "message" and item["role"] in _SYSTEM and not messages:
+        if item["type"] == "reasoning":
+            thoughts = _text_of(item)
+        elif item["type"] == "message" and item["role"] in _SYSTEM and not messages:
             system.append(_text_of(item))
         else:
-            _add(messages, item)
+            _add(messages, item, thoughts)
+            thoughts = ""
     opening = [{"role": "system", "content": "\n\n".join(system)}] if system else []
     return opening + messages
 
 
-def _add(messages: list[Message], item: Item) -> None:
+def _add(messages: list[Message], item: Item, thoughts: str) -> None:
     kind = item["type"]
     if kind == "message":
         messages.append({"role": item["role"], "content": _text_of(item)})
@@ -37,6 +42,8 @@ def _add(messages: list[Message], item: Item) -> None:
     elif kind == "function_call_output":
         output = {"tool_call_id": item["call_id"], "content": item["output"]}
         messages.append({"role": "tool", **output})
+    if thoughts and messages[-1]["role"] == "assistant":
+        messages[-1]["reasoning_content"] = thoughts
 
 
 def _add_call(messages: list[Message], item: Item) -> None:

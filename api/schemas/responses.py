@@ -125,7 +125,7 @@ class InputCallOutput(InputItem):
 
 
 class InputReasoning(InputItem):
-    """Earlier thoughts: accepted and kept, but not shown to the model again."""
+    """Earlier thoughts; encrypted ones have no content that could be read."""
 
     content: Annotated[list[InputPart], Field(fail_fast=True)] | None = None
 

@@ -10,6 +10,7 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from tests.helpers.server import Server, wait_until
+from tests.helpers.thinking import add_thinking_model
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -154,3 +155,26 @@ def test_input_tokens_are_those_that_the_response_uses(server: Server, model: st
     assert answer.usage.input_tokens == counted
     older = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
     assert older == {"object": "response.input_tokens", "input_tokens": counted}
+
+
+def test_thoughts_are_an_item_of_their_own(server: Server) -> None:
+    add_thinking_model(server.folder / "models" / "thinker")
+    server.load("thinker")
+    client = client_of(server)
+    asked: Any = {"model": "thinker", "input": "Hello!", "temperature": 0, "max_output_tokens": 40}
+    asked["extra_body"] = {"thinking_budget": 5}
+    answer = client.responses.create(**asked)
+    reasoning, message = answer.output
+    assert (reasoning.type, message.type) == ("reasoning", "message")
+    assert reasoning.content
+    assert "think" not in reasoning.content[0].text + answer.output_text
+    assert answer.usage is not None
+    assert 5 < answer.usage.output_tokens_details.reasoning_tokens < 20
+    events = list(client.responses.create(**asked, stream=True))
+    assert events[-1].response.output_text == answer.output_text
+    kinds = [event.type for event in events]
+    assert kinds.index("response.reasoning_text.done") < kinds.index("response.output_text.delta")
+    off = client.responses.create(model="thinker", input="Hello!", reasoning={"effort": "none"})
+    assert [item.type for item in off.output] == ["message"]
+    again = client.responses.create(**{**asked, "previous_response_id": answer.id})
+    assert again.status in ("completed", "incomplete")

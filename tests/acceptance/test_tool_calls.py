@@ -7,14 +7,14 @@ import json
 import os
 import random
 import signal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.helpers.server import ROOT, Server
+from tests.helpers.server import Server
+from tests.helpers.thinking import add_thinking_model
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -226,17 +226,3 @@ def test_thoughts_are_split_off_and_have_a_budget(server: Server) -> None:
     assert "".join(delta.content or "" for delta in deltas) == message.content
     off = create(**body, extra_body={"enable_thinking": False}).choices[0].message
     assert not hasattr(off, "reasoning_content")
-
-
-def add_thinking_model(folder: Path) -> None:
-    """The demo model, with a template that opens thoughts as thinking models' do."""
-    folder.mkdir(exist_ok=True)
-    for file in (ROOT / "models" / "demo").iterdir():
-        (folder / file.name).unlink(missing_ok=True)
-        (folder / file.name).symlink_to(file)
-    source = folder / "tokenizer_config.json"
-    config = json.loads(source.read_text())
-    opening = "{%- if enable_thinking is not false %}{{- '<think>\\n' }}{%- endif %}{# </think> #}"
-    source.unlink()
-    template = config["chat_template"]
-    source.write_text(json.dumps({**config, "chat_template": template + opening}))

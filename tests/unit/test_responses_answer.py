@@ -40,7 +40,7 @@ def chunk(text: str = "", end: str | None = None, **fields: Any) -> Event:
 
 
 STARTED = event(EventKind.STARTED)
-FINISHED = event(EventKind.FINISHED, usage=Usage(4, 3, 1), timings=Timings(ttft_ms=2.0))
+FINISHED = event(EventKind.FINISHED, usage=Usage(4, 3, 1, 2), timings=Timings(ttft_ms=2.0))
 TEXT = (STARTED, chunk("Hel"), chunk("lo", end="stop"), FINISHED)
 CALLS = [CalledTool(0, "call_1", "add", '{"a":1}'), CalledTool(1, "call_2", "add", "{}")]
 EVERYTHING = (

@@ -91,6 +91,24 @@ def test_calls_belong_to_one_assistants_message_and_their_outputs_follow() -> No
     assert (second["role"], second["content"]) == ("tool", "2")
 
 
+def test_thoughts_go_along_with_what_was_said_next() -> None:
+    thoughts = {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Hm."}]}
+    call = {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"}
+    messages = messages_of(
+        {"role": "user", "content": "hi"},
+        {**thoughts, "summary": []},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "2 + 3"},
+        thoughts,
+        call,
+        {"type": "function_call_output", "call_id": "c", "output": "5"},
+        thoughts,
+        {"role": "user", "content": "And?"},
+    )
+    told = [message.get("reasoning_content") for message in messages]
+    assert told == [None, "Hm.", None, "Hm.", None, None]
+
+
 def test_a_call_without_a_message_before_it_makes_one() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"}
     _, assistant = messages_of({"role": "user", "content": "hi"}, call)
