@@ -9,14 +9,17 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from api.anthropic.errors import is_anthropic
 from api.app import create_app
 from jobs.settings import Settings
 from tests.fuzz.hostile import Sent, requests_of
+from tests.helpers.anthropic_bodies import check_anthropic_error
 from tests.helpers.server import Server, make_server
 from tests.integration.api_rig import check_error_shape
 
@@ -68,10 +71,18 @@ def check(client: httpx.Client, sent: Sent) -> int:
     )
     assert answer.status_code < 500, answer.text[:2000]
     if answer.status_code >= 400:
-        check_error_shape(answer.json())
+        _check_error(sent.path, answer.json())
     elif answer.headers.get("content-type", "").startswith("text/event-stream"):
         for line in answer.text.splitlines():
-            if line.startswith('data: {"error"'):
-                code = json.loads(line[6:])["error"]["code"]
+            if line.startswith(('data: {"error"', 'data: {"type":"error"')):
+                code = _check_error(sent.path, json.loads(line[6:]))
                 assert code not in ("internal_error", "worker_lost", "bad_contract"), line
     return answer.status_code
+
+
+def _check_error(path: str, body: Any) -> str:
+    """The error's code, once the body has the shape that the route's clients know."""
+    if is_anthropic(path):
+        return check_anthropic_error(body)
+    check_error_shape(body)
+    return str(body["error"]["code"])

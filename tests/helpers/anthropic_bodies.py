@@ -1,10 +1,11 @@
-"""Parts of bodies of /v1/messages: short to say."""
+"""Parts of bodies of /v1/messages, short to say, and the shape of its errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from api.schemas.anthropic import MessagesBody
+from api.schemas.anthropic_answers import MessageErrorBody
 
 USER: Any = {"role": "user", "content": "hi"}
 ADD: Any = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
@@ -25,3 +26,11 @@ def said(role: str, *blocks: Any) -> dict[str, Any]:
 
 def read(**fields: Any) -> MessagesBody:
     return MessagesBody.model_validate({"max_tokens": 8, "messages": [USER], **fields})
+
+
+def check_anthropic_error(body: Any) -> str:
+    """The error's code, once the body is as Anthropic's clients know it."""
+    MessageErrorBody.model_validate(body, strict=True)
+    assert set(body) == {"type", "error", "request_id"}
+    assert body["error"]["message"]
+    return str(body["error"]["details"]["error_code"])

@@ -15,7 +15,7 @@ from jobs import names
 from jobs.events import CalledTool
 from jobs.records import JobStatus
 from jobs.requests import TokenCountRequest
-from tests.helpers.anthropic_bodies import ADD, USER
+from tests.helpers.anthropic_bodies import ADD, USER, check_anthropic_error
 from tests.integration.api_rig import Rig, read_until, running_api, wait_until
 
 PATH = "/v1/messages"
@@ -39,10 +39,7 @@ def events_of(stream: str) -> list[Any]:
 
 
 def check_error(body: Any, kind: str, code: str) -> None:
-    assert set(body) == {"type", "error", "request_id"}
-    assert (body["type"], body["error"]["type"]) == ("error", kind)
-    assert body["error"]["message"]
-    assert body["error"]["details"]["error_code"] == code
+    assert (check_anthropic_error(body), body["error"]["type"]) == (code, kind)
 
 
 def test_a_message_is_whole(rig: Rig, claude: Anthropic, background: Any) -> None:
@@ -256,7 +253,7 @@ def test_every_error_of_these_routes_has_anthropics_shape(rig: Rig, path: str) -
     else:
         assert (get.status_code, broken.status_code) == (405, 400)
         check_error(broken.json(), "invalid_request_error", "invalid_request")
-    assert get.json()["type"] == "error"
+    check_anthropic_error(get.json())
     assert foreign.status_code == 421
     check_error(foreign.json(), "permission_error", "host_not_allowed")
 
