@@ -30,7 +30,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of one job: the hash ``mgs:job:<id>``, readable in redis-cli.
 
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first one;
-    ``deaths`` counts workers that died with the job in hand. ``cancel`` holds the reason once
+    ``deaths`` counts the workers whose death it is suspected of. ``cancel`` holds the reason once
     somebody asked for the job's end.
     """
 

@@ -48,10 +48,10 @@ return 'done'
 
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
--- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel},
--- or {'gone'} (no record, or none that can be read) or {'ended'}.
+-- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
+-- deaths}, or {'gone'} (no record, or none that can be read) or {'ended'}.
 -- From here on the log refuses every earlier attempt.
-local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel')
+local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
 local status, created_at = state[1], tonumber(state[3])
 if not status or not created_at or not tonumber(state[2] or '0') then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
@@ -64,7 +64,8 @@ local seq = 0
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
 local queued_s = tostring(now[1] + now[2] / 1000000 - created_at)
-return {'open', attempt, seq, redis.call('GET', KEYS[3]) or '', queued_s, state[4] or ''}
+local request = redis.call('GET', KEYS[3]) or ''
+return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0}
 """
 
 APPEND: Final = """

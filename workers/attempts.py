@@ -13,7 +13,8 @@ from jobs.requests import Request, decode_request
 class Attempt:
     """An open attempt. ``seq`` is the newest event in the log; ``queued_s`` the wait so far.
 
-    ``cancel_reason`` is set when somebody asked for the job's end before it began.
+    ``cancel_reason`` is set when somebody asked for the job's end before it began. ``deaths``: of
+    how many workers' deaths it is suspected.
     """
 
     job_id: str
@@ -22,6 +23,7 @@ class Attempt:
     request_data: bytes
     queued_s: float
     cancel_reason: str = ""
+    deaths: int = 0
 
     def request(self) -> Request:
         """What the job asks for; ``ContractError`` when it cannot be read."""
@@ -48,6 +50,6 @@ class AttemptOpener:
         )
         if state != b"open":
             return None
-        attempt, seq, data, queued_s, reason = rest
-        queued_s = max(0.0, float(queued_s))
-        return Attempt(job_id, attempt, seq, data, queued_s, reason.decode(errors="replace"))
+        attempt, seq, data, queued_s, reason, deaths = rest
+        queued_s, reason = max(0.0, float(queued_s)), reason.decode(errors="replace")
+        return Attempt(job_id, attempt, seq, data, queued_s, reason, deaths)

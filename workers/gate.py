@@ -9,13 +9,15 @@ class SlotGate:
     """Counts the sequences in hand against the slots; closed until it is opened.
 
     A job takes one slot per sequence, and may take more than there are: what exceeds waits inside
-    the engine, in order, and the gate stays shut until the count is below the slots again.
+    the engine, in order, and the gate stays shut until the count is below the slots again. It also
+    stays shut while somebody holds it.
     """
 
     def __init__(self) -> None:
         self._slots = 0
         self._taken = 0
         self._is_closed = False
+        self._holders: set[str] = set()
         self._changed = threading.Condition()
 
     @property
@@ -34,10 +36,27 @@ class SlotGate:
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """True as soon as a slot is free, False when the gate was closed."""
+        """True as soon as a slot is free and nobody holds the gate, False when it was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._taken < self._slots)
+            self._changed.wait_for(lambda: self._is_closed or self.has_room)
             return not self._is_closed
+
+    @property
+    def has_room(self) -> bool:
+        """A slot is free, and nobody holds the gate."""
+        return self._taken < self._slots and not self._holders
+
+    def hold(self, job_id: str) -> None:
+        """Let no other job in until ``release``."""
+        with self._changed:
+            self._holders.add(job_id)
+
+    def release(self, job_id: str) -> None:
+        """End of ``hold``; of no effect for a job that does not hold the gate."""
+        if job_id in self._holders:
+            with self._changed:
+                self._holders.discard(job_id)
+                self._changed.notify_all()
 
     def take(self, num_sequences: int) -> None:
         with self._changed:

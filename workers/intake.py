@@ -62,6 +62,8 @@ class Intake:
             outbox.finish(job.usage, job.timings())
             return
         self._gate.take(len(job.choices))
+        if attempt.deaths:
+            self._gate.hold(attempt.job_id)  # until it has spoken (``suspects``)
         self._loop.admit(job)
 
     def embed(self, request: EmbedRequest, outbox: Outbox) -> None:

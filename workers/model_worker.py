@@ -23,7 +23,6 @@ from jobs.errors import (
     ModelUnloadedError,
     NotReadyError,
 )
-from jobs.event_log import EventWriter
 from jobs.events import Event
 from jobs.records import WorkerState
 from jobs.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
@@ -41,6 +40,7 @@ from workers.loader import LoadedEngine, LoadProgress, load_engine
 from workers.publisher import Outbox, Publisher
 from workers.queued_job import QueuedJob
 from workers.reception import Reception
+from workers.suspects import WitnessWriter
 
 _FLUSH_S = 2.0
 
@@ -76,7 +76,9 @@ class ModelWorker:
             lambda job_id: self._reception.refuse(self._ctl, job_id),
             self._stop_job,
         )
-        writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
+        writer = WitnessWriter(
+            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._gate
+        )
         self._publisher = Publisher(writer, self._on_refused, self._on_settled)
         self._books = Bookkeeper()
         self._reception = Reception(url, self._publisher, self._books)

@@ -24,8 +24,9 @@ from jobs.records import JobRecord, JobStatus
 from jobs.requests import GenerateRequest, Task
 from jobs.settings import Settings
 from jobs.store import JobStore
+from workers.suspects import find_suspects
 
-MAX_DEATHS = 2  # a job that has killed so many workers is not tried again
+MAX_DEATHS = 2  # a job that is suspected of so many is not tried again
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,17 @@ class Undertaker:
     ) -> None:
         """Settle all that the dead ``workers`` of ``slug`` held; the queue itself stays.
 
-        After a crash a job goes on in the next worker, unless it opted out or has seen too many
-        deaths: then ``error`` is its end.
+        After a crash a job goes on in the next worker, unless it opted out or is suspected of too
+        many deaths: then ``error`` is its end.
         """
+        workers = list(workers)
+        in_hand = self._in_hand(workers)
+        suspects: set[str] = find_suspects(self._redis, in_hand) if has_crashed else set()
+        # Each goes to the front of its queue: in the end the oldest of the others is the first.
+        for record in sorted(in_hand, key=lambda r: (r.job_id not in suspects, -r.created_at)):
+            is_suspect = record.job_id in suspects
+            self._settle_held(record, error, has_crashed=has_crashed, is_suspect=is_suspect)
         for worker in workers:
-            for job_id in self._redis.smembers(names.claim_key(worker)):
-                self._settle_held(worker, job_id.decode(), error, has_crashed=has_crashed)
             self._forget_in_rq(slug, worker)
             self._redis.delete(names.claim_key(worker))
         for queue_name in _queues(slug):
@@ -69,20 +75,28 @@ class Undertaker:
             for queue_name in _queues(slug):
                 self._redis.lrem(self._store.queue(queue_name).key, 0, job_id)
 
-    def _settle_held(self, worker: str, job_id: str, error: JobError, *, has_crashed: bool) -> None:
-        record = self._record(job_id)
-        if record is None:
-            return
-        if record.status.is_terminal:
-            return self._close_in_rq(record)
-        if record.worker != worker:
-            return  # returned already, by an undertaker that did not come to the end
-        if has_crashed and self._may_go_on(record):
-            self._return(record, has_killed=True)
+    def _in_hand(self, workers: Iterable[str]) -> list[JobRecord]:
+        """Jobs that the dead workers did not end; those that they did are closed in RQ."""
+        found = []
+        for worker in workers:
+            for job_id in self._redis.smembers(names.claim_key(worker)):
+                record = self._record(job_id.decode())
+                if record is not None and record.status.is_terminal:
+                    self._close_in_rq(record)
+                elif record is not None and record.worker == worker:
+                    # Another's: an undertaker that did not come to the end has returned it.
+                    found.append(record)
+        return found
+
+    def _settle_held(
+        self, record: JobRecord, error: JobError, *, has_crashed: bool, is_suspect: bool
+    ) -> None:
+        if has_crashed and self._may_go_on(record, is_suspect=is_suspect):
+            self._return(record, has_killed=is_suspect)
         elif not has_crashed and record.task is Task.GENERATE and error.code == "shutting_down":
             self._return(record, has_killed=False)
         else:
-            self._end(job_id, error)
+            self._end(record.job_id, error)
 
     def _close_in_rq(self, record: JobRecord) -> None:
         """What the dead worker did not come to: its job has ended, RQ thinks that it runs."""
@@ -93,8 +107,9 @@ class Undertaker:
         }[record.status]
         self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
 
-    def _may_go_on(self, record: JobRecord) -> bool:
-        if record.cancel or record.deaths + 1 >= MAX_DEATHS or record.task is Task.UNLOAD:
+    def _may_go_on(self, record: JobRecord, *, is_suspect: bool) -> bool:
+        is_convicted = record.deaths + is_suspect >= MAX_DEATHS
+        if record.cancel or is_convicted or record.task is Task.UNLOAD:
             return False
         if record.task is not Task.GENERATE:
             return True

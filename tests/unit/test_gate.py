@@ -71,6 +71,26 @@ def test_a_closed_gate_stays_closed_whatever_is_free() -> None:
     assert gate.wait() is False
 
 
+def test_a_held_gate_lets_nobody_in_before_its_holder_releases_it() -> None:
+    gate = SlotGate()
+    gate.open(8)
+    gate.hold("a")
+    waiter = Waiter(gate)
+    gate.release("b")
+    assert waiter.answers == []
+    gate.release("a")
+    assert waiter.answer() is True
+
+
+def test_a_held_gate_that_is_closed_lets_its_waiters_go() -> None:
+    gate = SlotGate()
+    gate.open(8)
+    gate.hold("a")
+    waiter = Waiter(gate)
+    gate.close()
+    assert waiter.answer() is False
+
+
 @given(st.lists(st.integers(1, 9), max_size=30))
 def test_what_is_given_back_is_what_was_taken(amounts: list[int]) -> None:
     gate = SlotGate()

@@ -1,0 +1,135 @@
+"""Which jobs a worker's death is blamed on, and who waits for whom in the next worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.connection import connect
+from jobs.errors import WorkerLostError
+from jobs.events import EventKind
+from jobs.records import JobStatus
+from jobs.store import JobStore
+from tests.helpers.samples import event, settings_for, submission
+from workers.attempts import AttemptOpener
+from workers.gate import SlotGate
+from workers.suspects import WitnessWriter
+from workers.undertaker import Undertaker
+
+WORKER = "0.gen.dead"
+LOST = WorkerLostError("it died")
+
+
+@pytest.fixture
+def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
+    client = connect(redis_url)
+    yield JobStore(client, settings_for(redis_url, tmp_path))
+    client.close()
+
+
+@pytest.fixture
+def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
+    return Undertaker(store, settings_for(redis_url, tmp_path))
+
+
+def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
+    """A job in the worker's hands, a new one or that one again."""
+    if not job_id:
+        new = submission()
+        store.submit(new)
+        job_id = new.job_id
+    store.redis.lrem(store.queue("gen-0").key, 0, job_id)
+    attempt = AttemptOpener(store.redis, WORKER).open(job_id)
+    assert attempt is not None
+    kinds = [EventKind.STARTED, *[EventKind.CHUNK] * has_spoken]
+    said = [
+        event(kind, attempt.seq + place, attempt.attempt, job_id)
+        for place, kind in enumerate(kinds, 1)
+    ]
+    assert all(store.writer.append(said))
+    return job_id
+
+
+def bury(undertaker: Undertaker) -> None:
+    undertaker.bury("0", [WORKER], LOST, has_crashed=True)
+
+
+def deaths(store: JobStore, *job_ids: str) -> list[int]:
+    return [store.record(job_id).deaths for job_id in job_ids]
+
+
+def waiting(store: JobStore) -> list[str]:
+    return [item.decode() for item in store.redis.lrange(store.queue("gen-0").key, 0, -1)]
+
+
+def test_of_the_jobs_in_hand_the_silent_ones_are_suspected(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    silent = [taken(store, has_spoken=False) for _ in range(2)]
+    speakers = [taken(store, has_spoken=True) for _ in range(2)]
+    bury(undertaker)
+    assert deaths(store, *silent, *speakers) == [1, 1, 0, 0]
+    assert waiting(store) == [*speakers, *silent]
+
+
+def test_when_all_have_spoken_all_are_suspected(store: JobStore, undertaker: Undertaker) -> None:
+    job_ids = [taken(store, has_spoken=True) for _ in range(3)]
+    bury(undertaker)
+    assert deaths(store, *job_ids) == [1, 1, 1]
+    assert waiting(store) == job_ids
+
+
+def test_a_neighbour_at_both_deaths_goes_on_once_it_has_spoken_again(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    killer, neighbour = (taken(store, has_spoken=False) for _ in range(2))
+    bury(undertaker)
+    taken(store, neighbour, has_spoken=True)
+    taken(store, killer, has_spoken=False)
+    bury(undertaker)
+    assert store.record(killer).error_code == "worker_lost"
+    assert store.record(neighbour).status is JobStatus.QUEUED
+    assert waiting(store) == [neighbour]
+
+
+def test_what_an_earlier_attempt_said_clears_nobody(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    job_id = taken(store, has_spoken=True)
+    neighbour = taken(store, has_spoken=True)
+    bury(undertaker)
+    taken(store, neighbour, has_spoken=True)
+    taken(store, job_id, has_spoken=False)
+    bury(undertaker)
+    assert store.record(job_id).status is JobStatus.FAILED
+    assert store.record(neighbour).status is JobStatus.QUEUED
+
+
+@pytest.mark.parametrize("kind", [EventKind.CHUNK, EventKind.FAILED])
+def test_the_gate_is_held_until_its_holder_has_spoken_or_ended(
+    store: JobStore, kind: EventKind
+) -> None:
+    gate = SlotGate()
+    gate.open(8)
+    writer = WitnessWriter(store.redis, 60, 60, gate)
+    job_id = taken(store, has_spoken=False)
+    gate.hold(job_id)
+    assert not gate.has_room
+    said = event(
+        kind, seq=2, job=job_id, error=LOST.to_info() if kind is EventKind.FAILED else None
+    )
+    assert writer.settle(said) if said.is_terminal else writer.append([said]) == [True]
+    assert gate.has_room
+
+
+def test_a_holder_that_is_another_workers_by_now_holds_nobody(store: JobStore) -> None:
+    gate = SlotGate()
+    gate.open(8)
+    writer = WitnessWriter(store.redis, 60, 60, gate)
+    job_id = taken(store, has_spoken=False)
+    gate.hold(job_id)
+    AttemptOpener(store.redis, "0.gen.other").open(job_id)
+    assert writer.append([event(EventKind.STARTED, seq=2, job=job_id)]) == [False]
+    assert gate.has_room

@@ -1,0 +1,52 @@
+"""Who is blamed for a worker's death, and how that stays knowable (docs/adr/0011-suspects.md).
+
+A job that brings an engine down mostly does so before its first word. So suspected are the jobs of
+which the attempt had said nothing yet, if there are any. One that has been suspected comes into the
+next worker alone: nobody else is let in before it has spoken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from jobs import names
+from jobs.connection import SyncRedis
+from jobs.event_log import EventWriter
+from jobs.events import Event, EventKind
+from jobs.records import JobRecord
+from workers.gate import SlotGate
+
+
+def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
+    """Ids of those jobs, of all that a worker had in hand when it died, that may have killed it."""
+    records = list(in_hand)
+    silent = {record.job_id for record in records if not _has_spoken(redis, record)}
+    return silent or {record.job_id for record in records}
+
+
+def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
+    """Whether the attempt's log holds more than that it has started."""
+    first = f"{record.attempt}-0"
+    return len(redis.xrange(names.log_key(record.job_id), min=first, count=2)) > 1
+
+
+class WitnessWriter(EventWriter):
+    """An event writer that releases the gate when the job that holds it has spoken, or is over."""
+
+    def __init__(
+        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, gate: SlotGate
+    ) -> None:
+        super().__init__(redis, log_ttl_s, failure_ttl_s)
+        self._gate = gate
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        answers = super().append(events)
+        for event, is_written in zip(events, answers, strict=True):
+            if event.kind is EventKind.CHUNK or not is_written:
+                self._gate.release(event.job)
+        return answers
+
+    def settle(self, event: Event) -> bool:
+        is_end = super().settle(event)
+        self._gate.release(event.job)
+        return is_end
