@@ -70,18 +70,16 @@ def test_the_count_of_tokens_is_what_the_message_then_uses(
     server: Server, claude: Anthropic, model: str
 ) -> None:
     server.load(model)
-    prompt: Any = {
-        "model": model,
-        "system": [
-            {"type": "text", "text": "x-anthropic-billing-header: cch=1f3a;"},
-            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}},
-        ],
-        "tools": [ADD],
-        "messages": [*HELLO, {"role": "system", "content": "Be kind."}],
-    }
-    counted = claude.messages.count_tokens(**prompt).input_tokens
-    for _ in range(2):
-        usage = claude.messages.create(max_tokens=4, **prompt).usage
+
+    def prompt(mark: str) -> Any:
+        billing = {"type": "text", "text": f"x-anthropic-billing-header: cch={mark};"}
+        brief = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+        turns = [*HELLO, {"role": "system", "content": "Be kind."}]
+        return {"model": model, "system": [billing, brief], "tools": [ADD], "messages": turns}
+
+    counted = claude.messages.count_tokens(**prompt("0")).input_tokens
+    for mark in ("1f3a", "77b"):
+        usage = claude.messages.create(max_tokens=4, **prompt(mark)).usage
         assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted
     # The second time, most of it is read from the prompt cache, and not counted as input again.
     assert usage.cache_read_input_tokens
