@@ -23,6 +23,7 @@ from api.routes import (
     messages,
     metrics,
     models,
+    older,
     rerank,
     responses,
     text,
@@ -46,6 +47,7 @@ _ROUTERS = (
     health,
     metrics,
     docs,
+    older,
 )
 
 

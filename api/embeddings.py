@@ -1,4 +1,4 @@
-"""Events of a finished embeddings job to its answer: vectors as OpenAI has them, or an order. Pure."""
+"""Events of a finished embeddings job to its answer: vectors, or an order of documents. Pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,16 @@ def embeddings_answer(request: EmbedRequest, events: Iterable[Event]) -> Any:
     if request.rerank is not None:
         return rerank_answer(request, request.rerank, [_as_floats(v) for v in found], usage)
     show = _as_base64 if request.encoding_format == "base64" else _as_floats
+    data = [
+        {"object": "embedding", "index": index, "embedding": show(vector)}
+        for index, vector in enumerate(found)
+    ]
     return {
         "object": "list",
-        "data": [
-            {"object": "embedding", "index": index, "embedding": show(vector)}
-            for index, vector in enumerate(found)
-        ],
+        "data": data,
         "model": request.model,
         "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.total_tokens},
+        **({"embeddings": data} if request.is_shown_twice else {}),
     }
 
 

@@ -12,7 +12,13 @@ from jobs.errors import JobNotFoundError
 from jobs.event_log import read_log
 from jobs.events import Event, EventKind
 from jobs.records import JobRecord
-from jobs.requests import EmbedRequest, GenerateRequest, LoadRequest, UnloadRequest
+from jobs.requests import (
+    CacheLimitRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    UnloadRequest,
+)
 from jobs.store import JobStore
 
 
@@ -64,6 +70,6 @@ def _result(store: JobStore, record: JobRecord, events: list[Event]) -> Any:
             return whole_answer(record.job_id, int(record.created_at), request, events)
         case EmbedRequest():
             return embeddings_answer(request, events)
-        case LoadRequest() | UnloadRequest():
+        case LoadRequest() | UnloadRequest() | CacheLimitRequest():
             return None
     return text_answer(request, events[-1])

@@ -36,6 +36,7 @@ def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
         cpu_usage=status.cpu_percent if status else 0.0,
         memory_usage=status.memory_bytes if status else 0,
         current_queue=_queue(services, model),
+        trust_remote_code=load.trust_remote_code,
         state=state_of(model),
         load_fraction=status.load_fraction if status else None,
         node=status.node if status else None,
@@ -54,6 +55,7 @@ def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
     return CurrentQueue(
         request_queue_size=waiting,
         response_queue_size=status.unpublished if status else 0,
+        pending_requests_count=waiting + (status.running if status else 0),
         queues=dict(_listed(services, pending[:_MAX_LISTED])),
     )
 
@@ -72,7 +74,12 @@ def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dic
             continue  # it ended while we looked
         if isinstance(request, GenerateRequest):
             name = "completions_stream" if request.stream else "completions"
-            entry = {name: parameters(request), "start_time": record.created_at}
+            entry = {
+                name: parameters(request),
+                "start_time": record.created_at,
+                "type": "stream" if request.stream else "request",
+                "has_result": None if request.stream else False,
+            }
             listed.append((record.job_id, entry))
     return listed
 

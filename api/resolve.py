@@ -8,6 +8,8 @@ from jobs import names
 from jobs.errors import InvalidRequestError, ModelNotFoundError
 from jobs.records import Want
 
+_THINKING = {"-no-thinking": False, "-thinking": True}  # the longer one first
+
 
 def read_model_id(header: str | None) -> str | None:
     """The model_id in an ``X-Model-Id`` header as Starlette gives it (latin-1); "" is none."""
@@ -38,6 +40,18 @@ def resolve(wants: Mapping[str, Want], header: str | None, model: str | None) ->
 def _id_by_model(wants: Mapping[str, Want], model: str | None) -> str | None:
     found = find_by_model(wants, model) if model else None
     return found.model_id if found else None
+
+
+def split_thinking(wants: Mapping[str, Want], model: str | None) -> tuple[str | None, bool | None]:
+    """The model, and whether it is to think, where a suffix says so: the original's clients write
+    ``NAME-thinking`` and ``NAME-no-thinking``. A name that addresses a model has no suffix."""
+    if model is None or find_by_model(wants, model) is not None:
+        return model, None
+    for suffix, is_on in _THINKING.items():
+        name = model.removesuffix(suffix)
+        if name != model and find_by_model(wants, name) is not None:
+            return name, is_on
+    return model, None
 
 
 def find_by_model(wants: Mapping[str, Want], model: str) -> Want | None:

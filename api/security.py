@@ -15,7 +15,14 @@ from api.errors import Problem
 from jobs.settings import Settings, is_loopback
 
 _MANAGEMENT_PREFIX = "/management/"
-_MANAGEMENT_PATHS = frozenset({"/v1/internal/model/load", "/v1/internal/model/unload"})
+_MANAGEMENT_PATHS = frozenset(
+    {
+        "/v1/internal/model/load",
+        "/v1/internal/model/unload",
+        "/v1/internal/model/cache_limit",
+        "/v1/internal/stop-generation",
+    }
+)
 _OPEN_PATHS = frozenset({"/health"})
 _MAX_SEEN = 64
 _WILDCARDS = frozenset({"0.0.0.0", "::"})

@@ -13,6 +13,7 @@ from api.runner import JobRunner, Ticket
 from jobs.records import Want
 from jobs.requests import (
     ApplyTemplateRequest,
+    CacheLimitRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -32,6 +33,7 @@ _PREFIXES = {
     TokenizeRequest: "tokens",
     DetokenizeRequest: "detok",
     ApplyTemplateRequest: "tmpl",
+    CacheLimitRequest: "limit",
     LoadRequest: "load",
     UnloadRequest: "unload",
 }

@@ -95,8 +95,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's beat: what it is and does. Expires when the beats stop.
 
     ``cpu_percent`` is over the last beat's interval (100 = one core), ``memory_bytes`` the
-    process's resident set, ``running`` its jobs and ``sequences`` what they have in the engine,
-    ``idle_s`` the time since the decode loop last moved while it had work.
+    process's resident set, ``cache_bytes`` what the engine keeps for reuse, ``running`` its jobs
+    and ``sequences`` what they have in the engine, ``idle_s`` the time since the decode loop last
+    moved while it had work.
     """
 
     model_id: str
@@ -121,6 +122,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     load_fraction: float | None = None
     cpu_percent: float = 0.0
     memory_bytes: int = 0
+    cache_bytes: int = 0
     idle_s: float = 0.0
     started_at: float = 0.0
     error: ErrorInfo | None = None

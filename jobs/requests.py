@@ -29,6 +29,7 @@ class Task(StrEnum):
     TOKENIZE = "mgs.tokenize"
     DETOKENIZE = "mgs.detokenize"
     APPLY_TEMPLATE = "mgs.apply_template"
+    CACHE_LIMIT = "mgs.cache_limit"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
 
@@ -154,6 +155,13 @@ class ApplyTemplateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag=
     v: int = VERSION
 
 
+class CacheLimitRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="cache_limit"):
+    """How many bytes the backend may keep allocated for reuse."""
+
+    num_bytes: int
+    v: int = VERSION
+
+
 class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
     """Vectors shown as an order: of the first input's likeness to each of the others.
 
@@ -168,13 +176,15 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
     """One vector per input; ``dimensions`` is the size that the client expects of it.
 
-    ``model``, ``encoding_format`` and ``rerank`` say how the API shows the job.
+    The fields from ``model`` on say how the API shows the job; ``is_shown_twice`` adds the shape of
+    the original server to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
+    is_shown_twice: bool = False
     rerank: Rerank | None = None
     v: int = VERSION
 
@@ -223,6 +233,7 @@ Request = (
     | TokenizeRequest
     | DetokenizeRequest
     | ApplyTemplateRequest
+    | CacheLimitRequest
     | LoadRequest
     | UnloadRequest
 )
@@ -234,6 +245,7 @@ TASKS: dict[type[Request], Task] = {
     TokenizeRequest: Task.TOKENIZE,
     DetokenizeRequest: Task.DETOKENIZE,
     ApplyTemplateRequest: Task.APPLY_TEMPLATE,
+    CacheLimitRequest: Task.CACHE_LIMIT,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,
 }

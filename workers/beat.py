@@ -35,6 +35,7 @@ class Facts:
         self.state = WorkerState.STARTING
         self.running = 0
         self.sequences = 0
+        self.cache_bytes = 0
         self.unpublished = 0
         self.idle_s = 0.0
         self.load_fraction: float | None = None
@@ -82,6 +83,7 @@ class Facts:
             slots=info.num_slots if info else 0,
             running=self.running,
             sequences=self.sequences,
+            cache_bytes=self.cache_bytes,
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),

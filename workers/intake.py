@@ -6,7 +6,7 @@ from jobs.catalog import find_adapter
 from jobs.connection import SyncRedis
 from jobs.errors import ContractError
 from jobs.event_log import read_log
-from jobs.requests import EmbedRequest, GenerateRequest
+from jobs.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop
@@ -73,8 +73,16 @@ class Intake:
         job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
         self._loop.admit(job)
 
-    def answer(self, request: TextRequest, outbox: Outbox) -> None:
-        """Do a job that needs the tokenizer alone, and end it."""
+    @property
+    def cache_bytes(self) -> int:
+        """See ``Engine``."""
+        return self._engine.cache_bytes
+
+    def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
+        """Do a job that needs no step of the engine, and end it."""
+        if isinstance(request, CacheLimitRequest):
+            self._engine.limit_cache(request.num_bytes)
+            return outbox.finish()
         answer(request, self._engine.tokenizer, self._encoder, outbox)
 
     def _find_adapter(self, request: GenerateRequest) -> str | None:

@@ -271,6 +271,7 @@ class ModelWorker:
         loop = self._loop
         self._facts.running = loop.num_jobs if loop else 0
         self._facts.sequences = self._gate.taken
+        self._facts.cache_bytes = self._intake.cache_bytes if self._intake else 0
         self._facts.idle_s = loop.idle_s if loop else 0.0
         self._facts.unpublished = self._publisher.num_unpublished
 

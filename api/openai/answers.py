@@ -8,7 +8,7 @@ from typing import Any
 from api.openai.calls import call_object, reasoning_fields
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
-from jobs.events import CalledTool, Event, EventKind, TokenLogprob
+from jobs.events import CalledTool, Event, EventKind, TokenLogprob, Usage
 from jobs.requests import GenerateRequest
 
 
@@ -44,6 +44,7 @@ def whole_answer(
         last = event
         if event.kind is EventKind.CHUNK:
             choices[event.choice].take(event)
+    usage, timings = (last.usage or Usage(), last.timings) if last else (Usage(), None)
     is_chat = request.api == "chat"
     show = _chat_choice if is_chat else _text_choice
     return {
@@ -52,8 +53,8 @@ def whole_answer(
         "created": created,
         "model": request.model,
         "choices": [show(index, choice, request) for index, choice in enumerate(choices)],
-        "usage": usage_object(last.usage if last else None),
-        "timings": timings_object(last.timings if last else None),
+        "usage": usage_object(usage, timings),
+        "timings": timings_object(timings, usage),
     }
 
 

@@ -114,8 +114,8 @@ class ChunkEncoder:
 
     def _closing(self, event: Event) -> bytes:
         """What is last: finish chunk, usage chunk, complete text, ``[DONE]``; timings on one."""
-        timings = _encode(timings_object(event.timings))
-        usage = _encode(usage_object(event.usage))
+        timings = _encode(timings_object(event.timings, event.usage))
+        usage = _encode(usage_object(event.usage, event.timings))
         is_extra = self._request.include_usage or self._request.complete_text
         plain = self._tail[:-3]
         finish_tail = plain + (b"" if is_extra else b',"timings":' + timings)

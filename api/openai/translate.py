@@ -95,6 +95,8 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
         dimensions=body.dimensions,
         model=model_name,
         encoding_format=body.encoding_format or "float",
+        # The original's clients name no model, OpenAI's always do.
+        is_shown_twice=body.model is None,
     )
     check_text(request, "input")
     return request

@@ -120,17 +120,21 @@ async def _info(services: Services, name: str, model_id: str | None) -> ModelInf
     every = await services.runner.in_thread(services.wants.loaded)
     loaded = [model for model in every if model.want.load.model_name == name]
     chosen = [model for model in loaded if model_id in (None, model.want.model_id)]
-    return _info_answer(entry, loaded, chosen[0] if chosen else None)
+    facts = await services.runner.in_thread(services.disk_facts.read, entry)
+    return _info_answer(entry, loaded, chosen[0] if chosen else None, facts.context_length)
 
 
 def _info_answer(
-    entry: ModelEntry, loaded: list[LoadedModel], chosen: LoadedModel | None
+    entry: ModelEntry,
+    loaded: list[LoadedModel],
+    chosen: LoadedModel | None,
+    trained_length: int | None,
 ) -> ModelInfoAnswer:
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"context_length": trained_length}
     if chosen is not None and chosen.status is not None:
         status = chosen.status
         facts = {
-            "context_length": status.context_length or None,
+            "context_length": status.context_length or trained_length,
             "vocab_size": status.vocab_size or None,
             "architecture": status.architecture or None,
             "quantization": status.quantization or None,
@@ -139,13 +143,19 @@ def _info_answer(
             "load_fraction": status.load_fraction,
             "state": status.state.value,
         }
+    model_id = chosen.want.model_id if chosen else None
+    adapter = chosen.want.load.adapter if chosen else None
     return ModelInfoAnswer(
         model_name=entry.name,
         model_path=str(entry.path),
         model_type=entry.backend,
         file_size_bytes=entry.size_bytes,
+        file_size_gb=entry.size_bytes >> 30,
         is_loaded=chosen is not None,
-        model_id=chosen.want.model_id if chosen else None,
+        model_id=model_id,
+        loaded_model_id=model_id,
         loaded_model_ids=[model.want.model_id for model in loaded],
+        loader=entry.backend,
+        lora_names=[adapter] if adapter else [],
         **facts,
     )

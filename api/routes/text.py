@@ -5,6 +5,7 @@ llama-server's paths, which have no version, lead here too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -36,6 +37,7 @@ from api.schemas.text import (
 from api.services import Services, ServicesDep
 from api.tickets import new_ticket
 from jobs.events import Event
+from jobs.requests import Request as AnyRequest
 
 router = APIRouter(tags=["text"], responses=ERRORS)
 
@@ -79,10 +81,20 @@ async def answer_text(
     services: Services, job: TextRequest, x_model_id: str | None, model: str | None
 ) -> Response:
     """Run the job for the model meant, and answer with what it found."""
+    return await answer_job(services, job, x_model_id, model, partial(_body, job))
+
+
+async def answer_job(
+    services: Services,
+    job: AnyRequest,
+    x_model_id: str | None,
+    model: str | None,
+    show: Callable[[list[Event]], bytes],
+) -> Response:
+    """Run any job for the model meant, and answer with what ``show`` makes of its events."""
     want = resolve(await services.runner.wants(), x_model_id, model)
     ticket = new_ticket(services.runner, want, job)
-    timeout_s = services.settings.request_timeout_s
-    return WholeAnswer(services.runner, ticket, timeout_s, partial(_body, job))
+    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, show)
 
 
 def _body(job: TextRequest, events: list[Event]) -> bytes:

@@ -22,18 +22,29 @@ class ReasoningTokens(BaseModel):
 
 
 class UsageAnswer(BaseModel):
-    """Token counts, summed over prompts and choices."""
+    """Token counts, summed over prompts and choices; the two times in seconds."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
     completion_tokens_details: ReasoningTokens
+    prompt_eval_time: float
+    generation_time: float
 
 
 class TimingsAnswer(BaseModel):
-    """Milliseconds and tokens per second."""
+    """Milliseconds and tokens per second; llama-server's names first."""
 
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
     queue_ms: float
     prefill_ms: float
     ttft_ms: float

@@ -44,9 +44,13 @@ class EmbeddingsUsage(BaseModel):
 
 
 class EmbeddingsAnswer(BaseModel):
-    """One vector of length 1 per input, in the order of the inputs."""
+    """One vector of length 1 per input, in the order of the inputs.
+
+    ``embeddings`` is ``data`` once more, where no model was named: as the original server had it.
+    """
 
     object: Literal["list"]
     data: list[EmbeddingEntry]
     model: str
     usage: EmbeddingsUsage
+    embeddings: list[EmbeddingEntry] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from api.schemas.common import (
     Body,
@@ -19,16 +19,32 @@ from api.schemas.common import (
     integer,
 )
 
+_WITHOUT_EFFECT = frozenset(
+    "model auto_unload priority use_kv_cache kv_cache_threshold llm_model_path".split()
+)
+
 
 class LoadBody(Body):
     """Which model, how to hold it, and values that hold where a request says nothing.
 
-    Options that we do not know are refused by name: see ``unknown_options``.
+    Options that we do not know are refused by name: see ``unknown_options``. Those of the original
+    server that ask for what is so anyway, or for what it did only under a memory limit, are taken
+    without effect: ``auto_unload``, ``priority``, ``use_kv_cache``, ``kv_cache_threshold``,
+    ``llm_model_path``.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
-    llm_model_name: Annotated[str, Field(strict=True, min_length=1, max_length=255)]
+    llm_model_name: Annotated[
+        str,
+        Field(
+            strict=True,
+            min_length=1,
+            max_length=255,
+            # text-generation-webui's name comes second.
+            validation_alias=AliasChoices("llm_model_name", "model_name"),
+        ),
+    ]
     chat_format: Text | None = None
     context_length: Count | None = None
     slots: Annotated[int, integer(1, 256)] | None = None
@@ -52,7 +68,7 @@ class LoadBody(Body):
     def unknown_options(self) -> list[str]:
         """Names of fields that ask for something and are none of ours."""
         extra: dict[str, Any] = self.__pydantic_extra__ or {}
-        return [name for name, value in extra.items() if value and name != "model"]
+        return [name for name, value in extra.items() if value and name not in _WITHOUT_EFFECT]
 
 
 class ModelNames(BaseModel):
@@ -88,8 +104,10 @@ class ModelInfoAnswer(BaseModel):
     model_path: str
     model_type: str
     file_size_bytes: int
+    file_size_gb: int
     is_loaded: bool
     model_id: str | None = None
+    loaded_model_id: str | None = None
     loaded_model_ids: list[str] = []
     state: str | None = None
     load_fraction: float | None = None
@@ -99,6 +117,8 @@ class ModelInfoAnswer(BaseModel):
     quantization: str | None = None
     num_parameters: int | None = None
     slots: int | None = None
+    loader: str
+    lora_names: list[str] = []
 
 
 class ModelEntry(BaseModel):

@@ -10,10 +10,15 @@ from api.schemas.common import Body, number
 
 
 class CurrentQueue(BaseModel):
-    """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}."""
+    """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}.
+
+    ``pending_requests_count`` counts waiting and running ones, as later versions of the original
+    did; the other two are of the earlier ones.
+    """
 
     request_queue_size: int
     response_queue_size: int
+    pending_requests_count: int
     queues: dict[str, dict[str, Any]]
 
 
@@ -31,6 +36,7 @@ class ProcessEntry(BaseModel):
     cpu_usage: float
     memory_usage: int
     current_queue: CurrentQueue
+    trust_remote_code: bool
     state: str
     load_fraction: float | None = None
     node: str | None = None

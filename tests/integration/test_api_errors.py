@@ -38,7 +38,7 @@ def test_unknown_fields_and_a_byte_order_mark_are_fine(rig: Rig) -> None:
     [
         ("GET", "/nowhere", 404),
         ("GET", CHAT, 405),
-        ("GET", "/docs", 404),
+        ("GET", "/docs/none", 404),
         ("GET", "/v1/jobs/none", 404),
     ],
 )

@@ -29,7 +29,9 @@ def chunk(text: str, choice: int = 0, end: str | None = None, **fields: Any) -> 
 
 STARTED = event(EventKind.STARTED)
 FINISHED = event(
-    EventKind.FINISHED, usage=Usage(4, 2, 1), timings=Timings(queue_ms=1.0, ttft_ms=2.0)
+    EventKind.FINISHED,
+    usage=Usage(4, 2, 1),
+    timings=Timings(queue_ms=1.0, ttft_ms=2.0, prefill_ms=500.0, decode_ms=1500.0),
 )
 USAGE = {
     "prompt_tokens": 4,
@@ -37,6 +39,8 @@ USAGE = {
     "total_tokens": 6,
     "prompt_tokens_details": {"cached_tokens": 1},
     "completion_tokens_details": {"reasoning_tokens": 0},
+    "prompt_eval_time": 0.5,
+    "generation_time": 1.5,
 }
 
 
@@ -160,6 +164,15 @@ def test_the_whole_answer_says_what_the_stream_said(api: Any) -> None:
     assert whole["usage"] == frames[-1]["usage"] == USAGE
     assert whole["timings"] == frames[-1]["timings"]
     assert whole["object"] == ("chat.completion" if api == "chat" else "text_completion")
+
+
+def test_timings_have_llama_servers_names_too() -> None:
+    events = [STARTED, chunk("a", 0, "stop"), FINISHED]
+    timings = whole_answer("id-1", 123, request(), events)["timings"]
+    assert (timings["prompt_n"], timings["cache_n"], timings["predicted_n"]) == (3, 1, 2)
+    assert (timings["prompt_ms"], timings["predicted_ms"]) == (500.0, 1500.0)
+    assert timings["prompt_per_token_ms"] == 500.0 / 3
+    assert timings["predicted_per_token_ms"] == 1500.0
 
 
 def test_text_is_not_escaped_beyond_json() -> None:

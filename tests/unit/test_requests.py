@@ -12,6 +12,7 @@ from jobs.errors import ContractError
 from jobs.requests import (
     TASKS,
     ApplyTemplateRequest,
+    CacheLimitRequest,
     DetokenizeRequest,
     EmbedRequest,
     FunctionCall,
@@ -73,6 +74,7 @@ TEXT_JOBS = (
     | st.builds(TokenizeRequest, TEXTS, st.booleans(), st.booleans(), st.booleans())
     | st.builds(DetokenizeRequest, st.lists(st.integers(0, 10**6), max_size=5))
     | st.builds(ApplyTemplateRequest, PROMPTS, st.booleans())
+    | st.builds(CacheLimitRequest, st.integers(0, 2**50))
 )
 
 

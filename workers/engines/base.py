@@ -259,6 +259,18 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that the backend has freed but keeps for reuse; from any thread."""
+        ...
+
+    def limit_cache(self, num_bytes: int) -> None:
+        """Keep no more than that; from any thread.
+
+        Raises ``jobs.errors.UnsupportedParameterError`` where the backend keeps none.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model. The engine cannot be used afterwards."""
         ...

@@ -144,6 +144,11 @@ class FakeEngine:
         vectors = [np.random.default_rng(ids).standard_normal(8) for ids in inputs]
         return [(vector / np.linalg.norm(vector)).tolist() for vector in vectors]
 
+    cache_bytes = 0
+
+    def limit_cache(self, num_bytes: int) -> None:
+        """Nothing is kept, so nothing is above any limit."""
+
     def close(self) -> None:
         self._running.clear()
         self._waiting.clear()

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import ContextLengthExceededError, InvalidRequestError
+from jobs.errors import (
+    ContextLengthExceededError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
 from jobs.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
@@ -136,6 +140,16 @@ class LlamaCppEngine:
             self._prefixes.evict_all()
             self._shelf.close()
         self._native.close()
+
+    @property
+    def cache_bytes(self) -> int:
+        """See ``base.Engine``: llama.cpp allocates once, when it loads."""
+        return 0
+
+    def limit_cache(self, num_bytes: int) -> None:
+        """See ``base.Engine``."""
+        message = "cache_limit: llama.cpp keeps no freed memory"
+        raise UnsupportedParameterError(message, "cache_limit")
 
     def _share_cores(self) -> None:
         num_threads = self._native.threads.look(time.monotonic())

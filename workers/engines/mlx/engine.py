@@ -144,6 +144,15 @@ class MlxEngine:
         chosen = pooling or Pooling.MEAN
         return embed(self._module, inputs, chosen, self._info.context_length)
 
+    @property
+    def cache_bytes(self) -> int:
+        """See ``base.Engine``: MLX's cache of buffers."""
+        return int(mx.get_cache_memory())
+
+    def limit_cache(self, num_bytes: int) -> None:
+        """See ``base.Engine``."""
+        mx.set_cache_limit(num_bytes)
+
     def close(self) -> None:
         """Drop all sequences and the model; kept prompts are spilled, if they are to be."""
         self._waiting.clear()

@@ -1,0 +1,192 @@
+"""Routes that older clients know: see docs/older-clients.md for all that is kept, and what is not.
+
+They are not in the description: whoever writes a client today has better ones.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, HTTPException
+from starlette.responses import Response
+
+from api.openai.text import to_apply_template_request
+from api.openai.translate import check_text
+from api.processes import parameters, worker_names
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.routes.text import answer_job
+from api.schemas.internal import Health
+from api.schemas.older import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
+from api.schemas.text import ApplyTemplateBody
+from api.services import Services, ServicesDep
+from jobs import names
+from jobs.catalog import list_adapters
+from jobs.errors import JobNotFoundError, UnsupportedParameterError
+from jobs.events import Event
+from jobs.records import JobRecord
+from jobs.requests import (
+    CacheLimitRequest,
+    DetokenizeRequest,
+    GenerateRequest,
+    Prompt,
+    Task,
+    TokenizeRequest,
+)
+from jobs.sampling import Sampling
+
+router = APIRouter(include_in_schema=False)
+_ALL_AGES_S = -60.0  # clocks may differ
+_encode = msgspec.json.encode
+
+
+@router.get("/v1/internal/health")
+async def health() -> Health:
+    """The API answers."""
+    return Health()
+
+
+@router.post("/v1/internal/encode")
+async def encode(
+    body: EncodeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """``{tokens, length}`` of a text, with what the model wants around one."""
+    job = TokenizeRequest(body.text, add_special=True)
+    check_text(job, "text")
+
+    def show(events: list[Event]) -> bytes:
+        tokens = events[-1].token_ids
+        return _encode({"tokens": tokens, "length": len(tokens)})
+
+    return await answer_job(services, job, x_model_id, None, show)
+
+
+@router.post("/v1/internal/decode")
+async def decode(
+    body: DecodeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """``{text}`` of tokens."""
+    job = DetokenizeRequest(body.tokens)
+    return await answer_job(
+        services, job, x_model_id, None, lambda events: _encode({"text": events[-1].text})
+    )
+
+
+@router.post("/v1/internal/chat-prompt")
+async def chat_prompt(
+    body: ApplyTemplateBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """``{prompt}`` of a chat."""
+    job = to_apply_template_request(body)
+    return await answer_job(
+        services, job, x_model_id, body.model, lambda events: _encode({"prompt": events[-1].text})
+    )
+
+
+@router.post("/v1/internal/logits")
+async def logits(
+    body: LogitsBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """``{logits: {text of a token: its probability}}`` of what may follow a prompt."""
+    if body.use_samplers:
+        message = "use_samplers: only the model's own probabilities can be had"
+        raise UnsupportedParameterError(message, "use_samplers")
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    job = GenerateRequest(
+        prompts=[Prompt(text=body.prompt)],
+        sampling=Sampling(temperature=0.0, num_logprobs=body.top_logits),
+        max_tokens=1,
+        model=want.load.model_name,
+    )
+    check_text(job, "prompt")
+    return await answer_job(services, job, x_model_id, None, _show_logits)
+
+
+def _show_logits(events: list[Event]) -> bytes:
+    tops = [token.top for event in events for token in event.logprobs or ()]
+    found = {t.text: math.exp(t.logprob) for t in tops[0] if t.logprob is not None} if tops else {}
+    return _encode({"logits": found})
+
+
+@router.post("/v1/internal/stop-generation")
+async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
+    """End all generation jobs of the model, whoever's they are."""
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    await services.runner.in_thread(_stop_all, services, names.slug_of(want.model_id))
+    return "OK"
+
+
+def _stop_all(services: Services, slug: str) -> None:
+    status = services.wants.statuses([slug]).get(slug)
+    services.store.purge(slug, _ALL_AGES_S, worker_names(status))
+
+
+@router.get("/v1/internal/lora/list")
+async def lora_list(services: ServicesDep) -> dict[str, list[str]]:
+    """The adapters folder."""
+    entries = await services.runner.in_thread(list_adapters, services.settings)
+    return {"lora_names": [entry.name for entry in entries]}
+
+
+@router.get("/v1/internal/model/cache_memory")
+async def cache_memory(services: ServicesDep, x_model_id: ModelIdHeader = None) -> dict[str, int]:
+    """Bytes that the model's process keeps allocated for reuse."""
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    slug = names.slug_of(want.model_id)
+    statuses = await services.runner.in_thread(services.wants.statuses, [slug])
+    return {"cache_memory_size": statuses[slug].cache_bytes if slug in statuses else 0}
+
+
+@router.post("/v1/internal/model/cache_limit")
+async def cache_limit(
+    body: CacheLimitBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """How many bytes the model's process may keep so."""
+    answer = _encode({"cache_limit": body.cache_limit})
+    job = CacheLimitRequest(body.cache_limit)
+    return await answer_job(services, job, x_model_id, None, lambda events: answer)
+
+
+@router.get("/management/debug/latest")
+async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> LatestJob:
+    """The newest generation of the model, with its parameters."""
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    return await services.runner.in_thread(_latest, services, want.model_id)
+
+
+def _latest(services: Services, model_id: str) -> LatestJob:
+    def is_meant(record: JobRecord) -> bool:
+        return record.model_id == model_id and record.task is Task.GENERATE
+
+    records, _ = services.store.page(None, 1, is_meant)
+    request = services.store.request(records[0].job_id) if records else None
+    if not isinstance(request, GenerateRequest):
+        raise JobNotFoundError("the model has generated nothing lately")
+    params = parameters(request)
+    return LatestJob(
+        task_id=records[0].job_id,
+        task_category="completions_stream" if request.stream else "completions",
+        params=params,
+        stream_generate={"model": request.model, "prompt": params["prompt"]},
+    )
+
+
+_NOT_HERE = {
+    ("GET", "/v1/audio/transcriptions"): "transcription is not enabled",
+    ("POST", "/v1/audio/transcriptions"): "transcription is not enabled",
+    ("POST", "/kokoro/generate"): "speech is not enabled",
+    ("POST", "/v1/internal/model/kv_cache/import"): "prompts are kept by the server itself",
+    ("POST", "/v1/internal/lora/load"): "an adapter is named at load, or in a request",
+    ("POST", "/v1/internal/lora/unload"): "an adapter is named at load, or in a request",
+}
+
+
+async def _refuse(reason: str) -> Any:
+    raise HTTPException(400, reason)
+
+
+for (method, path), reason in _NOT_HERE.items():
+    router.add_api_route(path, partial(_refuse, reason), methods=[method])
