@@ -3,10 +3,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test fuzz check lint format bench faults dash install install-dev lock clean
+.PHONY: help serve test clients fuzz check lint format bench faults dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
+NODE_CLIENTS := tests/clients/node
 UV ?= uv
 
 # 3.11 first: only for it exist Redis wheels on every platform.
@@ -30,6 +32,9 @@ serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C sto
 
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile
+
+clients: $(VENV)/.installed-dev $(CLIENTS)/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
+	@exec $(BIN)/python -m pytest -m "clients or not clients" tests/clients
 
 fuzz: $(VENV)/.installed-dev ## 10 000 hostile requests to a real server, others each time
 	@MGS_FUZZ_BODIES=10000 exec $(BIN)/python -m pytest -s tests/fuzz
@@ -64,9 +69,11 @@ lock: ## Pin the dependencies anew (needs uv)
 		--no-annotate --no-header pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header pyproject.toml --group dev --extra dash -o requirements-dev.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header tests/clients/requirements.in -o tests/clients/requirements.lock
 
 clean: ## Remove the environment, the caches and the embedded Redis' data
-	rm -rf $(VENV) .state build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) $(NODE_CLIENTS)/node_modules .state build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -87,3 +94,13 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install -q --no-deps -e .
 	@touch $@ $(VENV)/.installed
+
+# Their trees stay out of the product's environment.
+$(CLIENTS)/.installed: tests/clients/requirements.lock
+	$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install -q --no-deps --require-hashes -r $<
+	@touch $@
+
+$(NODE_CLIENTS)/node_modules/.installed: $(NODE_CLIENTS)/package.json
+	@cd $(NODE_CLIENTS) && npm install --no-package-lock --no-audit --no-fund --silent
+	@touch $@

@@ -1,0 +1,36 @@
+"""openai-python: the newest with the other tests, and the last of version 2 behind the marker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.clients.trying import CLIENTS_PYTHON, DEV_PYTHON, MODELS, all_ok, try_python
+
+pytestmark = pytest.mark.timeout(300)
+
+CHAT = """
+    chat chat_asynchronous chat_in_choices_with_logprobs chat_stream chat_stream_helper completions
+    embeddings errors models structured_output structured_output_stream tools tools_forced
+    tools_stream
+"""
+RESPONSES = """
+    background conversation errors stream stream_helper structured_output tools tools_stream whole
+"""
+PYTHONS = [
+    pytest.param(DEV_PYTHON, id="newest"),
+    pytest.param(CLIENTS_PYTHON, id="version-2", marks=pytest.mark.clients),
+]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_openai_python_chats_completes_and_embeds(url: str, model: str, python: Path) -> None:
+    assert try_python("openai_cases", url, model, python) == all_ok(CHAT)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_openai_python_gets_responses(url: str, model: str, python: Path) -> None:
+    assert try_python("openai_responses_cases", url, model, python) == all_ok(RESPONSES)
