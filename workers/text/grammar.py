@@ -20,6 +20,7 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 from jobs.errors import InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind
 from workers.engines.base import Tokenizer
+from workers.text.number_guard import DigitTokens, NumberGuard
 
 # One space or line break at most: a small model would wander off in white space.
 _WHITESPACE = r"[ \n]?"
@@ -31,9 +32,16 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Constraint:
-    """Where one text stands in its grammar."""
+    """Where one text stands in its grammar; a ``guard`` bounds the numbers of JSON."""
 
-    def __init__(self, matcher: Any, vocab_size: int, end_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        matcher: Any,
+        vocab_size: int,
+        end_ids: frozenset[int],
+        guard: NumberGuard | None = None,
+    ) -> None:
+        self._guard = guard
         self._matcher = matcher
         self._end_ids = list(end_ids)
         self._vocab_size = vocab_size
@@ -46,13 +54,15 @@ class Constraint:
             bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
             mask = bits[: self._vocab_size].astype(np.bool_)
             if mask.any():
-                return mask
+                return mask if self._guard is None else self._guard.narrow(mask)
         mask = np.zeros(self._vocab_size, np.bool_)
         mask[self._end_ids] = True
         return mask
 
     def accept(self, token_id: int) -> None:
         """Go on after a token that was allowed."""
+        if self._guard is not None:
+            self._guard.accept(token_id)
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token_id)
 
@@ -75,6 +85,7 @@ class GrammarCompiler:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._digits = DigitTokens(tokenizer)
         self._lock = threading.Lock()
         self._vocabulary: Any = None
         self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
@@ -89,7 +100,8 @@ class GrammarCompiler:
             if len(self._compiled) > _NUM_KEPT:
                 self._compiled.popitem(last=False)
         size = self._tokenizer.vocab_size
-        return Constraint(matcher.deep_copy(), size, self._tokenizer.end_ids)
+        guard = NumberGuard(self._digits) if _holds_json(grammar) else None
+        return Constraint(matcher.deep_copy(), size, self._tokenizer.end_ids, guard)
 
     def _new_matcher(self, grammar: Grammar) -> Any:
         if len(grammar.text) > _LARGEST:
@@ -106,6 +118,12 @@ class GrammarCompiler:
             reason = matcher.get_error().strip().splitlines()[0][:500]
             raise InvalidRequestError(f"{grammar.param}: {reason}", grammar.param)
         return matcher
+
+
+def _holds_json(grammar: Grammar) -> bool:
+    """A schema's text, or calls, whose arguments are JSON."""
+    is_schema = grammar.kind in (GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA)
+    return is_schema or grammar.param in ("tools", "response_format")
 
 
 def _source(grammar: Grammar) -> str:
