@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from api.staff_watch import StaffWatch
 from api.storage_watch import StorageWatch
+from api.want_cache import WantCache
 from jobs.connection import AsyncRedis
 from jobs.errors import (
     JobError,
@@ -27,7 +28,7 @@ from jobs.hub import EventHub, Subscription
 from jobs.records import Want
 from jobs.store import JobStore
 from jobs.submission import Submission
-from jobs.wants import Wants, read_want, read_wants
+from jobs.wants import Wants, read_want
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
 _END_TRIES = 60
@@ -71,6 +72,7 @@ class JobRunner:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
         self._ends: set[asyncio.Task[None]] = set()
         self._storage = StorageWatch(redis)
+        self._want_cache = WantCache(redis, hub)
         self.staff = StaffWatch(self._find_absent)
 
     def for_caller(self, caller: str) -> JobRunner:
@@ -88,13 +90,13 @@ class JobRunner:
 
         ``StorageLostError`` when they were lost and no supervisor has put them back yet.
         """
-        found = await read_wants(self._redis)
+        found = await self._want_cache.read()
         await self._storage.check(is_missing=not found)
         return found
 
     async def submit(self, submission: Submission) -> None:
         """Queue a job; others may do so as well: of a load, the supervisor does."""
-        await self.in_thread(self.store.submit, replace(submission, caller=self.caller))
+        await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.

@@ -39,7 +39,7 @@ class Services:
         url = settings.effective_redis_url
         redis, subscriber = connect_async(url), connect_async(url, retries=0)
         name = f"api-{secrets.token_hex(4)}"
-        hub = EventHub(redis, subscriber, name)
+        hub = EventHub(redis, subscriber)
         client = connect(url)
         store, wants = JobStore(client, settings), Wants(client)
         runner = JobRunner(store, wants, hub, redis, name)

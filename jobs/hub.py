@@ -116,16 +116,21 @@ class EventHub:
     connection is replaced by the listening task, with a fresh one.
     """
 
-    def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis, name: str) -> None:
+    def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis) -> None:
         self._redis = redis
         self._subscriber = subscriber
         self._pubsub = _Bells(subscriber.connection_pool)
-        self._own_channel = f"{names.BELL}:{name}"
         self._channels: dict[str, _Channel] = defaultdict(_Channel)
         self._connected = asyncio.Event()
         self._heard_at = float("-inf")
+        self._num_rings = 0
         self._task: asyncio.Task[None] | None = None
         self._drops: set[asyncio.Task[None]] = set()
+
+    @property
+    def num_rings(self) -> int | None:
+        """Another number once the wants have changed; ``None`` while nobody would tell."""
+        return self._num_rings if self._connected.is_set() else None
 
     async def start(self) -> None:
         """Begin to listen; Redis may come later."""
@@ -263,11 +268,11 @@ class EventHub:
     async def _connect(self) -> None:
         """A fresh connection with every channel that somebody listens to.
 
-        The own channel keeps it in pub/sub mode while nobody does.
+        The bell of the wants keeps it in pub/sub mode while nobody does.
         """
         await self._close()
         self._pubsub = _Bells(self._subscriber.connection_pool)
-        await self._pubsub.subscribe(self._own_channel, *self._channels)
+        await self._pubsub.subscribe(names.BELL, *self._channels)
         self._connected.set()
 
     async def _close(self) -> None:
@@ -275,7 +280,10 @@ class EventHub:
             await self._pubsub.aclose()
 
     def _dispatch(self, message: dict[str, Any]) -> None:
-        channel = self._channels.get(message["channel"].decode())
+        name = message["channel"].decode()
+        if name == names.BELL:
+            self._num_rings += 1
+        channel = self._channels.get(name)
         if channel is None:
             return
         if message["type"] == "subscribe":

@@ -17,7 +17,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
 from jobs import names, scripts
-from jobs.connection import SyncRedis
+from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
@@ -55,6 +55,11 @@ class JobStore:
         Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit.
         """
         self._submitter.submit(submission, self.queue(submission.queue_name))
+
+    async def submit_through(self, redis: AsyncRedis, submission: Submission) -> None:
+        """The same by an asyncio client."""
+        queue = self.queue(submission.queue_name)
+        await self._submitter.submit_through(redis, submission, queue)
 
     def record(self, job_id: str) -> JobRecord:
         """The job's state; ``JobNotFoundError`` when there is none."""

@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs import names, scripts
-from jobs.connection import SyncRedis
+from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import QueueFullError, TooManyJobsError
 from jobs.records import JobRecord, JobStatus
 from jobs.requests import Task, encode_request
@@ -33,34 +33,30 @@ class Submitter:
 
     def submit(self, submission: Submission, queue: Queue) -> None:
         """Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
-        job_id, created_at = submission.job_id, time.time()
-        record = _flat(_record(submission, created_at).to_redis())
-        entry = self._rq_job(submission, queue).to_dict()
-        answer = self._script(
-            keys=[
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.JOB_INDEX,
-                names.LIVE,
-                names.live_key(submission.caller),
-                queue.key,
-                Job.key_for(job_id),
-                Queue.redis_queues_keys,
-            ],
-            args=[
-                job_id,
-                created_at,
-                _ABANDONED_TTL_S,
-                encode_request(submission.request),
-                int(submission.is_first),
-                int(submission.task not in _MANAGEMENT),
-                *self._limits(submission.task),
-                len(record),
-                *record,
-                *_flat(entry),
-            ],
-        )
+        keys, args = _keys(submission, queue), self._args(submission, queue)
+        self._check(self._script(keys=keys, args=args).decode())
+
+    async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
+        """The same by an asyncio client: two changes of thread less on the way to a token."""
+        keys, args = _keys(submission, queue), self._args(submission, queue)
+        answer = await redis.register_script(scripts.SUBMIT)(keys=keys, args=args)
         self._check(answer.decode())
+
+    def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:
+        created_at = time.time()
+        record = _flat(_record(submission, created_at).to_redis())
+        return [
+            submission.job_id,
+            created_at,
+            _ABANDONED_TTL_S,
+            encode_request(submission.request),
+            int(submission.is_first),
+            int(submission.task not in _MANAGEMENT),
+            *self._limits(submission.task),
+            len(record),
+            *record,
+            *_flat(self._rq_job(submission, queue).to_dict()),
+        ]
 
     def _limits(self, task: Task) -> tuple[int, int, int]:
         """Of the jobs that wait in the queue, of the caller's, and of all."""
@@ -102,6 +98,20 @@ class Submitter:
         )
         job.enqueued_at = now()
         return job
+
+
+def _keys(submission: Submission, queue: Queue) -> list[str]:
+    job_id = submission.job_id
+    return [
+        names.job_key(job_id),
+        names.request_key(job_id),
+        names.JOB_INDEX,
+        names.LIVE,
+        names.live_key(submission.caller),
+        queue.key,
+        Job.key_for(job_id),
+        Queue.redis_queues_keys,
+    ]
 
 
 def _record(submission: Submission, created_at: float) -> JobRecord:

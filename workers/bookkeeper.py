@@ -10,12 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 from rq.executions import Execution
+from rq.utils import now
 
 from jobs.errors import JobError
 from jobs.events import Event, EventKind
@@ -27,23 +29,36 @@ _RETRY_S = 0.2
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Page:
+    """A job in a lane's hands. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
+    know yet that it runs."""
+
+    lane: LaneWorker
+    job: QueuedJob | None = None
+    execution: Execution | None = None
+
+
 class Bookkeeper(threading.Thread):
     """One thread for both lanes of a worker."""
 
     def __init__(self) -> None:
         super().__init__(name="bookkeeper", daemon=True)
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._open: dict[str, tuple[LaneWorker, QueuedJob, Execution]] = {}
-        self._lanes: dict[str, LaneWorker] = {}
+        self._pages: dict[str, _Page] = {}
 
-    def begin(self, lane: LaneWorker, job: QueuedJob) -> None:
-        """The job is admitted."""
-        self._lanes[job.id] = lane
-        self._actions.put(lambda: self._begin(lane, job))
+    def take(self, lane: LaneWorker, job: QueuedJob) -> None:
+        """The job is admitted; it is noted as running when ``begin`` says so."""
+        job.started_at = now()
+        self._pages[job.id] = _Page(lane, job)
 
     def hold(self, lane: LaneWorker, job_id: str) -> None:
         """The job is about to be refused: there is nothing of it in RQ, but we have claimed it."""
-        self._lanes[job_id] = lane
+        self._pages[job_id] = _Page(lane)
+
+    def begin(self, job_id: str) -> None:
+        """The job's ``started`` event is out. Not before: these books would only delay it."""
+        self._actions.put(lambda: self._begin(job_id))
 
     def close(self, event: Event, *, is_end: bool) -> None:
         """The job's terminal event is written (``is_end``), or somebody else's was."""
@@ -74,36 +89,43 @@ class Bookkeeper(threading.Thread):
                 # One odd job must not end the books of all others.
                 return log.exception("bookkeeping failed")
 
-    def _begin(self, lane: LaneWorker, job: QueuedJob) -> None:
-        self._open[job.id] = (lane, job, lane.begin(job))
+    def _begin(self, job_id: str) -> None:
+        page = self._pages.get(job_id)
+        if page is not None and page.job is not None and page.execution is None:
+            page.execution = page.lane.begin(page.job)
 
     def _close(self, event: Event, is_end: bool) -> None:
-        found = self._open.get(event.job)
-        if found is not None:
-            lane, job, execution = found
-            if not (is_end and _close_in_rq(lane, job, execution, event)):
-                lane.close_lost(job, execution)
-        self._forget(event.job)
+        is_finish = is_end and event.kind is EventKind.FINISHED
+        if not is_finish:  # a finish that comes before the beginning is all that there is to note
+            self._begin(event.job)
+        page = self._pages.get(event.job)
+        if page is None:
+            return
+        is_closed = is_end and page.job is not None and _close_in_rq(page, page.job, event)
+        if not is_closed:
+            _let_lapse(page)
+        if not (is_closed and is_finish):  # else the lane has let go already
+            page.lane.forget(event.job)
+        del self._pages[event.job]
 
     def _drop(self, job_id: str) -> None:
-        found = self._open.get(job_id)
-        if found is not None:
-            lane, job, execution = found
-            lane.close_lost(job, execution)
-        self._forget(job_id)
-
-    def _forget(self, job_id: str) -> None:
-        self._open.pop(job_id, None)
-        lane = self._lanes.get(job_id)
-        if lane is not None:
-            lane.forget(job_id)
-            del self._lanes[job_id]
+        self._begin(job_id)
+        page = self._pages.get(job_id)
+        if page is not None:
+            _let_lapse(page)
+            page.lane.forget(job_id)
+            del self._pages[job_id]
 
 
-def _close_in_rq(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> bool:
+def _let_lapse(page: _Page) -> None:
+    if page.job is not None and page.execution is not None:
+        page.lane.close_lost(page.job, page.execution)
+
+
+def _close_in_rq(page: _Page, job: QueuedJob, event: Event) -> bool:
     """False when RQ cannot: its hash of the job is broken."""
     try:
-        _close(lane, job, execution, event)
+        _close(page, job, event)
     except RedisError:
         raise
     except Exception:
@@ -112,17 +134,18 @@ def _close_in_rq(lane: LaneWorker, job: QueuedJob, execution: Execution, event: 
     return True
 
 
-def _close(lane: LaneWorker, job: QueuedJob, execution: Execution, event: Event) -> None:
+def _close(page: _Page, job: QueuedJob, event: Event) -> None:
     facts = _facts(event)
     job.meta.update(facts)
     if event.kind is EventKind.FINISHED:
-        return lane.close_finished(job, execution, facts)
+        return page.lane.close_finished(job, page.execution, facts)
     job.save_meta()
+    assert page.execution is not None
     assert event.error is not None
     error = JobError.from_info(event.error)
     if event.kind is EventKind.CANCELLED:
-        return lane.close_stopped(job, execution, error)
-    return lane.close_failed(job, execution, error)
+        return page.lane.close_stopped(job, page.execution, error)
+    return page.lane.close_failed(job, page.execution, error)
 
 
 def _facts(event: Event) -> dict[str, Any]:

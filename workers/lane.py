@@ -9,34 +9,30 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Queue, worker_registration
+from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
-from rq.executions import Execution
 from rq.job import Job
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import now, utcformat
-from rq.worker import BaseWorker, WorkerStatus
+from rq.utils import now
 
-from jobs import names
 from jobs.connection import SyncRedis
 from workers.queued_job import QueuedJob
+from workers.rq_records import LEASE_S, RqRecords
 
-LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
 _BLOCK_S = 1
 _RETRY_S = 0.2
 
 log = logging.getLogger(__name__)
 
 
-class LaneWorker(BaseWorker):
+class LaneWorker(RqRecords):
     """The loop of one queue.
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
@@ -64,16 +60,11 @@ class LaneWorker(BaseWorker):
             worker_ttl=LEASE_S,
             log_job_description=False,
         )
-        self.in_hand: set[str] = set()
         self._wait_for_room = wait_for_room
         self._admit = admit
         self._refuse = refuse
         self._on_stop = on_stop
-        self._state_lock = threading.Lock()
-
-    @property
-    def queue(self) -> Queue:
-        return self.queues[0]
+        self._looked_for_suspension_at = -math.inf
 
     def request_lane_stop(self) -> None:
         """Take no further job; ``work`` returns within a second."""
@@ -102,8 +93,12 @@ class LaneWorker(BaseWorker):
         return False
 
     def check_for_suspension(self, burst: bool) -> None:
+        """At most once a second: who waits for a job in ``_take`` looks no more often."""
+        if time.monotonic() - self._looked_for_suspension_at < _BLOCK_S:
+            return
         try:
             super().check_for_suspension(burst)
+            self._looked_for_suspension_at = time.monotonic()
         except RedisError as error:
             log.warning("redis away", extra={"worker": self.name, "error": str(error)})
 
@@ -218,108 +213,6 @@ class LaneWorker(BaseWorker):
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """One line without arguments; the error itself is in the job's terminal event."""
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
-
-    # Bookkeeping, on the thread that does it; every call may be repeated.
-
-    def begin(self, job: QueuedJob) -> Execution:
-        """Note in RQ that the job runs."""
-        for lost in [e for e in self.executions.values() if e.job_id == job.id]:
-            self._take_back(job, lost)
-        # RQ's prepare_execution and prepare_job_execution, in one transaction.
-        with self.connection.pipeline() as pipe:
-            execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
-            self.executions[execution.id] = execution
-            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
-            job.prepare_for_execution(self.name, pipeline=pipe)
-            pipe.persist(job.key)
-            pipe.lrem(self.queue.intermediate_queue_key, 1, job.id)
-            pipe.execute()
-        return execution
-
-    def _take_back(self, job: QueuedJob, lost: Execution) -> None:
-        """Delete what a try has written whose reply got lost: its lease would run out, and RQ
-        would take the job for abandoned."""
-        with self.connection.pipeline() as pipe:
-            lost.delete(job=job, pipeline=pipe)
-            pipe.execute()
-        del self.executions[lost.id]
-
-    def close_finished(self, job: QueuedJob, execution: Execution, result: dict[str, Any]) -> None:
-        """RQ's handling of a success, without the dependents that no job of ours has."""
-        job._result, job.ended_at = result, now()
-        ttl = job.get_result_ttl(self.default_result_ttl)
-        with self.connection.pipeline() as pipe:
-            pipe.hset(job.key, "meta", job._serialize_meta())
-            self.increment_successful_job_count(pipeline=pipe)
-            self.increment_total_working_time(job.ended_at - execution.created_at, pipe)
-            job._handle_success(
-                ttl,
-                pipeline=pipe,
-                worker_name=self.name,
-                execution_id=execution.id,
-                execution_started_at=execution.created_at,
-                execution_ended_at=job.ended_at,
-            )
-            job.cleanup(ttl, pipeline=pipe, remove_from_queue=False)
-            self.cleanup_execution(job, pipe, execution)
-            pipe.execute()
-
-    def close_failed(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
-        self._finalize_failure(job, self.queue, execution, (type(error), error, None))
-
-    def close_stopped(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
-        """As RQ ends a stopped job; it was asked for, so it does not stay among the failed."""
-        self._stopped_job_id = job.id
-        self.close_failed(job, execution, error)
-        self.queue.failed_job_registry.remove(job)
-
-    def close_lost(self, job: QueuedJob, execution: Execution) -> None:
-        """Forget an execution whose job somebody else has ended."""
-        with self.connection.pipeline() as pipe:
-            self.cleanup_execution(job, pipe, execution)
-            pipe.execute()
-
-    def forget(self, job_id: str) -> None:
-        """The job is out of this worker's hands."""
-        with self.connection.pipeline() as pipe:
-            pipe.srem(names.claim_key(self.name), job_id)
-            if not self.executions and not self._stop_requested:
-                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
-            pipe.execute()
-        self.in_hand.discard(job_id)
-
-    # The beat, on the thread that beats.
-
-    def beat(self) -> None:
-        """Renew RQ's leases of this worker and of what it runs.
-
-        It registers each time: whatever Redis has lost in between is there again.
-        """
-        self.last_heartbeat = now()
-        executions = list(self.executions.values())
-        state = WorkerStatus.BUSY if executions else WorkerStatus.IDLE
-        with self.connection.pipeline(transaction=False) as pipe:
-            pipe.hset(self.key, mapping=self.serialize())
-            pipe.hsetnx(self.key, "state", state)
-            worker_registration.register(self, pipe)
-            pipe.expire(self.key, LEASE_S)
-            pipe.expire(self.executions_key, LEASE_S)
-            for execution in executions:
-                execution.heartbeat(execution.job.started_job_registry, LEASE_S, pipeline=pipe)
-            pipe.execute()
-
-    def register_death(self) -> None:
-        """Off RQ's lists; what still ran stays noted, for the undertaker to settle."""
-        with self.connection.pipeline() as pipe:
-            worker_registration.unregister(self, pipe)
-            pipe.hset(self.key, "death", utcformat(now()))
-            pipe.expire(self.key, 2 * LEASE_S)
-            pipe.execute()
-
-    def clean(self) -> None:
-        """Drop the expired entries of the registries that nobody else cleans."""
-        for registry in (FinishedJobRegistry, FailedJobRegistry):
-            registry(queue=self.queue).cleanup()
 
     def rescue(self) -> None:
         """Put back what Redis moved for us while its reply got lost: in the intermediate list,

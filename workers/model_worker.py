@@ -79,8 +79,10 @@ class ModelWorker:
         writer = WitnessWriter(
             connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._gate
         )
-        self._publisher = Publisher(writer, self._on_refused, self._on_settled)
         self._books = Bookkeeper()
+        self._publisher = Publisher(
+            writer, self._on_refused, self._on_settled, on_started=self._books.begin
+        )
         self._reception = Reception(url, self._publisher, self._books)
         self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
         self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)

@@ -167,6 +167,7 @@ class Publisher(threading.Thread):
 
     ``on_refused(job_id)``: the attempt is stale, nothing of it counts any more. ``on_settled(event,
     is_end)``: a terminal event was written (``is_end``), or lost against another end.
+    ``on_started(job_id)``: the job's ``started`` event is out, and its end is not at hand.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class Publisher(threading.Thread):
         writer: EventWriter,
         on_refused: Callable[[str], None],
         on_settled: Callable[[Event, bool], None],
+        on_started: Callable[[str], None] = lambda job_id: None,
     ) -> None:
         super().__init__(name="publisher", daemon=True)
         self.lock = threading.Lock()
@@ -182,6 +184,7 @@ class Publisher(threading.Thread):
         self._writer = writer
         self._on_refused = on_refused
         self._on_settled = on_settled
+        self._on_started = on_started
         self._is_stopping = False
         self._num_in_flight = 0
         self._sending: dict[str, Outbox] = {}
@@ -231,8 +234,12 @@ class Publisher(threading.Thread):
             for job_id in {e.job for e, ok in zip(ongoing, answers, strict=True) if not ok}:
                 self._sending[job_id].is_refused = True
                 self._on_refused(job_id)
-        for event in events:
-            if event.is_terminal and not self._sending[event.job].is_refused:
+        ending = [event for event in events if event.is_terminal]
+        for job_id in {e.job for e in ongoing if e.kind is EventKind.STARTED}:
+            if not self._sending[job_id].is_refused and job_id not in {e.job for e in ending}:
+                self._on_started(job_id)
+        for event in ending:
+            if not self._sending[event.job].is_refused:
                 self._settle(event)
         self._num_in_flight = 0
 

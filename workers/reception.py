@@ -27,7 +27,7 @@ class Reception:
         if attempt is None:
             lane.set_aside(job.id, "not a job of ours, or one that has ended")
         else:
-            self._books.begin(lane, job)
+            self._books.take(lane, job)
         return attempt
 
     def refuse(self, lane: LaneWorker, job_id: str) -> None:

@@ -29,7 +29,10 @@ GET_S = 20.0
 class LaneRig:
     """``admitted`` and ``stopped`` are what the loop hands over, as it happens."""
 
-    def __init__(self, redis_url: str, folder: Path, slots: int = 100) -> None:
+    def __init__(
+        self, redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True
+    ) -> None:
+        self._is_begun = is_begun
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, settings_for(redis_url, folder))
         self.queue = self.store.queue("gen-0")
@@ -64,7 +67,9 @@ class LaneRig:
         if error is not None:
             raise error
         self.gate.take(1)
-        self.books.begin(self.lane, job)
+        self.books.take(self.lane, job)
+        if self._is_begun:
+            self.books.begin(job.id)
         self.admitted.put(job)
 
     def submit(self, **fields) -> str:
@@ -132,9 +137,11 @@ def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
 
 
 @contextmanager
-def running_lane(redis_url: str, folder: Path, slots: int = 100) -> Iterator[LaneRig]:
-    """A loop that works until the block ends."""
-    rig = LaneRig(redis_url, folder, slots)
+def running_lane(
+    redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True
+) -> Iterator[LaneRig]:
+    """A loop that works until the block ends; unless ``is_begun``, no job's start is noted."""
+    rig = LaneRig(redis_url, folder, slots, is_begun=is_begun)
     rig.books.start()
     rig.thread.start()
     try:

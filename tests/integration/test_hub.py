@@ -31,7 +31,7 @@ class Rig:
         self.redis: SyncRedis = connect(url, retries=8)
         self.store = JobStore(self.redis, settings_for(url, folder))
         self._async = [connect_async(url), connect_async(url, retries=0)]
-        self.hub = EventHub(*self._async, "test")
+        self.hub = EventHub(*self._async)
         self.sent: dict[str, list[Event]] = {}
 
     async def close(self) -> None:

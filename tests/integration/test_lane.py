@@ -19,6 +19,8 @@ from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
 import workers.lane
+import workers.rq_records
+from jobs import names
 from jobs.connection import connect
 from jobs.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
@@ -79,7 +81,7 @@ def test_a_running_job_is_where_rq_looks_for_it(rig: LaneRig) -> None:
 def test_a_job_that_outlives_its_lease_is_never_given_away(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
-    monkeypatch.setattr(workers.lane, "LEASE_S", 2)
+    monkeypatch.setattr(workers.rq_records, "LEASE_S", 2)
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
@@ -101,7 +103,7 @@ def test_without_a_beat_the_lease_ends(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
     """The counter-proof of the test above: the lease is what keeps the job."""
-    monkeypatch.setattr(workers.lane, "LEASE_S", 1)
+    monkeypatch.setattr(workers.rq_records, "LEASE_S", 1)
     with running_lane(redis_url, tmp_path) as rig:
         rig.submit()
         rig.take_begun()
@@ -172,6 +174,40 @@ def test_finished_jobs_are_where_rq_shows_them_and_expire(rig: LaneRig) -> None:
     assert job.meta["phase"] == "finished"
     assert 0 < rig.redis.ttl(job.key) <= 3600
     assert rig.redis.zcard(rig.queue.started_job_registry.key) == 0
+
+
+def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_only(
+    redis_url: str, tmp_path
+) -> None:
+    with running_lane(redis_url, tmp_path, is_begun=False) as rig:
+        job_id = rig.submit()
+        rig.take()
+        rig.close(job_id)
+        job = rig.fetch(job_id)
+        assert job.get_status() is RqStatus.FINISHED
+        assert job.worker_name == rig.lane.name
+        assert job.started_at is not None
+        assert job.ended_at is not None
+        assert job.latest_result().return_value["phase"] == "finished"
+        assert rig.queue.finished_job_registry.get_job_ids(cleanup=False) == [job_id]
+        assert rig.redis.llen(rig.queue.intermediate_queue_key) == 0
+        assert rig.redis.smembers(names.claim_key(rig.lane.name)) == set()
+        assert rig.redis.keys("rq:execution*") == []
+        assert job_id not in rig.lane.in_hand
+
+
+@pytest.mark.parametrize("kind", [EventKind.FAILED, EventKind.CANCELLED])
+def test_one_that_fails_before_that_has_run_all_the_same(
+    redis_url: str, tmp_path, kind: EventKind
+) -> None:
+    with running_lane(redis_url, tmp_path, is_begun=False) as rig:
+        job_id = rig.submit()
+        rig.take()
+        rig.close(job_id, kind)
+        assert rig.fetch(job_id).get_status() in (RqStatus.FAILED, RqStatus.STOPPED)
+        assert rig.lane.executions == {}
+        assert rig.worker_fields()["state"] == "idle"
+        assert job_id not in rig.lane.in_hand
 
 
 def test_failed_jobs_are_where_rq_shows_them_with_their_reason(rig: LaneRig) -> None:

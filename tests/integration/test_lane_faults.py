@@ -14,6 +14,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 import workers.lane
+import workers.rq_records
 from jobs.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.private_redis import private_redis
@@ -231,7 +232,7 @@ def test_a_redis_that_lost_everything_gets_the_worker_back(rig: LaneRig) -> None
     assert worker.queue_names() == ["gen-0"]
     assert worker.birth_date is not None
     assert Worker.count(queue=rig.queue) == 1
-    assert 0 < rig.redis.ttl(rig.lane.key) <= workers.lane.LEASE_S
+    assert 0 < rig.redis.ttl(rig.lane.key) <= workers.rq_records.LEASE_S
 
 
 def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: LaneRig) -> None:

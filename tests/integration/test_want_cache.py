@@ -1,0 +1,78 @@
+"""Wants that are kept: not asked for again while nothing has changed, and never old for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+import api.want_cache
+from api.want_cache import WantCache
+from jobs import names
+from jobs.connection import SyncRedis, connect, connect_async
+from jobs.hub import EventHub
+from jobs.records import Want
+from jobs.requests import LoadRequest
+from jobs.wants import Wants
+
+WAIT_S = 20.0
+WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
+
+
+@pytest.fixture
+async def cache(redis_url: str) -> AsyncIterator[WantCache]:
+    redis, subscriber = connect_async(redis_url), connect_async(redis_url, retries=0)
+    hub = EventHub(redis, subscriber)
+    await hub.start()
+    async with asyncio.timeout(WAIT_S):
+        while hub.num_rings is None:
+            await asyncio.sleep(0)
+    yield WantCache(redis, hub)
+    await hub.stop()
+    for client in (redis, subscriber):
+        await client.aclose()
+
+
+def num_reads(redis: SyncRedis) -> int:
+    return int(redis.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"])
+
+
+async def test_what_has_not_changed_is_read_once(
+    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 1000.0)
+    redis = connect(redis_url)
+    assert Wants(redis).swap("0", None, WANT)
+    async with asyncio.timeout(WAIT_S):
+        while await cache.read() != {"0": WANT}:
+            await asyncio.sleep(0)
+    before = num_reads(redis)
+    for _ in range(10):
+        assert await cache.read() == {"0": WANT}
+    assert num_reads(redis) <= before + 1  # the ring of the change may still be on its way
+
+
+async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
+    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 1000.0)
+    wants = Wants(connect(redis_url))
+    for old, new in [(None, WANT), (WANT, None), (None, WANT)]:
+        assert wants.swap("0", old, new)
+        async with asyncio.timeout(WAIT_S):
+            while (await cache.read()).get("0") != new:
+                await asyncio.sleep(0)
+
+
+async def test_a_lost_ring_is_made_up_for(
+    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 0.05)
+    redis = connect(redis_url)
+    assert Wants(redis).swap("0", None, WANT)
+    await cache.read()
+    redis.delete(names.WANTS)  # nobody rings
+    async with asyncio.timeout(WAIT_S):
+        while await cache.read():
+            await asyncio.sleep(0)

@@ -1,0 +1,179 @@
+"""What RQ's tools see of a lane and its jobs: written, and renewed, as RQ itself would.
+
+Every call may be repeated after a lost reply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.client import Pipeline
+from rq import Queue, worker_registration
+from rq.executions import Execution
+from rq.job import JobStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq.results import Result
+from rq.utils import now, utcformat
+from rq.worker import BaseWorker, WorkerStatus
+
+from jobs import names
+from workers.queued_job import QueuedJob
+
+LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
+
+
+class RqRecords(BaseWorker):
+    """RQ's records of one lane. ``in_hand`` are the ids of the jobs taken and not yet let go."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.in_hand: set[str] = set()
+        self._is_noted_busy = False
+
+    @property
+    def queue(self) -> Queue:
+        return self.queues[0]
+
+    # On the thread that keeps the books.
+
+    def begin(self, job: QueuedJob) -> Execution:
+        """Note in RQ that the job runs."""
+        for lost in [e for e in self.executions.values() if e.job_id == job.id]:
+            self._take_back(job, lost)
+        # RQ's prepare_execution and prepare_job_execution, in one transaction.
+        with self.connection.pipeline() as pipe:
+            execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
+            self.executions[execution.id] = execution
+            self._is_noted_busy = True
+            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+            job.prepare_for_execution(self.name, pipeline=pipe)
+            pipe.persist(job.key)
+            pipe.lrem(self.queue.intermediate_queue_key, 1, job.id)
+            pipe.execute()
+        return execution
+
+    def _take_back(self, job: QueuedJob, lost: Execution) -> None:
+        """Delete what a try has written whose reply got lost: its lease would run out, and RQ
+        would take the job for abandoned."""
+        with self.connection.pipeline() as pipe:
+            lost.delete(job=job, pipeline=pipe)
+            pipe.execute()
+        del self.executions[lost.id]
+
+    def close_finished(
+        self, job: QueuedJob, execution: Execution | None, result: dict[str, Any]
+    ) -> None:
+        """Note in RQ that the job has succeeded, and let go of it.
+
+        Without an ``execution`` it was over before anything noted that it ran.
+        """
+        with self.connection.pipeline() as pipe:
+            if execution is None:
+                job.worker_name = self.name
+                pipe.lrem(self.queue.intermediate_queue_key, 1, job.id)
+            else:
+                self.cleanup_execution(job, pipe, execution)
+            self._note_success(job, execution.id if execution else None, result, pipe)
+            self._let_go(job.id, pipe)
+
+    def _note_success(
+        self, job: QueuedJob, execution_id: str | None, result: dict[str, Any], pipe: Pipeline
+    ) -> None:
+        """RQ's handling of a success; without the dependents that no job of ours has, and without
+        writing again what it has read of the job."""
+        assert job.started_at is not None
+        job.ended_at = now()
+        ttl = job.get_result_ttl(self.default_result_ttl)
+        self.increment_successful_job_count(pipeline=pipe)
+        self.increment_total_working_time(job.ended_at - job.started_at, pipe)
+        pipe.hset(job.key, mapping=_ended_fields(job))
+        pipe.expire(job.key, ttl)
+        Result.create(
+            job,
+            Result.Type.SUCCESSFUL,
+            ttl,
+            result,
+            worker_name=self.name,
+            pipeline=pipe,
+            execution_id=execution_id,
+            execution_started_at=job.started_at,
+            execution_ended_at=job.ended_at,
+        )
+        job.finished_job_registry.add(job, ttl, pipe)
+
+    def close_failed(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
+        self._finalize_failure(job, self.queue, execution, (type(error), error, None))
+
+    def close_stopped(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
+        """As RQ ends a stopped job; it was asked for, so it does not stay among the failed."""
+        self._stopped_job_id = job.id
+        self.close_failed(job, execution, error)
+        self.queue.failed_job_registry.remove(job)
+
+    def close_lost(self, job: QueuedJob, execution: Execution) -> None:
+        """Forget an execution whose job somebody else has ended."""
+        with self.connection.pipeline() as pipe:
+            self.cleanup_execution(job, pipe, execution)
+            pipe.execute()
+
+    def forget(self, job_id: str) -> None:
+        """The job is out of this worker's hands."""
+        with self.connection.pipeline() as pipe:
+            self._let_go(job_id, pipe)
+
+    def _let_go(self, job_id: str, pipe: Pipeline) -> None:
+        """The last words about a job; all that is in ``pipe`` is sent."""
+        is_idle = not self.executions
+        pipe.srem(names.claim_key(self.name), job_id)
+        if self._is_noted_busy and is_idle and not self._stop_requested:
+            self.set_state(WorkerStatus.IDLE, pipeline=pipe)
+        pipe.execute()
+        self._is_noted_busy = not is_idle
+        self.in_hand.discard(job_id)
+
+    # The beat, on the thread that beats.
+
+    def beat(self) -> None:
+        """Renew RQ's leases of this worker and of what it runs.
+
+        It registers each time: whatever Redis has lost in between is there again.
+        """
+        self.last_heartbeat = now()
+        executions = list(self.executions.values())
+        state = WorkerStatus.BUSY if executions else WorkerStatus.IDLE
+        with self.connection.pipeline(transaction=False) as pipe:
+            pipe.hset(self.key, mapping=self.serialize())
+            pipe.hsetnx(self.key, "state", state)
+            worker_registration.register(self, pipe)
+            pipe.expire(self.key, LEASE_S)
+            pipe.expire(self.executions_key, LEASE_S)
+            for execution in executions:
+                execution.heartbeat(execution.job.started_job_registry, LEASE_S, pipeline=pipe)
+            pipe.execute()
+
+    def register_death(self) -> None:
+        """Off RQ's lists; what still ran stays noted, for the undertaker to settle."""
+        with self.connection.pipeline() as pipe:
+            worker_registration.unregister(self, pipe)
+            pipe.hset(self.key, "death", utcformat(now()))
+            pipe.expire(self.key, 2 * LEASE_S)
+            pipe.execute()
+
+    def clean(self) -> None:
+        """Drop the expired entries of the registries that nobody else cleans."""
+        for registry in (FinishedJobRegistry, FailedJobRegistry):
+            registry(queue=self.queue).cleanup()
+
+
+def _ended_fields(job: QueuedJob) -> dict[str, str | bytes]:
+    """Of the job's hash what has changed since it was read."""
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    return {
+        "status": JobStatus.FINISHED.value,
+        "meta": job._serialize_meta(),
+        "started_at": utcformat(job.started_at),
+        "ended_at": utcformat(job.ended_at),
+        "last_heartbeat": utcformat(job.last_heartbeat or job.ended_at),
+        "worker_name": job.worker_name or "",
+    }
