@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from bench import scenarios, system
-from bench.goals import GOALS
 from bench.machine import describe_machine, physical_cores
-from bench.measurement import BenchError, Record
+from bench.measurement import BenchError
 from bench.model_files import EngineKind, find_models
 from bench.overhead import OVERHEAD
 from bench.plot import plot
 from bench.report import report
+from bench.result_file import ResultFile
 from bench.runner import Plan, run
 from bench.servers import NUM_SLOTS, Setup, find_llama_server
 from bench.targets import TARGETS
@@ -48,37 +46,18 @@ def main() -> int:
 
 
 def _run(plan: Plan, arguments: argparse.Namespace) -> int:
-    record = Record()
-    head = {"machine": describe_machine(find_llama_server(plan.setup.llama_server))}
-    head["settings"] = _settings(plan)
     path = RESULTS / f"{arguments.name or ('quick' if arguments.quick else 'bench')}.json"
-    path.parent.mkdir(exist_ok=True)
-    run(plan, record, lambda: _write(path, head, record))
-    _write(path, head, record)
+    machine = describe_machine(find_llama_server(plan.setup.llama_server))
+    file = ResultFile(path, machine, _settings(plan), is_continued=arguments.append)
+    record = file.record
+    num_failures = len(record.failures)
+    run(dataclasses.replace(plan, first_round=record.next_round), record, file.write)
+    file.write()
     text = (_QUICK_NOTE if arguments.quick else "") + report(record)
     path.with_suffix(".txt").write_text(text)
     path.with_suffix(".svg").write_text(plot(record))
     print(f"\n{text}\nwritten: {path.name} and, beside it, .txt and .svg")
-    return 1 if record.failures else 0
-
-
-def _write(path: Path, head: dict[str, Any], record: Record) -> None:
-    """All that is known so far, so that a run that is cut off has not been for nothing."""
-    outcomes = [goal.judge(record) for goal in GOALS]
-    goals = [
-        {
-            "name": outcome.goal.name,
-            "limit": f"{outcome.goal.bound.value} {outcome.goal.limit}",
-            "median": outcome.median,
-            "rounds": len(outcome.values),
-            "verdict": outcome.verdict,
-        }
-        for outcome in outcomes
-    ]
-    measurements = [dataclasses.asdict(m) for m in record.measurements]
-    problems = {"left_out": record.left_out, "failures": record.failures}
-    content = {**head, "goals": goals, **problems, "measurements": measurements}
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return 1 if len(record.failures) > num_failures else 0
 
 
 def _settings(plan: Plan) -> dict[str, str]:
@@ -128,6 +107,8 @@ def _parse() -> argparse.Namespace:
                         default=os.environ.get("BENCH_LLAMA_SERVER") or None,
                         help="default: BENCH_LLAMA_SERVER, PATH, build/llama-server")  # fmt: skip
     parser.add_argument("--name", help="of the files in bench/results; default: bench, or quick")
+    parser.add_argument("--append", action="store_true",
+                        help="add the rounds to those in the files")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="does it run? one short round")
     return parser.parse_args()
 

@@ -111,6 +111,15 @@ def _tokens_per_s(model: str, peer: str, clients: int, limit: float) -> Goal:
     return _against(name, scenario, model, TOKENS_PER_S, peer, Bound.AT_LEAST, limit)
 
 
+def _grammar(model: str) -> Goal:
+    free, constrained = (
+        Cell(scenarios.GRAMMAR, model, OURS, metric)
+        for metric in (scenarios.FREE, scenarios.CONSTRAINED)
+    )
+    name = f"{model}: tokens/s within a JSON schema against without, 4 clients"
+    return Goal(name, constrained, Bound.AT_LEAST, 0.9, free)
+
+
 def _second_turn(model: str) -> Goal:
     first, second = (
         Cell(CHAT, model, OURS, metric) for metric in (scenarios.FIRST_TURN, scenarios.SECOND_TURN)
@@ -137,6 +146,7 @@ GOALS: tuple[Goal, ...] = (
     _tokens_per_s(TINY, BARE, 8, 0.9),
     _second_turn(HALF),
     _second_turn(TINY),
+    _grammar(HALF),
     _own("queue hop p50 (ms)", overhead.OVERHEAD, FAKE, overhead.HOP_P50, _MOST, 3.0),
     _own("added per token (ms)", overhead.OVERHEAD, FAKE, overhead.PER_TOKEN, _MOST, 0.2),
     Goal(

@@ -34,12 +34,22 @@ class Record:
     left_out: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
+    @property
+    def next_round(self) -> int:
+        """The number of the first round that is not in here."""
+        return 1 + max((m.round for m in self.measurements), default=-1)
+
     def add(
         self, scenario: str, model: str, target: str, round_: int, values: Mapping[str, float]
     ) -> None:
         """Note one round's numbers of one target."""
         for metric, value in values.items():
             self.measurements.append(Measurement(scenario, model, target, metric, round_, value))
+
+    def leave_out(self, why: str) -> None:
+        """Note once what could not be measured, and why."""
+        if why not in self.left_out:
+            self.left_out.append(why)
 
     def rounds_of(self, scenario: str, model: str, target: str, metric: str) -> dict[int, float]:
         """Round -> value."""

@@ -19,7 +19,15 @@ from bench.instance import running_instance
 from bench.measurement import BARE, OURS, BenchError, Record
 from bench.model_files import ModelFile
 from bench.overhead import OVERHEAD, measure_overhead
-from bench.scenarios import DISTINCT, LONG, SERVER_SCENARIOS, STANDING, Scale, distinct_name
+from bench.scenarios import (
+    DISTINCT,
+    GRAMMAR,
+    LONG,
+    SERVER_SCENARIOS,
+    STANDING,
+    Scale,
+    distinct_name,
+)
 from bench.servers import Server, Setup
 from bench.system import FAKE, IDLE, JOBS, STREAMS, WORKER_MEMORY, SystemScale
 from bench.targets import TARGETS, Target
@@ -46,12 +54,18 @@ class Plan:
     system_scale: SystemScale = field(default_factory=SystemScale)
     is_every_scenario_for_all: bool = False
     """Also those for which a preset is too slow on a CPU."""
+    first_round: int = 0
+
+    @property
+    def round_numbers(self) -> range:
+        return range(self.first_round, self.first_round + self.rounds)
 
     def scenarios_of(self, model: ModelFile, target: Target) -> list[str]:
         """Those for which a server is needed, beside the distinct prompts."""
         if model.name in DISTINCT_ONLY and not self.is_every_scenario_for_all:
             return []
         unfit = set() if target.is_concurrent else {LONG}  # no streams run beside the long prompt
+        unfit |= set() if target.has_grammars else {GRAMMAR}
         return [name for name in SERVER_SCENARIOS if name in self.scenarios - unfit]
 
     def clients_of(self, model: ModelFile) -> list[int]:
@@ -67,7 +81,7 @@ def run(plan: Plan, record: Record, on_change: Callable[[], None]) -> None:
         for model in plan.models:
             _run_model(plan, model, record, on_change)
     if OURS in plan.targets:
-        for round_ in range(plan.rounds):
+        for round_ in plan.round_numbers:
             _run_system(plan, round_, record)
             on_change()
 
@@ -76,10 +90,10 @@ def _run_model(plan: Plan, model: ModelFile, record: Record, on_change: Callable
     targets = _targets(plan, model, record)
     with running_bare_loop(model, plan.setup) as loop:
         texts = Texts.measured(loop.count_tokens)
-    for round_ in range(plan.rounds):
+    for round_ in plan.round_numbers:
         first = round_ % max(1, len(targets))
         for target in [*targets[first:], *targets[:first]]:
-            print(f"{model.name}: {target.name}, round {round_ + 1} of {plan.rounds}", flush=True)
+            print(f"{model.name}: {target.name}, round {round_ + 1}", flush=True)
             with _noting_failure(record, f"{model.name}, {target.name}, round {round_ + 1}"):
                 _run_target(plan, model, target, texts, round_, record)
             on_change()
@@ -92,7 +106,7 @@ def _targets(plan: Plan, model: ModelFile, record: Record) -> list[Target]:
     wanted = [t for t in TARGETS if t.name in names and model.kind in t.kinds]
     for target in wanted:
         if missing := target.missing(plan.setup):
-            record.left_out.append(f"{model.name}, {target.name}: {missing}")
+            record.leave_out(f"{model.name}, {target.name}: {missing}")
     return [target for target in wanted if not target.missing(plan.setup)]
 
 
@@ -117,7 +131,7 @@ def _run_target(
 
 def _run_system(plan: Plan, round_: int, record: Record) -> None:
     """One round of what only our server has."""
-    print(f"our server, round {round_ + 1} of {plan.rounds}", flush=True)
+    print(f"our server, round {round_ + 1}", flush=True)
     scale = plan.system_scale
     with _noting_failure(record, f"our server, round {round_ + 1}"):
         if plan.scenarios & {OVERHEAD, JOBS, STREAMS}:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from bench.bare import BareLoop
-from bench.client import Exchange
+from bench.client import Exchange, Post
 from bench.measurement import BenchError, percentile
 from bench.processes import cpu_s, resident_mb
 from bench.servers import ANSWER_S, Server
@@ -22,12 +22,14 @@ from bench.streams import Stream, speed
 from bench.texts import Texts
 
 DISTINCT, PREFIX, CHAT, LONG, STANDING = "distinct", "prefix", "chat", "long", "standing"
-NAMES = (DISTINCT, PREFIX, CHAT, LONG)
+GRAMMAR = "grammar"
+NAMES = (DISTINCT, PREFIX, CHAT, LONG, GRAMMAR)
 
 TOKENS_PER_S, TTFT_P50, TTFT_P99 = "tokens/s", "TTFT p50 ms", "TTFT p99 ms"
 GAP_P50, GAP_P99 = "gap p50 ms", "gap p99 ms"
 FIRST_TURN, SECOND_TURN, LATER_TURNS = "turn 1 TTFT ms", "turn 2 TTFT ms", "turns 3+ TTFT p50 ms"
 MEMORY, IDLE_CPU = "memory MB", "idle CPU %"
+FREE, CONSTRAINED = "free tokens/s", "constrained tokens/s"
 
 Values = dict[str, float]
 _POLL_S = 0.005
@@ -45,17 +47,41 @@ class Scale:
     turns: int = 8
     long_tokens: int = 2000
     running_streams: int = 4
+    grammar_clients: int = 4
+    grammar_tokens: int = 128
+    grammar_turns: int = 2
     idle_s: float = 5.0
 
 
 QUICK = Scale(
     tokens=16, prefix_tokens=400, prefix_clients=4, history_tokens=300, turns=3, long_tokens=400,
-    idle_s=1.0,
+    grammar_tokens=16, grammar_turns=1, idle_s=1.0,
 )  # fmt: skip
 _PROMPT_WORDS = 64
 _SHORT_WORDS = 16
 _SHORT_TOKENS = 16
 _LONG_LIFE_TOKENS = 1024
+# No answer of a few hundred tokens can be at its end.
+_ENDLESS_LIST = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "people",
+        "schema": {
+            "type": "array",
+            "minItems": 500,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "maxLength": 20},
+                    "age": {"type": "integer", "minimum": 0, "maximum": 150},
+                    "is_member": {"type": "boolean"},
+                },
+                "required": ["name", "age", "is_member"],
+                "additionalProperties": False,
+            },
+        },
+    },
+}
 
 
 def distinct_name(clients: int) -> str:
@@ -151,6 +177,32 @@ async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> V
     }
 
 
+async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
+    """The same work with and without a JSON schema, in turn; the schema's first use included."""
+    spent_s = {FREE: 0.0, CONSTRAINED: 0.0}
+    num_tokens = scale.grammar_turns * scale.grammar_clients * scale.grammar_tokens
+    for turn in range(scale.grammar_turns):
+        for name, extra in ((FREE, {}), (CONSTRAINED, {"response_format": _ENDLESS_LIST})):
+            asked = [
+                {"role": "user", "content": texts.words(f"{key} {turn} {name} {i}", _SHORT_WORDS)}
+                for i in range(scale.grammar_clients)
+            ]
+            posts = [server.chat([each], scale.grammar_tokens, extra) for each in asked]
+            spent_s[name] += await _elapsed_s(posts, scale.grammar_tokens)
+    return {name: num_tokens / seconds for name, seconds in spent_s.items()}
+
+
+async def _elapsed_s(posts: list[Post], max_tokens: int) -> float:
+    """From the first connect to the last end, all tokens having come."""
+    exchanges = [await Exchange.start(post) for post in posts]
+    streams = [await exchange.stream(ANSWER_S) for exchange in exchanges]
+    if any(stream.num_tokens != max_tokens for stream in streams):
+        raise BenchError(
+            f"{[stream.num_tokens for stream in streams]} instead of {max_tokens} each"
+        )
+    return max(s.ended_at for s in streams) - min(s.started_at for s in streams)
+
+
 def gaps_within(streams: list[Stream], start: float, end: float) -> list[float]:
     """Milliseconds between successive pieces, of the gaps that touch the time from start to end."""
     return [
@@ -175,4 +227,5 @@ SERVER_SCENARIOS: dict[str, Callable[[Server, Texts, str, Scale], Coroutine[Any,
     PREFIX: prefix,
     CHAT: chat,
     LONG: long_prompt,
+    GRAMMAR: grammar,
 }

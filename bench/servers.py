@@ -60,9 +60,11 @@ class Server:
         """A streamed greedy completion of exactly ``max_tokens`` tokens."""
         return self._post("/v1/completions", {"prompt": prompt, "max_tokens": max_tokens})
 
-    def chat(self, messages: list[dict[str, str]], max_tokens: int) -> Post:
-        """The same for a chat."""
-        body = {"messages": messages, "max_tokens": max_tokens}
+    def chat(
+        self, messages: list[dict[str, str]], max_tokens: int, extra: Body | None = None
+    ) -> Post:
+        """The same for a chat, with further fields of the body."""
+        body = {"messages": messages, "max_tokens": max_tokens, **(extra or {})}
         return self._post("/v1/chat/completions", body)
 
     def generate(self, prompts: list[str], max_tokens: int) -> list[Stream]:

@@ -27,7 +27,8 @@ LLAMA_SERVER, LLAMA_CPP_PYTHON, MLX_LM = "llama-server", "llama-cpp-python", "ml
 class Target:
     """One of them. ``missing`` says why it cannot run here, "" when it can.
 
-    One that is not concurrent answers requests one after the other.
+    One that is not concurrent answers requests one after the other. ``has_grammars``: it can hold
+    an answer to a JSON schema and still ignore the end of the text.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     missing: Callable[[Setup], str]
     start: Callable[[ModelFile, Setup], AbstractContextManager[Server | BareLoop]]
     is_concurrent: bool = True
+    has_grammars: bool = False
 
 
 def _nothing_missing(_: Setup) -> str:
@@ -65,8 +67,8 @@ def _modules_missing(*names: str) -> str:
 _GGUF, _MLX = frozenset({EngineKind.GGUF}), frozenset({EngineKind.MLX})
 TARGETS = (
     Target(BARE, _GGUF | _MLX, _nothing_missing, running_bare_loop),
-    Target(OURS, _GGUF | _MLX, _nothing_missing, start_ours),
-    Target(LLAMA_SERVER, _GGUF, _llama_server_missing, start_llama_server),
+    Target(OURS, _GGUF | _MLX, _nothing_missing, start_ours, has_grammars=True),
+    Target(LLAMA_SERVER, _GGUF, _llama_server_missing, start_llama_server, has_grammars=True),
     Target(
         LLAMA_CPP_PYTHON,
         _GGUF,
