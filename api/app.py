@@ -23,6 +23,7 @@ from api.routes import (
     messages,
     metrics,
     models,
+    native,
     older,
     rerank,
     responses,
@@ -47,6 +48,7 @@ _ROUTERS = (
     health,
     metrics,
     docs,
+    native,
     older,
 )
 

@@ -14,7 +14,8 @@ _FIELD = "response_format"
 
 def to_grammar(body: GenerationBody) -> Grammar | None:
     """The grammar asked for; ``InvalidRequestError`` for two, or for one that says nothing."""
-    found = [one for one in (_of_format(body), _of_text(body), _of_choice(body)) if one]
+    ways = (_of_format(body), _of_schema(body), _of_text(body), _of_choice(body))
+    found = [one for one in ways if one]
     if body.regex is not None:
         found.append(Grammar(GrammarKind.REGEX, body.regex, "regex"))
     if len(found) > 1:
@@ -31,18 +32,26 @@ def _of_format(body: GenerationBody) -> Grammar | None:
     kind = "text" if given is None else given.get("type")
     if given is None or kind == "text":
         return None
-    if kind == "json_object":
+    if kind == "json_object" and given.get("schema") is None:
         return Grammar(GrammarKind.JSON_OBJECT)
-    if kind != "json_schema":
+    if kind not in ("json_object", "json_schema"):
         message = f"{_FIELD}.type: text, json_object or json_schema, not {str(kind)[:60]!r}"
         raise UnsupportedParameterError(message, _FIELD)
-    # OpenAI puts the schema into an object with a name; llama-server's clients leave that out.
+    # OpenAI puts the schema into an object with a name; llama-server's clients leave that out, and
+    # say json_object, too.
     holder = given.get("json_schema")
     schema = holder.get("schema") if isinstance(holder, dict) else given.get("schema")
     if not isinstance(schema, dict):
         message = f"{_FIELD}.json_schema.schema: a JSON schema is needed"
         raise InvalidRequestError(message, f"{_FIELD}.json_schema.schema")
     return Grammar(GrammarKind.JSON_SCHEMA, _to_json(schema))
+
+
+def _of_schema(body: GenerationBody) -> Grammar | None:
+    """llama-server's field, which has nothing around the schema."""
+    if body.json_schema is None:
+        return None
+    return Grammar(GrammarKind.JSON_SCHEMA, _to_json(body.json_schema), "json_schema")
 
 
 def _of_text(body: GenerationBody) -> Grammar | None:

@@ -77,6 +77,21 @@ async def token_count(
     return await answer_text(services, to_token_count_request(body), x_model_id, body.model)
 
 
+@router.post("/chat/completions/input_tokens", include_in_schema=False)
+@router.post("/v1/chat/completions/input_tokens", include_in_schema=False)
+async def input_tokens(
+    body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """llama-server's token count."""
+    job = to_token_count_request(body)
+
+    def show(events: list[Event]) -> bytes:
+        counted = {"object": "response.input_tokens", "input_tokens": events[-1].num_tokens}
+        return msgspec.json.encode(counted)
+
+    return await answer_job(services, job, x_model_id, body.model, show)
+
+
 async def answer_text(
     services: Services, job: TextRequest, x_model_id: str | None, model: str | None
 ) -> Response:

@@ -99,7 +99,8 @@ class ReasoningFields(Body):
 class GenerationBody(ReasoningFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
-    ``grammar`` is GBNF or Lark; ``regex`` and ``choice`` are what the whole text has to be.
+    ``grammar`` is GBNF or Lark; ``json_schema``, ``regex`` and ``choice`` are what the whole text
+    has to be.
     """
 
     model: Text | None = None
@@ -130,6 +131,7 @@ class GenerationBody(ReasoningFields):
     adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
     ignore_eos: Flag | None = None
     response_format: dict[str, Any] | None = None
+    json_schema: dict[str, Any] | None = None
     grammar: Text | None = None
     regex: Text | None = None
     choice: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None

@@ -1,0 +1,92 @@
+"""llama-server's own routes: /completion, /infill, /slots and /props."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.delivery import StreamedAnswer, WholeAnswer
+from api.native.answers import NativeEncoder, NativeView
+from api.native.translate import to_native_request
+from api.resolve import resolve
+from api.routes.completions import ModelIdHeader
+from api.schemas.errors import ERRORS
+from api.schemas.native import (
+    InfillBody,
+    NativeCompletion,
+    NativeCompletionBody,
+    NativeProps,
+    NativeSlot,
+)
+from api.services import Services, ServicesDep
+from api.tickets import new_ticket
+from jobs import names
+from jobs.records import Want, WorkerStatus
+
+router = APIRouter(tags=["llama-server"])
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    **ERRORS,
+}
+_SHAPES = NativeCompletion | list[NativeCompletion]
+
+
+@router.post("/completion", response_model=_SHAPES, responses=_ANSWERS)
+async def completion(
+    body: NativeCompletionBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Continue a text, or several, in llama-server's words."""
+    return await _answer(body, services, x_model_id)
+
+
+@router.post("/infill", response_model=NativeCompletion, responses=_ANSWERS)
+async def infill(
+    body: InfillBody, services: ServicesDep, x_model_id: ModelIdHeader = None
+) -> Response:
+    """Fill the gap in a text; 400 for a model without tokens for it."""
+    return await _answer(body, services, x_model_id)
+
+
+async def _answer(
+    body: NativeCompletionBody | InfillBody, services: Services, x_model_id: str | None
+) -> Response:
+    runner, timeout_s = services.runner, services.settings.request_timeout_s
+    want = resolve(await runner.wants(), x_model_id, body.model)
+    job = to_native_request(body, want.load.defaults, want.load.model_name)
+    ticket = new_ticket(runner, want, job)
+    view = NativeView(job, body.return_tokens, body.response_fields or [])
+    if job.stream:
+        return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view))
+    return WholeAnswer(runner, ticket, timeout_s, view.whole)
+
+
+@router.get("/slots", responses=ERRORS)
+async def slots(services: ServicesDep, x_model_id: ModelIdHeader = None) -> list[NativeSlot]:
+    """The sequences that can run at once; as many as run are busy, as of the last second."""
+    _, status = await _status(services, x_model_id)
+    if status is None:
+        return []
+    return [
+        NativeSlot(id=i, n_ctx=status.context_length, is_processing=i < status.sequences)
+        for i in range(status.slots)
+    ]
+
+
+@router.get("/props", responses=ERRORS)
+async def props(services: ServicesDep, x_model_id: ModelIdHeader = None) -> NativeProps:
+    """The loaded model, its context and its slots."""
+    want, status = await _status(services, x_model_id)
+    return NativeProps(
+        default_generation_settings={"n_ctx": status.context_length if status else 0},
+        total_slots=status.slots if status else 0,
+        model_alias=want.load.model_name,
+        model_path=status.model_path if status else "",
+    )
+
+
+async def _status(services: Services, x_model_id: str | None) -> tuple[Want, WorkerStatus | None]:
+    want = resolve(await services.runner.wants(), x_model_id, None)
+    slug = names.slug_of(want.model_id)
+    return want, (await services.runner.in_thread(services.wants.statuses, [slug])).get(slug)

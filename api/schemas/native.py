@@ -1,0 +1,132 @@
+"""Bodies and answers of llama-server's own routes: /completion, /infill, /slots, /props."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from api.schemas.common import (
+    PROMPT_SCHEMA,
+    Body,
+    Flag,
+    Penalty,
+    Probability,
+    RepetitionPenalty,
+    Seed,
+    StopValue,
+    Temperature,
+    Text,
+    integer,
+    number,
+)
+
+_MAX_TOKENS = 2**31 - 1
+
+NativePrompt = Annotated[
+    str | dict[str, Any] | list[Any],
+    WithJsonSchema({"anyOf": [*PROMPT_SCHEMA["anyOf"], {"type": "object"}]}),
+]
+
+
+class NativeBody(Body):
+    """What /completion and /infill share, named as in llama-server; absent means off.
+
+    ``cache_prompt``, ``id_slot`` and what else only concerns its slots is ignored.
+    """
+
+    model: Text | None = None
+    n_predict: Annotated[int, integer(-1, _MAX_TOKENS)] | None = None
+    stream: Flag = False
+    stop: StopValue | None = None
+    seed: Seed | None = None
+    temperature: Temperature | None = None
+    top_k: Annotated[int, integer(-1, 1_000_000)] | None = None
+    top_p: Probability | None = None
+    min_p: Probability | None = None
+    typical_p: Probability | None = None
+    repeat_penalty: RepetitionPenalty | None = None
+    repeat_last_n: Annotated[int, integer(-1, 1_000_000)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    mirostat: Annotated[int, integer(0, 2)] | None = None
+    mirostat_tau: Annotated[float, number(0, 100)] | None = None
+    mirostat_eta: Annotated[float, number(0, 1)] | None = None
+    logit_bias: dict[str, Any] | list[Any] | None = None
+    grammar: Text | None = None
+    json_schema: dict[str, Any] | None = None
+    ignore_eos: Flag = False
+    n_probs: Annotated[int, integer(0, 20)] = 0
+    return_tokens: Flag = False
+    response_fields: list[Text] | None = None
+    post_sampling_probs: Flag = False
+    dry_multiplier: Annotated[float, number(0, 1e9)] | None = None
+    xtc_probability: Probability | None = None
+    dynatemp_range: Annotated[float, number(0, 1e9)] | None = None
+    t_max_predict_ms: Annotated[float, number(-1, 1e12)] | None = None
+    lora: list[Any] | None = None
+
+
+class NativeCompletionBody(NativeBody):
+    """POST /completion."""
+
+    prompt: NativePrompt
+
+
+class ExtraBody(Body):
+    """A piece of another file, shown before the one with the gap."""
+
+    filename: Text | None = None
+    text: Text
+
+
+class InfillBody(NativeBody):
+    """POST /infill: the gap is between ``input_prefix`` with ``prompt``, and ``input_suffix``."""
+
+    input_prefix: Text = ""
+    input_suffix: Text = ""
+    prompt: Text = ""
+    input_extra: Annotated[list[ExtraBody], Field(max_length=1000, fail_fast=True)] | None = None
+
+
+class NativeCompletion(BaseModel):
+    """One text; with several prompts the answer is a list of these."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    index: int
+    content: str
+    tokens: list[int]
+    id_slot: int
+    stop: bool
+    model: str
+    tokens_predicted: int
+    tokens_evaluated: int
+    tokens_cached: int
+    generation_settings: dict[str, Any]
+    prompt: str | list[int]
+    has_new_line: bool
+    truncated: bool
+    stop_type: Literal["eos", "limit", "word"]
+    stopping_word: str
+    timings: dict[str, float]
+    completion_probabilities: list[dict[str, Any]] | None = None
+
+
+class NativeSlot(BaseModel):
+    """One of the sequences that can run at once."""
+
+    id: int
+    n_ctx: int
+    is_processing: bool
+
+
+class NativeProps(BaseModel):
+    """What clients ask before they begin."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    default_generation_settings: dict[str, Any]
+    total_slots: int
+    model_alias: str
+    model_path: str
