@@ -24,7 +24,7 @@ from jobs.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)
 _SOCKET_TIMEOUT_S = 30.0
-_MAX_AT_ONCE = 32  # more commands of an API process wait: its event loop keeps no more busy
+_MAX_AT_ONCE = 128  # commands of an API process; more wait
 _POOL_WAIT_S = 20.0
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 

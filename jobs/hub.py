@@ -1,7 +1,7 @@
 """One subscription connection per API process that serves every open stream.
 
 Pub/sub is the bell: fast, and allowed to lose messages. A reader takes events from here, and goes
-to the log on a gap, after a silent second, and whenever the connection was re-made.
+to the log on a gap, after a second of silence or some, and whenever the connection was re-made.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from jobs.records import JobStatus
 _QUEUE_EVENTS = 256
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
+_MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
 _RECONNECT_S = 0.2
 _CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
@@ -203,7 +204,7 @@ class EventHub:
         merger = EventMerger(after)
         is_behind = after != BEFORE_ALL
         while True:
-            event = None if is_behind else await subscription.get(_SILENT_S)
+            event = None if is_behind else await subscription.get(self._patience_s)
             verdict = merger.judge(event) if event is not None else Verdict.GAP
             if verdict is Verdict.DROP:
                 continue
@@ -221,6 +222,11 @@ class EventHub:
                 yield found
                 if found.is_terminal:
                     return
+
+    @property
+    def _patience_s(self) -> float:
+        """How long a reader hears nothing before it looks into the log."""
+        return max(_SILENT_S, len(self._channels) / _MAX_LOOKS_PER_S)
 
     async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncGenerator[Event, None]:
         """What the log holds after ``after``, then what comes live."""
