@@ -30,6 +30,8 @@ _FIELDS = {
     "thinking_budget": "thinking.budget_tokens",
 }
 """A chat's name of a parameter -> its name here."""
+_CODES = {"thread": "thread_unsupported_request"}
+"""Parameter -> the code by which Anthropic's client knows how to go on without it."""
 
 
 def is_anthropic(path: str) -> bool:
@@ -46,7 +48,7 @@ def error_body(problem: Problem, job_id: str | None = None) -> bytes:
     error = {
         "type": _kind(problem.status),
         "message": message,
-        "details": {"error_code": problem.code, "param": param},
+        "details": {"error_code": _CODES.get(param or "", problem.code), "param": param},
     }
     return msgspec.json.encode({"type": "error", "error": error, "request_id": job_id})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas.anthropic import MessagePromptBody, ToolBody, ToolChoiceBody
+from api.schemas.anthropic import ClientToolBody, MessagePromptBody, ToolChoiceBody
 from jobs.errors import InvalidRequestError
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -30,7 +30,7 @@ def to_tool_fields(body: MessagePromptBody) -> dict[str, Any]:
     return {**fields, "parallel_tool_calls": False} if is_single else fields
 
 
-def _to_tool(tool: ToolBody, place: str) -> dict[str, Any]:
+def _to_tool(tool: ClientToolBody, place: str) -> dict[str, Any]:
     if not tool.name:
         raise InvalidRequestError(f"{place}.name is required", f"{place}.name")
     if tool.input_schema is None:

@@ -13,7 +13,13 @@ from api.anthropic.messages import to_messages
 from api.anthropic.tools import to_tool_fields
 from api.errors import describe_validation
 from api.openai.translate import to_generate_request
-from api.schemas.anthropic import MessagePromptBody, MessagesBody, OutputConfigBody, ThinkingBody
+from api.schemas.anthropic import (
+    MessagePromptBody,
+    MessagesBody,
+    OutputConfigBody,
+    OutputFormatBody,
+    ThinkingBody,
+)
 from api.schemas.generation import ChatBody
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
@@ -50,7 +56,7 @@ def _to_chat(body: MessagePromptBody) -> ChatBody:
         "messages": to_messages(body.system, body.messages),
         **to_tool_fields(body),
         **_thinking_fields(body.thinking),
-        **_output_fields(body.output_config),
+        **_output_fields(body.output_config or OutputConfigBody(), body.output_format),
     }
     if isinstance(body, MessagesBody):
         fields |= {
@@ -85,17 +91,17 @@ def _thinking_fields(thinking: ThinkingBody | None) -> dict[str, Any]:
     return {"enable_thinking": is_enabled, "thinking_budget": budget}
 
 
-def _output_fields(config: OutputConfigBody | None) -> dict[str, Any]:
-    if config is None:
-        return {}
-    fields: dict[str, Any] = {"reasoning_effort": config.effort}
-    if config.format is not None:
-        schema = {"name": "output", "schema": config.format.schema_}
-        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return fields
+def _output_fields(config: OutputConfigBody, older: OutputFormatBody | None) -> dict[str, Any]:
+    given = config.format or older
+    if given is None:
+        return {"reasoning_effort": config.effort}
+    schema = {"name": "output", "schema": given.schema_}
+    response_format = {"type": "json_schema", "json_schema": schema}
+    return {"reasoning_effort": config.effort, "response_format": response_format}
 
 
 def _refuse_unsupported(body: MessagePromptBody) -> None:
-    for name in ("mcp_servers", "container"):
+    for name in ("mcp_servers", "container", "thread"):
         if getattr(body, name):
-            raise UnsupportedParameterError(f"{name}: nothing of that kind runs here", name)
+            message = f"{name}: nothing of that kind runs or is kept here"
+            raise UnsupportedParameterError(message, name)

@@ -115,7 +115,7 @@ class InputMessage(Body):
     ]
 
 
-class ToolBody(Body):
+class ClientToolBody(Body):
     """A tool of the client's. Those of a type of their own are Anthropic's, and left out."""
 
     type: Text | None = None
@@ -167,13 +167,16 @@ class MessagePromptBody(Body):
     model: Text | None = None
     messages: Annotated[list[InputMessage], Field(min_length=1, fail_fast=True)]
     system: TextContent = Field(default_factory=list)
-    tools: Annotated[list[ToolBody], Field(fail_fast=True)] | None = None
+    tools: Annotated[list[ClientToolBody], Field(fail_fast=True)] | None = None
     tool_choice: ToolChoiceBody | None = None
     thinking: ThinkingBody | None = None
     output_config: OutputConfigBody | None = None
-    # Refused by name when they ask for something: what runs at Anthropic.
+    # The format's place in older clients.
+    output_format: OutputFormatBody | None = None
+    # Refused by name when they ask for something: what runs, or is kept, at Anthropic.
     mcp_servers: list[Any] | None = None
     container: Any = None
+    thread: Any = None
 
 
 class MessagesBody(MessagePromptBody):

@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import httpx
 import pytest
-from anthropic import Anthropic
+from anthropic import Anthropic, beta_tool
 
 from tests.helpers.server import Server
 
@@ -179,6 +179,27 @@ def test_a_tool_that_has_to_be_called_is_called(
         assert (forced.stop_reason, call.name, set(call.input)) == ("tool_use", "add", {"a", "b"})
     free = ask_to_add(claude, model, False, messages=HELLO, tool_choice={"type": "none"})
     assert text_of(free) == chat_text(server, "Hello!")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_clients_runner_calls_a_function_and_goes_on(
+    server: Server, claude: Anthropic, model: str
+) -> None:
+    """It asks for a conversation that the server keeps, and does without when there is none."""
+    server.load(model)
+
+    @beta_tool(input_schema=ADD["input_schema"])
+    def add(a: int, b: int) -> str:
+        """Add two numbers."""
+        return str(a + b)
+
+    question: Any = [{"role": "user", "content": "What is 12 + 30?"}]
+    runner = claude.beta.messages.tool_runner(
+        model=model, max_tokens=100, tools=[add], messages=question, **GREEDY
+    )
+    asked, answered = list(runner)
+    assert [block.type for block in asked.content] == ["tool_use"]
+    assert text_of(answered) == "12 + 30 = 42"
 
 
 def test_a_key_is_taken_from_the_clients_own_header(server: Server) -> None:

@@ -60,6 +60,7 @@ def refusal(**fields: Any) -> Any:
         ({"min_p": 2}, "min_p"),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
+        ({"thread": {"type": "create"}}, "thread"),
         ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
         ({"tools": [{"name": "add"}]}, "tools[0].input_schema"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
@@ -148,7 +149,9 @@ def test_the_job_knows_how_tools_may_be_used(choice: Any, expected: Any) -> None
 
 def test_a_schema_for_the_output_becomes_a_grammar() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    found = job(output_config={"format": {"type": "json_schema", "schema": schema}})
+    given = {"type": "json_schema", "schema": schema}
+    found = job(output_config={"format": given})
+    assert found.grammar == job(output_format=given).grammar
     assert '"a"' in found.grammar.text
 
 
@@ -213,3 +216,8 @@ def test_an_error_has_the_parameters_name_of_this_api() -> None:
     assert '"message":"stop_sequences: a stop string has' in body
     assert '"param":"stop_sequences"' in body
     assert '"type":"invalid_request_error"' in body
+
+
+def test_a_client_learns_that_it_has_to_send_the_whole_conversation() -> None:
+    body = error_body(refusal(thread={"type": "create"})).decode()
+    assert '"error_code":"thread_unsupported_request"' in body

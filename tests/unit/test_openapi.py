@@ -39,6 +39,8 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         POST /v1/completions
         POST /v1/chat/completions
         GET /v1/internal/adapter/list
+        POST /v1/messages
+        POST /v1/messages/count_tokens
         POST /v1/embeddings
         POST /v1/rerank
         POST /v1/tokenize
