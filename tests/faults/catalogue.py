@@ -93,7 +93,7 @@ ROWS = (
     Row("F16", "two supervisors on one Redis, one model wanted", "workers per model = 1"),
     Row(
         "R1",
-        "kill -9 of Redis and a start after 1, 5, 30 s, idle",
+        "kill -9 of Redis and a start after 1, 5, 30, 120 s, idle",
         "first job <= 3 s after; worker pid unchanged; stop command works",
     ),
     Row(

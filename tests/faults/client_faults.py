@@ -400,7 +400,7 @@ async def _trickle(port: int, is_header: bool, limit_s: float) -> float:
 RUNS = {
     "C1": Run(close_in_mid_stream, full=50, fast=1),
     "C2": Run(close_while_queued, full=20, fast=1),
-    "C3": Run(close_in_prefill_and_load, full=50, fast=1),
+    "C3": Run(close_in_prefill_and_load, full=100, fast=1),
     "C4": Run(abort_next_to_prefill, full=200, fast=3),
     "C5": Run(stops_reading, full=10),
     "C6": Run(vanishes, full=2),

@@ -58,7 +58,7 @@ def killed_while_idle(rig: Rig, rounds: int) -> Result:
         remote.server.load(SLOW)
         pid = worker_pid(remote.server)
         for number in range(rounds):
-            outage_s = (1.0, 5.0, 30.0)[number % 3]
+            outage_s = (1.0, 5.0, 30.0, 120.0)[number % 4]
             remote.redis.kill()
             time.sleep(outage_s)
             remote.redis.start()
@@ -361,7 +361,7 @@ def _try_supervisor(url: str, cause: str, tally: Tally) -> None:
 
 
 RUNS = {
-    "R1": Run(killed_while_idle, full=6, fast=1),
+    "R1": Run(killed_while_idle, full=8, fast=1),
     "R2": Run(forgets_everything, full=20, fast=1),
     "R3": Run(away_at_the_end, full=4, fast=1),
     "R4": Run(frozen_in_mid_stream, full=6, fast=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,6 +47,11 @@ class Tally:
         self.rounds = 0
         self._faults: list[str] = []
         self._worst: dict[str, tuple[float, float, str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def count(self, what: str) -> None:
+        """One more of those; for the record."""
+        self._counts[what] += 1
 
     def check(self, is_right: bool, what: str) -> None:
         """Note ``what`` unless it is right."""
@@ -76,6 +82,7 @@ class Tally:
     def result(self, lead: str = "") -> Result:
         """The figures, worst of all rounds; the first few faults as detail."""
         figures = [lead] if lead else []
+        figures += [f"{number} {what}" for what, number in self._counts.items()]
         figures += [
             f"{name} {_shown(w)} {unit}".strip() for name, (w, _, unit) in self._worst.items()
         ]

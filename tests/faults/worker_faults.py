@@ -60,23 +60,26 @@ def killed_in_mid_stream(rig: Rig, rounds: int) -> Result:
     with running_server() as server:
         for number in range(rounds):
             model = (SLOW, "demo.gguf", "demo")[number % 3]
-            _kill_a_stream(rig, server, tally, model)
+            _kill_a_stream(rig, server, tally, model, number)
             if model == SLOW:
                 _kill_a_stream_that_wants_to_know(server, tally)
             tally.rounds += 1
     return tally.result()
 
 
-def _kill_a_stream(rig: Rig, server: Server, tally: Tally, model: str) -> None:
+def _kill_a_stream(rig: Rig, server: Server, tally: Tally, model: str, number: int) -> None:
+    """Greedily and with a seed by turns."""
     load_s = reload_model(server, model)
-    request = body(8, 150, ignore_eos=True, temperature=rig.random.choice([0, 0.8]), seed=5)
+    request = body(8, 150, ignore_eos=True, temperature=(0, 0.8)[number % 2], seed=5 + number)
     (undisturbed,) = read_all(server.port, [request])
     stream = Stream(server.port, request)
     stream.wait_chunks(rig.random.randint(1, 40))
     kill(worker_pid(server))
     answer = stream.result()
-    tally.check(answer.is_done and answer.text == undisturbed.text, f"{model}: {answer.code}")
+    is_same = answer.is_done and answer.text == undisturbed.text
+    tally.check(is_same, f"{model}, {request['temperature']}: {answer.code} {answer.text!r}")
     tally.note("kill to next token, beyond the load", answer.longest_gap_s - load_s, 2.0)
+    tally.count(f"on {model}")
 
 
 def _kill_a_stream_that_wants_to_know(server: Server, tally: Tally) -> None:
@@ -487,7 +490,7 @@ def _children(parents: list[psutil.Process]) -> list[psutil.Process]:
 
 
 RUNS = {
-    "F1": Run(killed_in_mid_stream, full=60, fast=1),
+    "F1": Run(killed_in_mid_stream, full=153, fast=1),
     "F2": Run(frozen_machine, full=3),
     "F3": Run(killed_while_loading, full=40, fast=1),
     "F4": Run(killed_before_the_start, full=60, fast=1),
