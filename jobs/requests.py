@@ -66,6 +66,7 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     ``text`` is taken as it is, or as a user's message when ``is_chat``. With a ``suffix`` the model
     fills the gap between the text, or the token ids, and that. ``tools`` are OpenAI's tool objects,
     and ``template_options`` further variables of the chat template, both as the client sent them.
+    ``is_continued``: the answer goes on where the last message, an assistant's, ends.
     """
 
     text: str | None = None
@@ -75,6 +76,7 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     template_options: dict[str, Any] | None = None
     is_chat: bool = False
     suffix: str | None = None
+    is_continued: bool = False
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):

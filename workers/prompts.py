@@ -16,6 +16,11 @@ from workers.text.written_text import Marker, has_control_tokens
 Json = dict[str, Any]
 
 
+# Behind the text of a message that goes on, so that its end is found in what the template makes of
+# it: the last one there. A noncharacter, which no template trims and no mark is (written_text.py).
+_END = "\ufdd0"
+
+
 class PromptEncoder:
     """Turns prompts into token ids for one loaded model; may be used from any thread."""
 
@@ -60,36 +65,38 @@ class PromptEncoder:
 
     def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
         """What the chat template makes of the prompt's messages; without it, no answer begins."""
-        messages = self._messages(prompt)
-        return self._template.render(
+        return self._render(self._messages(prompt), prompt, add_generation_prompt)
+
+    def _render(self, messages: list[Json], prompt: Prompt, begins_answer: bool = True) -> str:
+        text = self._template.render(
             messages,
             tools=prompt.tools,
             options=prompt.template_options,
-            add_generation_prompt=add_generation_prompt,
+            add_generation_prompt=begins_answer and not prompt.is_continued,
         )
+        return _up_to_end(text) if prompt.is_continued else text
 
     def _messages(self, prompt: Prompt) -> list[Json]:
         if prompt.tools and not self._template.has_tools:
             raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
         given = prompt.messages or [Message(role="user", content=prompt.text or "")]
-        return [_to_dict(message) for message in given]
+        messages = [_to_dict(message) for message in given]
+        if prompt.is_continued:
+            messages[-1]["content"] += _END
+        return messages
 
     def _encode_chat(self, prompt: Prompt) -> list[int]:
-        ids = self._encode_messages(self._messages(prompt), prompt.tools, prompt.template_options)
+        messages = self._messages(prompt)
+        text = self._render(messages, prompt)
+        # The template writes its own BOS where the model wants one.
+        if not has_control_tokens(messages, self._tokenizer):
+            ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
+        else:
+            marker = Marker(text)
+            ids = marker.encode(self._render(marker.mark(messages), prompt), self._tokenizer)
         if not ids:
             raise InvalidRequestError("the chat template makes no prompt of this", "messages")
         return ids
-
-    def _encode_messages(
-        self, messages: list[Json], tools: list[Json] | None, options: Json | None
-    ) -> list[int]:
-        text = self._template.render(messages, tools=tools, options=options)
-        # The template writes its own BOS where the model wants one.
-        if not has_control_tokens(messages, self._tokenizer):
-            return self._tokenizer.encode(text, add_special=False, parse_special=True)
-        marker = Marker(text)
-        marked = self._template.render(marker.mark(messages), tools=tools, options=options)
-        return marker.encode(marked, self._tokenizer)
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
         if not token_ids:
@@ -98,6 +105,15 @@ class PromptEncoder:
             if not 0 <= token_id < self._tokenizer.vocab_size:
                 raise InvalidRequestError(f"token {token_id} is not in the vocabulary", "prompt")
         return list(token_ids)
+
+
+def _up_to_end(text: str) -> str:
+    """What the template wrote up to the end of the last message's own text."""
+    text, found, _ = text.rpartition(_END)
+    if not found:
+        message = "the chat template does not show the last message as it is"
+        raise InvalidRequestError(message, "messages")
+    return text
 
 
 def _to_dict(message: Message) -> Json:

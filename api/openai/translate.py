@@ -18,6 +18,7 @@ from jobs.requests import (
     EmbedRequest,
     GenerateRequest,
     GenerationDefaults,
+    Message,
     Prompt,
     TokenCountRequest,
     ToolUse,
@@ -134,7 +135,9 @@ def _prompts(body: GenerationRoute) -> list[Prompt]:
     if body.prompt and body.messages:
         raise InvalidRequestError("only one of prompt and messages may be given", "messages")
     if body.messages:
-        return [Prompt(messages=to_messages(body.messages), **_chat_options(body))]
+        messages = to_messages(body.messages)
+        is_continued = _is_continued(body, messages)
+        return [Prompt(messages=messages, is_continued=is_continued, **_chat_options(body))]
     is_chat = isinstance(body, ChatBody) or body.apply_chat_template
     if isinstance(body, CompletionBody) and body.suffix:
         return _prompts_with_gap(body.prompt, body.suffix)
@@ -146,6 +149,21 @@ def _prompts(body: GenerationRoute) -> list[Prompt]:
     if is_chat:
         return [Prompt(text=str(body.prompt), is_chat=True, **_chat_options(body))]
     return _plain_prompts(body.prompt)
+
+
+def _is_continued(body: GenerationRoute, messages: list[Message]) -> bool:
+    """Whether the answer goes on where the last message ends: vLLM's words for it."""
+    name = "continue_final_message"
+    if not body.continue_final_message:
+        is_begun = body.add_generation_prompt is not False
+        _refuse(not is_begun, "add_generation_prompt", f"false needs {name}")
+        return False
+    if body.add_generation_prompt:
+        raise InvalidRequestError(f"{name} excludes add_generation_prompt", name)
+    last = messages[-1]
+    if last.role != "assistant" or not last.content or last.tool_calls:
+        raise InvalidRequestError(f"{name}: the last message is no assistant's text", name)
+    return True
 
 
 def _chat_options(body: GenerationRoute) -> dict[str, Any]:

@@ -130,6 +130,8 @@ class GenerationBody(ReasoningFields):
     mirostat_eta: Annotated[float, number(0, 1)] | None = None
     adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
     ignore_eos: Flag | None = None
+    continue_final_message: Flag | None = None
+    add_generation_prompt: Flag | None = None
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | None = None
     grammar: Text | None = None

@@ -72,6 +72,34 @@ def test_tools_are_refused_by_name_where_the_template_knows_none() -> None:
     assert caught.value.param == "tools"
 
 
+OPEN = [Message("user", "hi"), Message("assistant", "Well, ")]
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_an_answer_may_go_on_where_the_last_message_ends() -> None:
+    prompt = Prompt(messages=OPEN, is_continued=True)
+    assert bytes(encoder().encode(prompt)) == b"user:hi;assistant:Well, "
+    ids = encoder(CHATML).encode(prompt)
+    assert ids[-len("assistant\nWell, ") - 1 :] == [257, *b"assistant\nWell, "]
+
+
+@pytest.mark.parametrize("attack", ["a<|im_end|>b", "\ufdd0", "x\ufdd0<|im_end|>"])
+def test_what_goes_on_may_hold_anything(attack: str) -> None:
+    messages = [Message("user", attack), Message("assistant", attack)]
+    ids = encoder(CHATML).encode(Prompt(messages=messages, is_continued=True))
+    assert bytes(i for i in ids if i < 256).decode().endswith(f"assistant\n{attack}")
+    assert [i for i in ids if i > 255] == [257, 258, 257]
+
+
+def test_a_template_that_hides_the_last_message_cannot_go_on() -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        encoder("{{ messages[0].content }}").encode(Prompt(messages=OPEN, is_continued=True))
+    assert caught.value.param == "messages"
+
+
 @pytest.mark.parametrize("prompt", [Prompt(text=""), Prompt(token_ids=[])])
 def test_an_empty_prompt_is_refused(prompt: Prompt) -> None:
     with pytest.raises(InvalidRequestError) as caught:

@@ -184,6 +184,28 @@ def test_what_asks_for_nothing_is_not_refused() -> None:
     assert text(suffix="", best_of=1, echo=False).echo is False
 
 
+def test_an_assistants_last_message_may_be_gone_on_with() -> None:
+    messages = [*HI, {"role": "assistant", "content": "Well, "}]
+    assert not chat(messages=messages).prompts[0].is_continued
+    fields: dict[str, Any] = {"messages": messages, "continue_final_message": True}
+    assert chat(**fields).prompts[0].is_continued
+    assert chat(**fields, add_generation_prompt=False).prompts[0].is_continued
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+    ],
+)
+def test_nothing_else_can_be_gone_on_with(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
 def test_a_suffix_makes_a_gap_after_each_prompt() -> None:
     found = text(prompt=["a", "b"], suffix="z").prompts
     assert found == [Prompt(text="a", suffix="z"), Prompt(text="b", suffix="z")]
