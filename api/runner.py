@@ -24,10 +24,11 @@ from jobs.errors import (
     NotReadyError,
 )
 from jobs.events import Event, EventKind
-from jobs.hub import EventHub, Subscription
+from jobs.hub import EventHub
 from jobs.records import Want
 from jobs.store import JobStore
 from jobs.submission import Submission
+from jobs.subscription import Subscription
 from jobs.wants import Wants, read_want
 
 _SUBSCRIBE_TIMEOUT_S = 30.0

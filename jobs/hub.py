@@ -32,8 +32,8 @@ from jobs.event_log import read_log_async
 from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
 from jobs.records import JobStatus
+from jobs.subscription import Channel, Subscription
 
-_QUEUE_EVENTS = 256
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
 _MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
@@ -42,55 +42,6 @@ _CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Red
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
 log = logging.getLogger(__name__)
-
-
-class Subscription:
-    """The events of one job as the bell brings them; ``None`` says: look into the log.
-
-    ``is_known``: the job's record has been there, so that its absence means a loss.
-    """
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.is_known = False
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUE_EVENTS)
-
-    def put(self, event: Event) -> None:
-        """Hand an event over; a reader that is too slow falls back to the log."""
-        if self._queue.full():
-            self.note_gap()
-        else:
-            self._queue.put_nowait(event)
-
-    def note_gap(self) -> None:
-        """Forget what waits, and send the reader to the log."""
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)
-
-    async def get(self, timeout_s: float) -> Event | None:
-        """The next event; ``None`` after a gap or ``timeout_s`` of silence."""
-        if not self._queue.empty():
-            return self._queue.get_nowait()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._queue.get()
-        except TimeoutError:
-            return None
-
-
-class _Channel:
-    """Who listens to a channel, and whether Redis has confirmed the subscription."""
-
-    def __init__(self) -> None:
-        self.listeners: set[Subscription] = set()
-        self.confirmed = asyncio.Event()
-
-    def confirm(self) -> None:
-        if self.confirmed.is_set():  # a second time: the connection was re-made
-            for subscription in self.listeners:
-                subscription.note_gap()
-        self.confirmed.set()
 
 
 class _Bells(PubSub):  # type: ignore[misc]  # redis-py's types end here
@@ -121,7 +72,7 @@ class EventHub:
         self._redis = redis
         self._subscriber = subscriber
         self._pubsub = _Bells(subscriber.connection_pool)
-        self._channels: dict[str, _Channel] = defaultdict(_Channel)
+        self._channels: dict[str, Channel] = defaultdict(Channel)
         self._connected = asyncio.Event()
         self._heard_at = float("-inf")
         self._num_rings = 0
