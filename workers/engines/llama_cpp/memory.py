@@ -44,6 +44,10 @@ class CellBook:
         """The sequence's cells, in the order of its tokens."""
         return self._cells.get(seq_id, [])
 
+    def num_own(self, seq_id: int) -> int:
+        """How many of the sequence's cells nobody shares."""
+        return int((self._num_owners[self.cells(seq_id)] == 1).sum())
+
     def extend(self, seq_id: int, count: int) -> None:
         """``count`` more tokens, each in a free cell."""
         first = len(self._free) - count

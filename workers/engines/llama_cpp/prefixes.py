@@ -113,16 +113,25 @@ class PrefixCache:
         candidates = [entry for entry in self._entries if entry is not spared]
         if not candidates:
             return False
-        oldest = min(candidates, key=lambda entry: entry.last_used)
-        if self._on_evicted is not None:
-            self._on_evicted(oldest)
-        self.drop(oldest)
+        self._leave(min(candidates, key=lambda entry: entry.last_used))
         return True
+
+    def clear_idle(self, spared: Kept | None = None) -> None:
+        """Evict those whose cells mostly serve nobody else: they slow every step."""
+        for entry in sorted(self._entries, key=lambda entry: entry.last_used):
+            is_idle = 2 * self._memory.book.num_own(entry.seq_id) >= len(entry.tokens)
+            if is_idle and entry is not spared:
+                self._leave(entry)
 
     def evict_all(self) -> None:
         """Empty the pool of kept prefixes."""
         while self.evict():
             pass
+
+    def _leave(self, entry: Kept) -> None:
+        if self._on_evicted is not None:
+            self._on_evicted(entry)
+        self.drop(entry)
 
     def _covers(self, tokens: IntArray, adapter: str | None) -> bool:
         """Whether all of it is the beginning of something kept, which then counts as used."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.prefixes import PrefixCache, num_common
+from workers.engines.llama_cpp.prefixes import Kept, PrefixCache, num_common
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
 
@@ -44,15 +44,24 @@ class Part:
 
 
 class Scheduler:
-    """Sequences in the order of their arrival, at most ``num_slots`` of them running."""
+    """Sequences in the order of their arrival, at most ``num_slots`` of them running.
+
+    The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
+    """
 
     def __init__(
-        self, memory: KvMemory, prefixes: PrefixCache, shelf: Shelf | None, num_slots: int
+        self,
+        memory: KvMemory,
+        prefixes: PrefixCache,
+        shelf: Shelf | None,
+        num_slots: int,
+        tile: int = 1,
     ) -> None:
         self._memory = memory
         self._prefixes = prefixes
         self._shelf = shelf
         self._num_slots = num_slots
+        self._tile = tile
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
         self._adapter: str | None = None
@@ -87,6 +96,8 @@ class Scheduler:
             self._prefixes.keep(run.seq_id, run.tokens[: run.num_in_cache], run.adapter)
         else:
             self._memory.release(run.seq_id)
+        if self._running:
+            self._clear_the_way(None)
 
     def clear(self) -> None:
         """Forget all sequences."""
@@ -114,9 +125,15 @@ class Scheduler:
                 break
         if self._memory.num_free < needed + reserved and self._running:
             return False
+        self._clear_the_way(entry)
         self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
+
+    def _clear_the_way(self, spared: Kept | None) -> None:
+        """Shelve what is kept and of no use to those who run."""
+        if self._shelf is not None:
+            self._prefixes.clear_idle(spared)
 
     def _open_seq(self, run: Running) -> None:
         """A sequence that holds as much of the text as is in the cache anywhere."""
@@ -187,11 +204,16 @@ class Scheduler:
     # The next step
 
     def plan(self, budget: int) -> list[Part]:
-        """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's."""
+        """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
+
+        Less than a tile more, where that is all that is left.
+        """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
+        if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
+            budget = reading[0].num_pending
         return decoding + _share_out(reading, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
