@@ -5,6 +5,7 @@ Until it has ended its job's log says that. The two are fields of one hash, whic
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from jobs.errors import ContractError, JobNotFoundError
 VERSION = 1
 _RECORD = "record"
 _ANSWER = "answer"
+_ID = re.compile(r"resp_[0-9a-f]{32}")
 
 
 class StoredResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +73,8 @@ class ResponseShelf:
 
     async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
         """The record, and the answer if one is kept; ``JobNotFoundError`` when there is none."""
+        if not _ID.fullmatch(response_id):
+            raise no_response(response_id)
         record, answer = await self._redis.hmget(
             names.response_key(response_id), [_RECORD, _ANSWER]
         )

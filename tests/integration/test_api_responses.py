@@ -130,6 +130,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
         ({"input": "x", "top_k": "many"}, "top_k"),
         ({"input": "x", "background": True, "store": False}, "background"),
         ({"input": "x", "previous_response_id": "resp_none"}, "previous_response_id"),
+        ({"input": "x", "previous_response_id": "half \ud83d"}, "previous_response_id"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
         ({"input": "x", "reasoning": {"effort": "some"}}, "reasoning.effort"),
         ({"input": "x", "text": {"format": {"type": "yaml"}}}, "text.format"),
