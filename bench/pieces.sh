@@ -1,0 +1,32 @@
+#!/bin/sh
+# The whole benchmark in pieces of a few minutes, for a machine that others use as well: each piece
+# adds one round to the same result. Run again, it adds further rounds.
+#
+#   bench/pieces.sh [ROUNDS]        default: 5
+#
+# RUN is put before each piece's command, say RUN="flock -x /tmp/cpu.lock". PYTHON is the Python to
+# use, NAME that of the files in bench/results.
+set -eu
+
+ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+PYTHON=${PYTHON:-$ROOT/.venv/bin/python}
+NAME=${NAME:-bench}
+cd "$ROOT"
+
+piece() {
+	# A piece that fails is told of in the result; the others go on.
+	${RUN:-} "$PYTHON" -m bench --append --name "$NAME" --rounds 1 "$@" || echo "failed: $*" >&2
+}
+
+round=0
+# Seven pieces: who comes first moves on with each, and 7 is divided by neither 2 nor 3 targets.
+while [ "$round" -lt "${1:-5}" ]; do
+	round=$((round + 1))
+	piece --models half.gguf --scenarios distinct long --clients 1 --targets bare ours llama-server
+	piece --models half.gguf --scenarios distinct --clients 4 16 --targets ours llama-server
+	piece --models half.gguf --scenarios prefix --targets ours llama-server
+	piece --models half.gguf --scenarios chat grammar --targets ours
+	piece --models tiny --scenarios distinct prefix chat long
+	piece --models small --scenarios distinct --targets ours mlx_lm.server
+	piece --scenarios overhead jobs streams idle memory --targets ours
+done
