@@ -5,6 +5,7 @@ Every call may be repeated after a lost reply.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from redis.client import Pipeline
@@ -29,6 +30,7 @@ class RqRecords(BaseWorker):
         super().__init__(*args, **kwargs)
         self.in_hand: set[str] = set()
         self._is_noted_busy = False
+        self._clock_lag_s = 0.0  # of ours behind Redis'
 
     @property
     def queue(self) -> Queue:
@@ -44,6 +46,7 @@ class RqRecords(BaseWorker):
         with self.connection.pipeline() as pipe:
             execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
             self.executions[execution.id] = execution
+            self._lease(execution, pipe)
             self._is_noted_busy = True
             self.set_state(WorkerStatus.BUSY, pipeline=pipe)
             job.prepare_for_execution(self.name, pipeline=pipe)
@@ -140,6 +143,7 @@ class RqRecords(BaseWorker):
         """
         self.last_heartbeat = now()
         executions = list(self.executions.values())
+        self._measure_clock()
         state = WorkerStatus.BUSY if executions else WorkerStatus.IDLE
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.hset(self.key, mapping=self.serialize())
@@ -149,7 +153,19 @@ class RqRecords(BaseWorker):
             pipe.expire(self.executions_key, LEASE_S)
             for execution in executions:
                 execution.heartbeat(execution.job.started_job_registry, LEASE_S, pipeline=pipe)
+                self._lease(execution, pipe)
             pipe.execute()
+
+    def _lease(self, execution: Execution, pipe: Pipeline) -> None:
+        """Until when RQ's tools may believe in an execution: by Redis' clock. RQ takes ours, and
+        where that is late, ``rq info`` would give running jobs away."""
+        until = time.time() + self._clock_lag_s + LEASE_S
+        key = execution.job.started_job_registry.key
+        pipe.zadd(key, {execution.composite_key: until}, xx=True)
+
+    def _measure_clock(self) -> None:
+        seconds, microseconds = self.connection.time()
+        self._clock_lag_s = seconds + microseconds / 1e6 - time.time()
 
     def register_death(self) -> None:
         """Off RQ's lists; what still ran stays noted, for the undertaker to settle."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
+import rq.registry
 from rq import Worker
 from rq.command import send_stop_job_command
 from rq.job import JobStatus as RqStatus
@@ -97,6 +99,25 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
         wait_until(outlived, "three leases have passed")
         assert rig.fetch(job_id).get_status() is RqStatus.STARTED
         assert rig.worker_fields()["state"] == "busy"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
+    monkeypatch: pytest.MonkeyPatch, rig: LaneRig, hours: int
+) -> None:
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 3600 * hours)
+    monkeypatch.setattr(rq.registry, "current_timestamp", lambda: int(time.time()))
+    rig.lane.beat()
+    job_id = rig.submit()
+    rig.take_begun()
+    for _ in range(2):  # as it began, and as a beat has renewed it
+        ((_, until),) = rig.redis.zrange(
+            StartedJobRegistry(queue=rig.queue).key, 0, -1, withscores=True
+        )
+        assert until == pytest.approx(rig.redis.time()[0] + workers.rq_records.LEASE_S, abs=10)
+        rig.lane.beat()
+    assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
 
 def test_without_a_beat_the_lease_ends(
