@@ -28,6 +28,7 @@ GROUPS = {
     "S": "Security",
     "D": "Data, restart, upgrade",
     "U": "Data, restart, upgrade",
+    "P": "Promises over many jobs",
 }
 
 ROWS = (
@@ -206,8 +207,7 @@ ROWS = (
     Row(
         "S9",
         "templates, adapters and paths in the request",
-        "ignored or 400",
-        "chat_template_kwargs",
+        "ignored, 400 or 404",
     ),
     Row(
         "S10",
@@ -233,4 +233,14 @@ ROWS = (
     Row("U2", "jobs of another version", "failed by name; worker deaths 0"),
     Row("U3", "a model file swapped while it is loaded", "mixed output 0"),
     Row("U4", "RQ's own view in every state", "equal to the product's own"),
+    Row(
+        "P1",
+        "streams while connections and subscribers are cut, replies lost, workers killed",
+        "0 tokens lost, doubled or reordered of >= 1 000 000",
+    ),
+    Row(
+        "P2",
+        "10 000 jobs, 200 kills of workers at random moments",
+        "0 jobs lost; 0 with two terminal events",
+    ),
 )

@@ -34,7 +34,7 @@ from tests.faults.rig import (
 from tests.helpers.tcp_proxy import Exchange
 from tests.helpers.waiting import wait_until
 
-_WRITES = frozenset(
+WRITES = frozenset(
     b"EVALSHA EVAL EXEC BLMOVE LMOVE LREM LPUSH RPUSH HSET HSETNX HDEL HINCRBY SET DEL EXPIRE "
     b"PERSIST SADD SREM ZADD ZREM XADD PUBLISH".split()
 )
@@ -61,7 +61,7 @@ class Trap:
     seen: set[bytes] = field(default_factory=set)
 
     def __call__(self, exchange: Exchange) -> bool:
-        if exchange.name not in _WRITES:
+        if exchange.name not in WRITES:
             return False
         ids = set(_JOB_ID.findall(exchange.command + exchange.reply)) - self.old
         if not ids:

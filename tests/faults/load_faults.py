@@ -253,17 +253,19 @@ async def _burst(port: int, a_second: int, seconds: int) -> list[Answer]:
 
 
 def growing(rig: Rig, rounds: int) -> Result:
-    """``rounds`` jobs with long prompts that share nothing, after a warm-up of a hundred."""
+    """``rounds`` jobs with long prompts that share nothing, after others that fill the cache."""
     tally = Tally()
-    for model in ("demo.gguf", "demo"):
-        with rig.server(model) as server:
-            _complete_many(server, 0, 100)
+    with running_server(MGS_PROMPT_CACHE_BYTES=str(16 * 2**20)) as server:
+        for model in ("demo.gguf", "demo"):
+            server.load(model)
+            _complete_many(server, 0, 200)
             pid = worker_pid(server)
             before = rss_mb(pid)
-            _complete_many(server, 100, rounds)
+            _complete_many(server, 200, rounds)
             slope = (rss_mb(pid) - before) / (rounds / 100)
             tally.note(f"{model} per 100 jobs", slope, 1.0 if rounds >= 200 else 30.0, "MB")
             tally.rounds += rounds
+            server.unload()
     return tally.result()
 
 

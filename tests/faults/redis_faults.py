@@ -182,7 +182,7 @@ def full(rig: Rig, rounds: int) -> Result:
             stream = Stream(server.port, body(8, 150))
             stream.wait_chunks(5)
             remote.direct.config_set("maxmemory", "1")
-            _check_refused(server, tally)
+            check_refused(server, tally)
             time.sleep(1.0)
             remote.direct.config_set("maxmemory", "0")
             tally.note("served after", first_served(server), 2.0)
@@ -193,7 +193,7 @@ def full(rig: Rig, rounds: int) -> Result:
     return tally.result()
 
 
-def _check_refused(server: Server, tally: Tally) -> None:
+def check_refused(server: Server, tally: Tally) -> None:
     (answer,) = read_all(server.port, [body(8, 8)])
     tally.check(answer.status == 503, f"status {answer.status}")
     tally.check("retry-after" in answer.headers, "no Retry-After")
@@ -210,7 +210,7 @@ def read_only(rig: Rig, rounds: int) -> Result:
             stream.wait_chunks(5)
             # A replica of nothing that answers keeps its data, and refuses writes.
             remote.direct.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-            _check_refused(server, tally)
+            check_refused(server, tally)
             time.sleep(1.0)
             remote.direct.execute_command("REPLICAOF", "NO", "ONE")
             tally.note("served after", first_served(server), 5.0)

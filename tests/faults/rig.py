@@ -94,10 +94,10 @@ class Remote:
 
 
 @contextmanager
-def remote_server(**env: str) -> Iterator[Remote]:
+def remote_server(redis_fsync: str = "always", **env: str) -> Iterator[Remote]:
     """A server whose processes reach a Redis of the test's through a proxy of the test's."""
     with (
-        private_redis(is_kept=True) as redis,
+        private_redis(is_kept=True, fsync=redis_fsync) as redis,
         tcp_proxy(redis.socket) as proxy,
         direct_client(redis.url) as direct,
         running_server(REDIS_URL=proxy.url, **env) as server,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from tests.faults import (
     client_faults,
+    clock_faults,
     crash_histories,
     data_faults,
+    disk_faults,
+    foreign_fields,
     input_faults,
     load_faults,
+    promise_faults,
     redis_faults,
     security_faults,
     soak,
@@ -19,12 +23,16 @@ from tests.faults.registry import Run
 _MODULES = (
     worker_faults,
     redis_faults,
+    clock_faults,
+    disk_faults,
     crash_histories,
     client_faults,
     load_faults,
+    promise_faults,
     soak,
     input_faults,
     security_faults,
+    foreign_fields,
     data_faults,
     tested_rows,
 )

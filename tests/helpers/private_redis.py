@@ -19,10 +19,11 @@ from tests.helpers.waiting import wait_until
 class PrivateRedis:
     """One server on a socket of its own; with ``is_kept`` its data outlives a kill."""
 
-    def __init__(self, folder: Path, *, is_kept: bool = False) -> None:
+    def __init__(self, folder: Path, *, is_kept: bool = False, fsync: str = "always") -> None:
         self.socket = folder / "redis.sock"
         self._folder = folder
         self._is_kept = is_kept
+        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -33,10 +34,13 @@ class PrivateRedis:
         """Return when it answers."""
         flags = f"--port 0 --unixsocket {self.socket} --dir {self._folder} --save ''".split()
         flags[-1] = ""
-        keeping = ["--appendonly", "yes" if self._is_kept else "no", "--appendfsync", "always"]
+        keeping = ["--appendonly", "yes" if self._is_kept else "no", "--appendfsync", self._fsync]
         command = [str(find_redis_binary().path), *flags, *keeping]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            # Python ignores SIGXFSZ, and so does this server then: a write that fails is an error.
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, restore_signals=False
+            )
         wait_until(self._answers, "the private Redis answers")
 
     def kill(self) -> None:
@@ -55,11 +59,11 @@ class PrivateRedis:
 
 
 @contextmanager
-def private_redis(*, is_kept: bool = False) -> Iterator[PrivateRedis]:
+def private_redis(*, is_kept: bool = False, fsync: str = "always") -> Iterator[PrivateRedis]:
     """A running server; gone, with its data, at the end of the block."""
     # Not tmp_path: a unix socket's path is at most 104 bytes on macOS.
     folder = Path(tempfile.mkdtemp(prefix="mgs-own-", dir="/tmp"))
-    server = PrivateRedis(folder, is_kept=is_kept)
+    server = PrivateRedis(folder, is_kept=is_kept, fsync=fsync)
     server.start()
     try:
         yield server

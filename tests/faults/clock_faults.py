@@ -1,0 +1,89 @@
+"""R12: the wall clock of the supervisor and its workers jumps; Redis' and the API's do not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rq.registry import StartedJobRegistry
+
+from jobs.event_log import read_log
+from tests.faults.clients import Stream, body, is_exact, patiently
+from tests.faults.registry import Result, Run, Tally
+from tests.faults.rig import (
+    Rig,
+    direct_client,
+    job,
+    kill,
+    stop_firmly,
+    wait_worker,
+    worker_pid,
+)
+from tests.faults.worker_faults import SLOW, reload_model
+from tests.helpers.server import ROOT, Server, make_server
+
+_HOUR_S = 3600
+
+
+def jumping_clock(rig: Rig, rounds: int) -> Result:
+    tally = Tally()
+    with shifted_server() as (server, clock), direct_client(server.redis_url) as redis:
+        registry = StartedJobRegistry("gen-0", redis)
+        for number in range(rounds):
+            clock.write_text("0")
+            reload_model(server, SLOW)
+            pid = worker_pid(server)
+            stream = Stream(server.port, body(8, 400))
+            stream.wait_chunks(10)
+            clock.write_text(str((_HOUR_S, -_HOUR_S)[number % 2]))
+            stream.wait_chunks(150)
+            # As ``rq info`` does, whose clock is right.
+            tally.check(registry.count == 1, f"{registry.count} listed as running")
+            tally.check(worker_pid(server) == pid, "another worker")
+            kill(pid)  # what it held must not live for an hour
+            answer = stream.result()
+            tally.check(is_exact(answer, 8, 400), f"ended {answer.code!r} {len(answer.text)}")
+            attempts = {event.attempt for event in read_log(redis, answer.job_id)}
+            tally.check(attempts == {1, 2}, f"attempts {attempts}")
+            tally.check(job(server, answer.job_id)["status"] == "finished", "not finished")
+            wait_worker(server, other_than=pid)
+            tally.rounds += 1
+    return tally.result()
+
+
+@contextmanager
+def shifted_server() -> Iterator[tuple[Server, Path]]:
+    """A server, and the file that says by how many seconds its workers' clocks are wrong."""
+    server = make_server()
+    clock = server.folder / "clock"
+    clock.write_text("0")
+    try:
+        server.start("redis", "jobs.redis_server")
+        server.start("web", "api")
+        right = dict(server.env)
+        server.env.update(LD_PRELOAD=str(_build(server.folder)), CLOCK_SHIFT_FILE=str(clock))
+        server.start("workers", "workers.supervisor")
+        server.env.clear()
+        server.env.update(right)
+        patiently(server.is_ready)
+        yield server, clock
+    finally:
+        stop_firmly(server)
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+def _build(folder: Path) -> Path:
+    library = folder / "clock_shift.so"
+    source = ROOT / "tests" / "helpers" / "clock_shift.c"
+    compiler = os.environ.get("CC", "cc")
+    command = [compiler, "-shared", "-fPIC", "-O2", str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
+    return library
+
+
+RUNS = {"R12": Run(jumping_clock, full=20)} if sys.platform == "linux" else {}
