@@ -23,7 +23,7 @@ from tests.faults.rig import (
     submit,
     text_of,
     wait_ended,
-    worker_pid,
+    wait_worker,
     workers_of,
 )
 from tests.faults.worker_faults import reload_model
@@ -109,11 +109,15 @@ _JOBS_A_ROUND = 50
 
 
 def jobs_under_kills(rig: Rig, rounds: int) -> Result:
-    """Fifty jobs a round, and a kill of their worker at a random moment."""
+    """Fifty jobs a round, and a kill of their worker at a random moment.
+
+    A worker that dies again and again starts later each time: after three deaths it is loaded anew.
+    """
     tally = Tally()
     with running_server() as server, direct_client(server.redis_url) as redis:
-        for _ in range(rounds):
-            reload_model(server, _MODEL, slots=16)
+        for number in range(rounds):
+            if number % 3 == 0:
+                reload_model(server, _MODEL, slots=16)
             jobs = _submit_under_fire(server, rig)
             for job_id, length in jobs.items():
                 found = wait_ended(server, job_id)
@@ -127,7 +131,7 @@ def jobs_under_kills(rig: Rig, rounds: int) -> Result:
 
 def _submit_under_fire(server: Server, rig: Rig) -> dict[str, int]:
     """The jobs' ids and lengths; the worker is killed while they come or run."""
-    pid, delay_s = worker_pid(server), rig.random.uniform(0.0, 0.8)
+    pid, delay_s = wait_worker(server), rig.random.uniform(0.0, 0.8)
     timer = threading.Timer(delay_s, kill, [pid])
     timer.start()
     found: dict[str, int] = {}
