@@ -25,7 +25,7 @@ JOBS, STREAMS, IDLE, WORKER_MEMORY = "jobs", "streams", "idle", "worker memory"
 FAKE = "fake"
 
 JOBS_PER_S, RQ_JOBS_PER_S = "token-count jobs/s", "RQ empty jobs/s"
-COMMANDS_PER_JOB = "Redis commands/job"
+COMMANDS_PER_JOB = "Redis commands/job, those in scripts too"
 SENT_PER_JOB = "Redis commands/job, a script as one"
 COMMANDS_PER_GENERATION = "Redis commands/generation of 16 tokens"
 DELIVERED_PER_S, NUM_WRONG = "tokens/s", "streams with a lost or foreign token"

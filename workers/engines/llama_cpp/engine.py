@@ -123,6 +123,11 @@ class LlamaCppEngine:
         if not parts:
             return []
         self._share_cores()
+        events = self._decode_apart(parts)
+        self._native.threads.note_step(time.monotonic())
+        return events
+
+    def _decode_apart(self, parts: list[Part]) -> list[StepEvent]:
         reading = [part for part in parts if part.num_tokens > 1]
         decoding = [part for part in parts if part.num_tokens == 1]
         # A tile is computed for all cells that any of its rows looks at: a mixed batch paid for

@@ -15,6 +15,7 @@ import psutil
 
 _INTERVAL_S = 0.25
 _PAUSE_S = 1.5
+_REST_S = 0.02
 # Of a core: what little others do between our steps is no reason to give one up.
 _SPARE = 0.2
 
@@ -51,23 +52,28 @@ class ThreadShare:
         self._num_cores = num_cores
         self._clock = clock or SystemClock()
         self._num = most
-        self._looked_at = -math.inf
+        self._looked_at = self._worked_until = -math.inf
         self._ours = self._all = 0.0
 
     def look(self, now: float) -> int:
         """The number, looked at anew every quarter of a second; ``now`` in monotonic seconds.
 
-        After a pause it begins with all: what the others did meanwhile says little of now.
+        What the others did while there was nothing to do here says little: after a rest the number
+        stays as it was, after a pause it begins with all.
         """
-        elapsed = now - self._looked_at
-        if self._most == 1 or elapsed < _INTERVAL_S:
+        elapsed, rested = now - self._looked_at, now - self._worked_until
+        if self._most == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
             return self._num
         ours, every = self._clock.ours(), self._clock.all()
-        if elapsed > _PAUSE_S:
+        if rested > _PAUSE_S:
             self._num = self._most
-        else:
+        elif rested < _REST_S:
             others = max((every - self._all) - (ours - self._ours), 0) / elapsed
             free = math.ceil(self._num_cores - others - _SPARE)
             self._num = min(max(free, 1), self._most)
         self._looked_at, self._ours, self._all = now, ours, every
         return self._num
+
+    def note_step(self, until: float) -> None:
+        """A step has ended just now."""
+        self._worked_until = until
