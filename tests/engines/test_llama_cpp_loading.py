@@ -15,9 +15,10 @@ from jobs.errors import (
     JobCancelledError,
     ModelLoadError,
 )
+from tests.engines.driving import run_one
 from tests.gguf_bytes import Metadata, gguf_bytes
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.binding import NativeLog
+from workers.engines.llama_cpp.binding import NativeLog, lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
@@ -183,3 +184,10 @@ def test_a_real_load_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> Non
         opened().close()
     assert any("general.architecture" in message for message in caplog.messages)
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+
+
+def test_a_number_of_threads_that_was_asked_for_stays() -> None:
+    engine = opened(options=EngineOptions(num_threads=2))
+    run_one(engine, [40, 41, 42])
+    assert lib.llama_n_threads(engine._context) == 2
+    engine.close()

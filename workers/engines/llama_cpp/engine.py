@@ -124,7 +124,8 @@ class LlamaCppEngine:
             return []
         self._share_cores()
         events = self._decode_apart(parts)
-        self._native.threads.note_step(time.monotonic())
+        if self._native.threads is not None:
+            self._native.threads.note_step(time.monotonic())
         return events
 
     def _decode_apart(self, parts: list[Part]) -> list[StepEvent]:
@@ -170,6 +171,8 @@ class LlamaCppEngine:
         raise UnsupportedParameterError(message, "cache_limit")
 
     def _share_cores(self) -> None:
+        if self._native.threads is None:
+            return
         num_threads = self._native.threads.look(time.monotonic())
         lib.llama_set_n_threads(self._context, num_threads, num_threads)
 

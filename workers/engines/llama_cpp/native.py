@@ -43,8 +43,9 @@ class Native:
     """A loaded model and its context, whose KV cells all slots share.
 
     ``num_kept_cells`` of them may hold kept prefixes, ``shelf`` has room for more (``None``: it
-    keeps none). ``can_trim``: the model's memory can be cut anywhere. ``attention_tile``: rows
-    that attention takes together; 1 where that is of no account.
+    keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` where
+    their number is given. ``attention_tile``: rows that attention takes together; 1 where that is
+    of no account.
     """
 
     model: Pointer
@@ -60,7 +61,7 @@ class Native:
     embedder: Embedder
     drafter: Drafter | None
     num_drafts: int
-    threads: ThreadShare
+    threads: ThreadShare | None
     attention_tile: int
     step_budget_s: float
 
@@ -112,10 +113,17 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         embedder=Embedder(model, context_length, num_threads),
         drafter=drafter,
         num_drafts=num_drafts_of(options),
-        threads=ThreadShare(num_threads, psutil.cpu_count() or num_threads),
+        threads=_thread_share(num_threads, options),
         attention_tile=_CPU_TILE if _is_on_cpu(options) else 1,
         step_budget_s=options.step_budget_s,
     )
+
+
+def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
+    """None for who asks for a number by name: it is taken as it is."""
+    if options.num_threads is not None:
+        return None
+    return ThreadShare(num_threads, psutil.cpu_count() or num_threads)
 
 
 def _is_on_cpu(options: EngineOptions) -> bool:

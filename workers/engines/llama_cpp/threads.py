@@ -2,7 +2,7 @@
 
 The threads of a step meet at hundreds of barriers. One that has to wait there for a core makes all
 wait: two models with two threads each on two cores were 3 to 30 times slower than with one each,
-the more the longer a thread spins before it sleeps.
+the more the longer a thread spins before it sleeps. Who names a number at load gets that one.
 """
 
 from __future__ import annotations
