@@ -33,7 +33,7 @@ serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C sto
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile
 
-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
+clients: $(VENV)/.installed-dev $(CLIENTS)/newest/.installed $(CLIENTS)/llama_index/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
 	@exec $(BIN)/python -m pytest -m "clients or not clients" tests/clients
 
 fuzz: $(VENV)/.installed-dev ## 10 000 hostile requests to a real server, others each time
@@ -69,8 +69,11 @@ lock: ## Pin the dependencies anew (needs uv)
 		--no-annotate --no-header pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header pyproject.toml --group dev --extra dash -o requirements-dev.lock
-	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header tests/clients/requirements.in -o tests/clients/requirements.lock
+	for name in newest llama_index; do \
+		$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-annotate --no-header tests/clients/requirements/$$name.in \
+			-o tests/clients/requirements/$$name.lock || exit 1; \
+	done
 
 clean: ## Remove the environment, the caches and the embedded Redis' data
 	rm -rf $(VENV) $(CLIENTS) $(NODE_CLIENTS)/node_modules .state build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -96,9 +99,9 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 # Their trees stay out of the product's environment.
-$(CLIENTS)/.installed: tests/clients/requirements.lock
-	$(PYTHON) -m venv $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip install -q --no-deps --require-hashes -r $<
+$(CLIENTS)/%/.installed: tests/clients/requirements/%.lock
+	$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -q --no-deps --require-hashes -r $<
 	@touch $@
 
 $(NODE_CLIENTS)/node_modules/.installed: $(NODE_CLIENTS)/package.json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clients.trying import MODELS, all_ok, try_python
+from tests.clients.trying import LLAMA_INDEX_PYTHON, MODELS, all_ok, try_python
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
@@ -16,4 +16,4 @@ CASES = """
 
 @pytest.mark.parametrize("model", MODELS)
 def test_llama_index_is_answered(url: str, model: str) -> None:
-    assert try_python("llama_index_cases", url, model) == all_ok(CASES)
+    assert try_python("llama_index_cases", url, model, LLAMA_INDEX_PYTHON) == all_ok(CASES)

@@ -1,4 +1,4 @@
-"""openai-python: the newest with the other tests, and the last of version 2 behind the marker."""
+"""openai-python: the one of the development environment; behind the marker, other versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.trying import CLIENTS_PYTHON, DEV_PYTHON, MODELS, all_ok, try_python
+from tests.clients.trying import (
+    DEV_PYTHON,
+    LLAMA_INDEX_PYTHON,
+    MODELS,
+    NEWEST_PYTHON,
+    all_ok,
+    try_python,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -19,8 +26,9 @@ RESPONSES = """
     background conversation errors stream stream_helper structured_output tools tools_stream whole
 """
 PYTHONS = [
-    pytest.param(DEV_PYTHON, id="newest"),
-    pytest.param(CLIENTS_PYTHON, id="version-2", marks=pytest.mark.clients),
+    pytest.param(DEV_PYTHON, id="dev"),
+    pytest.param(NEWEST_PYTHON, id="newest", marks=pytest.mark.clients),
+    pytest.param(LLAMA_INDEX_PYTHON, id="version-2", marks=pytest.mark.clients),
 ]
 
 

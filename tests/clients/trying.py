@@ -14,14 +14,15 @@ from tests.helpers.server import ROOT
 
 MODELS = ["demo", "demo.gguf"]
 DEV_PYTHON = Path(sys.executable)
-CLIENTS_PYTHON = ROOT / ".venv-clients" / "bin" / "python"
+NEWEST_PYTHON = ROOT / ".venv-clients" / "newest" / "bin" / "python"
+LLAMA_INDEX_PYTHON = ROOT / ".venv-clients" / "llama_index" / "bin" / "python"
 
 _HERE = Path(__file__).parent
 _TIMEOUT_S = 200.0
 _START = '{"case"'
 
 
-def try_python(program: str, url: str, model: str, python: Path = CLIENTS_PYTHON) -> dict[str, str]:
+def try_python(program: str, url: str, model: str, python: Path = NEWEST_PYTHON) -> dict[str, str]:
     """How the cases of ``programs/<program>.py`` ended, by their names."""
     return _try([str(python), str(_HERE / "programs" / "run.py"), program, url, model])
 
