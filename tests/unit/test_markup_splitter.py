@@ -96,7 +96,8 @@ def test_it_does_not_matter_where_the_chunks_are_cut(
     words: list[str], sizes: list[int], is_thinking: bool, is_cut: bool
 ) -> None:
     text = "".join(words)
-    pieces, rest = [], text
+    pieces: list[str] = []
+    rest = text
     while rest:
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(rest[:size])

@@ -45,8 +45,8 @@ def write(constraint: Constraint, liked: str, num_tokens: int = 200) -> str:
 )
 @pytest.mark.parametrize("liked", ["10.", "0.1", "-10", "1e0", "9"])
 def test_a_model_that_likes_digits_comes_to_an_end(value: object, liked: str) -> None:
-    schema = {"type": "object", "properties": {"a": value}, "required": ["a"]}
-    schema |= {"additionalProperties": False}
+    properties = {"properties": {"a": value}, "required": ["a"], "additionalProperties": False}
+    schema = {"type": "object", **properties}
     text = write(constraint_of(schema), liked)
     assert isinstance(json.loads(text)["a"], int | float)
     assert len(text) < 3 * MAX_DIGITS
