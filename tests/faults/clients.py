@@ -187,6 +187,14 @@ class Stream:
 
         wait_until(has_come, f"{count} chunks", timeout_s)
 
+    def wait_text(self, length: int, timeout_s: float = 30.0) -> None:
+        """So many characters; on a busy machine a chunk may hold many."""
+
+        def has_come() -> bool:
+            return len(self.answer.text) >= length or not self.is_open
+
+        wait_until(has_come, f"{length} characters", timeout_s)
+
     def result(self, timeout_s: float = 60.0) -> Answer:
         """Its end; fails when there is none in time."""
         self._thread.join(timeout_s)
