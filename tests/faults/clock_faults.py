@@ -39,9 +39,9 @@ def jumping_clock(rig: Rig, rounds: int) -> Result:
             reload_model(server, SLOW)
             pid = worker_pid(server)
             stream = Stream(server.port, body(8, 400))
-            stream.wait_chunks(10)
+            stream.wait_text(10)
             clock.write_text(str((_HOUR_S, -_HOUR_S)[number % 2]))
-            stream.wait_chunks(150)
+            stream.wait_text(150)
             # As ``rq info`` does, whose clock is right.
             tally.check(registry.count == 1, f"{registry.count} listed as running")
             tally.check(worker_pid(server) == pid, "another worker")

@@ -121,7 +121,7 @@ def away_at_the_end(rig: Rig, rounds: int) -> Result:
         for _ in range(rounds):
             stream = Stream(server.port, body(8, 60))
             job_id = submit(server, body(8, 60))
-            stream.wait_chunks(40)
+            stream.wait_text(40)
             remote.redis.kill()
             time.sleep(outage_s)
             remote.redis.start()
