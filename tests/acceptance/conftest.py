@@ -12,9 +12,12 @@ from tests.helpers.server import Server, make_server
 @pytest.fixture(scope="session")
 def _session_server() -> Iterator[Server]:
     server = make_server()
-    server.start_all()
-    yield server
-    assert server.stop() == []
+    try:
+        server.start_all()
+        yield server
+    finally:
+        survivors = server.stop()
+    assert survivors == []
 
 
 @pytest.fixture
@@ -28,6 +31,8 @@ def server(_session_server: Server) -> Iterator[Server]:
 def own_server() -> Iterator[Server]:
     """A server for tests that kill parts of it."""
     server = make_server()
-    server.start_all()
-    yield server
-    server.stop()
+    try:
+        server.start_all()
+        yield server
+    finally:
+        server.stop()
