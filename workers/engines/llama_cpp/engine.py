@@ -134,7 +134,7 @@ class LlamaCppEngine:
         # A tile is computed for all cells that any of its rows looks at: a mixed batch paid for
         # every sequence's cells in every row (64 + 14 rows: 700 ms; apart: 250 ms).
         if self._native.attention_tile > 1 and reading and decoding:
-            return self._timed(reading, []) + self._decode(decoding)
+            return self._timed(reading, []) + self._timed([], decoding)
         return self._timed(reading, decoding)
 
     def _timed(self, reading: list[Part], decoding: list[Part]) -> list[StepEvent]:
