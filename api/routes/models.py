@@ -16,17 +16,18 @@ from jobs.errors import ModelNotFoundError
 from jobs.records import Want, WorkerState
 from jobs.wants import LoadedModel
 
-router = APIRouter(prefix="/v1/models", tags=["models"], responses=ERRORS)
+router = APIRouter(tags=["models"], responses=ERRORS)
 _UNLOADED = "unloaded"
 
 
-@router.get("")
+@router.get("/models", include_in_schema=False)
+@router.get("/v1/models")
 async def list_all(services: ServicesDep) -> ModelList:
     """The models that are loaded or loading, then the other ones of the models folder."""
     return ModelList(data=await services.runner.in_thread(_entries, services))
 
 
-@router.get("/{model:path}")
+@router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     """One model: a loaded one by what addresses it, model_id or name; another by its name."""
     want = find_by_model(await services.runner.wants(), model)

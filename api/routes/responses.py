@@ -47,6 +47,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@router.post("/responses", include_in_schema=False)
 @router.post("/v1/responses", response_model=ResponseObject, responses=_ANSWERS)
 async def create_response(
     body: ResponseBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None

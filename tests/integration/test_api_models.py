@@ -217,6 +217,11 @@ def test_what_could_be_loaded_is_listed_behind_what_is(rig: Rig) -> None:
         client.models.retrieve("none")
 
 
+def test_llama_servers_path_leads_to_the_same_list(rig: Rig) -> None:
+    rig.load()
+    assert rig.http.get("/models").json() == rig.http.get("/v1/models").json()
+
+
 def test_no_two_models_are_listed_under_one_name(rig: Rig) -> None:
     """A name in the folder that is also a model_id addresses what is loaded under that."""
     for name in ("5", "6.gguf"):

@@ -1,0 +1,1 @@
+"""llama.cpp's server tests against this server: run, counted, and each failure explained."""
