@@ -26,7 +26,7 @@ while [ "$round" -lt "${1:-5}" ]; do
 	piece --models half.gguf --scenarios distinct --clients 4 16 --targets ours llama-server
 	piece --models half.gguf --scenarios prefix --targets ours llama-server
 	piece --models half.gguf --scenarios chat grammar --targets ours
-	piece --models tiny --scenarios distinct prefix chat long
+	piece --models tiny --scenarios distinct chat
 	piece --models small --scenarios distinct --targets ours mlx_lm.server
 	piece --scenarios overhead jobs streams idle memory --targets ours
 done
