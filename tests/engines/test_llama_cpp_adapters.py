@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import AdapterNotFoundError, InvalidRequestError
+from jobs.errors import AdapterNotFoundError, InvalidRequestError, UnsupportedParameterError
 from scripts.make_model import make_adapter
 from scripts.modelfiles.shape import Shape
 from tests.engines.driving import chat, drain, ids_of, run, run_one, sequence
 from workers.engines.base import EngineOptions, Pooling
+from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -146,3 +147,11 @@ def test_an_input_that_cannot_be_embedded_is_refused(
     with pytest.raises(InvalidRequestError) as caught:
         engine.embed([[40], ids], None)
     assert caught.value.param == "input"
+
+
+def test_a_model_that_only_ranks_has_no_vectors(engine: LlamaCppEngine) -> None:
+    embedder = engine._native.embedder
+    with pytest.raises(UnsupportedParameterError):
+        embedder._open(lib.LLAMA_POOLING_TYPE_RANK, 4)
+    (vector,) = engine.embed([[40, 41]], None)
+    assert np.linalg.norm(vector) == pytest.approx(1.0)

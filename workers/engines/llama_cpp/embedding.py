@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.errors import EngineError, InvalidRequestError
+from jobs.errors import EngineError, InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
@@ -58,12 +58,20 @@ class Embedder:
         self._capacity = min(capacity, self._context_length)
         native_log.clear()
         self._context = self._new_context(pooling)
-        if self._context and lib.llama_pooling_type(self._context) == lib.LLAMA_POOLING_TYPE_NONE:
+        if self._pooling_in_use == lib.LLAMA_POOLING_TYPE_NONE:
             self.close()
             self._context = self._new_context(lib.LLAMA_POOLING_TYPE_MEAN)
         if not self._context:
             raise EngineError(f"no room to embed: {native_log.complaints()}")
+        if self._pooling_in_use == lib.LLAMA_POOLING_TYPE_RANK:
+            # Its output is one score, not a vector of the model's width.
+            self.close()
+            raise UnsupportedParameterError("this model ranks pairs of texts; it has no vectors")
         self._asked = pooling
+
+    @property
+    def _pooling_in_use(self) -> int | None:
+        return lib.llama_pooling_type(self._context) if self._context else None
 
     def _new_context(self, pooling: int) -> Pointer:
         params: Any = lib.llama_context_default_params()
