@@ -36,9 +36,9 @@ _TAKEN_AS_THEY_ARE = frozenset(
 def to_job(body: MessagesBody, defaults: GenerationDefaults, model_name: str) -> GenerateRequest:
     """The job that answers the body; ``InvalidRequestError`` names the parameter at fault."""
     chat = _to_chat(body)
-    if chat.messages and chat.messages[-1].role == "assistant":
-        message = "messages: the last turn is the assistant's, and prefilling it is not supported"
-        raise UnsupportedParameterError(message, "messages")
+    if chat.messages and chat.messages[-1].role == "assistant" and not chat.continue_final_message:
+        message = "messages: the assistant's last turn has calls without results, or no text"
+        raise InvalidRequestError(message, "messages")
     return to_generate_request(chat, defaults, model_name)
 
 
@@ -50,10 +50,12 @@ def to_prompt(body: MessagePromptBody, model_name: str) -> Prompt:
 def _to_chat(body: MessagePromptBody) -> ChatBody:
     _refuse_unsupported(body)
     extra = body.model_extra or {}
+    messages = to_messages(body.system, body.messages)
     fields = {
         **{name: extra[name] for name in sorted(_TAKEN_AS_THEY_ARE & extra.keys())},
         "model": body.model,
-        "messages": to_messages(body.system, body.messages),
+        "messages": messages,
+        "continue_final_message": _is_begun(messages) or None,
         **to_tool_fields(body),
         **_thinking_fields(body.thinking),
         **_output_fields(body.output_config or OutputConfigBody(), body.output_format),
@@ -68,6 +70,13 @@ def _to_chat(body: MessagePromptBody) -> ChatBody:
             "stream": body.stream,
         }
     return _checked({name: value for name, value in fields.items() if value is not None})
+
+
+def _is_begun(messages: list[dict[str, Any]]) -> bool:
+    """Whether the conversation ends with the beginning of the answer, which then goes on."""
+    last = messages[-1] if messages else {}
+    is_text = bool(last.get("content")) and not last.get("tool_calls")
+    return last.get("role") == "assistant" and is_text
 
 
 def _checked(fields: dict[str, Any]) -> ChatBody:

@@ -88,6 +88,18 @@ def test_the_count_of_tokens_is_what_the_message_then_uses(
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_a_message_goes_on_where_the_assistants_turn_ends(
+    server: Server, claude: Anthropic, model: str
+) -> None:
+    server.load(model)
+    count: Any = [{"role": "user", "content": "Count from 1 to 9."}]
+    whole = text_of(claude.messages.create(model=model, max_tokens=99, messages=count, **GREEDY))
+    begun = [*count, {"role": "assistant", "content": whole[:10]}]
+    rest = claude.messages.create(model=model, max_tokens=99, messages=begun, **GREEDY)
+    assert whole[:10] + text_of(rest) == whole
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_message_ends_at_its_limit_or_at_a_stop_sequence(
     server: Server, claude: Anthropic, model: str
 ) -> None:

@@ -49,7 +49,7 @@ def refusal(**fields: Any) -> Any:
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
         ({"messages": []}, "messages"),
-        ({"messages": [USER, said("assistant", text("The"))]}, "messages"),
+        ({"messages": [USER, said("assistant", CALL)]}, "messages"),
         ({"system": [IMAGE]}, "system[0]"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
@@ -205,10 +205,13 @@ def test_the_count_is_of_the_very_prompt_that_the_job_would_have() -> None:
     assert counted.tools is not None
 
 
-def test_a_conversation_that_ends_with_the_assistant_can_be_counted() -> None:
+def test_a_conversation_that_ends_with_the_assistant_goes_on_there() -> None:
     turns = [USER, said("assistant", text("The"))]
     counted = to_prompt(MessagePromptBody.model_validate({"messages": turns}), "demo")
     assert counted.messages[-1].content == "The"
+    assert counted.is_continued
+    assert job(messages=turns).prompts[0] == counted
+    assert not job(messages=[USER]).prompts[0].is_continued
 
 
 def test_an_error_has_the_parameters_name_of_this_api() -> None:
