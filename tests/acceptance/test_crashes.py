@@ -148,7 +148,7 @@ def test_a_stream_survives_a_killed_redis(own_server: Server) -> None:
         chunks.append(chunk)
         if len(chunks) == 20:
             launcher = psutil.Process(own_server.processes["redis"].pid)
-            next(c for c in launcher.children() if "redis" in c.name()).kill()
+            next(c for c in launcher.children() if c.name().endswith("-server")).kill()
     assert text_of(chunks) == undisturbed
 
 

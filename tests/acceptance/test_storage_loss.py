@@ -59,7 +59,7 @@ def restart_empty(server: Server) -> None:
     """Redis is killed and comes back without its file."""
     launcher = psutil.Process(server.processes["redis"].pid)
     launcher.suspend()
-    redis = next(child for child in launcher.children() if "redis" in child.name())
+    redis = next(child for child in launcher.children() if child.name().endswith("-server"))
     redis.kill()
     state = server.folder / "state"
     for path in (*state.glob("append*"), *state.glob("*.rdb")):

@@ -15,7 +15,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No server anywhere but in the returned folder, which is the whole PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(redis_binary, "_EXTRA_FOLDERS", ())
-    monkeypatch.setattr(redis_binary, "_WHEELS", ("no_such_package",))
+    monkeypatch.setattr(redis_binary, "_WHEELS", {"no_such_package": "bin/redis-server"})
     return tmp_path
 
 
@@ -38,6 +38,19 @@ def test_one_that_is_too_old_is_passed_over(bare_machine: Path) -> None:
     _program(bare_machine / "redis-server", "Redis server v=6.0.16 sha=00000000:0")
     _program(bare_machine / "valkey-server", "Valkey server v=7.2.5 sha=00000000:0")
     assert find_redis_binary().version == (7, 2, 5)
+
+
+def test_without_one_of_the_machine_a_package_has_it(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bare_machine / "lib" / "some_wheel" / "_binaries" / "this-machine"
+    folder.mkdir(parents=True)
+    (bare_machine / "lib" / "some_wheel" / "__init__.py").touch()
+    _program(folder / "valkey-server", "Valkey server v=9.1.2 sha=00000000:1")
+    monkeypatch.syspath_prepend(bare_machine / "lib")
+    monkeypatch.setattr(redis_binary, "_WHEELS", {"some_wheel": "_binaries/*/valkey-server"})
+    assert find_redis_binary().path == folder / "valkey-server"
+    assert find_redis_cli() is None
 
 
 def test_without_any_one_line_says_what_to_install(bare_machine: Path) -> None:
