@@ -156,15 +156,3 @@ def test_chunks_are_of_whole_tiles() -> None:
         for _ in range(4):
             chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * chunk.num_tokens / fitting)
         assert chunk.num_tokens == expected
-
-
-def test_beside_slow_decoding_prompts_get_thrice_its_time() -> None:
-    chunk = ChunkSize(1000)
-    chunk.observe(0, 16, CHUNK_TARGET_S)
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * chunk.num_tokens / 100)
-    assert chunk.num_tokens == 300
-    chunk.observe(0, 1, CHUNK_TARGET_S / 10)
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * chunk.num_tokens / 100)
-    assert chunk.num_tokens == 100

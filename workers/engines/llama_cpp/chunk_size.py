@@ -8,17 +8,13 @@ CHUNK_TARGET_S = 0.25
 MIN_CHUNK = 32
 FIRST_CHUNK = 64
 _FORGET = 1.01
-# Where decoding takes long itself, prompts get thrice its time: with 16 sequences after 170 tokens
-# each, a quarter of a second for prompts beside 0.3 s for decoding cost a tenth of the tokens/s.
-_READING_SHARE = 3
 
 
 class ChunkSize:
     """How many prompt tokens a step may take so that they last about ``target_s``.
 
-    Or thrice as long as the last step of decoding alone, if that is longer. What the decoding
-    sequences take comes on top: it is due anyway, and a chunk that shrank for it would have all of
-    a step's fixed costs paid for ever fewer tokens.
+    What the step's decoding sequences take comes on top: it is due anyway, and a chunk that shrank
+    for it would have all of a step's fixed costs paid for ever fewer tokens.
     """
 
     def __init__(self, largest: int, target_s: float = CHUNK_TARGET_S, tile: int = 1) -> None:
@@ -28,7 +24,6 @@ class ChunkSize:
         self._tile = tile
         self._num_tokens = min(FIRST_CHUNK, largest)
         self._row_s = math.inf  # of a decoding sequence; unknown yet
-        self._decoding_s = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -42,15 +37,13 @@ class ChunkSize:
         A small chunk that was fast enough says nothing about large ones.
         """
         if num_tokens == 0:
-            self._decoding_s = elapsed_s
             # Near the least that was seen: of many rows, without what a step costs anyway.
             self._row_s = min(self._row_s * _FORGET, elapsed_s / max(num_decoding, 1))
             return
         rows_s = num_decoding * self._row_s if math.isfinite(self._row_s) else 0.0
         reading_s = max(elapsed_s - rows_s, elapsed_s / 2)
-        target_s = max(self._target_s, _READING_SHARE * self._decoding_s)
-        if num_tokens < self.num_tokens and reading_s <= target_s:
+        if num_tokens < self.num_tokens and reading_s <= self._target_s:
             return
-        fitting = int(num_tokens * target_s / max(reading_s, 1e-6))
+        fitting = int(num_tokens * self._target_s / max(reading_s, 1e-6))
         bounded = min(max(fitting, self._num_tokens // 2), self._num_tokens * 2)
         self._num_tokens = min(max(bounded, MIN_CHUNK), self._largest)

@@ -65,14 +65,13 @@ class LlamaCppEngine:
             can_trim=native.can_trim,
             on_evicted=None if native.shelf is None else native.shelf.put,
         )
-        num_slots = native.info.num_slots
-        self._scheduler = Scheduler(
-            self._memory, self._prefixes, native.shelf, num_slots, native.attention_tile
-        )
+        num_slots, tile = native.info.num_slots, native.attention_tile
         self._batch = Batch(lib.llama_n_batch(native.context))
-        num_reserved = num_slots * (1 + native.num_drafts)
-        largest = self._batch.capacity - num_reserved - native.attention_tile
-        self._chunk_size = ChunkSize(largest, native.step_budget_s, native.attention_tile)
+        largest = self._batch.capacity - num_slots * (1 + native.num_drafts) - tile
+        self._chunk_size = ChunkSize(largest, native.step_budget_s, tile)
+        self._scheduler = Scheduler(
+            self._memory, self._prefixes, native.shelf, num_slots, tile, largest
+        )
         self._is_closed = False
 
     @property

@@ -22,6 +22,7 @@ _RESERVED = 64  # cells kept free per sequence at an admission, so that it is no
 _MIN_SHARED = 32  # tokens worth waiting for a leader
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
+_READERS_PAID = 4
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running.
 
     The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
+    A step reads ``most_read`` tokens of prompts at most, and such an end.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Scheduler:
         shelf: Shelf | None,
         num_slots: int,
         tile: int = 1,
+        most_read: int = 1 << 30,
     ) -> None:
         self._memory = memory
         self._prefixes = prefixes
         self._shelf = shelf
         self._num_slots = num_slots
         self._tile = tile
+        self._most_read = most_read
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
         self._adapter: str | None = None
@@ -206,12 +210,15 @@ class Scheduler:
     def plan(self, budget: int) -> list[Part]:
         """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
 
-        Less than a tile more, where that is all that is left.
+        So much for each prompt that is being read, of four at most: each step of decoding between
+        them makes all that wait for their first token wait longer. Less than a tile more, where
+        that is all that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
+        budget = min(budget * max(1, min(len(reading), _READERS_PAID)), self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
         return decoding + _share_out(reading, budget)
