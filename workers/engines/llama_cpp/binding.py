@@ -17,7 +17,7 @@ from typing import Any
 # the hundreds of barriers of a step before they sleep. Sleeping at once halves the speed of a quiet
 # machine (41 against 81 tokens/s; 0.47 B parameters, 2 cores); its own default of a millisecond
 # lets two models on the same cores fall to a twentieth (see threads.py for the rest of this). 4000
-# were 3 % faster than 1000 on a quiet machine; two models then lost a tenth, with 10,000 two thirds.
+# were 3 % faster than 1000 on a quiet machine; two models lost a tenth by it, by 10,000 two thirds.
 if "OMP_WAIT_POLICY" not in os.environ:  # noqa: TID251 - a switch of the library's
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # noqa: TID251
 
