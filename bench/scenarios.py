@@ -61,7 +61,8 @@ _PROMPT_WORDS = 64
 _SHORT_WORDS = 16
 _SHORT_TOKENS = 16
 _LONG_LIFE_TOKENS = 1024
-# No answer of a few hundred tokens can be at its end.
+# No answer of a few hundred tokens can be at its end, so the end need not be ignored: with a schema
+# it is where the schema says.
 _ENDLESS_LIST = {
     "type": "json_schema",
     "json_schema": {
@@ -82,6 +83,7 @@ _ENDLESS_LIST = {
         },
     },
 }
+_HELD_TO_SCHEMA = {"response_format": _ENDLESS_LIST, "ignore_eos": False}
 
 
 def distinct_name(clients: int) -> str:
@@ -182,7 +184,7 @@ async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Value
     spent_s = {FREE: 0.0, CONSTRAINED: 0.0}
     num_tokens = scale.grammar_turns * scale.grammar_clients * scale.grammar_tokens
     for turn in range(scale.grammar_turns):
-        for name, extra in ((FREE, {}), (CONSTRAINED, {"response_format": _ENDLESS_LIST})):
+        for name, extra in ((FREE, {}), (CONSTRAINED, _HELD_TO_SCHEMA)):
             asked = [
                 {"role": "user", "content": texts.words(f"{key} {turn} {name} {i}", _SHORT_WORDS)}
                 for i in range(scale.grammar_clients)

@@ -79,7 +79,7 @@ class Server:
 
     def _post(self, path: str, body: Body) -> Post:
         usual = {"stream": True, "temperature": 0, "stream_options": {"include_usage": True}}
-        return Post(self.port, path, {**body, **usual, **self.extras})
+        return Post(self.port, path, {**usual, **self.extras, **body})
 
 
 async def _answers(posts: list[Post]) -> list[Stream]:
