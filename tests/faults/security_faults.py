@@ -322,9 +322,9 @@ def slow_patterns(rig: Rig, rounds: int) -> Result:
     for pattern, method in sorted(uses):
         act = getattr(re.compile(pattern), method)
         for text in _LONG:
-            start = time.monotonic()
+            start = time.thread_time()
             act("", text) if method == "sub" else act(text)
-            tally.note("longest match", 1000 * (time.monotonic() - start), 50.0, "ms")
+            tally.note("longest match", 1000 * (time.thread_time() - start), 50.0, "ms")
             tally.rounds += 1
     return tally.result(f"{len(uses)} uses")
 
