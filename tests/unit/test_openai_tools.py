@@ -113,9 +113,8 @@ def test_earlier_thoughts_reach_the_template() -> None:
 
 
 def test_tokens_are_counted_with_the_same_template() -> None:
-    body = TokenCountBody(
-        messages=[{"role": "user", "content": "hi"}], tools=[TOOL], enable_thinking=False
-    )
+    messages: Any = [{"role": "user", "content": "hi"}]
+    body = TokenCountBody(messages=messages, tools=[TOOL], enable_thinking=False)
     prompt = to_token_count_request(body).prompt
     assert prompt.tools == [TOOL]
     assert prompt.template_options == {"enable_thinking": False, "thinking": False}
