@@ -375,7 +375,7 @@ async def _crowd(server: Server, count: int, tally: Tally, alone_s: float) -> No
     cut = await asyncio.gather(*crowd)
     if count > 50:
         tally.note("slow header cut", max(cut[0::2]), 10.0)
-        tally.note("slow body cut", max(cut[1::2]), 31.0)
+        tally.note("slow body cut", max(cut[1::2]), 30.0)
 
 
 async def _trickle(port: int, is_header: bool, limit_s: float) -> float:
