@@ -69,8 +69,11 @@ def test_what_happened_in_a_pause_counts_for_nothing() -> None:
     clock.go(0.3, 1.0, 1.0)
     share.note_step(0.3)
     assert share.look(0.3) == 1
-    clock.go(60, 0.0, 2.0)
-    assert share.look(60.3) == 2
+    clock.go(60, 0.0, 0.0)
+    assert share.look(60.3) == 1
+    clock.go(0.3, 1.0, 0.0)
+    share.note_step(60.6)
+    assert share.look(60.6) == 2, "what they do while we work counts"
 
 
 def test_what_others_did_in_a_short_rest_changes_nothing() -> None:

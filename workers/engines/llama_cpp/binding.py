@@ -9,17 +9,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 from collections import deque
 from typing import Any
-
-# libgomp reads it when it is loaded, so before the import: how often its threads look at each of
-# the hundreds of barriers of a step before they sleep. Sleeping at once halves the speed of a quiet
-# machine (41 against 81 tokens/s; 0.47 B parameters, 2 cores); its own default of a millisecond
-# lets two models on the same cores fall to a twentieth (see threads.py for the rest of this). 4000
-# were 3 % faster than 1000 on a quiet machine; two models lost a tenth by it, by 10,000 two thirds.
-if "OMP_WAIT_POLICY" not in os.environ:  # noqa: TID251 - a switch of the library's
-    os.environ.setdefault("GOMP_SPINCOUNT", "4000")  # noqa: TID251
 
 import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp

@@ -14,7 +14,6 @@ from typing import Protocol
 import psutil
 
 _INTERVAL_S = 0.25
-_PAUSE_S = 1.5
 _REST_S = 0.02
 # Of a core: what little others do between our steps is no reason to give one up.
 _SPARE = 0.2
@@ -59,15 +58,13 @@ class ThreadShare:
         """The number, looked at anew every quarter of a second; ``now`` in monotonic seconds.
 
         What the others did while there was nothing to do here says little: after a rest the number
-        stays as it was, after a pause it begins with all.
+        is what it was. Two models that are asked at once would else begin with all cores each.
         """
         elapsed, rested = now - self._looked_at, now - self._worked_until
         if self._most == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
             return self._num
         ours, every = self._clock.ours(), self._clock.all()
-        if rested > _PAUSE_S:
-            self._num = self._most
-        elif rested < _REST_S:
+        if rested < _REST_S:
             others = max((every - self._all) - (ours - self._ours), 0) / elapsed
             free = math.ceil(self._num_cores - others - _SPARE)
             self._num = min(max(free, 1), self._most)

@@ -130,7 +130,7 @@ class MlxEngine:
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
-        prompts = self._prefill.step(self._batch.join)
+        prompts = self._prefill.step(self._batch.join, is_alone=not len(self._batch))
         return [*prompts, *self._batch.step()]
 
     def _admit(self) -> None:

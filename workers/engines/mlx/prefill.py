@@ -17,6 +17,7 @@ from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
 from workers.engines.mlx.row import Row
 from workers.engines.mlx.token_key import first
 
+_BUDGETS_ALONE = 4
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
 """``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
@@ -78,9 +79,13 @@ class PrefillQueue:
     def clear(self) -> None:
         self._prompts.clear()
 
-    def step(self, join: Joined) -> list[StepEvent]:
-        """Process up to a budget of tokens; ``join`` takes each prompt that is done."""
-        started, num_left = time.perf_counter(), self._budget.num_tokens
+    def step(self, join: Joined, *, is_alone: bool = False) -> list[StepEvent]:
+        """Process up to a budget of tokens; ``join`` takes each prompt that is done.
+
+        Several budgets when it ``is_alone``: no sequence waits for its next token.
+        """
+        num_tokens = self._budget.num_tokens * (_BUDGETS_ALONE if is_alone else 1)
+        started, num_left = time.perf_counter(), num_tokens
         events: list[StepEvent] = []
         for _ in range(len(self._prompts)):
             prompt = self._prompts.popleft()
@@ -97,7 +102,7 @@ class PrefillQueue:
             self._pass_on(prompt, join)
             if num_left <= 0:
                 break
-        self._learn(self._budget.num_tokens - num_left, time.perf_counter() - started)
+        self._learn(num_tokens - num_left, time.perf_counter() - started)
         return events
 
     def _advance(self, prompt: Prompt, max_tokens: int) -> int:
