@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.prefixes import Kept, PrefixCache, num_common
+from workers.engines.llama_cpp.prefixes import PrefixCache, num_common
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
 
@@ -100,8 +100,6 @@ class Scheduler:
             self._prefixes.keep(run.seq_id, run.tokens[: run.num_in_cache], run.adapter)
         else:
             self._memory.release(run.seq_id)
-        if self._running:
-            self._clear_the_way(None)
 
     def clear(self) -> None:
         """Forget all sequences."""
@@ -129,15 +127,9 @@ class Scheduler:
                 break
         if self._memory.num_free < needed + reserved and self._running:
             return False
-        self._clear_the_way(entry)
         self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
-
-    def _clear_the_way(self, spared: Kept | None) -> None:
-        """Shelve what is kept and of no use to those who run."""
-        if self._shelf is not None:
-            self._prefixes.clear_idle(spared)
 
     def _open_seq(self, run: Running) -> None:
         """A sequence that holds as much of the text as is in the cache anywhere."""
@@ -217,6 +209,8 @@ class Scheduler:
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
+        if self._shelf is not None:
+            self._prefixes.clear_idle(len(decoding))
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
         num_paid = min(len(reading), _READERS_PAID) if decoding else _READERS_PAID
         budget = min(budget * num_paid, self._most_read)
