@@ -209,14 +209,16 @@ class Scheduler:
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
-        if self._shelf is not None:
-            self._prefixes.clear_idle(len(decoding))
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
         num_paid = min(len(reading), _READERS_PAID) if decoding else _READERS_PAID
         budget = min(budget * num_paid, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
-        return decoding + _share_out(reading, budget)
+        parts = decoding + _share_out(reading, budget)
+        if self._shelf is not None:
+            num_tokens = sum(part.num_tokens for part in parts)
+            self._prefixes.clear_idle(len(decoding), num_tokens - len(decoding))
+        return parts
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""
