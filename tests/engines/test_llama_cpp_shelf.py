@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sampling import Sampling
 from tests.engines.driving import chat, run_one
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.prefixes import ROWS_PER_COPY
 from workers.engines.llama_cpp.spill import Spill
 
-ENDLESS = Sampling(temperature=0.0, ignore_eos=True)
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
 
@@ -54,9 +52,9 @@ def test_what_is_in_the_way_for_long_leaves_the_pool(uncached: LlamaCppEngine) -
     engine = opened()
     run_one(engine, history(engine))
     other = chat(engine, "Count down from 9 to 1.")
-    run_one(engine, other, ROWS_PER_COPY // 2, ENDLESS)
+    run_one(engine, other, ROWS_PER_COPY // 2)
     assert len(engine._prefixes.entries[0].tokens) > len(history(engine)), "not for a short while"
-    run_one(engine, other, ROWS_PER_COPY, ENDLESS)
+    run_one(engine, other, ROWS_PER_COPY)
     assert all(len(entry.tokens) < len(history(engine)) for entry in engine._prefixes.entries)
     transcript = run_one(engine, question(engine), 20)
     assert transcript.prefills[-1].num_cached >= len(history(engine))

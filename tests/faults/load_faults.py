@@ -251,6 +251,8 @@ async def _burst(port: int, a_second: int, seconds: int) -> list[Answer]:
 
 # L6.
 
+_UNTIL_FULL = 500  # jobs: MLX's worker grows up to the 400th, its cache in pieces of all sizes
+
 
 def growing(rig: Rig, rounds: int) -> Result:
     """``rounds`` jobs with long prompts that share nothing, after others that fill the cache."""
@@ -258,10 +260,10 @@ def growing(rig: Rig, rounds: int) -> Result:
     with running_server(MGS_PROMPT_CACHE_BYTES=str(16 * 2**20)) as server:
         for model in ("demo.gguf", "demo"):
             server.load(model)
-            _complete_many(server, 0, 200)
+            _complete_many(server, 0, _UNTIL_FULL)
             pid = worker_pid(server)
             before = rss_mb(pid)
-            _complete_many(server, 200, rounds)
+            _complete_many(server, _UNTIL_FULL, rounds)
             slope = (rss_mb(pid) - before) / (rounds / 100)
             tally.note(f"{model} per 100 jobs", slope, 1.0 if rounds >= 200 else 30.0, "MB")
             tally.rounds += rounds

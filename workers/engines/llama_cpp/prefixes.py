@@ -15,7 +15,6 @@ MIN_KEPT_TOKENS = 16
 # Rows of decoding that pass over an idle cell until they have cost about what copying it out does:
 # 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; the most where memory is touched first).
 ROWS_PER_COPY = 128
-READ_ROWS_PER_ROW = 6  # rows of prompts pass it faster, as they do it in tiles
 
 
 def num_common(one: IntArray, other: IntArray) -> int:
@@ -35,7 +34,7 @@ class Kept:
     adapter: str | None
     last_used: int = 0
     num_passed: float = 0
-    """Rows of decoding that it was in the way of."""
+    """Rows of decoding that it was, or will have been, in the way of."""
 
 
 OnEvicted = Callable[[Kept], None]
@@ -122,19 +121,18 @@ class PrefixCache:
         self._leave(min(candidates, key=lambda entry: entry.last_used))
         return True
 
-    def clear_idle(self, num_decoding: int, num_reading: int) -> None:
-        """A step of so many rows is due, which all pass over what is kept and slows each of them.
+    def clear_idle(self, num_rows: float, spared: Kept | None) -> None:
+        """A sequence of about so many rows of decoding is to start: each passes over what is kept.
 
-        Those whose cells mostly serve nobody else are evicted once they have been in the way for
-        as long as their copying takes, which would hold up the step as well.
+        Those whose cells mostly serve nobody else are evicted once they are in the way for as long
+        as their copying takes, which holds up all that run. Now is the time: llama.cpp looks at
+        all cells up to the last one in use, so cells that become free later save little.
         """
-        num_rows = num_decoding + num_reading / READ_ROWS_PER_ROW
         for entry in self.entries:
-            entry.num_passed += num_rows
-            if entry.num_passed < ROWS_PER_COPY:
+            if entry is spared or 2 * self._memory.book.num_own(entry.seq_id) < len(entry.tokens):
                 continue
-            entry.num_passed = 0
-            if 2 * self._memory.book.num_own(entry.seq_id) >= len(entry.tokens):
+            entry.num_passed += num_rows
+            if entry.num_passed >= ROWS_PER_COPY:
                 self._leave(entry)
 
     def evict_all(self) -> None:

@@ -23,6 +23,8 @@ _MIN_SHARED = 32  # tokens worth waiting for a leader
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 _READERS_PAID = 4
+_READ_PER_ROW = 6  # prompt tokens pass over idle cells in tiles: so many in the time of one row
+_FORESEEN = 256  # rows of decoding that a sequence is reckoned with, however many it may have
 
 
 @dataclass(slots=True)
@@ -127,6 +129,9 @@ class Scheduler:
                 break
         if self._memory.num_free < needed + reserved and self._running:
             return False
+        if self._shelf is not None:
+            num_rows = needed / _READ_PER_ROW + min(run.num_open, _FORESEEN)
+            self._prefixes.clear_idle(num_rows, entry)
         self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
@@ -214,11 +219,7 @@ class Scheduler:
         budget = min(budget * num_paid, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
-        parts = decoding + _share_out(reading, budget)
-        if self._shelf is not None:
-            num_tokens = sum(part.num_tokens for part in parts)
-            self._prefixes.clear_idle(len(decoding), num_tokens - len(decoding))
-        return parts
+        return decoding + _share_out(reading, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""
