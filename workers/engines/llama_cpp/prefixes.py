@@ -13,7 +13,7 @@ from workers.engines.llama_cpp.memory import KvMemory
 MAX_KEPT = 64  # a look-up compares with each of them
 MIN_KEPT_TOKENS = 16
 # Rows of decoding that pass over an idle cell until they have cost about what copying it out does:
-# 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; the most where memory is touched first).
+# 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; most where memory is touched first).
 ROWS_PER_COPY = 128
 
 

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from jobs.disk_facts import trained_length
 from jobs.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
-from workers.engines.mlx import library
+from workers.engines.mlx import cpu_functions, cpu_layers, library
 from workers.engines.mlx.adapters import apply_adapter, find_adapter
 from workers.engines.mlx.folder import Json
 from workers.engines.mlx.library import Model
@@ -62,6 +62,9 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     _read_weights(path, module, on_progress)
     with explained(path):
         loaded = _describe(module, config, context_length)
+        if is_cpu():
+            cpu_layers.install(module, loaded.vocab_size)
+            cpu_functions.install(module)
     if options.kv_bits is None:
         return loaded
     return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))
