@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.engines.llama_cpp.threads import ThreadShare
+from workers.engines.thread_share import ThreadShare
 
 
 class Clock:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from jobs.errors import InvalidRequestError, ModelLoadError
 from jobs.gguf_header import GgufHeader
@@ -15,6 +12,7 @@ from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 from workers.engines.llama_cpp.model_file import load_error
 from workers.engines.llama_cpp.scheduler import SCORED_ROWS
+from workers.engines.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
@@ -100,14 +98,7 @@ def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int
 def num_threads_of(model: Pointer) -> int:
     """As many as have work."""
     num_parameters: int = lib.llama_model_n_params(model)
-    return max(1, min(_physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
-
-
-def _physical_cores() -> int:
-    # A second hyperthread of a core slows llama.cpp down. A container may own fewer than all.
-    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return min(physical, usable or physical)
+    return max(1, min(physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
 
 
 def num_drafts_of(options: EngineOptions) -> int:

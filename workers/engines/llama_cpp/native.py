@@ -28,8 +28,8 @@ from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
 from workers.engines.llama_cpp.spill import Spill
-from workers.engines.llama_cpp.threads import ThreadShare
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
+from workers.engines.thread_share import ThreadShare
 
 MAX_DRAFTS = 16
 # The CPU's attention takes so many rows or more as tiles. Fewer read all of the past each by

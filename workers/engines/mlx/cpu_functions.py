@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models import activations, base  # type: ignore[import-untyped, unused-ignore]
 
+from workers.engines.mlx.cpu_threads import blas
+
 Floats = npt.NDArray[np.float32]
 
 _BLOCK_BYTES = 16 << 20  # of scores at a time
@@ -75,6 +77,7 @@ def _attend(
         num_now = asked.shape[2]
         # The query heads of one kv head as rows of one product.
         asked = asked.reshape(num_batch, num_kv_heads, -1, queries.shape[-1])
+        blas.prepare(num_tokens * asked[0, 0].size)  # one product per batch row and kv head
         scores: Floats = asked @ keys.swapaxes(-1, -2)
         scores = scores.reshape(num_batch, num_heads, num_now, num_tokens)
         _apply(mask, scores, start, num_rows)

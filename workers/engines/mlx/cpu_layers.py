@@ -14,6 +14,8 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from workers.engines.mlx.cpu_threads import blas
+
 # Rows from which on expanding the weights for them alone is faster than MLX's own product.
 _MIN_ROWS = 8
 _MIN_ROWS_EXPANDED = 2
@@ -114,6 +116,7 @@ def _expand(layer: Any) -> Weights:
 
 def _product(x: mx.array, weights: Weights, bias: mx.array | None) -> mx.array:
     rows = np.asarray(x).reshape(-1, x.shape[-1])
+    blas.prepare(rows.shape[0] * weights.size)
     product = rows @ weights.T
     if bias is not None:
         product += np.asarray(bias)

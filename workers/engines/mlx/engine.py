@@ -23,7 +23,7 @@ from workers.engines.base import (
     StepEvent,
     Tokenizer,
 )
-from workers.engines.mlx import adapters
+from workers.engines.mlx import adapters, cpu_threads
 from workers.engines.mlx.batch import RunningBatch
 from workers.engines.mlx.draft_model import check_draft_folder, open_drafter
 from workers.engines.mlx.embedding import embed
@@ -130,8 +130,9 @@ class MlxEngine:
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
-        prompts = self._prefill.step(self._batch.join, is_alone=not len(self._batch))
-        return [*prompts, *self._batch.step()]
+        with cpu_threads.shared():
+            prompts = self._prefill.step(self._batch.join, is_alone=not len(self._batch))
+            return [*prompts, *self._batch.step()]
 
     def _admit(self) -> None:
         while self._waiting and self._num_running < self._info.num_slots:

@@ -8,6 +8,7 @@ the more the longer a thread spins before it sleeps. Who names a number at load 
 from __future__ import annotations
 
 import math
+import os
 import time
 from typing import Protocol
 
@@ -74,3 +75,13 @@ class ThreadShare:
     def note_step(self, until: float) -> None:
         """A step has ended just now."""
         self._worked_until = until
+
+
+def physical_cores() -> int:
+    """How many cores this process may use.
+
+    A second hyperthread of a core slows matrix products down. A container may own fewer than all.
+    """
+    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return min(physical, usable or physical)

@@ -1,0 +1,54 @@
+"""How many threads NumPy's BLAS takes for a product: few for small ones, none that others need.
+
+Its threads wait for each other without sleeping, so one that has no core holds all up: with other
+work on 2 cores, products of 0.05 ms took 4 ms with two threads, and no longer with one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import psutil
+from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
+    ThreadpoolController,
+)
+
+from workers.engines.thread_share import ThreadShare, physical_cores
+
+# Multiplications from which on a second thread is worth waking: half a millisecond of one core.
+_WORTH_SHARING = 16_000_000
+
+
+class BlasThreads:
+    """Sets the number of threads where it changes: for the process, as the library has it."""
+
+    def __init__(self) -> None:
+        self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        self._most = 1
+        self._num = 0
+
+    def allow(self, num_threads: int) -> None:
+        """So many at most from now on."""
+        self._most = num_threads
+
+    def prepare(self, num_multiplications: int) -> None:
+        """A product of that size comes next."""
+        num = self._most if num_multiplications >= _WORTH_SHARING else 1
+        if num != self._num:
+            for library in self._libraries:
+                library.set_num_threads(num)
+            self._num = num
+
+
+blas = BlasThreads()
+_share = ThreadShare(physical_cores(), psutil.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """A step of the engine: its large products get the cores that nobody else is using."""
+    blas.allow(_share.look(time.monotonic()))
+    yield
+    _share.note_step(time.monotonic())
