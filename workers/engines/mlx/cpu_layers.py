@@ -1,4 +1,4 @@
-"""On a CPU, NumPy's BLAS multiplies many rows for MLX.
+"""On a CPU, NumPy's BLAS computes the larger products for MLX.
 
 MLX's wheel for Linux comes with the reference BLAS: 170 rows through weights of 512 x 2048 take
 130 ms, and 150 ms in its kernel for quantized ones. NumPy comes with OpenBLAS: 1.7 ms, and 2.7 ms
@@ -18,7 +18,8 @@ from workers.engines.mlx.cpu_threads import blas
 
 # Rows from which on expanding the weights for them alone is faster than MLX's own product.
 _MIN_ROWS = 8
-_MIN_ROWS_EXPANDED = 2
+# Multiplications that take MLX longer than stopping to have them done: some 50 µs.
+_MIN_PRODUCT = 150_000
 # Expanded weights that are kept: all of a model of 30 million parameters, parts of larger ones.
 KEPT_BYTES = 128 << 20
 
@@ -26,7 +27,7 @@ Weights = npt.NDArray[np.float32]
 
 
 def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) -> None:
-    """Let all linear layers of a float32 model take this way for many rows.
+    """Let all linear layers of a float32 model take this way where it is worth it.
 
     These products are computed at once, not lazily. The head's are not wanted of a whole prompt,
     so it (a layer as wide as the vocabulary) takes the way for the rows of a batch only.
@@ -51,53 +52,60 @@ def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) ->
 
 
 class BlasLinear(nn.Linear):
-    """``nn.Linear`` whose many rows NumPy multiplies."""
+    """``nn.Linear`` whose larger products NumPy computes."""
 
     is_head: bool
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out)."""
-        if not _is_many(x, _MIN_ROWS_EXPANDED, is_head=self.is_head):
+        weights = self["weight"]
+        if not _is_worth(x, weights.size, is_head=self.is_head):
             return super().__call__(x)
-        return _product(x, np.asarray(self["weight"]), self.get("bias"))
+        return _product(x, np.asarray(weights), self.get("bias"))
 
 
 class BlasQuantizedLinear(nn.QuantizedLinear):
-    """``nn.QuantizedLinear`` whose many rows NumPy multiplies."""
+    """``nn.QuantizedLinear`` whose larger products NumPy computes."""
 
     is_head: bool
     expanded: Weights | None
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out)."""
-        if not _is_many(x, _least_rows(self.expanded), is_head=self.is_head):
+        weights = _weights_for(self, x)
+        if weights is None:
             return super().__call__(x)
-        weights = _expand(self) if self.expanded is None else self.expanded
         return _product(x, weights, self.get("bias"))
 
 
 class BlasQuantizedEmbedding(nn.QuantizedEmbedding):
-    """``nn.QuantizedEmbedding`` that is a head as well, whose many rows NumPy multiplies."""
+    """``nn.QuantizedEmbedding`` that is a head as well, by NumPy."""
 
     is_head: bool
     expanded: Weights | None
 
     def as_linear(self, x: mx.array) -> mx.array:
         """(..., width) -> (..., vocabulary)."""
-        if not _is_many(x, _least_rows(self.expanded), is_head=self.is_head):
-            return super().as_linear(x)
-        weights = _expand(self) if self.expanded is None else self.expanded
-        return _product(x, weights, None)
+        weights = _weights_for(self, x)
+        return super().as_linear(x) if weights is None else _product(x, weights, None)
 
 
-def _least_rows(expanded: Weights | None) -> int:
-    return _MIN_ROWS if expanded is None else _MIN_ROWS_EXPANDED
+def _weights_for(layer: Any, x: mx.array) -> Weights | None:
+    """A quantized layer's expanded weights, where they are worth it."""
+    if layer.expanded is not None:
+        is_worth = _is_worth(x, layer.expanded.size, is_head=layer.is_head)
+        return layer.expanded if is_worth else None
+    num_rows = x.size // x.shape[-1]
+    is_worth = num_rows >= _MIN_ROWS and _is_worth(
+        x, layer["scales"].size * layer.group_size, is_head=layer.is_head
+    )
+    return _expand(layer) if is_worth else None
 
 
-def _is_many(x: mx.array, least_rows: int, *, is_head: bool) -> bool:
+def _is_worth(x: mx.array, num_weights: int, *, is_head: bool) -> bool:
     if x.dtype != mx.float32 or (is_head and x.ndim > 1 and x.shape[-2] > 1):
         return False
-    return x.size // x.shape[-1] >= least_rows
+    return x.size // x.shape[-1] * num_weights >= _MIN_PRODUCT
 
 
 def _expand(layer: Any) -> Weights:
