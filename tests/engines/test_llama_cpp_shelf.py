@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engines.driving import chat, run_one
+from tests.engines.driving import chat, run_one, sequence
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.prefixes import ROWS_PER_COPY
@@ -48,17 +48,29 @@ def test_what_left_the_pool_comes_back_from_memory(uncached: LlamaCppEngine) -> 
     engine.close()
 
 
-def test_what_is_in_the_way_for_long_leaves_the_pool(uncached: LlamaCppEngine) -> None:
+def test_what_is_in_the_way_of_a_lone_sequence_leaves_the_pool(uncached: LlamaCppEngine) -> None:
     engine = opened()
     run_one(engine, history(engine))
-    other = chat(engine, "Count down from 9 to 1.")
-    run_one(engine, other, ROWS_PER_COPY // 2)
-    assert len(engine._prefixes.entries[0].tokens) > len(history(engine)), "not for a short while"
-    run_one(engine, other, ROWS_PER_COPY)
+    run_one(engine, chat(engine, "Count down from 9 to 1."), 4)
     assert all(len(entry.tokens) < len(history(engine)) for entry in engine._prefixes.entries)
     transcript = run_one(engine, question(engine), 20)
     assert transcript.prefills[-1].num_cached >= len(history(engine))
     assert transcript.ids == run_one(uncached, question(engine), 20).ids
+    engine.close()
+
+
+@pytest.mark.parametrize(("num_starts", "is_there"), [(1, True), (6, False)])
+def test_beside_others_it_leaves_when_it_has_cost_enough(num_starts: int, is_there: bool) -> None:
+    engine = opened()
+    engine.submit(sequence(chat(engine, "Tell me a story."), 60))
+    engine.step()
+    engine.submit(sequence(history(engine), 1))
+    while len(engine._prefixes) == 0:
+        engine.step()
+    for number in range(num_starts):
+        engine.submit(sequence(chat(engine, f"What is {number} + 1?"), ROWS_PER_COPY // 4))
+    engine.step()
+    assert (len(engine._prefixes) == 1) == is_there
     engine.close()
 
 

@@ -8,6 +8,7 @@ at least one whole context, so all come to their end and none is hurt by another
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from workers.engines.llama_cpp.shelf import Shelf
 
 SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
-_MIN_SHARED = 32  # tokens worth waiting for a leader
+_MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 _READERS_PAID = 4
@@ -130,11 +131,21 @@ class Scheduler:
         if self._memory.num_free < needed + reserved and self._running:
             return False
         if self._shelf is not None:
-            num_rows = needed / _READ_PER_ROW + min(run.num_open, _FORESEEN)
-            self._prefixes.clear_idle(num_rows, entry)
+            shared = entry if num_found >= _MIN_SHARED else None
+            self._prefixes.clear_idle(self._rows_foreseen(run, needed), shared)
         self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
+
+    def _rows_foreseen(self, run: Running, num_read: int) -> float:
+        """In how much decoding, in rows, what is kept will be in the way of this sequence.
+
+        For a lone one no number is too large: its threads divide the cells up to the last one
+        between them, and with idle cells before its own, some have nothing to do.
+        """
+        if not self._running:
+            return math.inf
+        return num_read / _READ_PER_ROW + min(run.num_open, _FORESEEN)
 
     def _open_seq(self, run: Running) -> None:
         """A sequence that holds as much of the text as is in the cache anywhere."""
