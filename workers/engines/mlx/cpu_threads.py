@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterator
 
 import psutil
-from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
-    ThreadpoolController,
-)
+from threadpoolctl import ThreadpoolController
 
 from workers.engines.thread_share import ThreadShare, physical_cores
 
