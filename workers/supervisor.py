@@ -77,7 +77,7 @@ class Supervisor:
         log.info("supervisor is ready", extra={"node": self._node, "pid": os.getpid()})
         while not self._is_stopping:
             self._guarded(self._reconcile)
-            self._handle_events(_TICK_S)
+            self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
         self._take_down()
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from jobs.store import JobStore
 from workers.child import Child
 from workers.undertaker import Undertaker
 
+_LEAST_S = 0.05
 _HEAD = 100  # jobs looked at per queue and round; they are in the order of their age
 
 log = logging.getLogger(__name__)
@@ -31,30 +33,38 @@ class Sweeper:
         self._queue_timeout_s = settings.queue_timeout_s
         self._presence = Presence(store.redis)
         self._suspects: set[str] = set()
+        self._next_overdue_at = math.inf
+
+    def seconds_to_next(self) -> float:
+        """When the next waiting job will be overdue, as the last round saw it; asked once."""
+        due_at, self._next_overdue_at = self._next_overdue_at, math.inf
+        return max(due_at - time.time(), _LEAST_S)
 
     def sweep(self, children: Mapping[str, Child]) -> None:
         """One round over the queues of these workers."""
         for slug in children:
-            self._end_overdue(slug)
+            self._next_overdue_at = min(self._next_overdue_at, self._end_overdue(slug))
         gone = self._gone_apis()
         if gone:
             for child in children.values():
                 self._cancel_orphans(child, gone)
             self._presence.forget_apis(gone)
 
-    def _end_overdue(self, slug: str) -> None:
-        """Jobs that have waited longer than they may; one that has run already is none of them."""
+    def _end_overdue(self, slug: str) -> float:
+        """End jobs that have waited longer than they may; return when the next one will have.
+
+        One that has run already is none of them.
+        """
         queue = self._store.queue(names.generation_queue(slug))
         ids = [job_id.decode() for job_id in self._store.redis.lrange(queue.key, 0, _HEAD - 1)]
         limit = time.time() - self._queue_timeout_s
-        overdue = [
-            record.job_id
-            for record in self._store.records(ids)
-            if record.created_at < limit and record.started_at is None
-        ]
+        waiting = [r for r in self._store.records(ids) if r.started_at is None]
+        overdue = [record.job_id for record in waiting if record.created_at < limit]
         if overdue:
             error = JobTimeoutError(f"waited in the queue for {self._queue_timeout_s:g} s")
             self._undertaker.end_waiting(slug, overdue, error)
+        oldest = min((r.created_at for r in waiting if r.created_at >= limit), default=math.inf)
+        return oldest + self._queue_timeout_s
 
     def _gone_apis(self) -> set[str]:
         """API processes without a sign of life, found twice: Redis may have been away."""

@@ -167,6 +167,8 @@ def _kill_a_load(rig: Rig, server: Server, tally: Tally) -> None:
     tally.check(all(found["status"] == "finished" for found in ended), f"{ended}")
     starts = [found["started_at"] for found in ended]
     tally.check(starts == sorted(starts), "out of order")
+    # The jobs may have ended before the kill: then it is starting again.
+    wait_until(lambda: workers_of(server), "a worker again")
     tally.check(len(workers_of(server)) == 1, f"{len(workers_of(server))} workers")
     server.unload()
 
