@@ -80,8 +80,8 @@ def test_spilled_prompts_join_a_batch(folder: Path, uncached: Any) -> None:
 def test_what_leaves_memory_is_found_on_disk(folder: Path, uncached: Any) -> None:
     engine = open_demo(prompt_cache_dir=folder, prompt_cache_bytes=2_500_000)
     texts = [transcripts(engine, [prompt], 12)[0] for prompt in (LONG, OTHER, LONG[::-1])]
-    while not files(folder):  # written by another thread
-        engine.step()
+    while engine._spill._pending or not files(folder):  # written by another thread
+        engine._spill._note_written()
     again = say(engine, LONG)[0]
     assert num_cached(again) == len(LONG) - 1
     assert again.ids == texts[0].ids == uncached(LONG)
