@@ -2,6 +2,8 @@
 
 Threads: main (the generation lane's RQ loop), control lane, engine (the only one to touch the
 model), publisher, bookkeeper, beat, lifeline, and RQ's two command listeners.
+
+Somewhat over 300 lines because they all meet here; each of their own parts is in a file of its own.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ MIN_KEPT_TOKENS = 16
 # Rows of decoding that pass over an idle cell until they have cost about what copying it out does:
 # 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; most where memory is touched first).
 ROWS_PER_COPY = 128
+_READ_PER_ROW = 6  # prompt tokens pass over idle cells in tiles: so many in the time of one row
+_FORESEEN = 256  # rows of decoding that a sequence is reckoned with, however many it may have
 
 
 def num_common(one: IntArray, other: IntArray) -> int:
@@ -35,6 +37,14 @@ class Kept:
     last_used: int = 0
     num_passed: float = 0
     """Rows of decoding that it was, or will have been, in the way of."""
+
+
+def rows_foreseen(num_read: int, num_open: int) -> float:
+    """In how much decoding, in rows, idle cells will be in the way of a sequence that starts.
+
+    It has ``num_read`` tokens to read and may generate ``num_open``.
+    """
+    return num_read / _READ_PER_ROW + min(num_open, _FORESEEN)
 
 
 OnEvicted = Callable[[Kept], None]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.prefixes import PrefixCache, num_common
+from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
 
@@ -24,8 +24,6 @@ _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in th
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 _READERS_PAID = 4
-_READ_PER_ROW = 6  # prompt tokens pass over idle cells in tiles: so many in the time of one row
-_FORESEEN = 256  # rows of decoding that a sequence is reckoned with, however many it may have
 
 
 @dataclass(slots=True)
@@ -131,21 +129,14 @@ class Scheduler:
         if self._memory.num_free < needed + reserved and self._running:
             return False
         if self._shelf is not None:
+            # The threads of a lone one divide the cells up to the last one between them: with idle
+            # cells before its own, some have nothing to do.
             shared = entry if num_found >= _MIN_SHARED else None
-            self._prefixes.clear_idle(self._rows_foreseen(run, needed), shared)
+            num_rows = rows_foreseen(needed, run.num_open) if self._running else math.inf
+            self._prefixes.clear_idle(num_rows, shared)
         self._open_seq(run)
         run.leader = self._leader_of(run)
         return True
-
-    def _rows_foreseen(self, run: Running, num_read: int) -> float:
-        """In how much decoding, in rows, what is kept will be in the way of this sequence.
-
-        For a lone one no number is too large: its threads divide the cells up to the last one
-        between them, and with idle cells before its own, some have nothing to do.
-        """
-        if not self._running:
-            return math.inf
-        return num_read / _READ_PER_ROW + min(run.num_open, _FORESEEN)
 
     def _open_seq(self, run: Running) -> None:
         """A sequence that holds as much of the text as is in the cache anywhere."""

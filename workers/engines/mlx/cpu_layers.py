@@ -45,10 +45,9 @@ def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) ->
         if isinstance(layer, BlasLinear):
             continue
         num_bytes = 4 * layer["scales"].size * layer.group_size
-        layer.expanded = None
-        if num_bytes <= kept_bytes:
-            layer.expanded = _expand(layer)
-            kept_bytes -= num_bytes
+        # Expanded at the first use: an embedding that is no head never is.
+        layer.expanded, layer.is_kept = None, num_bytes <= kept_bytes
+        kept_bytes -= num_bytes if layer.is_kept else 0
 
 
 class BlasLinear(nn.Linear):
@@ -68,6 +67,7 @@ class BlasQuantizedLinear(nn.QuantizedLinear):
     """``nn.QuantizedLinear`` whose larger products NumPy computes."""
 
     is_head: bool
+    is_kept: bool
     expanded: Weights | None
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -82,6 +82,7 @@ class BlasQuantizedEmbedding(nn.QuantizedEmbedding):
     """``nn.QuantizedEmbedding`` that is a head as well, by NumPy."""
 
     is_head: bool
+    is_kept: bool
     expanded: Weights | None
 
     def as_linear(self, x: mx.array) -> mx.array:
@@ -92,14 +93,14 @@ class BlasQuantizedEmbedding(nn.QuantizedEmbedding):
 
 def _weights_for(layer: Any, x: mx.array) -> Weights | None:
     """A quantized layer's expanded weights, where they are worth it."""
+    num_weights = layer["scales"].size * layer.group_size
+    if not _is_worth(x, num_weights, is_head=layer.is_head):
+        return None
+    if layer.is_kept and layer.expanded is None:
+        layer.expanded = _expand(layer)
     if layer.expanded is not None:
-        is_worth = _is_worth(x, layer.expanded.size, is_head=layer.is_head)
-        return layer.expanded if is_worth else None
-    num_rows = x.size // x.shape[-1]
-    is_worth = num_rows >= _MIN_ROWS and _is_worth(
-        x, layer["scales"].size * layer.group_size, is_head=layer.is_head
-    )
-    return _expand(layer) if is_worth else None
+        return cast(Weights, layer.expanded)
+    return _expand(layer) if x.size // x.shape[-1] >= _MIN_ROWS else None
 
 
 def _is_worth(x: mx.array, num_weights: int, *, is_head: bool) -> bool:
