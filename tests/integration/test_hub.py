@@ -79,8 +79,12 @@ class Rig:
                 return [found async for found in self.hub.read(subscription)]
 
         task = asyncio.create_task(read())
-        async with asyncio.timeout(WAIT_S):
-            await ready.wait()
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, timeout=WAIT_S, return_when="FIRST_COMPLETED")
+        waiting.cancel()
+        if task.done():
+            task.result()  # why it could not subscribe
+        assert ready.is_set()
         return task
 
     async def result(self, task: asyncio.Task[list[Event]]) -> list[Event]:
@@ -288,11 +292,12 @@ async def test_a_confirmation_that_comes_behind_many_messages_is_waited_for(
         await rig.hub.start()
         talk, quiet = writer.new_job(), writer.new_job()
         talking = await rig.start_reading(talk)
-        monkeypatch.setattr(jobs.hub, "_CONNECT_S", 0.6)
-        proxy.delay(0.5)  # each way: the confirmation takes longer than that
+        monkeypatch.setattr(jobs.hub, "_CONNECT_S", 2.5)
+        proxy.delay(1.5)  # each way: the confirmation takes longer than that
         starting = asyncio.create_task(_read_later(rig, quiet))
         while not starting.done():
             await asyncio.to_thread(writer.write, talk)
+            await asyncio.sleep(0.05)
         for job in (talk, quiet):
             writer.finish(job)
         assert await rig.result(await starting) == writer.sent[quiet]
@@ -306,5 +311,5 @@ async def _read_later(rig: Rig, job: str) -> asyncio.Task[list[Event]]:
     heard = rig.hub._heard_at
     async with asyncio.timeout(WAIT_S):
         while rig.hub._heard_at == heard:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
     return await rig.start_reading(job)
