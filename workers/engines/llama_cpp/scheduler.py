@@ -209,15 +209,15 @@ class Scheduler:
     def plan(self, budget: int) -> list[Part]:
         """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
 
-        So much for each prompt that is being read, of four at most: each step of decoding between
-        them makes all that wait for their first token wait longer. Four times as much where nothing
-        decodes. Less than a tile more, where that is all that is left.
+        So much for each prompt that is being read beside them, of four at most: each step of
+        decoding makes all that wait for their first token wait longer. Less than a tile more, where
+        that is all that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
-        num_paid = min(len(reading), _READERS_PAID) if decoding else _READERS_PAID
+        num_paid = min(len(reading), _READERS_PAID) if decoding else 1
         budget = min(budget * num_paid, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # Small at first, so that the first prompt of a slow model is bounded too.
 _FIRST_CHUNK = 64
+_LARGEST_FIRST_CHUNK = 256
+_SLOW = 5e9  # floating-point operations per second
 _MIN_CHUNK = 16
 _MAX_CHUNK = 2048
 DEFAULT_TARGET_S = 0.25
@@ -12,9 +14,11 @@ DEFAULT_TARGET_S = 0.25
 class ChunkBudget:
     """How many prompt tokens one step may process, so that it takes about ``target_s`` at most."""
 
-    def __init__(self, target_s: float = DEFAULT_TARGET_S) -> None:
+    def __init__(self, target_s: float = DEFAULT_TARGET_S, num_parameters: int = 1 << 60) -> None:
+        """``num_parameters`` of the model: a small one begins with more tokens."""
         self._target_s = target_s
-        self.num_tokens = _FIRST_CHUNK
+        affordable = int(target_s * _SLOW / (2 * num_parameters))
+        self.num_tokens = min(max(affordable, _FIRST_CHUNK), _LARGEST_FIRST_CHUNK)
 
     def record(self, num_tokens: int, elapsed_s: float) -> None:
         """Learn from a pass over ``num_tokens``: shrink when late, double when half is unused."""

@@ -131,7 +131,7 @@ class MlxEngine:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
         with cpu_threads.shared():
-            prompts = self._prefill.step(self._batch.join, is_alone=not len(self._batch))
+            prompts = self._prefill.step(self._batch.join)
             return [*prompts, *self._batch.step()]
 
     def _admit(self) -> None:

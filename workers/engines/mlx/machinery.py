@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workers.engines.base import EngineOptions
 from workers.engines.mlx.batch import RunningBatch
+from workers.engines.mlx.budget import ChunkBudget
 from workers.engines.mlx.drafting import Drafter
 from workers.engines.mlx.identity import model_identity
 from workers.engines.mlx.loading import LoadedModel
@@ -49,7 +50,7 @@ def assemble(
         batch.find,
         find_spilled,
         is_reusing=max_bytes > 0,
-        step_budget_s=options.step_budget_s,
+        budget=ChunkBudget(options.step_budget_s, loaded.num_parameters),
     )
     return Machinery(prefill, batch, store, spill)
 

@@ -10,14 +10,13 @@ import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
-from workers.engines.mlx.budget import DEFAULT_TARGET_S, ChunkBudget
+from workers.engines.mlx.budget import ChunkBudget
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
 from workers.engines.mlx.row import Row
 from workers.engines.mlx.token_key import first
 
-_BUDGETS_ALONE = 4
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
 """``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
@@ -41,7 +40,7 @@ class PrefillQueue:
         find_spilled: FindSpilled | None = None,
         *,
         is_reusing: bool = True,
-        step_budget_s: float = DEFAULT_TARGET_S,
+        budget: ChunkBudget | None = None,
     ) -> None:
         self._is_reusing = is_reusing
         self._find_spilled = find_spilled
@@ -49,7 +48,7 @@ class PrefillQueue:
         self._store = store
         self._find_running = find_running
         self._prompts: deque[Prompt] = deque()
-        self._budget = ChunkBudget(step_budget_s)
+        self._budget = budget or ChunkBudget()
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -79,12 +78,9 @@ class PrefillQueue:
     def clear(self) -> None:
         self._prompts.clear()
 
-    def step(self, join: Joined, *, is_alone: bool = False) -> list[StepEvent]:
-        """Process up to a budget of tokens; ``join`` takes each prompt that is done.
-
-        Several budgets when it ``is_alone``: no sequence waits for its next token.
-        """
-        num_tokens = self._budget.num_tokens * (_BUDGETS_ALONE if is_alone else 1)
+    def step(self, join: Joined) -> list[StepEvent]:
+        """Process up to a budget of tokens; ``join`` takes each prompt that is done."""
+        num_tokens = self._budget.num_tokens
         started, num_left = time.perf_counter(), num_tokens
         events: list[StepEvent] = []
         for _ in range(len(self._prompts)):
