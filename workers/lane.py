@@ -182,8 +182,9 @@ class LaneWorker(RqRecords):
             super().teardown()  # type: ignore[no-untyped-call]
         except RedisError as error:
             log.warning("redis away", extra={"worker": self.name, "error": str(error)})
-            if self.pubsub_thread:
-                self.pubsub_thread.stop()  # RQ does so only after it has signed off
+            listener: Any = self.pubsub_thread
+            if listener is not None:
+                listener.stop()  # RQ does so only after it has signed off
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Nothing: a thread beats (``beat``), so that a long step cannot starve it."""
