@@ -96,6 +96,12 @@ def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
     assert budget.num_tokens == first // 2
 
 
+def test_a_small_model_begins_with_larger_chunks() -> None:
+    sizes = [ChunkBudget(0.25, num).num_tokens for num in (1_000_000, 5_000_000, 8_000_000_000)]
+    assert sizes == [256, 125, ChunkBudget().num_tokens]
+    assert ChunkBudget(0.05, 1_000_000).num_tokens == 125
+
+
 def nothing(key: bytes, max_tokens: int) -> None:
     """A batch without any running prompt."""
 
