@@ -5,7 +5,7 @@ from __future__ import annotations
 # Small at first, so that the first prompt of a slow model is bounded too.
 _FIRST_CHUNK = 64
 _LARGEST_FIRST_CHUNK = 256
-_SLOW = 5e9  # floating-point operations per second
+_SLOW = 5e9  # floating-point operations per second: what any machine here can do
 _MIN_CHUNK = 16
 _MAX_CHUNK = 2048
 DEFAULT_TARGET_S = 0.25
