@@ -61,8 +61,22 @@ def test_a_message_says_what_the_chat_says_whole_and_streamed(
         deltas = list(stream.text_stream)
         final = stream.get_final_message()
     assert "".join(deltas) == text_of(final) == expected
-    assert len(deltas) > 1
     assert final.stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_streamed_message_comes_in_parts(server: Server, claude: Anthropic, model: str) -> None:
+    server.load(model)
+    # Long: on a busy machine tokens that wait for the client leave together.
+    endless = {"temperature": 0, "ignore_eos": True}
+    with claude.messages.stream(
+        model=model, max_tokens=400, messages=HELLO, extra_body=endless
+    ) as stream:
+        deltas = list(stream.text_stream)
+        final = stream.get_final_message()
+    assert "".join(deltas) == text_of(final)
+    assert len(deltas) > 1
+    assert (final.stop_reason, final.usage.output_tokens) == ("max_tokens", 400)
 
 
 @pytest.mark.parametrize("model", MODELS)
