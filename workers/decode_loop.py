@@ -70,6 +70,9 @@ class DecodeLoop:
     def end(self, job_id: str, error: JobError | None) -> None:
         """End a job before its time; unknown and already ended ones are ignored."""
         self._send(_End(job_id, error))
+        if (job := self._jobs.get(job_id)) is not None:
+            for sequence_id in job.sequence_ids:
+                self._engine.interrupt(sequence_id)
 
     def stop(self) -> None:
         """Leave ``run`` after the step at hand; jobs still running are left as they are."""

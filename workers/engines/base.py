@@ -1,7 +1,8 @@
 """What an engine is: one loaded model that runs a continuous batch of sequences.
 
 An engine knows no Redis, no HTTP and no OpenAI. It is driven by one thread, which alone calls
-``submit``, ``abort``, ``step`` and ``close``; the tokenizer may be used from any thread.
+``submit``, ``abort``, ``step`` and ``close``; ``interrupt`` and the tokenizer may be used from any
+thread.
 """
 
 from __future__ import annotations
@@ -243,6 +244,13 @@ class Engine(Protocol):
 
     def abort(self, sequence_id: int) -> None:
         """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
+        ...
+
+    def interrupt(self, sequence_id: int) -> None:
+        """The sequence is about to be aborted: a step that reads its prompt may break that off.
+
+        Any thread may call it, for any id. What was broken off is read again, if it is wanted.
+        """
         ...
 
     def step(self) -> list[StepEvent]:

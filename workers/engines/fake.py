@@ -126,6 +126,9 @@ class FakeEngine:
         self._running.pop(sequence_id, None)
         self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
 
+    def interrupt(self, sequence_id: int) -> None:
+        """See ``base.Engine``; a step is short anyway."""
+
     def step(self) -> list[StepEvent]:
         if not self.has_work:
             return []

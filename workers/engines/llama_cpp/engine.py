@@ -28,6 +28,7 @@ from workers.engines.base import (
 )
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
+from workers.engines.llama_cpp.call_stop import STOPPED
 from workers.engines.llama_cpp.chunk_size import ChunkSize
 from workers.engines.llama_cpp.native import Native, load_native
 from workers.engines.llama_cpp.prefixes import PrefixCache
@@ -70,7 +71,13 @@ class LlamaCppEngine:
         largest = self._batch.capacity - num_slots * (1 + native.num_drafts) - tile
         self._chunk_size = ChunkSize(largest, native.step_budget_s, tile)
         self._scheduler = Scheduler(
-            self._memory, self._prefixes, native.shelf, num_slots, tile, largest
+            self._memory,
+            self._prefixes,
+            native.shelf,
+            num_slots,
+            tile,
+            largest,
+            can_stop=native.call_stop is not None,
         )
         self._is_closed = False
 
@@ -113,6 +120,11 @@ class LlamaCppEngine:
         if run is not None:
             self._remove(run)
 
+    def interrupt(self, sequence_id: int) -> None:
+        """See ``base.Engine``; others in the same call are read again."""
+        if self._native.call_stop is not None:
+            self._native.call_stop.stop(sequence_id)
+
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``."""
         self._scheduler.admit()
@@ -140,8 +152,9 @@ class LlamaCppEngine:
         started = time.perf_counter()
         events = self._decode([*decoding, *reading])
         elapsed_s = time.perf_counter() - started
-        num_tokens = sum(part.num_tokens for part in reading)
-        self._chunk_size.observe(num_tokens, len(decoding), elapsed_s)
+        if not self._scheduler.was_stopped:
+            num_tokens = sum(part.num_tokens for part in reading)
+            self._chunk_size.observe(num_tokens, len(decoding), elapsed_s)
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
@@ -187,12 +200,29 @@ class LlamaCppEngine:
         self._adapters.apply(self._context, parts[0].run.adapter)
         self._write(parts)
         native_log.clear()
-        if lib.llama_decode(self._context, self._batch.native) == 0:
+        status = self._call(parts)
+        if status == 0:
             lib.llama_synchronize(self._context)
             return [event for part in parts for event in self._harvest(part)]
+        if status == STOPPED:
+            for part in parts:
+                self._memory.truncate(part.run.seq_id, part.run.num_in_cache)
+            return []
         if len(parts) == 1:
             return [self._give_up(parts[0].run)]
         return [event for part in parts for event in self._retry(part)]
+
+    def _call(self, parts: list[Part]) -> int:
+        """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
+        call_stop = self._native.call_stop
+        is_decoding = any(part.run.num_pending == 1 for part in parts)
+        if call_stop is None or is_decoding or not self._scheduler.can_stop:
+            status: int = lib.llama_decode(self._context, self._batch.native)
+        else:
+            with call_stop.watching([part.run.sequence.sequence_id for part in parts]):
+                status = lib.llama_decode(self._context, self._batch.native)
+        self._scheduler.was_stopped = status == STOPPED
+        return status
 
     def _retry(self, part: Part) -> list[StepEvent]:
         """Decode alone one part of a batch that failed, so that only the guilty one is given up."""

@@ -13,6 +13,7 @@ from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp import mapped_pages
 from workers.engines.llama_cpp.adapters import Adapters
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
+from workers.engines.llama_cpp.call_stop import CallStop
 from workers.engines.llama_cpp.context import (
     KV_TYPES,
     context_length_of,
@@ -45,7 +46,8 @@ class Native:
     ``num_kept_cells`` of them may hold kept prefixes, ``shelf`` has room for more (``None``: it
     keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` where
     their number is given. ``attention_tile``: rows that attention takes together; 1 where that is
-    of no account.
+    of no account. ``call_stop``: ``None`` on a GPU, which computes on after the call, and where the
+    memory cannot forget what a call that was broken off has left in it.
     """
 
     model: Pointer
@@ -64,6 +66,7 @@ class Native:
     threads: ThreadShare | None
     attention_tile: int
     step_budget_s: float
+    call_stop: CallStop | None
 
     def close(self) -> None:
         """Free it all."""
@@ -99,6 +102,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         lib.llama_model_free(model)
         raise
     mapped_pages.release(files_of(path, header))
+    is_on_cpu = _is_on_cpu(options)
     return Native(
         model=model,
         context=context,
@@ -114,8 +118,9 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         drafter=drafter,
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
-        attention_tile=_CPU_TILE if _is_on_cpu(options) else 1,
+        attention_tile=_CPU_TILE if is_on_cpu else 1,
         step_budget_s=options.step_budget_s,
+        call_stop=CallStop(context) if is_on_cpu and can_trim and _can_share(model) else None,
     )
 
 

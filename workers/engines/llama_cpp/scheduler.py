@@ -24,6 +24,7 @@ _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in th
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 _READERS_PAID = 4
+_BUDGETS_ALONE = 4
 
 
 @dataclass(slots=True)
@@ -49,7 +50,8 @@ class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running.
 
     The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
-    A step reads ``most_read`` tokens of prompts at most, and such an end.
+    A step reads ``most_read`` tokens of prompts at most, and such an end. ``can_stop``: a call that
+    only reads can be broken off, so that it may take longer.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Scheduler:
         num_slots: int,
         tile: int = 1,
         most_read: int = 1 << 30,
+        *,
+        can_stop: bool = False,
     ) -> None:
         self._memory = memory
         self._prefixes = prefixes
@@ -67,6 +71,9 @@ class Scheduler:
         self._num_slots = num_slots
         self._tile = tile
         self._most_read = most_read
+        self._can_stop = can_stop
+        self.was_stopped = False
+        """The last call was broken off."""
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
         self._adapter: str | None = None
@@ -210,18 +217,28 @@ class Scheduler:
         """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
 
         So much for each prompt that is being read beside them, of four at most: each step of
-        decoding makes all that wait for their first token wait longer. Less than a tile more, where
-        that is all that is left.
+        decoding makes all that wait for their first token wait longer. Four times as much where
+        nothing decodes, if that can be broken off; but not right after it was, so that clients who
+        come and leave do not keep others from being read. Less than a tile more, where that is all
+        that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
-        num_paid = min(len(reading), _READERS_PAID) if decoding else 1
+        if decoding:
+            num_paid = min(len(reading), _READERS_PAID)
+        else:
+            num_paid = _BUDGETS_ALONE if self.can_stop else 1
         budget = min(budget * num_paid, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
         return decoding + _share_out(reading, budget)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether the next call may be broken off, if it only reads."""
+        return self._can_stop and not self.was_stopped
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""

@@ -127,6 +127,9 @@ class MlxEngine:
         self._prefill.remove(sequence_id)
         self._batch.remove(sequence_id)
 
+    def interrupt(self, sequence_id: int) -> None:
+        """See ``base.Engine``; a step is short anyway."""
+
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
