@@ -148,3 +148,15 @@ def test_running_streams_go_on_while_a_long_prompt_is_read() -> None:
     engine.abort(stream.sequence_id)
     drain(engine)
     engine.close()
+
+
+def test_of_prompts_that_come_together_the_first_is_read_first() -> None:
+    engine = opened(EngineOptions(prompt_cache_bytes=0))
+    ones = [sequence([45 + number] * length, 2) for number, length in enumerate((150, 140, 130))]
+    for one in ones:
+        engine.submit(one)
+    events = engine.step()  # 256 tokens: neither half of them for each, nor the shortest before
+    progress = {e.sequence_id: e.num_done for e in events if isinstance(e, Prefill)}
+    assert progress == {ones[0].sequence_id: 150, ones[2].sequence_id: 106}
+    drain(engine)
+    engine.close()

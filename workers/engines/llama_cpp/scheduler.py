@@ -289,10 +289,14 @@ class Scheduler:
 
 
 def _share_out(reading: list[Running], budget: int) -> list[Part]:
-    """Half of the budget to the oldest prompt, so that it advances; the rest to the shortest."""
+    """The oldest prompt is finished if that can be done, else it gets half; the rest the shortest.
+
+    Of prompts that came together each would be late if all advanced alike.
+    """
     if not reading:
         return []
-    shares = {reading[0]: min(reading[0].num_pending, max(1, budget // 2))}
+    oldest = reading[0].num_pending
+    shares = {reading[0]: oldest if oldest <= budget else max(1, budget // 2)}
     budget -= shares[reading[0]]
     num_scored = SCORED_ROWS
     for run in sorted(reading, key=lambda run: run.num_pending):
