@@ -1,4 +1,4 @@
-"""What NumPy computes for MLX on a CPU is what MLX computes."""
+"""What is computed in other ways on a CPU is what MLX computes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 from mlx_lm.models.activations import swiglu as mlx_swiglu
 from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.base import scaled_dot_product_attention as mlx_attention
 
-from workers.engines.mlx import cpu_functions, cpu_layers
+from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules
 
 VOCAB = 96
 
@@ -171,3 +172,73 @@ def test_a_model_uses_them() -> None:
         assert close(model(tokens), expected)
     finally:
         qwen3.scaled_dot_product_attention, qwen3.swiglu = before
+
+
+class Places(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A norm and rotary positions, as a layer of a model has them."""
+
+    def __init__(self, *, dims: int = 32, is_traditional: bool = False, scale: float = 1.0) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(32, eps=1e-6)
+        self.norm.weight = mx.random.uniform(0.5, 2.0, (32,))
+        self.rope = nn.RoPE(dims, traditional=is_traditional, base=5000.0, scale=scale)
+
+    def __call__(self, x: mx.array, offset: int | mx.array) -> mx.array:
+        return self.rope(self.norm(x), offset=offset)
+
+
+def placed(**options: Any) -> tuple[Places, Places]:
+    """The same layer as MLX's and with what is installed on a CPU."""
+    plain, ours = Places(**options), Places(**options)
+    ours.update(plain.parameters())
+    cpu_modules.install(ours)
+    return plain, ours
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 300])
+@pytest.mark.parametrize("first", [0, 1, 4095])
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_norms_and_positions(num_rows: int, first: int, scale: float) -> None:
+    plain, ours = placed(scale=scale)
+    for factor in (1e-4, 1.0, 100.0):
+        x = factor * mx.random.normal((2, 3, num_rows, 32))
+        assert np.allclose(ours(x, first), plain(x, first), atol=2e-3, rtol=1e-3)
+        assert close(ours.norm(x), plain.norm(x))
+
+
+def test_each_row_of_a_batch_has_its_own_position() -> None:
+    plain, ours = placed()
+    x, first = mx.random.normal((3, 4, 1, 32)), mx.array([0, 5, 900])
+    for _ in range(3):
+        assert close(ours(x, first), plain(x, first))
+        first += 1  # in place, as the caches of a batch do it
+    for row, position in enumerate(first.tolist()):
+        assert close(ours(x, first)[row : row + 1], ours(x[row : row + 1], position))
+
+
+def test_positions_follow_each_other() -> None:
+    _, ours = placed()
+    x = mx.random.normal((1, 2, 50, 32))
+    whole = ours.rope(x, offset=10)
+    parts = [ours.rope(x[:, :, :20], offset=10), ours.rope(x[:, :, 20:], offset=30)]
+    assert close(mx.concatenate(parts, axis=2), whole)
+
+
+@pytest.mark.parametrize("options", [{"dims": 16}, {"is_traditional": True}])
+def test_other_positions_are_left_to_mlx(options: dict[str, Any]) -> None:
+    plain, ours = placed(**options)
+    x = mx.random.normal((1, 2, 5, 32))
+    assert bool(mx.array_equal(ours.rope(x, offset=3), plain.rope(x, offset=3)))
+
+
+def test_halves_are_left_to_mlx() -> None:
+    plain, ours = placed()
+    x = mx.random.normal((1, 2, 5, 32)).astype(mx.float16)
+    assert bool(mx.array_equal(ours.norm(x), plain.norm(x)))
+    assert bool(mx.array_equal(ours.rope(x, offset=3), plain.rope(x, offset=3)))
+
+
+def test_what_is_installed_adds_no_parameters() -> None:
+    plain, ours = placed()
+    names = [[name for name, _ in tree_flatten(one.parameters())] for one in (plain, ours)]
+    assert names[0] == names[1]

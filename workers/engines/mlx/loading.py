@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from jobs.disk_facts import trained_length
 from jobs.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
-from workers.engines.mlx import cpu_functions, cpu_layers, library
+from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules, library
 from workers.engines.mlx.adapters import apply_adapter, find_adapter
 from workers.engines.mlx.folder import Json
 from workers.engines.mlx.library import Model
@@ -65,6 +65,7 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         if is_cpu():
             cpu_layers.install(module, loaded.vocab_size)
             cpu_functions.install(module)
+            cpu_modules.install(module)
     if options.kv_bits is None:
         return loaded
     return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))
