@@ -11,7 +11,7 @@ from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 from workers.engines.llama_cpp.model_file import load_error
-from workers.engines.llama_cpp.scheduler import SCORED_ROWS
+from workers.engines.llama_cpp.parts import SCORED_ROWS
 from workers.engines.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8

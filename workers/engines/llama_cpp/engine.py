@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence as ListLike
 from pathlib import Path
 
-import numpy as np
-
 from jobs.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
@@ -19,23 +17,19 @@ from workers.engines.base import (
     ModelInfo,
     OnProgress,
     Pooling,
-    Prefill,
-    PromptLogprobs,
     Sequence,
-    SequenceFailure,
     StepEvent,
-    Token,
 )
 from workers.engines.llama_cpp.batch import Batch
-from workers.engines.llama_cpp.binding import lib, native_log
-from workers.engines.llama_cpp.call_stop import STOPPED
+from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.chunk_size import ChunkSize
+from workers.engines.llama_cpp.decoding import Decoder
 from workers.engines.llama_cpp.native import Native, load_native
+from workers.engines.llama_cpp.parts import Part
 from workers.engines.llama_cpp.prefixes import PrefixCache
 from workers.engines.llama_cpp.running import Running, make_running
 from workers.engines.llama_cpp.sampler import Sampler, check_sampling
-from workers.engines.llama_cpp.scheduler import Part, Scheduler
-from workers.engines.llama_cpp.scoring import logits_of, score
+from workers.engines.llama_cpp.scheduler import Scheduler
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 
 
@@ -67,17 +61,12 @@ class LlamaCppEngine:
             on_evicted=None if native.shelf is None else native.shelf.put,
         )
         num_slots, tile = native.info.num_slots, native.attention_tile
-        self._batch = Batch(lib.llama_n_batch(native.context))
-        largest = self._batch.capacity - num_slots * (1 + native.num_drafts) - tile
+        batch = Batch(lib.llama_n_batch(native.context))
+        self._decoder = Decoder(native, batch, self._remove)
+        largest = batch.capacity - num_slots * (1 + native.num_drafts) - tile
         self._chunk_size = ChunkSize(largest, native.step_budget_s, tile)
         self._scheduler = Scheduler(
-            self._memory,
-            self._prefixes,
-            native.shelf,
-            num_slots,
-            tile,
-            largest,
-            can_stop=native.call_stop is not None,
+            self._memory, self._prefixes, native.shelf, num_slots, tile, largest
         )
         self._is_closed = False
 
@@ -118,7 +107,7 @@ class LlamaCppEngine:
         """See ``base.Engine``; the slot and its KV cells are free for the next step."""
         run = self._scheduler.find(sequence_id)
         if run is not None:
-            self._remove(run)
+            self._remove(run, True)
 
     def interrupt(self, sequence_id: int) -> None:
         """See ``base.Engine``; others in the same call are read again."""
@@ -128,7 +117,7 @@ class LlamaCppEngine:
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``."""
         self._scheduler.admit()
-        parts = self._scheduler.plan(self._chunk_size.num_tokens)
+        parts = self._scheduler.plan(self._chunk_size.num_tokens, can_stop=self._decoder.can_stop)
         self._add_drafts(parts)
         parts = self._scheduler.fit(parts)
         if not parts:
@@ -150,9 +139,9 @@ class LlamaCppEngine:
 
     def _timed(self, reading: list[Part], decoding: list[Part]) -> list[StepEvent]:
         started = time.perf_counter()
-        events = self._decode([*decoding, *reading])
+        events = self._decoder.decode([*decoding, *reading])
         elapsed_s = time.perf_counter() - started
-        if not self._scheduler.was_stopped:
+        if not self._decoder.was_stopped:
             num_tokens = sum(part.num_tokens for part in reading)
             self._chunk_size.observe(num_tokens, len(decoding), elapsed_s)
         return events
@@ -196,124 +185,7 @@ class LlamaCppEngine:
         for sequence_id, guess in guesses.items():
             decoding[sequence_id].drafts = guess
 
-    def _decode(self, parts: list[Part]) -> list[StepEvent]:
-        self._adapters.apply(self._context, parts[0].run.adapter)
-        self._write(parts)
-        native_log.clear()
-        status = self._call(parts)
-        if status == 0:
-            lib.llama_synchronize(self._context)
-            return [event for part in parts for event in self._harvest(part)]
-        if status == STOPPED:
-            for part in parts:
-                self._memory.truncate(part.run.seq_id, part.run.num_in_cache)
-            return []
-        if len(parts) == 1:
-            return [self._give_up(parts[0].run)]
-        return [event for part in parts for event in self._retry(part)]
-
-    def _call(self, parts: list[Part]) -> int:
-        """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
-        call_stop = self._native.call_stop
-        is_decoding = any(part.run.num_pending == 1 for part in parts)
-        if call_stop is None or is_decoding or not self._scheduler.can_stop:
-            status: int = lib.llama_decode(self._context, self._batch.native)
-        else:
-            with call_stop.watching([part.run.sequence.sequence_id for part in parts]):
-                status = lib.llama_decode(self._context, self._batch.native)
-        self._scheduler.was_stopped = status == STOPPED
-        return status
-
-    def _retry(self, part: Part) -> list[StepEvent]:
-        """Decode alone one part of a batch that failed, so that only the guilty one is given up."""
-        # A fatal error leaves what it had processed in the cache: take that back first.
-        if not self._memory.truncate(part.run.seq_id, part.run.num_in_cache):
-            return [self._give_up(part.run)]
-        return self._decode([part])
-
-    def _write(self, parts: list[Part]) -> None:
-        batch = self._batch
-        batch.clear()
-        for part in parts:
-            run, first = part.run, part.run.num_in_cache
-            if part.num_rows == 1 and part.is_last:
-                part.first_row = batch.add_token(int(run.tokens[first]), first, run.seq_id)
-                continue
-            tokens = run.tokens[first : first + part.num_tokens]
-            num_outputs = part.num_tokens if run.is_scoring else int(part.is_last)
-            if part.drafts is not None:
-                tokens = np.concatenate([tokens, part.drafts])
-                num_outputs += len(part.drafts)
-            part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
-
-    def _harvest(self, part: Part) -> list[StepEvent]:
-        run = part.run
-        events: list[StepEvent] = []
-        self._memory.note_decoded(run.seq_id, part.num_rows)
-        is_last = part.is_last
-        if run.is_scoring:
-            self._score_prompt(part)
-        run.num_in_cache += part.num_tokens
-        if run.num_generated == 0:
-            sequence_id = run.sequence.sequence_id
-            events.append(Prefill(sequence_id, run.num_in_cache, run.num_prompt, run.num_cached))
-            if is_last and run.is_scoring:
-                events.append(PromptLogprobs(sequence_id, tuple(run.scores)))
-        if is_last:
-            events += self._draw(part)
-        return events
-
-    def _draw(self, part: Part) -> list[Token]:
-        """The next token, and those after it as far as the guesses were right."""
-        run, row = part.run, part.first_row + part.num_tokens - 1
-        drafts = [] if part.drafts is None else part.drafts.tolist()
-        tokens = [self._next_token(run, row)]
-        for guess in drafts:
-            last = tokens[-1]
-            if last.finish is not None or last.token_id != guess:
-                break
-            run.num_in_cache += 1
-            row += 1
-            tokens.append(self._next_token(run, row))
-        if drafts:
-            is_hit = len(tokens) > 1
-            run.num_rounds_without_hit = 0 if is_hit else run.num_rounds_without_hit + 1
-            self._memory.truncate(run.seq_id, run.num_in_cache)
-        if tokens[-1].finish is not None:
-            self._remove(run)
-        return tokens
-
-    def _next_token(self, run: Running, row: int) -> Token:
-        token = run.sampler.sample(self._context, row, run.num_known)
-        run.append(token)
-        is_end = token in self._end_ids
-        num_top = run.sequence.sampling.num_logprobs
-        logprob, top = (None, ()) if num_top is None else self._score(row, token, num_top)
-        finish = run.finish_after(is_end=is_end)
-        sequence_id = run.sequence.sequence_id
-        return Token(sequence_id, token, finish, is_end, logprob, top, run.sampler.mu)
-
-    def _score_prompt(self, part: Part) -> None:
-        """Note the log-probabilities of the tokens after those of this part."""
-        run = part.run
-        num_top = run.sequence.num_prompt_logprobs
-        assert num_top is not None
-        first = run.num_in_cache
-        for i in range(min(part.num_tokens, run.num_prompt - 1 - first)):
-            token = int(run.tokens[first + i + 1])
-            run.scores.append(self._score(part.first_row + i, token, num_top))
-
-    def _score(
-        self, row: int, token: int, num_top: int
-    ) -> tuple[float, tuple[tuple[int, float], ...]]:
-        return score(logits_of(self._context, row, self._info.vocab_size), token, num_top)
-
-    def _give_up(self, run: Running) -> SequenceFailure:
-        self._remove(run, is_kept=False)
-        reason = native_log.complaints() or "llama.cpp gave no reason"
-        return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")
-
-    def _remove(self, run: Running, *, is_kept: bool = True) -> None:
+    def _remove(self, run: Running, is_kept: bool) -> None:
         if self._drafter is not None:
             self._drafter.forget(run)
         self._scheduler.remove(run, is_kept=is_kept)

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
+from workers.engines.llama_cpp.parts import Part, share_out
 from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
 
-SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
@@ -27,31 +26,11 @@ _READERS_PAID = 4
 _BUDGETS_ALONE = 4
 
 
-@dataclass(slots=True)
-class Part:
-    """The next ``num_tokens`` pending tokens of a sequence, and guesses at those after them."""
-
-    run: Running
-    num_tokens: int
-    drafts: IntArray | None = None
-    first_row: int = 0
-
-    @property
-    def is_last(self) -> bool:
-        """A token can be drawn after it."""
-        return self.num_tokens == self.run.num_pending
-
-    @property
-    def num_rows(self) -> int:
-        return self.num_tokens + (0 if self.drafts is None else len(self.drafts))
-
-
 class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running.
 
     The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
-    A step reads ``most_read`` tokens of prompts at most, and such an end. ``can_stop``: a call that
-    only reads can be broken off, so that it may take longer.
+    A step reads ``most_read`` tokens of prompts at most, and such an end.
     """
 
     def __init__(
@@ -62,8 +41,6 @@ class Scheduler:
         num_slots: int,
         tile: int = 1,
         most_read: int = 1 << 30,
-        *,
-        can_stop: bool = False,
     ) -> None:
         self._memory = memory
         self._prefixes = prefixes
@@ -71,9 +48,6 @@ class Scheduler:
         self._num_slots = num_slots
         self._tile = tile
         self._most_read = most_read
-        self._can_stop = can_stop
-        self.was_stopped = False
-        """The last call was broken off."""
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
         self._adapter: str | None = None
@@ -213,14 +187,13 @@ class Scheduler:
 
     # The next step
 
-    def plan(self, budget: int) -> list[Part]:
+    def plan(self, budget: int, *, can_stop: bool = False) -> list[Part]:
         """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
 
         So much for each prompt that is being read beside them, of four at most: each step of
         decoding makes all that wait for their first token wait longer. Four times as much where
-        nothing decodes, if that can be broken off; but not right after it was, so that clients who
-        come and leave do not keep others from being read. Less than a tile more, where that is all
-        that is left.
+        nothing decodes, if ``can_stop``: the call can be broken off. Less than a tile more, where
+        that is all that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
@@ -229,16 +202,11 @@ class Scheduler:
         if decoding:
             num_paid = min(len(reading), _READERS_PAID)
         else:
-            num_paid = _BUDGETS_ALONE if self.can_stop else 1
+            num_paid = _BUDGETS_ALONE if can_stop else 1
         budget = min(budget * num_paid, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
-        return decoding + _share_out(reading, budget)
-
-    @property
-    def can_stop(self) -> bool:
-        """Whether the next call may be broken off, if it only reads."""
-        return self._can_stop and not self.was_stopped
+        return decoding + share_out(reading, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""
@@ -286,29 +254,3 @@ class Scheduler:
             self._adapter = order[following]
             self._num_steps_with_adapter = 1
         return groups[self._adapter]
-
-
-def _share_out(reading: list[Running], budget: int) -> list[Part]:
-    """The oldest prompt is finished if that can be done, else it gets half; the rest the shortest.
-
-    Of prompts that came together each would be late if all advanced alike.
-    """
-    if not reading:
-        return []
-    oldest = reading[0].num_pending
-    shares = {reading[0]: oldest if oldest <= budget else max(1, budget // 2)}
-    budget -= shares[reading[0]]
-    num_scored = SCORED_ROWS
-    for run in sorted(reading, key=lambda run: run.num_pending):
-        already = shares.get(run, 0)
-        more = min(run.num_pending - already, budget)
-        shares[run] = already + more
-        budget -= more
-    parts = []
-    for run, share in shares.items():
-        if run.is_scoring:
-            share = min(share, num_scored)
-            num_scored -= share
-        if share:
-            parts.append(Part(run, share))
-    return parts

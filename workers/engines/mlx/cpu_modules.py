@@ -1,7 +1,7 @@
 """On a CPU, norms and rotary positions in fewer operations.
 
-MLX has no kernels for them there: of the 965 operations of a decode step of 6 layers, 640 were
-theirs, and each costs some microseconds however small it is.
+MLX has no kernels for them there and takes them apart: a decode step of 6 layers had 965
+operations, of which 663 are left, and each costs some microseconds however small it is.
 """
 
 from __future__ import annotations
