@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from api.body_limit import BodyLimit
 from api.error_answers import handle_error
@@ -31,6 +32,7 @@ from api.routes import (
 )
 from api.security import HostGuard, KeyGuard
 from api.services import Services
+from api.sse import BODY_SEND
 from jobs.settings import Settings
 
 _ROUTERS = (
@@ -55,6 +57,10 @@ _ROUTERS = (
 
 class _Api(FastAPI):
     """FastAPI, but its description has no 422: here a wrong request is a 400."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[BODY_SEND] = send
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from api.errors import Problem, problem_of
 from api.foreground import Foreground
 from api.runner import JobRunner, Ticket
-from api.sse import PING, SseWriter
+from api.sse import BODY_SEND, PING, SseWriter
 from jobs.errors import JobError, ShuttingDownError
 from jobs.events import Event, EventKind
 
@@ -99,8 +99,12 @@ class StreamedAnswer(_JobResponse):
         self._ping = ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # In a task of its own: what wakes this one passes through twenty coroutines of frameworks.
+        await asyncio.create_task(self._stream(scope, receive, send))
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = self._foreground(scope)
-        writer = SseWriter(send, self._id_header, self._ping)
+        writer = SseWriter(send, self._id_header, self._ping, scope.get(BODY_SEND))
         try:
             with _explained_stop():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from redis.exceptions import RedisError
 from starlette.types import Receive
 
-from api.runner import JobRunner, Ticket, checked
+from api.runner import JobRunner, Ticket, check
 from jobs import names
 from jobs.errors import (
     JobError,
@@ -57,7 +57,7 @@ class Foreground:
                 contextlib.aclosing(self._runner.hub.read(subscription)) as events,
             ):
                 subscription.is_known = True
-                yield checked(self._noted(events))
+                yield self._noted(events)
         except TimeoutError:
             raise JobTimeoutError(f"no end within {self._timeout_s:g} s") from None
         except asyncio.CancelledError:
@@ -88,7 +88,9 @@ class Foreground:
     async def _noted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
         async for event in events:
             self._is_started = True
-            self._is_over = self._is_over or event.is_terminal
+            if event.is_terminal:
+                self._is_over = True
+                check(event)
             yield event
 
     def cancel(self, reason: str) -> None:

@@ -144,7 +144,8 @@ class JobRunner:
         """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the time."""
         try:
             async with asyncio.timeout(timeout_s):
-                async for event in checked(self.hub.read(subscription)):
+                async for event in self.hub.read(subscription):
+                    check(event)
                     if event.is_terminal:
                         return event
         except TimeoutError:
@@ -192,12 +193,10 @@ class JobRunner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def checked(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    """The same events; a job that failed or was cancelled raises its error instead."""
-    async for event in events:
-        if event.kind in (EventKind.FAILED, EventKind.CANCELLED):
-            raise error_of(event)
-        yield event
+def check(event: Event) -> None:
+    """Raise the error of a job that failed or was cancelled."""
+    if event.kind in (EventKind.FAILED, EventKind.CANCELLED):
+        raise error_of(event)
 
 
 def error_of(event: Event) -> JobError:

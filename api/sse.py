@@ -19,16 +19,28 @@ PING = b":\n"
 _PING_S = 10.0
 _TICK_S = 5.0
 _SEND_TIMEOUT_S = 30.0
+BODY_SEND = "mgs.body_send"
+"""In an ASGI scope: the server's own ``send``, for what no framework wants to see go by."""
 
 
 class SseWriter:
-    """Writes one answer. Nothing is sent before ``open``, so an early error can have a status."""
+    """Writes one answer. Nothing is sent before ``open``, so an early error can have a status.
 
-    def __init__(self, send: Send, headers: Mapping[str, str], ping: bytes = PING) -> None:
+    ``send`` gets the head, ``body_send`` (none: ``send``) what follows.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        headers: Mapping[str, str],
+        ping: bytes = PING,
+        body_send: Send | None = None,
+    ) -> None:
         self.is_open = False
         self._ping = ping
         self._is_stuck = False
         self._send = send
+        self._body_send = body_send or send
         self._headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache, no-store"),
@@ -46,19 +58,18 @@ class SseWriter:
                 {"type": "http.response.start", "status": 200, "headers": self._headers}
             )
 
-    async def write(self, data: bytes) -> None:
-        """Send ``data``; blocks while the client does not read."""
-        await self._send_body(data, is_last=False)
-
     async def close(self, data: bytes = b"") -> None:
         """Send the last of the answer."""
-        await self._send_body(data, is_last=True)
+        await self.write(data, is_last=True)
 
-    async def _send_body(self, data: bytes, *, is_last: bool) -> None:
+    async def write(self, data: bytes, *, is_last: bool = False) -> None:
+        """Send ``data``; blocks while the client does not read."""
         if self._is_stuck:
             return
         self._last_sent = self._stuck_since = time.monotonic()
-        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        await self._body_send(
+            {"type": "http.response.body", "body": data, "more_body": not is_last}
+        )
         self._stuck_since = None
 
     @contextlib.asynccontextmanager

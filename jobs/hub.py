@@ -14,12 +14,10 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from redis.asyncio.client import PubSub
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from jobs import names
+from jobs.bells import Bells
 from jobs.connection import AsyncRedis
 from jobs.errors import (
     ContractError,
@@ -36,29 +34,14 @@ from jobs.subscription import Channel, Subscription
 
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
+_TICK_S = 0.25
 _MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
+_BELL = names.BELL.encode()
 _RECONNECT_S = 0.2
 _CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
 log = logging.getLogger(__name__)
-
-
-class _Bells(PubSub):  # type: ignore[misc]  # redis-py's types end here
-    """A subscription connection that, once lost, stays lost.
-
-    redis-py re-connects in whatever task notices first, also in one that only subscribes: the
-    listener then waits at a socket that nobody writes to (tests/integration/test_hub.py).
-    """
-
-    async def connect(self) -> None:
-        if self.connection is None:
-            await super().connect()
-        elif not self.connection.is_connected:
-            raise RedisConnectionError("the subscription connection is lost")
-
-    async def _reconnect(self, conn: AbstractConnection, *_: Any, **__: Any) -> None:
-        await conn.disconnect(nowait=True)  # the listener notices, and makes a fresh one
 
 
 class EventHub:
@@ -71,13 +54,12 @@ class EventHub:
     def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis) -> None:
         self._redis = redis
         self._subscriber = subscriber
-        self._pubsub = _Bells(subscriber.connection_pool)
-        self._channels: dict[str, Channel] = defaultdict(Channel)
+        self._bells: Bells | None = None
+        self._channels: dict[bytes, Channel] = defaultdict(Channel)
         self._connected = asyncio.Event()
         self._heard_at = float("-inf")
         self._num_rings = 0
-        self._task: asyncio.Task[None] | None = None
-        self._drops: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def num_rings(self) -> int | None:
@@ -86,13 +68,16 @@ class EventHub:
 
     async def start(self) -> None:
         """Begin to listen; Redis may come later."""
-        self._task = asyncio.create_task(self._listen(), name="event-hub")
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="event-hub"),
+            asyncio.create_task(self._mind_silence(), name="event-hub silence"),
+        ]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
         await self._close()
 
     @contextlib.asynccontextmanager
@@ -102,16 +87,15 @@ class EventHub:
         ``NotReadyError`` when Redis says nothing for some seconds.
         """
         await self._wait_for(self._connected)
-        name = names.event_channel(job_id)
+        name = names.event_channel(job_id).encode()
         subscription = Subscription(job_id)
         channel = self._channels[name]
         is_first = not channel.listeners
         channel.listeners.add(subscription)
         try:
-            if is_first:
-                # A connection that is lost just now is replaced, with this channel too.
-                with contextlib.suppress(RedisError):
-                    await self._pubsub.subscribe(name)
+            # A connection that is lost just now is replaced, with this channel too.
+            if is_first and self._bells is not None:
+                self._bells.subscribe([name])
             await self._wait_for(channel.confirmed)
             yield subscription
         finally:
@@ -130,18 +114,10 @@ class EventHub:
                 async with asyncio.timeout(left):
                     await event.wait()
 
-    def _drop_channel(self, name: str) -> None:
-        """In a task of its own: the reader may be cancelled, and must not wait here."""
+    def _drop_channel(self, name: bytes) -> None:
         del self._channels[name]
-        task = asyncio.create_task(self._unsubscribe(name), name=f"unsubscribe {name}")
-        self._drops.add(task)
-        task.add_done_callback(self._drops.discard)
-
-    async def _unsubscribe(self, name: str) -> None:
-        # A lost connection forgets the channel by itself; a new reader wants it again.
-        with contextlib.suppress(RedisError):
-            if name not in self._channels and self._connected.is_set():
-                await self._pubsub.unsubscribe(name)
+        if self._bells is not None:  # a lost connection forgets the channel by itself
+            self._bells.unsubscribe(name)
 
     async def read(
         self, subscription: Subscription, after: EventId = BEFORE_ALL
@@ -155,7 +131,7 @@ class EventHub:
         merger = EventMerger(after)
         is_behind = after != BEFORE_ALL
         while True:
-            event = None if is_behind else await subscription.get(self._patience_s)
+            event = None if is_behind else await subscription.get()
             verdict = merger.judge(event) if event is not None else Verdict.GAP
             if verdict is Verdict.DROP:
                 continue
@@ -173,11 +149,6 @@ class EventHub:
                 yield found
                 if found.is_terminal:
                     return
-
-    @property
-    def _patience_s(self) -> float:
-        """How long a reader hears nothing before it looks into the log."""
-        return max(_SILENT_S, len(self._channels) / _MAX_LOOKS_PER_S)
 
     async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncGenerator[Event, None]:
         """What the log holds after ``after``, then what comes live."""
@@ -211,43 +182,43 @@ class EventHub:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._connect()
-                while True:
-                    message = await self._pubsub.get_message(timeout=None)
-                    self._heard_at = time.monotonic()
-                    if message is not None:
-                        self._dispatch(message)
+                self._bells = await self._connect()
+                await self._bells.wait_lost()
             except RedisError as error:
                 self._connected.clear()
                 log.warning("subscription lost, reconnecting", extra={"error": str(error)})
+                await self._close()
                 await asyncio.sleep(_RECONNECT_S)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Bells:
         """A fresh connection with every channel that somebody listens to.
 
         The bell of the wants keeps it in pub/sub mode while nobody does.
         """
-        await self._close()
-        self._pubsub = _Bells(self._subscriber.connection_pool)
-        await self._pubsub.subscribe(names.BELL, *self._channels)
+        bells = await Bells.open(self._subscriber.connection_pool, self._hear)
+        bells.subscribe([_BELL, *self._channels])
         self._connected.set()
+        return bells
 
     async def _close(self) -> None:
-        with contextlib.suppress(RedisError):
-            await self._pubsub.aclose()
+        bells, self._bells = self._bells, None
+        if bells is not None:
+            with contextlib.suppress(RedisError):
+                await bells.close()
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
-        name = message["channel"].decode()
-        if name == names.BELL:
+    def _hear(self, message: list[Any]) -> None:
+        self._heard_at = time.monotonic()
+        kind, name, data = message
+        if name == _BELL:
             self._num_rings += 1
         channel = self._channels.get(name)
         if channel is None:
             return
-        if message["type"] == "subscribe":
-            channel.confirm()
-        elif message["type"] == "message":
+        if kind == b"message":
             for subscription in channel.listeners:
-                self._deliver(subscription, message["data"])
+                self._deliver(subscription, data)
+        elif kind == b"subscribe":
+            channel.confirm()
 
     def _deliver(self, subscription: Subscription, line: bytes) -> None:
         try:
@@ -255,6 +226,21 @@ class EventHub:
         except ContractError:
             # Not ours to show; the log decides.
             subscription.note_gap()
+
+    async def _mind_silence(self) -> None:
+        """Send readers who have long heard nothing to the log, in turn when they are many."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            readers = [one for channel in self._channels.values() for one in channel.listeners]
+            silent = [(one.silence_s(now), one) for one in readers]
+            due = sorted((it for it in silent if it[0] >= _SILENT_S), key=_length, reverse=True)
+            for _, subscription in due[: round(_MAX_LOOKS_PER_S * _TICK_S)]:
+                subscription.note_gap()
+
+
+def _length(silence: tuple[float, Subscription]) -> float:
+    return silence[0]
 
 
 def _missing(subscription: Subscription) -> JobError:

@@ -27,11 +27,13 @@ class EventMerger:
 
     def judge(self, event: Event) -> Verdict:
         """What to do with an event of pub/sub; does not move ``last``."""
-        if event.id <= self.last:
-            return Verdict.DROP
-        return Verdict.TAKE if event.seq == self.last.seq + 1 else Verdict.GAP
+        attempt, seq = self.last
+        if event.seq == seq + 1 and event.attempt >= attempt:
+            return Verdict.TAKE
+        return Verdict.DROP if event.id <= self.last else Verdict.GAP
 
     def take(self, event: Event) -> None:
         """Note that ``event`` (the next one, or the log's next) is shown."""
-        assert event.id > self.last, (event.id, self.last)
-        self.last = event.id
+        event_id = event.id
+        assert event_id > self.last, (event_id, self.last)
+        self.last = event_id

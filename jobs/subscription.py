@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 
 from jobs.events import Event
 
@@ -18,30 +20,42 @@ class Subscription:
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.is_known = False
-        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_QUEUE_EVENTS)
+        self._events: deque[Event | None] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._waits_since = 0.0
 
     def put(self, event: Event) -> None:
         """Hand an event over; a reader that is too slow falls back to the log."""
-        if self._queue.full():
+        if len(self._events) >= _QUEUE_EVENTS:
             self.note_gap()
-        else:
-            self._queue.put_nowait(event)
+            return
+        self._events.append(event)
+        self._wake()
 
     def note_gap(self) -> None:
         """Forget what waits, and send the reader to the log."""
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)
+        self._events.clear()
+        self._events.append(None)
+        self._wake()
 
-    async def get(self, timeout_s: float) -> Event | None:
-        """The next event; ``None`` after a gap or ``timeout_s`` of silence."""
-        if not self._queue.empty():
-            return self._queue.get_nowait()
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._queue.get()
-        except TimeoutError:
-            return None
+    async def get(self) -> Event | None:
+        """The next event; ``None`` after a gap. One reader at a time."""
+        while not self._events:
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._waits_since = time.monotonic()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._events.popleft()
+
+    def silence_s(self, now: float) -> float:
+        """For how long the reader has heard nothing; 0 while it does not wait."""
+        return now - self._waits_since if self._waiter is not None else 0.0
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Channel:
