@@ -16,10 +16,13 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.call_stop import STOPPED
+from workers.engines.llama_cpp.fourth_row import num_missing_rows
 from workers.engines.llama_cpp.native import Native
 from workers.engines.llama_cpp.parts import Part
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.scoring import logits_of, score
+
+_FILLER = 0  # any token will do
 
 OnEnd = Callable[[Running, bool], None]
 """``on_end(run, is_kept)``: the sequence is over; ``is_kept``: its state may serve others."""
@@ -33,6 +36,7 @@ class Decoder:
         self._memory = native.memory
         self._adapters = native.adapters
         self._call_stop = native.call_stop
+        self._wants_fourth_row = native.wants_fourth_row
         self._end_ids = native.tokenizer.end_ids
         self._vocab_size = native.info.vocab_size
         self._batch = batch
@@ -52,7 +56,10 @@ class Decoder:
         self._adapters.apply(self._context, parts[0].run.adapter)
         self._write(parts)
         native_log.clear()
+        has_filler = self._fill_up(parts)
         status = self._call(parts)
+        if has_filler:
+            self._memory.clear_spare()
         if status == 0:
             lib.llama_synchronize(self._context)
             return [event for part in parts for event in self._harvest(part)]
@@ -63,6 +70,19 @@ class Decoder:
         if len(parts) == 1:
             return [self._give_up(parts[0].run)]
         return [event for part in parts for event in self._retry(part)]
+
+    def _fill_up(self, parts: list[Part]) -> bool:
+        """Add a row of no use where the call is sooner done with it."""
+        num_rows = self._batch.num_tokens
+        is_welcome = (
+            self._wants_fourth_row
+            and num_missing_rows(num_rows) == 1
+            and num_rows < self._memory.num_free
+            and all(part.num_tokens == 1 for part in parts)
+        )
+        if is_welcome:
+            self._batch.add_token(_FILLER, 0, self._memory.spare_id)
+        return is_welcome
 
     def _call(self, parts: list[Part]) -> int:
         """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""

@@ -82,7 +82,7 @@ class KvMemory:
         self._memory = lib.llama_get_memory(context)
         self._num_slots = num_slots
         self._free_seq_ids = list(range(num_slots))
-        # llama.cpp only copies out states of ids below n_seq_max: the slots and this one.
+        # llama.cpp only decodes, and copies out, ids below n_seq_max: the slots and this one.
         self._gangway = num_slots
         self._free_shelves = list(range(num_slots + 1, NUM_SEQ_IDS))
 
@@ -90,6 +90,14 @@ class KvMemory:
     def num_free(self) -> int:
         """Free cells."""
         return self.book.num_free
+
+    @property
+    def spare_id(self) -> int:
+        """A sequence to decode rows into that nobody wants; ``clear_spare`` forgets them."""
+        return self._gangway
+
+    def clear_spare(self) -> None:
+        lib.llama_memory_seq_rm(self._memory, self._gangway, 0, _TO_THE_END)
 
     @property
     def num_free_shelves(self) -> int:
@@ -119,7 +127,7 @@ class KvMemory:
         size = lib.llama_state_seq_get_size(self.context, self._gangway)
         state = np.empty(size, np.uint8)
         written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, self._gangway)
-        lib.llama_memory_seq_rm(self._memory, self._gangway, 0, _TO_THE_END)
+        self.clear_spare()
         return state[:written] if written else None
 
     def copy_in(self, state: npt.NDArray[np.uint8], num_tokens: int) -> int | None:

@@ -25,6 +25,7 @@ from workers.engines.llama_cpp.context import (
 )
 from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
 from workers.engines.llama_cpp.embedding import Embedder
+from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
@@ -67,6 +68,7 @@ class Native:
     attention_tile: int
     step_budget_s: float
     call_stop: CallStop | None
+    wants_fourth_row: bool
 
     def close(self) -> None:
         """Free it all."""
@@ -121,6 +123,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         attention_tile=_CPU_TILE if is_on_cpu else 1,
         step_budget_s=options.step_budget_s,
         call_stop=CallStop(context) if is_on_cpu and can_trim and _can_share(model) else None,
+        wants_fourth_row=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
     )
 
 
