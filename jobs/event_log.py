@@ -13,6 +13,7 @@ from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ErrorInfo
 from jobs.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
 from jobs.records import JobStatus
+from jobs.script_line import ScriptLine
 from jobs.totals import amounts_of
 
 _STATUS = {
@@ -27,7 +28,7 @@ class EventWriter:
 
     def __init__(self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int) -> None:
         self._redis = redis
-        self._append = redis.register_script(scripts.APPEND)
+        self._append = ScriptLine(redis, scripts.APPEND)
         self._settle = redis.register_script(scripts.SETTLE)
         self._log_ttl_s = log_ttl_s
         self._failure_ttl_s = failure_ttl_s
@@ -39,7 +40,7 @@ class EventWriter:
         for event in events:
             keys += (names.job_key(event.job), names.log_key(event.job))
             args += (event.attempt, event.seq, names.event_channel(event.job), encode_event(event))
-        return [bool(answer) for answer in self._append(keys=keys, args=args)]
+        return [bool(answer) for answer in self._append(keys, args)]
 
     def settle(self, event: Event) -> bool:
         """Write the terminal event; True when it is the job's end, False when another was."""
