@@ -7,6 +7,7 @@ coalesce into larger chunks, and what was built is sent again with the same ids.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -180,7 +181,8 @@ class Publisher(threading.Thread):
         super().__init__(name="publisher", daemon=True)
         self.lock = threading.Lock()
         self.dirty: dict[str, Outbox] = {}
-        self._bell = threading.Event()
+        # The decode loop rings: this is one call of C, an Event's Python takes ten.
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._writer = writer
         self._on_refused = on_refused
         self._on_settled = on_settled
@@ -196,26 +198,26 @@ class Publisher(threading.Thread):
 
     def ring(self) -> None:
         """Something is in an outbox."""
-        self._bell.set()
+        if self._bell.empty():  # else it still rings, and what is there by then is taken
+            self._bell.put(None)
 
     def stop(self, timeout_s: float) -> bool:
         """Send what is there, then end; False when it could not be sent in time."""
         self._is_stopping = True
-        self._bell.set()
+        self.ring()
         self.join(timeout_s)
         return not self.is_alive()
 
     def run(self) -> None:
         while True:
-            self._bell.wait()
-            self._bell.clear()
+            self._bell.get()
             events = self._take()
             if events:
                 self._send(events)
             elif self._is_stopping:
                 return
             if self._is_stopping:
-                self._bell.set()
+                self.ring()
 
     def _take(self) -> list[Event]:
         with self.lock:

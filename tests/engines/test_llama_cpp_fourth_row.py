@@ -58,6 +58,18 @@ def test_tokens_are_the_same_with_it(engine: LlamaCppEngine, rows: list[int], co
     assert engine._memory.num_free == engine._memory.num_cells
 
 
+def test_a_prompt_gets_one_too(engine: LlamaCppEngine, rows: list[int]) -> None:
+    prompt = long_prompt(engine, 200)
+    for length in (90, 91, 92):
+        rows.clear()
+        engine._decoder._wants_fourth_row = False
+        plain = run_one(engine, prompt[:length], 10).ids
+        engine._decoder._wants_fourth_row = True
+        assert run_one(engine, prompt[:length], 10).ids == plain
+        num_read = sum(count for count in rows if count > 1)
+        assert num_read == 2 * length + num_missing_rows(length)
+
+
 def test_it_leaves_no_cell_behind(engine: LlamaCppEngine, rows: list[int]) -> None:
     run(engine, [sequence(long_prompt(engine, 20), 40) for _ in range(3)])
     assert 4 in rows

@@ -22,7 +22,7 @@ from workers.engines.llama_cpp.parts import Part
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.scoring import logits_of, score
 
-_FILLER = 0  # any token will do
+_FILLER = np.zeros(1, np.int32)  # any token will do
 
 OnEnd = Callable[[Running, bool], None]
 """``on_end(run, is_kept)``: the sequence is over; ``is_kept``: its state may serve others."""
@@ -78,10 +78,11 @@ class Decoder:
             self._wants_fourth_row
             and num_missing_rows(num_rows) == 1
             and num_rows < self._memory.num_free
-            and all(part.num_tokens == 1 for part in parts)
         )
         if is_welcome:
-            self._batch.add_token(_FILLER, 0, self._memory.spare_id)
+            # Beside rows whose logits are wanted, a fourth one of those as well.
+            num_outputs = int(all(part.num_tokens == 1 for part in parts))
+            self._batch.add(_FILLER, 0, self._memory.spare_id, num_outputs=num_outputs)
         return is_welcome
 
     def _call(self, parts: list[Part]) -> int:

@@ -1,0 +1,89 @@
+"""The bells: what Redis publishes is heard, in order; a lost connection says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from jobs.bells import Bells
+from jobs.connection import AsyncRedis, connect_async
+from tests.helpers.private_redis import private_redis
+
+WAIT_S = 10.0
+
+
+class Listener:
+    """Bells, and what they have said."""
+
+    def __init__(self, client: AsyncRedis) -> None:
+        self.client = client
+        self.heard: list[list[Any]] = []
+
+    async def open(self) -> Bells:
+        return await Bells.open(self.client.connection_pool, self.heard.append)
+
+    async def wait_for(self, count: int) -> list[list[Any]]:
+        async with asyncio.timeout(WAIT_S):
+            while len(self.heard) < count:
+                await asyncio.sleep(0.001)
+        return self.heard
+
+
+@pytest.fixture
+async def listener(redis_url: str) -> AsyncIterator[Listener]:
+    client = connect_async(redis_url, retries=0)
+    yield Listener(client)
+    await client.aclose()
+
+
+async def test_messages_come_in_order_and_whole(listener: Listener) -> None:
+    bells = await listener.open()
+    bells.subscribe([b"one", b"two"])
+    assert await listener.wait_for(2) == [[b"subscribe", b"one", 1], [b"subscribe", b"two", 2]]
+    sent = [[b"message", b"two", b"\x00" + bytes(n) + b"\r\n"] for n in (0, 1, 70_000, 3)] * 20
+    for _, channel, data in sent:
+        await listener.client.publish(channel, data)
+    await listener.client.publish("three", "nobody asked for it")
+    await listener.client.publish("one", "last")
+    heard = await listener.wait_for(2 + len(sent) + 1)
+    assert heard[2:] == [*sent, [b"message", b"one", b"last"]]
+    bells.unsubscribe(b"one")
+    await listener.wait_for(len(heard) + 1)
+    assert await listener.client.publish("one", "x") == 0
+    await bells.close()
+
+
+async def test_a_cut_is_told_and_nothing_is_sent_any_more(listener: Listener) -> None:
+    bells = await listener.open()
+    bells.subscribe([b"one"])
+    await listener.wait_for(1)
+    await listener.client.client_kill_filter(_type="pubsub")
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(RedisConnectionError, match="lost"):
+            await bells.wait_lost()
+    bells.subscribe([b"two"])
+    await bells.close()
+    assert await listener.client.pubsub_channels() == []
+
+
+async def test_a_refusal_of_redis_ends_the_connection_with_its_words(listener: Listener) -> None:
+    bells = await listener.open()
+    bells._send(b"SUBSCRIBE")  # no channel: an error in place of a message
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(RedisError, match="wrong number of arguments"):
+            await bells.wait_lost()
+    await bells.close()
+
+
+async def test_a_redis_that_is_not_there_is_an_error() -> None:
+    with private_redis() as server:
+        client = connect_async(server.url, retries=0)
+        server.kill()
+        with pytest.raises(RedisConnectionError):
+            await Bells.open(client.connection_pool, lambda message: None)
+        await client.aclose()
