@@ -57,6 +57,8 @@ class Sampler:
         self._first = _new_chain()
         biases = _biases(sampling, end_ids)
         self._add_bias(biases, vocab_size)
+        # Where nothing is favoured, the likeliest token stays so unless it is disfavoured itself.
+        self._disfavoured = None if any(b > 0 for b in biases.values()) else frozenset(biases)
         self._bias_ids = np.fromiter(biases.keys(), np.int32, len(biases))
         self._bias_values = np.fromiter(biases.values(), np.float32, len(biases))
         self._add_penalties(sampling, prompt, vocab_size, context_length)
@@ -82,10 +84,12 @@ class Sampler:
         return token
 
     def _likeliest(self, logits: Logits) -> int:
-        if len(self._bias_ids):
-            logits = logits.copy()
-            logits[self._bias_ids] += self._bias_values
-        return int(logits.argmax())
+        likeliest = int(logits.argmax())
+        if self._disfavoured is not None and likeliest not in self._disfavoured:
+            return likeliest
+        biased = logits.copy()
+        biased[self._bias_ids] += self._bias_values
+        return int(biased.argmax())
 
     def close(self) -> None:
         """Free the chains."""
