@@ -121,3 +121,12 @@ def _record(transcripts: dict[int, Transcript], step: int, events: list[StepEven
             transcript.prefills.append(event)
         else:
             raise AssertionError(f"unexpected: {event}")
+
+
+def pieces_between(steps: ListLike[ListLike[StepEvent]], reader: int, talker: int) -> list[int]:
+    """Pieces of ``reader``'s prompt read before each token of ``talker``, and after the last."""
+    counts = [0]
+    for events in steps:
+        counts[-1] += any(isinstance(e, Prefill) and e.sequence_id == reader for e in events)
+        counts += [0] * len(ids_of(events, talker))
+    return counts

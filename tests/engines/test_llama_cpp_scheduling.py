@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.driving import drain, ids_of, long_prompt, run_one, sequence, step_until
-from workers.engines.base import EngineOptions, Prefill, Token
+from tests.engines.driving import (
+    drain,
+    ids_of,
+    long_prompt,
+    pieces_between,
+    run_one,
+    sequence,
+    step_until,
+)
+from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
 from workers.engines.llama_cpp import context
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.memory import CellBook
@@ -140,11 +148,12 @@ def test_running_streams_go_on_while_a_long_prompt_is_read() -> None:
     engine.submit(stream)
     step_until(engine, stream.sequence_id, 2)
     engine.submit(long)
-    while engine.has_work:
-        events = engine.step()
-        if any(e.sequence_id == long.sequence_id and isinstance(e, Token) for e in events):
-            break
-        assert stream.sequence_id in {e.sequence_id for e in events if isinstance(e, Token)}
+    steps: list[list[StepEvent]] = []
+    while not steps or not ids_of(steps[-1], long.sequence_id):
+        steps.append(engine.step())
+    pieces = pieces_between(steps, long.sequence_id, stream.sequence_id)
+    assert sum(pieces) > 4
+    assert max(pieces) == 1
     engine.abort(stream.sequence_id)
     drain(engine)
     engine.close()
@@ -158,5 +167,43 @@ def test_of_prompts_that_come_together_the_first_is_read_first() -> None:
     events = engine.step()  # 256 tokens: neither half of them for each, nor the shortest before
     progress = {e.sequence_id: e.num_done for e in events if isinstance(e, Prefill)}
     assert progress == {ones[0].sequence_id: 150, ones[2].sequence_id: 106}
+    drain(engine)
+    engine.close()
+
+
+def test_a_first_token_does_not_wait_for_those_that_run() -> None:
+    engine = opened()
+    stream, late = sequence([45, 46], 200), sequence([47] * 40, 8)
+    engine.submit(stream)
+    step_until(engine, stream.sequence_id, 2)
+    engine.submit(late)
+    events = engine.step()
+    assert len(ids_of(events, late.sequence_id)) == 1
+    assert ids_of(events, stream.sequence_id) == []
+    both = engine.step()
+    assert len(ids_of(both, late.sequence_id)) == len(ids_of(both, stream.sequence_id)) == 1
+    engine.abort(stream.sequence_id)
+    drain(engine)
+    engine.close()
+
+
+def test_running_streams_go_on_while_many_prompts_are_read() -> None:
+    engine = opened()
+    stream = sequence([45, 46], 400)
+    burst = [sequence(long_prompt(engine, 1000 + number), 2) for number in range(3)]
+    engine.submit(stream)
+    step_until(engine, stream.sequence_id, 2)
+    for one in burst:
+        engine.submit(one)
+    steps: list[list[StepEvent]] = []
+    while not all(any(ids_of(events, one.sequence_id) for events in steps) for one in burst):
+        steps.append(engine.step())
+    reads = [0]
+    for events in steps:
+        reads[-1] += any(isinstance(event, Prefill) for event in events)
+        reads += [0] * len(ids_of(events, stream.sequence_id))
+    assert len(reads) > 3
+    assert max(reads) == 2
+    engine.abort(stream.sequence_id)
     drain(engine)
     engine.close()

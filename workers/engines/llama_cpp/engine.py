@@ -123,27 +123,18 @@ class LlamaCppEngine:
         if not parts:
             return []
         self._share_cores()
-        events = self._decode_apart(parts)
+        events = self._timed(parts)
         if self._native.threads is not None:
             self._native.threads.note_step(time.monotonic())
         return events
 
-    def _decode_apart(self, parts: list[Part]) -> list[StepEvent]:
-        reading = [part for part in parts if part.num_tokens > 1]
-        decoding = [part for part in parts if part.num_tokens == 1]
-        # A tile is computed for all cells that any of its rows looks at: a mixed batch paid for
-        # every sequence's cells in every row (64 + 14 rows: 700 ms; apart: 250 ms).
-        if self._native.attention_tile > 1 and reading and decoding:
-            return self._timed(reading, []) + self._timed([], decoding)
-        return self._timed(reading, decoding)
-
-    def _timed(self, reading: list[Part], decoding: list[Part]) -> list[StepEvent]:
+    def _timed(self, parts: list[Part]) -> list[StepEvent]:
         started = time.perf_counter()
-        events = self._decoder.decode([*decoding, *reading])
+        events = self._decoder.decode(parts)
         elapsed_s = time.perf_counter() - started
         if not self._decoder.was_stopped:
-            num_tokens = sum(part.num_tokens for part in reading)
-            self._chunk_size.observe(num_tokens, len(decoding), elapsed_s)
+            read = [part.num_tokens for part in parts if part.num_tokens > 1]
+            self._chunk_size.observe(sum(read), len(parts) - len(read), elapsed_s)
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.new_pages import new_bytes
 
 NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
 _TO_THE_END = -1
@@ -125,7 +126,7 @@ class KvMemory:
         """The state of a sequence as bytes, for ``copy_in``; ``None`` when llama.cpp cannot."""
         lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
         size = lib.llama_state_seq_get_size(self.context, self._gangway)
-        state = np.empty(size, np.uint8)
+        state = new_bytes(size)
         written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, self._gangway)
         self.clear_spare()
         return state[:written] if written else None

@@ -17,13 +17,12 @@ from workers.engines.llama_cpp.parts import Part, share_out
 from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
+from workers.engines.llama_cpp.turns import BUDGETS_PER_CALL, Turns
 
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
-_READERS_PAID = 4
-_BUDGETS_ALONE = 4
 
 
 class Scheduler:
@@ -50,6 +49,7 @@ class Scheduler:
         self._most_read = most_read
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
+        self._turns = Turns()
         self._adapter: str | None = None
         self._num_steps_with_adapter = 0
 
@@ -188,25 +188,35 @@ class Scheduler:
     # The next step
 
     def plan(self, budget: int, *, can_stop: bool = False) -> list[Part]:
-        """Every decoding sequence, then ``budget`` tokens of prompts; only one adapter's.
+        """Who decodes and what is read of prompts in the next call; only one adapter's.
 
-        So much for each prompt that is being read beside them, of four at most: each step of
-        decoding makes all that wait for their first token wait longer. Four times as much where
-        nothing decodes, if ``can_stop``: the call can be broken off. Less than a tile more, where
-        that is all that is left.
+        Where attention computes in tiles they take turns, else every decoding sequence goes along.
+        ``budget`` tokens for each prompt that is being read beside them: each step of decoding
+        makes all that wait for their first token wait longer. Where nothing decodes four times as
+        much, if ``can_stop``: the call can be broken off. Less than a tile more, where that is all
+        that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
-        if decoding:
-            num_paid = min(len(reading), _READERS_PAID)
+        if not decoding:
+            num_budgets = BUDGETS_PER_CALL if can_stop else 1
+        elif self._tile == 1 or not reading:
+            num_budgets = min(len(reading), BUDGETS_PER_CALL)
         else:
-            num_paid = _BUDGETS_ALONE if can_stop else 1
-        budget = min(budget * num_paid, self._most_read)
+            num_budgets = self._turns.next(len(reading))
+            if num_budgets > 0:
+                decoding = []
+        return decoding + self._read(reading, budget * num_budgets)
+
+    def _read(self, reading: list[Running], budget: int) -> list[Part]:
+        if budget == 0:
+            return []
+        budget = min(budget, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
             budget = reading[0].num_pending
-        return decoding + share_out(reading, budget)
+        return share_out(reading, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""

@@ -1,0 +1,29 @@
+"""Turns of reading and decoding, where one call had better not do both."""
+
+from __future__ import annotations
+
+BUDGETS_PER_CALL = 4  # more in one call would keep the first token of the oldest prompt waiting
+_PER_READER = 2
+_AT_MOST = 8
+
+
+class Turns:
+    """How much is read between two steps of decoding.
+
+    One budget of a lone prompt: that is how long those that run have to wait. Of several two for
+    each, of eight at most: that many more wait for their first token, and few rows are decoded at
+    a price per row that is up to twice that of many.
+    """
+
+    def __init__(self) -> None:
+        self._num_read = 0
+
+    def next(self, num_readers: int) -> int:
+        """Budgets that the next call may read, beside ``num_readers``; 0 for a step of decoding."""
+        owed = num_readers if num_readers < 2 else min(_PER_READER * num_readers, _AT_MOST)
+        num_budgets = min(owed - self._num_read, BUDGETS_PER_CALL)
+        if num_budgets <= 0:
+            self._num_read = 0
+            return 0
+        self._num_read += num_budgets
+        return num_budgets
