@@ -3,7 +3,7 @@
 Copying is a small part of it, the first touch of each page is most. numpy asks for huge pages,
 which on a virtual machine whose free memory is its host's are the dearest there are. Milliseconds
 for a state of 28 MB, 2 cores: 60 by numpy, 15 in small pages, 10.5 in those if two threads touch
-them first.
+them first; 40 to 50 where all that is free has gone to the host.
 """
 
 from __future__ import annotations
