@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
 
@@ -123,10 +124,12 @@ def _record(transcripts: dict[int, Transcript], step: int, events: list[StepEven
             raise AssertionError(f"unexpected: {event}")
 
 
-def pieces_between(steps: ListLike[ListLike[StepEvent]], reader: int, talker: int) -> list[int]:
-    """Pieces of ``reader``'s prompt read before each token of ``talker``, and after the last."""
+def pieces_between(
+    steps: ListLike[ListLike[StepEvent]], readers: Collection[int], talker: int
+) -> list[int]:
+    """Steps that read prompts of ``readers`` before each token of ``talker``, and after the last."""
     counts = [0]
     for events in steps:
-        counts[-1] += any(isinstance(e, Prefill) and e.sequence_id == reader for e in events)
+        counts[-1] += any(isinstance(e, Prefill) and e.sequence_id in readers for e in events)
         counts += [0] * len(ids_of(events, talker))
     return counts

@@ -201,7 +201,7 @@ def test_a_long_prompt_does_not_stop_the_others(open_with: OpenEngine) -> None:
     steps: list[list[StepEvent]] = []
     while not steps or not ids_of(steps[-1], late.sequence_id):
         steps.append(fresh.step())
-    pieces = pieces_between(steps, late.sequence_id, talker.sequence_id)
+    pieces = pieces_between(steps, [late.sequence_id], talker.sequence_id)
     assert sum(pieces) > 1
     assert max(pieces) == 1
     fresh.abort(talker.sequence_id)
