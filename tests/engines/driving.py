@@ -127,7 +127,7 @@ def _record(transcripts: dict[int, Transcript], step: int, events: list[StepEven
 def pieces_between(
     steps: ListLike[ListLike[StepEvent]], readers: Collection[int], talker: int
 ) -> list[int]:
-    """Steps that read prompts of ``readers`` before each token of ``talker``, and after the last."""
+    """Steps that read prompts of ``readers`` before each token of ``talker`` and after the last."""
     counts = [0]
     for events in steps:
         counts[-1] += any(isinstance(e, Prefill) and e.sequence_id in readers for e in events)

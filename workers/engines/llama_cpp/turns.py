@@ -1,7 +1,7 @@
 """Turns of reading and decoding, where one call had better not do both.
 
-Attention in tiles is computed for all cells that any row of a tile looks at: in a call of both every
-row pays for every sequence's cells (64 + 14 rows: 700 ms; apart: 250 ms). See docs/adr/0009.
+Attention in tiles is computed for all cells that any row of a tile looks at: in a call of both
+every row pays for every sequence's cells (64 + 14 rows: 700 ms; apart: 250 ms). See docs/adr/0009.
 """
 
 from __future__ import annotations
