@@ -18,8 +18,8 @@ from tests.engines.driving import (
 )
 from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
 from workers.engines.llama_cpp import context
+from workers.engines.llama_cpp.cell_book import CellBook
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.memory import CellBook
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 

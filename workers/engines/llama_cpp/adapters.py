@@ -40,6 +40,10 @@ class Adapters:
             raise InvalidRequestError(message, _FIELD)
         self._loaded[name] = adapter
 
+    def forget_context(self) -> None:
+        """The context is another one now, to which none is applied."""
+        self._applied = None
+
     def apply(self, context: Pointer, name: str | None) -> None:
         """From the next decode on, the context computes with this adapter, or with none."""
         if name == self._applied:

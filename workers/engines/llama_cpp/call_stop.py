@@ -20,10 +20,13 @@ class CallStop:
     GIL there, a thousand times a call; it asks C's ``strlen`` of a text of one letter or none.
     """
 
-    def __init__(self, context: Pointer) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: Collection[int] = ()
         self._text = ctypes.create_string_buffer(2)
+
+    def attach(self, context: Pointer) -> None:
+        """The context whose calls it breaks off from now on."""
         address = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
         lib.llama_set_abort_callback(
             context, lib.ggml_abort_callback(address), ctypes.addressof(self._text)

@@ -12,6 +12,8 @@ from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 from workers.engines.llama_cpp.model_file import load_error
 from workers.engines.llama_cpp.parts import SCORED_ROWS
+from workers.engines.llama_cpp.pool import Pool
+from workers.engines.llama_cpp.slot_ranges import SlotRanges
 from workers.engines.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
@@ -27,15 +29,19 @@ KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 _logger = logging.getLogger(__name__)
 
 
-def open_context(
+def open_pool(
     path: Path, model: Pointer, num_cells: int, context_length: int, options: EngineOptions
-) -> tuple[Pointer, int]:
+) -> Pool:
     """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
     native_log.clear()
+    params = _context_params(model, options)
+    params.n_seq_max = num_slots_of(options) + 1  # one to copy states out, see pool.py
+    params.kv_unified = True
     while True:
-        context = lib.llama_init_from_model(model, _context_params(model, num_cells, options))
+        params.n_ctx = num_cells
+        context = lib.llama_init_from_model(model, params)
         if context and lib.llama_get_memory(context):
-            return context, num_cells
+            return Pool(context, num_cells, num_slots_of(options))
         if context:
             lib.llama_free(context)
             raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
@@ -45,17 +51,25 @@ def open_context(
         _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
 
 
-def _context_params(model: Pointer, num_cells: int, options: EngineOptions) -> Any:
+def open_ranges(model: Pointer, longest: int, options: EngineOptions) -> SlotRanges | None:
+    """A context with a range of ``longest`` cells for each slot; ``None`` when memory is short."""
+    num_slots = num_slots_of(options)
+    params = _context_params(model, options)
+    params.n_seq_max = num_slots
+    params.kv_unified = False
+    params.n_ctx = longest * num_slots
+    context = lib.llama_init_from_model(model, params)
+    return SlotRanges(context, longest, num_slots) if context else None
+
+
+def _context_params(model: Pointer, options: EngineOptions) -> Any:
     num_slots = num_slots_of(options)
     num_threads = options.num_threads or num_threads_of(model)
     params: Any = lib.llama_context_default_params()
-    params.n_ctx = num_cells
     params.n_batch = BATCH_TOKENS
-    params.n_seq_max = num_slots + 1  # one to copy states out, see memory.py
     # Logits of one row per sequence are wanted: a buffer for a row of every prompt token would
     # take 300 MB with a vocabulary of 150,000.
     params.n_outputs_max = num_slots * (1 + num_drafts_of(options)) + SCORED_ROWS
-    params.kv_unified = True
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
     params.flash_attn_type = FLASH_ATTENTION
@@ -89,10 +103,15 @@ def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int
     num_cells = min(context_length * num_slots, max(context_length, POOL_CELLS))
     # llama.cpp picks the short or long RoPE factors of a long-context model by the size of the
     # whole pool: keep a short context's pool on the short side.
-    original = header.count(f"{header.architecture}.rope.scaling.original_context_length")
+    original = original_context_of(header)
     if original is not None and context_length <= original:
         num_cells = min(num_cells, original)
     return num_cells
+
+
+def original_context_of(header: GgufHeader) -> int | None:
+    """The length a long-context model was first trained for, if it has RoPE factors for both."""
+    return header.count(f"{header.architecture}.rope.scaling.original_context_length")
 
 
 def num_threads_of(model: Pointer) -> int:

@@ -16,7 +16,7 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.call_stop import STOPPED
-from workers.engines.llama_cpp.fourth_row import num_missing_rows
+from workers.engines.llama_cpp.memory import FillerRow, KvMemory
 from workers.engines.llama_cpp.native import Native
 from workers.engines.llama_cpp.parts import Part
 from workers.engines.llama_cpp.running import Running
@@ -32,8 +32,6 @@ class Decoder:
     """Decodes parts of sequences in one call. ``was_stopped``: the last one was broken off."""
 
     def __init__(self, native: Native, batch: Batch, on_end: OnEnd) -> None:
-        self._context = native.context
-        self._memory = native.memory
         self._adapters = native.adapters
         self._call_stop = native.call_stop
         self._wants_fourth_row = native.wants_fourth_row
@@ -42,6 +40,14 @@ class Decoder:
         self._batch = batch
         self._on_end = on_end
         self.was_stopped = False
+        self.use(native.layout.memory)
+
+    def use(self, memory: KvMemory) -> None:
+        """Decode there from now on."""
+        self._memory = memory
+        self._adapters.forget_context()
+        if self._call_stop is not None:
+            self._call_stop.attach(memory.context)
 
     @property
     def can_stop(self) -> bool:
@@ -53,15 +59,13 @@ class Decoder:
 
     def decode(self, parts: list[Part]) -> list[StepEvent]:
         """One call for ``parts``, all of one adapter, and what it brought for each of them."""
-        self._adapters.apply(self._context, parts[0].run.adapter)
-        self._write(parts)
+        self._adapters.apply(self._memory.context, parts[0].run.adapter)
+        fillers = self._write(parts)
         native_log.clear()
-        has_filler = self._fill_up(parts)
         status = self._call(parts)
-        if has_filler:
-            self._memory.clear_spare()
+        self._memory.forget(fillers)
         if status == 0:
-            lib.llama_synchronize(self._context)
+            lib.llama_synchronize(self._memory.context)
             return [event for part in parts for event in self._harvest(part)]
         if status == STOPPED:
             for part in parts:
@@ -71,29 +75,15 @@ class Decoder:
             return [self._give_up(parts[0].run)]
         return [event for part in parts for event in self._retry(part)]
 
-    def _fill_up(self, parts: list[Part]) -> bool:
-        """Add a row of no use where the call is sooner done with it."""
-        num_rows = self._batch.num_tokens
-        is_welcome = (
-            self._wants_fourth_row
-            and num_missing_rows(num_rows) == 1
-            and num_rows < self._memory.num_free
-        )
-        if is_welcome:
-            # Beside rows whose logits are wanted, a fourth one of those as well.
-            num_outputs = int(all(part.num_tokens == 1 for part in parts))
-            self._batch.add(_FILLER, 0, self._memory.spare_id, num_outputs=num_outputs)
-        return is_welcome
-
     def _call(self, parts: list[Part]) -> int:
         """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
         call_stop, native = self._call_stop, self._batch.native
         is_decoding = any(part.run.num_pending == 1 for part in parts)
         if call_stop is None or is_decoding or not self.can_stop:
-            status: int = lib.llama_decode(self._context, native)
+            status: int = lib.llama_decode(self._memory.context, native)
         else:
             with call_stop.watching([part.run.sequence.sequence_id for part in parts]):
-                status = lib.llama_decode(self._context, native)
+                status = lib.llama_decode(self._memory.context, native)
         self.was_stopped = status == STOPPED
         return status
 
@@ -104,20 +94,38 @@ class Decoder:
             return [self._give_up(part.run)]
         return self.decode([part])
 
-    def _write(self, parts: list[Part]) -> None:
-        batch = self._batch
-        batch.clear()
-        for part in parts:
-            run, first = part.run, part.run.num_in_cache
-            if part.num_rows == 1 and part.is_last:
-                part.first_row = batch.add_token(int(run.tokens[first]), first, run.seq_id)
-                continue
-            tokens = run.tokens[first : first + part.num_tokens]
-            num_outputs = part.num_tokens if run.is_scoring else int(part.is_last)
-            if part.drafts is not None:
-                tokens = np.concatenate([tokens, part.drafts])
-                num_outputs += len(part.drafts)
-            part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
+    def _write(self, parts: list[Part]) -> list[FillerRow]:
+        """Fill the batch; the rows of no use that were added."""
+        self._batch.clear()
+        num_rows = sum(part.num_rows for part in parts)
+        fillers = self._memory.fillers(
+            [part.run.seq_id for part in parts], num_rows, wants_fourth=self._wants_fourth_row
+        )
+        is_decoding = all(part.num_tokens == 1 for part in parts)
+        rows: list[Part | FillerRow] = [*parts, *fillers]
+        if self._memory.has_ranges:
+            # llama.cpp takes successive ranges together, as many rows of each: right for one of
+            # each, while what is read is better taken sequence by sequence.
+            rows.sort(key=_seq_id_of, reverse=not is_decoding)
+        for row in rows:
+            if isinstance(row, Part):
+                self._write_part(row)
+            else:
+                # Beside rows whose logits are wanted, a filler is one of those as well.
+                self._batch.add(_FILLER, row.position, row.seq_id, num_outputs=int(is_decoding))
+        return fillers
+
+    def _write_part(self, part: Part) -> None:
+        batch, run, first = self._batch, part.run, part.run.num_in_cache
+        if part.num_rows == 1 and part.is_last:
+            part.first_row = batch.add_token(int(run.tokens[first]), first, run.seq_id)
+            return
+        tokens = run.tokens[first : first + part.num_tokens]
+        num_outputs = part.num_tokens if run.is_scoring else int(part.is_last)
+        if part.drafts is not None:
+            tokens = np.concatenate([tokens, part.drafts])
+            num_outputs += len(part.drafts)
+        part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
 
     def _harvest(self, part: Part) -> list[StepEvent]:
         run = part.run
@@ -157,7 +165,7 @@ class Decoder:
         return tokens
 
     def _next_token(self, run: Running, row: int) -> Token:
-        token = run.sampler.sample(self._context, row, run.num_known)
+        token = run.sampler.sample(self._memory.context, row, run.num_known)
         run.append(token)
         is_end = token in self._end_ids
         num_top = run.sequence.sampling.num_logprobs
@@ -179,9 +187,13 @@ class Decoder:
     def _score(
         self, row: int, token: int, num_top: int
     ) -> tuple[float, tuple[tuple[int, float], ...]]:
-        return score(logits_of(self._context, row, self._vocab_size), token, num_top)
+        return score(logits_of(self._memory.context, row, self._vocab_size), token, num_top)
 
     def _give_up(self, run: Running) -> SequenceFailure:
         self._on_end(run, False)
         reason = native_log.complaints() or "llama.cpp gave no reason"
         return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")
+
+
+def _seq_id_of(row: Part | FillerRow) -> int:
+    return row.run.seq_id if isinstance(row, Part) else row.seq_id

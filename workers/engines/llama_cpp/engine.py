@@ -47,21 +47,16 @@ class LlamaCppEngine:
 
     def __init__(self, native: Native) -> None:
         self._native = native
-        self._context = native.context
         self._info = native.info
         self._end_ids = native.tokenizer.end_ids
         self._adapters = native.adapters
         self._drafter = native.drafter
-        self._memory = native.memory
+        self._layout = native.layout
+        self._memory = native.layout.memory
         self._shelf = native.shelf
-        self._prefixes = PrefixCache(
-            self._memory,
-            native.num_kept_cells,
-            can_trim=native.can_trim,
-            on_evicted=None if native.shelf is None else native.shelf.put,
-        )
+        self._prefixes = self._new_prefixes()
         num_slots, tile = native.info.num_slots, native.attention_tile
-        batch = Batch(lib.llama_n_batch(native.context))
+        batch = Batch(lib.llama_n_batch(self._memory.context))
         self._decoder = Decoder(native, batch, self._remove)
         largest = batch.capacity - num_slots * (1 + native.num_drafts) - tile
         self._chunk_size = ChunkSize(largest, native.step_budget_s, tile)
@@ -116,7 +111,10 @@ class LlamaCppEngine:
 
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``."""
+        self._lay_out_anew_if_due()
         self._scheduler.admit()
+        if self._lay_out_anew_if_due():
+            self._scheduler.admit()
         parts = self._scheduler.plan(self._chunk_size.num_tokens, can_stop=self._decoder.can_stop)
         self._add_drafts(parts)
         parts = self._scheduler.fit(parts)
@@ -135,6 +133,8 @@ class LlamaCppEngine:
         if not self._decoder.was_stopped:
             read = [part.num_tokens for part in parts if part.num_tokens > 1]
             self._chunk_size.observe(sum(read), len(parts) - len(read), elapsed_s)
+            if not read:
+                self._layout.note_decoded([part.run for part in parts], self._scheduler.all_runs)
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
@@ -162,11 +162,35 @@ class LlamaCppEngine:
         message = "cache_limit: llama.cpp keeps no freed memory"
         raise UnsupportedParameterError(message, "cache_limit")
 
+    def _lay_out_anew_if_due(self) -> bool:
+        """Between ranges and pool; the sequences wait, and find what they had on the shelf."""
+        if not (self._scheduler.has_outgrown or self._layout.wants_ranges()):
+            return False
+        self._scheduler.vacate()
+        self._prefixes.evict_all()
+        self._layout.switch()
+        self._memory = self._layout.memory
+        self._prefixes = self._new_prefixes()
+        self._decoder.use(self._memory)
+        self._scheduler.use(self._memory, self._prefixes)
+        if self._shelf is not None:
+            self._shelf.use(self._memory)
+        return True
+
+    def _new_prefixes(self) -> PrefixCache:
+        num_cells = self._memory.num_cells
+        return PrefixCache(
+            self._memory,
+            num_cells if self._memory.has_ranges else self._native.num_kept_cells,
+            can_trim=self._native.can_trim,
+            on_evicted=None if self._shelf is None else self._shelf.put,
+        )
+
     def _share_cores(self) -> None:
         if self._native.threads is None:
             return
         num_threads = self._native.threads.look(time.monotonic())
-        lib.llama_set_n_threads(self._context, num_threads, num_threads)
+        lib.llama_set_n_threads(self._memory.context, num_threads, num_threads)
 
     def _add_drafts(self, parts: list[Part]) -> None:
         if self._drafter is None:

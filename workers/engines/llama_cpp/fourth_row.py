@@ -38,3 +38,8 @@ def is_fourth_row_welcome(header: GgufHeader) -> bool:
 def num_missing_rows(num_rows: int) -> int:
     """1 where one row would make another four, else 0: two would cost more than they save."""
     return int(num_rows % _ROWS == _ROWS - 1)
+
+
+def num_fours(num_rows: int) -> int:
+    """Fours of rows that a call with so many computes."""
+    return -(-num_rows // _ROWS)

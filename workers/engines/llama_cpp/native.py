@@ -21,11 +21,13 @@ from workers.engines.llama_cpp.context import (
     num_drafts_of,
     num_slots_of,
     num_threads_of,
-    open_context,
+    open_pool,
+    original_context_of,
 )
 from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
 from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
+from workers.engines.llama_cpp.layout import Layout
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
@@ -42,9 +44,9 @@ MAX_SHELF_BYTES = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A loaded model and its context, whose KV cells all slots share.
+    """A loaded model and its context, whose KV cells ``layout`` divides.
 
-    ``num_kept_cells`` of them may hold kept prefixes, ``shelf`` has room for more (``None``: it
+    ``num_kept_cells`` of a pool may hold kept prefixes, ``shelf`` has room for more (``None``: it
     keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` where
     their number is given. ``attention_tile``: rows that attention takes together; 1 where that is
     of no account. ``call_stop``: ``None`` on a GPU, which computes on after the call, and where the
@@ -52,8 +54,7 @@ class Native:
     """
 
     model: Pointer
-    context: Pointer
-    memory: KvMemory
+    layout: Layout
     num_kept_cells: int
     shelf: Shelf | None
     can_trim: bool
@@ -76,7 +77,7 @@ class Native:
         self.embedder.close()
         if self.drafter is not None:
             self.drafter.close()
-        lib.llama_free(self.context)
+        self.layout.close()
         lib.llama_model_free(self.model)
 
 
@@ -94,12 +95,18 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         tokenizer = LlamaCppTokenizer(model)
         context_length = context_length_of(model, options)
         num_cells = num_cells_of(header, context_length, num_slots)
-        context, num_cells = open_context(path, model, num_cells, context_length, options)
+        can_trim = lib.llama_model_n_swa(model) == 0
+        layout = Layout(
+            path,
+            model,
+            num_cells,
+            context_length,
+            options,
+            may_have_ranges=can_trim and _may_have_ranges(header, model, options),
+        )
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
-        can_trim = lib.llama_model_n_swa(model) == 0
-        memory = KvMemory(context, num_cells, num_slots)
-        shelf = _open_shelf(path, model, memory, options, can_trim=can_trim)
+        shelf = _open_shelf(path, model, layout.memory, options, can_trim=can_trim)
     except Exception:
         lib.llama_model_free(model)
         raise
@@ -107,9 +114,8 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
     is_on_cpu = _is_on_cpu(options)
     return Native(
         model=model,
-        context=context,
-        memory=memory,
-        num_kept_cells=_num_kept_cells(model, num_cells, options),
+        layout=layout,
+        num_kept_cells=_num_kept_cells(model, layout.num_pool_cells, options),
         shelf=shelf,
         can_trim=can_trim,
         tokenizer=tokenizer,
@@ -122,7 +128,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         threads=_thread_share(num_threads, options),
         attention_tile=_CPU_TILE if is_on_cpu else 1,
         step_budget_s=options.step_budget_s,
-        call_stop=CallStop(context) if is_on_cpu and can_trim and _can_share(model) else None,
+        call_stop=CallStop() if is_on_cpu and can_trim and _can_share(model) else None,
         wants_fourth_row=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
     )
 
@@ -159,11 +165,11 @@ def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -
         _check_same_vocabulary(path, model, draft)
         num_slots = num_slots_of(options)
         num_cells = num_cells_of(header, context_length, num_slots)
-        context, num_cells = open_context(path, draft, num_cells, context_length, options)
+        pool = open_pool(path, draft, num_cells, context_length, options)
     except Exception:
         lib.llama_model_free(draft)
         raise
-    return DraftModel(draft, KvMemory(context, num_cells, num_slots), num_drafts)
+    return DraftModel(draft, pool, num_drafts)
 
 
 def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
@@ -181,6 +187,22 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
 def _can_share(model: Pointer) -> bool:
     """Whether a beginning of a text can be kept: not of a state that only knows its end."""
     return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+
+
+def _may_have_ranges(header: GgufHeader, model: Pointer, options: EngineOptions) -> bool:
+    """On a CPU: a GPU's attention leaves out cells of others by itself.
+
+    Not where sequences have several rows in a call, nor without a shelf to go by. llama.cpp picks
+    RoPE factors by the length of a range: a model with two sets of them stays with one layout.
+    """
+    return (
+        _is_on_cpu(options)
+        and _can_share(model)
+        and num_slots_of(options) > 1
+        and num_drafts_of(options) == 0
+        and _prompt_cache_bytes(options) > 0
+        and original_context_of(header) is None
+    )
 
 
 def _prompt_cache_bytes(options: EngineOptions) -> int:

@@ -117,10 +117,7 @@ class PrefixCache:
 
     def drop(self, entry: Kept) -> None:
         """Forget an entry."""
-        self._entries.remove(entry)
-        cells = self._memory.book.cells(entry.seq_id)
-        self._num_keepers[cells] -= 1
-        self.num_cells -= int((self._num_keepers[cells] == 0).sum())
+        self._forget(entry)
         self._memory.release(entry.seq_id)
 
     def evict(self, spared: Kept | None = None) -> bool:
@@ -145,10 +142,32 @@ class PrefixCache:
             if entry.num_passed >= ROWS_PER_COPY:
                 self._leave(entry)
 
+    def evict_seq(self, seq_id: int) -> None:
+        """Free the cells of the entry under this id."""
+        self._leave(next(entry for entry in self._entries if entry.seq_id == seq_id))
+
+    def take(self, entry: Kept, count: int) -> int:
+        """A sequence with the entry's first ``count`` tokens; the entry is no more.
+
+        Where it has much to lose, ``on_evicted`` is told.
+        """
+        if len(entry.tokens) - count >= MIN_KEPT_TOKENS and self._on_evicted is not None:
+            self._on_evicted(entry)
+        self._forget(entry)
+        seq_id = self._memory.take_back(entry.seq_id)
+        self._memory.truncate(seq_id, count)
+        return seq_id
+
     def evict_all(self) -> None:
         """Empty the pool of kept prefixes."""
         while self.evict():
             pass
+
+    def _forget(self, entry: Kept) -> None:
+        self._entries.remove(entry)
+        cells = self._memory.book.cells(entry.seq_id)
+        self._num_keepers[cells] -= 1
+        self.num_cells -= int((self._num_keepers[cells] == 0).sum())
 
     def _leave(self, entry: Kept) -> None:
         if self._on_evicted is not None:

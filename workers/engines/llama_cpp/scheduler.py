@@ -12,16 +12,19 @@ import math
 from collections import deque
 
 from workers.engines.llama_cpp.batch import IntArray
+from workers.engines.llama_cpp.fourth_row import num_fours
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.parts import Part, share_out
 from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
 from workers.engines.llama_cpp.running import Running
 from workers.engines.llama_cpp.shelf import Shelf
+from workers.engines.llama_cpp.slot_ranges import SlotRanges
 from workers.engines.llama_cpp.turns import BUDGETS_PER_CALL, Turns
 
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
+_STEPS_APART = 4
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 
 
@@ -52,6 +55,14 @@ class Scheduler:
         self._turns = Turns()
         self._adapter: str | None = None
         self._num_steps_with_adapter = 0
+        self._num_steps_apart = 0
+        self.has_outgrown = False
+
+    def use(self, memory: KvMemory, prefixes: PrefixCache) -> None:
+        """Start sequences there from now on; none has a slot."""
+        self._memory = memory
+        self._prefixes = prefixes
+        self.has_outgrown = False
 
     @property
     def has_work(self) -> bool:
@@ -61,6 +72,11 @@ class Scheduler:
     def running(self) -> list[Running]:
         """Those with a slot, the oldest first."""
         return list(self._running.values())
+
+    @property
+    def all_runs(self) -> list[Running]:
+        """Those with a slot and those that wait."""
+        return [*self._running.values(), *self._waiting]
 
     def enqueue(self, run: Running) -> None:
         self._waiting.append(run)
@@ -85,8 +101,15 @@ class Scheduler:
 
     def clear(self) -> None:
         """Forget all sequences."""
-        for run in [*self._running.values(), *self._waiting]:
+        for run in self.all_runs:
             self.remove(run)
+
+    def vacate(self) -> None:
+        """All that run wait again, in their order; what the cache has of them is kept."""
+        for run in reversed(self.running):
+            self._prefixes.keep(run.seq_id, run.tokens[: run.num_in_cache], run.adapter)
+            run.has_moved = True
+            self._send_back(run)
 
     # Admission
 
@@ -100,6 +123,17 @@ class Scheduler:
             self._running[run.sequence.sequence_id] = run
 
     def _start(self, run: Running) -> bool:
+        if run.num_known + min(_RESERVED, run.num_open) > self._memory.longest:
+            self.has_outgrown = True
+            return False
+        if not isinstance(self._memory, SlotRanges) and not self._make_room(run):
+            return False
+        self._open_seq(run)
+        run.leader = self._leader_of(run)
+        return True
+
+    def _make_room(self, run: Running) -> bool:
+        """Free cells of the pool."""
         entry, num_found = self._prefixes.find(self._reusable(run), run.adapter)
         needed = run.num_pending - num_found
         running = [*self._running.values(), run]
@@ -115,8 +149,6 @@ class Scheduler:
             shared = entry if num_found >= _MIN_SHARED else None
             num_rows = rows_foreseen(needed, run.num_open) if self._running else math.inf
             self._prefixes.clear_idle(num_rows, shared)
-        self._open_seq(run)
-        run.leader = self._leader_of(run)
         return True
 
     def _open_seq(self, run: Running) -> None:
@@ -127,16 +159,27 @@ class Scheduler:
         if self._restore(run, wanted, at_least=max(num_kept, num_beside) + _MIN_RESTORED):
             pass
         elif other is not None and num_beside > num_kept:
+            self._clear_range()
             run.seq_id = self._memory.branch(other.seq_id, num_beside)
-        elif entry is not None:
-            run.seq_id = self._memory.branch(entry.seq_id, num_kept)
-            if num_kept == len(entry.tokens):
-                self._prefixes.drop(entry)  # the sequence will be kept, which covers it
+        elif entry is not None and self._memory.is_worth_branching(entry.seq_id, num_kept):
+            # Whole it will be kept again with the sequence, which covers it.
+            if self._memory.has_ranges or num_kept == len(entry.tokens):
+                run.seq_id = self._prefixes.take(entry, num_kept)
+            else:
+                run.seq_id = self._memory.branch(entry.seq_id, num_kept)
         else:
+            self._clear_range()
             run.seq_id = self._memory.open_seq()
         run.num_in_cache = self._memory.book.length(run.seq_id)
-        if run.num_generated == 0:
+        if run.num_generated == 0 and not run.has_moved:
             run.num_cached = run.num_in_cache
+
+    def _clear_range(self) -> None:
+        """The range that the next sequence should have becomes free."""
+        if isinstance(self._memory, SlotRanges):
+            in_the_way = self._memory.in_the_way
+            if in_the_way is not None:
+                self._prefixes.evict_seq(in_the_way)
 
     def _restore(self, run: Running, wanted: IntArray, at_least: int) -> bool:
         """A sequence with a state from the shelf, if it has so many of the wanted tokens."""
@@ -145,10 +188,13 @@ class Scheduler:
         shelved, length = self._shelf.find(wanted, run.adapter)
         if shelved is None or length < max(at_least, len(shelved.tokens) // 4):
             return False
+        if len(shelved.tokens) > self._memory.longest:
+            return False
         while self._memory.num_free < len(shelved.tokens) and self._prefixes.evict():
             pass
         if self._memory.num_free < len(shelved.tokens):
             return False
+        self._clear_range()
         seq_id = self._shelf.restore(shelved)
         if seq_id is None:
             return False
@@ -168,7 +214,7 @@ class Scheduler:
             if other is run or other.adapter != run.adapter:
                 continue
             length = num_common(other.tokens[: other.num_in_cache], wanted)
-            if length > best_length:
+            if length > best_length and self._memory.is_worth_branching(other.seq_id, length):
                 best, best_length = other, length
         return best, best_length
 
@@ -197,6 +243,7 @@ class Scheduler:
         that is left.
         """
         self._settle_followers()
+        self._close_ranks()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
         reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
@@ -220,6 +267,10 @@ class Scheduler:
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""
+        if self._memory.has_ranges:
+            longest = self._memory.longest
+            self.has_outgrown = any(p.run.num_in_cache + p.num_rows > longest for p in parts)
+            return [] if self.has_outgrown else parts
         while True:
             needed = sum(part.num_rows for part in parts)
             while self._memory.num_free < needed and self._prefixes.evict():
@@ -232,6 +283,9 @@ class Scheduler:
 
     def _preempt(self, run: Running) -> None:
         self._memory.release(run.seq_id)
+        self._send_back(run)
+
+    def _send_back(self, run: Running) -> None:
         del self._running[run.sequence.sequence_id]
         run.seq_id, run.num_in_cache, run.leader = -1, 0, None
         run.scores.clear()
@@ -249,6 +303,22 @@ class Scheduler:
                 self._memory.release(run.seq_id)
                 self._open_seq(run)
                 run.leader = self._leader_of(run)
+
+    def _close_ranks(self) -> None:
+        """Those that run lie side by side again, if that makes a call shorter for long enough.
+
+        A new sequence would fill the gap by itself, so it is given some steps to come.
+        """
+        if not isinstance(self._memory, SlotRanges) or len(self._running) < 2:
+            return
+        runs = sorted(self._running.values(), key=lambda run: run.seq_id)
+        span = runs[-1].seq_id - runs[0].seq_id + 1
+        is_apart = num_fours(span) > num_fours(len(runs))
+        self._num_steps_apart = self._num_steps_apart + 1 if is_apart else 0
+        if self._num_steps_apart > _STEPS_APART:
+            outer = min(runs[0], runs[-1], key=lambda run: run.num_in_cache)
+            self._clear_range()
+            outer.seq_id = self._memory.move(outer.seq_id)
 
     def _runs_of_one_adapter(self) -> list[Running]:
         groups: dict[str | None, list[Running]] = {}

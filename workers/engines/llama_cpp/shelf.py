@@ -16,6 +16,7 @@ import numpy.typing as npt
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.prefixes import Kept, num_common
+from workers.engines.llama_cpp.sequence_state import for_pool
 from workers.engines.llama_cpp.spill import Spill, SpilledState
 
 MIN_TOKENS = 64  # less is sooner read than copied
@@ -49,6 +50,10 @@ class Shelf:
         self._clock = 0
         found: Iterable[SpilledState] = () if spill is None else spill.states
         self._entries = [Shelved(one.tokens, one.adapter, None, one) for one in found]
+
+    def use(self, memory: KvMemory) -> None:
+        """States come from there and go there from now on."""
+        self._memory = memory
 
     @property
     def num_bytes(self) -> int:
@@ -85,6 +90,7 @@ class Shelf:
         if entry.state is None and not self._read(entry):
             return None
         assert entry.state is not None
+        entry.state = self._memory.adapted(entry.state)
         seq_id = self._memory.copy_in(entry.state, len(entry.tokens))
         self._touch(entry)
         self._make_room()
@@ -108,6 +114,7 @@ class Shelf:
 
     def _write(self, entry: Shelved) -> None:
         if self._spill is not None and entry.file is None and entry.state is not None:
+            entry.state = for_pool(entry.state)  # on disk they are of one form
             entry.file = self._spill.write(entry.tokens, entry.adapter, entry.state)
 
     def _make_room(self) -> None:

@@ -1,0 +1,82 @@
+"""One pool of KV cells for all slots.
+
+Its sequences share cells for a common beginning, which costs nothing: only the cells' list of
+owners changes. A context decodes the ids below its number of slots; the others, of which a unified
+cache always has 256, serve to keep what has ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection
+
+from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.fourth_row import num_missing_rows
+from workers.engines.llama_cpp.memory import FillerRow, KvMemory
+from workers.engines.llama_cpp.sequence_state import StateBytes, for_pool
+
+NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
+
+
+class Pool(KvMemory):
+    """See ``KvMemory``; any sequence may have all of the cells."""
+
+    has_ranges = False
+
+    def __init__(self, context: Pointer, num_cells: int, num_slots: int) -> None:
+        super().__init__(context, num_cells, num_cells)
+        self._num_slots = num_slots
+        self._free_seq_ids = list(range(num_slots))
+        # llama.cpp only decodes, and copies out, ids below n_seq_max: the slots and this one.
+        self._gangway = num_slots
+        self._free_shelves = list(range(num_slots + 1, NUM_SEQ_IDS))
+
+    @property
+    def num_free_shelves(self) -> int:
+        return len(self._free_shelves)
+
+    def open_seq(self) -> int:
+        return heapq.heappop(self._free_seq_ids)
+
+    def branch(self, source: int, count: int) -> int:
+        seq_id = self.open_seq()
+        self._copy(source, seq_id, count)
+        return seq_id
+
+    def set_aside(self, seq_id: int) -> int:
+        shelf = heapq.heappop(self._free_shelves)
+        self._copy(seq_id, shelf, self.book.length(seq_id))
+        self.release(seq_id)
+        return shelf
+
+    def take_back(self, seq_id: int) -> int:
+        taken = self.branch(seq_id, self.book.length(seq_id))
+        self.release(seq_id)
+        return taken
+
+    def is_worth_branching(self, source: int, count: int) -> bool:
+        return count > 0
+
+    def fillers(
+        self, seq_ids: Collection[int], num_rows: int, *, wants_fourth: bool
+    ) -> list[FillerRow]:
+        is_welcome = wants_fourth and num_missing_rows(num_rows) and num_rows < self.num_free
+        return [FillerRow(self._gangway, 0)] if is_welcome else []
+
+    def copy_out(self, seq_id: int) -> StateBytes | None:
+        lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
+        state = self._state_of(self._gangway)
+        self.forget([FillerRow(self._gangway, 0)])
+        return state
+
+    def adapted(self, state: StateBytes) -> StateBytes:
+        return for_pool(state)
+
+    def _give_back(self, seq_id: int) -> None:
+        heapq.heappush(
+            self._free_seq_ids if seq_id < self._num_slots else self._free_shelves, seq_id
+        )
+
+    def _copy(self, source: int, target: int, count: int) -> None:
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
+        self.book.share(source, target, count)
