@@ -74,7 +74,7 @@ def test_it_leaves_no_cell_behind(engine: LlamaCppEngine, rows: list[int]) -> No
     run(engine, [sequence(long_prompt(engine, 20), 40) for _ in range(3)])
     assert 4 in rows
     memory = engine._memory
-    assert lib.llama_memory_seq_pos_max(memory._memory, memory.spare_id) == -1
+    assert lib.llama_memory_seq_pos_max(memory._memory, memory._gangway) == -1
 
 
 def test_a_pool_that_is_full_has_no_place_for_it(rows: list[int]) -> None:

@@ -189,5 +189,5 @@ def test_a_real_load_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_number_of_threads_that_was_asked_for_stays() -> None:
     engine = opened(options=EngineOptions(num_threads=2))
     run_one(engine, [40, 41, 42])
-    assert lib.llama_n_threads(engine._context) == 2
+    assert lib.llama_n_threads(engine._memory.context) == 2
     engine.close()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines.driving import chat, run_one, sequence
 from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp import native
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.prefixes import ROWS_PER_COPY
 from workers.engines.llama_cpp.spill import Spill
@@ -48,6 +49,12 @@ def test_what_left_the_pool_comes_back_from_memory(uncached: LlamaCppEngine) -> 
     engine.close()
 
 
+@pytest.fixture
+def in_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_may_have_ranges", lambda *_: False)
+
+
+@pytest.mark.usefixtures("in_a_pool")
 def test_what_is_in_the_way_of_a_lone_sequence_leaves_the_pool(uncached: LlamaCppEngine) -> None:
     engine = opened()
     run_one(engine, history(engine))
@@ -59,6 +66,7 @@ def test_what_is_in_the_way_of_a_lone_sequence_leaves_the_pool(uncached: LlamaCp
     engine.close()
 
 
+@pytest.mark.usefixtures("in_a_pool")
 @pytest.mark.parametrize(("num_starts", "is_there"), [(1, True), (6, False)])
 def test_beside_others_it_leaves_when_it_has_cost_enough(num_starts: int, is_there: bool) -> None:
     engine = opened()

@@ -44,8 +44,9 @@ class Layout:
         self._options = options
         self._num_cells = num_cells
         self._num_passes = 0
-        longest = num_cells // num_slots_of(options) // _RANGE_UNIT * _RANGE_UNIT
-        self._range_length = min(longest, _rounded_up(context_length)) if may_have_ranges else 0
+        self._range_length = 0
+        if may_have_ranges:
+            self._range_length = _range_length(num_cells, num_slots_of(options), context_length)
         self.memory: KvMemory = self._open_ranges() or self._open_pool()
 
     @property
@@ -95,5 +96,8 @@ class Layout:
         return pool
 
 
-def _rounded_up(num_tokens: int) -> int:
-    return -(-num_tokens // _RANGE_UNIT) * _RANGE_UNIT
+def _range_length(num_cells: int, num_slots: int, context_length: int) -> int:
+    """Cells for each slot; 0 where they would be too few to be of use."""
+    if context_length * num_slots <= num_cells:
+        return -(-context_length // _RANGE_UNIT) * _RANGE_UNIT
+    return num_cells // num_slots // _RANGE_UNIT * _RANGE_UNIT
