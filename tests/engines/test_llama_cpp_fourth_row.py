@@ -15,6 +15,7 @@ from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome, num_missing_rows
+from workers.engines.llama_cpp.pool import Pool
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 _REPACKING = b"CPU : AVX2 = 1 | REPACK = 1 | "
@@ -23,7 +24,7 @@ _REPACKING = b"CPU : AVX2 = 1 | REPACK = 1 | "
 @pytest.fixture
 def engine() -> Iterator[LlamaCppEngine]:
     opened = open_llama_cpp(DEMO, EngineOptions(prompt_cache_bytes=0), lambda fraction: None)
-    opened._decoder._wants_fourth_row = True
+    opened._memory.has_fours = True
     yield opened
     opened.close()
 
@@ -62,9 +63,9 @@ def test_a_prompt_gets_one_too(engine: LlamaCppEngine, rows: list[int]) -> None:
     prompt = long_prompt(engine, 200)
     for length in (90, 91, 92):
         rows.clear()
-        engine._decoder._wants_fourth_row = False
+        engine._memory.has_fours = False
         plain = run_one(engine, prompt[:length], 10).ids
-        engine._decoder._wants_fourth_row = True
+        engine._memory.has_fours = True
         assert run_one(engine, prompt[:length], 10).ids == plain
         num_read = sum(count for count in rows if count > 1)
         assert num_read == 2 * length + num_missing_rows(length)
@@ -74,13 +75,14 @@ def test_it_leaves_no_cell_behind(engine: LlamaCppEngine, rows: list[int]) -> No
     run(engine, [sequence(long_prompt(engine, 20), 40) for _ in range(3)])
     assert 4 in rows
     memory = engine._memory
+    assert isinstance(memory, Pool)
     assert lib.llama_memory_seq_pos_max(memory._memory, memory._gangway) == -1
 
 
 def test_a_pool_that_is_full_has_no_place_for_it(rows: list[int]) -> None:
     options = EngineOptions(prompt_cache_bytes=0, num_slots=3, context_length=64)
     small = open_llama_cpp(DEMO, options, lambda fraction: None)
-    small._decoder._wants_fourth_row = True
+    small._memory.has_fours = True
     small._memory.book.extend(200, 3)  # as if somebody held them: the last call finds three free
     prompts = [long_prompt(small, 16)[:16] for _ in range(3)]
     ended = run(small, [sequence(prompt, 48) for prompt in prompts])

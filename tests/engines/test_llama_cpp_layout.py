@@ -20,7 +20,7 @@ from tests.engines.driving import (
     sequence,
     step_until,
 )
-from workers.engines.base import EngineOptions, Prefill, Sequence
+from workers.engines.base import EngineOptions, Prefill, Sequence, StepEvent
 from workers.engines.llama_cpp import context, layout, native
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
@@ -126,7 +126,7 @@ def test_those_that_run_go_on_where_they_were(
     rows.clear()
     ones = [sequence(prompt, 100) for prompt in prompts]
     long = sequence(long_prompt(engine, 700), 4)
-    events = []
+    events: list[StepEvent] = []
     for one in ones:
         engine.submit(one)
     for _ in range(30):
@@ -146,7 +146,7 @@ def test_one_that_is_moved_while_it_is_read_has_nothing_from_the_cache(
 ) -> None:
     short, long = sequence(long_prompt(engine, 200)[1:], 3), sequence(long_prompt(engine, 700), 3)
     engine._decoder.was_stopped = True  # the next call reads one budget, not four
-    events = []
+    events: list[StepEvent] = []
     engine.submit(short)
     events += engine.step()
     engine.submit(long)
@@ -246,7 +246,7 @@ def test_a_beginning_that_another_one_has_is_copied(
 ) -> None:
     prompt = long_prompt(engine, 150)
     one, other = sequence(prompt, 60), sequence([*prompt[:140], 41, 42], 60)
-    events = []
+    events: list[StepEvent] = []
     engine.submit(one)
     while not ids_of(events, one.sequence_id):
         events += engine.step()
@@ -270,7 +270,7 @@ def test_those_left_over_move_together(
     prompts = prompts_of(engine, 8)
     expected = {i: run_one(alone, prompts[i], 80).ids for i in (0, 7)}
     ones = [sequence(prompt, 80) for prompt in prompts]
-    events = []
+    events: list[StepEvent] = []
     for one in ones:
         engine.submit(one)
     while len(ids_of(events, ones[7].sequence_id)) < 4:
@@ -292,7 +292,7 @@ def test_a_gap_is_decoded_along(engine: LlamaCppEngine, alone: LlamaCppEngine) -
     prompts = prompts_of(engine, 4, 100)
     expected = [run_one(alone, prompt, 60).ids for prompt in prompts]
     ones = [sequence(prompt, 60) for prompt in prompts]
-    events = []
+    events: list[StepEvent] = []
     for one in ones:
         engine.submit(one)
     while len(ids_of(events, ones[3].sequence_id)) < 4:

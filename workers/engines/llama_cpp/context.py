@@ -30,7 +30,13 @@ _logger = logging.getLogger(__name__)
 
 
 def open_pool(
-    path: Path, model: Pointer, num_cells: int, context_length: int, options: EngineOptions
+    path: Path,
+    model: Pointer,
+    num_cells: int,
+    context_length: int,
+    options: EngineOptions,
+    *,
+    has_fours: bool = False,
 ) -> Pool:
     """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
     native_log.clear()
@@ -41,7 +47,7 @@ def open_pool(
         params.n_ctx = num_cells
         context = lib.llama_init_from_model(model, params)
         if context and lib.llama_get_memory(context):
-            return Pool(context, num_cells, num_slots_of(options))
+            return Pool(context, num_cells, num_slots_of(options), has_fours=has_fours)
         if context:
             lib.llama_free(context)
             raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
@@ -51,7 +57,9 @@ def open_pool(
         _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
 
 
-def open_ranges(model: Pointer, longest: int, options: EngineOptions) -> SlotRanges | None:
+def open_ranges(
+    model: Pointer, longest: int, options: EngineOptions, *, has_fours: bool
+) -> SlotRanges | None:
     """A context with a range of ``longest`` cells for each slot; ``None`` when memory is short."""
     num_slots = num_slots_of(options)
     params = _context_params(model, options)
@@ -59,7 +67,9 @@ def open_ranges(model: Pointer, longest: int, options: EngineOptions) -> SlotRan
     params.kv_unified = False
     params.n_ctx = longest * num_slots
     context = lib.llama_init_from_model(model, params)
-    return SlotRanges(context, longest, num_slots) if context else None
+    if not context:
+        return None
+    return SlotRanges(context, longest, num_slots, has_fours=has_fours)
 
 
 def _context_params(model: Pointer, options: EngineOptions) -> Any:

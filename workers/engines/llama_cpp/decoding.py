@@ -34,7 +34,6 @@ class Decoder:
     def __init__(self, native: Native, batch: Batch, on_end: OnEnd) -> None:
         self._adapters = native.adapters
         self._call_stop = native.call_stop
-        self._wants_fourth_row = native.wants_fourth_row
         self._end_ids = native.tokenizer.end_ids
         self._vocab_size = native.info.vocab_size
         self._batch = batch
@@ -98,9 +97,7 @@ class Decoder:
         """Fill the batch; the rows of no use that were added."""
         self._batch.clear()
         num_rows = sum(part.num_rows for part in parts)
-        fillers = self._memory.fillers(
-            [part.run.seq_id for part in parts], num_rows, wants_fourth=self._wants_fourth_row
-        )
+        fillers = self._memory.fillers([part.run.seq_id for part in parts], num_rows)
         is_decoding = all(part.num_tokens == 1 for part in parts)
         rows: list[Part | FillerRow] = [*parts, *fillers]
         if self._memory.has_ranges:

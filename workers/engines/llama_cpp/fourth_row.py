@@ -17,6 +17,7 @@ from jobs.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import lib
 
 _ROWS = 4
+_LEFT_OVER = (0.0, 2.3, 4.2, 4.0)  # rows that make no four; three get a fourth
 _LAID_OUT_ANEW = ("Q4_0", "Q4_K", "IQ4_NL")
 _NEEDED = (b"AVX2 = 1", b"NEON = 1")  # either has such kernels
 
@@ -40,6 +41,8 @@ def num_missing_rows(num_rows: int) -> int:
     return int(num_rows % _ROWS == _ROWS - 1)
 
 
-def num_fours(num_rows: int) -> int:
-    """Fours of rows that a call with so many computes."""
-    return -(-num_rows // _ROWS)
+def relative_time(num_rows: int, *, has_fours: bool) -> float:
+    """Of a call with so many short sequences; 1 is a row of a full four. From the table above."""
+    if has_fours:
+        return num_rows // _ROWS * _ROWS + _LEFT_OVER[num_rows % _ROWS]
+    return num_rows + _ROWS  # without such kernels the weights are most of it

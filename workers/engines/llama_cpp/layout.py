@@ -37,11 +37,13 @@ class Layout:
         options: EngineOptions,
         *,
         may_have_ranges: bool,
+        has_fours: bool,
     ) -> None:
         self._path = path
         self._model = model
         self._context_length = context_length
         self._options = options
+        self._has_fours = has_fours
         self._num_cells = num_cells
         self._num_passes = 0
         self._range_length = 0
@@ -73,12 +75,14 @@ class Layout:
     def switch(self) -> None:
         """The other layout, which holds nothing yet; ``ModelLoadError`` when there is no room."""
         had_ranges = self.memory.has_ranges
-        lib.llama_free(self.memory.context)
+        self.close()
         self._num_passes = 0
         self.memory = (None if had_ranges else self._open_ranges()) or self._open_pool()
 
     def close(self) -> None:
-        lib.llama_free(self.memory.context)
+        """Free the context; a second time does nothing."""
+        context, self.memory.context = self.memory.context, None
+        lib.llama_free(context)
 
     def _would_fit(self, run: Running) -> bool:
         return run.num_known + min(run.num_open, _FORESEEN) <= self._range_length
@@ -86,11 +90,17 @@ class Layout:
     def _open_ranges(self) -> KvMemory | None:
         if self._range_length == 0:
             return None
-        return open_ranges(self._model, self._range_length, self._options)
+        options, has_fours = self._options, self._has_fours
+        return open_ranges(self._model, self._range_length, options, has_fours=has_fours)
 
     def _open_pool(self) -> KvMemory:
         pool = open_pool(
-            self._path, self._model, self._num_cells, self._context_length, self._options
+            self._path,
+            self._model,
+            self._num_cells,
+            self._context_length,
+            self._options,
+            has_fours=self._has_fours,
         )
         self._num_cells = pool.num_cells
         return pool

@@ -28,15 +28,19 @@ class FillerRow(NamedTuple):
 class KvMemory(ABC):
     """The sequences of one context, here and in llama.cpp.
 
-    ``longest``: tokens that one sequence can hold. ``has_ranges``: each slot has cells of its own.
+    ``longest``: tokens that one sequence can hold. ``has_fours``: see ``fourth_row``.
+    ``has_ranges``: each slot has cells of its own.
     """
 
     has_ranges: ClassVar[bool]
 
-    def __init__(self, context: Pointer, num_cells: int, longest: int) -> None:
+    def __init__(
+        self, context: Pointer, num_cells: int, longest: int, *, has_fours: bool = False
+    ) -> None:
         self.context = context
         self.num_cells = num_cells
         self.longest = longest
+        self.has_fours = has_fours
         self.book = CellBook(num_cells)
         self._memory = lib.llama_get_memory(context)
 
@@ -71,9 +75,7 @@ class KvMemory(ABC):
         """What was set aside as a sequence to decode into."""
 
     @abstractmethod
-    def fillers(
-        self, seq_ids: Collection[int], num_rows: int, *, wants_fourth: bool
-    ) -> list[FillerRow]:
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
         """Rows to add to a call that has ``num_rows`` of these sequences."""
 
     @abstractmethod

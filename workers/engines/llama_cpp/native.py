@@ -69,7 +69,6 @@ class Native:
     attention_tile: int
     step_budget_s: float
     call_stop: CallStop | None
-    wants_fourth_row: bool
 
     def close(self) -> None:
         """Free it all."""
@@ -96,6 +95,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         context_length = context_length_of(model, options)
         num_cells = num_cells_of(header, context_length, num_slots)
         can_trim = lib.llama_model_n_swa(model) == 0
+        is_on_cpu = _is_on_cpu(options)
         layout = Layout(
             path,
             model,
@@ -103,6 +103,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
             context_length,
             options,
             may_have_ranges=can_trim and _may_have_ranges(header, model, options),
+            has_fours=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
         )
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
@@ -111,7 +112,6 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         lib.llama_model_free(model)
         raise
     mapped_pages.release(files_of(path, header))
-    is_on_cpu = _is_on_cpu(options)
     return Native(
         model=model,
         layout=layout,
@@ -129,7 +129,6 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         attention_tile=_CPU_TILE if is_on_cpu else 1,
         step_budget_s=options.step_budget_s,
         call_stop=CallStop() if is_on_cpu and can_trim and _can_share(model) else None,
-        wants_fourth_row=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
     )
 
 

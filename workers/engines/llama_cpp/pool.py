@@ -23,8 +23,10 @@ class Pool(KvMemory):
 
     has_ranges = False
 
-    def __init__(self, context: Pointer, num_cells: int, num_slots: int) -> None:
-        super().__init__(context, num_cells, num_cells)
+    def __init__(
+        self, context: Pointer, num_cells: int, num_slots: int, *, has_fours: bool = False
+    ) -> None:
+        super().__init__(context, num_cells, num_cells, has_fours=has_fours)
         self._num_slots = num_slots
         self._free_seq_ids = list(range(num_slots))
         # llama.cpp only decodes, and copies out, ids below n_seq_max: the slots and this one.
@@ -57,10 +59,8 @@ class Pool(KvMemory):
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count > 0
 
-    def fillers(
-        self, seq_ids: Collection[int], num_rows: int, *, wants_fourth: bool
-    ) -> list[FillerRow]:
-        is_welcome = wants_fourth and num_missing_rows(num_rows) and num_rows < self.num_free
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
+        is_welcome = self.has_fours and num_missing_rows(num_rows) and num_rows < self.num_free
         return [FillerRow(self._gangway, 0)] if is_welcome else []
 
     def copy_out(self, seq_id: int) -> StateBytes | None:

@@ -12,7 +12,6 @@ import math
 from collections import deque
 
 from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.fourth_row import num_fours
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.parts import Part, share_out
 from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
@@ -312,9 +311,8 @@ class Scheduler:
         if not isinstance(self._memory, SlotRanges) or len(self._running) < 2:
             return
         runs = sorted(self._running.values(), key=lambda run: run.seq_id)
-        span = runs[-1].seq_id - runs[0].seq_id + 1
-        is_apart = num_fours(span) > num_fours(len(runs))
-        self._num_steps_apart = self._num_steps_apart + 1 if is_apart else 0
+        are_apart = self._memory.are_apart([run.seq_id for run in runs])
+        self._num_steps_apart = self._num_steps_apart + 1 if are_apart else 0
         if self._num_steps_apart > _STEPS_APART:
             outer = min(runs[0], runs[-1], key=lambda run: run.num_in_cache)
             self._clear_range()

@@ -29,7 +29,7 @@ def for_pool(state: StateBytes) -> StateBytes:
     num_ranges = num_ranges_of(state)
     if num_ranges == 1:
         return state
-    own = int(_words(state, _COUNTS, num_ranges).argmax())
+    own = int((_words(state, _COUNTS, num_ranges) != 0).argmax())  # after it come the cells
     first = own * _WORD  # the new beginning ends where the count of the own cells stands
     state[first : first + _HEAD] = state[:_HEAD].copy()
     _words(state, first + _HEAD, 1)[0] = 1

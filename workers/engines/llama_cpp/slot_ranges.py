@@ -9,14 +9,12 @@ anew for each group of them, so those that run should lie side by side.
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import pairwise
 
 from workers.engines.llama_cpp.binding import Pointer
-from workers.engines.llama_cpp.fourth_row import num_missing_rows
+from workers.engines.llama_cpp.fourth_row import num_missing_rows, relative_time
 from workers.engines.llama_cpp.memory import FillerRow, KvMemory
 from workers.engines.llama_cpp.sequence_state import StateBytes, for_ranges
 
-_LONGEST_GAP = 3  # ranges between two of a group that are cheaper to decode along than to leave out
 _MIN_COPIED = 32  # tokens
 
 
@@ -25,8 +23,10 @@ class SlotRanges(KvMemory):
 
     has_ranges = True
 
-    def __init__(self, context: Pointer, longest: int, num_slots: int) -> None:
-        super().__init__(context, num_slots * longest, longest)
+    def __init__(
+        self, context: Pointer, longest: int, num_slots: int, *, has_fours: bool = False
+    ) -> None:
+        super().__init__(context, num_slots * longest, longest, has_fours=has_fours)
         self._num_slots = num_slots
         self._free = set(range(num_slots))
         self._live: set[int] = set()
@@ -71,20 +71,23 @@ class SlotRanges(KvMemory):
         self._live.add(seq_id)
         return seq_id
 
-    def fillers(
-        self, seq_ids: Collection[int], num_rows: int, *, wants_fourth: bool
-    ) -> list[FillerRow]:
-        """Where one of each is decoded: rows that make neighbours of them, and a fourth one."""
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
+        """Where one of each is decoded: rows between them and beside them, as far as they pay."""
         if num_rows > len(seq_ids):
             return []
-        places = sorted(seq_ids)
-        gaps = [range(one + 1, other) for one, other in pairwise(places)]
-        filled = [i for gap in gaps if len(gap) <= _LONGEST_GAP for i in gap]
-        if wants_fourth and num_missing_rows(num_rows + len(filled)):
-            beside = [i for i in (places[-1] + 1, places[0] - 1) if 0 <= i < self._num_slots]
-            filled += beside[:1]
+        filled: list[int] = []
+        for group in self._groups(seq_ids):
+            filled += set(group).difference(seq_ids)
+            if self.has_fours and num_missing_rows(len(group)):
+                beside = [i for i in (group.stop, group.start - 1) if 0 <= i < self._num_slots]
+                filled += set(beside[:1]).difference(seq_ids)
         lengths = {i: self.book.length(i) for i in filled}
         return [FillerRow(i, length) for i, length in lengths.items() if length < self.longest]
+
+    def are_apart(self, seq_ids: Collection[int]) -> bool:
+        """Whether a call for them would be shorter if they were neighbours."""
+        groups = self._groups(seq_ids)
+        return sum(map(self._time, map(len, groups))) > self._time(len(seq_ids))
 
     def move(self, seq_id: int) -> int:
         """The sequence beside the others that run, or where it was if it cannot be copied."""
@@ -105,6 +108,22 @@ class SlotRanges(KvMemory):
         self._live.discard(seq_id)
         self._kept.pop(seq_id, None)
         self._free.add(seq_id)
+
+    def _groups(self, seq_ids: Collection[int]) -> list[range]:
+        """Neighbours, and those that had better be decoded together with what is between them."""
+        groups: list[range] = []
+        for seq_id in sorted(seq_ids):
+            group = range(seq_id, seq_id + 1)
+            if groups:
+                both = range(groups[-1].start, group.stop)
+                if self._time(len(both)) <= self._time(len(groups[-1])) + self._time(1):
+                    group = both
+                    groups.pop()
+            groups.append(group)
+        return groups
+
+    def _time(self, num_rows: int) -> float:
+        return relative_time(num_rows, has_fours=self.has_fours)
 
     def _distance(self, seq_id: int) -> int:
         """From those that run; 0 between them."""
