@@ -23,7 +23,7 @@ round=0
 while [ "$round" -lt "${1:-5}" ]; do
 	round=$((round + 1))
 	piece --models half.gguf --scenarios distinct long --clients 1 --targets bare ours llama-server
-	piece --models half.gguf --scenarios distinct --clients 4 16 --targets ours llama-server
+	piece --models half.gguf --scenarios distinct --clients 4 16 --targets ours llama-server llama-server-split
 	piece --models half.gguf --scenarios prefix --targets ours llama-server
 	piece --models half.gguf --scenarios chat grammar --targets ours
 	piece --models tiny --scenarios distinct chat

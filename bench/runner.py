@@ -68,6 +68,8 @@ class Plan:
         """Those for which a server is needed, beside the distinct prompts."""
         if model.name in DISTINCT_ONLY and not self.is_every_scenario_for_all:
             return []
+        if target.has_short_slots:
+            return []
         unfit = set() if target.is_concurrent else {LONG}  # no streams run beside the long prompt
         unfit |= set() if target.has_grammars else {GRAMMAR}
         return [name for name in SERVER_SCENARIOS if name in self.scenarios - unfit]

@@ -98,11 +98,23 @@ def start_ours(model: ModelFile, setup: Setup) -> Iterator[Server]:
 
 
 def start_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
+    """With one pool of cells, of which a request can have what it needs."""
+    return _start_llama_server(model, setup, "--kv-unified")
+
+
+def start_split_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
+    """With as many cells, of which each slot has its share and no more."""
+    return _start_llama_server(model, setup, "--no-kv-unified")
+
+
+def _start_llama_server(
+    model: ModelFile, setup: Setup, layout: str
+) -> AbstractContextManager[Server]:
     binary = find_llama_server(setup.llama_server)
     assert binary is not None, "asked for although it is missing"
     threads = str(setup.threads)
     flags = ["--model", str(model.path), "--threads", threads, "--threads-batch", threads]
-    flags += ["--parallel", str(NUM_SLOTS), "--ctx-size", str(LLAMA_SERVER_CELLS), "--kv-unified"]
+    flags += ["--parallel", str(NUM_SLOTS), "--ctx-size", str(LLAMA_SERVER_CELLS), layout]
     return _serving([str(binary), *flags], {"ignore_eos": True})
 
 

@@ -18,9 +18,11 @@ from bench.servers import (
     start_llama_server,
     start_mlx_lm,
     start_ours,
+    start_split_llama_server,
 )
 
-LLAMA_SERVER, LLAMA_CPP_PYTHON, MLX_LM = "llama-server", "llama-cpp-python", "mlx_lm.server"
+LLAMA_SERVER, SPLIT_LLAMA_SERVER = "llama-server", "llama-server-split"
+LLAMA_CPP_PYTHON, MLX_LM = "llama-cpp-python", "mlx_lm.server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Target:
     """One of them. ``missing`` says why it cannot run here, "" when it can.
 
     One that is not concurrent answers requests one after the other. ``has_grammars``: it can hold
-    an answer to a JSON schema and still ignore the end of the text.
+    an answer to a JSON schema and still ignore the end of the text. ``has_short_slots``: the long
+    prompts do not fit.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Target:
     start: Callable[[ModelFile, Setup], AbstractContextManager[Server | BareLoop]]
     is_concurrent: bool = True
     has_grammars: bool = False
+    has_short_slots: bool = False
 
 
 def _nothing_missing(_: Setup) -> str:
@@ -69,6 +73,13 @@ TARGETS = (
     Target(BARE, _GGUF | _MLX, _nothing_missing, running_bare_loop),
     Target(OURS, _GGUF | _MLX, _nothing_missing, start_ours, has_grammars=True),
     Target(LLAMA_SERVER, _GGUF, _llama_server_missing, start_llama_server, has_grammars=True),
+    Target(
+        SPLIT_LLAMA_SERVER,
+        _GGUF,
+        _llama_server_missing,
+        start_split_llama_server,
+        has_short_slots=True,
+    ),
     Target(
         LLAMA_CPP_PYTHON,
         _GGUF,

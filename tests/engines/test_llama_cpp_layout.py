@@ -170,6 +170,26 @@ def test_it_goes_back_when_the_pool_has_cost_enough(
     assert [text.ids for text in texts] == [run_one(alone, prompt, 120).ids for prompt in prompts]
 
 
+def test_it_takes_longer_to_go_back_where_that_did_not_last(
+    engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 2)
+    num_steps = []
+    for _ in range(4):
+        run_one(engine, long_prompt(engine, 300), 2)
+        assert not has_ranges(engine)
+        ones = [sequence(prompt, 180) for prompt in prompts_of(engine, 4)]
+        for one in ones:
+            engine.submit(one)
+        num_steps.append(0)
+        while not has_ranges(engine):
+            engine.step()
+            num_steps[-1] += 1
+        for one in ones:
+            engine.abort(one.sequence_id)
+    assert num_steps[0] < num_steps[1] < num_steps[2] < num_steps[3]
+
+
 def test_it_stays_a_pool_while_a_long_one_runs(
     engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

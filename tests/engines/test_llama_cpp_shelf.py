@@ -154,3 +154,17 @@ def test_a_folder_that_refuses_costs_only_the_files(tmp_path: Path) -> None:
     spill = Spill(tmp_path / "sub", "model", 1000)
     (tmp_path / "sub").rmdir()
     assert spill.write(np.arange(70, dtype=np.int32), None, np.zeros(10, np.uint8)) is None
+
+
+def test_one_that_had_to_leave_after_it_was_found_is_not_there() -> None:
+    engine = opened()
+    run_one(engine, history(engine))
+    engine._prefixes.evict_all()
+    shelf = engine._shelf
+    assert shelf is not None
+    found, _ = shelf.find(np.asarray(history(engine), np.int32), None)
+    assert found is not None
+    shelf._max_bytes = 0
+    shelf._make_room()
+    assert shelf.restore(found) is None
+    engine.close()

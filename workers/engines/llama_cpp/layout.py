@@ -9,6 +9,8 @@ shelf and come back from there.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,10 +20,14 @@ from workers.engines.llama_cpp.context import num_slots_of, open_pool, open_rang
 from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.running import Running
 
+_logger = logging.getLogger(__name__)
+
 _RANGE_UNIT = 256  # llama.cpp rounds ranges up to it
 # Writing a new cell takes what 45 rows take that pass over it. Twice that much has to be lost
-# before it is done, as nobody knows when the next long sequence comes.
+# before it is done, as nobody knows when the next long sequence comes; and twice as much again
+# each time that one came before it was won back.
 _PASSES_PER_CELL = 90
+_LONGEST_PATIENCE = 64
 _FORESEEN = 256  # tokens that a sequence is reckoned with, however many it may generate
 
 
@@ -45,11 +51,14 @@ class Layout:
         self._options = options
         self._has_fours = has_fours
         self._num_cells = num_cells
-        self._num_passes = 0
+        self._patience = 1
         self._range_length = 0
         if may_have_ranges:
             self._range_length = _range_length(num_cells, num_slots_of(options), context_length)
         self.memory: KvMemory = self._open_ranges() or self._open_pool()
+        # Rows over cells of others: made by a pool, saved by ranges. That they do not last is not
+        # held against the first ones.
+        self._num_passes = self._price if self.memory.has_ranges else 0.0
 
     @property
     def num_pool_cells(self) -> int:
@@ -58,13 +67,16 @@ class Layout:
 
     def wants_ranges(self) -> bool:
         """Whether the pool has cost more than making ranges of it does."""
-        return not self.memory.has_ranges and self._num_passes >= (
-            _PASSES_PER_CELL * self._num_cells
-        )
+        is_pool = self._range_length > 0 and not self.memory.has_ranges
+        return is_pool and self._num_passes >= self._patience * self._price
 
     def note_decoded(self, decoded: Collection[Running], all_runs: Collection[Running]) -> None:
         """A call has decoded a row of each of ``decoded``; ``all_runs`` are there, or wait."""
-        if self.memory.has_ranges or self._range_length == 0:
+        if self._range_length == 0:
+            return
+        if self.memory.has_ranges:
+            num_others = len(decoded) - 1
+            self._num_passes += num_others * sum(run.num_in_cache for run in decoded)
             return
         if not all(self._would_fit(run) for run in all_runs):
             self._num_passes = 0
@@ -74,15 +86,25 @@ class Layout:
 
     def switch(self) -> None:
         """The other layout, which holds nothing yet; ``ModelLoadError`` when there is no room."""
+        started = time.monotonic()
         had_ranges = self.memory.has_ranges
         self.close()
+        if had_ranges:
+            is_won_back = self._num_passes >= self._price
+            self._patience = 1 if is_won_back else min(2 * self._patience, _LONGEST_PATIENCE)
         self._num_passes = 0
         self.memory = (None if had_ranges else self._open_ranges()) or self._open_pool()
+        facts = {"has_ranges": self.memory.has_ranges, "seconds": time.monotonic() - started}
+        _logger.info("KV cells laid out anew", extra=facts)
 
     def close(self) -> None:
         """Free the context; a second time does nothing."""
         context, self.memory.context = self.memory.context, None
         lib.llama_free(context)
+
+    @property
+    def _price(self) -> float:
+        return _PASSES_PER_CELL * self._num_cells
 
     def _would_fit(self, run: Running) -> bool:
         return run.num_known + min(run.num_open, _FORESEEN) <= self._range_length
@@ -91,7 +113,10 @@ class Layout:
         if self._range_length == 0:
             return None
         options, has_fours = self._options, self._has_fours
-        return open_ranges(self._model, self._range_length, options, has_fours=has_fours)
+        ranges = open_ranges(self._model, self._range_length, options, has_fours=has_fours)
+        if ranges is None:
+            self._range_length = 0  # a pool can be smaller
+        return ranges
 
     def _open_pool(self) -> KvMemory:
         pool = open_pool(

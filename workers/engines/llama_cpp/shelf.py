@@ -83,12 +83,14 @@ class Shelf:
             length = num_common(entry.tokens, tokens)
             if length > best_length and (self._can_trim or length == len(entry.tokens)):
                 best, best_length = entry, length
+        if best is not None:
+            self._touch(best)
         return best, best_length
 
     def restore(self, entry: Shelved) -> int | None:
         """A new sequence of the pool with the entry's tokens; ``None`` when that failed."""
-        if entry.state is None and not self._read(entry):
-            return None
+        if entry.state is None and (entry.file is None or not self._read(entry)):
+            return None  # it had to leave for another one in the meantime
         assert entry.state is not None
         entry.state = self._memory.adapted(entry.state)
         seq_id = self._memory.copy_in(entry.state, len(entry.tokens))
