@@ -170,10 +170,85 @@ def test_it_goes_back_when_the_pool_has_cost_enough(
     assert [text.ids for text in texts] == [run_one(alone, prompt, 120).ids for prompt in prompts]
 
 
+def start(engine: LlamaCppEngine, prompts: list[list[int]], max_tokens: int) -> list[Sequence]:
+    """The first one is read before the others come."""
+    ones = [sequence(prompt, max_tokens) for prompt in prompts]
+    engine.submit(ones[0])
+    step_until(engine, ones[0].sequence_id, 1)
+    for one in ones[1:]:
+        engine.submit(one)
+    return ones
+
+
+def test_a_long_common_beginning_makes_a_pool_of_them(
+    engine: LlamaCppEngine, alone: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 4)
+    text = long_prompt(engine, 150)
+    ones = start(engine, [[*text, 40 + number] for number in range(4)], 60)
+    assert has_ranges(engine)
+    events = engine.step()
+    assert not has_ranges(engine)
+    assert engine._memory.num_cells - engine._memory.num_free < 2 * 151, "it is there once"
+    events += drain(engine)
+    for one in ones[1:]:
+        assert ids_of(events, one.sequence_id) == run_one(alone, one.prompt, 60).ids
+    assert not has_ranges(engine), "sharing costs less than passing over what is not shared"
+
+
+def test_prompts_that_begin_alike_and_come_together_get_a_pool(engine: LlamaCppEngine) -> None:
+    text = long_prompt(engine, 150)
+    for number in range(3):
+        engine.submit(sequence([*text, 40 + number], 20))
+    engine.step()
+    assert not has_ranges(engine)
+    drain(engine)
+
+
+def test_one_that_has_a_state_of_its_own_needs_no_pool(engine: LlamaCppEngine) -> None:
+    text = long_prompt(engine, 150)
+    prompt = [*text, *range(40, 110)]
+    run_one(engine, prompt, 2)
+    running = sequence([*text[:140], 45, 46], 60)
+    engine._prefixes.evict_all()
+    engine.submit(running)
+    step_until(engine, running.sequence_id, 2)
+    engine.submit(sequence([*prompt, 45], 10))
+    drain(engine)
+    assert has_ranges(engine)
+
+
+def test_a_short_common_beginning_does_not(engine: LlamaCppEngine) -> None:
+    text = long_prompt(engine, 130)
+    start(engine, [[*text[:60], 40 + number, *text[60:]] for number in range(4)], 80)
+    drain(engine)
+    assert has_ranges(engine)
+
+
+def test_of_several_that_want_the_same_copy_one_makes_it(
+    engine: LlamaCppEngine, alone: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[int] = []
+    copy_out = SlotRanges.copy_out
+
+    def counting(self: SlotRanges, seq_id: int) -> Any:
+        copies.append(seq_id)
+        return copy_out(self, seq_id)
+
+    monkeypatch.setattr(SlotRanges, "copy_out", counting)
+    text = long_prompt(engine, 120)
+    ones = start(engine, [[*text, 40 + number] for number in range(5)], 30)
+    engine.step()
+    assert copies == [0]
+    events = drain(engine)
+    for one in ones[1:]:
+        assert ids_of(events, one.sequence_id)[-20:] == run_one(alone, one.prompt, 30).ids[-20:]
+
+
 def test_it_takes_longer_to_go_back_where_that_did_not_last(
     engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 2)
+    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 10)
     num_steps = []
     for _ in range(4):
         run_one(engine, long_prompt(engine, 300), 2)
@@ -183,6 +258,7 @@ def test_it_takes_longer_to_go_back_where_that_did_not_last(
             engine.submit(one)
         num_steps.append(0)
         while not has_ranges(engine):
+            assert engine.has_work
             engine.step()
             num_steps[-1] += 1
         for one in ones:
@@ -193,7 +269,7 @@ def test_it_takes_longer_to_go_back_where_that_did_not_last(
 def test_it_stays_a_pool_while_a_long_one_runs(
     engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 0)
+    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 0.01)
     long = sequence(long_prompt(engine, 300), 100)
     engine.submit(long)
     for prompt in prompts_of(engine, 3):
@@ -212,8 +288,8 @@ def test_what_is_kept_survives_both_ways(
     run_one(engine, long_prompt(engine, 300), 2)
     assert not has_ranges(engine)
     assert run_one(engine, [*prompts[0], 41], 2).prefills[-1].num_cached >= 149
-    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 0)
-    run(engine, [sequence([44 + i] * 5, 5) for i in range(2)])
+    monkeypatch.setattr(layout, "_PASSES_PER_CELL", 0.01)
+    run(engine, [sequence([44 + i] * 5, 40) for i in range(2)])
     assert has_ranges(engine)
     assert run_one(engine, [*prompts[1], 41], 2).prefills[-1].num_cached >= 149
 
@@ -265,7 +341,7 @@ def test_a_beginning_that_another_one_has_is_copied(
     engine: LlamaCppEngine, alone: LlamaCppEngine
 ) -> None:
     prompt = long_prompt(engine, 150)
-    one, other = sequence(prompt, 60), sequence([*prompt[:140], 41, 42], 60)
+    one, other = sequence(prompt, 60), sequence([*prompt[:100], 41, 42], 60)
     events: list[StepEvent] = []
     engine.submit(one)
     while not ids_of(events, one.sequence_id):
@@ -273,7 +349,7 @@ def test_a_beginning_that_another_one_has_is_copied(
     engine.submit(other)
     events += drain(engine)
     prefills = [e for e in events if isinstance(e, Prefill)]
-    assert [e.num_cached for e in prefills if e.sequence_id == other.sequence_id] == [140]
+    assert [e.num_cached for e in prefills if e.sequence_id == other.sequence_id] == [100]
     for each in (one, other):
         assert ids_of(events, each.sequence_id) == run_one(alone, each.prompt, 60).ids
 

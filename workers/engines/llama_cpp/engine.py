@@ -164,7 +164,7 @@ class LlamaCppEngine:
 
     def _lay_out_anew_if_due(self) -> bool:
         """Between ranges and pool; the sequences wait, and find what they had on the shelf."""
-        if not (self._scheduler.has_outgrown or self._layout.wants_ranges()):
+        if not (self._scheduler.needs_pool or self._layout.wants_ranges):
             return False
         self._scheduler.vacate()
         self._prefixes.evict_all()

@@ -1,10 +1,14 @@
 """Which way the KV cells of a model are laid out: a range for each slot, or one pool for all.
 
-Rows of a call pass over all cells of their range, also over those of others, which a CPU does at a
-price (0.5 B, 2 cores: a step of 16 sequences of 200 tokens takes 145 ms in ranges, 209 in a pool).
-So the cells are in ranges as long as each sequence fits into one, and become a pool for one that
-does not. A context is made anew for it, which writes all of its cells once; the sequences go to the
-shelf and come back from there.
+In a pool the rows of a call pass over the cells of others, which a CPU does at a price (0.5 B, 2
+cores: a step of 16 sequences of 200 tokens takes 209 ms in a pool, 145 in ranges). In ranges there
+is a copy of a common beginning for each, which comes from memory for each, while a pool's is read
+for all at once (8 sequences of 170 tokens: of 99 and 107 ms with 100 more in common, 172 and 147
+with 400, 484 and 287 with 1,500). And a sequence that is longer than a range needs a pool.
+
+So they are in ranges until a sequence is too long for one, or begins like another one that runs,
+and in a pool until that has cost more than a change does. A context is made anew for it, which
+writes all of its cells once; the sequences go to the shelf and come back from there.
 """
 
 from __future__ import annotations
@@ -18,16 +22,19 @@ from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.llama_cpp.context import num_slots_of, open_pool, open_ranges
 from workers.engines.llama_cpp.memory import KvMemory
+from workers.engines.llama_cpp.pool import Pool
 from workers.engines.llama_cpp.running import Running
 
 _logger = logging.getLogger(__name__)
 
 _RANGE_UNIT = 256  # llama.cpp rounds ranges up to it
-# Writing a new cell takes what 45 rows take that pass over it. Twice that much has to be lost
-# before it is done, as nobody knows when the next long sequence comes; and twice as much again
-# each time that one came before it was won back.
+# All in rows that pass over a cell of others. Writing a new cell takes as long as 45 of them; twice
+# as much is lost before it is done, as nobody knows what comes next, and twice as much again each
+# time that ranges did not last long enough to win it back.
 _PASSES_PER_CELL = 90
+_PASSES_PER_COPY = 8  # a row over a cell that is a copy of another one's
 _LONGEST_PATIENCE = 64
+_STEPS_PER_LOOK = 16
 _FORESEEN = 256  # tokens that a sequence is reckoned with, however many it may generate
 
 
@@ -52,37 +59,39 @@ class Layout:
         self._has_fours = has_fours
         self._num_cells = num_cells
         self._patience = 1
+        self._num_steps = 0
         self._range_length = 0
         if may_have_ranges:
             self._range_length = _range_length(num_cells, num_slots_of(options), context_length)
         self.memory: KvMemory = self._open_ranges() or self._open_pool()
-        # Rows over cells of others: made by a pool, saved by ranges. That they do not last is not
-        # held against the first ones.
-        self._num_passes = self._price if self.memory.has_ranges else 0.0
+        self._num_lost = 0.0
+        self._num_won = self._price  # that they do not last is not held against the first ones
 
     @property
     def num_pool_cells(self) -> int:
         """Cells that a pool has."""
         return self._num_cells
 
+    @property
     def wants_ranges(self) -> bool:
-        """Whether the pool has cost more than making ranges of it does."""
-        is_pool = self._range_length > 0 and not self.memory.has_ranges
-        return is_pool and self._num_passes >= self._patience * self._price
+        """Whether the pool has cost more than a change does."""
+        return self._num_lost >= self._patience * self._price
 
     def note_decoded(self, decoded: Collection[Running], all_runs: Collection[Running]) -> None:
         """A call has decoded a row of each of ``decoded``; ``all_runs`` are there, or wait."""
-        if self._range_length == 0:
+        self._num_steps += 1
+        if self._range_length == 0 or self._num_steps % _STEPS_PER_LOOK:
             return
-        if self.memory.has_ranges:
-            num_others = len(decoded) - 1
-            self._num_passes += num_others * sum(run.num_in_cache for run in decoded)
-            return
-        if not all(self._would_fit(run) for run in all_runs):
-            self._num_passes = 0
-            return
-        num_used = self.memory.num_cells - self.memory.num_free
-        self._num_passes += sum(num_used - run.num_in_cache for run in decoded)
+        total = sum(run.num_in_cache for run in decoded)
+        if not isinstance(self.memory, Pool):
+            self._num_won += (len(decoded) - 1) * total * _STEPS_PER_LOOK
+        elif all(self._would_fit(run) for run in all_runs):
+            num_used = self.memory.num_cells - self.memory.num_free
+            num_shared = self.memory.num_shared([run.seq_id for run in decoded])
+            lost = len(decoded) * num_used - total - _PASSES_PER_COPY * num_shared
+            self._num_lost = max(0.0, self._num_lost + lost * _STEPS_PER_LOOK)
+        else:
+            self._num_lost = 0.0
 
     def switch(self) -> None:
         """The other layout, which holds nothing yet; ``ModelLoadError`` when there is no room."""
@@ -90,9 +99,9 @@ class Layout:
         had_ranges = self.memory.has_ranges
         self.close()
         if had_ranges:
-            is_won_back = self._num_passes >= self._price
+            is_won_back = self._num_won >= self._price
             self._patience = 1 if is_won_back else min(2 * self._patience, _LONGEST_PATIENCE)
-        self._num_passes = 0
+        self._num_lost = self._num_won = 0.0
         self.memory = (None if had_ranges else self._open_ranges()) or self._open_pool()
         facts = {"has_ranges": self.memory.has_ranges, "seconds": time.monotonic() - started}
         _logger.info("KV cells laid out anew", extra=facts)

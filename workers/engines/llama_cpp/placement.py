@@ -15,6 +15,8 @@ from workers.engines.llama_cpp.slot_ranges import SlotRanges
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
+_LONG_BEGINNING = 128  # tokens; with 8 sequences as much in common as of one's own is the limit
+_FORESEEN = 256  # tokens that a sequence is reckoned with, however many it may generate
 _STEPS_APART = 4
 
 
@@ -27,9 +29,20 @@ class Placement:
         self._shelf = shelf
         self._num_steps_apart = 0
 
-    def fits(self, run: Running) -> bool:
-        """Whether the cells that one sequence can have are enough for it to start."""
-        return run.num_known + min(_RESERVED, run.num_open) <= self._memory.longest
+    def needs_pool(self, run: Running, running: Collection[Running]) -> bool:
+        """Whether ranges are too short for it to start, or it had better share cells."""
+        if not self._memory.has_ranges:
+            return False
+        if run.num_known + min(_RESERVED, run.num_open) > self._memory.longest:
+            return True
+        wanted = _reusable(run)
+        shared = max(
+            (num_common(o.known, wanted) for o in running if o.adapter == run.adapter), default=0
+        )
+        own = run.num_known - shared + min(run.num_open, _FORESEEN) // 2
+        if shared < max(_LONG_BEGINNING, own):
+            return False
+        return shared + _MIN_RESTORED > self._num_ready(run, wanted)
 
     def make_room(self, run: Running, running: Collection[Running]) -> bool:
         """Free cells of a pool; False when those that run have to end first.
@@ -109,6 +122,12 @@ class Placement:
             outer = min(runs[0], runs[-1], key=lambda run: run.num_in_cache)
             self._clear_range()
             outer.seq_id = self._memory.move(outer.seq_id)
+
+    def _num_ready(self, run: Running, wanted: IntArray) -> int:
+        """Tokens that lie somewhere for this sequence alone."""
+        _, num_kept = self._prefixes.find(wanted, run.adapter)
+        _, num_shelved = (None, 0) if self._shelf is None else self._shelf.find(wanted, run.adapter)
+        return max(num_kept, num_shelved)
 
     def _clear_range(self) -> None:
         """The range that the next sequence should have becomes free."""

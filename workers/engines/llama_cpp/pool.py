@@ -45,6 +45,11 @@ class Pool(KvMemory):
         self._copy(source, seq_id, count)
         return seq_id
 
+    def num_shared(self, seq_ids: Collection[int]) -> int:
+        """Cells that these sequences would need more if they did not share any."""
+        cells = [cell for seq_id in seq_ids for cell in self.book.cells(seq_id)]
+        return len(cells) - len(set(cells))
+
     def set_aside(self, seq_id: int) -> int:
         shelf = heapq.heappop(self._free_shelves)
         self._copy(seq_id, shelf, self.book.length(seq_id))

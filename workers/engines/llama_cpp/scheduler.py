@@ -25,8 +25,8 @@ class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running.
 
     The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
-    A step reads ``most_read`` tokens of prompts at most, and such an end. ``has_outgrown``: a
-    sequence needs more cells than one can have as they are laid out.
+    A step reads ``most_read`` tokens of prompts at most, and such an end. ``needs_pool``: the
+    cells should no longer be in ranges.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Scheduler:
         self._memory = memory
         self._prefixes = prefixes
         self._placement = Placement(memory, prefixes, self._shelf)
-        self.has_outgrown = False
+        self.needs_pool = False
 
     @property
     def has_work(self) -> bool:
@@ -115,8 +115,8 @@ class Scheduler:
             self._running[run.sequence.sequence_id] = run
 
     def _start(self, run: Running) -> bool:
-        if not self._placement.fits(run):
-            self.has_outgrown = True
+        if self._placement.needs_pool(run, self._running.values()):
+            self.needs_pool = True
             return False
         if not self._placement.make_room(run, self._running.values()):
             return False
@@ -165,8 +165,8 @@ class Scheduler:
         """The parts that find cells, which are made free for them."""
         if self._memory.has_ranges:
             longest = self._memory.longest
-            self.has_outgrown = any(p.run.num_in_cache + p.num_rows > longest for p in parts)
-            return [] if self.has_outgrown else parts
+            self.needs_pool = any(p.run.num_in_cache + p.num_rows > longest for p in parts)
+            return [] if self.needs_pool else parts
         while True:
             needed = sum(part.num_rows for part in parts)
             while self._memory.num_free < needed and self._prefixes.evict():

@@ -31,6 +31,7 @@ class SlotRanges(KvMemory):
         self._free = set(range(num_slots))
         self._live: set[int] = set()
         self._kept: dict[int, None] = {}  # the one that was set aside first is the first
+        self._last_copy: tuple[int, StateBytes] | None = None
 
     @property
     def num_free_shelves(self) -> int:
@@ -51,7 +52,7 @@ class SlotRanges(KvMemory):
         return seq_id
 
     def branch(self, source: int, count: int) -> int:
-        state = self.copy_out(source)
+        state = self._copy_of(source)
         seq_id = None if state is None else self.copy_in(state, self.book.length(source))
         if seq_id is None:
             return self.open_seq()
@@ -60,6 +61,14 @@ class SlotRanges(KvMemory):
 
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count >= max(_MIN_COPIED, self.book.length(source) // 4)
+
+    def note_decoded(self, seq_id: int, count: int) -> None:
+        super().note_decoded(seq_id, count)
+        self._last_copy = None
+
+    def truncate(self, seq_id: int, count: int) -> bool:
+        self._forget_copy_of(seq_id)
+        return super().truncate(seq_id, count)
 
     def set_aside(self, seq_id: int) -> int:
         self._live.remove(seq_id)
@@ -107,7 +116,19 @@ class SlotRanges(KvMemory):
     def _give_back(self, seq_id: int) -> None:
         self._live.discard(seq_id)
         self._kept.pop(seq_id, None)
+        self._forget_copy_of(seq_id)
         self._free.add(seq_id)
+
+    def _copy_of(self, seq_id: int) -> StateBytes | None:
+        """Its state; of several that want the same before the next call only the first copies."""
+        if self._last_copy is None or self._last_copy[0] != seq_id:
+            state = self.copy_out(seq_id)
+            self._last_copy = None if state is None else (seq_id, state)
+        return None if self._last_copy is None else self._last_copy[1]
+
+    def _forget_copy_of(self, seq_id: int) -> None:
+        if self._last_copy is not None and self._last_copy[0] == seq_id:
+            self._last_copy = None
 
     def _groups(self, seq_ids: Collection[int]) -> list[range]:
         """Neighbours, and those that had better be decoded together with what is between them."""
