@@ -25,6 +25,7 @@ from workers.engines.llama_cpp import context, layout, native
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
+from workers.engines.llama_cpp.tiles import Tiles
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 RANGE = 256
@@ -55,14 +56,16 @@ def alone() -> Iterator[LlamaCppEngine]:
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call of ``llama_decode`` got."""
     counts: list[int] = []
-    decode = lib.llama_decode
+    monkeypatch.setattr(lib, "llama_decode", _counting(lib.llama_decode, counts))
+    return counts
 
+
+def _counting(decode: Any, counts: list[int]) -> Any:
     def counting(context: Any, batch: Any) -> int:
         counts.append(batch.n_tokens)
         return int(decode(context, batch))
 
-    monkeypatch.setattr(lib, "llama_decode", counting)
-    return counts
+    return counting
 
 
 def has_ranges(engine: LlamaCppEngine) -> bool:
@@ -443,3 +446,43 @@ def test_random_company_changes_no_text(
         expected = run_one(alone, one.prompt, one.max_tokens).ids
         assert got == expected[: len(got)]
         assert len(got) == len(expected) or sequence_id in aborted
+
+
+# Tiles
+
+
+@pytest.mark.parametrize("may_have_ranges", [True, False])
+def test_a_short_piece_is_read_as_a_tile(
+    alone: LlamaCppEngine,
+    rows: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    may_have_ranges: bool,
+) -> None:
+    monkeypatch.setattr(native, "_may_have_ranges", lambda *_: may_have_ranges)
+    engine = opened()
+    history = long_prompt(engine, 700)
+    question = [*history, *long_prompt(engine, 60)[:50]]
+    monkeypatch.setattr(Tiles, "num_missing", lambda *_: 0)
+    plain = run_one(engine, question, 20)
+    engine._prefixes.evict_all()
+    monkeypatch.undo()
+    run_one(engine, history, 1)
+    before = engine._memory.num_free
+    rows.clear()
+    monkeypatch.setattr(lib, "llama_decode", _counting(lib.llama_decode, rows))
+    text = run_one(engine, question, 20)
+    assert rows[0] == 64
+    assert text.prefills[-1].num_cached == 700
+    assert text.ids == plain.ids == run_one(alone, question, 20).ids
+    assert before - engine._memory.num_free == 50 + 19
+    engine.close()
+
+
+def test_no_tile_where_its_rows_have_no_cells(rows: list[int]) -> None:
+    engine = opened(context_length=256, num_slots=2)
+    history = long_prompt(engine, 200)
+    run_one(engine, history, 1)
+    rows.clear()
+    assert len(run_one(engine, [*history, *history[:50]], 3).ids) == 3
+    assert rows[0] == 50
+    engine.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.memory import FillerRow
+from workers.engines.llama_cpp.memory import Filler
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
 
 
@@ -100,9 +100,9 @@ def test_without_such_kernels_a_hole_is_cheaper_than_the_weights() -> None:
 def test_a_filler_comes_after_what_its_range_holds() -> None:
     memory = ranges()
     memory.note_decoded(1, 30)
-    assert memory.fillers([0, 2], 2) == [FillerRow(1, 30), FillerRow(3, 0)]
+    assert memory.fillers([0, 2], 2) == [Filler(1, 30), Filler(3, 0)]
     memory.note_decoded(1, 226)
-    assert memory.fillers([0, 2], 2) == [FillerRow(3, 0)]
+    assert memory.fillers([0, 2], 2) == [Filler(3, 0)]
 
 
 def test_what_is_read_gets_no_fillers() -> None:

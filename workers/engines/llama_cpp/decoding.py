@@ -16,7 +16,7 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.call_stop import STOPPED
-from workers.engines.llama_cpp.memory import FillerRow, KvMemory
+from workers.engines.llama_cpp.memory import Filler, KvMemory
 from workers.engines.llama_cpp.native import Native
 from workers.engines.llama_cpp.parts import Part
 from workers.engines.llama_cpp.running import Running
@@ -34,6 +34,7 @@ class Decoder:
     def __init__(self, native: Native, batch: Batch, on_end: OnEnd) -> None:
         self._adapters = native.adapters
         self._call_stop = native.call_stop
+        self._tiles = native.tiles
         self._end_ids = native.tokenizer.end_ids
         self._vocab_size = native.info.vocab_size
         self._batch = batch
@@ -93,24 +94,38 @@ class Decoder:
             return [self._give_up(part.run)]
         return self.decode([part])
 
-    def _write(self, parts: list[Part]) -> list[FillerRow]:
+    def _write(self, parts: list[Part]) -> list[Filler]:
         """Fill the batch; the rows of no use that were added."""
         self._batch.clear()
-        num_rows = sum(part.num_rows for part in parts)
-        fillers = self._memory.fillers([part.run.seq_id for part in parts], num_rows)
         is_decoding = all(part.num_tokens == 1 for part in parts)
-        rows: list[Part | FillerRow] = [*parts, *fillers]
+        if not is_decoding:
+            self._pad(parts)
+        num_rows = sum(part.num_rows + part.num_padding for part in parts)
+        fillers = self._memory.fillers([part.run.seq_id for part in parts], num_rows)
+        rows: list[Part | Filler] = [*parts, *fillers]
         if self._memory.has_ranges:
-            # llama.cpp takes successive ranges together, as many rows of each: right for one of
-            # each, while what is read is better taken sequence by sequence.
-            rows.sort(key=_seq_id_of, reverse=not is_decoding)
+            # llama.cpp takes successive ranges together, as many rows of each; what fills tiles of
+            # its own is better taken sequence by sequence.
+            tile = self._tiles.num_rows
+            has_tiles = any(part.num_rows + part.num_padding >= tile for part in parts)
+            rows.sort(key=_seq_id_of, reverse=has_tiles)
         for row in rows:
             if isinstance(row, Part):
                 self._write_part(row)
             else:
                 # Beside rows whose logits are wanted, a filler is one of those as well.
                 self._batch.add(_FILLER, row.position, row.seq_id, num_outputs=int(is_decoding))
-        return fillers
+        return [*fillers, *(_padding_of(part) for part in parts if part.num_padding)]
+
+    def _pad(self, parts: list[Part]) -> None:
+        """Make whole tiles of short parts where that is sooner done."""
+        largest = self._memory.num_paddable([part.run.seq_id for part in parts])
+        room = self._batch.capacity - sum(part.num_rows for part in parts)
+        for part in parts:
+            missing = self._tiles.num_missing(part.num_rows, part.run.num_in_cache)
+            if part.drafts is None and part.num_rows + missing <= largest and missing <= room:
+                part.num_padding = missing
+                room -= missing
 
     def _write_part(self, part: Part) -> None:
         batch, run, first = self._batch, part.run, part.run.num_in_cache
@@ -123,6 +138,9 @@ class Decoder:
             tokens = np.concatenate([tokens, part.drafts])
             num_outputs += len(part.drafts)
         part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
+        if part.num_padding:
+            first += part.num_rows
+            batch.add(_FILLER.repeat(part.num_padding), first, run.seq_id, num_outputs=0)
 
     def _harvest(self, part: Part) -> list[StepEvent]:
         run = part.run
@@ -192,5 +210,10 @@ class Decoder:
         return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")
 
 
-def _seq_id_of(row: Part | FillerRow) -> int:
+def _seq_id_of(row: Part | Filler) -> int:
     return row.run.seq_id if isinstance(row, Part) else row.seq_id
+
+
+def _padding_of(part: Part) -> Filler:
+    run = part.run
+    return Filler(run.seq_id, run.num_in_cache + part.num_rows, part.num_padding)

@@ -55,7 +55,7 @@ class LlamaCppEngine:
         self._memory = native.layout.memory
         self._shelf = native.shelf
         self._prefixes = self._new_prefixes()
-        num_slots, tile = native.info.num_slots, native.attention_tile
+        num_slots, tile = native.info.num_slots, native.tiles.num_rows
         batch = Batch(lib.llama_n_batch(self._memory.context))
         self._decoder = Decoder(native, batch, self._remove)
         largest = batch.capacity - num_slots * (1 + native.num_drafts) - tile
@@ -131,7 +131,7 @@ class LlamaCppEngine:
         events = self._decoder.decode(parts)
         elapsed_s = time.perf_counter() - started
         if not self._decoder.was_stopped:
-            read = [part.num_tokens for part in parts if part.num_tokens > 1]
+            read = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
             self._chunk_size.observe(sum(read), len(parts) - len(read), elapsed_s)
             if not read:
                 self._layout.note_decoded([part.run for part in parts], self._scheduler.all_runs)

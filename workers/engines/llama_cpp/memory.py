@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from collections.abc import Sequence as ListLike
 from typing import Any, ClassVar, NamedTuple
 
 from workers.engines.llama_cpp.binding import Pointer, lib
@@ -18,11 +19,12 @@ from workers.engines.llama_cpp.sequence_state import StateBytes
 _TO_THE_END = -1
 
 
-class FillerRow(NamedTuple):
-    """A row of no use in a call that is sooner done with it; its token is forgotten afterwards."""
+class Filler(NamedTuple):
+    """Rows of no use in a call that is sooner done with them, forgotten afterwards."""
 
     seq_id: int
     position: int
+    num_rows: int = 1
 
 
 class KvMemory(ABC):
@@ -75,8 +77,12 @@ class KvMemory(ABC):
         """What was set aside as a sequence to decode into."""
 
     @abstractmethod
-    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
         """Rows to add to a call that has ``num_rows`` of these sequences."""
+
+    @abstractmethod
+    def num_paddable(self, seq_ids: ListLike[int]) -> int:
+        """Rows that a call which reads parts of these may add after each of them."""
 
     @abstractmethod
     def copy_out(self, seq_id: int) -> StateBytes | None:
@@ -126,10 +132,10 @@ class KvMemory(ABC):
         self.book.truncate(seq_id, 0)
         self._give_back(seq_id)
 
-    def forget(self, fillers: Collection[FillerRow]) -> None:
+    def forget(self, fillers: Collection[Filler]) -> None:
         """Clear the cells of what is of no use."""
-        for row in fillers:
-            lib.llama_memory_seq_rm(self._memory, row.seq_id, row.position, _TO_THE_END)
+        for filler in fillers:
+            lib.llama_memory_seq_rm(self._memory, filler.seq_id, filler.position, _TO_THE_END)
 
     def _state_of(self, seq_id: int) -> StateBytes | None:
         size = lib.llama_state_seq_get_size(self.context, seq_id)

@@ -32,6 +32,7 @@ from workers.engines.llama_cpp.memory import KvMemory
 from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
 from workers.engines.llama_cpp.shelf import Shelf
 from workers.engines.llama_cpp.spill import Spill
+from workers.engines.llama_cpp.tiles import Tiles
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
 from workers.engines.thread_share import ThreadShare
 
@@ -48,9 +49,9 @@ class Native:
 
     ``num_kept_cells`` of a pool may hold kept prefixes, ``shelf`` has room for more (``None``: it
     keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` where
-    their number is given. ``attention_tile``: rows that attention takes together; 1 where that is
-    of no account. ``call_stop``: ``None`` on a GPU, which computes on after the call, and where the
-    memory cannot forget what a call that was broken off has left in it.
+    their number is given. ``tiles``: of one row where that is of no account. ``call_stop``:
+    ``None`` on a GPU, which computes on after the call, and where the memory cannot forget what a
+    call that was broken off has left in it.
     """
 
     model: Pointer
@@ -66,7 +67,7 @@ class Native:
     drafter: Drafter | None
     num_drafts: int
     threads: ThreadShare | None
-    attention_tile: int
+    tiles: Tiles
     step_budget_s: float
     call_stop: CallStop | None
 
@@ -126,7 +127,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         drafter=drafter,
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
-        attention_tile=_CPU_TILE if is_on_cpu else 1,
+        tiles=Tiles(header, model, _CPU_TILE if is_on_cpu else 1),
         step_budget_s=options.step_budget_s,
         call_stop=CallStop() if is_on_cpu and can_trim and _can_share(model) else None,
     )

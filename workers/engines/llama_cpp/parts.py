@@ -12,12 +12,16 @@ SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a
 
 @dataclass(slots=True)
 class Part:
-    """The next ``num_tokens`` pending tokens of a sequence, and guesses at those after them."""
+    """The next ``num_tokens`` pending tokens of a sequence, and guesses at those after them.
+
+    ``num_padding``: rows of no use that follow, see ``tiles``.
+    """
 
     run: Running
     num_tokens: int
     drafts: IntArray | None = None
     first_row: int = 0
+    num_padding: int = 0
 
     @property
     def is_last(self) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection
+from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.llama_cpp.fourth_row import num_missing_rows
-from workers.engines.llama_cpp.memory import FillerRow, KvMemory
+from workers.engines.llama_cpp.memory import Filler, KvMemory
 from workers.engines.llama_cpp.sequence_state import StateBytes, for_pool
 
 NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
@@ -64,14 +65,18 @@ class Pool(KvMemory):
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count > 0
 
-    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
         is_welcome = self.has_fours and num_missing_rows(num_rows) and num_rows < self.num_free
-        return [FillerRow(self._gangway, 0)] if is_welcome else []
+        return [Filler(self._gangway, 0)] if is_welcome else []
+
+    def num_paddable(self, seq_ids: ListLike[int]) -> int:
+        """A tile of several sequences' rows would be computed for all of their cells."""
+        return self.num_free if len(seq_ids) == 1 else 0
 
     def copy_out(self, seq_id: int) -> StateBytes | None:
         lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
         state = self._state_of(self._gangway)
-        self.forget([FillerRow(self._gangway, 0)])
+        self.forget([Filler(self._gangway, 0)])
         return state
 
     def adapted(self, state: StateBytes) -> StateBytes:

@@ -9,10 +9,11 @@ anew for each group of them, so those that run should lie side by side.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer
 from workers.engines.llama_cpp.fourth_row import num_missing_rows, relative_time
-from workers.engines.llama_cpp.memory import FillerRow, KvMemory
+from workers.engines.llama_cpp.memory import Filler, KvMemory
 from workers.engines.llama_cpp.sequence_state import StateBytes, for_ranges
 
 _MIN_COPIED = 32  # tokens
@@ -80,7 +81,7 @@ class SlotRanges(KvMemory):
         self._live.add(seq_id)
         return seq_id
 
-    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[FillerRow]:
+    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
         """Where one of each is decoded: rows between them and beside them, as far as they pay."""
         if num_rows > len(seq_ids):
             return []
@@ -91,7 +92,10 @@ class SlotRanges(KvMemory):
                 beside = [i for i in (group.stop, group.start - 1) if 0 <= i < self._num_slots]
                 filled += set(beside[:1]).difference(seq_ids)
         lengths = {i: self.book.length(i) for i in filled}
-        return [FillerRow(i, length) for i, length in lengths.items() if length < self.longest]
+        return [Filler(i, length) for i, length in lengths.items() if length < self.longest]
+
+    def num_paddable(self, seq_ids: ListLike[int]) -> int:
+        return self.longest - max(map(self.book.length, seq_ids))
 
     def are_apart(self, seq_ids: Collection[int]) -> bool:
         """Whether a call for them would be shorter if they were neighbours."""
