@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jobs.errors import ModelLoadError
 from tests.engines.driving import (
     Transcript,
     drain,
@@ -24,6 +25,7 @@ from workers.engines.base import EngineOptions, Prefill, Sequence, StepEvent
 from workers.engines.llama_cpp import context, layout, native
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
+from workers.engines.llama_cpp.pool import Pool
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
 from workers.engines.llama_cpp.tiles import Tiles
 
@@ -311,6 +313,28 @@ def test_a_state_on_disk_suits_both(
         engine.close()
     assert texts[0].ids == texts[1].ids == run_one(alone, long_prompt(alone, 200), 20).ids
     assert texts[1].prefills[-1].num_cached == 199
+
+
+def test_a_change_that_finds_no_memory_is_tried_again(
+    engine: LlamaCppEngine, alone: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = sequence(long_prompt(engine, 300), 4), sequence([40, 41, 42], 10)
+
+    def fails(*_: object, **__: object) -> Pool:
+        raise ModelLoadError("no room for a context")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "open_pool", fails)
+        engine.submit(short)
+        engine.step()
+        engine.submit(long)
+        with pytest.raises(ModelLoadError, match="no room"):
+            engine.step()
+        for one in (long, short):
+            engine.abort(one.sequence_id)
+    assert not engine.has_work
+    assert run_one(engine, long.prompt, 4).ids == run_one(alone, long.prompt, 4).ids
+    assert not has_ranges(engine)
 
 
 # Ranges

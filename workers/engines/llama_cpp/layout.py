@@ -86,9 +86,9 @@ class Layout:
         if not isinstance(self.memory, Pool):
             self._num_won += (len(decoded) - 1) * total * _STEPS_PER_LOOK
         elif all(self._would_fit(run) for run in all_runs):
-            num_used = self.memory.num_cells - self.memory.num_free
+            # What is kept for nobody yet does not count: it leaves when it has been in the way.
             num_shared = self.memory.num_shared([run.seq_id for run in decoded])
-            lost = len(decoded) * num_used - total - _PASSES_PER_COPY * num_shared
+            lost = len(decoded) * (total - num_shared) - total - _PASSES_PER_COPY * num_shared
             self._num_lost = max(0.0, self._num_lost + lost * _STEPS_PER_LOOK)
         else:
             self._num_lost = 0.0
