@@ -47,10 +47,6 @@ def test_of_three_left_over_rows_one_is_missing() -> None:
     assert [num_missing_rows(n) for n in range(1, 13)] == [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
 
 
-def test_of_two_left_over_from_a_prompt_two_are_missing() -> None:
-    assert [num_missing_rows(n) for n in range(165, 173)] == [0, 2, 1, 0, 0, 2, 1, 0]
-
-
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_tokens_are_the_same_with_it(engine: LlamaCppEngine, rows: list[int], count: int) -> None:
     prompts = [long_prompt(engine, 20 + i) for i in range(count)]

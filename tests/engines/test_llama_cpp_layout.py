@@ -510,17 +510,3 @@ def test_no_tile_where_its_rows_have_no_cells(rows: list[int]) -> None:
     assert len(run_one(engine, [*history, *history[:50]], 3).ids) == 3
     assert rows[0] == 50
     engine.close()
-
-
-def test_a_prompt_is_read_in_fours(alone: LlamaCppEngine, rows: list[int]) -> None:
-    engine = opened()
-    engine._memory.has_fours = True
-    for length in (90, 91, 92, 93):
-        prompt = [40 + length, *long_prompt(engine, length - 1)]
-        rows.clear()
-        text = run_one(engine, prompt, 10)
-        assert rows[0] == {90: 92, 91: 92, 92: 92, 93: 93}[length]
-        assert text.ids == run_one(alone, prompt, 10).ids
-        assert text.prefills[-1].num_done == length
-    assert engine._memory.num_cells - engine._memory.num_free == engine._prefixes.num_cells
-    engine.close()

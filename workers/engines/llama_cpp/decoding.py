@@ -16,7 +16,6 @@ from workers.engines.base import (
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.call_stop import STOPPED
-from workers.engines.llama_cpp.fourth_row import num_missing_rows
 from workers.engines.llama_cpp.memory import Filler, KvMemory
 from workers.engines.llama_cpp.native import Native
 from workers.engines.llama_cpp.parts import Part
@@ -115,19 +114,15 @@ class Decoder:
                 self._write_part(row)
             else:
                 # Beside rows whose logits are wanted, a filler is one of those as well.
-                tokens = _FILLER.repeat(row.num_rows)
-                num_outputs = row.num_rows if is_decoding else 0
-                self._batch.add(tokens, row.position, row.seq_id, num_outputs=num_outputs)
+                self._batch.add(_FILLER, row.position, row.seq_id, num_outputs=int(is_decoding))
         return [*fillers, *(_padding_of(part) for part in parts if part.num_padding)]
 
     def _pad(self, parts: list[Part]) -> None:
-        """Make whole tiles of short parts where that is sooner done, fours of the others."""
+        """Make whole tiles of short parts where that is sooner done."""
         largest = self._memory.num_paddable([part.run.seq_id for part in parts])
         room = self._batch.capacity - sum(part.num_rows for part in parts)
         for part in parts:
             missing = self._tiles.num_missing(part.num_rows, part.run.num_in_cache)
-            if missing == 0 and self._memory.has_fours:
-                missing = num_missing_rows(part.num_rows)
             if part.drafts is None and part.num_rows + missing <= largest and missing <= room:
                 part.num_padding = missing
                 room -= missing

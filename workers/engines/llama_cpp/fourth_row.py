@@ -19,7 +19,6 @@ from workers.engines.llama_cpp.binding import lib
 _ROWS = 4
 _LEFT_OVER = (0.0, 2.3, 4.2, 4.0)  # rows that make no four; three get a fourth
 _LAID_OUT_ANEW = ("Q4_0", "Q4_K", "IQ4_NL")
-_MANY = 16  # rows with few sequences behind them, of a prompt
 _NEEDED = (b"AVX2 = 1", b"NEON = 1")  # either has such kernels
 
 
@@ -38,12 +37,8 @@ def is_fourth_row_welcome(header: GgufHeader) -> bool:
 
 
 def num_missing_rows(num_rows: int) -> int:
-    """How many rows to add to these; 0 where that would cost more than it saves.
-
-    One that makes another four; beside many rows also two.
-    """
-    missing = -num_rows % _ROWS
-    return missing if missing == 1 or (missing == 2 and num_rows > _MANY) else 0
+    """1 where one row would make another four, else 0: two would cost more than they save."""
+    return int(num_rows % _ROWS == _ROWS - 1)
 
 
 def relative_time(num_rows: int, *, has_fours: bool) -> float:

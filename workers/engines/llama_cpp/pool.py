@@ -66,9 +66,8 @@ class Pool(KvMemory):
         return count > 0
 
     def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
-        missing = num_missing_rows(num_rows) if self.has_fours else 0
-        is_possible = num_rows + missing <= self.num_free
-        return [Filler(self._gangway, 0, missing)] if missing and is_possible else []
+        is_welcome = self.has_fours and num_missing_rows(num_rows) and num_rows < self.num_free
+        return [Filler(self._gangway, 0)] if is_welcome else []
 
     def num_paddable(self, seq_ids: ListLike[int]) -> int:
         """A tile of several sequences' rows would be computed for all of their cells."""

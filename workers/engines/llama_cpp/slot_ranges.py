@@ -88,7 +88,7 @@ class SlotRanges(KvMemory):
         filled: list[int] = []
         for group in self._groups(seq_ids):
             filled += set(group).difference(seq_ids)
-            if self.has_fours and num_missing_rows(len(group)) == 1:
+            if self.has_fours and num_missing_rows(len(group)):
                 beside = [i for i in (group.stop, group.start - 1) if 0 <= i < self._num_slots]
                 filled += set(beside[:1]).difference(seq_ids)
         lengths = {i: self.book.length(i) for i in filled}
