@@ -103,7 +103,8 @@ class Layout:
             self._patience = 1 if is_won_back else min(2 * self._patience, _LONGEST_PATIENCE)
         self._num_lost = self._num_won = 0.0
         self.memory = (None if had_ranges else self._open_ranges()) or self._open_pool()
-        facts = {"has_ranges": self.memory.has_ranges, "seconds": time.monotonic() - started}
+        seconds = round(time.monotonic() - started, 3)
+        facts = {"has_ranges": self.memory.has_ranges, "seconds": seconds}
         _logger.info("KV cells laid out anew", extra=facts)
 
     def close(self) -> None:
