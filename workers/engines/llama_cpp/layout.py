@@ -35,7 +35,6 @@ _PASSES_PER_CELL = 90
 _PASSES_PER_COPY = 8  # a row over a cell that is a copy of another one's
 _LONGEST_PATIENCE = 64
 _STEPS_PER_LOOK = 16
-_FORESEEN = 256  # tokens that a sequence is reckoned with, however many it may generate
 
 
 class Layout:
@@ -117,7 +116,7 @@ class Layout:
         return _PASSES_PER_CELL * self._num_cells
 
     def _would_fit(self, run: Running) -> bool:
-        return run.num_known + min(run.num_open, _FORESEEN) <= self._range_length
+        return run.num_known + run.num_foreseen <= self._range_length
 
     def _open_ranges(self) -> KvMemory | None:
         if self._range_length == 0:

@@ -16,7 +16,6 @@ _RESERVED = 64  # cells kept free per sequence at an admission, so that it is no
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
 _MIN_RESTORED = 64  # tokens that a copy from the shelf must save
 _LONG_BEGINNING = 128  # tokens; with 8 sequences as much in common as of one's own is the limit
-_FORESEEN = 256  # tokens that a sequence is reckoned with, however many it may generate
 _STEPS_APART = 4
 
 
@@ -39,7 +38,7 @@ class Placement:
         shared = max(
             (num_common(o.known, wanted) for o in running if o.adapter == run.adapter), default=0
         )
-        own = run.num_known - shared + min(run.num_open, _FORESEEN) // 2
+        own = run.num_known - shared + run.num_foreseen // 2
         if shared < max(_LONG_BEGINNING, own):
             return False
         return shared + _MIN_RESTORED > self._num_ready(run, wanted)
@@ -63,16 +62,18 @@ class Placement:
             # The threads of a lone one divide the cells up to the last one between them: with idle
             # cells before its own, some have nothing to do.
             shared = entry if num_found >= _MIN_SHARED else None
-            num_rows = rows_foreseen(needed, run.num_open) if running else math.inf
+            num_rows = rows_foreseen(needed, run.num_foreseen) if running else math.inf
             self._prefixes.clear_idle(num_rows, shared)
         return True
 
     def open_seq(self, run: Running, running: Collection[Running]) -> None:
         """A sequence that holds as much of the text as is in the cache anywhere."""
         wanted = _reusable(run)
-        entry, num_kept = self._prefixes.find(wanted, run.adapter)
+        _, num_kept = self._prefixes.find(wanted, run.adapter)
         other, num_beside = self._nearest_running(run, wanted, running)
         restored = self._restore(run, wanted, max(num_kept, num_beside) + _MIN_RESTORED)
+        # Once more: a restore that fails has made room for itself first.
+        entry, num_kept = self._prefixes.find(wanted, run.adapter)
         if restored is not None:
             run.seq_id = restored
         elif other is not None and num_beside > num_kept:

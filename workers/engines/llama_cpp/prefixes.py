@@ -16,7 +16,6 @@ MIN_KEPT_TOKENS = 16
 # 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; most where memory is touched first).
 ROWS_PER_COPY = 128
 _READ_PER_ROW = 6  # prompt tokens pass over idle cells in tiles: so many in the time of one row
-_FORESEEN = 256  # rows of decoding that a sequence is reckoned with, however many it may have
 
 
 def num_common(one: IntArray, other: IntArray) -> int:
@@ -39,12 +38,12 @@ class Kept:
     """Rows of decoding that it was, or will have been, in the way of."""
 
 
-def rows_foreseen(num_read: int, num_open: int) -> float:
+def rows_foreseen(num_read: int, num_generated: int) -> float:
     """In how much decoding, in rows, idle cells will be in the way of a sequence that starts.
 
-    It has ``num_read`` tokens to read and may generate ``num_open``.
+    It has ``num_read`` tokens to read and is reckoned to generate ``num_generated``.
     """
-    return num_read / _READ_PER_ROW + min(num_open, _FORESEEN)
+    return num_read / _READ_PER_ROW + num_generated
 
 
 OnEvicted = Callable[[Kept], None]

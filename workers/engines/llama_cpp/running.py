@@ -10,6 +10,8 @@ from workers.engines.base import FinishReason, Sequence
 from workers.engines.llama_cpp.batch import IntArray
 from workers.engines.llama_cpp.sampler import Sampler
 
+_FORESEEN = 256
+
 PromptEntry = tuple[float, tuple[tuple[int, float], ...]]
 
 
@@ -54,6 +56,11 @@ class Running:
     def num_open(self) -> int:
         """Tokens that it may still generate."""
         return self.limit - self.num_generated
+
+    @property
+    def num_foreseen(self) -> int:
+        """How many it is reckoned with: few generate all that they may."""
+        return min(self.num_open, _FORESEEN)
 
     @property
     def known(self) -> IntArray:
