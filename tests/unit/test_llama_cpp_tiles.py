@@ -20,9 +20,9 @@ def half_billion(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lib, f"llama_model_{name}", lambda _, value=value: value)
 
 
-def tiles(num_rows: int = 64, *, key_length: int | None = 128) -> Tiles:
+def tiles(num_rows: int = 64, *, key_length: int | None = 128, can_pad: bool = True) -> Tiles:
     header: Any = SimpleNamespace(architecture="qwen3", count=lambda _: key_length)
-    return Tiles(cast("GgufHeader", header), None, num_rows)
+    return Tiles(cast("GgufHeader", header), None, num_rows, can_pad=can_pad)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,10 @@ def test_they_make_a_whole_tile() -> None:
 
 def test_where_there_are_no_tiles_nothing_is_missing() -> None:
     assert tiles(1).num_missing(1, 3000) == tiles(1).num_missing(40, 3000) == 0
+
+
+def test_a_memory_that_cannot_forget_them_gets_none() -> None:
+    assert tiles(can_pad=False).num_missing(40, 3000) == 0
 
 
 def test_a_larger_model_needs_a_longer_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         context_length = context_length_of(model, options)
         num_cells = num_cells_of(header, context_length, num_slots)
         can_trim = lib.llama_model_n_swa(model) == 0
+        can_forget = can_trim and _can_share(model)
         is_on_cpu = _is_on_cpu(options)
         layout = Layout(
             path,
@@ -103,7 +104,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
             num_cells,
             context_length,
             options,
-            may_have_ranges=can_trim and _may_have_ranges(header, model, options),
+            may_have_ranges=can_forget and _may_have_ranges(header, options),
             has_fours=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
         )
         num_threads = options.num_threads or num_threads_of(model)
@@ -127,9 +128,9 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         drafter=drafter,
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
-        tiles=Tiles(header, model, _CPU_TILE if is_on_cpu else 1),
+        tiles=Tiles(header, model, _CPU_TILE if is_on_cpu else 1, can_pad=can_forget),
         step_budget_s=options.step_budget_s,
-        call_stop=CallStop() if is_on_cpu and can_trim and _can_share(model) else None,
+        call_stop=CallStop() if is_on_cpu and can_forget else None,
     )
 
 
@@ -189,7 +190,7 @@ def _can_share(model: Pointer) -> bool:
     return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
 
 
-def _may_have_ranges(header: GgufHeader, model: Pointer, options: EngineOptions) -> bool:
+def _may_have_ranges(header: GgufHeader, options: EngineOptions) -> bool:
     """On a CPU: a GPU's attention leaves out cells of others by itself.
 
     Not where sequences have several rows in a call, nor without a shelf to go by. llama.cpp picks
@@ -197,7 +198,6 @@ def _may_have_ranges(header: GgufHeader, model: Pointer, options: EngineOptions)
     """
     return (
         _is_on_cpu(options)
-        and _can_share(model)
         and num_slots_of(options) > 1
         and num_drafts_of(options) == 0
         and _prompt_cache_bytes(options) > 0

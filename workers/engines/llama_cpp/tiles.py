@@ -22,10 +22,14 @@ _TILED_CELL = 0.18
 
 
 class Tiles:
-    """``num_rows``: of a tile; 1 where there are none."""
+    """``num_rows``: of a tile; 1 where there are none.
 
-    def __init__(self, header: GgufHeader, model: Pointer, num_rows: int) -> None:
+    ``can_pad``: the model's memory forgets such rows as if they had never been there.
+    """
+
+    def __init__(self, header: GgufHeader, model: Pointer, num_rows: int, *, can_pad: bool) -> None:
         self.num_rows = num_rows
+        self._can_pad = can_pad
         num_heads: int = lib.llama_model_n_head(model)
         length = header.count(f"{header.architecture}.attention.key_length")
         width = num_heads * length if length else lib.llama_model_n_embd(model)
@@ -34,7 +38,7 @@ class Tiles:
 
     def num_missing(self, num_rows: int, num_before: int) -> int:
         """How many rows to add to these, which stand after ``num_before`` tokens; often 0."""
-        if num_rows >= self.num_rows:
+        if num_rows >= self.num_rows or not self._can_pad:
             return 0
         passes = self._cell * (num_before + num_rows)
         tiled = self.num_rows * (_TILED_WEIGHTS + _TILED_CELL * passes)
