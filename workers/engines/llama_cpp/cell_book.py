@@ -39,7 +39,8 @@ class CellBook:
         assert first >= 0, "more tokens than free cells"
         taken = self._free[first:]
         del self._free[first:]
-        self._num_owners[taken] = 1
+        # One is what a step adds: an index that is a list costs as much as the rest of its Python.
+        self._num_owners[taken[0] if count == 1 else taken] = 1
         self._cells.setdefault(seq_id, []).extend(taken)
 
     def share(self, source: int, target: int, count: int) -> None:

@@ -26,6 +26,7 @@ from workers.engines.llama_cpp.context import (
 )
 from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
 from workers.engines.llama_cpp.embedding import Embedder
+from workers.engines.llama_cpp.first_touch import decode_first_row, private_regions
 from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
 from workers.engines.llama_cpp.layout import Layout
 from workers.engines.llama_cpp.memory import KvMemory
@@ -98,6 +99,7 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         can_trim = lib.llama_model_n_swa(model) == 0
         can_forget = can_trim and _can_share(model)
         is_on_cpu = _is_on_cpu(options)
+        regions = private_regions()
         layout = Layout(
             path,
             model,
@@ -110,10 +112,11 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
         shelf = _open_shelf(path, model, layout.memory, options, can_trim=can_trim)
+        mapped_pages.release(files_of(path, header))
+        decode_first_row(path, layout.memory, regions)
     except Exception:
         lib.llama_model_free(model)
         raise
-    mapped_pages.release(files_of(path, header))
     return Native(
         model=model,
         layout=layout,
