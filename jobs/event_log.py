@@ -6,7 +6,7 @@ Writers go through the scripts, which refuse what is not of the job's current at
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
@@ -35,12 +35,20 @@ class EventWriter:
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Write non-terminal events in order; False for each that is of a stale attempt."""
+        return self.post(events)()
+
+    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
+        """The same, but only sent: what it returns waits for the answer, and raises if need be.
+
+        Until then, an event of the same jobs that goes another way may be there before them.
+        """
         keys: list[str] = []
         args: list[str | bytes | int] = []
         for event in events:
             keys += (names.job_key(event.job), names.log_key(event.job))
             args += (event.attempt, event.seq, names.event_channel(event.job), encode_event(event))
-        return [bool(answer) for answer in self._append(keys, args)]
+        call = self._append.send(keys, args)
+        return lambda: [bool(answer) for answer in call.answer()]
 
     def settle(self, event: Event) -> bool:
         """Write the terminal event; True when it is the job's end, False when another was."""

@@ -1,44 +1,119 @@
 """A connection of its own for a script that is called for every token.
 
 redis-py takes a connection from a pool, looks whether it is well, times and counts the command:
-sixty calls, each of which finds the processor's caches full of a model's weights.
+sixty calls, each of which finds the processor's caches full of a model's weights. It makes the
+connection; from then on there are the socket, hiredis, and answers that may be asked for later.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
-from redis.connection import ConnectionInterface
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
 
 from jobs.connection import SyncRedis
 
 Word = str | bytes | int
+_LOST = object()
+_READ_BYTES = 65536
 
 
 class ScriptLine:
-    """Calls one Lua script, that may be sent twice. One call at a time, from any thread."""
+    """Calls one Lua script, that may be sent twice. From any thread."""
 
     def __init__(self, redis: SyncRedis, script: str) -> None:
         self._script = redis.register_script(script)
         self._pool = redis.connection_pool
-        self._connection: ConnectionInterface | None = None
         self._lock = threading.Lock()
+        self._connection: AbstractConnection | None = None
+        self._reader = hiredis.Reader()
+        self._last: Call | None = None
 
     def __call__(self, keys: Sequence[Word], args: Sequence[Word]) -> Any:
-        """The script's answer. Its first call, and a lost connection, take redis-py's way."""
+        """The script's answer."""
+        return self.send(keys, args).answer()
+
+    def send(self, keys: Sequence[Word], args: Sequence[Word]) -> Call:
+        """Begin a call. One that could not be sent is made when its answer is asked for."""
+        call = Call(self, keys, args)
         words = ("EVALSHA", self._script.sha, len(keys), *keys, *args)
         packed: bytes = hiredis.pack_command(words)
         with self._lock:
-            if self._connection is None:
-                self._connection = self._pool.make_connection()
-            try:
-                self._connection.send_packed_command([packed], check_health=False)
-                return self._connection.read_response()
-            except (NoScriptError, RedisConnectionError):
-                pass
-        return self._script(keys=keys, args=args)
+            self._read_last()
+            for _ in range(2):  # on a new connection if the one at hand was cut
+                try:
+                    self._socket().sendall(packed)
+                except (OSError, RedisError):
+                    self._drop_connection()
+                else:
+                    self._last = call
+                    return call
+        call.reply = _LOST
+        return call
+
+    def answer(self, call: Call) -> Any:
+        """See ``Call.answer``."""
+        with self._lock:
+            if call is self._last:
+                self._read_last()
+        reply = call.reply
+        if reply is _LOST or (isinstance(reply, Exception) and "NOSCRIPT" in str(reply)):
+            return self._script(keys=call.keys, args=call.args)
+        if isinstance(reply, Exception):
+            raise ResponseError(str(reply))
+        return reply
+
+    def _read_last(self) -> None:
+        if self._last is None:
+            return
+        call, self._last = self._last, None
+        try:
+            call.reply = self._read()
+        except (OSError, hiredis.ProtocolError):
+            call.reply = _LOST
+            self._drop_connection()
+
+    def _read(self) -> Any:
+        while (reply := self._reader.gets()) is False:
+            data = self._socket().recv(_READ_BYTES)
+            if not data:
+                raise OSError("Redis has closed the connection")
+            self._reader.feed(data)
+        return reply
+
+    def _socket(self) -> socket.socket:
+        if self._connection is None:
+            connection = cast(AbstractConnection, self._pool.make_connection())
+            connection.connect()
+            self._connection = connection
+            self._reader = hiredis.Reader()
+        return cast(socket.socket, self._connection._sock)
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+
+class Call:
+    """One that was sent, or will be."""
+
+    __slots__ = ("_line", "args", "keys", "reply")
+
+    def __init__(self, line: ScriptLine, keys: Sequence[Word], args: Sequence[Word]) -> None:
+        self._line = line
+        self.keys = keys
+        self.args = args
+        self.reply: Any = None
+
+    def answer(self) -> Any:
+        """What the script answers: waits for it, and sends it once more if it was lost.
+
+        ``RedisError`` when that fails, or when it is the answer.
+        """
+        return self._line.answer(self)

@@ -20,6 +20,7 @@ from jobs.event_log import EventWriter
 from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 
 _RETRY_S = 0.1
+_ANSWER_S = 0.1  # for which an answer may lie unread
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +191,7 @@ class Publisher(threading.Thread):
         self._is_stopping = False
         self._num_in_flight = 0
         self._sending: dict[str, Outbox] = {}
+        self._posted: tuple[list[Event], Callable[[], list[bool]]] | None = None
 
     @property
     def num_unpublished(self) -> int:
@@ -210,7 +212,12 @@ class Publisher(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self._bell.get()
+            try:
+                self._bell.get(timeout=None if self._posted is None else _ANSWER_S)
+            except queue.Empty:
+                self._note_answers()
+                continue
+            self._note_answers()  # first: while Redis is slow, what waits grows into one chunk
             events = self._take()
             if events:
                 self._send(events)
@@ -229,13 +236,17 @@ class Publisher(threading.Thread):
         return events
 
     def _send(self, events: list[Event]) -> None:
-        """Write all, again and again until Redis takes them."""
+        """Write all, again and again until Redis takes them.
+
+        Whether it has taken mere tokens is seen when there is more to send: to be woken for it
+        costs as much as sending.
+        """
         ongoing = [event for event in events if not event.is_terminal]
         if ongoing:
-            answers = self._until_done(lambda: self._writer.append(ongoing))
-            for job_id in {e.job for e, ok in zip(ongoing, answers, strict=True) if not ok}:
-                self._sending[job_id].is_refused = True
-                self._on_refused(job_id)
+            self._posted = ongoing, self._writer.post(ongoing)
+            if all(event.kind is EventKind.CHUNK for event in events):
+                return
+            self._note_answers()
         ending = [event for event in events if event.is_terminal]
         for job_id in {e.job for e in ongoing if e.kind is EventKind.STARTED}:
             if not self._sending[job_id].is_refused and job_id not in {e.job for e in ending}:
@@ -244,6 +255,22 @@ class Publisher(threading.Thread):
             if not self._sending[event.job].is_refused:
                 self._settle(event)
         self._num_in_flight = 0
+
+    def _note_answers(self) -> None:
+        """What Redis says to the events that were posted; those that it has not taken go again."""
+        if self._posted is None:
+            return
+        events, answers_of = self._posted
+        try:
+            answers = answers_of()
+        except RedisError as error:
+            _pause_after(error)
+            answers = self._until_done(lambda: self._writer.append(events))
+        self._posted = None
+        self._num_in_flight = 0
+        for job_id in {e.job for e, ok in zip(events, answers, strict=True) if not ok}:
+            self._sending[job_id].is_refused = True
+            self._on_refused(job_id)
 
     def _settle(self, event: Event) -> None:
         is_end = self._until_done(lambda: self._writer.settle(event))
@@ -254,5 +281,9 @@ class Publisher(threading.Thread):
             try:
                 return write()
             except RedisError as error:
-                log.warning("redis refuses events, will retry", extra={"error": str(error)})
-                time.sleep(_RETRY_S)
+                _pause_after(error)
+
+
+def _pause_after(error: RedisError) -> None:
+    log.warning("redis refuses events, will retry", extra={"error": str(error)})
+    time.sleep(_RETRY_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,13 @@ class MemoryWriter:
         self.offered: list[Event] = []
         self.refused: set[str] = set()
         self.is_away = False
+
+    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
+        try:
+            taken = self.append(events)
+        except RedisConnectionError:
+            return lambda: self.append(events)
+        return lambda: taken
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         self._offer(events)
