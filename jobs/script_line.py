@@ -7,6 +7,7 @@ connection; from then on there are the socket, hiredis, and answers that may be 
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ class ScriptLine:
         self._lock = threading.Lock()
         self._connection: AbstractConnection | None = None
         self._reader = hiredis.Reader()
+        self._poll = select.poll()
         self._last: Call | None = None
 
     def __call__(self, keys: Sequence[Word], args: Sequence[Word]) -> Any:
@@ -55,6 +57,18 @@ class ScriptLine:
                     return call
         call.reply = _LOST
         return call
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``send`` would wait for nothing: everything so far has its answer."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._last is not None and self._poll.poll(0):
+                self._read_last()
+            return self._connection is not None and self._last is None
+        finally:
+            self._lock.release()
 
     def answer(self, call: Call) -> Any:
         """See ``Call.answer``."""
@@ -92,6 +106,8 @@ class ScriptLine:
             connection.connect()
             self._connection = connection
             self._reader = hiredis.Reader()
+            self._poll = select.poll()
+            self._poll.register(connection._sock, select.POLLIN)
         return cast(socket.socket, self._connection._sock)
 
     def _drop_connection(self) -> None:

@@ -168,7 +168,7 @@ class DecodeLoop:
         for event in events:
             self._handle(event)
         self._moved_at = time.monotonic()
-        self._publisher.ring()
+        self._publisher.flush()
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))

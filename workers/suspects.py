@@ -7,7 +7,7 @@ next worker alone: nobody else is let in before it has spoken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jobs import names
 from jobs.connection import SyncRedis
@@ -39,8 +39,11 @@ class WitnessWriter(EventWriter):
         super().__init__(redis, log_ttl_s, failure_ttl_s)
         self._gate = gate
 
-    def append(self, events: Sequence[Event]) -> list[bool]:
-        answers = super().append(events)
+    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
+        answers_of = super().post(events)
+        return lambda: self._noted(events, answers_of())
+
+    def _noted(self, events: Sequence[Event], answers: list[bool]) -> list[bool]:
         for event, is_written in zip(events, answers, strict=True):
             if event.kind is EventKind.CHUNK or not is_written:
                 self._gate.release(event.job)
