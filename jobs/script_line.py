@@ -7,8 +7,9 @@ connection; from then on there are the socket, hiredis, and answers that may be 
 
 from __future__ import annotations
 
-import select
 import socket
+import ssl
+import struct
 import threading
 from collections.abc import Sequence
 from typing import Any, cast
@@ -33,7 +34,6 @@ class ScriptLine:
         self._lock = threading.Lock()
         self._connection: AbstractConnection | None = None
         self._reader = hiredis.Reader()
-        self._poll = select.poll()
         self._last: Call | None = None
 
     def __call__(self, keys: Sequence[Word], args: Sequence[Word]) -> Any:
@@ -64,7 +64,7 @@ class ScriptLine:
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            if self._last is not None and self._poll.poll(0):
+            if self._last is not None and self._feed_what_came():
                 self._read_last()
             return self._connection is not None and self._last is None
         finally:
@@ -94,11 +94,21 @@ class ScriptLine:
 
     def _read(self) -> Any:
         while (reply := self._reader.gets()) is False:
-            data = self._socket().recv(_READ_BYTES)
-            if not data:
-                raise OSError("Redis has closed the connection")
-            self._reader.feed(data)
+            self._feed(self._socket().recv(_READ_BYTES))
         return reply
+
+    def _feed_what_came(self) -> bool:
+        """Give the reader what has come; False when that is nothing. Over TLS nobody can tell."""
+        try:
+            self._feed(self._socket().recv(_READ_BYTES, socket.MSG_DONTWAIT))
+        except (OSError, ValueError):
+            return False  # a lost connection is seen by who reads from it
+        return True
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            raise OSError("Redis has closed the connection")
+        self._reader.feed(data)
 
     def _socket(self) -> socket.socket:
         if self._connection is None:
@@ -106,8 +116,7 @@ class ScriptLine:
             connection.connect()
             self._connection = connection
             self._reader = hiredis.Reader()
-            self._poll = select.poll()
-            self._poll.register(connection._sock, select.POLLIN)
+            _let_the_system_wait(cast(socket.socket, connection._sock))
         return cast(socket.socket, self._connection._sock)
 
     def _drop_connection(self) -> None:
@@ -133,3 +142,15 @@ class Call:
         ``RedisError`` when that fails, or when it is the answer.
         """
         return self._line.answer(self)
+
+
+def _let_the_system_wait(sock: socket.socket) -> None:
+    """Python looks whether a socket with a time-out is ready before each use: two calls for one."""
+    timeout_s = sock.gettimeout()
+    if timeout_s is None or isinstance(sock, ssl.SSLSocket):
+        return
+    sock.settimeout(None)
+    seconds = int(timeout_s)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        limit = struct.pack("ll", seconds, int((timeout_s - seconds) * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent.parent
 
+_SPINS = "10000"  # a tenth of a millisecond: longer than threads wait for each other in a call
+
 
 class Child:
     """A started worker.
@@ -117,7 +119,11 @@ class Child:
 def _environment() -> dict[str, str]:
     """Ours, and where the packages are: the worker must not depend on the current folder."""
     inherited = os.environ  # noqa: TID251 - handed on whole, nothing is read from it
-    return {**inherited, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    own = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    # GCC's OpenMP, which llama.cpp computes with: between two calls its threads would keep their
+    # cores busy for milliseconds, which are what Redis and the API need to bring a token away.
+    waits = {} if "OMP_WAIT_POLICY" in inherited else {"GOMP_SPINCOUNT": _SPINS}
+    return {**waits, **inherited, **own}
 
 
 def describe_exit(code: int) -> str:

@@ -22,7 +22,7 @@ from jobs.event_log import EventWriter
 from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 
 _RETRY_S = 0.1
-_ANSWER_S = 0.2  # for which an answer may lie unread
+_ANSWER_S = 1.0  # for which an answer may lie unread
 
 log = logging.getLogger(__name__)
 

@@ -35,13 +35,18 @@ class CellBook:
 
     def extend(self, seq_id: int, count: int) -> None:
         """``count`` more tokens, each in a free cell."""
+        cells = self._cells.setdefault(seq_id, [])
+        if count == 1:  # what a step adds; a list as an index would cost as much as all of this
+            cell = self._free.pop()
+            self._num_owners[cell] = 1
+            cells.append(cell)
+            return
         first = len(self._free) - count
         assert first >= 0, "more tokens than free cells"
         taken = self._free[first:]
         del self._free[first:]
-        # One is what a step adds: an index that is a list costs as much as the rest of its Python.
-        self._num_owners[taken[0] if count == 1 else taken] = 1
-        self._cells.setdefault(seq_id, []).extend(taken)
+        self._num_owners[taken] = 1
+        cells.extend(taken)
 
     def share(self, source: int, target: int, count: int) -> None:
         """The first ``count`` tokens of ``source`` belong to the empty ``target`` too."""

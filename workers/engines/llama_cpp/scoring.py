@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.binding import Pointer, logits_address
 
 Logits = npt.NDArray[np.float32]
 
@@ -19,10 +20,15 @@ Scored = tuple[float, tuple[tuple[int, float], ...]]
 
 def logits_of(context: Pointer, row: int, vocab_size: int) -> Logits:
     """The raw logits of a row of the last batch: a view, valid until the next decode."""
-    pointer = lib.llama_get_logits_ith(context, row)
-    address = ctypes.cast(pointer, ctypes.c_void_p).value
+    address = logits_address(context, row)
     assert address is not None, f"row {row} has no logits"
-    memory: Any = (ctypes.c_float * vocab_size).from_address(address)
+    return _floats_at(address, vocab_size)
+
+
+@lru_cache(maxsize=256)
+def _floats_at(address: int, count: int) -> Logits:
+    """A row is where it was a step ago, and a view of it takes longer to make than to search."""
+    memory: Any = (ctypes.c_float * count).from_address(address)
     return np.frombuffer(memory, np.float32)
 
 
