@@ -37,11 +37,6 @@ class EventWriter:
         """Write non-terminal events in order; False for each that is of a stale attempt."""
         return self.post(events)()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether ``post`` would wait for nothing."""
-        return self._append.is_ready
-
     def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
         """The same, but only sent: what it returns waits for the answer, and raises if need be.
 

@@ -58,18 +58,6 @@ class ScriptLine:
         call.reply = _LOST
         return call
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether ``send`` would wait for nothing: everything so far has its answer."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            if self._last is not None and self._feed_what_came():
-                self._read_last()
-            return self._connection is not None and self._last is None
-        finally:
-            self._lock.release()
-
     def answer(self, call: Call) -> Any:
         """See ``Call.answer``."""
         with self._lock:
@@ -94,21 +82,11 @@ class ScriptLine:
 
     def _read(self) -> Any:
         while (reply := self._reader.gets()) is False:
-            self._feed(self._socket().recv(_READ_BYTES))
+            data = self._socket().recv(_READ_BYTES)
+            if not data:
+                raise OSError("Redis has closed the connection")
+            self._reader.feed(data)
         return reply
-
-    def _feed_what_came(self) -> bool:
-        """Give the reader what has come; False when that is nothing. Over TLS nobody can tell."""
-        try:
-            self._feed(self._socket().recv(_READ_BYTES, socket.MSG_DONTWAIT))
-        except (OSError, ValueError):
-            return False  # a lost connection is seen by who reads from it
-        return True
-
-    def _feed(self, data: bytes) -> None:
-        if not data:
-            raise OSError("Redis has closed the connection")
-        self._reader.feed(data)
 
     def _socket(self) -> socket.socket:
         if self._connection is None:

@@ -168,7 +168,7 @@ class DecodeLoop:
         for event in events:
             self._handle(event)
         self._moved_at = time.monotonic()
-        self._publisher.flush()
+        self._publisher.ring()
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))

@@ -1,9 +1,7 @@
 """Turns what the decode loop says into events, and sends them: off the path of a token.
 
 The loop only appends to an outbox. One thread sends; while Redis is slow or away, tokens wait and
-coalesce into larger chunks, and what was built is sent again with the same ids. The loop itself
-sends the tokens of a lone stream where nothing has to be waited for: a thread that wakes up for
-each of them takes more of the processor than that.
+coalesce into larger chunks, and what was built is sent again with the same ids.
 """
 
 from __future__ import annotations
@@ -150,11 +148,6 @@ class Outbox:
             if stop is not None:
                 draft.fields["stop"] = stop
 
-    @property
-    def has_only_chunks(self) -> bool:
-        """Nothing but tokens waits."""
-        return all(draft.kind is EventKind.CHUNK for draft in self._drafts)
-
     def take(self) -> list[Event]:
         """All drafts as numbered events; called by the publisher with its lock held."""
         events = []
@@ -198,7 +191,6 @@ class Publisher(threading.Thread):
         self._is_stopping = False
         self._num_in_flight = 0
         self._sending: dict[str, Outbox] = {}
-        self._turn = threading.Lock()  # to send
         self._posted: tuple[list[Event], Callable[[], list[bool]]] | None = None
 
     @property
@@ -211,23 +203,6 @@ class Publisher(threading.Thread):
         if self._bell.empty():  # else it still rings, and what is there by then is taken
             self._bell.put(None)
 
-    def flush(self) -> None:
-        """A step is over: send what it has brought."""
-        if not self._turn.acquire(blocking=False):
-            return self.ring()
-        try:
-            if self._is_lone_token() and self._writer.is_ready:
-                self._note_answers()
-                self._send(self._take())
-            else:
-                self.ring()
-        finally:
-            self._turn.release()
-
-    def _is_lone_token(self) -> bool:
-        with self.lock:
-            return len(self.dirty) == 1 and all(o.has_only_chunks for o in self.dirty.values())
-
     def stop(self, timeout_s: float) -> bool:
         """Send what is there, then end; False when it could not be sent in time."""
         self._is_stopping = True
@@ -238,18 +213,17 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         while True:
             try:
-                self._bell.get(timeout=_ANSWER_S)
+                self._bell.get(timeout=None if self._posted is None else _ANSWER_S)
             except queue.Empty:
-                if self._posted is None:
-                    continue
-            with self._turn:
-                self._note_answers()  # first: while Redis is slow, what waits grows into one chunk
-                events = self._take()
-                if events:
-                    self._send(events)
+                self._note_answers()
+                continue
+            self._note_answers()  # first: while Redis is slow, what waits grows into one chunk
+            events = self._take()
+            if events:
+                self._send(events)
+            elif self._is_stopping:
+                return
             if self._is_stopping:
-                if not events:
-                    return
                 self.ring()
 
     def _take(self) -> list[Event]:

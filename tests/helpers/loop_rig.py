@@ -33,10 +33,6 @@ class MemoryWriter:
         self.refused: set[str] = set()
         self.is_away = False
 
-    @property
-    def is_ready(self) -> bool:
-        return not self.is_away
-
     def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
         try:
             taken = self.append(events)

@@ -28,7 +28,7 @@ NULL_TOKEN = -1
 logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
     ("llama_get_logits_ith", _llama_cpp._lib)
 )
-"""``llama_get_logits_ith``, but with a number as its answer, which is sooner made than a pointer."""
+"""``llama_get_logits_ith`` that answers with a number, which is sooner made than a pointer."""
 
 _logger = logging.getLogger(__name__)
 _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continues the last line
