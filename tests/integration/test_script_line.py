@@ -7,6 +7,7 @@ import threading
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import SyncRedis, connect
 from jobs.script_line import ScriptLine
@@ -72,3 +73,47 @@ def test_threads_get_their_own_answers(redis: SyncRedis) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_an_answer_may_be_asked_for_later_and_in_any_order(redis: SyncRedis) -> None:
+    line = ScriptLine(redis, _SCRIPT)
+    line(["k"], ["first"])
+    calls = [line.send(["k"], [number]) for number in range(4)]
+    assert line(["k"], ["last"])[2] == 6
+    for number in (2, 0, 3, 1):
+        assert calls[number].answer() == [b"k", str(number).encode(), number + 2]
+
+
+def test_an_answer_that_a_cut_connection_has_swallowed_is_asked_for_again(redis: SyncRedis) -> None:
+    line = ScriptLine(redis, "return redis.call('SADD', KEYS[1], ARGV[1])")
+    line(["s"], ["first"])
+    lost = line.send(["s"], ["second"])
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert lost.answer() in (0, 1)
+    assert redis.smembers("s") == {b"first", b"second"}
+
+
+def test_what_could_not_be_sent_is_an_error_for_who_asks() -> None:
+    with private_redis() as server:
+        line = ScriptLine(connect(server.url, retries=0), _SCRIPT)
+        line(["k"], [1])
+        server.kill()
+        unsent = line.send(["k"], [2])
+        with pytest.raises(RedisConnectionError):
+            unsent.answer()
+        server.start()
+        assert unsent.answer() == [b"k", b"2", 1]
+
+
+def test_a_redis_that_says_nothing_is_not_waited_for_without_end(redis_url: str) -> None:
+    redis = connect(redis_url, retries=0)
+    redis.connection_pool.connection_kwargs["socket_timeout"] = 0.2
+    line = ScriptLine(redis, "return 1")
+    assert line([], []) == 1
+    assert line([], []) == 1  # on the line's own socket by now
+    other = connect(redis_url)
+    other.execute_command("CLIENT", "PAUSE", 600)
+    with pytest.raises(RedisTimeoutError):
+        line([], [])
+    other.execute_command("CLIENT", "UNPAUSE")
+    assert line([], []) == 1

@@ -172,6 +172,29 @@ def test_the_next_attempt_of_a_refused_job_is_heard(rig: Rig) -> None:
     assert text(rig.writer.of("j")) == "heard"
 
 
+def test_tokens_that_redis_has_not_taken_are_sent_again_before_what_follows(rig: Rig) -> None:
+    """Their answer is read late: with the next ones, or with the end."""
+    outbox = rig.outbox()
+    outbox.started()
+    rig.wait_for(1)
+    rig.writer.is_away = True
+    rig.say(outbox, "ab")
+    rig.wait_blocked()
+    outbox.finish()
+    rig.writer.is_away = False
+    rig.wait_for(3)
+    assert_whole(rig.writer.events)
+    assert text(rig.writer.events) == "ab"
+
+
+def test_the_answer_to_the_last_tokens_is_read_although_nothing_follows(rig: Rig) -> None:
+    outbox = rig.outbox()
+    rig.writer.refused.add("j")
+    rig.say(outbox, "unheard")
+    wait_until(lambda: rig.refused == ["j"], "it is reported")
+    wait_until(lambda: rig.publisher.num_unpublished == 0, "nothing is left")
+
+
 def test_stopping_sends_what_is_there() -> None:
     rig = Rig()
     outbox = rig.outbox()
