@@ -23,7 +23,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 # For GCC's OpenMP, with which llama.cpp computes: a thread that waits for the others would keep its
 # core busy for milliseconds, which others need: Redis and the API between two calls, and other
-# models. So long it waits for them within a call. Two models at once on two cores: 65 instead of 44
+# models. Within a call it waits about so long. Two models at once on two cores: 65 instead of 44
 # tokens/s; one alone is as fast as before.
 _SPINS = "2000"
 # For the GNU C library: ask for huge pages for what is large, which are weights and KV cache. Where

@@ -191,3 +191,12 @@ def test_a_number_of_threads_that_was_asked_for_stays() -> None:
     run_one(engine, [40, 41, 42])
     assert lib.llama_n_threads(engine._memory.context) == 2
     engine.close()
+
+
+def test_a_model_that_cannot_decode_is_refused_when_it_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(lib, "llama_decode", lambda context, batch: -3)
+        assert "cannot decode" in load_error(DEMO)
+    assert run_one(opened(), [1, 2, 3], 2).ids

@@ -82,7 +82,7 @@ def _untouched(region: Region) -> list[Region]:
 
 
 def _resident(region: Region) -> npt.NDArray[np.bool_]:
-    """Of each page, whether it is there; of no page where the system does not tell."""
+    """Of each page, whether it is there; all are, where the system does not tell."""
     start, end = region
     pages = np.ones((end - start) // mmap.PAGESIZE, np.uint8)
     told = _libc().mincore(

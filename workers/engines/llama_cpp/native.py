@@ -95,25 +95,13 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
             adapters.load(options.adapter)
         tokenizer = LlamaCppTokenizer(model)
         context_length = context_length_of(model, options)
-        num_cells = num_cells_of(header, context_length, num_slots)
         can_trim = lib.llama_model_n_swa(model) == 0
         can_forget = can_trim and _can_share(model)
         is_on_cpu = _is_on_cpu(options)
-        regions = private_regions()
-        layout = Layout(
-            path,
-            model,
-            num_cells,
-            context_length,
-            options,
-            may_have_ranges=can_forget and _may_have_ranges(header, options),
-            has_fours=is_on_cpu and _can_share(model) and is_fourth_row_welcome(header),
-        )
+        layout = _open_layout(path, header, model, context_length, options, can_forget=can_forget)
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
         shelf = _open_shelf(path, model, layout.memory, options, can_trim=can_trim)
-        mapped_pages.release(files_of(path, header))
-        decode_first_row(path, layout.memory, regions)
     except Exception:
         lib.llama_model_free(model)
         raise
@@ -135,6 +123,35 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         step_budget_s=options.step_budget_s,
         call_stop=CallStop() if is_on_cpu and can_forget else None,
     )
+
+
+def _open_layout(
+    path: Path,
+    header: GgufHeader,
+    model: Pointer,
+    context_length: int,
+    options: EngineOptions,
+    *,
+    can_forget: bool,
+) -> Layout:
+    """The KV cells, in a context that has decoded a row."""
+    regions = private_regions()
+    layout = Layout(
+        path,
+        model,
+        num_cells_of(header, context_length, num_slots_of(options)),
+        context_length,
+        options,
+        may_have_ranges=can_forget and _may_have_ranges(header, options),
+        has_fours=_is_on_cpu(options) and _can_share(model) and is_fourth_row_welcome(header),
+    )
+    mapped_pages.release(files_of(path, header))
+    try:
+        decode_first_row(path, layout.memory, regions)
+    except ModelLoadError:
+        layout.close()
+        raise
+    return layout
 
 
 def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
