@@ -91,7 +91,9 @@ def heads(num: int, batch: int, rows: int) -> mx.array:
 
 @pytest.mark.parametrize("block_bytes", [1, 5000, 1 << 24])
 @pytest.mark.parametrize(
-    ("batch", "rows", "tokens"), [(1, 7, 7), (1, 5, 40), (3, 1, 20), (2, 4, 9)]
+    ("batch", "rows", "tokens"),
+    # The last two: a single row with many scores, few rows with many tokens.
+    [(1, 7, 7), (1, 5, 40), (3, 1, 20), (2, 4, 9), (1, 1, 1100), (2, 2, 600)],
 )
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["none", "causal", "padded", "window", "added"])
@@ -210,10 +212,12 @@ def test_each_row_of_a_batch_has_its_own_position() -> None:
     plain, ours = placed()
     x, first = mx.random.normal((3, 4, 1, 32)), mx.array([0, 5, 900])
     for _ in range(3):
-        assert close(ours(x, first), plain(x, first))
+        # The angles of position 900 are exact to 5e-5.
+        assert np.allclose(ours(x, first), plain(x, first), atol=2e-3, rtol=1e-3)
         first += 1  # in place, as the caches of a batch do it
     for row, position in enumerate(first.tolist()):
-        assert close(ours(x, first)[row : row + 1], ours(x[row : row + 1], position))
+        alone = ours(x[row : row + 1], position)
+        assert np.allclose(ours(x, first)[row : row + 1], alone, atol=2e-3, rtol=1e-3)
 
 
 def test_positions_follow_each_other() -> None:

@@ -1,4 +1,4 @@
-"""What a worker's environment says to the C library and to OpenMP, and who has the last word."""
+"""What a worker's environment says to the C library and to threads, and who has the last word."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import pytest
 
 from workers.child import _environment
 
-_NAMES = ("GLIBC_TUNABLES", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+_NAMES = ("GLIBC_TUNABLES", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ("glibc.malloc.hugetlb=1", "2000", None)),
-        ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, ("glibc.malloc.hugetlb=0", "2000", None)),
+        ({}, ("glibc.malloc.hugetlb=1", "2000", None, "16")),
+        (
+            {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"},
+            ("glibc.malloc.hugetlb=0", "2000", None, "16"),
+        ),
         (
             {"GLIBC_TUNABLES": "glibc.malloc.check=1"},
-            ("glibc.malloc.check=1:glibc.malloc.hugetlb=1", "2000", None),
+            ("glibc.malloc.check=1:glibc.malloc.hugetlb=1", "2000", None, "16"),
         ),
-        ({"GOMP_SPINCOUNT": "7"}, ("glibc.malloc.hugetlb=1", "7", None)),
-        ({"OMP_WAIT_POLICY": "active"}, ("glibc.malloc.hugetlb=1", None, "active")),
+        ({"GOMP_SPINCOUNT": "7"}, ("glibc.malloc.hugetlb=1", "7", None, "16")),
+        ({"OPENBLAS_THREAD_TIMEOUT": "9"}, ("glibc.malloc.hugetlb=1", "2000", None, "9")),
+        ({"OMP_WAIT_POLICY": "active"}, ("glibc.malloc.hugetlb=1", None, "active", "16")),
     ],
 )
 def test_what_the_user_sets_is_left(

@@ -29,7 +29,7 @@ def has_control_tokens(messages: Sequence[Message], tokenizer: Tokenizer) -> boo
     """
     text = "".join(_texts(messages))
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
-    if all(map(tokenizer.piece, ids)):
+    if all(map(tokenizer.piece, set(ids))):
         return False  # each token has a text: the quick and usual way
     return ids != tokenizer.encode(text, add_special=False, parse_special=False)
 

@@ -54,7 +54,7 @@ class RunningBatch:
         return len(self._rows)
 
     def join(self, row: Row, cache: PromptCache) -> None:
-        """Add a row whose ``cache`` holds its prompt but for the last token."""
+        """Add a row whose ``cache`` holds its tokens before ``position``, the last one's."""
         if not kv.can_trim(cache):
             # Of a trimmable cache ``find`` can still take the prompt when the row has moved on.
             self._store.put(to_key(row.tokens[:-1]), kv.prefix(cache, row.position))
@@ -103,6 +103,11 @@ class RunningBatch:
         self._rows, self._cache, self._is_merged = [], [], False
         self._sampler, self._scheduled = None, None
         mx.clear_cache()
+
+    def start(self) -> None:
+        """Schedule a step, if there is something to decode and none is scheduled."""
+        if self._scheduled is None:
+            self._schedule()
 
     def step(self) -> list[Token]:
         """Schedule the next token of every row and report those scheduled by the last call."""

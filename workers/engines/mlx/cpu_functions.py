@@ -8,7 +8,7 @@ rows of 4 heads with 32 values, of which NumPy takes 0.5 ms.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,7 +20,10 @@ from workers.engines.mlx.cpu_threads import blas
 
 Floats = npt.NDArray[np.float32]
 
-_BLOCK_BYTES = 16 << 20  # of scores at a time
+_BLOCK_BYTES = 2 << 20  # of scores at a time
+# Scores of a single row from which on MLX takes longer than stopping to have them computed here.
+_MIN_SCORES = 4096
+_FEW_ROWS, _MANY_TOKENS = 8, 512
 _MASKED = np.finfo(np.float32).min  # finite, so that a row without any token has no NaN
 _mlx_attention = base.scaled_dot_product_attention
 _mlx_swiglu = activations.swiglu
@@ -56,12 +59,17 @@ def attention(
     width), ``mask`` "causal", or true (or 0) where to look, (batch or 1, heads or 1, rows, tokens).
     """
     is_plain = sinks is None and not hasattr(cache, "bits") and queries.dtype == mx.float32
-    if not is_plain or queries.shape[0] * queries.shape[2] == 1:
+    if not is_plain or _is_small(queries, keys):
         return _mlx_attention(queries, keys, values, cache, scale, mask, sinks)
     shown = mask if isinstance(mask, str) or mask is None else np.asarray(mask)
     return mx.array(
         _attend(np.asarray(queries), np.asarray(keys), np.asarray(values), scale, shown)
     )
+
+
+def _is_small(queries: mx.array, keys: mx.array) -> bool:
+    num_batch, num_heads, num_rows, _ = queries.shape
+    return num_batch * num_rows == 1 and num_heads * keys.shape[2] < _MIN_SCORES
 
 
 def _attend(
@@ -75,28 +83,44 @@ def _attend(
         rows = slice(start, start + block)
         asked: Floats = queries[:, :, rows] * np.float32(scale)
         num_now = asked.shape[2]
+        # With "causal", what comes after the block's last row is nobody's to see.
+        end = num_tokens - num_rows + start + num_now if isinstance(mask, str) else num_tokens
         # The query heads of one kv head as rows of one product.
         asked = asked.reshape(num_batch, num_kv_heads, -1, queries.shape[-1])
-        blas.prepare(num_tokens * asked[0, 0].size)  # one product per batch row and kv head
-        scores: Floats = asked @ keys.swapaxes(-1, -2)
-        scores = scores.reshape(num_batch, num_heads, num_now, num_tokens)
-        _apply(mask, scores, start, num_rows)
+        blas.prepare(end * asked[0, 0].size)  # one product per batch row and kv head
+        scores = _scores(asked, keys[:, :, :end]).reshape(num_batch, num_heads, num_now, end)
+        _apply(mask, scores, start)
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        seen = scores.reshape(num_batch, num_kv_heads, -1, num_tokens) @ values
-        result[:, :, rows] = seen.reshape(num_batch, num_heads, num_now, -1)
+        sums = scores.sum(axis=-1, keepdims=True)
+        weighted = scores.reshape(num_batch, num_kv_heads, -1, end) @ values[:, :, :end]
+        result[:, :, rows] = weighted.reshape(num_batch, num_heads, num_now, -1) / sums
     return result
 
 
-def _apply(mask: npt.NDArray[Any] | str | None, scores: Floats, start: int, num_rows: int) -> None:
-    """Hide the tokens that the rows from ``start`` on (of ``num_rows``) may not look at."""
-    num_now, num_tokens = scores.shape[-2:]
+def _scores(asked: Floats, keys: Floats) -> Floats:
+    """(batch, kv heads, rows, width) and (batch, kv heads, tokens, width): each row by each token.
+
+    For a few rows OpenBLAS rearranges all keys before it multiplies, which takes 2 to 6 times as
+    long as reading them once for each row.
+    """
+    num_rows, num_tokens = asked.shape[2], keys.shape[2]
+    if 1 < num_rows <= _FEW_ROWS and num_tokens >= _MANY_TOKENS:
+        return cast(Floats, asked[..., None, :] @ keys[:, :, None].swapaxes(-1, -2))
+    return cast(Floats, asked @ keys.swapaxes(-1, -2))
+
+
+def _apply(mask: npt.NDArray[Any] | str | None, scores: Floats, start: int) -> None:
+    """Hide from the rows, of which the first is ``start``, the tokens they may not look at.
+
+    With "causal" the scores end with the last row's own token.
+    """
+    num_now = scores.shape[-2]
     if mask is None:
         return
     if isinstance(mask, str):
-        own = np.arange(start, start + num_now)[:, None] + num_tokens - num_rows
-        np.copyto(scores, _MASKED, where=np.arange(num_tokens) > own)
+        hidden = np.triu(np.full((num_now, num_now), _MASKED), k=1)
+        scores[..., -num_now:] += hidden
         return
     shown = mask[..., start : start + num_now, :] if mask.shape[-2] > 1 else mask
     if shown.dtype == np.bool_:

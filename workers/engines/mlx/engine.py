@@ -21,6 +21,7 @@ from workers.engines.base import (
     Pooling,
     Sequence,
     StepEvent,
+    Token,
     Tokenizer,
 )
 from workers.engines.mlx import adapters, cpu_threads
@@ -134,8 +135,12 @@ class MlxEngine:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
         with cpu_threads.shared():
-            prompts = self._prefill.step(self._batch.join)
-            return [*prompts, *self._batch.step()]
+            was_idle = len(self._batch) == 0
+            self._batch.start()  # who has joined with a token in hand waits for one prompt at most
+            events = self._prefill.step(self._batch.join)
+            if was_idle and any(isinstance(event, Token) for event in events):
+                return events  # a first token that need not wait for a step
+            return [*events, *self._batch.step()]
 
     def _admit(self) -> None:
         while self._waiting and self._num_running < self._info.num_slots:

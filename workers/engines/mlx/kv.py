@@ -38,6 +38,17 @@ def can_trim(cache: PromptCache) -> bool:
     return all(layer.is_trimmable() for layer in _leaves(cache))
 
 
+def can_trim_after(cache: PromptCache, num_tokens: int) -> bool:
+    """Whether that will be so when so many more are in it."""
+
+    def is_so(layer: Any) -> bool:
+        if isinstance(layer, mlx_cache.RotatingKVCache):
+            return bool(layer.offset + num_tokens < layer.max_size)
+        return isinstance(layer, _GROWING)
+
+    return all(map(is_so, _leaves(cache)))
+
+
 def prefix(cache: PromptCache, num_tokens: int) -> PromptCache:
     """The state after the first ``num_tokens`` of the sequence: all, unless ``can_trim``."""
     return [_prefix(layer, num_tokens) for layer in cache]

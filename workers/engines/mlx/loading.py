@@ -18,6 +18,7 @@ from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules, library
 from workers.engines.mlx.adapters import apply_adapter, find_adapter
 from workers.engines.mlx.folder import Json
+from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.quantized_kv import QuantizedKVModel
 
@@ -31,7 +32,7 @@ _PIECE_BYTES = 64 << 20
 class LoadedModel:
     """A model in memory: ``module``, and how it is called to generate, ``model``.
 
-    ``vocab_size`` is the width of its logits.
+    ``vocab_size`` is the width of its logits; ``head`` makes them, if it can be told which.
     """
 
     module: nn.Module
@@ -41,6 +42,7 @@ class LoadedModel:
     vocab_size: int
     num_parameters: int
     quantization: str
+    head: Head | None = None
 
 
 def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
@@ -66,6 +68,7 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
             cpu_layers.install(module, loaded.vocab_size)
             cpu_functions.install(module)
             cpu_modules.install(module)
+        loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
     if options.kv_bits is None:
         return loaded
     return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))

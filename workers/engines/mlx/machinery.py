@@ -51,6 +51,8 @@ def assemble(
         find_spilled,
         is_reusing=max_bytes > 0,
         budget=ChunkBudget(options.step_budget_s, loaded.num_parameters),
+        head=loaded.head,
+        end_ids=end_ids,
     )
     return Machinery(prefill, batch, store, spill)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer as HfTokenizer
 
 PieceReader = Callable[[int], bytes]
 
+_KEPT = 1 << 14
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -24,6 +26,7 @@ def piece_reader(tokenizer: HfTokenizer) -> PieceReader:
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
     }
 
+    @functools.lru_cache(maxsize=_KEPT)  # each token of each chat is asked for
     def read(token_id: int) -> bytes:
         if token_id in added:
             return added[token_id]

@@ -11,11 +11,13 @@ import mlx.core as mx
 from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
 from workers.engines.mlx.budget import ChunkBudget
+from workers.engines.mlx.head import Head
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
-from workers.engines.mlx.row import Row
-from workers.engines.mlx.token_key import first
+from workers.engines.mlx.row import DrawnTokens, Row
+from workers.engines.mlx.sampler import BatchSampler
+from workers.engines.mlx.token_key import first, to_key
 
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
@@ -41,7 +43,12 @@ class PrefillQueue:
         *,
         is_reusing: bool = True,
         budget: ChunkBudget | None = None,
+        head: Head | None = None,
+        end_ids: frozenset[int] = frozenset(),
     ) -> None:
+        """``head`` of the model, if it is known; answers end with ``end_ids``."""
+        self._head = head
+        self._end_ids = end_ids
         self._is_reusing = is_reusing
         self._find_spilled = find_spilled
         self._model = model
@@ -106,12 +113,26 @@ class PrefillQueue:
         if not prompt.is_started:
             self._start(prompt)
         chunk = prompt.next_chunk(max_tokens)
-        if chunk:
+        if self._head is not None and prompt.may_end_with(len(chunk)):
+            self._read_to_end(prompt, chunk, self._head)
+        elif chunk:
             logits = self._model(mx.array(chunk, dtype=mx.uint32)[None], cache=prompt.cache)
             prompt.record(len(chunk), logits)
             # The logits are only computed where their log-probabilities are wanted.
             mx.eval([layer.state for layer in prompt.cache], prompt.pending())
         return len(chunk)
+
+    def _read_to_end(self, prompt: Prompt, chunk: list[int], head: Head) -> None:
+        """Read the last chunk and the prompt's last token, and draw the answer's first."""
+        row = prompt.row
+        inputs = mx.array([*chunk, row.tokens[-1]], dtype=mx.uint32)
+        with head.last_only():
+            logits = self._model(inputs[None], cache=prompt.cache)[:, -1]
+        draw = BatchSampler([row], self._end_ids).draw(logits, inputs[-1:])
+        mx.eval([layer.state for layer in prompt.cache], draw.arrays())
+        prompt.record(len(chunk), logits)
+        prompt.first_token = DrawnTokens(draw, self._end_ids).append_to(row, 0)
+        row.position += 1
 
     def _start(self, prompt: Prompt) -> None:
         match = self._best_match(prompt) if self._may_reuse(prompt) else None
@@ -135,8 +156,11 @@ class PrefillQueue:
         return self._find_spilled(key, max_tokens, best.num_tokens if best else 0) or best
 
     def _pass_on(self, prompt: Prompt, join: Joined) -> None:
-        if prompt.num_left == 0:
-            join(prompt.row, prompt.cache)
+        row, first_token = prompt.row, prompt.first_token
+        if first_token is not None and first_token.finish is not None:
+            self._store.put(to_key(row.tokens[: row.position]), prompt.cache)
+        elif prompt.num_left == 0:
+            join(row, prompt.cache)
         else:
             self._prompts.append(prompt)
 

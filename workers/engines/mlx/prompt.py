@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import mlx.core as mx
 
-from workers.engines.base import Prefill, PromptLogprobs, StepEvent
+from workers.engines.base import Prefill, PromptLogprobs, StepEvent, Token
 from workers.engines.mlx import kv
 from workers.engines.mlx.library import PromptCache
 from workers.engines.mlx.prompt_cache import Match
@@ -29,6 +29,8 @@ class Prompt:
         self.is_started = False
         self.is_gone = False
         self.num_done = 0
+        self.first_token: Token | None = None
+        """That of the answer, if the last token was read with the others."""
         self._num_cached = 0
         self._leader: Prompt | None = None
         self._num_awaited = 0
@@ -39,7 +41,7 @@ class Prompt:
     @property
     def num_reusable(self) -> int:
         """All tokens but the last, which the batch reads to draw the first."""
-        return len(self.row.tokens) - 1
+        return len(self.row.sequence.prompt) - 1
 
     @property
     def wants_logprobs(self) -> bool:
@@ -91,6 +93,14 @@ class Prompt:
         end = min(self.num_reusable, self.num_done + max_tokens, *stops)
         return self.row.tokens[self.num_done : end]
 
+    def may_end_with(self, num_tokens: int) -> bool:
+        """Whether the last token may be read with the next ``num_tokens``.
+
+        Where tokens cannot be taken back, the state before it has to be kept for who asks again.
+        """
+        is_end = 0 < num_tokens == self.num_left
+        return is_end and self._logprobs is None and kv.can_trim_after(self.cache, num_tokens + 1)
+
     def record(self, num_tokens: int, logits: mx.array) -> None:
         """``num_tokens`` more are in the cache; ``logits`` (1, num_tokens, vocab) came of them."""
         first = self.num_done
@@ -104,9 +114,11 @@ class Prompt:
 
     def events(self) -> list[StepEvent]:
         """Progress after a chunk, and at the end what else was asked for."""
-        sequence_id, total = self.row.sequence.sequence_id, len(self.row.tokens)
+        sequence_id, total = self.row.sequence.sequence_id, len(self.row.sequence.prompt)
         done = total if self.num_left == 0 else self.num_done
         progress = Prefill(sequence_id, done, total, self._num_cached)
+        if self.first_token is not None:
+            return [progress, self.first_token]
         if self._logprobs is None or self.num_left > 0:
             return [progress]
         return [progress, PromptLogprobs(sequence_id, self._logprobs.entries())]

@@ -101,7 +101,7 @@ class SpeculativeBatch:
         return 0 if self._row is None else 1
 
     def join(self, row: Row, cache: PromptCache) -> None:
-        """Take the row; ``cache`` holds its prompt but for the last token."""
+        """Take the row; ``cache`` holds its tokens before ``position``, the last one's."""
         assert self._row is None
         self._row, self._cache = row, cache
         self._drafter.start(row.tokens)
@@ -114,6 +114,9 @@ class SpeculativeBatch:
     def find(self, key: bytes, max_tokens: int) -> Match | None:
         """Nothing: no prompt is processed while the row runs."""
         return None
+
+    def start(self) -> None:
+        """Nothing: steps are computed when they are due."""
 
     def step(self) -> list[Token]:
         """The next tokens of the row: one, and one for each draft that was right."""
