@@ -26,11 +26,11 @@ _ROOT = Path(__file__).resolve().parent.parent
 # models. Within a call it waits about so long. Two models at once on two cores: 65 instead of 44
 # tokens/s; one alone is as fast as before.
 _SPINS = "2000"
-# For OpenBLAS, with which NumPy computes for MLX: its threads would offer their core to others,
-# again and again for tens of milliseconds, before they sleep. What they wait now is 2 to the power
-# of this in cycles, some 20 µs. On two cores the second turn of a chat began after 31 instead of
-# 40 ms.
-_BLAS_WAIT = "16"
+# For OpenBLAS, with which NumPy computes for MLX: its threads would take their core from others for
+# tens of milliseconds before they sleep. What they wait now is 2 to the power of this in cycles,
+# one or two milliseconds. Who sleeps after each product is not better: on a virtual machine that
+# had been idle, products then waited for ticks of the clock, 4 to 12 ms each.
+_BLAS_WAIT = "22"
 # For the GNU C library: ask for huge pages for what is large, which are weights and KV cache. Where
 # the system gives them, a step of one sequence (0.5 B, 2 cores) takes 13.2 instead of 14 ms.
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"

@@ -58,6 +58,41 @@ def test_the_next_turn_of_a_chat_reuses_the_turns_before(engine: MlxEngine) -> N
     assert tokens == uncached([second])
 
 
+def start(engine: MlxEngine, prompt: list[int]) -> None:
+    """Submit the prompt and run it to its first token."""
+    engine.submit(Sequence(0, prompt, 12, Sampling(temperature=0.0, ignore_eos=True)))
+    while not any(isinstance(event, Token) for event in engine.step()):
+        pass
+
+
+def test_the_next_turn_takes_the_memory_over(engine: MlxEngine) -> None:
+    answer = run(engine, [SYSTEM])[0][0]
+    assert len(engine._store) == 1
+    start(engine, SYSTEM + answer + [60, 61, 62])
+    assert (len(engine._store), engine._store.num_bytes) == (0, 0)
+    engine.abort(0)
+    assert len(engine._store) == 1
+    assert run(engine, [SYSTEM + answer + [60, 61, 62, 63]])[1][0] >= len(SYSTEM + answer)
+
+
+def test_another_beginning_of_a_long_text_leaves_it_what_it_has(engine: MlxEngine) -> None:
+    run(engine, [SYSTEM])
+    start(engine, [*SYSTEM[:200], 7, 8, 9])
+    assert len(engine._store) == 1
+    engine.abort(0)
+    tokens, cached = run(engine, [[*SYSTEM, 50]])
+    assert cached == [len(SYSTEM)]
+    assert tokens == uncached([[*SYSTEM, 50]])
+
+
+def test_two_turns_after_the_same_one_share_it(engine: MlxEngine) -> None:
+    answer = run(engine, [SYSTEM])[0][0]
+    turns = [SYSTEM + answer + [60 + number] * 4 for number in range(3)]
+    tokens, cached = run(engine, turns)
+    assert all(num >= len(SYSTEM) + len(answer) - 1 for num in cached)
+    assert tokens == uncached(turns)
+
+
 def test_prompts_that_share_a_beginning_compute_it_once(engine: MlxEngine) -> None:
     prompts = [SYSTEM + [50 + number] * 5 for number in range(6)]
     tokens, cached = run(engine, prompts)

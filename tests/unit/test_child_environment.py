@@ -12,18 +12,18 @@ _NAMES = ("GLIBC_TUNABLES", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREA
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ("glibc.malloc.hugetlb=1", "2000", None, "16")),
+        ({}, ("glibc.malloc.hugetlb=1", "2000", None, "22")),
         (
             {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"},
-            ("glibc.malloc.hugetlb=0", "2000", None, "16"),
+            ("glibc.malloc.hugetlb=0", "2000", None, "22"),
         ),
         (
             {"GLIBC_TUNABLES": "glibc.malloc.check=1"},
-            ("glibc.malloc.check=1:glibc.malloc.hugetlb=1", "2000", None, "16"),
+            ("glibc.malloc.check=1:glibc.malloc.hugetlb=1", "2000", None, "22"),
         ),
-        ({"GOMP_SPINCOUNT": "7"}, ("glibc.malloc.hugetlb=1", "7", None, "16")),
+        ({"GOMP_SPINCOUNT": "7"}, ("glibc.malloc.hugetlb=1", "7", None, "22")),
         ({"OPENBLAS_THREAD_TIMEOUT": "9"}, ("glibc.malloc.hugetlb=1", "2000", None, "9")),
-        ({"OMP_WAIT_POLICY": "active"}, ("glibc.malloc.hugetlb=1", None, "active", "16")),
+        ({"OMP_WAIT_POLICY": "active"}, ("glibc.malloc.hugetlb=1", None, "active", "22")),
     ],
 )
 def test_what_the_user_sets_is_left(

@@ -61,6 +61,7 @@ def attention(
     is_plain = sinks is None and not hasattr(cache, "bits") and queries.dtype == mx.float32
     if not is_plain or _is_small(queries, keys):
         return _mlx_attention(queries, keys, values, cache, scale, mask, sinks)
+    mx.eval(queries, keys, values)  # together: to wait for each costs more than most of them
     shown = mask if isinstance(mask, str) or mask is None else np.asarray(mask)
     return mx.array(
         _attend(np.asarray(queries), np.asarray(keys), np.asarray(values), scale, shown)

@@ -125,7 +125,7 @@ def _expand(layer: Any) -> Weights:
 
 def _product(x: mx.array, weights: Weights, bias: mx.array | None) -> mx.array:
     rows = np.asarray(x).reshape(-1, x.shape[-1])
-    blas.prepare(rows.shape[0] * weights.size)
+    blas.prepare(rows.shape[0] * weights.size, weights.size)
     product = rows @ weights.T
     if bias is not None:
         product += np.asarray(bias)

@@ -15,9 +15,12 @@ from threadpoolctl import ThreadpoolController
 
 from workers.engines.thread_share import ThreadShare, physical_cores
 
-# Multiplications from which on a second thread is worth waking: 4 rows of a 50 M model decoded in
-# 70 ms with 16 million, in 52 with one; a model of 1 M lost nothing.
-_WORTH_SHARING = 1_000_000
+# Multiplications from which on a second thread is worth waking. Of weights that no cache holds, two
+# cores read faster than one however few rows there are: 4 rows of a 50 M model decoded in 70 ms
+# with 16 million for them too, in 52 with one.
+_WORTH_SHARING = 16_000_000
+_WORTH_SHARING_READING = 1_000_000
+_CACHED_WEIGHTS = 250_000  # 1 MB
 
 
 class BlasThreads:
@@ -32,9 +35,11 @@ class BlasThreads:
         """So many at most from now on."""
         self._most = num_threads
 
-    def prepare(self, num_multiplications: int) -> None:
-        """A product of that size comes next."""
-        num = self._most if num_multiplications >= _WORTH_SHARING else 1
+    def prepare(self, num_multiplications: int, num_weights: int = 0) -> None:
+        """A product of that size comes next, by a matrix of so many weights."""
+        is_reading = num_weights > _CACHED_WEIGHTS
+        worth = _WORTH_SHARING_READING if is_reading else _WORTH_SHARING
+        num = self._most if num_multiplications >= worth else 1
         if num != self._num:
             for library in self._libraries:
                 library.set_num_threads(num)

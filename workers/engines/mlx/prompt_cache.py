@@ -11,6 +11,10 @@ import mlx.core as mx
 from workers.engines.mlx import kv
 from workers.engines.mlx.library import PromptCache
 from workers.engines.mlx.prefix_index import StateIndex
+from workers.engines.mlx.token_key import num_tokens
+
+# Tokens of a kept state that are given up rather than all before them copied.
+_MAX_LOST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,15 @@ class PromptStore:
 
     def _match(self, entry: Entry, num: int) -> Match:
         def take() -> PromptCache:
-            if entry.key in self._entries:
-                self._entries.move_to_end(entry.key)
+            if entry.key not in self._entries:
+                raise StateLostError
+            num_more = num_tokens(entry.key) - num
+            if num_more <= _MAX_LOST and kv.grows(entry.cache):
+                # The next turn of a chat: a copy would only hold its memory a second time.
+                self._drop(entry.key)
+                kv.trim(entry.cache, num_more)
+                return entry.cache
+            self._entries.move_to_end(entry.key)
             return kv.prefix(entry.cache, num)
 
         return Match(num, take)

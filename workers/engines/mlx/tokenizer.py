@@ -183,7 +183,9 @@ class MlxTokenizer:
         encoder = self._encoders.parsing if parse_special else self._encoders.plain
         # add_bos_token of tokenizer_config.json overrules what tokenizer.json does by itself.
         is_wrapped = add_special and self._adds_bos is not False
-        ids: list[int] = encoder.encode(text, add_special_tokens=is_wrapped).ids
+        # Without offsets, which take a quarter of the time.
+        found = encoder.encode_batch_fast([text], add_special_tokens=is_wrapped)
+        ids: list[int] = found[0].ids
         bos_id = self._bos_id
         if add_special and self._adds_bos and bos_id is not None and ids[:1] != [bos_id]:
             return [bos_id, *ids]
