@@ -134,8 +134,8 @@ async def prefix(server: Server, texts: Texts, key: str, scale: Scale) -> Values
 async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
     """A conversation that begins with a long text; each turn sends all that was said before.
 
-    The answers go back as the text that came, which a tokenizer may split otherwise than the
-    model wrote it: they are short, so that this touches little of the whole.
+    In the place of each answer stand as many tokens of words: the text of random tokens, which is
+    what came, is split by a tokenizer into six times as many. So no server has read it before.
     """
     messages: list[dict[str, str]] = []
     ttfts: list[float] = []
@@ -146,7 +146,8 @@ async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
         messages.append({"role": "user", "content": asked})
         exchange = await Exchange.start(server.chat(messages, _SHORT_TOKENS))
         stream = await exchange.stream(ANSWER_S)
-        messages.append({"role": "assistant", "content": stream.text})
+        said = texts.tokens(f"{key} answer {turn}", _SHORT_TOKENS)
+        messages.append({"role": "assistant", "content": said})
         ttfts.append(stream.ttft_s * 1000)
     later = {LATER_TURNS: percentile(ttfts[2:], 50)} if len(ttfts) > 2 else {}
     return {FIRST_TURN: ttfts[0], SECOND_TURN: ttfts[1], **later}

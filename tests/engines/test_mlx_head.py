@@ -87,6 +87,19 @@ def test_a_head_with_an_adapter_is_none() -> None:
     assert type(model.lm_head.linear) is plain
 
 
+class CountingModel(qwen3.Model):  # type: ignore[misc, unused-ignore]
+    """Its own code counts on a row of logits for each token."""
+
+    def __call__(self, inputs: mx.array, cache: Any = None) -> mx.array:
+        return super().__call__(inputs, cache).reshape(*inputs.shape, VOCAB_SIZE)
+
+
+def test_a_model_that_counts_on_all_rows_stays_as_it_is() -> None:
+    model = CountingModel(qwen3.ModelArgs.from_dict(QWEN))
+    assert find_head(model, VOCAB_SIZE) is None
+    assert model(mx.array([PROMPT])).shape == (1, len(PROMPT), VOCAB_SIZE)
+
+
 def without_head(engine: MlxEngine) -> MlxEngine:
     """The engine as it is for a model whose head cannot be told."""
     engine._prefill._head = None
