@@ -72,7 +72,7 @@ def _head_layer(module: nn.Module, vocab_size: int) -> Any | None:
 def _gives_one_row(model: Model, head: Head, vocab_size: int) -> bool:
     """Whether it works in the model: an adapter's layer, say, adds rows of its own to the head's.
 
-    A shape is all that is asked for: nothing has to be computed for it.
+    A shape is all that is asked for; only what NumPy does for MLX on a CPU is computed for it.
     """
     tokens = mx.zeros((1, 2), dtype=mx.uint32)
     with head.last_only():

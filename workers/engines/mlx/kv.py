@@ -71,6 +71,12 @@ def row(batch: PromptCache, index: int) -> PromptCache:
     return [cast(Any, layer).extract(index) for layer in batch]
 
 
+def cut(cache: PromptCache, num_tokens: int) -> None:
+    """As ``prefix``, in place: the rest is lost; only if ``can_trim``."""
+    for layer in cast(list[Any], cache):
+        layer.trim(layer.offset - num_tokens)
+
+
 def trim(cache: PromptCache, num_tokens: int) -> None:
     """Take the last ``num_tokens`` back, in place; only if ``can_trim``."""
     for layer in cache:

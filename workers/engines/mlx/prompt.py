@@ -40,7 +40,7 @@ class Prompt:
 
     @property
     def num_reusable(self) -> int:
-        """All tokens but the last, which the batch reads to draw the first."""
+        """All tokens but the last, of which comes the first token of the answer."""
         return len(self.row.sequence.prompt) - 1
 
     @property

@@ -101,11 +101,10 @@ class PromptStore:
         def take() -> PromptCache:
             if entry.key not in self._entries:
                 raise StateLostError
-            num_more = num_tokens(entry.key) - num
-            if num_more <= _MAX_LOST and kv.grows(entry.cache):
+            if num_tokens(entry.key) - num <= _MAX_LOST and kv.grows(entry.cache):
                 # The next turn of a chat: a copy would only hold its memory a second time.
                 self._drop(entry.key)
-                kv.trim(entry.cache, num_more)
+                kv.cut(entry.cache, num)
                 return entry.cache
             self._entries.move_to_end(entry.key)
             return kv.prefix(entry.cache, num)
