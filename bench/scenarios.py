@@ -134,8 +134,8 @@ async def prefix(server: Server, texts: Texts, key: str, scale: Scale) -> Values
 async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
     """A conversation that begins with a long text; each turn sends all that was said before.
 
-    In the place of each answer stand as many tokens of words: the text of random tokens, which is
-    what came, is split by a tokenizer into up to six times as many. So no server has read it before.
+    In the place of each answer stand as many tokens of words, which no server has read before: the
+    text of random tokens, which is what came, is split into up to six times as many.
     """
     messages: list[dict[str, str]] = []
     ttfts: list[float] = []

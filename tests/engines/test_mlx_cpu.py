@@ -92,8 +92,8 @@ def heads(num: int, batch: int, rows: int) -> mx.array:
 @pytest.mark.parametrize("block_bytes", [1, 5000, 1 << 24])
 @pytest.mark.parametrize(
     ("batch", "rows", "tokens"),
-    # The last two: a single row with many scores, few rows with many tokens.
-    [(1, 7, 7), (1, 5, 40), (3, 1, 20), (2, 4, 9), (1, 1, 1100), (2, 2, 600)],
+    # The last: a single row with many scores, few rows with many tokens, more rows than a block.
+    [(1, 7, 7), (1, 5, 40), (3, 1, 20), (2, 4, 9), (1, 1, 1100), (2, 2, 600), (1, 150, 170)],
 )
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["none", "causal", "padded", "window", "added"])
