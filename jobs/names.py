@@ -65,12 +65,17 @@ def slug_of(model_id: str) -> str:
 
 def generation_queue(slug: str) -> str:
     """Queue of the completions; drained as slots free."""
-    return f"gen-{slug}"
+    return f"mgs-gen-{slug}"
 
 
 def control_queue(slug: str) -> str:
     """Queue of load, unload, token counts and embeddings; never waits behind generations."""
-    return f"ctl-{slug}"
+    return f"mgs-ctl-{slug}"
+
+
+def queues_of(slug: str) -> tuple[str, ...]:
+    """Every queue of a model."""
+    return control_queue(slug), generation_queue(slug)
 
 
 def worker_name(slug: str, lane: str, token: str) -> str:

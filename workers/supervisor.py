@@ -186,7 +186,7 @@ class Supervisor:
         queues = {
             key.decode().removeprefix("rq:queue:") for key in self._redis.smembers("rq:queues")
         }
-        slugs = {name[4:] for name in queues if name.startswith(("gen-", "ctl-"))}
+        slugs = {name[8:] for name in queues if name.startswith(("mgs-gen-", "mgs-ctl-"))}
         for slug in slugs - set(wants) - set(self._children):
             self._aftermath.drain(slug, ModelUnloadedError("the model is not loaded"))
 

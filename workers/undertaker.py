@@ -57,13 +57,13 @@ class Undertaker:
         for worker in workers:
             self._forget_in_rq(slug, worker)
             self._redis.delete(names.claim_key(worker))
-        for queue_name in _queues(slug):
+        for queue_name in names.queues_of(slug):
             self._return_strays(queue_name)
 
     def waiting(self, slug: str) -> list[str]:
         """Ids of the jobs on the model's queues, and of those on their way to a dead worker."""
         found: list[bytes] = []
-        for queue_name in _queues(slug):
+        for queue_name in names.queues_of(slug):
             self._return_strays(queue_name)
             found += self._redis.lrange(self._store.queue(queue_name).key, 0, -1)
         return [job_id.decode() for job_id in found]
@@ -72,7 +72,7 @@ class Undertaker:
         """End those jobs: nobody will take them off the model's queues."""
         for job_id in job_ids:
             self._end(job_id, error)
-            for queue_name in _queues(slug):
+            for queue_name in names.queues_of(slug):
                 self._redis.lrem(self._store.queue(queue_name).key, 0, job_id)
 
     def _in_hand(self, workers: Iterable[str]) -> list[JobRecord]:
@@ -188,18 +188,15 @@ class Undertaker:
         with self._redis.pipeline() as pipe:
             for composite in executions:
                 execution = Execution.from_composite_key(composite.decode(), self._redis)
-                for queue_name in _queues(slug):
+                for queue_name in names.queues_of(slug):
                     registry = StartedJobRegistry(
                         queue_name, self._redis, serializer=JSONSerializer
                     )
                     pipe.zrem(registry.key, composite)
                 pipe.delete(execution.key, f"rq:executions:{execution.job_id}")
             pipe.srem(REDIS_WORKER_KEYS, key)
-            for queue_name in _queues(slug):
+            for queue_name in names.queues_of(slug):
                 pipe.srem(WORKERS_BY_QUEUE_KEY % queue_name, key)
             pipe.delete(key, f"{key}:executions")
             pipe.execute()
 
-
-def _queues(slug: str) -> tuple[str, str]:
-    return names.control_queue(slug), names.generation_queue(slug)

@@ -116,11 +116,11 @@ def _forge(target: Target, job_id: str, function: str, **fields: Any) -> None:
         job = Job.create(
             function, args=args, id=job_id, connection=redis, serializer=JSONSerializer, timeout=-1
         )
-        job.origin = "gen-0"
+        job.origin = "mgs-gen-0"
         job.save()
         if fields:
             redis.hset(job.key, mapping=fields)
-        redis.rpush("rq:queue:gen-0", job_id)
+        redis.rpush("rq:queue:mgs-gen-0", job_id)
 
 
 def forged_jobs(target: Target) -> None:
@@ -141,7 +141,7 @@ def forged_jobs(target: Target) -> None:
 
 def _wait_drained(target: Target) -> None:
     with target.redis() as redis:
-        lists = ("rq:queue:gen-0", "rq:queue:gen-0:intermediate")
+        lists = ("rq:queue:mgs-gen-0", "rq:queue:mgs-gen-0:intermediate")
         wait_until(lambda: not any(redis.llen(name) for name in lists), "the queue is drained")
 
 
@@ -344,7 +344,7 @@ def dashboard(target: Target) -> None:
     pages = make_app(target.server.redis_url).test_client()
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert pages.open("/0/view/jobs", method=method).status_code in (403, 404, 405)
-    for path in ("/requeue-all", "/queue/gen-0/empty", "/0/job/x/delete", "/job/x/requeue"):
+    for path in ("/requeue-all", "/queue/mgs-gen-0/empty", "/0/job/x/delete", "/job/x/requeue"):
         assert pages.get(path).status_code in (403, 404, 405)
     assert pages.get("/", base_url="http://evil.example").status_code in (400, 403, 421)
 

@@ -200,13 +200,13 @@ def test_rq_info_and_redis_cli_show_the_queue(server: Server) -> None:
     info = subprocess.check_output(
         [sys.executable, "-m", "rq.cli", "info", "-u", server.redis_url], text=True, cwd=ROOT
     )
-    gen_line = next(line for line in info.splitlines() if line.startswith("gen-0"))
+    gen_line = next(line for line in info.splitlines() if line.startswith("mgs-gen-0"))
     assert "2" in gen_line.split("|")[1]
     assert " busy" in next(line for line in info.splitlines() if line.startswith("0.gen."))
     cli = find_redis_cli()
     assert cli is not None
     command = [str(cli), "-s", server.redis_url[len("unix://") :].split("?")[0]]
-    waiting = subprocess.check_output([*command, "lrange", "rq:queue:gen-0", "0", "-1"], text=True)
+    waiting = subprocess.check_output([*command, "lrange", "rq:queue:mgs-gen-0", "0", "-1"], text=True)
     assert waiting.split() == jobs[1:]
     meta = subprocess.check_output([*command, "hget", f"rq:job:{jobs[0]}", "meta"], text=True)
     assert json.loads(meta)["model"] == "fake-20ms"

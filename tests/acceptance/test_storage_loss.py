@@ -100,7 +100,7 @@ def _pid(server: Server) -> Any:
 
 def _num_waiting(server: Server) -> int:
     with Redis.from_url(server.redis_url, protocol=2) as redis:
-        return int(redis.llen("rq:queue:gen-0"))
+        return int(redis.llen("rq:queue:mgs-gen-0"))
 
 
 def _served(server: Server) -> Any:
@@ -115,7 +115,7 @@ def _is_tidy(server: Server) -> bool:
     with Redis.from_url(server.redis_url, protocol=2) as redis:
         states = {worker.name.split(".")[1]: worker.get_state() for worker in Worker.all(redis)}
         jobs = [key for key in redis.keys("rq:job:*") if redis.ttl(key) == -1]
-        started = redis.zcard("rq:wip:gen-0")
+        started = redis.zcard("rq:wip:mgs-gen-0")
         return states == {"gen": "idle", "ctl": "idle"} and not jobs and not started
 
 

@@ -119,7 +119,7 @@ def close_while_queued(rig: Rig, rounds: int) -> Result:
             queued = [body(16, 50) for _ in range(10)]
             asyncio.run(_leave_after(server.port, queued, rig.random.uniform(0.2, 0.6)))
             start = time.monotonic()
-            wait_until(lambda: redis.llen("rq:queue:gen-0") == 0, "the queue is empty", 30)
+            wait_until(lambda: redis.llen("rq:queue:mgs-gen-0") == 0, "the queue is empty", 30)
             tally.note("close to gone", time.monotonic() - start, 1.0)
             page = httpx.get(f"{server.url}/v1/jobs", params={"limit": len(queued)}).json()
             started = [one["id"] for one in page["data"] if one["started_at"]]

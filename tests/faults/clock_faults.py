@@ -33,7 +33,7 @@ _HOUR_S = 3600
 def jumping_clock(rig: Rig, rounds: int) -> Result:
     tally = Tally()
     with shifted_server() as (server, clock), direct_client(server.redis_url) as redis:
-        registry = StartedJobRegistry("gen-0", redis)
+        registry = StartedJobRegistry("mgs-gen-0", redis)
         for number in range(rounds):
             clock.write_text("0")
             reload_model(server, SLOW)

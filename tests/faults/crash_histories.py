@@ -144,8 +144,8 @@ def _settled(remote: Remote, job_id: str) -> list[str]:
 
     def is_quiet() -> bool:
         held = [redis.smembers(key) for key in redis.keys(names.claim_key("*"))]
-        moved = redis.lrange("rq:queue:gen-0:intermediate", 0, -1)
-        running = redis.zcard(StartedJobRegistry("gen-0", redis).key)
+        moved = redis.lrange("rq:queue:mgs-gen-0:intermediate", 0, -1)
+        running = redis.zcard(StartedJobRegistry("mgs-gen-0", redis).key)
         return not any(held) and not moved and not running
 
     try:

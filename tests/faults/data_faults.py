@@ -224,7 +224,7 @@ def after_all_has_expired(rig: Rig, rounds: int) -> Result:
             listed = redis.zcard(names.JOB_INDEX)
             tally.note("ids in the index", listed, 2, "")
             # RQ's own lists are cleaned once a minute.
-            lists = ("rq:finished:gen-0", "rq:failed:gen-0", "rq:canceled:gen-0")
+            lists = ("rq:finished:mgs-gen-0", "rq:failed:mgs-gen-0", "rq:canceled:mgs-gen-0")
             wait_until(lambda: not any(redis.zcard(key) for key in lists), "RQ's lists", 90)
         tally.rounds = rounds
     return tally.result()

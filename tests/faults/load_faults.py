@@ -85,7 +85,7 @@ def many_jobs(rig: Rig, rounds: int) -> Result:
         server.load("fake-100ms", slots=1)
         with direct_client(server.redis_url) as redis:
             _fill(server, rounds, tally)
-            num_waiting = redis.llen("rq:queue:gen-0")
+            num_waiting = redis.llen("rq:queue:mgs-gen-0")
             tally.check(num_waiting >= rounds - 1, f"{num_waiting} of {rounds} wait")
             _time_lists(server, tally)
             memory = redis.info("memory")["used_memory"] / 2**20
@@ -136,7 +136,7 @@ def _purge(server: Server, redis: SyncRedis, count: int, tally: Tally) -> None:
     found = answer.json()
     ended = found["num_waiting"] + found["num_running"] if "num_waiting" in found else count
     tally.check(ended == count, f"purged {ended} of {count}: {found}")
-    wait_until(lambda: redis.llen("rq:queue:gen-0") == 0, "the queue is empty")
+    wait_until(lambda: redis.llen("rq:queue:mgs-gen-0") == 0, "the queue is empty")
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def killed_while_idle(rig: Rig, rounds: int) -> Result:
             remote.redis.start()
             tally.note(f"served after {outage_s:.0f} s", first_served(remote.server), 3.0)
             tally.check(wait_worker(remote.server) == pid, "another worker")
-            wait_until(lambda: remote.direct.scard("rq:workers:gen-0") == 1, "it is registered")
+            wait_until(lambda: remote.direct.scard("rq:workers:mgs-gen-0") == 1, "it is registered")
             _check_stop(remote.server, tally)
             tally.rounds += 1
     return tally.result()
@@ -92,7 +92,7 @@ def forgets_everything(rig: Rig, rounds: int) -> Result:
             streams = [Stream(server.port, body(8, 300))]
             streams[0].wait_chunks(5)  # alone: the one slot is its
             streams += [Stream(server.port, body(8, 300)) for _ in range(2)]
-            wait_until(lambda: remote.direct.llen("rq:queue:gen-0") == 2, "two wait")
+            wait_until(lambda: remote.direct.llen("rq:queue:mgs-gen-0") == 2, "two wait")
             start = time.monotonic()
             remote.direct.flushall()
             for stream in streams:
@@ -101,7 +101,7 @@ def forgets_everything(rig: Rig, rounds: int) -> Result:
                 tally.note("until told", answer.ended_at - start, 5.0)
             # What is loaded is wanted again by itself.
             tally.note("served", first_served(server), 5.0)
-            registered = remote.direct.scard("rq:workers:gen-0")
+            registered = remote.direct.scard("rq:workers:mgs-gen-0")
             tally.check(registered == 1, f"{registered} workers registered")
             server.unload()
             tally.rounds += 1

@@ -188,7 +188,7 @@ def _balance(running: Soak, tally: Tally) -> None:
         ends = sum(event.is_terminal for event in read_log(redis, job_id))
         tally.check(ends == 1, f"{job_id} has {ends} terminal events")
     wait_until(lambda: not any(redis.smembers(k) for k in redis.keys("mgs:claim:*")), "no claims")
-    for name in ("queue:gen-0", "queue:gen-0:intermediate", "wip:gen-0"):
+    for name in ("queue:mgs-gen-0", "queue:mgs-gen-0:intermediate", "wip:mgs-gen-0"):
         left = redis.zcard(f"rq:{name}") if name.startswith("wip") else redis.llen(f"rq:{name}")
         tally.check(left == 0, f"{left} left in {name}")
     tally.check(len(workers_of(remote.server)) == 1, "not one worker")

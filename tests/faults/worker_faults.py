@@ -205,7 +205,7 @@ def _kill_at_the_move(remote: Remote, tally: Tally) -> None:
     tally.check(killed_at > 0, "nothing was killed")
     tally.check(is_exact(answer, 8, 16), f"ended {answer.code!r} {answer.text!r}")
     tally.note("kill to first token", answer.first_at - killed_at, 3.0)
-    wait_until(lambda: not remote.direct.llen("rq:queue:gen-0:intermediate"), "none stranded")
+    wait_until(lambda: not remote.direct.llen("rq:queue:mgs-gen-0:intermediate"), "none stranded")
 
 
 # F5.
@@ -261,7 +261,7 @@ def longer_than_its_lease(rig: Rig, rounds: int) -> Result:
         stream.wait_chunks(1)
         start = time.monotonic()
         while stream.is_open:
-            registry = StartedJobRegistry("gen-0", redis)
+            registry = StartedJobRegistry("mgs-gen-0", redis)
             num_running = registry.count
             tally.check(num_running == 1 or not stream.is_open, f"{num_running} listed as running")
             time.sleep(1.0)
@@ -282,7 +282,7 @@ def malformed_commands(rig: Rig, rounds: int) -> Result:
         for _ in range(rounds):
             job_id = submit(server, body(8, 480))
             _wait_running(server, job_id)
-            (name,) = redis.smembers("rq:workers:gen-0")
+            (name,) = redis.smembers("rq:workers:mgs-gen-0")
             channel = f"rq:pubsub:{name.decode().removeprefix('rq:worker:')}"
             for number in range(1000):
                 redis.publish(channel, _NONSENSE[number % len(_NONSENSE)])
@@ -444,7 +444,7 @@ def stopped_at_random(rig: Rig, rounds: int) -> Result:
         ended = [wait_ended(server, job_id) for job_id in jobs]
         lost = [found for found in ended if text_of(found) != expected(8, 4)]
         tally.check(not lost, f"{len(lost)} lost: {lost[:1]}")
-        stranded = remote.direct.llen("rq:queue:gen-0:intermediate")
+        stranded = remote.direct.llen("rq:queue:mgs-gen-0:intermediate")
         tally.check(stranded == 0, f"{stranded} stranded")
     return tally.result(f"{len(jobs)} jobs")
 

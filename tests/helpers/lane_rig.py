@@ -35,7 +35,7 @@ class LaneRig:
         self._is_begun = is_begun
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, settings_for(redis_url, folder))
-        self.queue = self.store.queue("gen-0")
+        self.queue = self.store.queue("mgs-gen-0")
         self.gate = SlotGate()
         self.gate.open(slots)
         self.admitted: Hand[QueuedJob] = Hand()
@@ -45,7 +45,7 @@ class LaneRig:
         self._next_error: Exception | None = None
         self.books = Bookkeeper()
         self.lane = LaneWorker(
-            "gen-0",
+            "mgs-gen-0",
             names.worker_name("0", "gen", "t"),
             connect_bookkeeping(redis_url),
             self._wait_for_room,

@@ -30,7 +30,7 @@ def connection(redis_url: str) -> Iterator[Redis]:
 @pytest.fixture
 def pages(redis_url: str, connection: Redis) -> FlaskClient:
     """The dashboard while a worker executes one job and another one waits."""
-    queue = Queue("gen-0", connection=connection, serializer=JSONSerializer)
+    queue = Queue("mgs-gen-0", connection=connection, serializer=JSONSerializer)
     queue.enqueue("mgs.generate", _JOB_ID, job_id=_JOB_ID, description="chat demo", meta={"n": 1})
     queue.enqueue("mgs.generate", "chatcmpl-2", job_id="chatcmpl-2", description="chat demo")
     worker = Worker([queue], connection=connection, serializer=JSONSerializer, name="0.gen.1")
@@ -49,12 +49,12 @@ def pages(redis_url: str, connection: Redis) -> FlaskClient:
         "/0/view/queues",
         "/0/view/workers",
         "/0/view/jobs",
-        "/0/view/jobs/gen-0/started/8/asc/1",
+        "/0/view/jobs/mgs-gen-0/started/8/asc/1",
         f"/0/view/job/{_JOB_ID}",
         "/0/data/queues.json",
         "/0/data/workers.json",
-        "/0/data/jobs/gen-0/queued/8/asc/1.json",
-        "/0/data/jobs/gen-0/started/8/asc/1.json",
+        "/0/data/jobs/mgs-gen-0/queued/8/asc/1.json",
+        "/0/data/jobs/mgs-gen-0/started/8/asc/1.json",
         f"/0/data/job/{_JOB_ID}.json",
     ],
 )
@@ -77,10 +77,10 @@ def test_the_job_page_shows_its_meta(pages: FlaskClient) -> None:
     [
         ("POST", f"/job/{_JOB_ID}/delete"),
         ("POST", f"/job/{_JOB_ID}/requeue"),
-        ("GET", "/requeue/gen-0"),
-        ("POST", "/requeue/gen-0"),
-        ("POST", "/queue/gen-0/queued/empty"),
-        ("POST", "/queue/gen-0/compact"),
+        ("GET", "/requeue/mgs-gen-0"),
+        ("POST", "/requeue/mgs-gen-0"),
+        ("POST", "/queue/mgs-gen-0/queued/empty"),
+        ("POST", "/queue/mgs-gen-0/compact"),
     ],
 )
 def test_nothing_can_be_changed(

@@ -150,7 +150,7 @@ def _queue_poisoned(rig: LaneRig, field: str, value: str) -> str:
 
 
 def _hash_of(job: Job) -> dict:
-    job.origin = "gen-0"
+    job.origin = "mgs-gen-0"
     return {key: value for key, value in job.to_dict().items() if value is not None}
 
 
@@ -229,7 +229,7 @@ def test_a_redis_that_lost_everything_gets_the_worker_back(rig: LaneRig) -> None
     rig.lane.beat()
     (worker,) = Worker.all(rig.redis, serializer=JSONSerializer)
     assert worker.name == rig.lane.name
-    assert worker.queue_names() == ["gen-0"]
+    assert worker.queue_names() == ["mgs-gen-0"]
     assert worker.birth_date is not None
     assert Worker.count(queue=rig.queue) == 1
     assert 0 < rig.redis.ttl(rig.lane.key) <= workers.rq_records.LEASE_S
@@ -243,7 +243,7 @@ def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: LaneRig) 
     rig.redis.hset(rig.lane.key, "last_heartbeat", "2026-01-01T00:00:00.000000Z")
     rig.lane.beat()
     assert Worker.count(rig.redis) == 1
-    assert rig.worker_fields()["queues"] == "gen-0"
+    assert rig.worker_fields()["queues"] == "mgs-gen-0"
 
 
 def test_a_killed_redis_comes_back_to_a_working_loop(tmp_path) -> None:

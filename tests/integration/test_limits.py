@@ -53,7 +53,7 @@ def live(store: JobStore) -> list[int]:
 
 
 def start(store: JobStore, job_id: str) -> None:
-    store.redis.lrem(store.queue("gen-0").key, 0, job_id)
+    store.redis.lrem(store.queue("mgs-gen-0").key, 0, job_id)
     assert AttemptOpener(store.redis, "w").open(job_id)
 
 
@@ -75,7 +75,7 @@ def test_two_api_processes_never_let_in_more_than_the_limit(
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(try_some, stores)) == 10
     assert live(stores[0]) == [10, 10, 0]
-    assert stores[0].queue("gen-0").count == 10
+    assert stores[0].queue("mgs-gen-0").count == 10
 
 
 def test_the_limit_of_a_key_leaves_the_others_alone(open_store: Callable[..., JobStore]) -> None:
@@ -95,7 +95,7 @@ def test_a_refused_job_leaves_nothing_behind(open_store: Callable[..., JobStore]
     with pytest.raises(TooManyJobsError):
         submit(store, "b", job_id="one-too-many")
     assert sorted(store.redis.keys()) == before
-    assert store.queue("gen-0").count == 1
+    assert store.queue("mgs-gen-0").count == 1
 
 
 @pytest.mark.parametrize("kind", [EventKind.FINISHED, EventKind.FAILED, EventKind.CANCELLED])

@@ -238,7 +238,7 @@ def test_a_suffix_of_the_model_says_whether_it_thinks(
     rig.load("0", "fake")
     rig.load("1", "fake-20ms")
     future = rig.chat_soon(model=model)
-    job = rig.take("gen-1")
+    job = rig.take("mgs-gen-1")
     assert job.request.prompts[0].template_options == expected
     job.answer("x")
     assert future.result().json()["model"] == "fake-20ms"
@@ -248,7 +248,7 @@ def test_a_models_own_name_has_no_suffix(rig: Rig) -> None:
     rig.load("0", "fake")
     rig.load("1", "fake-thinking")
     future = rig.chat_soon(model="fake-thinking")
-    job = rig.take("gen-1")
+    job = rig.take("mgs-gen-1")
     assert job.request.prompts[0].template_options is None
     job.answer("x")
     future.result()

@@ -216,7 +216,7 @@ def test_a_returned_job_is_first_in_its_queue_and_its_old_attempt_is_silenced(
 ) -> None:
     later = submission()
     store.submit(later)
-    queue = store.queue("gen-0")
+    queue = store.queue("mgs-gen-0")
     redis.lmove(queue.key, queue.intermediate_queue_key, "LEFT", "RIGHT")
     opener.open(job)
     assert store.return_to_queue(store.record(job), has_killed=True)
@@ -233,18 +233,18 @@ def test_a_job_returned_twice_is_queued_once_and_counts_one_death(
     opener.open(job)
     record = store.record(job)
     assert [store.return_to_queue(record, has_killed=True) for _ in range(2)] == [True, True]
-    assert redis.llen(store.queue("gen-0").key) == 1
+    assert redis.llen(store.queue("mgs-gen-0").key) == 1
     assert store.record(job).deaths == 1
 
 
 def test_an_ended_job_is_not_returned(
     opener: AttemptOpener, writer: EventWriter, store: JobStore, redis: SyncRedis, job: str
 ) -> None:
-    redis.delete(store.queue("gen-0").key)
+    redis.delete(store.queue("mgs-gen-0").key)
     opener.open(job)
     writer.settle(event(EventKind.FINISHED, seq=1, job=job))
     assert not store.return_to_queue(store.record(job), has_killed=True)
-    assert redis.llen(store.queue("gen-0").key) == 0
+    assert redis.llen(store.queue("mgs-gen-0").key) == 0
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,12 @@ def submit(store: JobStore, age_s: float = 0.0, request=None, **fields) -> str:
 
 def open_attempt(store: JobStore, job_id: str) -> None:
     """What a worker does that takes the job."""
-    queue = store.queue("gen-0")
+    queue = store.queue("mgs-gen-0")
     store.redis.lrem(queue.key, 0, job_id)
     assert AttemptOpener(store.redis, WORKER).open(job_id)
 
 
-def waiting(store: JobStore, queue: str = "gen-0") -> list[str]:
+def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
@@ -78,8 +78,8 @@ def test_completions_and_the_rest_have_queues_of_their_own(store: JobStore) -> N
     done = submit(store)
     counted = submit(store, request=TokenCountRequest(Prompt(text="x")), job_id="tok-1")
     loaded = submit(store, request=LoadRequest("fake", "fake"), job_id="load-1", is_first=True)
-    assert waiting(store, "gen-0") == [done]
-    assert waiting(store, "ctl-0") == [loaded, counted]
+    assert waiting(store, "mgs-gen-0") == [done]
+    assert waiting(store, "mgs-ctl-0") == [loaded, counted]
 
 
 def test_rqs_side_of_a_job_tells_facts_and_never_the_prompt(store: JobStore) -> None:
@@ -103,7 +103,7 @@ def test_the_record_of_a_job_can_be_read_in_redis_cli(store: JobStore) -> None:
     shown = {key.decode(): value.decode() for key, value in stored.items()}
     created_at = shown.pop("created_at")
     assert shown == {
-        "task": "mgs.generate", "model_id": "0", "queue": "gen-0", "status": "queued",
+        "task": "mgs.generate", "model_id": "0", "queue": "mgs-gen-0", "status": "queued",
         "is_background": "1", "owner": "api-1",
     }  # fmt: skip
     assert store.record(job_id).created_at == float(created_at)
@@ -158,7 +158,7 @@ def test_a_running_jobs_worker_is_told_by_rqs_own_command(store: JobStore) -> No
 
 def test_a_job_on_its_way_to_a_worker_finds_its_cancel_there(store: JobStore) -> None:
     job_id = submit(store)
-    queue = store.queue("gen-0")
+    queue = store.queue("mgs-gen-0")
     store.redis.lmove(queue.key, queue.intermediate_queue_key)
     store.cancel(job_id, "too late for the queue")
     attempt = AttemptOpener(store.redis, WORKER).open(job_id)
@@ -207,7 +207,7 @@ def test_more_jobs_than_one_read_brings_are_paged_through(store: JobStore) -> No
     with store.redis.pipeline() as pipe:
         for number in range(450):
             record = JobRecord(
-                f"j{number}", submission().task, "0", "gen-0", JobStatus.FINISHED, float(number)
+                f"j{number}", submission().task, "0", "mgs-gen-0", JobStatus.FINISHED, float(number)
             )
             pipe.hset(names.job_key(record.job_id), mapping=record.to_redis())
             pipe.zadd(names.JOB_INDEX, {record.job_id: record.created_at})

@@ -43,12 +43,12 @@ def submit(store: JobStore, age_s: float = 0.0, **fields) -> str:
 
 def open_attempt(store: JobStore, job_id: str) -> None:
     """What a worker does that takes the job."""
-    queue = store.queue("gen-0")
+    queue = store.queue("mgs-gen-0")
     store.redis.lrem(queue.key, 0, job_id)
     assert AttemptOpener(store.redis, WORKER).open(job_id)
 
 
-def waiting(store: JobStore, queue: str = "gen-0") -> list[str]:
+def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
@@ -95,7 +95,7 @@ def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) 
 
 def test_a_purge_whose_reply_was_lost_can_be_sent_again(store: JobStore) -> None:
     ids = [submit(store, 1.0) for _ in range(3)]
-    records, queue = store.records(ids), store.queue("gen-0")
+    records, queue = store.records(ids), store.queue("mgs-gen-0")
     taken = ids[1]
     store.redis.lrem(queue.key, 0, taken)  # a worker is about to open it
     purger = Purger(store.redis, 60)

@@ -135,8 +135,8 @@ def test_every_job_of_a_killed_worker_goes_on_and_the_waiting_ones_too(driver: D
         found = driver.wait_ended(job_id)
         assert_whole(found)
         assert text(found) == "0000001 0000002 0000003 000000"
-    wait_until(lambda: driver.redis.zcard("rq:wip:gen-0") == 0, "RQ has seen them end")
-    assert driver.redis.llen("rq:queue:gen-0:intermediate") == 0
+    wait_until(lambda: driver.redis.zcard("rq:wip:mgs-gen-0") == 0, "RQ has seen them end")
+    assert driver.redis.llen("rq:queue:mgs-gen-0:intermediate") == 0
 
 
 def test_a_job_that_kills_two_workers_is_given_up_with_its_reason(driver: Driver) -> None:
@@ -252,4 +252,4 @@ def test_a_stopped_worker_hands_its_jobs_on_without_counting_a_death(driver: Dri
     assert {event.attempt for event in found} == {1, 2}
     assert driver.record(job_id).deaths == 0
     assert driver.record(job_id).status is JobStatus.FINISHED
-    wait_until(lambda: driver.redis.zcard("rq:wip:gen-0") == 0, "RQ has seen it end")
+    wait_until(lambda: driver.redis.zcard("rq:wip:mgs-gen-0") == 0, "RQ has seen it end")

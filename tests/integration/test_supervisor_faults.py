@@ -98,7 +98,7 @@ def test_a_job_that_goes_on_after_a_stop_is_not_given_away_by_rq(
     supervisor.wait(10)
     running.start()
     wait_until(lambda: driver.events(job_id)[-1].attempt == 2, "it goes on")
-    registry = StartedJobRegistry("gen-0", driver.redis)
+    registry = StartedJobRegistry("mgs-gen-0", driver.redis)
     wait_until(lambda: driver.redis.zcard(registry.key), "RQ knows that it runs")
     assert driver.redis.zcard(registry.key) == 1
     driver.store.cancel(job_id, "seen")
@@ -111,7 +111,7 @@ def test_of_two_supervisors_only_one_runs_a_model(driver: Driver, running: Super
     driver.load_ready()
     wait_until(lambda: driver.wants.get("0").was_ready, "a supervisor has looked again")
     assert len(running.worker_pids()) == 1
-    assert driver.redis.scard("rq:workers:gen-0") == 1
+    assert driver.redis.scard("rq:workers:mgs-gen-0") == 1
 
 
 def test_the_second_supervisor_takes_over_from_a_killed_one(

@@ -40,7 +40,7 @@ def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
         new = submission()
         store.submit(new)
         job_id = new.job_id
-    store.redis.lrem(store.queue("gen-0").key, 0, job_id)
+    store.redis.lrem(store.queue("mgs-gen-0").key, 0, job_id)
     attempt = AttemptOpener(store.redis, WORKER).open(job_id)
     assert attempt is not None
     kinds = [EventKind.STARTED, *[EventKind.CHUNK] * has_spoken]
@@ -61,7 +61,7 @@ def deaths(store: JobStore, *job_ids: str) -> list[int]:
 
 
 def waiting(store: JobStore) -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue("gen-0").key, 0, -1)]
+    return [item.decode() for item in store.redis.lrange(store.queue("mgs-gen-0").key, 0, -1)]
 
 
 def test_of_the_jobs_in_hand_the_silent_ones_are_suspected(

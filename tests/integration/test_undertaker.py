@@ -49,7 +49,7 @@ def held(store: JobStore, request=None, **fields) -> str:
     return new.job_id
 
 
-def waiting(store: JobStore, queue: str = "gen-0") -> list[str]:
+def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
@@ -96,7 +96,7 @@ def test_a_burial_that_was_cut_short_counts_no_job_twice(
 def test_a_second_death_is_the_end(store: JobStore, undertaker: Undertaker) -> None:
     job_id = held(store)
     bury(undertaker)
-    store.redis.delete(store.queue("gen-0").key)
+    store.redis.delete(store.queue("mgs-gen-0").key)
     AttemptOpener(store.redis, WORKER).open(job_id)
     store.writer.append([event(EventKind.STARTED, 1, 2, job_id)])
     bury(undertaker)
@@ -193,7 +193,7 @@ def test_what_never_reached_the_worker_goes_back_unharmed(
     for one in (new, ended):
         store.submit(one)
     store.cancel(ended.job_id, "over")
-    queue = store.queue("gen-0")
+    queue = store.queue("mgs-gen-0")
     store.redis.delete(queue.key)
     store.redis.rpush(queue.intermediate_queue_key, new.job_id, ended.job_id, "cmpl-unknown")
     bury(undertaker)
@@ -212,7 +212,7 @@ def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: 
     store.submit(new)
     undertaker.end_waiting("0", snapshot, ModelUnloadedError("gone"))
     assert waiting(store) == [new.job_id]
-    assert waiting(store, "ctl-0") == []
+    assert waiting(store, "mgs-ctl-0") == []
     for one in (old, other):
         assert store.record(one.job_id).error_code == "model_unloaded"
 

@@ -81,7 +81,7 @@ def test_what_finds_no_slot_waits_in_the_queue_and_tokens_are_counted_meanwhile(
     ids = [driver.submit(generate("z", 400), "slow") for _ in range(10)]
     for job_id in ids[:8]:
         driver.wait_running(job_id)
-    queue = driver.store.queue("gen-slow")
+    queue = driver.store.queue("mgs-gen-slow")
     assert queue.get_job_ids() == ids[8:]
     counted = driver.wait_ended(driver.count_tokens("twelve bytes", "slow"))
     assert counted[-1].num_tokens == 12
@@ -158,7 +158,7 @@ def test_a_job_on_the_wrong_queue_is_refused(driver: Driver) -> None:
 
 def test_forged_jobs_run_nothing_and_delay_nobody(driver: Driver, tmp_path: Path) -> None:
     canary = tmp_path / "executed"
-    queue = driver.store.queue("gen-0")
+    queue = driver.store.queue("mgs-gen-0")
     for number, name in enumerate(["os.system", "builtins.exec", "workers.__main__.main", ""]):
         job = Job.create(
             name or "x",
@@ -209,7 +209,7 @@ def test_rq_shows_the_worker_as_it_is(driver: Driver) -> None:
     ]  # fmt: skip
     (worker,) = [worker for name, worker in names.items() if name.startswith("slow.gen")]
     assert worker.get_state() == "busy"
-    assert worker.queue_names() == ["gen-slow"]
+    assert worker.queue_names() == ["mgs-gen-slow"]
     assert worker.pid == driver.status("slow").pid
     assert [run.job_id for run in worker.get_current_executions()] == [job_id]
     driver.store.cancel(job_id, "seen")
