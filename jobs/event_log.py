@@ -50,8 +50,11 @@ class EventWriter:
         call = self._append.send(keys, args)
         return lambda: [bool(answer) for answer in call.answer()]
 
-    def settle(self, event: Event) -> bool:
-        """Write the terminal event; True when it is the job's end, False when another was."""
+    def settle(self, event: Event, lists: Sequence[str] = ()) -> bool:
+        """Write the terminal event; True when it is the job's end, False when another was.
+
+        The job then leaves ``lists``: its queue and RQ's intermediate list of it.
+        """
         ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
         job = event.job
         answer = self._settle(
@@ -60,7 +63,9 @@ class EventWriter:
                 names.log_key(job),
                 names.request_key(job),
                 names.LIVE,
+                names.JOB_EXPIRY,
                 names.TOTALS,
+                *lists,
             ],
             args=[
                 event.attempt,
@@ -76,13 +81,20 @@ class EventWriter:
         )
         return bool(answer)
 
-    def settle_unowned(self, job_id: str, attempt: int, kind: EventKind, error: ErrorInfo) -> bool:
+    def settle_unowned(
+        self,
+        job_id: str,
+        attempt: int,
+        kind: EventKind,
+        error: ErrorInfo,
+        lists: Sequence[str] = (),
+    ) -> bool:
         """End a job that no worker runs (never started, or its worker is dead)."""
         last = last_event_id(self._redis, job_id)
         event = Event(
             job=job_id, attempt=attempt, seq=last.seq + 1, kind=kind, t=time.time(), error=error
         )
-        return self.settle(event)
+        return self.settle(event, lists)
 
 
 def last_event_id(redis: SyncRedis, job_id: str) -> EventId:

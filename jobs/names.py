@@ -1,6 +1,6 @@
 """Every Redis name of the product. No other file spells one.
 
-RQ's own keys (``rq:...``) come from RQ; the queues' names are here because they are ours.
+RQ's own keys (``rq:...``) come from RQ, and where it has no name for one, from here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ DEFAULT_MODEL_ID = "0"
 WANTS = "mgs:want"
 """Hash: slug -> encoded ``Want``: what should be loaded."""
 
-NODES = "mgs:nodes"
-"""Set: names of the machines that ever had a supervisor."""
+SLUGS = "mgs:slugs"
+"""Set: slugs of the models whose queues may hold jobs. Only these queues are ours to act on."""
+
+NODE_INDEX = "mgs:node-index"
+"""Sorted set: uids of the nodes with a supervisor, scored by its last heartbeat."""
 
 JOB_INDEX = "mgs:jobs"
 """Sorted set of all job ids known, scored by creation time (epoch seconds)."""
+
+JOB_EXPIRY = "mgs:expiry"
+"""Sorted set: the ids of ``JOB_INDEX``, scored by when their records expire (epoch seconds)."""
 
 LIVE = "mgs:live"
 """Sorted set: ids of the jobs of clients that wait or run, scored by creation time."""
@@ -78,10 +84,45 @@ def queues_of(slug: str) -> tuple[str, ...]:
     return control_queue(slug), generation_queue(slug)
 
 
+def wake_key(queue: str) -> str:
+    """List: not empty after a job was put on the queue; its consumer waits on it."""
+    return f"mgs:wake:{queue}"
+
+
 def worker_name(slug: str, lane: str, token: str) -> str:
-    """RQ name of a worker's loop; ``token`` is new at each start, since RQ refuses the name of
-    a worker that died unburied."""
+    """RQ name of a worker's loop; ``token`` is new at each start, since RQ rejects a name that is
+    still registered."""
     return f"{slug}.{lane}.{token}"
+
+
+def slug_of_worker(worker: str) -> str:
+    """The slug in a name of ``worker_name``."""
+    return worker.partition(".")[0]
+
+
+def rq_worker_key(worker: str) -> str:
+    """Hash of RQ: a registered worker's loop."""
+    return f"rq:worker:{worker}"
+
+
+def rq_worker_executions_key(worker: str) -> str:
+    """Set of RQ: the executions of a worker's loop."""
+    return f"{rq_worker_key(worker)}:executions"
+
+
+def rq_executions_key(job_id: str) -> str:
+    """Sorted set of RQ: the executions of a job."""
+    return f"rq:executions:{job_id}"
+
+
+def rq_command_channel(worker: str) -> str:
+    """Channel of RQ: commands to a worker's loop."""
+    return f"rq:pubsub:{worker}"
+
+
+def rq_registry_keys(queue: str) -> list[str]:
+    """RQ's registries of what has ended on a queue."""
+    return [f"rq:{kind}:{queue}" for kind in ("finished", "failed", "canceled")]
 
 
 def request_key(job_id: str) -> str:
@@ -114,9 +155,23 @@ def response_key(response_id: str) -> str:
     return f"mgs:response:{response_id}"
 
 
-def claim_key(worker: str) -> str:
-    """Set: ids of the jobs that a worker's loop holds, for who settles them when it is dead."""
-    return f"mgs:claim:{worker}"
+def claims_key(slug: str) -> str:
+    """Set: which worker of a model holds which job (``claim``), for their recovery."""
+    return f"mgs:claims:{slug}"
+
+
+def claim(worker: str, job_id: str) -> str:
+    """A member of that set (the scripts spell it too)."""
+    return f"{worker}|{job_id}"
+
+
+def parse_claim(member: bytes) -> tuple[str, str] | None:
+    """Worker and job id of a member of that set; ``None`` for what is none."""
+    try:
+        worker, _, job_id = member.decode().partition("|")
+    except UnicodeDecodeError:
+        return None
+    return (worker, job_id) if worker and job_id else None
 
 
 def status_key(slug: str) -> str:
@@ -124,13 +179,13 @@ def status_key(slug: str) -> str:
     return f"mgs:worker:{slug}"
 
 
-def node_key(node: str) -> str:
-    """String with expiry: the encoded ``NodeStatus``, a supervisor's beat."""
-    return f"mgs:node:{node}"
+def node_key(uid: str) -> str:
+    """String with expiry: the encoded ``NodeStatus``, a supervisor's heartbeat."""
+    return f"mgs:node:{uid}"
 
 
 def owner_key(slug: str) -> str:
-    """String with expiry: the supervisor that runs the model, so that no second one does."""
+    """String with expiry: the supervisor that runs the model, ``<uid of the node>|<token>``."""
     return f"mgs:owner:{slug}"
 
 

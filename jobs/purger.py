@@ -38,7 +38,8 @@ class Purger:
 
     def _end_some(self, queue: Queue, job_ids: Sequence[str], reason: str) -> set[str]:
         error = ErrorInfo(JobCancelledError.code, reason)
-        keys, args = [queue.key, names.LIVE, names.TOTALS], [reason, error.code, self._ttl_s]
+        keys: list[str] = [queue.key, names.LIVE, names.JOB_EXPIRY, names.TOTALS]
+        args: list[str | bytes | int] = [reason, error.code, self._ttl_s]
         for job_id in job_ids:
             keys += [names.job_key(job_id), names.log_key(job_id), names.request_key(job_id)]
             keys += [Job.key_for(job_id)]

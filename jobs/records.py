@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -129,13 +129,19 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's beat. ``crashes``: by slug, how many workers have died on it since it runs."""
+    """A supervisor's heartbeat. ``crashes``: by slug, how many of its workers have died.
+
+    ``node`` is the machine's name, for people; ``uid`` tells nodes apart, and ``token`` the
+    processes of one.
+    """
 
     node: str
     pid: int
     memory_bytes: int
     num_workers: int = 0
     crashes: dict[str, int] = {}
+    uid: str = ""
+    token: str = ""
 
 
 _Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
@@ -144,6 +150,15 @@ _Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
 def encode_record(record: Want | WorkerStatus | NodeStatus) -> bytes:
     """The record as JSON, the same bytes for the same value."""
     return msgspec.json.encode(record)
+
+
+def change_record(data: bytes, **fields: Any) -> bytes:
+    """The record in ``data`` with other values for those fields. Fields unknown here stay."""
+    try:
+        members: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ContractError(f"a record cannot be changed: {error}") from error
+    return msgspec.json.encode(members | msgspec.to_builtins(fields))
 
 
 def decode_record(kind: type[_Record], data: bytes) -> _Record:

@@ -9,53 +9,89 @@ from __future__ import annotations
 from typing import Final
 
 SUBMIT: Final = """
--- KEYS: job, request, index of jobs, live jobs, live jobs of the caller, queue, RQ's job, RQ's
--- queues. ARGV: job id, creation time, ttl in s of what nobody ends, request, 1 for the front of
--- the queue, 1 if limits count it, limits (0: none) of the queue, of the caller, of all, number of
--- words of the record, the record, RQ's hash.
+-- KEYS: job, request, index of jobs, index of expiries, live jobs, live jobs of the caller, queue,
+-- list that wakes its consumer, slugs, RQ's job, RQ's queues, record to be stored beside the job
+-- ('' for none). ARGV: job id, slug, ttl in s of what nobody ends, request, 1 for the front of the
+-- queue, 1 if limits count it, limits (0: none) of the queue, of the caller, of all, the stored
+-- record, its ttl in s, number of words of the job's record, that record, RQ's hash.
 -- Answers 'done' (now or earlier), or which limit it would exceed: 'queue', 'caller', 'all'.
-local id, created_at, ttl = ARGV[1], ARGV[2], ARGV[3]
+local id, ttl = ARGV[1], ARGV[3]
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end
 local prefix = string.sub(KEYS[1], 1, -#id - 1)
 local function is_full(live, limit)
   if limit == 0 or redis.call('ZCARD', live) < limit then return false end
   -- An end that nobody wrote (its record has expired) must not take a place for ever.
   for _, old in ipairs(redis.call('ZRANGE', live, 0, 99)) do
-    local status = redis.call('HGET', prefix .. old, 'status')
+    local status = redis.pcall('HGET', prefix .. old, 'status')
     if status ~= 'queued' and status ~= 'running' then redis.call('ZREM', live, old) end
   end
   return redis.call('ZCARD', live) >= limit
 end
 local in_queue = tonumber(ARGV[7])
-if in_queue > 0 and redis.call('LLEN', KEYS[6]) >= in_queue then return 'queue' end
-if is_full(KEYS[5], tonumber(ARGV[8])) then return 'caller' end
-if is_full(KEYS[4], tonumber(ARGV[9])) then return 'all' end
-local last = 10 + tonumber(ARGV[10])
-redis.call('HSET', KEYS[1], unpack(ARGV, 11, last))
+if in_queue > 0 and redis.call('LLEN', KEYS[7]) >= in_queue then return 'queue' end
+if is_full(KEYS[6], tonumber(ARGV[8])) then return 'caller' end
+if is_full(KEYS[5], tonumber(ARGV[9])) then return 'all' end
+local now = redis.call('TIME')
+local created_at = now[1] .. '.' .. string.format('%06d', now[2])
+local last = 12 + tonumber(ARGV[12])
+redis.call('HSET', KEYS[1], 'created_at', created_at, unpack(ARGV, 13, last))
 redis.call('SET', KEYS[2], ARGV[4], 'EX', ttl)
-redis.call('HSET', KEYS[7], unpack(ARGV, last + 1))
-for _, key in ipairs({KEYS[1], KEYS[7]}) do redis.call('EXPIRE', key, ttl) end
-for _, index in ipairs({KEYS[3], KEYS[4], KEYS[5]}) do
-  if index == KEYS[3] or ARGV[6] == '1' then
-    redis.call('ZADD', index, created_at, id)
-    redis.call('ZREMRANGEBYSCORE', index, 0, created_at - ttl)
+redis.call('HSET', KEYS[10], unpack(ARGV, last + 1))
+for _, key in ipairs({KEYS[1], KEYS[10]}) do redis.call('EXPIRE', key, ttl) end
+redis.call('ZADD', KEYS[3], created_at, id)
+redis.call('ZADD', KEYS[4], now[1] + ttl, id)
+if ARGV[6] == '1' then
+  for _, live in ipairs({KEYS[5], KEYS[6]}) do
+    redis.call('ZADD', live, created_at, id)
+    redis.call('ZREMRANGEBYSCORE', live, 0, now[1] - ttl)
+    redis.call('EXPIRE', live, ttl)
   end
 end
-redis.call('SADD', KEYS[8], KEYS[6])
-redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[6], id)
+if ARGV[10] ~= '' then
+  redis.call('HSET', KEYS[12], 'record', ARGV[10])
+  redis.call('EXPIRE', KEYS[12], ARGV[11])
+end
+redis.call('SADD', KEYS[9], ARGV[2])
+redis.call('SADD', KEYS[11], KEYS[7])
+redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[7], id)
+redis.call('LPUSH', KEYS[8], '1')
+redis.call('LTRIM', KEYS[8], 0, 0)
 return 'done'
 """
 
+TAKE: Final = """
+-- KEYS: queue, RQ's intermediate list of it, claims of the model. ARGV: worker, prefix of the jobs'
+-- records, 1 if only the jobs named may be taken, then the ids of the loads and unloads that are
+-- meant for this worker. Answers the id of the first job that this worker may take, or nil.
+-- The job is moved to the intermediate list, and claimed.
+local meant = {}
+for i = 4, #ARGV do meant[ARGV[i]] = true end
+for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
+  local is_open = false
+  if not meant[id] and ARGV[3] ~= '1' then
+    local task = redis.pcall('HGET', ARGV[2] .. id, 'task')
+    is_open = task ~= 'mgs.load' and task ~= 'mgs.unload'
+  end
+  if meant[id] or is_open then
+    redis.call('LREM', KEYS[1], 1, id)
+    redis.call('RPUSH', KEYS[2], id)
+    redis.call('SADD', KEYS[3], ARGV[1] .. '|' .. id)
+    return id
+  end
+end
+return false
+"""
+
 OPEN_ATTEMPT: Final = """
--- KEYS: job, log, request, claims of the worker. ARGV: job id, worker name.
+-- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
 -- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
--- deaths}, or {'gone'} (no record, or none that can be read) or {'ended'}.
--- From here on the log refuses every earlier attempt.
+-- deaths}, or {'gone'} (no record, none that can be read, or no claim of this worker: the job was
+-- taken from it) or {'ended'}. From here on the log refuses every earlier attempt.
+if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
 local status, created_at = state[1], tonumber(state[3])
 if not status or not created_at or not tonumber(state[2] or '0') then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
-redis.call('SADD', KEYS[4], ARGV[1])
 local now = redis.call('TIME')
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
@@ -97,14 +133,15 @@ return answers
 
 _END: Final = """
 -- Ends a job: event, record, expiries, totals. nil: done; else why the log refuses the event.
-local function finish(job, log, request, live, id, status, line, channel, ttl, code, job_id, caller,
-  totals, amounts)
+local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
+  caller, totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
   if type(reply) ~= 'string' then return reply end
   local now = redis.call('TIME')
   redis.call('HSET', job, 'status', status, 'end', id, 'error_code', code,
     'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
   for _, key in ipairs({job, log, request}) do redis.call('EXPIRE', key, ttl) end
+  redis.call('ZADD', expiry, now[1] + ttl, job_id)
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
@@ -120,8 +157,9 @@ end
 SETTLE: Final = (
     _END
     + """
--- KEYS: job, log, request, live jobs, totals. ARGV: attempt, seq, status, line, channel, ttl in s,
--- error code, job id, then (name, amount) per sum that the job adds to.
+-- KEYS: job, log, request, live jobs, index of expiries, totals, then the queue and its intermediate
+-- list if the job is to leave them. ARGV: attempt, seq, status, line, channel, ttl in s, error code,
+-- job id, then (name, amount) per sum that the job adds to.
 -- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
@@ -131,9 +169,12 @@ if state[1] ~= 'queued' and state[1] ~= 'running' then
   return 0
 end
 if (state[2] or '0') ~= ARGV[1] then return 0 end
-local refusal = finish(KEYS[1], KEYS[2], KEYS[3], KEYS[4], id, ARGV[3], ARGV[4], ARGV[5], ARGV[6],
-  ARGV[7], ARGV[8], state[4], KEYS[5], {unpack(ARGV, 9)})
-if not refusal then return 1 end
+local refusal = finish(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], id, ARGV[3], ARGV[4], ARGV[5],
+  ARGV[6], ARGV[7], ARGV[8], state[4], KEYS[6], {unpack(ARGV, 9)})
+if not refusal then
+  for i = 7, #KEYS do redis.call('LREM', KEYS[i], 0, ARGV[8]) end
+  return 1
+end
 -- Who settles from outside has seen an older log: the worker speaks on.
 if string.find(refusal.err, 'equal or smaller', 1, true) then return 0 end
 return refusal
@@ -143,13 +184,13 @@ return refusal
 PURGE: Final = (
     _END
     + """
--- KEYS: queue, live jobs, totals, then (job, log, request, RQ's job) per job. ARGV: reason, code of
--- it, ttl in s, then (job id, channel, line of the event 0-1) per job.
+-- KEYS: queue, live jobs, index of expiries, totals, then (job, log, request, RQ's job) per job.
+-- ARGV: reason, code of it, ttl in s, then (job id, channel, line of the event 0-1) per job.
 -- Ends jobs that no worker has ever taken. Answers one number per job: 1 ended so now or earlier,
 -- 0 not to be ended so: it is no more on the queue, or has been in a worker's hands.
 local answers = {}
-for i = 1, (#KEYS - 3) / 4 do
-  local job, log, request, rq = unpack(KEYS, 4 * i, 4 * i + 3)
+for i = 1, (#KEYS - 4) / 4 do
+  local job, log, request, rq = unpack(KEYS, 4 * i + 1, 4 * i + 4)
   local job_id, channel, line = unpack(ARGV, 3 * i + 1, 3 * i + 3)
   local state = redis.call('HMGET', job, 'status', 'attempt', 'end', 'caller', 'cancel')
   answers[i] = 0
@@ -158,8 +199,8 @@ for i = 1, (#KEYS - 3) / 4 do
   elseif state[1] == 'queued' and (state[2] or '0') == '0'
     and redis.call('LREM', KEYS[1], 1, job_id) == 1 then
     redis.call('HSET', job, 'cancel', ARGV[1])
-    local refusal = finish(job, log, request, KEYS[2], '0-1', 'cancelled', line, channel, ARGV[3],
-      ARGV[2], job_id, state[4], KEYS[3], {})
+    local refusal = finish(job, log, request, KEYS[2], KEYS[3], '0-1', 'cancelled', line, channel,
+      ARGV[3], ARGV[2], job_id, state[4], KEYS[4], {})
     if refusal then
       redis.call('LPUSH', KEYS[1], job_id)
       return refusal
@@ -186,23 +227,86 @@ return {state[1], state[2] or '0', state[3] or ''}
 """
 
 RETURN_TO_QUEUE: Final = """
--- KEYS: job, intermediate list, queue. ARGV: job id, 1 to count a worker's death.
--- Puts a job that no worker runs any more at the front of its queue. Answers 1 if it did.
-redis.call('LREM', KEYS[2], 0, ARGV[1])
-local status = redis.call('HGET', KEYS[1], 'status')
-if status ~= 'queued' and status ~= 'running' then return 0 end
+-- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer.
+-- ARGV: job id, worker that held it, 1 to count that worker's death.
+-- Takes a job from a worker that is gone, and puts it at the front of its queue unless it has ended
+-- or another worker has it. Answers 1 if it is on the queue by this.
+local id, worker = ARGV[1], ARGV[2]
+if redis.call('SREM', KEYS[4], worker .. '|' .. id) == 0 then return 0 end
+local state = redis.pcall('HMGET', KEYS[1], 'status', 'worker')  -- a record of no use is none
+if state[1] == 'running' and state[2] ~= worker then return 0 end
+redis.call('LREM', KEYS[2], 1, id)
+if state[1] ~= 'queued' and state[1] ~= 'running' then return 0 end
+if ARGV[3] == '1' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
-if ARGV[2] == '1' and status == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
-redis.call('LREM', KEYS[3], 0, ARGV[1])
-redis.call('LPUSH', KEYS[3], ARGV[1])
+if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[5], 'status', 'queued') end
+redis.call('LREM', KEYS[3], 0, id)
+redis.call('LPUSH', KEYS[3], id)
+redis.call('LPUSH', KEYS[6], '1')
+redis.call('LTRIM', KEYS[6], 0, 0)
 return 1
 """
 
+RETURN_STRAY: Final = """
+-- KEYS: job, intermediate list, queue, claims of the model, list that wakes the consumer. ARGV: job
+-- id. Puts a job of ours that lies in the intermediate list without anybody's claim back to the front
+-- of its queue, or takes one that has ended off that list. Answers 1 if it is on the queue by this.
+local id = ARGV[1]
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[4])) do
+  if string.sub(member, -#id - 1) == '|' .. id then return 0 end
+end
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status or redis.call('LREM', KEYS[2], 0, id) == 0 then return 0 end
+if status ~= 'queued' and status ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
+redis.call('LREM', KEYS[3], 0, id)
+redis.call('LPUSH', KEYS[3], id)
+redis.call('LPUSH', KEYS[5], '1')
+redis.call('LTRIM', KEYS[5], 0, 0)
+return 1
+"""
+
+RETIRE: Final = """
+-- KEYS: slugs, desired models, claims of the model, RQ's queues, then per queue of the model: the
+-- queue, its intermediate list, its wake list, RQ's registries. ARGV: slug, ttl in s of the
+-- registries, number of queues. Forgets a model that nobody wants and of which nothing waits or runs.
+-- Answers 1 if it is forgotten.
+local slug, num = ARGV[1], tonumber(ARGV[3])
+local each = (#KEYS - 4) / num
+if redis.call('HEXISTS', KEYS[2], slug) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+for i = 0, num - 1 do
+  if redis.call('EXISTS', KEYS[5 + i * each], KEYS[6 + i * each]) > 0 then return 0 end
+end
+for i = 0, num - 1 do
+  redis.call('SREM', KEYS[4], KEYS[5 + i * each])
+  redis.call('DEL', KEYS[7 + i * each])
+  for j = 8 + i * each, 4 + (i + 1) * each do redis.call('EXPIRE', KEYS[j], ARGV[2]) end
+end
+redis.call('SREM', KEYS[1], slug)
+return 1
+"""
+
+FORGET_EXPIRED: Final = """
+-- KEYS: index of expiries, index of jobs, live jobs. ARGV: prefix of the jobs' records, how many at
+-- most. Takes the ids of records that have expired off the indexes. Answers how many it looked at.
+local now = redis.call('TIME')[1]
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, now, 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(due) do
+  local ttl = redis.call('TTL', ARGV[1] .. id)
+  if ttl == -2 then
+    for i = 1, 3 do redis.call('ZREM', KEYS[i], id) end
+  else
+    redis.call('ZADD', KEYS[1], now + math.max(ttl, 0) + 1, id)
+  end
+end
+return #due
+"""
+
 REPLACE_OWNER: Final = """
--- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced.
+-- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced, and
+-- when the new owner has it already: then its time begins anew.
 local current = redis.call('GET', KEYS[1]) or ''
-if current == ARGV[2] then return 1 end
-if current ~= ARGV[1] then return 0 end
+if current ~= ARGV[1] and current ~= ARGV[2] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 return 1
@@ -217,4 +321,25 @@ if current ~= ARGV[2] then return {0, current} end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
 else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return {1}
+"""
+
+BEAT_NODE: Final = """
+-- KEYS: the node's status, index of nodes. ARGV: uid, status, ttl in s of the status, for how long in
+-- s the index remembers a silent node.
+local now = redis.call('TIME')[1]
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - ARGV[4])
+return 1
+"""
+
+ADOPT: Final = """
+-- KEYS: job. ARGV: API process that has a reader of it, prefix of the API processes' heartbeats.
+-- A job whose API process is gone becomes that one's. Answers 1 if it is.
+local former = redis.call('HGET', KEYS[1], 'owner') or ''
+if former == '' or former == ARGV[1] or redis.call('EXISTS', ARGV[2] .. former) == 1 then
+  return former == ARGV[1] and 1 or 0
+end
+redis.call('HSET', KEYS[1], 'owner', ARGV[1])
+return 1
 """

@@ -11,16 +11,19 @@ import ipaddress
 import os
 import sys
 import tempfile
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.model_aliases import Aliases, parse_aliases
 from jobs.redis_password import embedded_password
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
+_END_MARGIN_S = 60.0
 
 
 class Settings(BaseSettings):
@@ -45,7 +48,8 @@ class Settings(BaseSettings):
     allowed_hosts: str = ""
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
     grace_s: float = Field(default=3.0, ge=0, le=600)
-    orphan_s: float = Field(default=30.0, ge=1, le=86400)
+    orphan_s: float = Field(default=30.0, ge=5, le=86400)
+    """A process is given up when it has been silent so long; it says that it lives each second."""
     log_ttl_s: int = Field(default=3600, ge=10, le=30 * 86400)
     failure_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
     response_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
@@ -58,7 +62,7 @@ class Settings(BaseSettings):
     """Jobs of all clients that may wait and run at once."""
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
-    """How long a generation may run."""
+    """How long a generation may run, over all its attempts; its wait in the queue is another's."""
     queue_timeout_s: float = Field(default=3600.0, ge=1)
     """How long a generation may wait in its queue."""
     stall_s: float = Field(default=30.0, ge=1)
@@ -71,21 +75,30 @@ class Settings(BaseSettings):
     """Room per model for kept KV state; none: the engine's default, 0: keep none."""
     prompt_cache_dir: Path | None = None
     """Where engines spill kept KV state, to outlive the process; none: nowhere."""
+    unknown_model: Literal["error", "default"] = "error"
+    """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
+    model_aliases: str = ""
+    """Other names for models; see ``model_aliases.py``."""
     fake_engine: bool = False
     """List the model ``fake``: deterministic text without a model, for trials and load tests."""
 
-    @field_validator(
-        "api_key", "management_key", "redis_url", "prompt_cache_bytes", "prompt_cache_dir",
-        mode="before",
-    )  # fmt: skip
+    @model_validator(mode="before")
     @classmethod
-    def _blank_is_unset(cls, value: str | None) -> str | None:
-        return value.strip() or None if isinstance(value, str) else value
+    def _blank_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Templates of environments write ``MGS_SLOTS=`` for what is to stay as it is."""
+        stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
+        return {name: value for name, value in stripped.items() if value != ""}
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "unknown_model", mode="before")
     @classmethod
     def _lower(cls, value: str) -> str:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _check_aliases(cls, value: str) -> str:
+        parse_aliases(value)
+        return value
 
     @model_validator(mode="after")
     def _refuse_open_listening(self) -> Settings:
@@ -94,6 +107,16 @@ class Settings(BaseSettings):
                 f"MGS_HOST={self.host} listens beyond this machine: set MGS_API_KEY first"
             )
         return self
+
+    @cached_property
+    def aliases(self) -> Aliases:
+        """``model_aliases``, read."""
+        return parse_aliases(self.model_aliases)
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """How long the API waits for a generation: who ends one that is overdue comes first."""
+        return self.queue_timeout_s + self.request_timeout_s + _END_MARGIN_S
 
     @property
     def socket_dir(self) -> Path:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from redis.exceptions import ResponseError
 from rq import Queue
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
@@ -23,7 +24,7 @@ from jobs.event_log import EventWriter
 from jobs.events import EventKind
 from jobs.purger import Purger
 from jobs.records import JobRecord, JobStatus
-from jobs.requests import Request, decode_request
+from jobs.requests import Request, Task, decode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
 from jobs.submitter import Submitter
@@ -42,6 +43,10 @@ class JobStore:
         self._purger = Purger(redis, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
+        self._return_stray = redis.register_script(scripts.RETURN_STRAY)
+        self._retire = redis.register_script(scripts.RETIRE)
+        self._forget_expired = redis.register_script(scripts.FORGET_EXPIRED)
+        self._adopt = redis.register_script(scripts.ADOPT)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
 
     def queue(self, name: str) -> Queue:
@@ -63,14 +68,16 @@ class JobStore:
 
     def record(self, job_id: str) -> JobRecord:
         """The job's state; ``JobNotFoundError`` when there is none."""
-        fields = self.redis.hgetall(names.job_key(job_id))
+        with _readable(f"the record of job {job_id[:80]!r}"):
+            fields = self.redis.hgetall(names.job_key(job_id))
         if not fields:
             raise JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
         return JobRecord.from_redis(job_id, fields)
 
     def request(self, job_id: str) -> Request:
         """What the job asks for; ``JobNotFoundError`` when it has expired."""
-        data = self.redis.get(names.request_key(job_id))
+        with _readable(f"the request of job {job_id[:80]!r}"):
+            data = self.redis.get(names.request_key(job_id))
         if data is None:
             raise JobNotFoundError(f"the request of job {job_id[:80]!r} has expired", "job_id")
         return decode_request(data)
@@ -80,15 +87,13 @@ class JobStore:
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(names.job_key(job_id))
-            found = zip(job_ids, pipe.execute(), strict=True)
+            found = zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
         read = (_read_record(job_id, fields) for job_id, fields in found if fields)
         return [record for record in read if record is not None]
 
     def adopt(self, job_id: str, owner: str) -> None:
         """A reader came: a job whose API process is gone is now this one's."""
-        former = (self.redis.hget(names.job_key(job_id), "owner") or b"").decode()
-        if former and former != owner and not self.redis.exists(names.api_key(former)):
-            self.redis.hset(names.job_key(job_id), "owner", owner)
+        self._adopt(keys=[names.job_key(job_id)], args=[owner, names.api_key("")])
 
     def cancel(self, job_id: str, reason: str) -> JobRecord:
         """End a job, queued or running; one that has ended stays as it is.
@@ -100,11 +105,11 @@ class JobStore:
         record = self.record(job_id)
         if status == b"gone" or record.status.is_terminal:
             return record
-        if self.redis.lrem(self.queue(record.queue).key, 0, job_id):
+        if status == b"queued":
+            # One that a worker opens at this moment is not settled so: it finds the reason.
             self._settle_cancelled(record, int(attempt), reason)
         elif worker:
             self.send_stop(worker.decode(), job_id, reason)
-        # else: it is on its way to a worker, which will find the reason when it opens it.
         return record
 
     def abandon(self, job_id: str, error: JobError) -> None:
@@ -113,20 +118,25 @@ class JobStore:
         Of no effect when its worker speaks in this moment.
         """
         record = self.record(job_id)
-        failed = EventKind.FAILED
-        if self.writer.settle_unowned(job_id, record.attempt, failed, error.to_info()):
-            self.redis.lrem(self.queue(record.queue).key, 0, job_id)
+        failed, lists = EventKind.FAILED, self.lists_of(record)
+        if self.writer.settle_unowned(job_id, record.attempt, failed, error.to_info(), lists):
             self.close_in_rq(job_id, RqStatus.FAILED, self._settings.failure_ttl_s)
+
+    def lists_of(self, record: JobRecord) -> list[str]:
+        """Keys of the lists in which a job that nobody has opened may lie."""
+        queue = self.queue(record.queue)
+        return [queue.key, queue.intermediate_queue_key]
 
     def send_stop(self, worker: str, job_id: str, reason: str) -> None:
         """RQ's own stop command, as ``rq.command.send_stop_job_command`` sends it."""
         message = {"command": "stop-job", "job_id": job_id, "reason": reason}
-        self.redis.publish(f"rq:pubsub:{worker}", json.dumps(message))
+        self.redis.publish(names.rq_command_channel(worker), json.dumps(message))
 
     def _settle_cancelled(self, record: JobRecord, attempt: int, reason: str) -> None:
         error = ErrorInfo(code="job_cancelled", message=reason)
-        self.writer.settle_unowned(record.job_id, attempt, EventKind.CANCELLED, error)
-        self.close_in_rq(record.job_id, RqStatus.CANCELED, self._settings.failure_ttl_s)
+        cancelled, lists = EventKind.CANCELLED, self.lists_of(record)
+        if self.writer.settle_unowned(record.job_id, attempt, cancelled, error, lists):
+            self.close_in_rq(record.job_id, RqStatus.CANCELED, self._settings.failure_ttl_s)
 
     def close_in_rq(self, job_id: str, status: RqStatus, ttl_s: int) -> None:
         """Give an ended job its last status in RQ, and an expiry, without a registry entry."""
@@ -138,18 +148,62 @@ class JobStore:
                 pipe.execute()
 
     def pending_ids(
-        self, slug: str, workers: Iterable[str] = (), max_waiting: int | None = None
+        self, slug: str, max_waiting: int | None = None, queues: Sequence[str] | None = None
     ) -> list[str]:
-        """Ids of the generation jobs that run on ``workers``, are on their way, or wait: of these
-        the first ``max_waiting``, if not all."""
-        queue = self.queue(names.generation_queue(slug))
+        """Ids of the jobs that run, are on their way, or wait: of these the first ``max_waiting``,
+        if not all. ``queues``: the names of those looked at; the generations' alone if not given.
+        """
+        chosen = queues or [names.generation_queue(slug)]
         with self.redis.pipeline(transaction=False) as pipe:
-            for worker in workers:
-                pipe.smembers(names.claim_key(worker))
-            pipe.lrange(queue.intermediate_queue_key, 0, -1)
-            pipe.lrange(queue.key, 0, -1 if max_waiting is None else max_waiting - 1)
-            groups = pipe.execute()
-        return list(dict.fromkeys(job_id.decode() for group in groups for job_id in group))
+            for name in chosen:
+                queue = self.queue(name)
+                pipe.lrange(queue.intermediate_queue_key, 0, -1)
+                pipe.lrange(queue.key, 0, -1 if max_waiting is None else max_waiting - 1)
+            claims, *groups = self.claims(slug), *pipe.execute()
+        held = [job_id for _, job_id in claims]
+        waiting = [job_id.decode(errors="replace") for group in groups for job_id in group]
+        return list(dict.fromkeys(held + waiting))
+
+    def claims(self, slug: str) -> list[tuple[str, str]]:
+        """(worker, job id) of all that the model's workers hold."""
+        members = map(names.parse_claim, self.redis.smembers(names.claims_key(slug)))
+        return sorted(member for member in members if member is not None)
+
+    def drop_odd_claims(self, slug: str) -> None:
+        """Take off the claims what is none."""
+        key = names.claims_key(slug)
+        odd = [one for one in self.redis.smembers(key) if names.parse_claim(one) is None]
+        if odd:
+            log.warning("claims are unreadable", extra={"slug": slug, "num": len(odd)})
+            self.redis.srem(key, *odd)
+
+    def drop_claim(self, slug: str, worker: str, job_id: str) -> None:
+        """The job has ended, or never was: nobody has to take it over."""
+        self.redis.srem(names.claims_key(slug), names.claim(worker, job_id))
+
+    def slugs(self) -> set[str]:
+        """Slugs of the models whose queues may hold jobs."""
+        return {slug.decode(errors="replace") for slug in self.redis.smembers(names.SLUGS)}
+
+    def retire(self, slug: str) -> bool:
+        """Forget a model of which nothing is left; False while something is."""
+        queues = [self.queue(name) for name in names.queues_of(slug)]
+        keys = [names.SLUGS, names.WANTS, names.claims_key(slug), Queue.redis_queues_keys]
+        for queue in queues:
+            keys += [queue.key, queue.intermediate_queue_key, names.wake_key(queue.name)]
+            keys += names.rq_registry_keys(queue.name)
+        ttl_s = max(self._settings.log_ttl_s, self._settings.failure_ttl_s)
+        return bool(self._retire(keys=keys, args=[slug, ttl_s, len(queues)]))
+
+    def forget_expired(self, at_most: int = 1000) -> int:
+        """Take ids whose records have expired off the indexes; how many were looked at."""
+        keys = [names.JOB_EXPIRY, names.JOB_INDEX, names.LIVE]
+        return int(self._forget_expired(keys=keys, args=[names.job_key(""), at_most]))
+
+    def now(self) -> float:
+        """Redis' clock, in epoch seconds: that of all times in records."""
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
 
     def num_waiting(self, slugs: Sequence[str]) -> dict[tuple[str, str], int]:
         """Lengths of the models' queues: (slug, "generation" or "control") -> number of jobs."""
@@ -166,13 +220,15 @@ class JobStore:
                 pipe.llen(self.queue(name).key)
             return dict(zip(queues, pipe.execute(), strict=True))
 
-    def purge(self, slug: str, older_than_s: float, workers: Iterable[str]) -> tuple[int, int]:
+    def purge(self, slug: str, older_than_s: float) -> tuple[int, int]:
         """Cancel the generation jobs queued longer ago than that: (waiting, running) ended."""
-        limit, reason = time.time() - older_than_s, f"purged: older than {older_than_s:g} s"
+        limit, reason = self.now() - older_than_s, f"purged: older than {older_than_s:g} s"
         old = [
             record
-            for record in self.records(self.pending_ids(slug, workers))
-            if record.created_at < limit and not record.status.is_terminal
+            for record in self.records(self.pending_ids(slug))
+            if record.task is Task.GENERATE
+            and record.created_at < limit
+            and not record.status.is_terminal
         ]
         ended = self._purger.end(self.queue(names.generation_queue(slug)), old, reason)
         num_queued, num_running = len(ended), 0
@@ -193,7 +249,7 @@ class JobStore:
             rows = self.redis.zrevrangebyscore(
                 names.JOB_INDEX, upper, "-inf", start=0, num=200, withscores=True
             )
-            for record in self._live_records([row[0].decode() for row in rows]):
+            for record in self.records([row[0].decode(errors="replace") for row in rows]):
                 if accept(record):
                     found.append(record)
                 if len(found) == limit:
@@ -202,26 +258,57 @@ class JobStore:
                 return found, None
             upper = f"({rows[-1][1]}"
 
-    def _live_records(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """Records of the ids; ids without one leave the index."""
-        records = self.records(job_ids)
-        gone = set(job_ids) - {record.job_id for record in records}
-        if gone:
-            self.redis.zrem(names.JOB_INDEX, *gone)
-        return records
-
-    def return_to_queue(self, record: JobRecord, *, has_killed: bool) -> bool:
-        """Put a job that no worker holds any more at the front of its queue."""
-        queue = self.queue(record.queue)
+    def return_to_queue(self, record: JobRecord, worker: str, *, has_killed: bool) -> bool:
+        """Put a job that ``worker``, which is gone, has claimed at the front of its queue."""
+        queue, job_id = self.queue(record.queue), record.job_id
         answer = self._return_to_queue(
-            keys=[names.job_key(record.job_id), queue.intermediate_queue_key, queue.key],
-            args=[record.job_id, int(has_killed)],
+            keys=[
+                names.job_key(job_id),
+                queue.intermediate_queue_key,
+                queue.key,
+                names.claims_key(names.slug_of(record.model_id)),
+                Job.key_for(job_id),
+                names.wake_key(queue.name),
+            ],
+            args=[job_id, worker, int(has_killed)],
         )
         return bool(answer)
 
+    def return_strays(self, slug: str) -> None:
+        """Put back what lies in the intermediate lists of the model without anybody's claim.
 
-def _read_record(job_id: str, fields: dict[bytes, bytes]) -> JobRecord | None:
+        Ids without a record of ours stay where they are.
+        """
+        for name in names.queues_of(slug):
+            queue = self.queue(name)
+            for job_id in self.redis.lrange(queue.intermediate_queue_key, 0, -1):
+                self._return_stray(
+                    keys=[
+                        names.job_key(job_id.decode(errors="replace")),
+                        queue.intermediate_queue_key,
+                        queue.key,
+                        names.claims_key(slug),
+                        names.wake_key(name),
+                    ],
+                    args=[job_id],
+                )
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """``ContractError`` where a key holds another type than ours."""
     try:
+        yield
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        raise ContractError(f"{what} cannot be read: {error}") from error
+
+
+def _read_record(job_id: str, fields: dict[bytes, bytes] | ResponseError) -> JobRecord | None:
+    try:
+        if isinstance(fields, ResponseError):  # its key holds something else
+            raise ContractError(str(fields))
         return JobRecord.from_redis(job_id, fields)
     except ContractError as error:
         # One odd job must not hide all others.

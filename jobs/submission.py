@@ -14,6 +14,8 @@ class Submission:
     """A job about to be queued. ``facts`` is what dashboards may show: never a prompt.
 
     ``owner`` is the API process, ``caller`` a hash that stands for the key of its client.
+    ``stored_data`` is kept for ``stored_ttl_s`` seconds in the field ``record`` of the hash
+    ``stored_key``, if the job is accepted.
     """
 
     job_id: str
@@ -24,6 +26,13 @@ class Submission:
     owner: str = ""
     caller: str = ""
     is_first: bool = False
+    stored_key: str = ""
+    stored_data: bytes = b""
+    stored_ttl_s: int = 0
+
+    @property
+    def slug(self) -> str:
+        return names.slug_of(self.model_id)
 
     @property
     def task(self) -> Task:
@@ -31,6 +40,6 @@ class Submission:
 
     @property
     def queue_name(self) -> str:
-        slug = names.slug_of(self.model_id)
         is_generation = self.task is Task.GENERATE
-        return names.generation_queue(slug) if is_generation else names.control_queue(slug)
+        name_of = names.generation_queue if is_generation else names.control_queue
+        return name_of(self.slug)

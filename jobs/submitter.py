@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from rq import Queue
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
@@ -18,7 +16,7 @@ from jobs.requests import Task, encode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
 
-_ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
+ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
 _MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
 _NO_LIMIT = 0
 
@@ -43,16 +41,17 @@ class Submitter:
         self._check(answer.decode())
 
     def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:
-        created_at = time.time()
-        record = _flat(_record(submission, created_at).to_redis())
+        record = _flat(_record(submission))
         return [
             submission.job_id,
-            created_at,
-            _ABANDONED_TTL_S,
+            submission.slug,
+            ABANDONED_TTL_S,
             encode_request(submission.request),
             int(submission.is_first),
             int(submission.task not in _MANAGEMENT),
             *self._limits(submission.task),
+            submission.stored_data,
+            submission.stored_ttl_s,
             len(record),
             *record,
             *_flat(self._rq_job(submission, queue).to_dict()),
@@ -102,30 +101,38 @@ class Submitter:
 
 def _keys(submission: Submission, queue: Queue) -> list[str]:
     job_id = submission.job_id
-    return [
+    keys = [
         names.job_key(job_id),
         names.request_key(job_id),
         names.JOB_INDEX,
+        names.JOB_EXPIRY,
         names.LIVE,
         names.live_key(submission.caller),
         queue.key,
+        names.wake_key(queue.name),
+        names.SLUGS,
         Job.key_for(job_id),
         Queue.redis_queues_keys,
     ]
+    return [*keys, submission.stored_key] if submission.stored_data else keys
 
 
-def _record(submission: Submission, created_at: float) -> JobRecord:
-    return JobRecord(
+def _record(submission: Submission) -> dict[str, str | int | float]:
+    """The job's record but for its creation time, which is Redis'."""
+    record = JobRecord(
         job_id=submission.job_id,
         task=submission.task,
         model_id=submission.model_id,
         queue=submission.queue_name,
         status=JobStatus.QUEUED,
-        created_at=created_at,
+        created_at=0.0,
         is_background=submission.is_background,
         owner=submission.owner,
         caller=submission.caller,
     )
+    fields = record.to_redis()
+    del fields["created_at"]
+    return fields
 
 
 def _flat(fields: dict[str, str | int | float]) -> list[str | int | float]:

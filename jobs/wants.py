@@ -6,15 +6,25 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError
-from jobs.records import NodeStatus, Want, WorkerStatus, decode_record, encode_record
+from jobs.records import (
+    NodeStatus,
+    Want,
+    WorkerStatus,
+    change_record,
+    decode_record,
+    encode_record,
+)
 
 BEAT_TTL_S = 5
+_NODE_REMEMBERED_S = 60
 
 log = logging.getLogger(__name__)
+_Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +39,93 @@ class LoadedModel:
         return names.slug_of(self.want.model_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What stands in Redis: the wants by slug, in the order of their model ids.
+
+    ``unreadable`` are the slugs of entries that this version cannot read (it may be an older one
+    beside a newer one): their models are neither started nor stopped. ``raw`` holds all entries.
+    """
+
+    wants: dict[str, Want]
+    unreadable: frozenset[str]
+    raw: dict[bytes, bytes]
+
+
 class Wants:
-    """Compare-and-set access to the wanted state, and the beats beside it."""
+    """Compare-and-set access to the wanted state, and the heartbeats beside it.
+
+    Entries are compared as the bytes that they are, and fields that this version does not know
+    survive a change.
+    """
 
     def __init__(self, redis: SyncRedis) -> None:
         self._redis = redis
         self._swap = redis.register_script(scripts.SWAP_FIELD)
+        self._beat_node = redis.register_script(scripts.BEAT_NODE)
 
     def get(self, slug: str) -> Want | None:
+        """The entry; ``ContractError`` when it cannot be read."""
         data = self._redis.hget(names.WANTS, slug)
         return decode_record(Want, data) if data else None
 
     def all(self) -> dict[str, Want]:
-        """Wants by slug, in the order of their model ids."""
-        return _ordered(self._redis.hgetall(names.WANTS))
+        """Wants by slug, in the order of their model ids; without those that cannot be read."""
+        return read_desired(self._redis.hgetall(names.WANTS)).wants
 
-    def marked(self, known: Mapping[str, Want] | None = None) -> tuple[str, dict[str, Want]]:
-        """The storage's mark ("": it is new, or has lost everything), and all wants.
+    def marked(self, known: Mapping[bytes, bytes] | None = None) -> tuple[str, Desired]:
+        """The storage's mark ("": it is new, or has lost everything), and all entries.
 
-        With ``known`` what is missing of it is put back first, and a mark drawn; all at once.
+        With the entries ``known`` what is missing of them is put back first, and a mark drawn; all
+        at once.
         """
         with self._redis.pipeline() as pipe:
-            for slug, want in (known or {}).items():
-                pipe.hsetnx(names.WANTS, slug, encode_record(want))
+            for slug, data in (known or {}).items():
+                pipe.hsetnx(names.WANTS, slug, data)
             if known is not None:
                 pipe.set(names.STORAGE_MARK, secrets.token_hex(8), nx=True)
             pipe.get(names.STORAGE_MARK)
             pipe.hgetall(names.WANTS)
             *_, mark, found = pipe.execute()
-        return (mark or b"").decode(), _ordered(found)
+        return (mark or b"").decode(errors="replace"), read_desired(found)
 
-    def swap(self, slug: str, old: Want | None, new: Want | None) -> bool:
-        """Replace ``old`` by ``new`` (``None``: absent) if it is still what stands; ring."""
-        before = encode_record(old) if old else b""
-        after = encode_record(new) if new else b""
+    def put(self, slug: str, want: Want) -> bool:
+        """Want a model under an id that is free; False when it is not. Wakes the supervisors."""
+        return self._write(slug, b"", encode_record(want))
+
+    def change(self, slug: str, uid: str, **fields: Any) -> Want | None:
+        """The want with other values for those fields; ``None`` when another one stands there."""
+        while raw := self._redis.hget(names.WANTS, slug):
+            if decode_record(Want, raw).uid != uid:
+                return None
+            changed = change_record(raw, **fields)
+            if self._write(slug, raw, changed):
+                return decode_record(Want, changed)
+        return None
+
+    def remove(self, slug: str, uid: str | None = None) -> Want | None:
+        """Stop wanting the model, if it is that want; ``None`` when nothing was removed.
+
+        ``ContractError`` when the entry cannot be read: ``discard`` removes that.
+        """
+        while raw := self._redis.hget(names.WANTS, slug):
+            want = decode_record(Want, raw)
+            if uid is not None and want.uid != uid:
+                return None
+            if self._write(slug, raw, b""):
+                return want
+        return None
+
+    def discard(self, slug: str) -> None:
+        """Remove an entry, whatever it is."""
+        self._redis.hdel(names.WANTS, slug)
+        self.ring()
+
+    def exists(self, slug: str) -> bool:
+        """Whether anything stands there, readable or not."""
+        return bool(self._redis.hexists(names.WANTS, slug))
+
+    def _write(self, slug: str, before: bytes, after: bytes) -> bool:
         is_done = bool(self._swap(keys=[names.WANTS], args=[slug, before, after])[0])
         if is_done:
             self.ring()
@@ -73,20 +136,25 @@ class Wants:
         self._redis.publish(names.BELL, b"")
 
     def loaded(self) -> list[LoadedModel]:
-        """Every wanted model with its worker's beat."""
+        """Every wanted model with its worker's heartbeat."""
         wants = self.all()
         statuses = self.statuses(list(wants))
         return [LoadedModel(want, statuses.get(slug)) for slug, want in wants.items()]
 
     def statuses(self, slugs: Sequence[str]) -> dict[str, WorkerStatus]:
+        """The workers' heartbeats; without those that are missing or cannot be read."""
         if not slugs:
             return {}
         found = self._redis.mget([names.status_key(slug) for slug in slugs])
-        return {
-            slug: decode_record(WorkerStatus, data)
-            for slug, data in zip(slugs, found, strict=True)
-            if data
-        }
+        read = {slug: _read(WorkerStatus, data) for slug, data in zip(slugs, found, strict=True)}
+        return {slug: status for slug, status in read.items() if status is not None}
+
+    def beating(self, slugs: Sequence[str]) -> set[str]:
+        """Slugs with a worker's heartbeat, readable or not."""
+        if not slugs:
+            return set()
+        found = self._redis.mget([names.status_key(slug) for slug in slugs])
+        return {slug for slug, data in zip(slugs, found, strict=True) if data}
 
     def beat(self, slug: str, status: WorkerStatus) -> None:
         """Say that the worker of ``slug`` is alive; forgotten after ``BEAT_TTL_S``."""
@@ -96,30 +164,43 @@ class Wants:
         self._redis.delete(names.status_key(slug))
 
     def beat_node(self, status: NodeStatus) -> None:
+        """Say that a supervisor is alive; the index forgets it ``_NODE_REMEMBERED_S`` later."""
+        keys = [names.node_key(status.uid), names.NODE_INDEX]
+        args = [status.uid, encode_record(status), BEAT_TTL_S, _NODE_REMEMBERED_S]
+        self._beat_node(keys=keys, args=args)
+
+    def forget_node(self, uid: str) -> None:
+        """A supervisor ends in good order."""
         with self._redis.pipeline() as pipe:
-            pipe.set(names.node_key(status.node), encode_record(status), ex=BEAT_TTL_S)
-            pipe.sadd(names.NODES, status.node)
+            pipe.delete(names.node_key(uid))
+            pipe.zrem(names.NODE_INDEX, uid)
             pipe.execute()
 
-    def forget_node(self, node: str) -> None:
-        self._redis.delete(names.node_key(node))
+    def node(self, uid: str) -> NodeStatus | None:
+        """The heartbeat of that node, if there is one that can be read."""
+        return _read(NodeStatus, self._redis.get(names.node_key(uid)))
+
+    def known_nodes(self) -> list[str]:
+        """Uids of the nodes that have beaten within a minute or so."""
+        return [uid.decode(errors="replace") for uid in self._redis.zrange(names.NODE_INDEX, 0, -1)]
 
     def nodes(self) -> list[NodeStatus]:
         """The machines whose supervisor is alive."""
-        known = sorted(name.decode() for name in self._redis.smembers(names.NODES))
-        found = self._redis.mget([names.node_key(name) for name in known]) if known else []
-        return [decode_record(NodeStatus, data) for data in found if data]
+        known = self.known_nodes()
+        found = self._redis.mget([names.node_key(uid) for uid in known]) if known else []
+        read = (_read(NodeStatus, data) for data in found)
+        return [status for status in read if status is not None]
 
 
 async def read_wants(redis: AsyncRedis) -> dict[str, Want]:
     """As ``Wants.all``, for asyncio."""
-    return _ordered(await redis.hgetall(names.WANTS))
+    return read_desired(await redis.hgetall(names.WANTS)).wants
 
 
 async def read_want(redis: AsyncRedis, model_id: str) -> Want | None:
-    """What stands under ``model_id``, for asyncio."""
+    """What stands under ``model_id``, for asyncio; ``None`` also when it cannot be read."""
     data = await redis.hget(names.WANTS, names.slug_of(model_id))
-    return decode_record(Want, data) if data else None
+    return _read(Want, data)
 
 
 async def is_storage_marked(redis: AsyncRedis) -> bool:
@@ -127,15 +208,30 @@ async def is_storage_marked(redis: AsyncRedis) -> bool:
     return bool(await redis.exists(names.STORAGE_MARK))
 
 
-def _ordered(fields: Mapping[bytes, bytes]) -> dict[str, Want]:
-    found = {}
-    for slug, data in fields.items():
-        try:
-            found[slug.decode()] = decode_record(Want, data)
-        except (ContractError, UnicodeDecodeError) as error:
-            # Of another version, or put there by hand: all others go on.
-            log.warning("want is unreadable", extra={"slug": repr(slug), "error": str(error)})
-    return dict(sorted(found.items(), key=lambda item: _id_order(item[1].model_id)))
+def read_desired(raw: Mapping[bytes, bytes]) -> Desired:
+    """The entries of the hash."""
+    wants, unreadable = {}, set()
+    for field, data in raw.items():
+        slug = field.decode(errors="replace")
+        want = _read(Want, data)
+        if want is None:
+            unreadable.add(slug)
+        else:
+            wants[slug] = want
+    ordered = dict(sorted(wants.items(), key=lambda item: _id_order(item[1].model_id)))
+    return Desired(ordered, frozenset(unreadable), dict(raw))
+
+
+def _read(kind: type[_Record], data: bytes | None) -> _Record | None:
+    """One record; what cannot be read hides no other."""
+    if not data:
+        return None
+    try:
+        return decode_record(kind, data)
+    except ContractError as error:
+        # Of another version, or put there by hand.
+        log.warning("record is unreadable", extra={"kind": kind.__name__, "error": error.message})
+        return None
 
 
 def _id_order(model_id: str) -> tuple[int, int, str]:
