@@ -1,14 +1,56 @@
-"""Which loaded model a request means, and the names under which models are listed."""
+"""Which loaded model a request means, and the names under which models are listed.
+
+One rule for all routes. A header ``X-Model-Id`` wins. Else ``model`` is the model_id of a loaded
+model, else its name, else an alias of either (``MGS_MODEL_ALIASES``); without one, or with a
+placeholder, id 0 is meant. What is none of these is an error, or id 0 too
+(``MGS_UNKNOWN_MODEL``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
+from pydantic import BaseModel
+
+from api.services import Services
 from jobs import names
 from jobs.errors import InvalidRequestError, ModelNotFoundError
+from jobs.model_aliases import NO_ALIASES, Aliases
 from jobs.records import Want
+from jobs.settings import Settings
 
+_PLACEHOLDERS = frozenset({"dummy", "default"})
 _THINKING = {"-no-thinking": False, "-thinking": True}  # the longer one first
+_MAX_SHOWN = 80  # characters of a name
+_MAX_LISTED = 20
+_HOW_TO_LOAD = "`mgs load` or POST /v1/internal/model/load"
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+async def resolve(services: Services, header: str | None, model: str | None) -> Want:
+    """The loaded model that the header and the body's ``model`` mean, or ``ModelNotFoundError``."""
+    return (await finder_of(services)).meant(header, model)
+
+
+async def resolve_chat(
+    services: Services, header: str | None, model: str | None
+) -> tuple[Want, bool | None]:
+    """The same, and whether it is to think, where a suffix of ``model`` says so."""
+    finder = await finder_of(services)
+    return finder.meant(header, model), finder.thinking_of(model)
+
+
+async def finder_of(services: Services) -> ModelFinder:
+    """What is loaded now, under the names that the settings add."""
+    return ModelFinder.of(services.settings, await services.runner.wants())
+
+
+def with_thinking(body: _Body, is_on: bool | None) -> _Body:
+    """The body with what its model's suffix says of thinking, if it says nothing of it itself."""
+    if is_on is None or getattr(body, "enable_thinking", None) is not None:
+        return body
+    return body.model_copy(update={"enable_thinking": is_on})
 
 
 def read_model_id(header: str | None) -> str | None:
@@ -22,50 +64,115 @@ def read_model_id(header: str | None) -> str | None:
     return names.check_model_id(text)
 
 
-def resolve(wants: Mapping[str, Want], header: str | None, model: str | None) -> Want:
-    """The model meant; ``ModelNotFoundError`` when nothing is loaded under the id so found.
+class ModelFinder:
+    """The loaded models by all that addresses them; ``wants`` by slug, in the order of their ids.
 
-    ``wants`` are by slug, in the order of their ids. The header wins; then ``model`` as a loaded
-    model_id, then as the name of a loaded model; else id 0.
+    The original's clients write ``NAME-thinking`` and ``NAME-no-thinking``, of an alias too. A name
+    that addresses a model as it is has no suffix; of an alias for many names (``claude-*``), the
+    suffix is no part.
     """
-    model_id = read_model_id(header) or _id_by_model(wants, model) or names.DEFAULT_MODEL_ID
-    want = wants.get(names.slug_of(model_id))
-    if want is None:
-        raise ModelNotFoundError(
-            f"no model is loaded under model_id {model_id!r}", "X-Model-Id" if header else "model"
-        )
-    return want
+
+    def __init__(
+        self,
+        wants: Mapping[str, Want],
+        aliases: Aliases = NO_ALIASES,
+        *,
+        is_default_for_unknown: bool = False,
+    ) -> None:
+        self._wants = wants
+        self._aliases = aliases
+        self._is_default_for_unknown = is_default_for_unknown
+
+    @classmethod
+    def of(cls, settings: Settings, wants: Mapping[str, Want]) -> ModelFinder:
+        """By the rule that the settings give."""
+        is_default = settings.unknown_model == "default"
+        return cls(wants, settings.aliases, is_default_for_unknown=is_default)
+
+    def meant(self, header: str | None, model: str | None) -> Want:
+        """The model meant; ``ModelNotFoundError`` lists what there is."""
+        model_id = read_model_id(header)
+        if model_id is not None:
+            return self._under(model_id, "X-Model-Id")
+        found = self.find(model) if model else None
+        if found is not None:
+            return found
+        if not model or model in _PLACEHOLDERS or self._is_default_for_unknown:
+            return self._under(names.DEFAULT_MODEL_ID, "model")
+        raise self._unknown(model)
+
+    def find(self, model: str) -> Want | None:
+        """The model that the text addresses; of several with one name that of the lowest id."""
+        found = self.find_all(model)
+        return found[0] if found else None
+
+    def find_all(self, model: str) -> list[Want]:
+        """All models that have the text as a name; one at most where it is a model_id."""
+        return self._read(model)[0]
+
+    def find_exact(self, model: str) -> Want | None:
+        """As ``find``, by whole names only: no suffix, and no alias for many."""
+        found = self._by_name(model)
+        return found[0] if found else None
+
+    def thinking_of(self, model: str | None) -> bool | None:
+        """Whether the suffix of a name asks for thoughts; ``None`` without one."""
+        return self._read(model)[1] if model else None
+
+    def listed_name(self, want: Want) -> str:
+        """What addresses this model when sent as ``model``: its name, else its model_id."""
+        name = want.load.model_name
+        return name if self.find(name) is want else want.model_id
+
+    def listed_aliases(self) -> list[tuple[str, Want]]:
+        """The exact aliases of loaded models that are not names of loaded models themselves."""
+        found = [(alias, self._targets(name)) for alias, name in self._aliases.exact.items()]
+        return [(alias, wants[0]) for alias, wants in found if wants and not self._targets(alias)]
+
+    def _read(self, model: str) -> tuple[list[Want], bool | None]:
+        """The models addressed, and what a suffix says."""
+        if found := self._by_name(model):
+            return found, None
+        for suffix, is_on in _THINKING.items():
+            name = model.removesuffix(suffix)
+            if name != model and (found := self._by_name(name) or self._by_prefix(name)):
+                return found, is_on
+        return self._by_prefix(model), None
+
+    def _by_name(self, model: str) -> list[Want]:
+        return self._targets(model) or self._targets(self._aliases.exact.get(model))
+
+    def _by_prefix(self, model: str) -> list[Want]:
+        return self._targets(self._aliases.by_prefix(model))
+
+    def _targets(self, name: str | None) -> list[Want]:
+        """The model of that id, else the models of that name."""
+        wants = self._wants.values()
+        by_id = [want for want in wants if want.model_id == name]
+        return by_id or [want for want in wants if want.load.model_name == name]
+
+    def _under(self, model_id: str, param: str) -> Want:
+        want = self._wants.get(names.slug_of(model_id))
+        if want is None:
+            message = f"no model is loaded under model_id {model_id!r}"
+            raise ModelNotFoundError(self._with_list(message), param)
+        return want
+
+    def _unknown(self, model: str) -> ModelNotFoundError:
+        shown = repr(_shortened(model))
+        target = self._aliases.exact.get(model) or self._aliases.by_prefix(model)
+        reason = f"stands for {target!r}, which is not loaded" if target else "is no loaded model"
+        return ModelNotFoundError(self._with_list(f"{shown} {reason}"), "model")
+
+    def _with_list(self, message: str) -> str:
+        """What is wrong, what there is, and how to have more."""
+        if not self._wants:
+            return f"no model is loaded: load one with {_HOW_TO_LOAD} ({message})"
+        wants = list(self._wants.values())
+        listed = [f"{w.model_id!r} ({_shortened(w.load.model_name)})" for w in wants[:_MAX_LISTED]]
+        more = f" and {len(wants) - _MAX_LISTED} more" if len(wants) > _MAX_LISTED else ""
+        return f"{message}; loaded: {', '.join(listed)}{more}; load others with {_HOW_TO_LOAD}"
 
 
-def _id_by_model(wants: Mapping[str, Want], model: str | None) -> str | None:
-    found = find_by_model(wants, model) if model else None
-    return found.model_id if found else None
-
-
-def split_thinking(wants: Mapping[str, Want], model: str | None) -> tuple[str | None, bool | None]:
-    """The model, and whether it is to think, where a suffix says so: the original's clients write
-    ``NAME-thinking`` and ``NAME-no-thinking``. A name that addresses a model has no suffix."""
-    if model is None or find_by_model(wants, model) is not None:
-        return model, None
-    for suffix, is_on in _THINKING.items():
-        name = model.removesuffix(suffix)
-        if name != model and find_by_model(wants, name) is not None:
-            return name, is_on
-    return model, None
-
-
-def find_by_model(wants: Mapping[str, Want], model: str) -> Want | None:
-    """The loaded model that the text names: by model_id first, then by name (lowest id)."""
-    by_name = None
-    for want in wants.values():
-        if want.model_id == model:
-            return want
-        if by_name is None and want.load.model_name == model:
-            by_name = want
-    return by_name
-
-
-def listed_name(wants: Mapping[str, Want], want: Want) -> str:
-    """What addresses this model when sent as ``model``: its name, else its model_id."""
-    name = want.load.model_name
-    return name if find_by_model(wants, name) is want else want.model_id
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}…"

@@ -14,7 +14,7 @@ from api.delivery import StreamedAnswer, WholeAnswer
 from api.openai.answers import whole_answer
 from api.openai.chunks import ChunkEncoder
 from api.openai.translate import to_generate_request
-from api.resolve import resolve, split_thinking
+from api.resolve import resolve_chat, with_thinking
 from api.schemas.answers import ChatCompletion, JobAccepted, TextCompletion
 from api.schemas.errors import ERRORS
 from api.schemas.generation import ChatBody, CompletionBody
@@ -54,11 +54,8 @@ async def _generate(
     body: ChatBody | CompletionBody, request: Request, services: Services, x_model_id: str | None
 ) -> Response:
     runner = services.runner
-    wants = await runner.wants()
-    model, is_thinking = split_thinking(wants, body.model)
-    want = resolve(wants, x_model_id, model)
-    if is_thinking is not None and body.enable_thinking is None:
-        body = body.model_copy(update={"enable_thinking": is_thinking})
+    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    body = with_thinking(body, is_thinking)
     job = to_generate_request(body, want.load.defaults, want.load.model_name)
     in_background = is_background(request, body.background)
     ticket = new_ticket(runner, want, job, is_background=in_background)
@@ -66,7 +63,7 @@ async def _generate(
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)
     created = int(time.time())
-    timeout_s = services.settings.request_timeout_s
+    timeout_s = services.settings.answer_timeout_s
     if job.stream:
         encoder = ChunkEncoder(ticket.job_id, created, job)
         return StreamedAnswer(runner, ticket, timeout_s, encoder)

@@ -33,14 +33,14 @@ async def embeddings(
 ) -> Response:
     """Vectors of one or several texts."""
     runner = services.runner
-    want = resolve(await runner.wants(), x_model_id, body.model)
+    want = await resolve(services, x_model_id, body.model)
     job = to_embed_request(body, want.load.model_name)
     in_background = is_background(request, None)
     ticket = new_ticket(runner, want, job, is_background=in_background)
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)
-    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, partial(_body, job))
+    return WholeAnswer(runner, ticket, services.settings.answer_timeout_s, partial(_body, job))
 
 
 def _body(job: EmbedRequest, events: list[Event]) -> bytes:

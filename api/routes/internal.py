@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.loading import finish_load, finish_unload, start_load, start_unload
 from api.openai.translate import check_text
-from api.resolve import read_model_id, resolve
+from api.resolve import finder_of, read_model_id, resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.errors import ERRORS
@@ -105,13 +105,16 @@ async def unload(
 @router.get("/model/info")
 async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -> ModelInfoAnswer:
     """Facts about the model loaded under a model_id."""
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     return await _info(services, want.load.model_name, want.model_id)
 
 
 @router.get("/model/info/{model_name}")
 async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
-    """Facts about a model in the models folder."""
+    """Facts about a loaded model, by what addresses it, or about another in the models folder."""
+    want = (await finder_of(services)).find(model_name)
+    if want is not None:
+        return await _info(services, want.load.model_name, want.model_id)
     return await _info(services, model_name, None)
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from api.event_stream import EventStream, stream_events
 from api.job_views import job_answer, job_with_result
+from api.resolve import finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.jobs import JobAnswer, JobList
 from api.services import Services, ServicesDep
@@ -37,7 +38,7 @@ async def list_jobs(
     model: str | None = None,
     status: StatusFilter | None = None,
 ) -> JobList:
-    """Jobs, newest first; ``model`` is a model_id or the name of a loaded model."""
+    """Jobs, newest first; ``model`` is a model_id, or a name or alias of loaded models."""
     accept = await _filter(services, model, status)
     records, upper = await services.runner.in_thread(
         services.store.page, _read_cursor(cursor), limit, accept
@@ -52,8 +53,8 @@ async def list_jobs(
 async def _filter(
     services: Services, model: str | None, status: str | None
 ) -> Callable[[JobRecord], bool]:
-    wants = await services.runner.wants() if model is not None else {}
-    ids = {want.model_id for want in wants.values() if want.load.model_name == model} | {model}
+    found = (await finder_of(services)).find_all(model) if model else []
+    ids = {want.model_id for want in found} | {model}  # one that was loaded once has jobs too
 
     def accept(record: JobRecord) -> bool:
         is_model = model is None or record.model_id in ids

@@ -27,7 +27,7 @@ async def clean_up(
     body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> CleanUpAnswer:
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     slug = names.slug_of(want.model_id)
     waiting, running = await services.runner.in_thread(_purge, services, slug, body.timeout)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)

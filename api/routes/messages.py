@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -14,11 +14,11 @@ from starlette.responses import Response
 from api.anthropic.answer import PING, Answer, MessageEncoder, whole_message
 from api.anthropic.translate import to_job, to_prompt
 from api.delivery import StreamedAnswer, WholeAnswer
-from api.resolve import resolve
+from api.resolve import resolve_chat
 from api.routes.completions import ModelIdHeader
 from api.runner import Ticket
 from api.schemas.answers import JobAccepted
-from api.schemas.anthropic import MessagePromptBody, MessagesBody
+from api.schemas.anthropic import MessagePromptBody, MessagesBody, ThinkingBody
 from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
@@ -26,6 +26,7 @@ from jobs.events import Event
 from jobs.requests import TokenCountRequest
 
 router = APIRouter(tags=["messages"])
+_Body = TypeVar("_Body", bound=MessagePromptBody)
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     202: {"model": JobAccepted},
@@ -45,7 +46,7 @@ async def create_message(
         return accepted(ticket.job_id)
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     answer = Answer(ticket.job_id, ticket.want.load.model_name, is_thinking_shown=is_shown)
-    timeout_s = services.settings.request_timeout_s
+    timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = MessageEncoder(answer)
         return StreamedAnswer(services.runner, ticket, timeout_s, encoder, PING)
@@ -56,8 +57,8 @@ async def _prepare(
     body: MessagesBody, services: Services, x_model_id: str | None, in_background: bool
 ) -> Ticket:
     """The job, under an id as Anthropic's messages have it."""
-    want = resolve(await services.runner.wants(), x_model_id, body.model)
-    job = to_job(body, want.load.defaults, want.load.model_name)
+    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    job = to_job(_with_thinking(body, is_thinking), want.load.defaults, want.load.model_name)
     ticket = new_ticket(services.runner, want, job, is_background=in_background)
     submission = replace(ticket.submission, job_id=f"msg_{secrets.token_hex(16)}")
     return replace(ticket, submission=submission)
@@ -70,10 +71,19 @@ async def count_tokens(
     body: MessagePromptBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """Number of tokens of what the model would read: system, tools, turns, template."""
-    want = resolve(await services.runner.wants(), x_model_id, body.model)
-    request = TokenCountRequest(prompt=to_prompt(body, want.load.model_name))
+    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    prompt = to_prompt(_with_thinking(body, is_thinking), want.load.model_name)
+    request = TokenCountRequest(prompt=prompt)
     ticket = new_ticket(services.runner, want, request)
-    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, _tokens)
+    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, _tokens)
+
+
+def _with_thinking(body: _Body, is_on: bool | None) -> _Body:
+    """The body with what its model's suffix says of thinking, if it says nothing of it itself."""
+    if is_on is None or body.thinking is not None:
+        return body
+    thinking = ThinkingBody(type="adaptive" if is_on else "disabled")
+    return body.model_copy(update={"thinking": thinking})
 
 
 def _tokens(events: list[Event]) -> bytes:

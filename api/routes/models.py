@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fastapi import APIRouter
 
-from api.resolve import find_by_model, listed_name
+from api.resolve import ModelFinder, finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
-from jobs import catalog
+from jobs import catalog, names
 from jobs.disk_facts import DiskFactsReader
 from jobs.errors import ModelNotFoundError
-from jobs.records import Want, WorkerState
+from jobs.records import WorkerState
 from jobs.wants import LoadedModel
 
 router = APIRouter(tags=["models"], responses=ERRORS)
@@ -23,37 +21,41 @@ _UNLOADED = "unloaded"
 @router.get("/models", include_in_schema=False)
 @router.get("/v1/models")
 async def list_all(services: ServicesDep) -> ModelList:
-    """The models that are loaded or loading, then the other ones of the models folder."""
+    """The models that are loaded or loading, their aliases, then the rest of the models folder."""
     return ModelList(data=await services.runner.in_thread(_entries, services))
 
 
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
-    """One model: a loaded one by what addresses it, model_id or name; another by its name."""
-    want = find_by_model(await services.runner.wants(), model)
-    entries = await services.runner.in_thread(_entries, services)
-    for entry in entries:
-        is_meant = entry.id == model if want is None else entry.model_id == want.model_id
-        if is_meant:
+    """One model: a loaded one by whatever addresses it, another by its name."""
+    want = (await finder_of(services)).find(model)
+    for entry in await services.runner.in_thread(_entries, services):
+        if entry.id == model:
             return entry
+        if want is not None and entry.model_id == want.model_id:
+            is_its_own = model in (want.model_id, want.load.model_name)
+            return entry if is_its_own else entry.model_copy(update={"id": model})
     raise ModelNotFoundError(f"there is no model {model[:80]!r}", "model")
 
 
 def _entries(services: Services) -> list[ModelEntry]:
     """No two have one id: of a name that addresses a loaded model, only that one is listed."""
-    loaded = services.wants.loaded()
-    wants = {model.slug: model.want for model in loaded}
-    entries = [_loaded_entry(wants, model) for model in loaded]
+    loaded = {model.slug: model for model in services.wants.loaded()}
+    wants = {slug: model.want for slug, model in loaded.items()}
+    finder = ModelFinder.of(services.settings, wants)
+    entries = [_loaded_entry(finder.listed_name(model.want), model) for model in loaded.values()]
+    for alias, want in finder.listed_aliases():
+        entries.append(_loaded_entry(alias, loaded[names.slug_of(want.model_id)]))
     for found in catalog.list_models(services.settings):
-        if find_by_model(wants, found.name) is None:
+        if finder.find_exact(found.name) is None:
             entries.append(_unloaded_entry(found, services.disk_facts))
     return entries
 
 
-def _loaded_entry(wants: Mapping[str, Want], model: LoadedModel) -> ModelEntry:
+def _loaded_entry(name: str, model: LoadedModel) -> ModelEntry:
     want, status = model.want, model.status
     return ModelEntry(
-        id=listed_name(wants, want),
+        id=name,
         created=int(want.created_at),
         model_id=want.model_id,
         model_name=want.load.model_name,

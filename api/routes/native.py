@@ -52,8 +52,8 @@ async def infill(
 async def _answer(
     body: NativeCompletionBody | InfillBody, services: Services, x_model_id: str | None
 ) -> Response:
-    runner, timeout_s = services.runner, services.settings.request_timeout_s
-    want = resolve(await runner.wants(), x_model_id, body.model)
+    runner, timeout_s = services.runner, services.settings.answer_timeout_s
+    want = await resolve(services, x_model_id, body.model)
     job = to_native_request(body, want.load.defaults, want.load.model_name)
     ticket = new_ticket(runner, want, job)
     view = NativeView(job, body.return_tokens, body.response_fields or [])
@@ -87,6 +87,6 @@ async def props(services: ServicesDep, x_model_id: ModelIdHeader = None) -> Nati
 
 
 async def _status(services: Services, x_model_id: str | None) -> tuple[Want, WorkerStatus | None]:
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     slug = names.slug_of(want.model_id)
     return want, (await services.runner.in_thread(services.wants.statuses, [slug])).get(slug)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.openai.text import to_apply_template_request
 from api.openai.translate import check_text
 from api.processes import parameters, worker_names
-from api.resolve import resolve
+from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
 from api.routes.text import answer_job
 from api.schemas.internal import Health
@@ -80,7 +80,8 @@ async def chat_prompt(
     body: ApplyTemplateBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """``{prompt}`` of a chat."""
-    job = to_apply_template_request(body)
+    is_thinking = (await finder_of(services)).thinking_of(body.model)
+    job = to_apply_template_request(with_thinking(body, is_thinking))
     return await answer_job(
         services, job, x_model_id, body.model, lambda events: _encode({"prompt": events[-1].text})
     )
@@ -94,7 +95,7 @@ async def logits(
     if body.use_samplers:
         message = "use_samplers: only the model's own probabilities can be had"
         raise UnsupportedParameterError(message, "use_samplers")
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     job = GenerateRequest(
         prompts=[Prompt(text=body.prompt)],
         sampling=Sampling(temperature=0.0, num_logprobs=body.top_logits),
@@ -114,7 +115,7 @@ def _show_logits(events: list[Event]) -> bytes:
 @router.post("/v1/internal/stop-generation")
 async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
     """End all generation jobs of the model, whoever's they are."""
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     await services.runner.in_thread(_stop_all, services, names.slug_of(want.model_id))
     return "OK"
 
@@ -134,7 +135,7 @@ async def lora_list(services: ServicesDep) -> dict[str, list[str]]:
 @router.get("/v1/internal/model/cache_memory")
 async def cache_memory(services: ServicesDep, x_model_id: ModelIdHeader = None) -> dict[str, int]:
     """Bytes that the model's process keeps allocated for reuse."""
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     slug = names.slug_of(want.model_id)
     statuses = await services.runner.in_thread(services.wants.statuses, [slug])
     return {"cache_memory_size": statuses[slug].cache_bytes if slug in statuses else 0}
@@ -153,7 +154,7 @@ async def cache_limit(
 @router.get("/management/debug/latest")
 async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> LatestJob:
     """The newest generation of the model, with its parameters."""
-    want = resolve(await services.runner.wants(), x_model_id, None)
+    want = await resolve(services, x_model_id, None)
     return await services.runner.in_thread(_latest, services, want.model_id)
 
 

@@ -32,10 +32,10 @@ async def rerank(
 ) -> Response:
     """Documents in the order of their likeness to a query, by the loaded model's vectors."""
     runner = services.runner
-    want = resolve(await runner.wants(), x_model_id, body.model)
+    want = await resolve(services, x_model_id, body.model)
     job = to_rerank_request(body, want.load.model_name)
     ticket = new_ticket(runner, want, job)
-    return WholeAnswer(runner, ticket, services.settings.request_timeout_s, partial(_body, job))
+    return WholeAnswer(runner, ticket, services.settings.answer_timeout_s, partial(_body, job))
 
 
 def _body(job: EmbedRequest, events: list[Event]) -> bytes:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.delivery import StreamedAnswer, WholeAnswer
 from api.event_stream import sse_response
 from api.openai.translate import check_text
-from api.resolve import resolve
+from api.resolve import resolve_chat, with_thinking
 from api.responses.answer import ResponseEncoder
 from api.responses.items import to_items
 from api.responses.library import Library, ResponseAnswer, whole_body
@@ -75,7 +75,8 @@ async def _prepare(
     items = to_items(body.input, suffix)
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
-    want = resolve(await runner.wants(), x_model_id, body.model)
+    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    body = with_thinking(body, is_thinking)
     job = to_job(body, items, want.load.defaults, want.load.model_name)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
     check_text(record, "input")
@@ -87,7 +88,7 @@ async def _prepare(
 def _foreground(
     body: ResponseBody, services: Services, ticket: Ticket, record: StoredResponse
 ) -> Response:
-    timeout_s = services.settings.request_timeout_s
+    timeout_s = services.settings.answer_timeout_s
     if body.stream:
         return StreamedAnswer(services.runner, ticket, timeout_s, ResponseEncoder(record))
     return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record))
@@ -152,12 +153,13 @@ async def count_input_tokens(
     items = to_items(body.input, "")
     if body.previous_response_id:
         items = await Library(services).context(body.previous_response_id) + items
-    want = resolve(await services.runner.wants(), x_model_id, body.model)
+    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    body = with_thinking(body, is_thinking)
     job = to_job(body, items, want.load.defaults, want.load.model_name)
     request = TokenCountRequest(prompt=job.prompts[0])
     check_text(request, "input")
     ticket = new_ticket(services.runner, want, request)
-    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, _tokens)
+    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, _tokens)
 
 
 def _tokens(events: list[Event]) -> bytes:

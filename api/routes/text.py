@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter
@@ -21,7 +22,7 @@ from api.openai.text import (
     to_tokenize_request,
 )
 from api.openai.translate import to_token_count_request
-from api.resolve import resolve
+from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
 from api.schemas.errors import ERRORS
 from api.schemas.generation import TokenCountBody
@@ -40,6 +41,7 @@ from jobs.events import Event
 from jobs.requests import Request as AnyRequest
 
 router = APIRouter(tags=["text"], responses=ERRORS)
+_Body = TypeVar("_Body", ApplyTemplateBody, TokenCountBody)
 
 
 @router.post("/tokenize", include_in_schema=False)
@@ -66,6 +68,7 @@ async def apply_template(
     body: ApplyTemplateBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """The text that the model's chat template makes of messages."""
+    body = await _as_named(services, body)
     return await answer_text(services, to_apply_template_request(body), x_model_id, body.model)
 
 
@@ -74,6 +77,7 @@ async def token_count(
     body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """Number of tokens of a text, or of messages through the chat template."""
+    body = await _as_named(services, body)
     return await answer_text(services, to_token_count_request(body), x_model_id, body.model)
 
 
@@ -83,13 +87,18 @@ async def input_tokens(
     body: TokenCountBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """llama-server's token count."""
-    job = to_token_count_request(body)
+    job = to_token_count_request(await _as_named(services, body))
 
     def show(events: list[Event]) -> bytes:
         counted = {"object": "response.input_tokens", "input_tokens": events[-1].num_tokens}
         return msgspec.json.encode(counted)
 
     return await answer_job(services, job, x_model_id, body.model, show)
+
+
+async def _as_named(services: Services, body: _Body) -> _Body:
+    """The body, thinking as the name of its model says."""
+    return with_thinking(body, (await finder_of(services)).thinking_of(body.model))
 
 
 async def answer_text(
@@ -107,9 +116,9 @@ async def answer_job(
     show: Callable[[list[Event]], bytes],
 ) -> Response:
     """Run any job for the model meant, and answer with what ``show`` makes of its events."""
-    want = resolve(await services.runner.wants(), x_model_id, model)
+    want = await resolve(services, x_model_id, model)
     ticket = new_ticket(services.runner, want, job)
-    return WholeAnswer(services.runner, ticket, services.settings.request_timeout_s, show)
+    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, show)
 
 
 def _body(job: TextRequest, events: list[Event]) -> bytes:

@@ -27,6 +27,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MGS_SLOTS", "0"), ("MGS_FAKE_ENGINE", "perhaps"), ("MGS_MAX_QUEUED_PER_MODEL", "0"),
         ("MGS_PROMPT_CACHE_BYTES", "-1"), ("MGS_PROMPT_CACHE_BYTES", "2 GB"),
         ("MGS_LOAD_TIMEOUT_S", "inf"), ("MGS_REQUEST_TIMEOUT_S", "nan"),
+        ("MGS_ORPHAN_S", "4.9"), ("MGS_UNKNOWN_MODEL", "first"), ("MGS_MODEL_ALIASES", "a=b,c"),
     ],
 )  # fmt: skip
 def test_a_bad_value_names_itself_and_ends_the_start(
@@ -39,6 +40,40 @@ def test_a_bad_value_names_itself_and_ends_the_start(
     said = capsys.readouterr().err
     assert said.startswith(f"mgs: {name}: ")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t "])
+def test_a_blank_value_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    unset = load_settings()
+    for name, field in Settings.model_fields.items():
+        monkeypatch.setenv(str(field.validation_alias or f"MGS_{name.upper()}"), blank)
+    assert load_settings() == unset
+
+
+@pytest.mark.parametrize("value", ["a=b,gpt-4o", "a=b,gpt-4o,c"])
+def test_a_bad_alias_names_its_entry(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    monkeypatch.setenv("MGS_MODEL_ALIASES", value)
+    with pytest.raises(SystemExit):
+        load_settings()
+    said = capsys.readouterr().err
+    assert said.startswith("mgs: MGS_MODEL_ALIASES: ")
+    assert "'gpt-4o'" in said
+
+
+def test_aliases_and_words_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGS_MODEL_ALIASES", " gpt-4o = qwen3 ")
+    monkeypatch.setenv("MGS_UNKNOWN_MODEL", " Default ")
+    monkeypatch.setenv("MGS_LOG_LEVEL", " DEBUG ")
+    settings = load_settings()
+    assert settings.aliases.exact == {"gpt-4o": "qwen3"}
+    assert (settings.unknown_model, settings.log_level) == ("default", "debug")
+
+
+def test_an_answer_is_waited_for_as_long_as_its_job_may_wait_and_run() -> None:
+    settings = Settings(queue_timeout_s=100, request_timeout_s=1000)
+    assert settings.answer_timeout_s > 1100
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", "127.evil.org"])
