@@ -1,0 +1,114 @@
+"""A redis-py client that asks a function instead of a server.
+
+Commands are built, and replies read, by redis-py itself. Each request is one step of its process:
+a command, a script, or a transaction. A pipeline without a transaction is as many steps as it has
+commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import redis
+from redis.client import Pipeline
+from redis.exceptions import ResponseError
+
+from tests.explorer.commands import Reply, ReplyError, Status
+
+Words = tuple[bytes, ...]
+
+
+class Request(NamedTuple):
+    """What a process asks of Redis in one step. ``is_resent``: its client sends it again when the
+    reply is lost, before it gives up."""
+
+    commands: tuple[Words, ...]
+    is_transaction: bool
+    is_resent: bool
+
+
+Ask = Callable[[Request], list[Reply | ReplyError]]
+"""One reply per command. Raises what the client is to raise instead, e.g. a lost connection."""
+
+
+class AskingRedis(redis.Redis):  # type: ignore[misc]
+    """Stands for a client of ``jobs.connection``. ``has_bare_replies``: transactions answer as
+    Redis gives it, as those of ``connect_bookkeeping`` do."""
+
+    def __init__(self, *, is_resending: bool, has_bare_replies: bool = False) -> None:
+        super().__init__(protocol=2)
+        self.ask: Ask = _ask_nobody
+        self.on_script: Callable[[str], None] = lambda text: None
+        self.is_resending = is_resending
+        self.has_bare_replies = has_bare_replies
+        self._encoder = self.get_encoder()
+
+    def register_script(self, script: str) -> Any:
+        self.on_script(script)
+        return super().register_script(script)
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        words = self.words_of(args)
+        (reply,) = self.ask(Request((words,), False, self.is_resending))
+        return self.read_reply(reply, args[0], options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AskingPipeline:
+        return AskingPipeline(self, transaction)
+
+    def words_of(self, args: tuple[Any, ...]) -> Words:
+        """The command as it goes over the wire."""
+        first, *rest = args
+        parts = (*str(first).split(), *rest)  # "SCRIPT LOAD" is two words
+        return tuple(self._encoder.encode(part) for part in parts)
+
+    def read_reply(self, reply: Reply, name: Any, options: dict[str, Any]) -> Any:
+        """The reply as redis-py's callers see it."""
+        if isinstance(reply, ReplyError):
+            raise ResponseError(str(reply))
+        options.pop("keys", None)
+        callback = self.response_callbacks.get(name)
+        return callback(_plain(reply), **options) if callback is not None else _plain(reply)
+
+
+class AskingPipeline(Pipeline):  # type: ignore[misc]
+    """Commands that are asked together, or one after the other."""
+
+    def __init__(self, client: AskingRedis, transaction: bool) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
+        self._client = client
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        stack, self.command_stack = self.command_stack, []
+        if not stack:
+            return []
+        commands = [self._client.words_of(args) for args, _ in stack]
+        requests = [tuple(commands)] if self.transaction else [(words,) for words in commands]
+        replies: list[Reply] = []
+        for part in requests:
+            request = Request(part, self.transaction, self._client.is_resending)
+            replies += self._client.ask(request)
+        return self._read(replies, stack, raise_on_error)
+
+    def _read(self, replies: list[Reply], stack: list[Any], raise_on_error: bool) -> list[Any]:
+        found: list[Any] = []
+        for reply, (args, options) in zip(replies, stack, strict=True):
+            try:
+                bare = self._client.has_bare_replies and not isinstance(reply, ReplyError)
+                is_read = not (bare and self.transaction)
+                found.append(
+                    self._client.read_reply(reply, args[0], options) if is_read else _plain(reply)
+                )
+            except ResponseError as error:
+                if raise_on_error:
+                    raise
+                found.append(error)
+        return found
+
+
+def _plain(reply: Reply) -> Reply:
+    return bytes(reply) if isinstance(reply, Status) else reply
+
+
+def _ask_nobody(request: Request) -> list[Reply]:
+    raise AssertionError(f"nobody answers {request}")

@@ -1,0 +1,133 @@
+"""One request, asked of the explorer's Redis and of a real one: they must answer alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.exceptions import ResponseError
+
+from tests.explorer.client import AskingRedis, Request, Words
+from tests.explorer.commands import Reply, ReplyError
+from tests.explorer.emulated import EmulatedRedis
+from tests.explorer.memory import Database, Hash, Stream, Value, Zset
+
+_NOW = (1000, 5)
+_UNORDERED = (b"SMEMBERS", b"HKEYS")
+
+
+class Mirror:
+    """Two Redis servers that are always told the same; both begin empty, and their clocks stand
+    still for scripts."""
+
+    def __init__(self, url: str) -> None:
+        self.emulated = EmulatedRedis(_NOW)
+        self.state: Database = {}
+        self._real = redis.Redis.from_url(url, protocol=2)
+        self._connection = self._real.connection_pool.get_connection()
+        self._shas: dict[bytes, bytes] = {}
+
+    def client(self) -> AskingRedis:
+        """A client that asks both, and fails when they differ."""
+        client = AskingRedis(is_resending=False)
+        client.ask = self.ask
+        client.on_script = self.add_script
+        return client
+
+    def close(self) -> None:
+        self._real.connection_pool.release(self._connection)
+        self._real.close()
+
+    def add_script(self, text: str) -> None:
+        original = self.emulated.scripts.add(text)
+        still = text.replace("redis.call('TIME')", f"{{'{_NOW[0]}', '{_NOW[1]}'}}")
+        sha = self.emulated.scripts.add(still)
+        assert self._real.script_load(still).encode() == sha
+        self._shas[original] = sha
+
+    def ask(self, request: Request) -> list[Reply | ReplyError]:
+        commands = tuple(self._still(words) for words in request.commands)
+        outcome = self.emulated.do(self.state, request._replace(commands=commands))
+        self.state = outcome.after
+        for words, reply in zip(commands, outcome.replies, strict=True):
+            if words[0] != b"TIME":
+                _compare(words, reply, self._ask_real(words))
+        return list(outcome.replies)
+
+    def tell(self, *words: Any) -> Reply | ReplyError:
+        """One command, given as its words."""
+        plain = tuple(w if isinstance(w, bytes) else str(w).encode() for w in words)
+        return self.ask(Request((plain,), False, False))[0]
+
+    def compare_states(self) -> None:
+        """Fail when the two do not hold the same."""
+        cells = self.emulated.cells
+        ours = {key: cells[number] for key, number in self.state.items()}
+        assert sorted(ours) == sorted(self._real.keys())
+        for key, cell in ours.items():
+            assert _comparable(cell.value) == self._value(key), key
+            left_ms = self._real.pttl(key)
+            assert (left_ms == -1) == (cell.ttl_s is None), key
+            if cell.ttl_s is not None:
+                assert cell.ttl_s * 1000 - 20_000 < left_ms <= cell.ttl_s * 1000, key
+
+    def _still(self, words: Words) -> Words:
+        is_script = words[0] == b"EVALSHA"
+        return (words[0], self._shas[words[1]], *words[2:]) if is_script else words
+
+    def _ask_real(self, words: Words) -> Any:
+        self._connection.send_command(*words)
+        try:
+            return self._connection.read_response()
+        except ResponseError as error:
+            return error
+
+    def _value(self, key: bytes) -> Any:
+        real = self._real
+        match real.type(key):
+            case b"string":
+                return real.get(key)
+            case b"list":
+                return real.lrange(key, 0, -1)
+            case b"set":
+                return real.smembers(key)
+            case b"hash":
+                return real.hgetall(key)
+            case b"zset":
+                return real.zrange(key, 0, -1, withscores=True)
+            case kind:
+                assert kind == b"stream", kind
+                return real.xrange(key)
+
+
+def _comparable(value: Value) -> Any:
+    if isinstance(value, Zset):
+        return sorted(value.items(), key=lambda item: (item[1], item[0]))
+    if isinstance(value, Stream):
+        return [
+            (b"%d-%d" % e.id, dict(zip(e.fields[::2], e.fields[1::2], strict=True))) for e in value
+        ]
+    if isinstance(value, Hash):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _compare(words: Words, ours: Reply | ReplyError, real: Any) -> None:
+    if isinstance(real, ResponseError):
+        assert isinstance(ours, ReplyError), (words, ours, str(real))
+        text = str(ours).removeprefix("ERR ")
+        assert str(real).removeprefix("ERR ").startswith(text), (words, ours, str(real))
+        return
+    if words[0] in _UNORDERED:
+        ours, real = sorted(ours), sorted(real)
+    if words[0] == b"HGETALL":
+        ours, real = _pairs(ours), _pairs(real)
+    assert _same(ours) == real, (words, ours, real)
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _same(reply: Reply) -> Any:
+    return bytes(reply) if isinstance(reply, bytes) else reply
