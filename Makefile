@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test clients fuzz check lint format bench faults dash install install-dev lock clean
+.PHONY: help serve test clients fuzz check lint format bench faults prove dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,6 +56,9 @@ bench: $(VENV)/.installed-dev ## Our server beside the bare libraries and other 
 
 faults: $(VENV)/.installed-dev ## The table of faults with all rounds, into docs/faults.md
 	@exec $(BIN)/python -m tests.faults
+
+prove: $(VENV)/.installed-dev ## Counts too long for the tests, into docs/proofs.md; some: ONLY="upgrade"
+	@exec $(BIN)/python -m tests.proofs $(ONLY)
 
 dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
 	@exec $(BIN)/mgs dash

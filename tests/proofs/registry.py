@@ -1,0 +1,62 @@
+"""What a proof is, and the decorator that makes one of a function."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.registry import Result, Tally
+
+__all__ = ["PROOFS", "Proof", "Result", "Tally", "all_proofs", "proof"]
+
+Act = Callable[[int], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """``act`` runs so many rounds; ``full`` alone, ``fast`` in the test suite (0: never there)."""
+
+    name: str
+    what: str
+    goal: str
+    act: Act
+    full: int
+    fast: int
+
+
+PROOFS: dict[str, Proof] = {}
+
+
+def proof(
+    name: str, *, goal: str, full: int, fast: int = 0, timeout_s: float = 180
+) -> Callable[[Act], Callable[[], None]]:
+    """Register a proof, and make a test of it that runs few rounds within ``timeout_s``."""
+
+    def register(act: Act) -> Callable[[], None]:
+        assert name not in PROOFS, name
+        what = act.__name__.removeprefix("test_").replace("_", " ")
+        PROOFS[name] = Proof(name, what, goal, act, full, fast)
+
+        def test() -> None:
+            result = act(fast)
+            assert result.is_right, result
+
+        functools.update_wrapper(test, act)
+        del test.__wrapped__  # type: ignore[attr-defined] # its argument is no fixture
+        if not fast:
+            test.__test__ = False  # type: ignore[attr-defined]
+        return pytest.mark.timeout(timeout_s)(test)
+
+    return register
+
+
+def all_proofs() -> dict[str, Proof]:
+    """Those of every module of this folder, by name."""
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"{__package__}.{file.stem}")
+    return PROOFS

@@ -1,0 +1,30 @@
+"""The upgrade, again and again: of a Redis of our own, and of one that others use too."""
+
+from __future__ import annotations
+
+import time
+
+from tests.helpers.upgrade import CHECKS, upgraded
+from tests.proofs.registry import Result, Tally, proof
+
+
+@proof(
+    "upgrade",
+    goal="0 jobs lost, 0 tokens lost or doubled, 0 old names left, 0 keys of others changed",
+    full=10,
+)
+def test_a_newer_version_goes_on_with_what_a_killed_older_one_left(rounds: int) -> Result:
+    tally = Tally()
+    num_jobs = num_tokens = 0
+    for number in range(rounds):
+        start = time.monotonic()
+        with upgraded(is_shared=bool(number % 2)) as upgrade:
+            for check in CHECKS:
+                for problem in getattr(upgrade, check)():
+                    tally.check(False, problem)
+                if check == "models":
+                    tally.note("start to all models ready", time.monotonic() - start, 20.0)
+            num_jobs += len(upgrade.open_jobs)
+            num_tokens += sum(len(job.events) for job in upgrade.open_jobs.values())
+        tally.rounds += 1
+    return tally.result(f"{num_jobs} jobs went on, after {num_tokens} events")
