@@ -2,7 +2,8 @@
 
 redis-py takes a connection from a pool, looks whether it is well, times and counts the command:
 sixty calls, each of which finds the processor's caches full of a model's weights. It makes the
-connection; from then on there are the socket, hiredis, and answers that may be asked for later.
+connection, with the options of its socket; from then on there are the socket, hiredis, and answers
+that may be asked for later.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import hiredis
-from redis.connection import AbstractConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.connection import AbstractConnection, BaseParser
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import SyncRedis
 
 Word = str | bytes | int
 _LOST = object()
+# A socket whose waiting is the system's says "would block". Not to be tried again at once: that
+# would take as long.
+_TIMEOUTS = (TimeoutError, BlockingIOError, RedisTimeoutError)
 _READ_BYTES = 65536
 
 
@@ -50,6 +55,10 @@ class ScriptLine:
             for _ in range(2):  # on a new connection if the one at hand was cut
                 try:
                     self._socket().sendall(packed)
+                except (BlockingIOError, RedisTimeoutError) as error:
+                    self._drop_connection()
+                    call.reply = RedisTimeoutError(f"Redis does not take a script: {error}")
+                    return call
                 except (OSError, RedisError):
                     self._drop_connection()
                 else:
@@ -64,10 +73,12 @@ class ScriptLine:
             if call is self._last:
                 self._read_last()
         reply = call.reply
-        if reply is _LOST or (isinstance(reply, Exception) and "NOSCRIPT" in str(reply)):
+        if reply is _LOST or isinstance(reply, NoScriptError):
             return self._script(keys=call.keys, args=call.args)
+        if isinstance(reply, RedisTimeoutError):
+            call.reply = _LOST  # who asks once more has it sent again
         if isinstance(reply, Exception):
-            raise ResponseError(str(reply))
+            raise reply
         return reply
 
     def _read_last(self) -> None:
@@ -76,8 +87,13 @@ class ScriptLine:
         call, self._last = self._last, None
         try:
             call.reply = self._read()
+        except _TIMEOUTS as error:
+            call.reply = RedisTimeoutError(f"Redis does not answer a script: {error}")
+            self._drop_connection()
         except (OSError, hiredis.ProtocolError):
             call.reply = _LOST
+            self._drop_connection()
+        if _is_demoted(call.reply):
             self._drop_connection()
 
     def _read(self) -> Any:
@@ -86,7 +102,7 @@ class ScriptLine:
             if not data:
                 raise OSError("Redis has closed the connection")
             self._reader.feed(data)
-        return reply
+        return BaseParser.parse_error(str(reply)) if isinstance(reply, Exception) else reply
 
     def _socket(self) -> socket.socket:
         if self._connection is None:
@@ -115,11 +131,17 @@ class Call:
         self.reply: Any = None
 
     def answer(self) -> Any:
-        """What the script answers: waits for it, and sends it once more if it was lost.
+        """What the script answers: waits for it, and sends it once more if it was cut off.
 
-        ``RedisError`` when that fails, or when it is the answer.
+        ``RedisError`` when that fails or takes too long, or when it is the answer.
         """
         return self._line.answer(self)
+
+
+def _is_demoted(reply: Any) -> bool:
+    """Whether Redis takes no writes any more: a new connection may lead to who does."""
+    is_said = isinstance(reply, RedisError) and "-READONLY" in str(reply)  # by a script of 6.2
+    return is_said or isinstance(reply, ReadOnlyError)
 
 
 def _let_the_system_wait(sock: socket.socket) -> None:

@@ -1,0 +1,62 @@
+"""A Redis server on another host, that a test may freeze, and speak to without the network."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from jobs.connection import SyncRedis, connect
+from jobs.redis_binary import find_redis_binary
+from tests.helpers.netns import Host
+from tests.helpers.waiting import wait_until
+
+_PORT = 6379
+
+
+class FarRedis:
+    """``url`` is for whoever is on the network; ``near``, a client, needs none."""
+
+    def __init__(self, host: Host, folder: Path) -> None:
+        self.url = f"redis://{host.address}:{_PORT}/0"
+        self.near_url = f"unix://{folder / 'redis.sock'}?db=0"
+        self.near: SyncRedis = connect(self.near_url)
+        # Everybody is welcome: nobody but the hosts of the test can reach it.
+        flags = f"--port {_PORT} --bind 0.0.0.0 --protected-mode no --unixsocketperm 700"
+        files = ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder), "--save", ""]
+        command = [str(find_redis_binary().path), *flags.split(), *files]
+        with (folder / "log").open("wb") as log:
+            self._process = host.start(command, stdout=log, stderr=log)
+        wait_until(self._answers, "the far Redis answers")
+
+    def freeze(self) -> None:
+        """As on a machine that swaps: connections stay, and new ones are taken, without an answer."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End of ``freeze``."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.near.ping())
+        except RedisError:
+            return False
+
+
+@contextmanager
+def far_redis(host: Host) -> Iterator[FarRedis]:
+    """A server on ``host``; its data is gone at the end of the block."""
+    # Not tmp_path: a unix socket's path is at most 104 bytes on macOS.
+    folder = Path(tempfile.mkdtemp(prefix="mgs-far-", dir="/tmp"))
+    server = FarRedis(host, folder)
+    try:
+        yield server
+    finally:
+        server.near.close()
+        shutil.rmtree(folder, ignore_errors=True)
