@@ -27,7 +27,7 @@ def give(job: Taken, *vectors: list[float]) -> None:
 
 def test_vectors_are_numbers_unless_asked_otherwise(rig: Rig) -> None:
     rig.load()
-    future = rig.post_soon(PATH, {"input": ["a", "b"], "model": "x", "user": "me"})
+    future = rig.post_soon(PATH, {"input": ["a", "b"], "model": "dummy", "user": "me"})
     job = rig.take_control()
     assert job.request == EmbedRequest([Prompt(text="a"), Prompt(text="b")], model="fake")
     give(job, *VECTORS)

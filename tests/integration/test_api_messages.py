@@ -46,7 +46,7 @@ def test_a_message_is_whole(rig: Rig, claude: Anthropic, background: Any) -> Non
     rig.load()
     future = background(
         claude.messages.create,
-        model="claude-any",
+        model="fake",
         system="Be brief.",
         extra_body={"temperature": 0.5},  # the client has no name for it any more
         **BODY,
