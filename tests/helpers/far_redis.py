@@ -35,7 +35,7 @@ class FarRedis:
         wait_until(self._answers, "the far Redis answers")
 
     def freeze(self) -> None:
-        """As on a machine that swaps: connections stay, and new ones are taken, without an answer."""
+        """As on a machine that swaps: it takes connections and bytes, and answers nothing."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -20,10 +19,9 @@ from redis.exceptions import RedisError
 from jobs.bells import Bells
 from jobs.connection import AsyncRedis, SyncRedis, connect, connect_async, connect_bookkeeping
 from jobs.script_line import ScriptLine
-from tests.helpers.far_redis import FarRedis, far_redis
+from tests.helpers.far_redis import far_redis
 from tests.helpers.netns import Host, network
 from tests.helpers.waiting import wait_until
-from tests.integration.test_hub import Rig
 
 _TOLD_S = 15.0
 
