@@ -11,7 +11,7 @@ from api.schemas.management import CurrentQueue, ProcessEntry
 from api.services import Services
 from jobs import names
 from jobs.errors import JobNotFoundError
-from jobs.records import JobRecord, WorkerStatus
+from jobs.records import JobRecord
 from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.wants import LoadedModel
 
@@ -45,7 +45,7 @@ def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
 
 def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
     store, status = services.store, model.status
-    ids = store.pending_ids(model.slug, worker_names(status), max_waiting=_MAX_LISTED)
+    ids = store.pending_ids(model.slug, max_waiting=_MAX_LISTED)
     records = store.records(ids)
     pending = sorted(
         (record for record in records if not record.status.is_terminal),
@@ -58,11 +58,6 @@ def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
         pending_requests_count=waiting + (status.running if status else 0),
         queues=dict(_listed(services, pending[:_MAX_LISTED])),
     )
-
-
-def worker_names(status: WorkerStatus | None) -> list[str]:
-    """RQ names of the loops of a model's worker."""
-    return status.names if status else []
 
 
 def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dict[str, Any]]]:

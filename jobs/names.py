@@ -37,6 +37,9 @@ TOTALS = "mgs:totals"
 STORAGE_MARK = "mgs:storage"
 """String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
 
+LAYOUT = "mgs:layout"
+"""String: how many moves of names this Redis has seen (``jobs/moves.py``)."""
+
 APIS = "mgs:apis"
 """Set: names of the API processes."""
 
@@ -123,6 +126,11 @@ def rq_command_channel(worker: str) -> str:
 def rq_registry_keys(queue: str) -> list[str]:
     """RQ's registries of what has ended on a queue."""
     return [f"rq:{kind}:{queue}" for kind in ("finished", "failed", "canceled")]
+
+
+def unload_job_id(want_uid: str) -> str:
+    """Id of the job that unloads a want: the want's worker takes it by that id."""
+    return f"unload-{want_uid}"
 
 
 def request_key(job_id: str) -> str:

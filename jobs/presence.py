@@ -31,13 +31,18 @@ class Presence:
         self._redis = redis
 
     def silent_apis(self) -> set[str]:
-        """API processes whose beat has expired."""
-        known = sorted(name.decode() for name in self._redis.smembers(names.APIS))
+        """API processes whose heartbeat has expired."""
+        known = sorted(self._redis.smembers(names.APIS))
         if not known:
             return set()
-        beats = self._redis.mget([names.api_key(name) for name in known])
-        return {name for name, beat in zip(known, beats, strict=True) if beat is None}
+        beats = self._redis.mget([names.api_key("").encode() + name for name in known])
+        silent = [name for name, beat in zip(known, beats, strict=True) if beat is None]
+        return {name.decode(errors="replace") for name in silent}
 
     def forget_apis(self, gone: Iterable[str]) -> None:
         """Their jobs are dealt with."""
-        self._redis.srem(names.APIS, *gone)
+        gone = set(gone)
+        known = self._redis.smembers(names.APIS)
+        listed = [name for name in known if name.decode(errors="replace") in gone]
+        if listed:
+            self._redis.srem(names.APIS, *listed)

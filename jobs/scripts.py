@@ -157,10 +157,10 @@ end
 SETTLE: Final = (
     _END
     + """
--- KEYS: job, log, request, live jobs, index of expiries, totals, then the queue and its intermediate
--- list if the job is to leave them. ARGV: attempt, seq, status, line, channel, ttl in s, error code,
--- job id, then (name, amount) per sum that the job adds to.
--- Answers 1 when this end is the job's end (now or earlier), 0 when it is not.
+-- KEYS: job, log, request, live jobs, index of expiries, totals, then the queue and its
+-- intermediate list if the job is to leave them. ARGV: attempt, seq, status, line, channel, ttl in
+-- s, error code, job id, then (name, amount) per sum that the job adds to. Answers 1 when this end
+-- is the job's end (now or earlier), 0 when it is not.
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
 local id = ARGV[1] .. '-' .. ARGV[2]
@@ -249,8 +249,9 @@ return 1
 
 RETURN_STRAY: Final = """
 -- KEYS: job, intermediate list, queue, claims of the model, list that wakes the consumer. ARGV: job
--- id. Puts a job of ours that lies in the intermediate list without anybody's claim back to the front
--- of its queue, or takes one that has ended off that list. Answers 1 if it is on the queue by this.
+-- id. Puts a job of ours that lies in the intermediate list without anybody's claim back to the
+-- front of its queue, or takes one that has ended off that list. Answers 1 if it is on the queue by
+-- this.
 local id = ARGV[1]
 for _, member in ipairs(redis.call('SMEMBERS', KEYS[4])) do
   if string.sub(member, -#id - 1) == '|' .. id then return 0 end
@@ -269,8 +270,8 @@ return 1
 RETIRE: Final = """
 -- KEYS: slugs, desired models, claims of the model, RQ's queues, then per queue of the model: the
 -- queue, its intermediate list, its wake list, RQ's registries. ARGV: slug, ttl in s of the
--- registries, number of queues. Forgets a model that nobody wants and of which nothing waits or runs.
--- Answers 1 if it is forgotten.
+-- registries, number of queues. Forgets a model that nobody wants and of which nothing waits or
+-- runs. Answers 1 if it is forgotten.
 local slug, num = ARGV[1], tonumber(ARGV[3])
 local each = (#KEYS - 4) / num
 if redis.call('HEXISTS', KEYS[2], slug) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
@@ -303,33 +304,12 @@ return #due
 """
 
 REPLACE_OWNER: Final = """
--- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced, and
--- when the new owner has it already: then its time begins anew.
+-- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced,
+-- and when the new owner has it already: then its time begins anew.
 local current = redis.call('GET', KEYS[1]) or ''
 if current ~= ARGV[1] and current ~= ARGV[2] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
-return 1
-"""
-
-SWAP_FIELD: Final = """
--- KEYS: hash. ARGV: field, expected value ('' = absent), new value ('' = delete).
--- Answers {1} when swapped (or already the new value), {0, current} when not.
-local current = redis.call('HGET', KEYS[1], ARGV[1]) or ''
-if current == ARGV[3] then return {1} end
-if current ~= ARGV[2] then return {0, current} end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
-else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-return {1}
-"""
-
-BEAT_NODE: Final = """
--- KEYS: the node's status, index of nodes. ARGV: uid, status, ttl in s of the status, for how long in
--- s the index remembers a silent node.
-local now = redis.call('TIME')[1]
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - ARGV[4])
 return 1
 """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from redis.exceptions import ResponseError
@@ -154,20 +154,20 @@ class JobStore:
         if not all. ``queues``: the names of those looked at; the generations' alone if not given.
         """
         chosen = queues or [names.generation_queue(slug)]
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline() as pipe:  # at once: a job may be on its way from list to claim
+            pipe.smembers(names.claims_key(slug))
             for name in chosen:
                 queue = self.queue(name)
                 pipe.lrange(queue.intermediate_queue_key, 0, -1)
                 pipe.lrange(queue.key, 0, -1 if max_waiting is None else max_waiting - 1)
-            claims, *groups = self.claims(slug), *pipe.execute()
-        held = [job_id for _, job_id in claims]
+            claims, *groups = pipe.execute()
+        held = [job_id for _, job_id in _parsed(claims)]
         waiting = [job_id.decode(errors="replace") for group in groups for job_id in group]
         return list(dict.fromkeys(held + waiting))
 
     def claims(self, slug: str) -> list[tuple[str, str]]:
         """(worker, job id) of all that the model's workers hold."""
-        members = map(names.parse_claim, self.redis.smembers(names.claims_key(slug)))
-        return sorted(member for member in members if member is not None)
+        return _parsed(self.redis.smembers(names.claims_key(slug)))
 
     def drop_odd_claims(self, slug: str) -> None:
         """Take off the claims what is none."""
@@ -292,6 +292,11 @@ class JobStore:
                     ],
                     args=[job_id],
                 )
+
+
+def _parsed(claims: Iterable[bytes]) -> list[tuple[str, str]]:
+    members = map(names.parse_claim, claims)
+    return sorted(member for member in members if member is not None)
 
 
 @contextmanager

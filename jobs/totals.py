@@ -7,11 +7,11 @@ One Redis hash for all processes, ``mgs:totals``: ``jobs <task> <status> <model_
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from jobs import names
+from jobs import names, state_scripts
 from jobs.connection import SyncRedis
 from jobs.events import Event
 
@@ -72,3 +72,34 @@ def parse_totals(fields: Mapping[bytes, bytes]) -> Totals:
         elif name in _SUMS:
             totals.sums[_SUMS[name]][rest] = float(value)
     return totals
+
+
+MAX_FIELDS = 4096
+OTHER = "(other)"
+"""The model_id under which the totals of models that are long gone are kept."""
+
+
+def fold_totals(redis: SyncRedis, slugs: Collection[str]) -> int:
+    """Above ``MAX_FIELDS`` fields, add up those of models without any of these slugs.
+
+    Answers how many fields were folded. Each is moved by one atomic step.
+    """
+    if redis.hlen(names.TOTALS) <= MAX_FIELDS:
+        return 0
+    fold = redis.register_script(state_scripts.FOLD_FIELD)
+    folded = 0
+    for name in redis.hkeys(names.TOTALS):
+        target = _folded_name(name.decode(errors="replace"), slugs)
+        if target is not None:
+            fold(keys=[names.TOTALS], args=[name, target])
+            folded += 1
+    return folded
+
+
+def _folded_name(field: str, slugs: Collection[str]) -> str | None:
+    """The field's name without its model; ``None`` for one that stays."""
+    num_words = 3 if field.startswith("jobs ") else 1
+    *words, model_id = field.split(" ", num_words)
+    if model_id == OTHER or len(words) < num_words or names.slug_of(model_id) in slugs:
+        return None
+    return " ".join([*words, OTHER])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jobs import names, scripts
+from jobs import names, state_scripts
 from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError
 from jobs.records import (
@@ -61,8 +61,8 @@ class Wants:
 
     def __init__(self, redis: SyncRedis) -> None:
         self._redis = redis
-        self._swap = redis.register_script(scripts.SWAP_FIELD)
-        self._beat_node = redis.register_script(scripts.BEAT_NODE)
+        self._swap = redis.register_script(state_scripts.SWAP_FIELD)
+        self._beat_node = redis.register_script(state_scripts.BEAT_NODE)
 
     def get(self, slug: str) -> Want | None:
         """The entry; ``ContractError`` when it cannot be read."""

@@ -1,4 +1,6 @@
-"""The worker process of one model: ``python -m workers --model-id ID --token T --want UID``.
+"""The worker process of one model.
+
+``python -m workers --model-id ID --token T --want UID --load-job JOB``.
 
 Started by the supervisor, by exec. ``--lifeline`` is a pipe's read end that the supervisor holds
 open at the other end: its closing means that the supervisor is gone.
@@ -34,7 +36,9 @@ def main() -> int:
     _set_title(arguments.model_id)
     if arguments.lifeline is not None:
         _watch_lifeline(arguments.lifeline)
-    worker = ModelWorker(settings, arguments.model_id, arguments.token, arguments.want)
+    worker = ModelWorker(
+        settings, arguments.model_id, arguments.token, arguments.want, arguments.load_job
+    )
 
     def stop(signum: int, frame: object) -> None:
         worker.request_exit(ExitCode.STOPPED, None, settings.grace_s)
@@ -56,6 +60,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model-id", required=True)
     parser.add_argument("--token", required=True, help="suffix of the RQ worker names")
     parser.add_argument("--want", default="", help="uid of the want that this worker serves")
+    parser.add_argument("--load-job", required=True, help="id of the job that loads the model")
     parser.add_argument("--lifeline", type=int, help="file descriptor of the lifeline pipe")
     return parser.parse_args()
 

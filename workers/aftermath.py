@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from jobs import names
 from jobs.errors import (
+    ContractError,
     JobError,
     JobTimeoutError,
     ModelLoadError,
@@ -37,9 +36,7 @@ class Aftermath:
         """Decide from how the child ended, and from whether its model is still wanted."""
         code = child.exit_code
         assert code is not None
-        want = self._wants.get(child.slug)
-        if want is not None and want.uid != child.want.uid:
-            want = None
+        want = self._standing(child)
         log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
         child.last_status = child.last_status or self._wants.statuses([child.slug]).get(child.slug)
         # Before the jobs: who hears of an unload's end must not see the process any more.
@@ -53,32 +50,47 @@ class Aftermath:
             self._end_all(child, ModelUnloadedError("the model was unloaded"))
         elif code == ExitCode.LOAD_FAILED:
             self._handle_failed_load(child, want)
-        elif code == ExitCode.STOPPED:
+        elif code in (ExitCode.STOPPED, ExitCode.NOTHING_TO_LOAD):
             stopped = ShuttingDownError("the worker was stopped")
             self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
         else:
             self._handle_crash(child, want, describe_exit(code))
+
+    def _standing(self, child: Child) -> Want | None:
+        """The child's want if it still stands; an entry that cannot be read may well be it."""
+        try:
+            want = self._wants.get(child.slug)
+        except ContractError:
+            return child.want
+        return want if want is not None and want.uid == child.want.uid else None
 
     def note_ready(self, want: Want, status: WorkerStatus | None) -> Want:
         """The want, marked if its worker has said that it is ready."""
         is_ready = status is not None and status.state is WorkerState.READY
         if want.was_ready or status is None or not is_ready or status.want_uid != want.uid:
             return want
-        marked = msgspec.structs.replace(want, was_ready=True)
-        return marked if self._wants.swap(names.slug_of(want.model_id), want, marked) else want
+        try:
+            marked = self._wants.change(names.slug_of(want.model_id), want.uid, was_ready=True)
+        except ContractError:
+            return want
+        return marked or want
 
-    def drain(self, slug: str, error: JobError) -> None:
+    def drain(self, slug: str, error: JobError) -> bool:
         """End what waits for the model, unless somebody wants it (again) by now.
 
-        The jobs first: a load writes its want before its job, so none of these is its.
+        True when nothing of the model is left.
         """
-        waiting = self._undertaker.waiting(slug)
-        if waiting and self._wants.get(slug) is None:
-            self._undertaker.end_waiting(slug, waiting, error)
+        return self._undertaker.drain(slug, error, lambda: self._wants.exists(slug))
 
     def _end_all(self, child: Child, error: JobError) -> None:
+        """The jobs of a model that is not wanted any more; what loaded and unloads it, by id.
+
+        Another want may stand under its id by now, whose jobs these are not.
+        """
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
         self._restarts.forget(child.slug)
+        own = [child.want.load_job, names.unload_job_id(child.want.uid)]
+        self._undertaker.end_waiting(own, error)
         self.drain(child.slug, error)
 
     def _handle_failed_load(self, child: Child, want: Want) -> None:
@@ -89,8 +101,7 @@ class Aftermath:
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        waiting = self._undertaker.waiting(child.slug)
-        self._undertaker.end_waiting(child.slug, waiting, error)
+        self._undertaker.end_waiting(self._undertaker.waiting(child.slug), error)
 
     def _handle_crash(self, child: Child, want: Want, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
@@ -100,15 +111,22 @@ class Aftermath:
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
         # A stalled engine is not tried again with the same jobs.
         has_crashed = not isinstance(error, JobTimeoutError)
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=has_crashed)
+        if child.suspects is None:  # once: a settling that is begun anew finds fewer jobs
+            suspects = self._undertaker.suspects(child.slug, child.worker_names)
+            child.suspects = suspects if has_crashed else set()
+        self._undertaker.bury(
+            child.slug,
+            child.worker_names,
+            error,
+            has_crashed=has_crashed,
+            suspects=child.suspects,
+        )
 
     def _give_up(self, want: Want) -> None:
-        slug = names.slug_of(want.model_id)
-        current = self._wants.get(slug)
-        while current is not None and current.uid == want.uid:
-            if self._wants.swap(slug, current, None):
-                return
-            current = self._wants.get(slug)
+        try:
+            self._wants.remove(names.slug_of(want.model_id), want.uid)
+        except ContractError:
+            log.warning("want is unreadable by now", extra={"model": want.model_id})
 
 
 def _load_error(status: WorkerStatus | None) -> JobError:

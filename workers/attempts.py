@@ -38,13 +38,13 @@ class AttemptOpener:
         self._script = redis.register_script(scripts.OPEN_ATTEMPT)
 
     def open(self, job_id: str) -> Attempt | None:
-        """The attempt, or ``None`` when the job has ended already or was never ours."""
+        """The attempt, or ``None`` when the job has ended already, or is not this worker's."""
         state, *rest = self._script(
             keys=[
                 names.job_key(job_id),
                 names.log_key(job_id),
                 names.request_key(job_id),
-                names.claim_key(self._worker),
+                names.claims_key(names.slug_of_worker(self._worker)),
             ],
             args=[job_id, self._worker],
         )

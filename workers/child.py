@@ -54,9 +54,13 @@ class Child:
         self._has_signalled = False
         self.killed_for: JobError | None = None
         self.last_status: WorkerStatus | None = None
+        self.suspects: set[str] | None = None
         lifeline_read, self._lifeline = os.pipe()
         try:
             self._process = self._spawn(lifeline_read)
+        except BaseException:
+            os.close(self._lifeline)
+            raise
         finally:
             os.close(lifeline_read)
         threading.Thread(target=self._relay, name=f"relay-{slug}", daemon=True).start()
@@ -101,7 +105,8 @@ class Child:
 
     def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "workers", "--model-id", self.want.model_id]
-        command += ["--token", self.token, "--want", self.want.uid, "--lifeline", str(lifeline)]
+        command += ["--token", self.token, "--want", self.want.uid]
+        command += ["--load-job", self.want.load_job, "--lifeline", str(lifeline)]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -120,8 +125,10 @@ class Child:
 
     def _wait(self, on_exit: Callable[[Child], None]) -> None:
         self._process.wait()
-        os.close(self._lifeline)
-        on_exit(self)
+        try:
+            os.close(self._lifeline)
+        finally:
+            on_exit(self)
 
     def _signal(self, signum: signal.Signals) -> None:
         if self._process.poll() is None:

@@ -13,3 +13,4 @@ class ExitCode(IntEnum):
     UNLOADED = 80  # an unload job was obeyed
     LOAD_FAILED = 81  # the reason is in the worker's last beat
     ORPHANED = 82  # the supervisor is gone
+    NOTHING_TO_LOAD = 83  # the job that should load the model is not there any more

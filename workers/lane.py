@@ -11,17 +11,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import DequeueTimeout, StopRequested
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from jobs import names, scripts
 from jobs.connection import SyncRedis
 from workers.queued_job import QueuedJob
 from workers.rq_records import LEASE_S, RqRecords
@@ -37,7 +38,8 @@ class LaneWorker(RqRecords):
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
     it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used.
-    ``on_stop(job_id, reason)`` obeys RQ's stop command.
+    ``on_stop(job_id, reason)`` obeys RQ's stop command. Of the loads and unloads on the queue only
+    those with the ids ``meant`` are taken; nothing else is while ``is_only_meant``.
     """
 
     job_class = QueuedJob
@@ -51,6 +53,8 @@ class LaneWorker(RqRecords):
         admit: Callable[[QueuedJob], None],
         refuse: Callable[[str], None],
         on_stop: Callable[[str, str], None],
+        meant: Sequence[str] = (),
+        is_only_meant: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(
             [queue_name],
@@ -64,6 +68,10 @@ class LaneWorker(RqRecords):
         self._admit = admit
         self._refuse = refuse
         self._on_stop = on_stop
+        self._meant = list(meant)
+        self._is_only_meant = is_only_meant
+        self._take_script = redis.register_script(scripts.TAKE)
+        self._rescued: list[str] = []
         self._looked_for_suspension_at = -math.inf
 
     def request_lane_stop(self) -> None:
@@ -75,7 +83,7 @@ class LaneWorker(RqRecords):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Register and listen for commands, also when Redis is away for a moment."""
         self.birth_date = now()  # no look for a namesake, as RQ has: our names are new each time
-        for step in (self.beat, self.subscribe):
+        for step in (self.keep_registries, self.beat, self.subscribe):
             while not self._stop_requested:
                 try:
                     step()
@@ -119,36 +127,42 @@ class LaneWorker(RqRecords):
         raise StopRequested
 
     def _take(self) -> QueuedJob | None:
-        """Block for a job; one that cannot be read is set aside and the loop goes on."""
+        """The next job, after a wait if need be; one that cannot be read is set aside."""
+        job_id = self._rescued.pop() if self._rescued else self._take_id()
+        if job_id is None:
+            self.connection.blpop([names.wake_key(self.queue.name)], timeout=_BLOCK_S)
+            return None
+        self.in_hand.add(job_id)
         try:
-            result = self.queue_class.dequeue_any(
-                [self.queue],
-                _BLOCK_S,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-            )
-        except DequeueTimeout:
-            return None
+            job = self.job_class.fetch(job_id, self.connection, self.serializer)
         except RedisError:
+            self.in_hand.discard(job_id)
             raise
-        except Exception as error:
-            # RQ attaches the id of a hash that it cannot restore.
-            self.set_aside(getattr(error, "job_id", ""), repr(error))
+        except Exception as error:  # a hash that RQ cannot restore, or none
+            self.set_aside(job_id, repr(error))
             return None
-        assert result is not None  # only without blocking
-        job = result[0]
         assert isinstance(job, QueuedJob)
         job.origin = self.queue.name  # whatever its hash says
-        self.in_hand.add(job.id)
         return job
 
+    def _take_id(self) -> str | None:
+        """The first job on the queue that is for us: claimed, and in RQ's intermediate list."""
+        keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key]
+        args = [self.name, names.job_key(""), int(self._is_only_meant()), *self._meant]
+        found = self._take_script(keys=keys, args=args)
+        return None if found is None else found.decode(errors="replace")
+
     def set_aside(self, job_id: str, why: str) -> None:
-        """Take an unusable job off the queue; its client is told, if it has one."""
+        """Take an unusable job off the queue; its client is told, if it has one.
+
+        One that is not ours any more is left to who has it.
+        """
         log.error("job set aside", extra={"job": job_id, "why": why})
         self._refuse(job_id)
-        self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
-        self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
+        if self.connection.sismember(self.claims_key, names.claim(self.name, job_id)):
+            self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
+            self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
+            self.connection.srem(self.claims_key, names.claim(self.name, job_id))
         self.in_hand.discard(job_id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
@@ -218,14 +232,10 @@ class LaneWorker(RqRecords):
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
 
     def rescue(self) -> None:
-        """Put back what Redis moved for us while its reply got lost: in the intermediate list,
-        but not in hand."""
-        listed = self.connection.lrange(self.queue.intermediate_queue_key, 0, -1)
-        for job_id in {item.decode() for item in listed} - self.in_hand:
-            with self.connection.pipeline() as pipe:
-                pipe.lrem(self.queue.intermediate_queue_key, 0, job_id)
-                pipe.lpush(self.queue.key, job_id)
-                pipe.execute()
+        """Find what was given to us while the reply got lost: claimed, but not in hand."""
+        members = map(names.parse_claim, self.connection.smembers(self.claims_key))
+        ours = {member[1] for member in members if member and member[0] == self.name}
+        self._rescued = sorted(ours - self.in_hand)
 
     def _rescue_quietly(self) -> None:
         try:

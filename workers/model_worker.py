@@ -52,8 +52,11 @@ log = logging.getLogger(__name__)
 class ModelWorker:
     """Everything of one worker process, made once and run once."""
 
-    def __init__(self, settings: Settings, model_id: str, token: str, want_uid: str) -> None:
+    def __init__(
+        self, settings: Settings, model_id: str, token: str, want_uid: str, load_job: str
+    ) -> None:
         self._settings = settings
+        self._load_job = load_job
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
         # No retries in the lanes: a repeated BLMOVE would take a second job.
@@ -73,10 +76,12 @@ class ModelWorker:
             names.control_queue(slug),
             names.worker_name(slug, "ctl", token),
             lane_redis,
-            lambda: True,
+            self._may_take_control,
             self._run_control,
             lambda job_id: self._reception.refuse(self._ctl, job_id),
             self._stop_job,
+            meant=[load_job, names.unload_job_id(want_uid)],
+            is_only_meant=lambda: self._intake is None,
         )
         writer = WitnessWriter(
             connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._gate
@@ -169,6 +174,21 @@ class ModelWorker:
         return self._intake
 
     # The control lane.
+
+    def _may_take_control(self) -> bool:
+        """Asked before each look into the queue; without a job to load there is nothing to do."""
+        if self._facts.state is WorkerState.STARTING and self._is_load_gone():
+            self.request_exit(ExitCode.NOTHING_TO_LOAD, None)
+            return False
+        return True
+
+    def _is_load_gone(self) -> bool:
+        """Ended by an unload meanwhile, or lost with all data."""
+        try:
+            status = self._redis.hget(names.job_key(self._load_job), "status")
+        except RedisError:
+            return False
+        return status not in (b"queued", b"running")
 
     def _run_control(self, job: QueuedJob) -> None:
         self._early_control_stops.begin(job.id)

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Collection
-
-import psutil
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
+from workers.node_identity import NodeIdentity
 
-_TTL_S = 10
+_TTL_S = 6
 
 
 class Ownership:
     """Locks with expiry, one per model, held in the name of one supervisor process.
 
-    A lock of a process of this machine that is gone is taken over at once; one of another machine
-    when it expires.
+    A lock of a process of this node that is gone for sure is taken over at once, any other when it
+    has expired.
     """
 
-    def __init__(self, redis: SyncRedis, node: str) -> None:
+    def __init__(self, redis: SyncRedis, identity: NodeIdentity) -> None:
         self._redis = redis
-        self._node = node
+        self._identity = identity
         self._replace = redis.register_script(scripts.REPLACE_OWNER)
-        started_at = psutil.Process().create_time()
-        self._owner = f"{node}|{os.getpid()}|{started_at}|{secrets.token_hex(4)}"
         self._held: set[str] = set()
 
-    def take(self, slug: str) -> bool:
-        """True when the model is ours to run, now or already."""
-        holder = (self._redis.get(names.owner_key(slug)) or b"").decode()
-        if holder not in ("", self._owner) and _is_alive(holder, self._node):
+    def rename(self, identity: NodeIdentity) -> None:
+        """Hold in another name from now on; nothing is held yet."""
+        self._identity = identity
+
+    @property
+    def held(self) -> set[str]:
+        """The models that were ours at the last look."""
+        return set(self._held)
+
+    def holds(self, slug: str) -> bool:
+        """True while Redis says that the model is ours."""
+        return self._holder(slug) == self._identity.owner
+
+    def take(self, slug: str, *, may_be_new: bool = True) -> bool:
+        """True when the model is ours to run, now or already.
+
+        Unless ``may_be_new``, a model that nobody holds is taken only if it was ours before.
+        """
+        holder, ours = self._holder(slug), self._identity.owner
+        if holder and holder != ours and not self._identity.is_gone(holder):
             return False
-        is_ours = self._set(slug, holder, self._owner)
+        if not holder and not may_be_new and slug not in self._held:
+            return False
+        is_ours = self._set(slug, holder, ours)
         if is_ours:
             self._held.add(slug)
         return is_ours
@@ -44,30 +57,20 @@ class Ownership:
 
         Answers those that another supervisor holds by now: this one was frozen for too long.
         """
-        lost = {slug for slug in slugs if not self._renew(slug)}
+        lost = {slug for slug in slugs if not self.take(slug)}
         for slug in self._held.difference(slugs):
-            self._set(slug, self._owner, "")
+            self.release(slug)
         self._held = set(slugs) - lost
         return lost
 
-    def _renew(self, slug: str) -> bool:
-        key = names.owner_key(slug)
-        if self._redis.get(key) == self._owner.encode():
-            return bool(self._redis.expire(key, _TTL_S))
-        return self.take(slug)
+    def release(self, slug: str) -> None:
+        """Let another supervisor have the model."""
+        self._set(slug, self._identity.owner, "")
+        self._held.discard(slug)
+
+    def _holder(self, slug: str) -> str:
+        return (self._redis.get(names.owner_key(slug)) or b"").decode(errors="replace")
 
     def _set(self, slug: str, holder: str, owner: str) -> bool:
         key = names.owner_key(slug)
         return bool(self._replace(keys=[key], args=[holder, owner, _TTL_S]))
-
-
-def _is_alive(holder: str, node: str) -> bool:
-    """False only for a process of this machine that is known to be gone."""
-    where, _, rest = holder.partition("|")
-    pid, _, rest = rest.partition("|")
-    if where != node or not pid.isdigit():
-        return True
-    try:
-        return str(psutil.Process(int(pid)).create_time()) == rest.partition("|")[0]
-    except psutil.NoSuchProcess:
-        return False

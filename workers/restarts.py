@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 _MAX_DELAY_S = 30.0
@@ -22,11 +23,12 @@ class RestartPolicy:
 
     def __init__(self) -> None:
         self._crashes: dict[str, _Crashes] = {}
+        self._failed_starts: dict[str, _Crashes] = {}
         self._totals: Counter[str] = Counter()
 
     @property
     def totals(self) -> dict[str, int]:
-        """All deaths by slug since this policy is; nothing is forgiven here."""
+        """All deaths by slug of the models that are there; nothing is forgiven here."""
         return dict(self._totals)
 
     def note_crash(self, slug: str, token: str) -> None:
@@ -41,16 +43,35 @@ class RestartPolicy:
         self._totals[slug] += 1
         crashes.last_at, crashes.last_token = now, token
 
+    def note_failed_start(self, slug: str) -> None:
+        """A process could not even be started: later again, and ever later."""
+        crashes = self._failed_starts.setdefault(slug, _Crashes())
+        crashes.count += 1
+        crashes.last_at = time.monotonic()
+
+    def note_start(self, slug: str) -> None:
+        """A process was started."""
+        self._failed_starts.pop(slug, None)
+
     def forget(self, slug: str) -> None:
         self._crashes.pop(slug, None)
+        self._failed_starts.pop(slug, None)
+
+    def keep_only(self, slugs: Collection[str]) -> None:
+        """Forget the models that are neither wanted nor run any more."""
+        for known in (self._crashes, self._failed_starts, self._totals):
+            for slug in set(known).difference(slugs):
+                del known[slug]
 
     def num_crashes(self, slug: str) -> int:
         crashes = self._crashes.get(slug)
         return crashes.count if crashes else 0
 
     def may_start(self, slug: str) -> bool:
-        crashes = self._crashes.get(slug)
-        return crashes is None or time.monotonic() >= crashes.last_at + delay_s(crashes.count)
+        crashes, failed = self._crashes.get(slug), self._failed_starts.get(slug)
+        now = time.monotonic()
+        is_crash_over = crashes is None or now >= crashes.last_at + delay_s(crashes.count)
+        return is_crash_over and (failed is None or now >= failed.last_at + delay_s(failed.count))
 
 
 def delay_s(num_crashes: int) -> float:

@@ -18,6 +18,7 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
 from jobs import names
+from jobs.connection import SyncRedis
 from workers.queued_job import QueuedJob
 
 LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
@@ -31,6 +32,11 @@ class RqRecords(BaseWorker):
         self.in_hand: set[str] = set()
         self._is_noted_busy = False
         self._clock_lag_s = 0.0  # of ours behind Redis'
+        self.claims_key = names.claims_key(names.slug_of_worker(self.name))
+
+    def _set_connection(self, connection: SyncRedis) -> SyncRedis:
+        """As it is: RQ would make its time-out longer than its own lease."""
+        return connection
 
     @property
     def queue(self) -> Queue:
@@ -127,12 +133,19 @@ class RqRecords(BaseWorker):
     def _let_go(self, job_id: str, pipe: Pipeline) -> None:
         """The last words about a job; all that is in ``pipe`` is sent."""
         is_idle = not self.executions
-        pipe.srem(names.claim_key(self.name), job_id)
+        pipe.srem(self.claims_key, names.claim(self.name, job_id))
         if self._is_noted_busy and is_idle and not self._stop_requested:
             self.set_state(WorkerStatus.IDLE, pipeline=pipe)
         pipe.execute()
         self._is_noted_busy = not is_idle
         self.in_hand.discard(job_id)
+
+    def keep_registries(self) -> None:
+        """RQ's lists of what has ended expire while the model is not loaded, and only then."""
+        with self.connection.pipeline(transaction=False) as pipe:
+            for key in names.rq_registry_keys(self.queue.name):
+                pipe.persist(key)
+            pipe.execute()
 
     # The beat, on the thread that beats.
 

@@ -8,34 +8,39 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 
-import msgspec
 import psutil
 from redis.exceptions import RedisError
 
 from jobs import names
-from jobs.connection import connect, wait_for_redis
+from jobs.connection import connect, is_passing, wait_for_redis
 from jobs.errors import (
+    ContractError,
     JobNotFoundError,
     ModelUnloadedError,
     NotReadyError,
     WorkerLostError,
 )
 from jobs.logs import set_up_logging
+from jobs.moves import upgrade
 from jobs.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.settings import Settings, load_settings
+from jobs.sight import Sight
 from jobs.store import JobStore
 from jobs.submission import Submission
-from jobs.wants import Wants
+from jobs.wants import Desired, Wants
 from workers.aftermath import Aftermath
 from workers.bell import BellListener
 from workers.child import Child
+from workers.claimant import Claimant
+from workers.node_identity import identify, save
 from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
 from workers.sweeper import Sweeper
@@ -58,6 +63,7 @@ class Supervisor:
         self._redis = connect(settings.effective_redis_url)
         self._wants = Wants(self._redis)
         self._keeper = WantKeeper(self._wants)
+        self._desired = Desired({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._undertaker = Undertaker(self._store, settings)
         self._children: dict[str, Child] = {}
@@ -65,24 +71,45 @@ class Supervisor:
         self._aftermath = Aftermath(self._wants, self._undertaker, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
-        self._node = platform.node()
-        self._ownership = Ownership(self._redis, self._node)
-        self._watchdog = Watchdog(settings.stall_s)
-        self._sweeper = Sweeper(self._store, self._undertaker, settings)
+        self._sight = Sight()
+        self._identity = identify(settings.state_dir)
+        self._ownership = Ownership(self._redis, self._identity)
+        self._claimant = Claimant(settings, self._wants, self._ownership, self._sight)
+        self._watchdog = Watchdog(settings.stall_s, self._sight)
+        self._sweeper = Sweeper(
+            self._store, self._undertaker, settings, self._sight, self._load_job_of
+        )
 
     def run(self) -> None:
         """Supervise until ``stop``; then take the workers down."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
+        for step in (self._find_place, partial(upgrade, self._redis, lambda: self._is_stopping)):
+            while not self._guarded(step):
+                time.sleep(_TICK_S)
         BellListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
-        log.info("supervisor is ready", extra={"node": self._node, "pid": os.getpid()})
+        log.info(
+            "supervisor is ready",
+            extra={"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()},
+        )
         while not self._is_stopping:
-            self._guarded(self._reconcile)
+            self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
         self._take_down()
 
     def stop(self) -> None:
         self._is_stopping = True
         self._events.put(None)
+
+    def _find_place(self) -> None:
+        """Be nobody else; and judge nobody at once where there are others."""
+        namesake = self._wants.node(self._identity.uid)
+        if namesake is not None and namesake.token not in self._identity.gone:
+            log.warning("another node has this uid", extra={"uid": self._identity.uid})
+            self._identity = self._identity.with_new_uid()
+            save(self._identity, self._settings.state_dir)
+            self._ownership.rename(self._identity)
+        if set(self._wants.known_nodes()) - {self._identity.uid}:
+            self._sight.note_blindness()
 
     # Events.
 
@@ -99,27 +126,47 @@ class Supervisor:
 
     def _handle_death(self, child: Child) -> None:
         """Settle the dead worker's jobs; until Redis takes it, the child stays on our list."""
-        while not self._guarded(lambda: self._aftermath.settle(child)):
+        while not self._guarded(lambda: self._settle(child)):
             time.sleep(_TICK_S / 5)
         if self._children.get(child.slug) is child:
             del self._children[child.slug]
 
+    def _settle(self, child: Child) -> None:
+        """What a model's next supervisor has taken over is not ours to settle."""
+        if self._ownership.take(child.slug):
+            self._aftermath.settle(child)
+        else:
+            log.warning("worker of another's model ended", extra={"slug": child.slug})
+
     # Reconciling.
 
     def _reconcile(self) -> None:
-        """Start what is wanted and not running, stop what runs and is not wanted."""
-        wants = self._keeper.look()
+        """Start what is wanted and not running, stop what runs and is not wanted.
+
+        What goes wrong in one step keeps no other from being taken.
+        """
+        if not self._guarded(self._look):
+            return
+        for step in (self._check_all, self._start_missing, self._drain_unwanted, self._sweep):
+            self._guarded(step)
+        self._guarded(self._beat)
+
+    def _look(self) -> None:
+        """What is wanted; and that what is ours stays ours."""
+        self._desired = self._keeper.look()
+        self._sight.look()
+        kept = self._children.keys() | self._claimant.to_restart(self._desired, self._children)
+        for slug in self._ownership.renew(kept) & self._children.keys():
+            log.warning("another supervisor runs the model by now", extra={"slug": slug})
+            self._children[slug].stop(_UNLOAD_S)
+
+    def _check_all(self) -> None:
         statuses = self._wants.statuses(list(self._children))
-        self._watchdog.look()
+        self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
-            self._check(child, wants.get(slug), statuses.get(slug))
-        for slug, want in wants.items():
-            is_due = slug not in self._children and self._restarts.may_start(slug)
-            if is_due and self._ownership.take(slug):
-                self._start(slug, want)
-        self._drain_unwanted(wants)
-        self._sweeper.sweep(self._children)
-        self._beat()
+            if slug not in self._desired.unreadable:
+                self._check(child, self._desired.wants.get(slug), statuses.get(slug))
+            child.enforce()
 
     def _check(self, child: Child, want: Want | None, status: WorkerStatus | None) -> None:
         if want is None or want.uid != child.want.uid:
@@ -128,50 +175,70 @@ class Supervisor:
             child.kill(reason)
         else:
             self._aftermath.note_ready(want, status)
-        child.enforce()
+
+    def _start_missing(self) -> None:
+        missing = {
+            slug: want
+            for slug, want in self._desired.wants.items()
+            if slug not in self._children and self._restarts.may_start(slug)
+        }
+        for slug in self._claimant.claim(missing):
+            self._guarded(partial(self._start, slug, missing[slug]))
 
     def _start(self, slug: str, want: Want) -> None:
         self._bury_leftover(slug)
-        want = self._with_load_job(slug, want)
-        self._children[slug] = Child(slug, want, self._events.put)
-        log.info("worker started", extra={"slug": slug, "pid": self._children[slug].pid})
+        ready = self._with_load_job(slug, want)
+        if ready is None:
+            return  # it has changed under us; the next tick sees
+        try:
+            child = Child(slug, ready, self._events.put)
+        except OSError as error:
+            self._restarts.note_failed_start(slug)
+            log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
+            return
+        self._restarts.note_start(slug)
+        self._children[slug] = child
+        log.info("worker started", extra={"slug": slug, "pid": child.pid})
 
     def _bury_leftover(self, slug: str) -> None:
-        """Settle what a worker of an earlier supervisor left; its lifeline has ended it."""
-        status = self._wants.statuses([slug]).get(slug)
-        known = self._redis.smembers(f"rq:workers:{names.generation_queue(slug)}")
-        known |= self._redis.smembers(f"rq:workers:{names.control_queue(slug)}")
-        workers = {key.decode().removeprefix("rq:worker:") for key in known}
-        if status is not None:
-            workers.update(status.names)
-        lost = WorkerLostError("the worker of the model died with its supervisor")
-        self._undertaker.bury(slug, workers, lost, has_crashed=True)
+        """Settle what workers of an earlier supervisor, or another, left.
 
-    def _with_load_job(self, slug: str, want: Want) -> Want:
+        Their lifelines have ended them, or they are out of reach; that was no death of their own.
+        """
+        lost = WorkerLostError("the worker of the model died with its supervisor")
+        self._undertaker.bury(slug, None, lost, has_crashed=True)
+
+    def _with_load_job(self, slug: str, want: Want) -> Want | None:
         """The want with a load job that waits in its queue: the first one, or a new one."""
+        current: Want | None = want
         if self._has_ended(want.load_job):
-            renewed = msgspec.structs.replace(want, load_job=f"load-{secrets.token_hex(16)}")
-            if not self._wants.swap(slug, want, renewed):
-                return want  # it has changed under us; the next tick sees
-            want = renewed
-        # Whoever wrote the want submits its load job too; the id makes it one.
-        self._store.submit(
-            Submission(
-                job_id=want.load_job,
-                model_id=want.model_id,
-                request=want.load,
-                facts={"model": want.load.model_name},
-                is_background=True,
-                is_first=True,
+            new_id = f"load-{secrets.token_hex(16)}"
+            current = self._wants.change(slug, want.uid, load_job=new_id)
+        if current is not None:
+            # Whoever wrote the want submits its load job too; the id makes it one.
+            self._store.submit(
+                Submission(
+                    job_id=current.load_job,
+                    model_id=current.model_id,
+                    request=current.load,
+                    facts={"model": current.load.model_name},
+                    is_background=True,
+                    is_first=True,
+                )
             )
-        )
-        return want
+        return current
+
+    def _load_job_of(self, slug: str) -> str | None:
+        want = self._wants.get(slug)
+        return want.load_job if want is not None else None
 
     def _has_ended(self, job_id: str) -> bool:
         try:
             return self._store.record(job_id).status.is_terminal
         except JobNotFoundError:
             return False
+        except ContractError:
+            return True
 
     def _stop_unwanted(self, child: Child, status: WorkerStatus | None) -> None:
         """A ready worker gets a second to take its unload job; one that loads cannot see it."""
@@ -181,22 +248,36 @@ class Supervisor:
         else:
             child.stop(0.5)
 
-    def _drain_unwanted(self, wants: dict[str, Want]) -> None:
-        """End jobs on queues of models that nobody wants and nobody runs."""
-        queues = {
-            key.decode().removeprefix("rq:queue:") for key in self._redis.smembers("rq:queues")
+    def _drain_unwanted(self) -> None:
+        """End jobs of models that nobody wants and nobody runs."""
+        unwanted = self._store.slugs() - set(self._desired.wants) - self._desired.unreadable
+        self._restarts.keep_only(set(self._desired.wants) | set(self._children))
+        for slug in sorted(self._claimant.claim_unwanted(unwanted - set(self._children))):
+            self._guarded(partial(self._drain, slug))
+
+    def _drain(self, slug: str) -> None:
+        unloaded = ModelUnloadedError("the model is not loaded")
+        self._undertaker.bury(slug, None, unloaded, has_crashed=False)
+        self._aftermath.drain(slug, unloaded)
+        self._ownership.release(slug)
+
+    def _sweep(self) -> None:
+        unloads = {
+            slug: names.unload_job_id(child.want.uid) for slug, child in self._children.items()
         }
-        slugs = {name[8:] for name in queues if name.startswith(("mgs-gen-", "mgs-ctl-"))}
-        for slug in slugs - set(wants) - set(self._children):
-            self._aftermath.drain(slug, ModelUnloadedError("the model is not loaded"))
+        self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
     def _beat(self) -> None:
-        memory, crashes = psutil.virtual_memory().total, self._restarts.totals
-        status = NodeStatus(self._node, os.getpid(), memory, len(self._children), crashes)
+        status = NodeStatus(
+            node=self._identity.name,
+            pid=os.getpid(),
+            memory_bytes=psutil.virtual_memory().total,
+            num_workers=len(self._children),
+            crashes=self._restarts.totals,
+            uid=self._identity.uid,
+            token=self._identity.token,
+        )
         self._wants.beat_node(status)
-        for slug in self._ownership.renew(set(self._children)):
-            log.warning("another supervisor runs the model by now", extra={"slug": slug})
-            self._children[slug].stop(_UNLOAD_S)
 
     # The end.
 
@@ -209,16 +290,18 @@ class Supervisor:
             for child in self._children.values():
                 child.enforce()
         self._guarded(lambda: self._ownership.renew(set()))
-        self._guarded(lambda: self._wants.forget_node(self._node))
+        self._guarded(lambda: self._wants.forget_node(self._identity.uid))
         log.info("supervisor has stopped")
 
-    def _guarded(self, action: object) -> bool:
+    def _guarded(self, action: Callable[[], object]) -> bool:
         """Run ``action``; False when Redis was away. Anything else is logged, and survived."""
         try:
-            action()  # type: ignore[operator]
+            action()
         except RedisError as error:
-            log.warning("redis away", extra={"error": str(error)})
-            return self._is_stopping
+            if is_passing(error):
+                log.warning("redis away", extra={"error": str(error)})
+                return self._is_stopping
+            log.exception("redis refuses a supervision step")
         except Exception:
             log.exception("supervision step failed")
         return True

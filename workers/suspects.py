@@ -49,7 +49,7 @@ class WitnessWriter(EventWriter):
                 self._gate.release(event.job)
         return answers
 
-    def settle(self, event: Event) -> bool:
-        is_end = super().settle(event)
+    def settle(self, event: Event, lists: Sequence[str] = ()) -> bool:
+        is_end = super().settle(event, lists)
         self._gate.release(event.job)
         return is_end

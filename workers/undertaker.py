@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 
+from redis.exceptions import RedisError
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
@@ -17,6 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from jobs import names
+from jobs.connection import is_passing
 from jobs.errors import ContractError, ErrorInfo, JobCancelledError, JobError, JobNotFoundError
 from jobs.event_log import last_event_id
 from jobs.events import Event, EventKind
@@ -27,76 +30,133 @@ from jobs.store import JobStore
 from workers.suspects import find_suspects
 
 MAX_DEATHS = 2  # a job that is suspected of so many is not tried again
+_END_TRIES = 20
 
 log = logging.getLogger(__name__)
 
 
 class Undertaker:
-    """Works on the records of jobs and on RQ's, from outside of any worker."""
+    """Works on the records of jobs and on RQ's, from outside of any worker.
+
+    Only the supervisor that holds a model may call it for that model.
+    """
 
     def __init__(self, store: JobStore, settings: Settings) -> None:
         self._store = store
         self._redis = store.redis
         self._settings = settings
 
+    def suspects(self, slug: str, workers: Iterable[str]) -> set[str]:
+        """Ids of the jobs that may have killed those workers; ask once per death."""
+        return find_suspects(self._redis, [record for _, record in self._held(slug, set(workers))])
+
     def bury(
-        self, slug: str, workers: Iterable[str], error: JobError, *, has_crashed: bool
+        self,
+        slug: str,
+        workers: Iterable[str] | None,
+        error: JobError,
+        *,
+        has_crashed: bool,
+        suspects: Collection[str] = (),
     ) -> None:
         """Settle all that the dead ``workers`` of ``slug`` held; the queue itself stays.
 
-        After a crash a job goes on in the next worker, unless it opted out or is suspected of too
-        many deaths: then ``error`` is its end.
+        ``None``: all that there ever were, none of them lives. After a crash a job goes on in the
+        next worker, unless it opted out or was among the ``suspects`` of too many deaths: then
+        ``error`` is its end.
         """
-        workers = list(workers)
-        in_hand = self._in_hand(workers)
-        suspects: set[str] = find_suspects(self._redis, in_hand) if has_crashed else set()
+        dead = None if workers is None else set(workers)
         # Each goes to the front of its queue: in the end the oldest of the others is the first.
-        for record in sorted(in_hand, key=lambda r: (r.job_id not in suspects, -r.created_at)):
+        held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
+        for worker, record in held:
             is_suspect = record.job_id in suspects
-            self._settle_held(record, error, has_crashed=has_crashed, is_suspect=is_suspect)
-        for worker in workers:
+            with self._one_job(record.job_id):
+                self._settle_held(
+                    worker, record, error, has_crashed=has_crashed, is_suspect=is_suspect
+                )
+        for worker in self._registered(slug) if dead is None else dead:
             self._forget_in_rq(slug, worker)
-            self._redis.delete(names.claim_key(worker))
-        for queue_name in names.queues_of(slug):
-            self._return_strays(queue_name)
+        if dead is None:
+            self._store.drop_odd_claims(slug)
+        self._store.return_strays(slug)
+
+    def drain(self, slug: str, error: JobError, is_wanted: Callable[[], bool]) -> bool:
+        """End what waits for the model unless it ``is_wanted`` (again); True if nothing is left.
+
+        The jobs are looked up first: a load is wanted before its job is there, so none is its.
+        """
+        self._store.return_strays(slug)
+        waiting = self.waiting(slug)
+        if is_wanted():
+            return False
+        self.end_waiting(waiting, error)
+        return self._store.retire(slug)
 
     def waiting(self, slug: str) -> list[str]:
-        """Ids of the jobs on the model's queues, and of those on their way to a dead worker."""
+        """Ids on the model's queues."""
         found: list[bytes] = []
         for queue_name in names.queues_of(slug):
-            self._return_strays(queue_name)
             found += self._redis.lrange(self._store.queue(queue_name).key, 0, -1)
-        return [job_id.decode() for job_id in found]
+        return [job_id.decode(errors="replace") for job_id in found]
 
-    def end_waiting(self, slug: str, job_ids: Iterable[str], error: JobError) -> None:
-        """End those jobs: nobody will take them off the model's queues."""
+    def end_waiting(self, job_ids: Iterable[str], error: JobError) -> None:
+        """End those of these jobs that nobody has opened, and take them off their queues.
+
+        Ids without a record of ours stay where they are.
+        """
         for job_id in job_ids:
-            self._end(job_id, error)
-            for queue_name in names.queues_of(slug):
-                self._redis.lrem(self._store.queue(queue_name).key, 0, job_id)
+            with self._one_job(job_id):
+                self._end(job_id, error, only_if=JobStatus.QUEUED)
 
-    def _in_hand(self, workers: Iterable[str]) -> list[JobRecord]:
-        """Jobs that the dead workers did not end; those that they did are closed in RQ."""
+    def _held(self, slug: str, workers: set[str] | None) -> list[tuple[str, JobRecord]]:
+        """(worker, job) of what the dead workers claimed and did not end; the rest is let go."""
         found = []
-        for worker in workers:
-            for job_id in self._redis.smembers(names.claim_key(worker)):
-                record = self._record(job_id.decode())
-                if record is not None and record.status.is_terminal:
+        for worker, job_id in self._store.claims(slug):
+            if workers is not None and worker not in workers:
+                continue
+            record = self._record(job_id)
+            if record is not None and not record.status.is_terminal:
+                found.append((worker, record))
+                continue
+            with self._one_job(job_id):
+                if record is not None:
                     self._close_in_rq(record)
-                elif record is not None and record.worker == worker:
-                    # Another's: an undertaker that did not come to the end has returned it.
-                    found.append(record)
+                    self._redis.lrem(self._store.lists_of(record)[1], 0, job_id)
+                self._store.drop_claim(slug, worker, job_id)
         return found
 
+    @contextmanager
+    def _one_job(self, job_id: str) -> Iterator[None]:
+        """What is wrong with one job is logged, and stops the settling of no other."""
+        try:
+            yield
+        except RedisError as error:
+            if is_passing(error):
+                raise
+            log.error("job cannot be settled", extra={"job": job_id, "error": str(error)})
+        except Exception:
+            log.exception("job cannot be settled", extra={"job": job_id})
+
     def _settle_held(
-        self, record: JobRecord, error: JobError, *, has_crashed: bool, is_suspect: bool
+        self,
+        worker: str,
+        record: JobRecord,
+        error: JobError,
+        *,
+        has_crashed: bool,
+        is_suspect: bool,
     ) -> None:
-        if has_crashed and self._may_go_on(record, is_suspect=is_suspect):
-            self._return(record, has_killed=is_suspect)
-        elif not has_crashed and record.task is Task.GENERATE and error.code == "shutting_down":
-            self._return(record, has_killed=False)
+        if record.status is JobStatus.QUEUED:
+            is_returned = True  # taken, never opened: it has no part in what happened
+        elif has_crashed:
+            is_returned = self._may_go_on(record, is_suspect=is_suspect)
         else:
-            self._end(record.job_id, error)
+            is_returned = record.task is Task.GENERATE and error.code == "shutting_down"
+        if not is_returned and record.worker == worker:
+            if self._end(record.job_id, error):
+                self._store.drop_claim(names.slug_of(record.model_id), worker, record.job_id)
+        elif self._store.return_to_queue(record, worker, has_killed=is_suspect):
+            log.info("job returned to its queue", extra={"job": record.job_id})
 
     def _close_in_rq(self, record: JobRecord) -> None:
         """What the dead worker did not come to: its job has ended, RQ thinks that it runs."""
@@ -119,20 +179,24 @@ class Undertaker:
             return False
         return isinstance(request, GenerateRequest) and request.on_worker_loss == "resume"
 
-    def _return(self, record: JobRecord, *, has_killed: bool) -> None:
-        if self._store.return_to_queue(record, has_killed=has_killed):
-            log.info("job returned to its queue", extra={"job": record.job_id})
-            self._redis.hset(Job.key_for(record.job_id), "status", RqStatus.QUEUED.value)
+    def _end(self, job_id: str, error: JobError, only_if: JobStatus | None = None) -> bool:
+        """The job's terminal event, in our log and in RQ's records; True if the job has ended.
 
-    def _end(self, job_id: str, error: JobError) -> None:
-        """The job's terminal event, in our log and in RQ's records."""
-        record = self._record(job_id)
-        if record is None or record.status.is_terminal:
-            return
-        event = self._last_event(record, error)
-        if self._store.writer.settle(event):
-            log.info("job settled", extra={"job": job_id, "kind": event.kind.value})
-            self._end_in_rq(record, event)
+        Its worker, dead to us, may yet speak in this very moment: then once more.
+        """
+        for _ in range(_END_TRIES):
+            record = self._record(job_id)
+            if record is None or record.status.is_terminal:
+                return True
+            if only_if is not None and record.status is not only_if:
+                return False
+            event = self._last_event(record, error)
+            if self._store.writer.settle(event, self._store.lists_of(record)):
+                log.info("job settled", extra={"job": job_id, "kind": event.kind.value})
+                self._end_in_rq(record, event)
+                return True
+        log.error("job cannot be settled: somebody writes on", extra={"job": job_id})
+        return False
 
     def _last_event(self, record: JobRecord, error: JobError) -> Event:
         kind, info = EventKind.FAILED, error.to_info()
@@ -160,20 +224,17 @@ class Undertaker:
             job = Job.fetch(record.job_id, self._redis, JSONSerializer)
         except NoSuchJobError:
             return
+        except RedisError:
+            raise
+        except Exception as error:  # RQ raises whatever its own parts happen to
+            log.warning("RQ's hash is unreadable", extra={"job": record.job_id, "why": repr(error)})
+            return self._store.close_in_rq(
+                record.job_id, RqStatus.FAILED, self._settings.failure_ttl_s
+            )
         assert event.error is not None
         with self._redis.pipeline() as pipe:
             record_job_failure(job, event.error.message, pipe)
             pipe.execute()
-
-    def _return_strays(self, queue_name: str) -> None:
-        """What was moved out of the queue for a worker that never opened it."""
-        queue = self._store.queue(queue_name)
-        for job_id in self._redis.lrange(queue.intermediate_queue_key, 0, -1):
-            record = self._record(job_id.decode())
-            if record is None or record.status.is_terminal:
-                self._redis.lrem(queue.intermediate_queue_key, 0, job_id)
-            else:
-                self._return(record, has_killed=False)
 
     def _record(self, job_id: str) -> JobRecord | None:
         try:
@@ -181,10 +242,16 @@ class Undertaker:
         except (JobNotFoundError, ContractError):
             return None
 
+    def _registered(self, slug: str) -> list[str]:
+        """Names of the model's workers that RQ lists."""
+        keys = [WORKERS_BY_QUEUE_KEY % name for name in names.queues_of(slug)]
+        found = {key.decode(errors="replace") for key in self._redis.sunion(keys)}
+        return sorted(key.removeprefix(names.rq_worker_key("")) for key in found)
+
     def _forget_in_rq(self, slug: str, worker: str) -> None:
         """Take a dead worker and its executions off RQ's lists, so that ``rq info`` is true."""
-        key = f"rq:worker:{worker}"
-        executions = self._redis.smembers(f"{key}:executions")
+        key, executions_key = names.rq_worker_key(worker), names.rq_worker_executions_key(worker)
+        executions = self._redis.smembers(executions_key)
         with self._redis.pipeline() as pipe:
             for composite in executions:
                 execution = Execution.from_composite_key(composite.decode(), self._redis)
@@ -193,10 +260,13 @@ class Undertaker:
                         queue_name, self._redis, serializer=JSONSerializer
                     )
                     pipe.zrem(registry.key, composite)
-                pipe.delete(execution.key, f"rq:executions:{execution.job_id}")
+                pipe.delete(execution.key, names.rq_executions_key(execution.job_id))
             pipe.srem(REDIS_WORKER_KEYS, key)
             for queue_name in names.queues_of(slug):
                 pipe.srem(WORKERS_BY_QUEUE_KEY % queue_name, key)
-            pipe.delete(key, f"{key}:executions")
+            pipe.delete(key, executions_key)
             pipe.execute()
 
+
+def _return_order(record: JobRecord, suspects: Collection[str]) -> tuple[bool, float]:
+    return record.job_id not in suspects, -record.created_at

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from jobs.records import Want
-from jobs.wants import Wants
+from jobs.wants import Desired, Wants
 
 log = logging.getLogger(__name__)
 
@@ -16,14 +15,14 @@ class WantKeeper:
     def __init__(self, wants: Wants) -> None:
         self._wants = wants
         self._mark = ""
-        self._known: dict[str, Want] = {}
+        self._known: dict[bytes, bytes] = {}
 
-    def look(self) -> dict[str, Want]:
-        """All wants by slug; after a loss those of before it, put back."""
+    def look(self) -> Desired:
+        """All that is wanted; after a loss what was before it, put back."""
         mark, found = self._wants.marked()
         if not mark or mark != self._mark:
             if self._mark:
                 log.error("redis has lost its data", extra={"wants": len(self._known)})
             mark, found = self._wants.marked(self._known)
-        self._mark, self._known = mark, found
+        self._mark, self._known = mark, found.raw
         return found

@@ -6,16 +6,17 @@ Time in which Redis could not be asked does not count: a worker must not die of 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jobs.errors import JobError, JobTimeoutError, WorkerLostError
 from jobs.records import WorkerState, WorkerStatus
+from jobs.sight import Sight
 from workers.child import Child
 
 _NO_BEAT_S = 8.0
 _NO_FIRST_BEAT_S = 60.0  # imports and a cold disk
 _LOADING_NO_BEAT_S = 60.0  # a library may hold the interpreter while it loads
-_BLIND_S = 3.0
 
 
 @dataclass(slots=True)
@@ -28,18 +29,19 @@ class _Seen:
 class Watchdog:
     """Judges the children at each tick. ``stall_s``: see ``Settings``."""
 
-    def __init__(self, stall_s: float) -> None:
+    def __init__(self, stall_s: float, sight: Sight) -> None:
         self._stall_s = stall_s
+        self._sight = sight
         self._seen: dict[str, _Seen] = {}
         self._looked_at = time.monotonic()
 
-    def look(self) -> None:
-        """Begin a tick; call it when Redis has answered."""
-        now = time.monotonic()
-        if now - self._looked_at > _BLIND_S:
+    def look(self, slugs: Collection[str]) -> None:
+        """Begin a tick over those models; call it when Redis has answered."""
+        self._looked_at = time.monotonic()
+        self._seen = {slug: seen for slug, seen in self._seen.items() if slug in slugs}
+        if not self._sight.is_clear:
             for seen in self._seen.values():
-                seen.beat_at = now
-        self._looked_at = now
+                seen.beat_at = self._looked_at
 
     def judge(self, child: Child, status: WorkerStatus | None) -> JobError | None:
         """Why the child has to be killed; ``None`` while it is fine."""
@@ -47,7 +49,7 @@ class Watchdog:
         seen = self._seen.get(child.slug)
         if seen is None or seen.token != child.token:
             seen = self._seen[child.slug] = _Seen(child.token, now, _NO_FIRST_BEAT_S)
-        if status is not None and status.pid == child.pid:
+        if status is not None and status.names == child.worker_names:
             seen.beat_at = now
             is_loading = status.state in (WorkerState.STARTING, WorkerState.LOADING)
             seen.patience_s = _LOADING_NO_BEAT_S if is_loading else _NO_BEAT_S

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.processes import list_processes, worker_names
+from api.processes import list_processes
 from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.errors import ERRORS
 from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
-from api.services import Services, ServicesDep
+from api.services import ServicesDep
 from jobs import names
 
 router = APIRouter(prefix="/management", tags=["management"], responses=ERRORS)
@@ -29,10 +29,7 @@ async def clean_up(
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
     want = await resolve(services, x_model_id, None)
     slug = names.slug_of(want.model_id)
-    waiting, running = await services.runner.in_thread(_purge, services, slug, body.timeout)
+    purge = services.store.purge
+    waiting, running = await services.runner.in_thread(purge, slug, body.timeout)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)
 
-
-def _purge(services: Services, slug: str, older_than_s: float) -> tuple[int, int]:
-    status = services.wants.statuses([slug]).get(slug)
-    return services.store.purge(slug, older_than_s, worker_names(status))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.openai.text import to_apply_template_request
 from api.openai.translate import check_text
-from api.processes import parameters, worker_names
+from api.processes import parameters
 from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
 from api.routes.text import answer_job
@@ -116,13 +116,9 @@ def _show_logits(events: list[Event]) -> bytes:
 async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
     """End all generation jobs of the model, whoever's they are."""
     want = await resolve(services, x_model_id, None)
-    await services.runner.in_thread(_stop_all, services, names.slug_of(want.model_id))
+    slug = names.slug_of(want.model_id)
+    await services.runner.in_thread(services.store.purge, slug, _ALL_AGES_S)
     return "OK"
-
-
-def _stop_all(services: Services, slug: str) -> None:
-    status = services.wants.statuses([slug]).get(slug)
-    services.store.purge(slug, _ALL_AGES_S, worker_names(status))
 
 
 @router.get("/v1/internal/lora/list")

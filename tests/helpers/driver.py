@@ -84,7 +84,7 @@ class Driver:
             load_job=new_job_id("load"),
             created_at=time.time(),
         )
-        assert self.wants.swap(names.slug_of(model_id), None, want)
+        assert self.wants.put(names.slug_of(model_id), want)
         self.submit(want.load, model_id, job_id=want.load_job)
         return want
 
@@ -97,15 +97,9 @@ class Driver:
 
     def unload(self, model_id: str = "0") -> str:
         """Stop wanting the model; the id of the unload job."""
-        slug = names.slug_of(model_id)
-
-        def take_away() -> bool:
-            want = self.wants.get(slug)
-            assert want is not None
-            return self.wants.swap(slug, want, None)
-
-        wait_until(take_away, "the want is taken away")
-        return self.submit(UnloadRequest(), model_id, job_id=new_job_id("unload"))
+        want = self.wants.remove(names.slug_of(model_id))
+        assert want is not None
+        return self.submit(UnloadRequest(), model_id, job_id=names.unload_job_id(want.uid))
 
     def status(self, model_id: str = "0") -> WorkerStatus | None:
         slug = names.slug_of(model_id)

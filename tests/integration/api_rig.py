@@ -136,7 +136,7 @@ class Rig:
             was_ready=True,
         )
         slug = names.slug_of(model_id)
-        assert self.wants.swap(slug, None, want)
+        assert self.wants.put(slug, want)
         self.beat(want)
         return want
 

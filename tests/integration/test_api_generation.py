@@ -258,7 +258,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
 
 async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> None:
     want = rig.load()
-    rig.wants.swap("0", want, None)
+    rig.wants.remove("0")
     services = Services.create(rig.settings)
     await services.start()
     request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
@@ -274,7 +274,7 @@ def test_a_job_that_waits_for_an_unloaded_model_is_a_404(rig: Rig) -> None:
     want = rig.load()
     future = rig.chat_soon()
     [job_id] = wait_until(rig.waiting_ids, "the job is queued")
-    rig.wants.swap("0", want, None)
+    rig.wants.remove("0")
     answer = future.result()
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     wait_until(lambda: rig.record(job_id).status is JobStatus.CANCELLED, "the job is taken back")

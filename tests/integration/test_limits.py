@@ -121,7 +121,7 @@ def test_a_cancelled_or_purged_job_gives_its_place_back(
     store.cancel(submit(store), "enough")
     submit(store, "b")
     assert live(store) == [1, 0, 1]
-    assert store.purge("0", -1.0, ()) == (1, 0)
+    assert store.purge("0", -1.0) == (1, 0)
     assert live(store) == [0, 0, 0]
 
 
@@ -211,7 +211,7 @@ def test_a_killed_worker_leaks_no_count(redis_url: str, tmp_path: Path, loss: st
 
 
 def test_a_dead_api_leaks_no_count(redis_url: str, tmp_path: Path) -> None:
-    with supervised(redis_url, tmp_path, MGS_ORPHAN_S="1") as running:
+    with supervised(redis_url, tmp_path, MGS_ORPHAN_S="5") as running:
         driver = running.driver
         driver.load_ready("fake-20ms", slots=1)
         driver.redis.sadd(names.APIS, "dead")

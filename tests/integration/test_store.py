@@ -228,7 +228,7 @@ def test_one_broken_record_hides_no_other_and_says_what_it_is(store: JobStore) -
     ids = [submit(store, age_s=10.0 - number) for number in range(3)]
     store.redis.hset(names.job_key(ids[1]), "status", "nonsense")
     assert all_pages(store, 10) == [ids[2], ids[0]]
-    assert store.purge("0", 0.0, []) == (2, 0)
+    assert store.purge("0", 0.0) == (2, 0)
     with pytest.raises(ContractError, match=ids[1]):
         store.record(ids[1])
 

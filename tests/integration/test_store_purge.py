@@ -59,7 +59,7 @@ def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
     elsewhere = submit(store, 500.0, model_id="1")
     for job_id in running:
         open_attempt(store, job_id)
-    assert store.purge("0", 60.0, [WORKER]) == (2, 2)
+    assert store.purge("0", 60.0) == (2, 2)
     assert [store.record(job_id).status for job_id in queued] == (
         [JobStatus.QUEUED] * 2 + [JobStatus.CANCELLED] * 2
     )
@@ -70,10 +70,10 @@ def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
 
 def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
     ids = [submit(store, 1.0) for _ in range(10)]
-    assert store.purge("0", 0.0, []) == (10, 0)
+    assert store.purge("0", 0.0) == (10, 0)
     assert waiting(store) == []
     assert {store.record(job_id).status for job_id in ids} == {JobStatus.CANCELLED}
-    assert store.purge("0", 0.0, []) == (0, 0)
+    assert store.purge("0", 0.0) == (0, 0)
 
 
 def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) -> None:
@@ -82,7 +82,7 @@ def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) 
     open_attempt(store, returned)
     store.writer.append([event(EventKind.STARTED, seq=1, attempt=1, job=returned)])
     store.return_to_queue(store.record(returned), has_killed=False)
-    assert store.purge("0", 0.0, []) == (250, 0)
+    assert store.purge("0", 0.0) == (250, 0)
     assert waiting(store) == []
     for job_id in ids:
         last = read_log(store.redis, job_id)[-1]

@@ -1,0 +1,76 @@
+"""The atomic steps of ``jobs/moves.py``, as Lua scripts for Redis 6.2."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MOVE_FIELDS: Final = """
+-- KEYS: hash, other hash. Moves the fields that the other one lacks. Answers how many.
+local fields, count = redis.call('HGETALL', KEYS[1]), 0
+for i = 1, #fields, 2 do
+  count = count + redis.call('HSETNX', KEYS[2], fields[i], fields[i + 1])
+end
+redis.call('DEL', KEYS[1])
+return count
+"""
+
+RENAME_QUEUES: Final = """
+-- ARGV: prefixes of the jobs' records and of RQ's, beginnings of the queues' names, old and new,
+-- then job ids. The jobs' queues get the new names. Answers what follows the beginning, per job of
+-- those.
+local rests = {}
+for i = 5, #ARGV do
+  local job, rq = ARGV[1] .. ARGV[i], ARGV[2] .. ARGV[i]
+  local queue = redis.pcall('HGET', job, 'queue')
+  for _, start in ipairs({ARGV[3], ARGV[4]}) do
+    if type(queue) == 'string' and string.sub(queue, 1, #start) == start then
+      local rest = string.sub(queue, #start + 1)
+      redis.call('HSET', job, 'queue', ARGV[4] .. rest)
+      if redis.call('EXISTS', rq) == 1 then redis.call('HSET', rq, 'origin', ARGV[4] .. rest) end
+      rests[#rests + 1] = rest
+    end
+  end
+end
+return rests
+"""
+
+MOVE_QUEUE: Final = """
+-- KEYS: RQ's queues, slugs, queue, its intermediate list, new queue. ARGV: name of the new queue,
+-- slug, prefix of the jobs' records. Moves the jobs whose records say that queue, in their order
+-- and before what waits there already; other ids stay. Answers how many were moved.
+local moved = {}
+for _, list in ipairs({KEYS[4], KEYS[3]}) do
+  for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    if redis.pcall('HGET', ARGV[3] .. id, 'queue') == ARGV[1] then
+      redis.call('LREM', list, 1, id)
+      moved[#moved + 1] = id
+    end
+  end
+end
+for i = #moved, 1, -1 do
+  local status = redis.call('HGET', ARGV[3] .. moved[i], 'status')
+  if status == 'queued' then redis.call('LPUSH', KEYS[5], moved[i]) end
+end
+if #moved > 0 then
+  redis.call('SADD', KEYS[1], KEYS[5])
+  redis.call('SADD', KEYS[2], ARGV[2])
+end
+if redis.call('EXISTS', KEYS[3], KEYS[4]) == 0 then redis.call('SREM', KEYS[1], KEYS[3]) end
+return #moved
+"""
+
+NOTE_EXPIRIES: Final = """
+-- KEYS: index of jobs, index of expiries. ARGV: prefix of the jobs' records, score to begin at, how
+-- many at most. Notes when the records expire, and forgets ids without one. Answers how many were
+-- looked at, and the score of the last ('' when there are no more).
+local now, last = redis.call('TIME')[1], ''
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], '+inf', 'WITHSCORES',
+  'LIMIT', 0, ARGV[3])
+for i = 1, #found, 2 do
+  local ttl = redis.call('TTL', ARGV[1] .. found[i])
+  if ttl == -2 then redis.call('ZREM', KEYS[1], found[i])
+  else redis.call('ZADD', KEYS[2], 'NX', now + math.max(ttl, 0) + 1, found[i]) end
+  last = found[i + 1]
+end
+return {#found / 2, last}
+"""

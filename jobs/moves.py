@@ -1,0 +1,209 @@
+"""What an earlier version left in Redis under other names: moved at the first start, by one table.
+
+Every move may be cut short and made again: what has been moved is not there any more. Lists are
+moved by our own job records only, since others may use the same Redis, and the same names.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rq import Queue
+from rq.job import Job
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+
+from jobs import move_scripts, names
+from jobs.connection import SyncRedis
+
+_WAIT_S = 1.0
+_RQ_QUEUE = "rq:queue:"
+_ENDED = ("finished", "failed", "canceled")
+_RUNNING = "wip"
+_BATCH = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Move(Protocol):
+    """One line of the table."""
+
+    def make(self, redis: SyncRedis) -> int:
+        """Move what there is; how many things were moved."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFields:
+    """The fields of a hash go to another name; those that are there already stay."""
+
+    old: str
+    new: str
+
+    def make(self, redis: SyncRedis) -> int:
+        move = redis.register_script(move_scripts.MOVE_FIELDS)
+        return int(move(keys=[self.old, self.new]))
+
+
+@dataclass(frozen=True, slots=True)
+class MoveQueues:
+    """RQ queues ``<old><slug>`` become ``<new><slug>``: the jobs of ours that wait on them."""
+
+    old: str
+    new: str
+
+    def make(self, redis: SyncRedis) -> int:
+        slugs = self._rename_in_records(redis)
+        return sum(self._move(redis, slug) for slug in sorted(slugs))
+
+    def _rename_in_records(self, redis: SyncRedis) -> set[str]:
+        """Slugs of the models that ever were: of the wanted ones, and of the jobs' own records."""
+        rename = redis.register_script(move_scripts.RENAME_QUEUES)
+        args = [names.job_key(""), Job.key_for(""), self.old, self.new]
+        found = redis.hkeys(names.WANTS) + list(redis.smembers(names.SLUGS))
+        job_ids = redis.zrange(names.JOB_INDEX, 0, -1)
+        for start in range(0, len(job_ids), _BATCH):
+            found += rename(args=[*args, *job_ids[start : start + _BATCH]])
+        return {slug.decode(errors="replace") for slug in found}
+
+    def _move(self, redis: SyncRedis, slug: str) -> int:
+        old, new = self.old + slug, self.new + slug
+        move = redis.register_script(move_scripts.MOVE_QUEUE)
+        moved = move(
+            keys=[
+                Queue.redis_queues_keys,
+                names.SLUGS,
+                f"{_RQ_QUEUE}{old}",
+                f"{_RQ_QUEUE}{old}:intermediate",
+                f"{_RQ_QUEUE}{new}",
+            ],
+            args=[new, slug, names.job_key("")],
+        )
+        for kind in _ENDED:
+            _move_registry(redis, f"rq:{kind}:{old}", f"rq:{kind}:{new}")
+        _move_registry(redis, f"rq:{_RUNNING}:{old}", None)  # nothing of it runs any more
+        _forget_workers(redis, slug, old)
+        redis.delete(f"rq:clean_registries:{old}")
+        return int(moved)
+
+
+@dataclass(frozen=True, slots=True)
+class MoveClaims:
+    """What a worker held stood under the worker's name; now it stands under its model's slug."""
+
+    old: str
+
+    def make(self, redis: SyncRedis) -> int:
+        count = 0
+        for key in redis.scan_iter(match=self.old + "*", count=1000):
+            worker = key.decode(errors="replace").removeprefix(self.old)
+            held = [job_id.decode(errors="replace") for job_id in redis.smembers(key)]
+            with redis.pipeline() as pipe:
+                if held:
+                    claims = names.claims_key(names.slug_of_worker(worker))
+                    pipe.sadd(claims, *(names.claim(worker, job_id) for job_id in held))
+                    pipe.sadd(names.SLUGS, names.slug_of_worker(worker))
+                pipe.delete(key)
+                pipe.execute()
+            count += len(held)
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A key that has no use any more."""
+
+    old: str
+
+    def make(self, redis: SyncRedis) -> int:
+        return int(redis.delete(self.old))
+
+
+@dataclass(frozen=True, slots=True)
+class NoteExpiries:
+    """When each job's record expires, for the ids of an index that did not know it."""
+
+    def make(self, redis: SyncRedis) -> int:
+        note = redis.register_script(move_scripts.NOTE_EXPIRIES)
+        keys, args = [names.JOB_INDEX, names.JOB_EXPIRY], [names.job_key("")]
+        total = 0
+        start = "-inf"
+        while True:
+            *_, num, last = note(keys=keys, args=[*args, start, 1000])
+            total += int(num)
+            if not last:
+                return total
+            start = "(" + last.decode()
+
+
+TABLE: tuple[Move, ...] = (
+    # Until 50ffc2d queues had names that other RQ applications use as well.
+    MoveQueues("gen-", "mgs-gen-"),
+    MoveQueues("ctl-", "mgs-ctl-"),
+    MoveClaims("mgs:claim:"),
+    Forget("mgs:nodes"),
+    NoteExpiries(),
+)
+"""All moves, in their order. The next renaming is a line at the end."""
+
+
+def upgrade(redis: SyncRedis, is_stopping: Callable[[], bool]) -> None:
+    """Make the moves that this Redis has not seen; wait for supervisors of the old names first.
+
+    ``RedisError`` when Redis goes away: call it again.
+    """
+    num_seen = int(redis.get(names.LAYOUT) or 0)
+    if num_seen >= len(TABLE):
+        return
+    while old := _old_supervisors(redis):
+        log.warning("waiting for supervisors of an earlier version", extra={"nodes": old})
+        if is_stopping():
+            return
+        time.sleep(_WAIT_S)
+    for move in TABLE[num_seen:]:
+        if count := move.make(redis):
+            log.info("moved to new names", extra={"move": repr(move), "num": count})
+    redis.set(names.LAYOUT, len(TABLE))
+
+
+def _old_supervisors(redis: SyncRedis) -> list[str]:
+    """Nodes with a heartbeat of the version that listed them in a set."""
+    if redis.type("mgs:nodes") != b"set":
+        return []
+    nodes = sorted(node.decode(errors="replace") for node in redis.smembers("mgs:nodes"))
+    return [node for node in nodes if redis.exists(names.node_key(node))]
+
+
+def _move_registry(redis: SyncRedis, old: str, new: str | None) -> None:
+    """The entries that are ours: by their job, or expired with it. ``None``: drop them."""
+    now = time.time()
+    for member, score in redis.zrange(old, 0, -1, withscores=True):
+        job_id = member.split(b":")[0]
+        is_ours = redis.exists(names.job_key("").encode() + job_id)
+        is_expired = not redis.exists(Job.key_for("").encode() + job_id) and 0 < score < now
+        with redis.pipeline() as pipe:
+            if is_ours and new is not None:
+                pipe.zadd(new, {member: score})
+            if is_ours or is_expired:
+                pipe.zrem(old, member)
+            pipe.execute()
+
+
+def _forget_workers(redis: SyncRedis, slug: str, old_queue: str) -> None:
+    """Workers of ours that RQ lists under the old name; none of them lives."""
+    key = WORKERS_BY_QUEUE_KEY % old_queue
+    pattern = re.compile(re.escape(names.rq_worker_key(slug)) + r"\.(gen|ctl)\.[0-9a-f]+")
+    for member in redis.smembers(key):
+        worker_key = member.decode(errors="replace")
+        if not pattern.fullmatch(worker_key):
+            continue
+        worker = worker_key.removeprefix(names.rq_worker_key(""))
+        with redis.pipeline() as pipe:
+            pipe.srem(key, member)
+            pipe.srem(REDIS_WORKER_KEYS, member)
+            pipe.delete(worker_key, names.rq_worker_executions_key(worker))
+            pipe.execute()

@@ -1,0 +1,75 @@
+"""Which models a supervisor takes: what is free, what it can load, and while it sees clearly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+
+from jobs.catalog import find_model
+from jobs.errors import ModelNotFoundError
+from jobs.records import Want
+from jobs.settings import Settings
+from jobs.sight import Sight
+from jobs.wants import Desired, Wants
+from workers.ownership import Ownership
+
+_LAST_RESORT_S = 3.0
+
+log = logging.getLogger(__name__)
+
+
+class Claimant:
+    """Asks for the ownership of models. No model moves while its worker gives signs of life."""
+
+    def __init__(
+        self, settings: Settings, wants: Wants, ownership: Ownership, sight: Sight
+    ) -> None:
+        self._settings = settings
+        self._wants = wants
+        self._ownership = ownership
+        self._sight = sight
+        self._missing_since: dict[str, float] = {}
+
+    def claim(self, missing: Mapping[str, Want]) -> list[str]:
+        """Those of the wanted models, none of which runs here, that are ours to start now."""
+        self._missing_since = {k: v for k, v in self._missing_since.items() if k in missing}
+        loadable = [slug for slug, want in missing.items() if self._may_load(slug, want)]
+        return self._take(loadable)
+
+    def claim_unwanted(self, slugs: Collection[str]) -> list[str]:
+        """Those of the models that nobody wants and that do not run here that are ours to end."""
+        return self._take(sorted(slugs))
+
+    def to_restart(self, desired: Desired, running: Collection[str]) -> set[str]:
+        """What is ours and wanted, does not run, and waits for its next start here."""
+        idle = self._ownership.held.difference(running)
+        wants = {slug: desired.wants[slug] for slug in idle if slug in desired.wants}
+        loadable = {slug for slug, want in wants.items() if self._has_files(want)}
+        return loadable | (idle & desired.unreadable)
+
+    def _take(self, slugs: list[str]) -> list[str]:
+        beating = self._wants.beating(slugs)
+        is_clear = self._sight.is_clear
+        return [
+            slug
+            for slug in slugs
+            if self._ownership.take(slug, may_be_new=is_clear and slug not in beating)
+        ]
+
+    def _may_load(self, slug: str, want: Want) -> bool:
+        """A node without the model's files leaves it to others.
+
+        One that has never been ready is taken in the end, so that its load is told why it fails.
+        """
+        if self._has_files(want):
+            return True
+        since = self._missing_since.setdefault(slug, time.monotonic())
+        return not want.was_ready and time.monotonic() - since >= _LAST_RESORT_S
+
+    def _has_files(self, want: Want) -> bool:
+        try:
+            find_model(self._settings, want.load.model_name)
+        except ModelNotFoundError:
+            return False
+        return True

@@ -1,0 +1,141 @@
+"""Who a supervisor is: an identity of its node in the state folder, and a token of its process.
+
+Host names and process ids are alike in containers and on cloned machines, so neither says whose a
+lock in Redis is. A process of ours that is gone is known for sure only by what it left in the
+folder, whose lock it held until its end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+
+_FILE = "node.json"
+_LOCK = "node.lock"
+_MAX_TOKENS = 16  # of earlier processes; their locks in Redis have expired long before
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """``uid`` stays over restarts, ``token`` is new each time, ``name`` is for people.
+
+    ``gone`` are tokens of processes of this node that have ended for sure.
+    """
+
+    uid: str
+    token: str
+    name: str
+    gone: frozenset[str] = frozenset()
+    _lock: BinaryIO | None = None
+
+    @property
+    def owner(self) -> str:
+        """What stands in a lock that this process holds."""
+        return f"{self.uid}|{self.token}"
+
+    def is_gone(self, owner: str) -> bool:
+        """True for an owner that is known to have ended; False says nothing."""
+        uid, _, token = owner.partition("|")
+        return uid == self.uid and token in self.gone
+
+    def with_new_uid(self) -> NodeIdentity:
+        """Another node's, for one whose uid somebody else uses."""
+        return NodeIdentity(_new_uid(), self.token, self.name, _lock=self._lock)
+
+
+def identify(state_dir: Path) -> NodeIdentity:
+    """The node's identity, made at the first start in that folder.
+
+    The folder's second process at a time, and a folder that was copied, get another uid.
+    """
+    name, token = platform.node(), secrets.token_hex(8)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = (state_dir / _LOCK).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        log.warning("another supervisor uses the state folder", extra={"folder": str(state_dir)})
+        return NodeIdentity(_new_uid(), token, name)
+    kept = _read(state_dir / _FILE)
+    place, boot = _place(lock), _boot_id()
+    is_same_place = kept.get("place") == place
+    uid = kept["uid"] if is_same_place else _new_uid()
+    tokens = kept["tokens"] if is_same_place and kept.get("boot") == boot else []
+    _write(state_dir / _FILE, uid, place, boot, [*tokens, token][-_MAX_TOKENS:])
+    return NodeIdentity(uid, token, name, frozenset(tokens), lock)
+
+
+def save(identity: NodeIdentity, state_dir: Path) -> None:
+    """Keep an identity that has changed since ``identify``, if the folder is this process's."""
+    if identity._lock is not None:
+        _write(
+            state_dir / _FILE, identity.uid, _place(identity._lock), _boot_id(), [identity.token]
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What an earlier process wrote; {} when nothing of use is there."""
+    try:
+        found = json.loads(path.read_text())
+        is_ours = isinstance(found["uid"], str) and isinstance(found["tokens"], list)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("node identity is unreadable", extra={"file": str(path), "error": str(error)})
+        return {}
+    return found if is_ours else {}
+
+
+def _write(path: Path, uid: str, place: str, boot: str, tokens: list[str]) -> None:
+    fields = {"uid": uid, "place": place, "boot": boot, "tokens": tokens}
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(fields))
+    draft.replace(path)
+
+
+def _new_uid() -> str:
+    return secrets.token_hex(8)
+
+
+def _place(lock: BinaryIO) -> str:
+    """The same for the same file on the same machine: a copy of the folder is another place."""
+    found = os.fstat(lock.fileno())
+    parts = (_machine_id(), found.st_dev, found.st_ino)
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+def _machine_id() -> str:
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return f"{uuid.getnode():012x}"
+
+
+def _boot_id() -> str:
+    """Another one after each start of the system: a cloned machine has started anew."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.strip()
+    return str(int(psutil.boot_time()))
