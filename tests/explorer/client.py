@@ -8,7 +8,7 @@ commands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import redis
 from redis.client import Pipeline
@@ -19,13 +19,16 @@ from tests.explorer.commands import Reply, ReplyError, Status
 Words = tuple[bytes, ...]
 
 
+Resends = Literal["never", "some", "always"]
+"""Whether a client sends a request again when the reply was lost, and whether it gives up."""
+
+
 class Request(NamedTuple):
-    """What a process asks of Redis in one step. ``is_resent``: its client sends it again when the
-    reply is lost, before it gives up."""
+    """What a process asks of Redis in one step."""
 
     commands: tuple[Words, ...]
-    is_transaction: bool
-    is_resent: bool
+    is_transaction: bool = False
+    resends: Resends = "never"
 
 
 Ask = Callable[[Request], list[Reply | ReplyError]]
@@ -36,21 +39,27 @@ class AskingRedis(redis.Redis):  # type: ignore[misc]
     """Stands for a client of ``jobs.connection``. ``has_bare_replies``: transactions answer as
     Redis gives it, as those of ``connect_bookkeeping`` do."""
 
-    def __init__(self, *, is_resending: bool, has_bare_replies: bool = False) -> None:
+    def __init__(
+        self,
+        on_script: Callable[[str], object],
+        *,
+        resends: Resends,
+        has_bare_replies: bool = False,
+    ) -> None:
         super().__init__(protocol=2)
         self.ask: Ask = _ask_nobody
-        self.on_script: Callable[[str], None] = lambda text: None
-        self.is_resending = is_resending
+        self._on_script = on_script
+        self.resends: Resends = resends
         self.has_bare_replies = has_bare_replies
         self._encoder = self.get_encoder()
 
     def register_script(self, script: str) -> Any:
-        self.on_script(script)
+        self._on_script(script)
         return super().register_script(script)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         words = self.words_of(args)
-        (reply,) = self.ask(Request((words,), False, self.is_resending))
+        (reply,) = self.ask(Request((words,), False, self.resends))
         return self.read_reply(reply, args[0], options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AskingPipeline:
@@ -86,7 +95,7 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         requests = [tuple(commands)] if self.transaction else [(words,) for words in commands]
         replies: list[Reply] = []
         for part in requests:
-            request = Request(part, self.transaction, self._client.is_resending)
+            request = Request(part, self.transaction, self._client.resends)
             replies += self._client.ask(request)
         return self._read(replies, stack, raise_on_error)
 

@@ -428,6 +428,11 @@ def _smembers(t: Transaction, args: Args) -> list[bytes]:
 
 
 @_command
+def _sunion(t: Transaction, args: Args) -> list[bytes]:
+    return sorted({member for key in args for member in _read(t, key, frozenset) or ()})
+
+
+@_command
 def _sismember(t: Transaction, args: Args) -> int:
     return int(args[1] in (_read(t, args[0], frozenset) or ()))
 

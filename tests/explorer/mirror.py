@@ -13,7 +13,7 @@ from tests.explorer.emulated import EmulatedRedis
 from tests.explorer.memory import Database, Hash, Stream, Value, Zset
 
 _NOW = (1000, 5)
-_UNORDERED = (b"SMEMBERS", b"HKEYS")
+_UNORDERED = (b"SMEMBERS", b"SUNION", b"HKEYS")
 
 
 class Mirror:
@@ -29,9 +29,8 @@ class Mirror:
 
     def client(self) -> AskingRedis:
         """A client that asks both, and fails when they differ."""
-        client = AskingRedis(is_resending=False)
+        client = AskingRedis(self.add_script, resends="never")
         client.ask = self.ask
-        client.on_script = self.add_script
         return client
 
     def close(self) -> None:
@@ -57,7 +56,7 @@ class Mirror:
     def tell(self, *words: Any) -> Reply | ReplyError:
         """One command, given as its words."""
         plain = tuple(w if isinstance(w, bytes) else str(w).encode() for w in words)
-        return self.ask(Request((plain,), False, False))[0]
+        return self.ask(Request((plain,)))[0]
 
     def compare_states(self) -> None:
         """Fail when the two do not hold the same."""

@@ -89,6 +89,10 @@ class Points:
         """What the process asks for there, or how it ended."""
         return self._found[point]
 
+    def program_of(self, point: int) -> str:
+        """The program's name."""
+        return self._places[point][0].name
+
     def name_of(self, point: int) -> str:
         """The program's name and arguments."""
         name, args = self._places[point][0]

@@ -77,6 +77,7 @@ COMMANDS: dict[str, Make] = {
     "SADD": lambda d, k, o: [k, *_some(d)],
     "SREM": lambda d, k, o: [k, *_some(d)],
     "SMEMBERS": lambda d, k, o: [k],
+    "SUNION": lambda d, k, o: [k, o],
     "SISMEMBER": lambda d, k, o: [k, d.choice(WORDS)],
     "SCARD": lambda d, k, o: [k],
     "ZADD": lambda d, k, o: [k, *d.choice([[], ["NX"], ["XX"], ["CH"]]), d.choice([1, 2, 2.5, "x"]), d.choice(WORDS)],

@@ -1,0 +1,145 @@
+"""What must hold in each state of Redis, and over each step."""
+
+from __future__ import annotations
+
+from jobs import names
+from jobs.events import decode_event
+from tests.explorer.kit import QUEUE, SLUG
+from tests.explorer.memory import Cells, Database, Hash, Stream, Value
+
+_TERMINAL = (b"finished", b"failed", b"cancelled")
+_ENDED_TTL_S = (3600, 86400)
+
+
+class Checks:
+    """Looks at states by their numbers; each job and each state once."""
+
+    def __init__(self, cells: Cells, databases: list[Database], jobs: list[str]) -> None:
+        self._cells = cells
+        self._databases = databases
+        self._jobs = jobs
+        self._wrong: dict[int, str | None] = {}
+        self._wrong_jobs: dict[tuple[int | None, ...], str | None] = {}
+        self._wrong_steps: dict[tuple[int, int], str | None] = {}
+        self._ended: dict[int, tuple[bool, bool]] = {}
+
+    def complaint(self, before: int, after: int) -> str | None:
+        """What is wrong with a state, or with the step to it."""
+        if before == after:
+            return None
+        if after not in self._wrong:
+            self._wrong[after] = self._state(self._databases[after])
+        if (before, after) not in self._wrong_steps:
+            self._wrong_steps[before, after] = self._step(
+                self._databases[before], self._databases[after]
+            )
+        return self._wrong[after] or self._wrong_steps[before, after]
+
+    def goals(self, number: int) -> tuple[bool, bool]:
+        """Whether all jobs have ended, and whether nothing is left of them but what expires."""
+        if number not in self._ended:
+            database = self._databases[number]
+            records = [self._hash(database, names.job_key(job)) for job in self._jobs]
+            is_ended = all(r[b"status"] in _TERMINAL for r in records if r is not None)
+            self._ended[number] = is_ended, is_ended and self._is_clean(database)
+        return self._ended[number]
+
+    def _is_clean(self, database: Database) -> bool:
+        return not any(
+            key.startswith((b"rq:queue:", b"mgs:claims:", b"mgs:live")) for key in database
+        )
+
+    # One state.
+
+    def _state(self, database: Database) -> str | None:
+        for job in self._jobs:
+            numbers = tuple(database.get(key.encode()) for key in _keys_of(job))
+            if numbers not in self._wrong_jobs:
+                self._wrong_jobs[numbers] = self._job(database, job)
+            if self._wrong_jobs[numbers] is not None:
+                return self._wrong_jobs[numbers]
+        return self._lists(database) or self._totals(database)
+
+    def _job(self, database: Database, job: str) -> str | None:
+        record, log = self._hash(database, names.job_key(job)), self._log(database, job)
+        if record is None:
+            return f"{job} has a log and no record" if log else None
+        seqs, attempt = [entry.id[1] for entry in log], int(record.get(b"attempt", b"0"))
+        ends = [decode_event(entry.fields[1]).is_terminal for entry in log]
+        is_ended = record[b"status"] in _TERMINAL
+        if seqs != list(range(1, len(seqs) + 1)):
+            return f"{job} has events {seqs}"
+        if log and log[-1].id[0] > attempt:
+            return f"{job} has an event of an attempt that is not open"
+        if sum(ends) != is_ended or (is_ended and not ends[-1]):
+            return f"{job} is {record[b'status'].decode()} and has {sum(ends)} ends in its log"
+        if not is_ended:
+            return None
+        if b"%d-%d" % log[-1].id != record[b"end"]:
+            return f"{job} has another end in its record than in its log"
+        return self._expiries(database, job)
+
+    def _expiries(self, database: Database, job: str) -> str | None:
+        for key in _keys_of(job):
+            number = database.get(key.encode())
+            if number is not None and self._cells[number].ttl_s not in _ENDED_TTL_S:
+                return f"{key} of an ended job stays"
+        return None
+
+    def _lists(self, database: Database) -> str | None:
+        for key in (f"rq:queue:{QUEUE}", f"rq:queue:{QUEUE}:intermediate"):
+            found = self._value(database, key) or ()
+            assert isinstance(found, tuple)
+            if len(set(found)) < len(found):
+                return f"{key} holds a job twice"
+        return None
+
+    def _totals(self, database: Database) -> str | None:
+        totals = self._hash(database, names.TOTALS) or {}
+        records = [self._hash(database, names.job_key(job)) for job in self._jobs]
+        num_ended = sum(r is not None and r[b"status"] in _TERMINAL for r in records)
+        counted = sum(int(number) for name, number in totals.items() if name.startswith(b"jobs "))
+        return None if counted == num_ended else f"{num_ended} ends are counted {counted} times"
+
+    # One step.
+
+    def _step(self, before: Database, after: Database) -> str | None:
+        for job in self._jobs:
+            old = self._hash(before, names.job_key(job))
+            new = self._hash(after, names.job_key(job))
+            if old is None:
+                continue
+            if new is None:
+                return f"{job} is gone"
+            if old[b"status"] in _TERMINAL and (old[b"status"], old[b"end"]) != (
+                new[b"status"],
+                new[b"end"],
+            ):
+                return f"{job} has a second end"
+            added = self._log(after, job)[len(self._log(before, job)) :]
+            if any(entry.id[0] != int(old.get(b"attempt", b"0")) for entry in added):
+                return f"{job} takes an event of an attempt that is over"
+        return None
+
+    # Values.
+
+    def _value(self, database: Database, key: str) -> Value | None:
+        number = database.get(key.encode())
+        return None if number is None else self._cells[number].value
+
+    def _hash(self, database: Database, key: str) -> Hash | None:
+        found = self._value(database, key)
+        assert found is None or isinstance(found, Hash)
+        return found
+
+    def _log(self, database: Database, job: str) -> Stream:
+        found = self._value(database, names.log_key(job)) or Stream()
+        assert isinstance(found, Stream)
+        return found
+
+
+def _keys_of(job: str) -> tuple[str, ...]:
+    return names.job_key(job), names.log_key(job), names.request_key(job)
+
+
+assert SLUG
