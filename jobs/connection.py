@@ -127,8 +127,7 @@ def _takes(tried: socket.socket, option: int, value: int) -> bool:
 
 
 class _ShortRetry(Retry):  # type: ignore[misc]
-    """No try begins late: else a dead peer would cost a time-out per try, and connecting has tries
-    of its own inside."""
+    """No try begins late: else a dead peer would cost a time-out per try."""
 
     def call_with_retry(
         self,

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.bells import Bells
-from jobs.connection import AsyncRedis
+from jobs.connection import AsyncRedis, is_passing, within
 from jobs.errors import (
     ContractError,
     JobError,
@@ -38,6 +38,7 @@ _TICK_S = 0.25
 _MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
 _BELL = names.BELL.encode()
 _RECONNECT_S = 0.2
+_READ_S = 5.0  # a frozen Redis is asked again, on another connection
 _CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
@@ -126,7 +127,7 @@ class EventHub:
 
         Without the terminal one when ``after`` is beyond it: the job has ended, nothing will come.
         Raises ``JobNotFoundError`` when the job has no record, ``StorageLostError`` when it had
-        one: Redis has lost its data.
+        one: Redis has lost its data. ``JobError`` when its log can never be read.
         """
         merger = EventMerger(after)
         is_behind = after != BEFORE_ALL
@@ -161,19 +162,25 @@ class EventHub:
         """What the log holds after ``last``; ``None`` when nothing can follow any more."""
         job_id = subscription.job_id
         try:
-            events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
+            events = await self._read_page(job_id, last)
             if not events and await self._has_ended(subscription):
                 # It may have since the first look; its last event is in the log by now.
-                events = await read_log_async(self._redis, job_id, last, _PAGE_EVENTS)
+                events = await self._read_page(job_id, last)
                 return events or None
         except RedisError as error:
+            if not is_passing(error):
+                raise JobError(f"the job's events cannot be read: {error}") from error
             log.warning("log unreadable, will retry", extra={"job": job_id, "error": str(error)})
             await asyncio.sleep(_RECONNECT_S)
             return []
         return events
 
+    async def _read_page(self, job_id: str, last: EventId) -> list[Event]:
+        return await within(_READ_S, read_log_async(self._redis, job_id, last, _PAGE_EVENTS))
+
     async def _has_ended(self, subscription: Subscription) -> bool:
-        status = await self._redis.hget(names.job_key(subscription.job_id), "status")
+        key = names.job_key(subscription.job_id)
+        status = await within(_READ_S, self._redis.hget(key, "status"))
         if status is None:
             raise _missing(subscription)
         subscription.is_known = True

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+import jobs.bells
 from jobs.bells import Bells
 from jobs.connection import AsyncRedis, connect_async
 from tests.helpers.private_redis import private_redis
@@ -78,6 +82,65 @@ async def test_a_refusal_of_redis_ends_the_connection_with_its_words(listener: L
         with pytest.raises(RedisError, match="wrong number of arguments"):
             await bells.wait_lost()
     await bells.close()
+
+
+async def test_a_redis_that_says_nothing_is_asked_and_then_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
+    with private_redis() as server:
+        client = connect_async(server.url, retries=0)
+        listener = Listener(client)
+        bells = await listener.open()
+        bells.subscribe([b"one"])
+        await listener.wait_for(1)
+        pid = (await client.info("server"))["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(RedisTimeoutError, match="silent"):
+                await bells.wait_lost()
+        os.kill(pid, signal.SIGCONT)
+        await bells.close()
+        await client.aclose()
+
+
+async def test_a_redis_that_says_nothing_to_who_connects_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs.bells, "_OPEN_S", 0.1)
+    with private_redis() as server:
+        client = connect_async(server.url, retries=0)
+        pid = (await client.info("server"))["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(RedisTimeoutError):
+            await Bells.open(client.connection_pool, lambda message: None)
+        os.kill(pid, signal.SIGCONT)
+        await client.aclose()
+
+
+@pytest.mark.parametrize("channels", [[], [b"one"]])
+async def test_a_redis_that_has_nothing_to_say_stays_and_its_pongs_are_no_messages(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, channels: list[bytes]
+) -> None:
+    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
+    monkeypatch.setattr(jobs.bells, "_LOST_AFTER", 1000)  # else a busy machine would be lost
+    bells = await listener.open()
+    if channels:
+        bells.subscribe(channels)
+    lost = asyncio.create_task(bells.wait_lost())
+    before = await _num_pings(listener.client)
+    async with asyncio.timeout(WAIT_S):
+        while await _num_pings(listener.client) < before + 3:
+            assert not lost.done()
+            await asyncio.sleep(0.02)
+    assert listener.heard == [[b"subscribe", name, 1] for name in channels]
+    lost.cancel()
+    await bells.close()
+
+
+async def _num_pings(client: AsyncRedis) -> int:
+    found = (await client.info("commandstats")).get("cmdstat_ping", {"calls": 0})
+    return int(found["calls"])
 
 
 async def test_a_redis_that_is_not_there_is_an_error() -> None:

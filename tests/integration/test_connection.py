@@ -179,7 +179,7 @@ def mute(monkeypatch: pytest.MonkeyPatch) -> Iterator[MuteServer]:
 
 
 def test_a_redis_that_says_nothing_is_tried_once(mute: MuteServer) -> None:
-    """Each try costs a time-out, and connecting has as many tries of its own inside each."""
+    """Each try would cost a time-out."""
     client = connect(mute.url, retries=3)
     with pytest.raises(RedisTimeoutError):
         client.ping()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+import jobs.bells
 import jobs.hub
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_async
-from jobs.errors import JobNotFoundError, NotReadyError, StorageLostError
+from jobs.errors import JobError, JobNotFoundError, NotReadyError, StorageLostError
 from jobs.events import BEFORE_ALL, Event, EventId, EventKind
 from jobs.hub import EventHub
 from jobs.store import JobStore
@@ -304,6 +307,62 @@ async def test_a_confirmation_that_comes_behind_many_messages_is_waited_for(
         assert await rig.result(talking) == writer.sent[talk]
         await rig.close()
         await writer.close()
+
+
+async def test_a_stream_is_whole_after_redis_was_frozen(tmp_path: Path) -> None:
+    with private_redis() as server:
+        rig = Rig(server.url, tmp_path)
+        await rig.hub.start()
+        job = rig.new_job()
+        task = await rig.start_reading(job)
+        rig.write(job, 3)
+        pid = rig.redis.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(4)
+        os.kill(pid, signal.SIGCONT)
+        rig.write(job, 3)
+        rig.finish(job)
+        assert await rig.result(task) == rig.sent[job]
+        await rig.close()
+
+
+async def test_a_stream_is_whole_after_a_frozen_redis_was_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every connection was made anew, some of them to a Redis that said nothing yet."""
+    monkeypatch.setattr(jobs.hub, "_SILENT_S", 0.05)
+    monkeypatch.setattr(jobs.hub, "_READ_S", 0.1)
+    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
+    monkeypatch.setattr(jobs.bells, "_OPEN_S", 0.1)
+    with private_redis() as server:
+        rig = Rig(server.url, tmp_path)
+        await rig.hub.start()
+        job = rig.new_job()
+        task = await rig.start_reading(job)
+        rig.write(job, 3)
+        pid = rig.redis.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(WAIT_S):
+            while rig.hub.num_rings is not None:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+        rig.write(job, 3)
+        rig.finish(job)
+        assert await rig.result(task) == rig.sent[job]
+        await rig.close()
+
+
+@pytest.mark.parametrize("key", [names.log_key, names.job_key])
+async def test_a_log_or_record_that_can_never_be_read_is_an_error_and_not_a_wait(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str]
+) -> None:
+    monkeypatch.setattr(jobs.hub, "_SILENT_S", 0.05)
+    job = rig.new_job()
+    task = await rig.start_reading(job)
+    rig.redis.set(key(job), "something else")
+    with pytest.raises(JobError, match="WRONGTYPE"):
+        await rig.result(task)
 
 
 async def _read_later(rig: Rig, job: str) -> asyncio.Task[list[Event]]:
