@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from jobs.errors import JobError
+from jobs.errors import JobError, ModelLoadError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -23,7 +23,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, INVALID),
     "unsupported_parameter": (400, INVALID),
     "context_length_exceeded": (400, INVALID),
-    "model_load_failed": (400, INVALID),
+    "model_load_failed": (503, "unavailable_error"),
     "model_not_found": (404, "not_found_error"),
     "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
@@ -74,6 +74,8 @@ class Problem:
 
 def problem_of(error: Exception) -> Problem:
     """What a client is told about ``error``."""
+    if isinstance(error, ModelLoadError):
+        return _failed_load(error)
     if isinstance(error, JobError):
         status, kind = _KINDS.get(error.code, (500, SERVER))
         return Problem(status, kind, error.code, error.message, error.param, _retry(status))
@@ -89,6 +91,14 @@ def problem_of(error: Exception) -> Problem:
             error.status_code, kind, code, str(error.detail), None, dict(error.headers or {})
         )
     return Problem(500, SERVER, "internal_error", HTTPStatus(500).phrase)
+
+
+def _failed_load(error: ModelLoadError) -> Problem:
+    """400 for the load that names a parameter at fault. Who else needs the model is told that it
+    cannot be had; clients would ask again and again, but that another try helps is unlikely."""
+    status, kind = (400, INVALID) if error.param else _KINDS[error.code]
+    headers = {} if error.param else {"x-should-retry": "false"}
+    return Problem(status, kind, error.code, error.message, error.param, headers)
 
 
 def _retry(status: int) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from workers.engines.factory import open_engine
 from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
 
+_MODEL = "llm_model_name"
+_WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+# llama.cpp and ggml with Metal or CUDA, MLX, and the system's own words for their causes.
+_SHORTAGE = re.compile(
+    r"\b(allocat(e|ing|ion)|bad_alloc|insufficient memory|out of memory|outofmemory"
+    r"|resource limit|resource temporarily unavailable|too many open files|input/output error)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
@@ -26,7 +36,37 @@ class LoadedEngine:
 
 
 def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
-    """Load on the calling thread, which must be the engine's; ``ModelLoadError`` says why not."""
+    """Load on the calling thread, which must be the engine's; ``ModelLoadError`` says why not.
+
+    It names a parameter of the load where the files or the options are at fault, and none where
+    the machine is.
+    """
+    try:
+        return _load(settings, request, on_progress)
+    except ModelLoadError as error:
+        error.param = parameter_at_fault(error)
+        raise
+
+
+def parameter_at_fault(error: ModelLoadError) -> str | None:
+    """What of a load has to change for another try to succeed; ``None``: it may as it is."""
+    if error.param == "prompt_cache_dir":  # a setting of the server
+        return None
+    return error.param or (None if _is_machine_at_fault(error) else _MODEL)
+
+
+def _is_machine_at_fault(error: ModelLoadError) -> bool:
+    """Of memory and the like that ran out, the libraries give a text, in their logs or errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        is_file_wrong = isinstance(cause, _WRONG_FILES)
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and not is_file_wrong):
+            return True
+        cause = cause.__cause__
+    return _SHORTAGE.search(error.message) is not None
+
+
+def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
     try:
         entry = find_model(settings, request.model_name)
     except ModelNotFoundError as error:

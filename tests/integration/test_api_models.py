@@ -116,10 +116,33 @@ def test_a_load_that_fails_gives_the_reason(rig: Rig) -> None:
     future = rig.post_soon(LOAD, FAKE)
     job = rig.take_control()
     job.started()
-    job.failed("model_load_failed", "config.json has no architectures")
+    job.failed("model_load_failed", "config.json has no architectures", "llm_model_name")
     answer = future.result()
     assert answer.status_code == 400
     assert answer.json()["detail"] == "config.json has no architectures"
+    assert "x-should-retry" not in answer.headers
+
+
+def test_a_load_that_fails_for_want_of_memory_is_no_wrong_request(rig: Rig) -> None:
+    rig.supervise()
+    future = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    job.started()
+    job.failed("model_load_failed", "no room for the weights")
+    answer = future.result()
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+    assert answer.json()["error"]["param"] is None
+    assert "Retry-After" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_generation_whose_model_failed_to_load_is_not_tried_again(rig: Rig, path: str) -> None:
+    rig.load()
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    future = rig.post_soon(path, body)
+    rig.take().failed("model_load_failed", "the weights are broken")
+    answer = future.result()
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
 
 
 def test_without_a_supervisor_a_load_is_a_503(rig: Rig) -> None:

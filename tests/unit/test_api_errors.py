@@ -10,13 +10,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
 from api.errors import describe_validation, problem_of
-from jobs.errors import ErrorInfo, JobError
+from jobs.errors import ErrorInfo, JobError, ModelLoadError
 
 STATUS = {
     "invalid_request": 400,
     "unsupported_parameter": 400,
     "context_length_exceeded": 400,
-    "model_load_failed": 400,
+    "model_load_failed": 400,  # with a parameter at fault
     "model_not_found": 404,
     "adapter_not_found": 404,
     "job_not_found": 404,
@@ -46,6 +46,13 @@ def test_every_code_has_its_status(code: str) -> None:
         "error": {"message": "why", "type": problem.type, "param": "here", "code": code},
         "detail": "why",
     }
+
+
+def test_a_failed_load_without_a_parameter_at_fault_is_not_to_be_tried_again() -> None:
+    problem = problem_of(ModelLoadError("no room for the weights"))
+    assert (problem.status, problem.type) == (503, "unavailable_error")
+    assert problem.headers == {"x-should-retry": "false"}
+    assert "x-should-retry" not in problem_of(ModelLoadError("no", "llm_model_name")).headers
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("x"), RedisTimeoutError("x")])

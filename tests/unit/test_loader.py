@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from jobs.errors import AdapterNotFoundError, ModelLoadError, ModelNotFoundError
 from jobs.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import EngineOptions
-from workers.loader import engine_options, load_engine
+from workers.loader import engine_options, load_engine, parameter_at_fault
 
 
 @pytest.fixture
@@ -80,5 +81,66 @@ def test_what_is_not_on_the_disk_of_this_machine_is_named(settings: Settings) ->
     with pytest.raises(ModelNotFoundError) as caught:
         load(draft_model="gone")
     assert caught.value.param == "draft_model"
-    with pytest.raises(ModelLoadError, match="gone"):
+    with pytest.raises(ModelLoadError, match="gone") as failed:
         load_engine(settings, LoadRequest("gone", "fake"), lambda _: None)
+    assert failed.value.param == "llm_model_name"
+
+
+@pytest.mark.parametrize("backend", ["llama-cpp", "mlx"])
+def test_broken_files_are_the_fault_of_the_models_name(settings: Settings, backend: str) -> None:
+    (settings.models_dir / "broken").mkdir()
+    (settings.models_dir / "broken" / "config.json").write_text("{}")
+    name = "broken" if backend == "mlx" else "small.gguf"
+    with pytest.raises(ModelLoadError) as failed:
+        load_engine(settings, LoadRequest(name, backend), lambda _: None)
+    assert failed.value.param == "llm_model_name"
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("a.gguf: llama.cpp cannot load it: unknown model architecture: 'x'", "llm_model_name"),
+        ("alloc.gguf: parts are missing: alloc-00002-of-00002.gguf", "llm_model_name"),
+        ("a has no weights (model*.safetensors)", "llm_model_name"),
+        ("a cannot be loaded: ValueError('Missing 3 parameters: \\nlm_head')", "llm_model_name"),
+        ("a.gguf: cannot load it: error loading model: mmap failed: Cannot allocate memory", None),
+        ("a.gguf: no room for a context of 9 tokens: ggml_aligned_malloc: insufficient memory "
+         "(attempted to allocate 122.19 MB)", None),
+        ("a.gguf: cannot load it: ggml_metal: failed to allocate buffer, size = 9 MiB", None),
+        ("a.gguf: it cannot decode: ggml_metal_graph_compute: command buffer 0 failed with status "
+         "5; error: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+         None),
+        ("a.gguf: cannot load it: cudaMalloc failed: out of memory", None),
+        ("a cannot be loaded: RuntimeError('[malloc] Unable to allocate 5368709120 bytes.')", None),
+        ("a cannot be loaded: RuntimeError('[metal::malloc] Resource limit (499000) exceeded.')",
+         None),
+        ("a cannot be loaded: RuntimeError('Resource temporarily unavailable')", None),
+    ],
+)  # fmt: skip
+def test_what_the_machine_lacks_is_no_fault_of_the_request(message: str, param: str | None) -> None:
+    assert parameter_at_fault(ModelLoadError(message)) == param
+
+
+def test_the_parameter_that_an_engine_names_is_at_fault() -> None:
+    wrong = ModelLoadError("The model's context is 9 tokens, 10 were asked for", "context_length")
+    assert parameter_at_fault(wrong) == "context_length"
+    # The folder is a setting of the server, no option of a load.
+    folder = ModelLoadError("the folder cannot be used: Permission denied", "prompt_cache_dir")
+    assert parameter_at_fault(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("cause", "param"),
+    [
+        (MemoryError(), None),
+        (OSError(errno.EMFILE, "too many"), None),
+        (OSError(errno.EIO, "broken disk"), None),
+        (FileNotFoundError(errno.ENOENT, "none"), "llm_model_name"),
+        (PermissionError(errno.EACCES, "no"), "llm_model_name"),
+        (KeyError("hidden_size"), "llm_model_name"),
+    ],
+)
+def test_what_an_error_came_of_tells_whose_fault_it_is(cause: Exception, param: str | None) -> None:
+    between, error = ModelLoadError("config.json cannot be read"), ModelLoadError("a: it cannot")
+    between.__cause__, error.__cause__ = cause, between
+    assert parameter_at_fault(error) == param
