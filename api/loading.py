@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -26,7 +27,6 @@ _SUPERVISOR_WAIT_S = 3.0
 _POLL_S = 0.1
 _UNLOAD_TIMEOUT_S = 60.0
 _MARGIN_S = 10.0
-_SWAP_TRIES = 20
 
 
 async def start_load(services: Services, model_id: str, load: LoadRequest) -> str:
@@ -37,7 +37,7 @@ async def start_load(services: Services, model_id: str, load: LoadRequest) -> st
     await wait_for_supervisor(services)
     submission, want = _new_want(services, model_id, load)
     slug = names.slug_of(model_id)
-    if not await services.runner.in_thread(services.wants.swap, slug, None, want):
+    if not await services.runner.in_thread(services.wants.put, slug, want):
         standing = await services.runner.in_thread(services.wants.get, slug)
         if standing is not None:
             return _same_load(standing, load)
@@ -46,7 +46,7 @@ async def start_load(services: Services, model_id: str, load: LoadRequest) -> st
         await services.runner.submit(submission)
     except BaseException:
         with contextlib.suppress(RedisError):
-            await services.runner.in_thread(services.wants.swap, slug, want, None)
+            await services.runner.in_thread(services.wants.remove, slug, want.uid)
         raise
     return want.load_job
 
@@ -85,7 +85,10 @@ async def start_unload(services: Services, model_id: str) -> str:
     """Stop wanting the model; the id of the job that ends when its process is gone."""
     await wait_for_supervisor(services)
     want = await _take_want_away(services, model_id)
-    submission = new_submission(services.runner, model_id, want.load.model_name, UnloadRequest())
+    name, request = want.load.model_name, UnloadRequest()
+    submission = new_submission(services.runner, model_id, name, request)
+    # The want's worker takes it by this id.
+    submission = replace(submission, job_id=names.unload_job_id(want.uid))
     await services.runner.submit(submission)
     return submission.job_id
 
@@ -96,17 +99,11 @@ async def finish_unload(services: Services, job_id: str) -> None:
 
 
 async def _take_want_away(services: Services, model_id: str) -> Want:
-    """The want that stood; again when the supervisor has changed it meanwhile."""
-    slug = names.slug_of(model_id)
-    for _ in range(_SWAP_TRIES):
-        want = await services.runner.in_thread(services.wants.get, slug)
-        if want is None:
-            raise ModelNotFoundError(
-                f"no model is loaded under model_id {model_id!r}", "X-Model-Id"
-            )
-        if await services.runner.in_thread(services.wants.swap, slug, want, None):
-            return want
-    raise NotReadyError(f"model_id {model_id!r} keeps changing")
+    """The want that stood."""
+    want = await services.runner.in_thread(services.wants.remove, names.slug_of(model_id))
+    if want is None:
+        raise ModelNotFoundError(f"no model is loaded under model_id {model_id!r}", "X-Model-Id")
+    return want
 
 
 async def wait_for_supervisor(services: Services) -> None:
