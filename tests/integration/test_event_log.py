@@ -15,7 +15,7 @@ from jobs.events import BEFORE_ALL, EventId, EventKind
 from jobs.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
-from workers.attempts import AttemptOpener
+from tests.helpers.taking import WORKER, open_attempt
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def job(store: JobStore) -> str:
     """A job in its first attempt."""
     new = submission()
     store.submit(new)
-    AttemptOpener(store.redis, "w").open(new.job_id)
+    open_attempt(store.redis, WORKER, new.job_id)
     return new.job_id
 
 
@@ -94,6 +94,6 @@ def test_a_job_that_nobody_runs_is_ended_after_what_its_log_holds(
 
 
 def test_an_end_for_an_older_attempt_is_refused(store: JobStore, job: str) -> None:
-    AttemptOpener(store.redis, "w").open(job)
+    open_attempt(store.redis, WORKER, job)
     assert not store.writer.settle_unowned(job, 1, EventKind.FAILED, ErrorInfo("x", "x"))
     assert store.record(job).status is JobStatus.RUNNING

@@ -212,7 +212,7 @@ def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_
         assert job.latest_result().return_value["phase"] == "finished"
         assert rig.queue.finished_job_registry.get_job_ids(cleanup=False) == [job_id]
         assert rig.redis.llen(rig.queue.intermediate_queue_key) == 0
-        assert rig.redis.smembers(names.claim_key(rig.lane.name)) == set()
+        assert rig.redis.smembers(names.claims_key("0")) == set()
         assert rig.redis.keys("rq:execution*") == []
         assert job_id not in rig.lane.in_hand
 

@@ -19,9 +19,9 @@ from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.supervised import supervised
+from tests.helpers.taking import WORKER, open_attempt
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, check_error_shape, running_api
-from workers.attempts import AttemptOpener
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
@@ -53,8 +53,7 @@ def live(store: JobStore) -> list[int]:
 
 
 def start(store: JobStore, job_id: str) -> None:
-    store.redis.lrem(store.queue("mgs-gen-0").key, 0, job_id)
-    assert AttemptOpener(store.redis, "w").open(job_id)
+    open_attempt(store.redis, WORKER, job_id)
 
 
 def test_two_api_processes_never_let_in_more_than_the_limit(

@@ -8,7 +8,11 @@ import pytest
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
+from workers.node_identity import NodeIdentity
 from workers.ownership import Ownership
+
+ONE = NodeIdentity("11", "aa", "box")
+TWO = NodeIdentity("22", "bb", "box")
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def redis(redis_url: str) -> Iterator[SyncRedis]:
 
 
 def test_who_slept_past_its_lock_learns_that_another_has_it(redis: SyncRedis) -> None:
-    sleeper, other = Ownership(redis, "one"), Ownership(redis, "two")
+    sleeper, other = Ownership(redis, ONE), Ownership(redis, TWO)
     assert sleeper.take("0")
     assert not other.take("0")
     redis.delete(names.owner_key("0"))  # as if it had expired
@@ -30,7 +34,7 @@ def test_who_slept_past_its_lock_learns_that_another_has_it(redis: SyncRedis) ->
 
 
 def test_a_lock_that_redis_lost_is_taken_again(redis: SyncRedis) -> None:
-    owner = Ownership(redis, "one")
+    owner = Ownership(redis, ONE)
     assert owner.take("0")
     redis.flushall()
     assert owner.renew({"0"}) == set()
@@ -38,7 +42,7 @@ def test_a_lock_that_redis_lost_is_taken_again(redis: SyncRedis) -> None:
 
 
 def test_what_is_no_longer_run_is_free_at_once(redis: SyncRedis) -> None:
-    owner, other = Ownership(redis, "one"), Ownership(redis, "two")
+    owner, other = Ownership(redis, ONE), Ownership(redis, TWO)
     assert owner.take("0")
     owner.renew(set())
     assert other.take("0")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ResponseError
 
-from jobs import names, scripts
+from jobs import names, scripts, state_scripts
 from jobs.connection import SyncRedis, connect
 from jobs.errors import ErrorInfo
 from jobs.event_log import EventWriter, read_log
@@ -17,10 +17,9 @@ from jobs.records import JobStatus
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.totals import read_totals
-from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
+from tests.helpers.taking import WORKER, claimed, take
 from workers.attempts import AttemptOpener
-
-WORKER = "0.gen.test"
 
 
 @pytest.fixture
@@ -52,9 +51,10 @@ def opener(redis: SyncRedis) -> AttemptOpener:
 
 @pytest.fixture
 def job(store: JobStore) -> str:
-    """A job that waits in its queue."""
+    """A job that the worker has taken off its queue."""
     new = submission(generate())
     store.submit(new)
+    take(store.redis, WORKER, new.job_id)
     return new.job_id
 
 
@@ -76,11 +76,30 @@ def test_opening_gives_the_next_attempt_and_says_what_the_log_holds(
     assert (record.status, record.worker, record.attempt) == (JobStatus.RUNNING, WORKER, 2)
 
 
-def test_opening_claims_the_job_for_the_worker(
-    opener: AttemptOpener, redis: SyncRedis, job: str
+def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobStore) -> None:
+    new = submission()
+    store.submit(new)
+    queue, claims = store.queue("mgs-gen-0"), names.claims_key("0")
+    args = [WORKER, names.job_key(""), 0]
+    taken = redis.register_script(scripts.TAKE)(
+        keys=[queue.key, queue.intermediate_queue_key, claims], args=args
+    )
+    assert taken == new.job_id.encode()
+    assert claimed(redis) == {(WORKER, new.job_id)}
+    assert redis.lrange(queue.intermediate_queue_key, 0, -1) == [taken]
+    assert redis.llen(queue.key) == 0
+    assert store.record(new.job_id).status is JobStatus.QUEUED
+
+
+def test_without_its_claim_a_worker_opens_nothing_and_changes_nothing(
+    opener: AttemptOpener, store: JobStore, redis: SyncRedis, job: str
 ) -> None:
-    opener.open(job)
-    assert redis.smembers(names.claim_key(WORKER)) == {job.encode()}
+    store.drop_claim("0", WORKER, job)
+    take(redis, "0.gen.other", job)
+    before = redis.hgetall(names.job_key(job))
+    assert opener.open(job) is None
+    assert redis.hgetall(names.job_key(job)) == before
+    assert claimed(redis) == {("0.gen.other", job)}
 
 
 def test_a_job_that_has_ended_or_never_was_cannot_be_opened(
@@ -88,8 +107,10 @@ def test_a_job_that_has_ended_or_never_was_cannot_be_opened(
 ) -> None:
     store.cancel(job, "enough")
     assert opener.open(job) is None
-    assert opener.open("cmpl-unknown") is None
-    assert not redis.exists(names.claim_key(WORKER))
+    unknown = new_job_id("unknown")
+    take(redis, WORKER, unknown)
+    assert opener.open(unknown) is None
+    assert not redis.exists(names.job_key(unknown))
 
 
 def test_an_event_of_the_open_attempt_is_written_and_published_once(
@@ -217,9 +238,9 @@ def test_a_returned_job_is_first_in_its_queue_and_its_old_attempt_is_silenced(
     later = submission()
     store.submit(later)
     queue = store.queue("mgs-gen-0")
-    redis.lmove(queue.key, queue.intermediate_queue_key, "LEFT", "RIGHT")
     opener.open(job)
-    assert store.return_to_queue(store.record(job), has_killed=True)
+    assert store.return_to_queue(store.record(job), WORKER, has_killed=True)
+    assert claimed(redis) == set()
     assert [item.decode() for item in redis.lrange(queue.key, 0, -1)] == [job, later.job_id]
     assert redis.llen(queue.intermediate_queue_key) == 0
     record = store.record(job)
@@ -232,7 +253,8 @@ def test_a_job_returned_twice_is_queued_once_and_counts_one_death(
 ) -> None:
     opener.open(job)
     record = store.record(job)
-    assert [store.return_to_queue(record, has_killed=True) for _ in range(2)] == [True, True]
+    answers = [store.return_to_queue(record, WORKER, has_killed=True) for _ in range(2)]
+    assert answers == [True, False], "the first has done it"
     assert redis.llen(store.queue("mgs-gen-0").key) == 1
     assert store.record(job).deaths == 1
 
@@ -243,7 +265,23 @@ def test_an_ended_job_is_not_returned(
     redis.delete(store.queue("mgs-gen-0").key)
     opener.open(job)
     writer.settle(event(EventKind.FINISHED, seq=1, job=job))
-    assert not store.return_to_queue(store.record(job), has_killed=True)
+    assert not store.return_to_queue(store.record(job), WORKER, has_killed=True)
+    assert redis.llen(store.queue("mgs-gen-0").key) == 0
+    assert claimed(redis) == set()
+
+
+def test_a_job_that_another_worker_runs_by_now_is_left_to_it(
+    opener: AttemptOpener, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    opener.open(job)
+    record = store.record(job)
+    other = "0.gen.other"
+    take(redis, other, job)
+    assert AttemptOpener(redis, other).open(job)
+    assert not store.return_to_queue(record, WORKER, has_killed=True)
+    assert claimed(redis) == {(other, job)}
+    found = store.record(job)
+    assert (found.status, found.worker, found.deaths) == (JobStatus.RUNNING, other, 0)
     assert redis.llen(store.queue("mgs-gen-0").key) == 0
 
 
@@ -264,7 +302,7 @@ def test_a_field_is_swapped_only_for_who_knows_its_value(
 ) -> None:
     if current is not None:
         redis.hset("h", "field", current)
-    swap = redis.register_script(scripts.SWAP_FIELD)
+    swap = redis.register_script(state_scripts.SWAP_FIELD)
     assert swap(keys=["h"], args=["field", expected, new]) == answer
     assert redis.hget("h", "field") == left
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rq.job import Job
@@ -20,9 +21,8 @@ from jobs.records import JobRecord, JobStatus
 from jobs.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.attempts import AttemptOpener
-
-WORKER = "0.gen.test"
 
 
 @pytest.fixture
@@ -44,13 +44,6 @@ def submit(store: JobStore, age_s: float = 0.0, request=None, **fields) -> str:
     return new.job_id
 
 
-def open_attempt(store: JobStore, job_id: str) -> None:
-    """What a worker does that takes the job."""
-    queue = store.queue("mgs-gen-0")
-    store.redis.lrem(queue.key, 0, job_id)
-    assert AttemptOpener(store.redis, WORKER).open(job_id)
-
-
 def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
@@ -68,7 +61,7 @@ def test_a_job_submitted_twice_is_queued_once_as_it_was_first(store: JobStore) -
 def test_a_job_submitted_again_after_it_began_is_not_queued_again(store: JobStore) -> None:
     new = submission()
     store.submit(new)
-    open_attempt(store, new.job_id)
+    open_attempt(store.redis, WORKER, new.job_id)
     store.submit(new)
     assert waiting(store) == []
     assert store.record(new.job_id).status is JobStatus.RUNNING
@@ -143,7 +136,7 @@ def test_a_queued_job_is_cancelled_at_once_and_leaves_rqs_queue(store: JobStore)
 
 def test_a_running_jobs_worker_is_told_by_rqs_own_command(store: JobStore) -> None:
     job_id = submit(store)
-    open_attempt(store, job_id)
+    open_attempt(store.redis, WORKER, job_id)
     with store.redis.pubsub(ignore_subscribe_messages=True) as commands:
         commands.subscribe(f"rq:pubsub:{WORKER}")
         commands.get_message(timeout=5)
@@ -156,14 +149,36 @@ def test_a_running_jobs_worker_is_told_by_rqs_own_command(store: JobStore) -> No
     assert read_log(store.redis, job_id) == []
 
 
-def test_a_job_on_its_way_to_a_worker_finds_its_cancel_there(store: JobStore) -> None:
+def test_a_job_on_its_way_to_a_worker_is_cancelled_at_once_and_not_opened(
+    store: JobStore,
+) -> None:
     job_id = submit(store)
-    queue = store.queue("mgs-gen-0")
-    store.redis.lmove(queue.key, queue.intermediate_queue_key)
+    take(store.redis, WORKER, job_id)
     store.cancel(job_id, "too late for the queue")
-    attempt = AttemptOpener(store.redis, WORKER).open(job_id)
-    assert attempt is not None
-    assert attempt.cancel_reason == "too late for the queue"
+    (end,) = read_log(store.redis, job_id)
+    assert (end.kind, end.error.message) == (EventKind.CANCELLED, "too late for the queue")
+    assert AttemptOpener(store.redis, WORKER).open(job_id) is None
+    assert store.record(job_id).status is JobStatus.CANCELLED
+    assert store.redis.llen(store.queue("mgs-gen-0").intermediate_queue_key) == 0
+
+
+def test_a_cancel_that_a_worker_overtakes_is_found_by_it(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker opens the job between the request to cancel and its end."""
+    job_id = submit(store)
+    take(store.redis, WORKER, job_id)
+    settle, opened = store.writer.settle_unowned, []
+
+    def open_first(*args: Any) -> bool:
+        opened.append(AttemptOpener(store.redis, WORKER).open(job_id))
+        return settle(*args)
+
+    monkeypatch.setattr(store.writer, "settle_unowned", open_first)
+    store.cancel(job_id, "a moment too late")
+    assert [attempt.cancel_reason for attempt in opened] == ["a moment too late"]
+    assert store.record(job_id).status is JobStatus.RUNNING
+    assert claimed(store.redis) == {(WORKER, job_id)}
 
 
 def test_cancelling_what_has_ended_or_never_was_changes_nothing(store: JobStore) -> None:
@@ -220,8 +235,14 @@ def test_more_jobs_than_one_read_brings_are_paged_through(store: JobStore) -> No
 def test_expired_jobs_leave_the_index(store: JobStore) -> None:
     ids = [submit(store, age_s=10.0 - number) for number in range(4)]
     store.redis.delete(names.job_key(ids[1]))
+    store.redis.zadd(names.JOB_EXPIRY, {ids[1]: 1.0})
     assert all_pages(store, 10) == [ids[3], ids[2], ids[0]]
-    assert store.redis.zcard(names.JOB_INDEX) == 3
+    assert store.forget_expired() == 1
+    for index in (names.JOB_INDEX, names.JOB_EXPIRY, names.LIVE):
+        assert sorted(store.redis.zrange(index, 0, -1)) == sorted(
+            job_id.encode() for job_id in (ids[0], ids[2], ids[3])
+        )
+    assert store.forget_expired() == 0
 
 
 def test_one_broken_record_hides_no_other_and_says_what_it_is(store: JobStore) -> None:
@@ -248,7 +269,7 @@ def test_an_abandoned_job_fails_and_whoever_comes_back_is_refused(
 ) -> None:
     job_id = submit(store)
     if is_running:
-        open_attempt(store, job_id)
+        open_attempt(store.redis, WORKER, job_id)
     store.abandon(job_id, WorkerLostError("gone"))
     store.abandon(job_id, WorkerLostError("gone, said twice"))
     assert store.record(job_id).status is JobStatus.FAILED
@@ -262,12 +283,12 @@ def test_a_job_whose_worker_speaks_meanwhile_is_not_abandoned(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = submit(store)
-    open_attempt(store, job_id)
+    open_attempt(store.redis, WORKER, job_id)
     settle = store.writer.settle
 
-    def speak_first(end: Event) -> bool:
+    def speak_first(end: Event, lists: Sequence[str]) -> bool:
         assert store.writer.append([event(job=job_id, seq=1)]) == [True]
-        return settle(end)
+        return settle(end, lists)
 
     monkeypatch.setattr(store.writer, "settle", speak_first)
     store.abandon(job_id, WorkerLostError("gone"))

@@ -17,9 +17,7 @@ from jobs.purger import Purger
 from jobs.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
-from workers.attempts import AttemptOpener
-
-WORKER = "0.gen.test"
+from tests.helpers.taking import WORKER, open_attempt, take
 
 
 @pytest.fixture
@@ -41,13 +39,6 @@ def submit(store: JobStore, age_s: float = 0.0, **fields) -> str:
     return new.job_id
 
 
-def open_attempt(store: JobStore, job_id: str) -> None:
-    """What a worker does that takes the job."""
-    queue = store.queue("mgs-gen-0")
-    store.redis.lrem(queue.key, 0, job_id)
-    assert AttemptOpener(store.redis, WORKER).open(job_id)
-
-
 def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
@@ -58,7 +49,7 @@ def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
     running = [submit(store, age) for age in ages]
     elsewhere = submit(store, 500.0, model_id="1")
     for job_id in running:
-        open_attempt(store, job_id)
+        open_attempt(store.redis, WORKER, job_id)
     assert store.purge("0", 60.0) == (2, 2)
     assert [store.record(job_id).status for job_id in queued] == (
         [JobStatus.QUEUED] * 2 + [JobStatus.CANCELLED] * 2
@@ -79,9 +70,9 @@ def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
 def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) -> None:
     ids = [submit(store, 1.0) for _ in range(250)]
     returned = ids[7]  # one that a worker has held, and that is back in the queue
-    open_attempt(store, returned)
+    open_attempt(store.redis, WORKER, returned)
     store.writer.append([event(EventKind.STARTED, seq=1, attempt=1, job=returned)])
-    store.return_to_queue(store.record(returned), has_killed=False)
+    store.return_to_queue(store.record(returned), WORKER, has_killed=False)
     assert store.purge("0", 0.0) == (250, 0)
     assert waiting(store) == []
     for job_id in ids:
@@ -97,7 +88,7 @@ def test_a_purge_whose_reply_was_lost_can_be_sent_again(store: JobStore) -> None
     ids = [submit(store, 1.0) for _ in range(3)]
     records, queue = store.records(ids), store.queue("mgs-gen-0")
     taken = ids[1]
-    store.redis.lrem(queue.key, 0, taken)  # a worker is about to open it
+    take(store.redis, WORKER, taken)  # a worker is about to open it
     purger = Purger(store.redis, 60)
     assert purger.end(queue, records, "old") == {ids[0], ids[2]}
     assert purger.end(queue, records, "old") == {ids[0], ids[2]}

@@ -13,7 +13,7 @@ from jobs.events import EventKind
 from jobs.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
-from workers.attempts import AttemptOpener
+from tests.helpers.taking import open_attempt
 from workers.gate import SlotGate
 from workers.suspects import WitnessWriter
 from workers.undertaker import Undertaker
@@ -40,9 +40,7 @@ def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
         new = submission()
         store.submit(new)
         job_id = new.job_id
-    store.redis.lrem(store.queue("mgs-gen-0").key, 0, job_id)
-    attempt = AttemptOpener(store.redis, WORKER).open(job_id)
-    assert attempt is not None
+    attempt = open_attempt(store.redis, WORKER, job_id)
     kinds = [EventKind.STARTED, *[EventKind.CHUNK] * has_spoken]
     said = [
         event(kind, attempt.seq + place, attempt.attempt, job_id)
@@ -53,7 +51,8 @@ def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
 
 
 def bury(undertaker: Undertaker) -> None:
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True)
+    suspects = undertaker.suspects("0", [WORKER])
+    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
 
 
 def deaths(store: JobStore, *job_ids: str) -> list[int]:
@@ -130,6 +129,6 @@ def test_a_holder_that_is_another_workers_by_now_holds_nobody(store: JobStore) -
     writer = WitnessWriter(store.redis, 60, 60, gate)
     job_id = taken(store, has_spoken=False)
     gate.hold(job_id)
-    AttemptOpener(store.redis, "0.gen.other").open(job_id)
+    open_attempt(store.redis, "0.gen.other", job_id)
     assert writer.append([event(EventKind.STARTED, seq=2, job=job_id)]) == [False]
     assert gate.has_room

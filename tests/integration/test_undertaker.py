@@ -21,6 +21,7 @@ from jobs.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.taking import claimed, open_attempt, take
 from workers.attempts import AttemptOpener
 from workers.undertaker import Undertaker
 
@@ -44,8 +45,7 @@ def held(store: JobStore, request=None, **fields) -> str:
     """A job that the dead worker had taken."""
     new = submission(request, **fields)
     store.submit(new)
-    store.redis.lrem(store.queue(new.queue_name).key, 0, new.job_id)
-    assert AttemptOpener(store.redis, WORKER).open(new.job_id)
+    open_attempt(store.redis, WORKER, new.job_id)
     return new.job_id
 
 
@@ -54,7 +54,8 @@ def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
 
 
 def bury(undertaker: Undertaker, error=LOST, *, has_crashed: bool = True) -> None:
-    undertaker.bury("0", [WORKER], error, has_crashed=has_crashed)
+    suspects = undertaker.suspects("0", [WORKER]) if has_crashed else set()
+    undertaker.bury("0", [WORKER], error, has_crashed=has_crashed, suspects=suspects)
 
 
 def test_every_held_job_goes_back_before_those_that_wait(
@@ -70,7 +71,7 @@ def test_every_held_job_goes_back_before_those_that_wait(
         record = store.record(job_id)
         assert (record.status, record.deaths, record.worker) == (JobStatus.QUEUED, 1, "")
         assert Job.fetch(job_id, store.redis, JSONSerializer).get_status() == "queued"
-    assert not store.redis.exists(names.claim_key(WORKER))
+    assert claimed(store.redis) == set()
 
 
 def test_a_burial_that_was_cut_short_counts_no_job_twice(
@@ -86,9 +87,11 @@ def test_a_burial_that_was_cut_short_counts_no_job_twice(
         forget(*args)
 
     monkeypatch.setattr(undertaker, "_forget_in_rq", cut)
+    suspects = undertaker.suspects("0", [WORKER])
+    assert suspects == ids
     with pytest.raises(RedisConnectionError):
-        bury(undertaker)
-    bury(undertaker)
+        undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
+    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
     assert sorted(waiting(store)) == sorted(ids)
     assert [store.record(job_id).deaths for job_id in ids] == [1, 1, 1]
 
@@ -96,8 +99,7 @@ def test_a_burial_that_was_cut_short_counts_no_job_twice(
 def test_a_second_death_is_the_end(store: JobStore, undertaker: Undertaker) -> None:
     job_id = held(store)
     bury(undertaker)
-    store.redis.delete(store.queue("mgs-gen-0").key)
-    AttemptOpener(store.redis, WORKER).open(job_id)
+    open_attempt(store.redis, WORKER, job_id)
     store.writer.append([event(EventKind.STARTED, 1, 2, job_id)])
     bury(undertaker)
     assert waiting(store) == []
@@ -163,7 +165,7 @@ def test_a_job_that_had_ended_is_closed_in_rq_too(
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
-        AttemptOpener(rig.redis, rig.lane.name).open(job_id)
+        assert AttemptOpener(rig.redis, rig.lane.name).open(job_id)
         assert rig.store.writer.settle(event(EventKind.FINISHED, 1, job=job_id))
         key = Job.key_for(job_id)
         assert (rig.redis.hget(key, "status"), rig.redis.ttl(key)) == (b"started", -1)
@@ -179,7 +181,7 @@ def test_a_dead_worker_and_its_executions_leave_rqs_lists(
     with running_lane(redis_url, tmp_path, slots=1) as rig:  # takes nothing back
         job_id = rig.submit()
         rig.take_begun()
-        AttemptOpener(rig.redis, rig.lane.name).open(job_id)
+        assert AttemptOpener(rig.redis, rig.lane.name).open(job_id)
         undertaker.bury("0", [rig.lane.name], LOST, has_crashed=True)
         assert Worker.count(rig.redis) == 0
         left = [key.decode() for key in rig.redis.keys("rq:*")]
@@ -199,7 +201,21 @@ def test_what_never_reached_the_worker_goes_back_unharmed(
     bury(undertaker)
     assert waiting(store) == [new.job_id]
     assert store.record(new.job_id).deaths == 0
-    assert store.redis.llen(queue.intermediate_queue_key) == 0
+    left = store.redis.lrange(queue.intermediate_queue_key, 0, -1)
+    assert left == [b"cmpl-unknown"], "an id without a record is not ours to take away"
+
+
+def test_what_the_worker_had_taken_and_not_opened_goes_back_unharmed(
+    store: JobStore, undertaker: Undertaker
+) -> None:
+    new = submission()
+    store.submit(new)
+    take(store.redis, WORKER, new.job_id)
+    bury(undertaker)
+    assert waiting(store) == [new.job_id]
+    assert store.record(new.job_id).deaths == 0
+    assert claimed(store.redis) == set()
+    assert store.redis.llen(store.queue("mgs-gen-0").intermediate_queue_key) == 0
 
 
 def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: Undertaker) -> None:
@@ -210,7 +226,7 @@ def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: 
     snapshot = undertaker.waiting("0")
     new = submission()
     store.submit(new)
-    undertaker.end_waiting("0", snapshot, ModelUnloadedError("gone"))
+    undertaker.end_waiting(snapshot, ModelUnloadedError("gone"))
     assert waiting(store) == [new.job_id]
     assert waiting(store, "mgs-ctl-0") == []
     for one in (old, other):
@@ -224,4 +240,4 @@ def test_a_broken_record_keeps_no_other_job_from_being_settled(
     store.redis.hset(names.job_key(broken), "deaths", "many")
     bury(undertaker)
     assert healthy in waiting(store)
-    assert not store.redis.exists(names.claim_key(WORKER))
+    assert claimed(store.redis) == set()

@@ -61,7 +61,7 @@ def test_worker_names_have_no_space_and_no_comma() -> None:
 
 def test_every_kind_of_key_is_distinct() -> None:
     kinds = (
-        names.request_key, names.job_key, names.log_key, names.event_channel, names.claim_key,
+        names.request_key, names.job_key, names.log_key, names.event_channel, names.claims_key,
         names.status_key, names.node_key, names.owner_key, names.generation_queue,
         names.control_queue,
     )  # fmt: skip

@@ -1,0 +1,46 @@
+"""What a worker's loop does before it opens a job: takes it off its queue, and claims it."""
+
+from __future__ import annotations
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from jobs import names, scripts
+from jobs.connection import SyncRedis
+from workers.attempts import Attempt, AttemptOpener
+
+WORKER = "0.gen.test"
+
+
+def take(redis: SyncRedis, worker: str, job_id: str) -> None:
+    """Move the job to RQ's intermediate list and claim it for ``worker``.
+
+    Also one that is on no queue any more, or far behind on it, as if it had been the first.
+    """
+    slug = names.slug_of_worker(worker)
+    name = redis.hget(names.job_key(job_id), "queue") or names.generation_queue(slug).encode()
+    queue = Queue(name.decode(), connection=redis, serializer=JSONSerializer)
+    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
+    script = redis.register_script(scripts.TAKE)
+    if script(keys=keys, args=[worker, names.job_key(""), 1, job_id]) is not None:
+        return
+    with redis.pipeline() as pipe:
+        pipe.lrem(queue.key, 0, job_id)
+        pipe.lrem(queue.intermediate_queue_key, 0, job_id)
+        pipe.rpush(queue.intermediate_queue_key, job_id)
+        pipe.sadd(names.claims_key(slug), names.claim(worker, job_id))
+        pipe.execute()
+
+
+def open_attempt(redis: SyncRedis, worker: str, job_id: str) -> Attempt:
+    """Take the job, and open its attempt; it must be one that can be opened."""
+    take(redis, worker, job_id)
+    attempt = AttemptOpener(redis, worker).open(job_id)
+    assert attempt is not None, f"{job_id} cannot be opened"
+    return attempt
+
+
+def claimed(redis: SyncRedis, slug: str = "0") -> set[tuple[str, str]]:
+    """(worker, job id) of all that the model's workers hold."""
+    members = map(names.parse_claim, redis.smembers(names.claims_key(slug)))
+    return {member for member in members if member is not None}
