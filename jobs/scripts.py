@@ -60,16 +60,19 @@ return 'done'
 """
 
 TAKE: Final = """
--- KEYS: queue, RQ's intermediate list of it, claims of the model. ARGV: worker, prefix of the jobs'
--- records, 1 if only the jobs named may be taken, then the ids of the loads and unloads that are
--- meant for this worker. Answers the id of the first job that this worker may take, or nil.
+-- KEYS: queue, RQ's intermediate list of it, claims of the model, lock of its owner. ARGV: worker,
+-- its owner, prefix of the jobs' records, 1 if only the jobs named may be taken, then the ids of
+-- the loads and unloads meant for it. Answers the id of the first job that it may take, or nil.
 -- The job is moved to the intermediate list, and claimed.
+-- Nothing for a worker whose model has another owner, who looks for claims once, when it begins.
+local owner = redis.call('GET', KEYS[4])
+if owner and owner ~= ARGV[2] then return false end
 local meant = {}
-for i = 4, #ARGV do meant[ARGV[i]] = true end
+for i = 5, #ARGV do meant[ARGV[i]] = true end
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
   local is_open = false
-  if not meant[id] and ARGV[3] ~= '1' then
-    local task = redis.pcall('HGET', ARGV[2] .. id, 'task')
+  if not meant[id] and ARGV[4] ~= '1' then
+    local task = redis.pcall('HGET', ARGV[3] .. id, 'task')
     is_open = task ~= 'mgs.load' and task ~= 'mgs.unload'
   end
   if meant[id] or is_open then
@@ -85,8 +88,9 @@ return false
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
 -- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
--- deaths}, or {'gone'} (no record, none that can be read, or no claim of this worker: the job was
--- taken from it) or {'ended'}. From here on the log refuses every earlier attempt.
+-- deaths, seconds since its first attempt}, or {'gone'} (no record, none that can be read, or no
+-- claim of this worker: the job was taken from it) or {'ended'}. From here on the log refuses every
+-- earlier attempt.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
 local status, created_at = state[1], tonumber(state[3])
@@ -99,9 +103,11 @@ redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d
 local seq = 0
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
-local queued_s = tostring(now[1] + now[2] / 1000000 - created_at)
+local seconds = now[1] + now[2] / 1000000
+local queued_s = tostring(seconds - created_at)
+local ran_s = tostring(seconds - (tonumber(redis.call('HGET', KEYS[1], 'started_at')) or seconds))
 local request = redis.call('GET', KEYS[3]) or ''
-return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0}
+return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0, ran_s}
 """
 
 APPEND: Final = """

@@ -14,7 +14,7 @@ class Attempt:
     """An open attempt. ``seq`` is the newest event in the log; ``queued_s`` the wait so far.
 
     ``cancel_reason`` is set when somebody asked for the job's end before it began. ``deaths``: of
-    how many workers' deaths it is suspected.
+    how many workers' deaths it is suspected. ``ran_s``: since its first attempt began.
     """
 
     job_id: str
@@ -24,6 +24,7 @@ class Attempt:
     queued_s: float
     cancel_reason: str = ""
     deaths: int = 0
+    ran_s: float = 0.0
 
     def request(self) -> Request:
         """What the job asks for; ``ContractError`` when it cannot be read."""
@@ -50,6 +51,14 @@ class AttemptOpener:
         )
         if state != b"open":
             return None
-        attempt, seq, data, queued_s, reason, deaths = rest
-        queued_s, reason = max(0.0, float(queued_s)), reason.decode(errors="replace")
-        return Attempt(job_id, attempt, seq, data, queued_s, reason, deaths)
+        attempt, seq, data, queued_s, reason, deaths, ran_s = rest
+        return Attempt(
+            job_id,
+            attempt,
+            seq,
+            data,
+            max(0.0, float(queued_s)),
+            reason.decode(errors="replace"),
+            deaths,
+            max(0.0, float(ran_s)),
+        )

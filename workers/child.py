@@ -44,8 +44,9 @@ class Child:
     from a thread, as soon as the process has ended.
     """
 
-    def __init__(self, slug: str, want: Want, on_exit: Callable[[Child], None]) -> None:
+    def __init__(self, slug: str, want: Want, owner: str, on_exit: Callable[[Child], None]) -> None:
         self.slug = slug
+        self._owner = owner
         self.want = want
         self.token = secrets.token_hex(4)
         self.started_at = time.monotonic()
@@ -106,7 +107,8 @@ class Child:
     def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "workers", "--model-id", self.want.model_id]
         command += ["--token", self.token, "--want", self.want.uid]
-        command += ["--load-job", self.want.load_job, "--lifeline", str(lifeline)]
+        command += ["--load-job", self.want.load_job, "--owner", self._owner]
+        command += ["--lifeline", str(lifeline)]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -38,7 +38,8 @@ class LaneWorker(RqRecords):
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
     it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used.
-    ``on_stop(job_id, reason)`` obeys RQ's stop command. Of the loads and unloads on the queue only
+    ``on_stop(job_id, reason)`` obeys RQ's stop command. While another than ``owner`` has the model
+    nothing is taken. Of the loads and unloads on the queue only
     those with the ids ``meant`` are taken; nothing else is while ``is_only_meant``.
     """
 
@@ -53,6 +54,7 @@ class LaneWorker(RqRecords):
         admit: Callable[[QueuedJob], None],
         refuse: Callable[[str], None],
         on_stop: Callable[[str, str], None],
+        owner: str = "",
         meant: Sequence[str] = (),
         is_only_meant: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -68,10 +70,12 @@ class LaneWorker(RqRecords):
         self._admit = admit
         self._refuse = refuse
         self._on_stop = on_stop
+        self._owner = owner
         self._meant = list(meant)
         self._is_only_meant = is_only_meant
         self._take_script = redis.register_script(scripts.TAKE)
         self._rescued: list[str] = []
+        self._is_unsure = False  # something may have been given to us that we do not know of
         self._looked_for_suspension_at = -math.inf
 
     def request_lane_stop(self) -> None:
@@ -119,8 +123,8 @@ class LaneWorker(RqRecords):
                 job = self._take()
             except RedisError as error:
                 log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+                self._is_unsure = True
                 time.sleep(_RETRY_S)
-                self._rescue_quietly()
                 continue
             if job is not None:
                 return job, self.queue
@@ -128,6 +132,8 @@ class LaneWorker(RqRecords):
 
     def _take(self) -> QueuedJob | None:
         """The next job, after a wait if need be; one that cannot be read is set aside."""
+        if self._is_unsure:
+            self.rescue()
         job_id = self._rescued.pop() if self._rescued else self._take_id()
         if job_id is None:
             self.connection.blpop([names.wake_key(self.queue.name)], timeout=_BLOCK_S)
@@ -147,8 +153,10 @@ class LaneWorker(RqRecords):
 
     def _take_id(self) -> str | None:
         """The first job on the queue that is for us: claimed, and in RQ's intermediate list."""
-        keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key]
-        args = [self.name, names.job_key(""), int(self._is_only_meant()), *self._meant]
+        owner_key = names.owner_key(names.slug_of_worker(self.name))
+        keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key, owner_key]
+        is_only_meant = int(self._is_only_meant())
+        args = [self.name, self._owner, names.job_key(""), is_only_meant, *self._meant]
         found = self._take_script(keys=keys, args=args)
         return None if found is None else found.decode(errors="replace")
 
@@ -187,8 +195,8 @@ class LaneWorker(RqRecords):
     def _hand_back(self, job_id: str) -> None:
         """Leave the job to the next try, in a moment."""
         self.in_hand.discard(job_id)
+        self._is_unsure = True
         time.sleep(_RETRY_S)
-        self._rescue_quietly()
 
     def teardown(self) -> None:
         """Sign off; without Redis the lease's end does it."""
@@ -236,9 +244,4 @@ class LaneWorker(RqRecords):
         members = map(names.parse_claim, self.connection.smembers(self.claims_key))
         ours = {member[1] for member in members if member and member[0] == self.name}
         self._rescued = sorted(ours - self.in_hand)
-
-    def _rescue_quietly(self) -> None:
-        try:
-            self.rescue()
-        except RedisError:
-            log.debug("redis still away", extra={"worker": self.name})
+        self._is_unsure = False

@@ -53,7 +53,13 @@ class ModelWorker:
     """Everything of one worker process, made once and run once."""
 
     def __init__(
-        self, settings: Settings, model_id: str, token: str, want_uid: str, load_job: str
+        self,
+        settings: Settings,
+        model_id: str,
+        token: str,
+        want_uid: str,
+        load_job: str,
+        owner: str,
     ) -> None:
         self._settings = settings
         self._load_job = load_job
@@ -71,6 +77,7 @@ class ModelWorker:
             self._admit_generation,
             lambda job_id: self._reception.refuse(self._gen, job_id),
             self._stop_job,
+            owner,
         )
         self._ctl = LaneWorker(
             names.control_queue(slug),
@@ -80,6 +87,7 @@ class ModelWorker:
             self._run_control,
             lambda job_id: self._reception.refuse(self._ctl, job_id),
             self._stop_job,
+            owner,
             meant=[load_job, names.unload_job_id(want_uid)],
             is_only_meant=lambda: self._intake is None,
         )

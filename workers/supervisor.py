@@ -191,7 +191,7 @@ class Supervisor:
         if ready is None:
             return  # it has changed under us; the next tick sees
         try:
-            child = Child(slug, ready, self._events.put)
+            child = Child(slug, ready, self._identity.owner, self._events.put)
         except OSError as error:
             self._restarts.note_failed_start(slug)
             log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
