@@ -94,6 +94,10 @@ class Client:
         assert status == 200, answer
         return str(answer["choices"][0]["text"])
 
+    def is_answered(self, body: dict[str, Any], model_id: str) -> bool:
+        """Whether a completion can be had just now."""
+        return self.ask("POST", "/v1/completions", body, model_id)[0] == 200
+
     def submit(self, num_tokens: int, model_id: str = "0", **fields: Any) -> str:
         """A completion in the background; its job's id."""
         body = body_of(num_tokens, background=True, **fields)

@@ -22,24 +22,29 @@ from tests.helpers.netns import Host as Place
 from tests.helpers.netns import network
 from tests.helpers.waiting import wait_until
 from tests.machines.machine import PARTS, Machine
+from tests.machines.muting import PlaceProxy
 
-_REDIS_PORT = 6379
+REDIS_PORT = 6379
 
 
 class RedisMachine:
     """Redis with a password on the network; this test reaches it by its socket."""
 
     def __init__(self, place: Place, folder: Path) -> None:
-        password = secrets.token_hex(8)
+        password = self._password = secrets.token_hex(8)
         self.socket = folder / "redis.sock"
-        self.url = f"redis://:{password}@{place.address}:{_REDIS_PORT}/0"
+        self.url = self.url_at(place.address, REDIS_PORT)
         self.local_url = f"unix://:{password}@{self.socket}?db=0"
-        flags = f"--bind {place.address} --port {_REDIS_PORT} --unixsocket {self.socket}"
+        flags = f"--bind {place.address} --port {REDIS_PORT} --unixsocket {self.socket}"
         flags += f" --requirepass {password} --dir {folder} --appendonly no"
         command = [str(find_redis_binary().path), *flags.split(), "--save", ""]
         with (folder / "redis.log").open("ab") as log:
             self._process = place.start(command, stdout=log, stderr=log)
         wait_until(self._answers, "Redis answers")
+
+    def url_at(self, address: str, port: int) -> str:
+        """What reaches it by another way."""
+        return f"redis://:{self._password}@{address}:{port}/0"
 
     def stop(self) -> None:
         """As on a machine that swaps: connections stay, and nothing is answered."""
@@ -60,11 +65,15 @@ class RedisMachine:
 class Cluster:
     """The machines ``a`` and ``b``, with nothing started but Redis.
 
-    ``env`` are settings of everybody.
+    ``env`` are settings of everybody. ``muted`` is a part of A whose way to Redis can be muted.
     """
 
     def __init__(
-        self, stack: contextlib.ExitStack, hostnames: tuple[str, str], env: dict[str, str]
+        self,
+        stack: contextlib.ExitStack,
+        hostnames: tuple[str, str],
+        muted: str,
+        env: dict[str, str],
     ) -> None:
         # Not tmp_path: a unix socket's path is at most 104 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="mgs-two-", dir="/tmp"))
@@ -76,12 +85,26 @@ class Cluster:
         self.driver = Driver(self.redis.local_url, self.folder)
         stack.callback(self.driver.close)
         self._env = env
-        self.a = self._machine("a", hostnames[0], dict(zip(PARTS, places, strict=False)))
+        self.muting: PlaceProxy | None = None
+        parts = dict(zip(PARTS, places, strict=False))
+        urls = dict.fromkeys(PARTS, self.redis.url)
+        if muted:
+            self.muting = PlaceProxy(self.redis.socket, parts[muted])
+            self.muting.start()
+            stack.callback(self.muting.stop)
+            urls[muted] = self.redis.url_at("127.0.0.1", self.muting.port)
+        self.a = self._machine("a", hostnames[0], parts, urls)
         stack.callback(self.a.kill)
-        self.b = self._machine("b", hostnames[1], dict(zip(PARTS, places[3:], strict=True)))
+        parts, urls = (
+            dict(zip(PARTS, places[3:], strict=True)),
+            dict.fromkeys(PARTS, self.redis.url),
+        )
+        self.b = self._machine("b", hostnames[1], parts, urls)
         stack.callback(self.b.kill)
 
-    def _machine(self, name: str, hostname: str, places: dict[str, Place]) -> Machine:
+    def _machine(
+        self, name: str, hostname: str, places: dict[str, Place], urls: dict[str, str]
+    ) -> Machine:
         env = {
             **{k: v for k, v in os.environ.items() if not re.match(r"MGS_|REDIS_", k)},
             "MGS_FAKE_ENGINE": "1",
@@ -90,7 +113,6 @@ class Cluster:
             "MGS_REDIS_PLAIN": "1",
             **self._env,
         }
-        urls = dict.fromkeys(PARTS, self.redis.url)
         return Machine(name, hostname, self.folder / name, places, urls, env)
 
     @property
@@ -135,10 +157,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(hostnames: tuple[str, str] = ("mac-a", "mac-b"), **env: str) -> Iterator[Cluster]:
+def cluster(
+    hostnames: tuple[str, str] = ("mac-a", "mac-b"), muted: str = "", **env: str
+) -> Iterator[Cluster]:
     """Two machines without anything started; what they said is printed when the block fails."""
     with contextlib.ExitStack() as stack:
-        machines = Cluster(stack, hostnames, env)
+        machines = Cluster(stack, hostnames, muted, env)
         try:
             yield machines
         except BaseException:

@@ -140,5 +140,5 @@ def wait_serving(two: Cluster, model_id: str = "0") -> None:
     body = {"prompt": "x", "max_tokens": 3}
     for machine in two.machines:
         if machine.api is not None and machine.api.is_running:
-            ask = functools.partial(machine.client.ask, "POST", "/v1/completions", body, model_id)
-            wait_until(lambda ask=ask: ask()[0] == 200, "a new request is answered", 40.0)
+            ask = functools.partial(machine.client.is_answered, body, model_id)
+            wait_until(ask, f"{machine.name} answers a new request", 40.0)

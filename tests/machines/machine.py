@@ -231,7 +231,7 @@ class Machine:
 
 
 def _child(door: subprocess.Popen[bytes]) -> int:
-    assert door.poll() is None, f"{door.args} ended with {door.returncode}"
+    assert door.poll() is None, f"{door.args!r} ended with {door.returncode}"
     children = psutil.Process(door.pid).children()
     return children[0].pid if children else 0
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from tests.machines.cluster import REDIS_PORT
 from tests.machines.machine import Machine
 
 _LOOK_S = 0.05
-_REDIS_PORT = 6379
 _ESTABLISHED = "01"
 
 
 class NoticeWatch(threading.Thread):
-    """Looks when the last of the connections to Redis that there were at the start is gone."""
+    """Looks when the last of some connections is gone, part by part of one machine.
 
-    def __init__(self, machine: Machine, parts: Iterable[str]) -> None:
+    ``ports``: by part, our ends of those connections.
+    """
+
+    def __init__(self, machine: Machine, ports: Mapping[str, Collection[int]]) -> None:
         super().__init__(name="notice-watch", daemon=True)
-        self._pids = {part: machine.places[part].pid for part in parts}
-        self._first = {part: _connections(pid) for part, pid in self._pids.items()}
+        self._places = {part: machine.places[part].pid for part in ports}
+        self._first = {part: set(found) for part, found in ports.items()}
         self._gone_at: dict[str, float] = {}
         self._is_over = threading.Event()
 
@@ -35,21 +38,30 @@ class NoticeWatch(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(_LOOK_S):
-            for part, pid in self._pids.items():
-                if not self._first[part] & _connections(pid):
+            for part, pid in self._places.items():
+                if not self._first[part] & _open_ports(pid):
                     self._gone_at.setdefault(part, time.monotonic())
 
     def seconds(self, part: str, lost_at: float) -> float:
-        """From ``lost_at`` until the last one was gone; endless when it was not."""
-        return self._gone_at.get(part, float("inf")) - lost_at
+        """From ``lost_at`` until the last one was gone, or until now."""
+        return self._gone_at.get(part, time.monotonic()) - lost_at
 
 
-def _connections(pid: int) -> set[str]:
-    """Our ends of the open connections to Redis in the network of that process."""
+def connections(machine: Machine, *parts: str) -> dict[str, set[int]]:
+    """By part, our ends of all connections to Redis."""
+    return {part: _open_ports(machine.places[part].pid, REDIS_PORT) for part in parts}
+
+
+def _open_ports(pid: int, peer: int | None = None) -> set[int]:
+    """Local ports of open connections in the network of that process, to port ``peer`` if any."""
     rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    fields = [row.split() for row in rows]
+    ends = [(local, remote, state) for _, local, remote, state, *_ in map(str.split, rows)]
     return {
-        local
-        for _, local, remote, state, *_ in fields
-        if state == _ESTABLISHED and int(remote.partition(":")[2], 16) == _REDIS_PORT
+        _port(local)
+        for local, remote, state in ends
+        if state == _ESTABLISHED and peer in (None, _port(remote))
     }
+
+
+def _port(end: str) -> int:
+    return int(end.partition(":")[2], 16)

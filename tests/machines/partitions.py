@@ -18,7 +18,7 @@ from tests.machines.evidence import (
     wait_serving,
 )
 from tests.machines.machine import Cut
-from tests.machines.notice import NoticeWatch
+from tests.machines.notice import NoticeWatch, connections
 
 _STEP_S = 0.02
 _AFTER_S = 13.0  # longer than an owner's time: a late theft would show
@@ -37,7 +37,7 @@ def engine_is_cut_off(tally: Tally, out_s: float, how: Cut = "silence") -> None:
         for stream in streams:
             stream.wait_running()
         with WorkerWatch(two) as watch:
-            with NoticeWatch(two.a, parts) as notice:
+            with NoticeWatch(two.a, connections(two.a, *parts)) as notice:
                 lost_at = time.monotonic()
                 two.a.cut(*parts, how=how)
                 time.sleep(out_s)
@@ -76,7 +76,7 @@ def api_is_cut_off(tally: Tally, out_s: float, how: Cut = "silence") -> None:
         for stream in streams:
             stream.wait_running()
         with WorkerWatch(two) as watch:
-            with NoticeWatch(two.a, ("api",)) as notice:
+            with NoticeWatch(two.a, connections(two.a, "api")) as notice:
                 lost_at = time.monotonic()
                 two.a.cut("api", how=how)
                 time.sleep(out_s)
