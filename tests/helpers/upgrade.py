@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -20,6 +21,7 @@ from tests.helpers.foreign_rq import ForeignApplication
 from tests.helpers.private_redis import private_redis
 from tests.helpers.server import Server, make_server
 from tests.helpers.upgrade_dump import load_dump
+from tests.helpers.waiting import wait_until
 
 HASHED_ID = "my model/x"
 MODELS = {"0": "fake-20ms", "1": "fake", "2": "fake", HASHED_ID: "fake-20ms"}
@@ -148,23 +150,47 @@ CHECKS = ("models", "generations", "ended_jobs", "responses", "leftovers", "book
 
 
 @contextmanager
-def upgraded(*, is_shared: bool) -> Iterator[Upgrade]:
-    """API and supervisor of this version on that data; ``is_shared``: with jobs of others."""
-    with private_redis() as own, connect(own.url) as redis:
+def upgraded(*, is_shared: bool, num_kills: int = 0, num_supervisors: int = 1) -> Iterator[Upgrade]:
+    """API and supervisors of this version on that data; ``is_shared``: with jobs of others.
+
+    The first supervisor is killed ``num_kills`` times while it moves what is there.
+    """
+    with private_redis() as own, connect(own.url) as redis, contextlib.ExitStack() as stack:
         load_dump(redis)
         jobs = read_old_jobs(redis)
         foreign = ForeignApplication(redis, OLD_QUEUES) if is_shared else None
         if foreign:
             foreign.fill()
         server = make_server(REDIS_URL=own.url)
+        stack.callback(server.stop)
         driver = Driver(own.url, server.folder)
-        try:
-            server.start("web", "api")
-            server.start("workers", "workers.supervisor")
-            yield Upgrade(server, driver, jobs, foreign)
-        finally:
-            server.stop()
-            driver.close()
+        stack.callback(driver.close)
+        for _ in range(num_kills):
+            _kill_in_the_move(server, redis)
+        server.start("web", "api")
+        server.start("workers", "workers.supervisor")
+        for number in range(1, num_supervisors):
+            other = replace(server, processes={}, env=_env_of_another(server, number))
+            stack.callback(other.stop)
+            other.start("workers", "workers.supervisor")
+        yield Upgrade(server, driver, jobs, foreign)
+
+
+def _kill_in_the_move(server: Server, redis: SyncRedis) -> None:
+    """Let a supervisor begin, and end it as soon as it has moved something."""
+
+    def old_keys() -> set[bytes]:
+        return {key for key in redis.keys("*") if _OLD_KEY.match(key)}
+
+    before = old_keys()
+    server.start("workers", "workers.supervisor")
+    wait_until(lambda: not before or old_keys() != before, "it has begun")
+    server.processes["workers"].kill()
+    server.processes["workers"].wait()
+
+
+def _env_of_another(server: Server, number: int) -> dict[str, str]:
+    return {**server.env, "MGS_STATE_DIR": str(server.folder / f"state{number}")}
 
 
 def read_old_jobs(redis: SyncRedis) -> dict[str, OldJob]:

@@ -97,4 +97,6 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.check_output(["git", *arguments], cwd=ROOT, text=True).strip()
+    command = ["git", *arguments]
+    said = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
+    return said.strip()

@@ -1,0 +1,187 @@
+"""Many jobs and model ids over time: what is kept of them, and what looking at them costs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rq import Queue
+from rq.job import JobStatus as RqStatus
+
+from jobs import names
+from jobs.events import Event, EventKind
+from jobs.records import Want, encode_record
+from jobs.requests import LoadRequest
+from jobs.store import JobStore
+from jobs.totals import MAX_FIELDS
+from jobs.wants import BEAT_TTL_S
+from tests.helpers.driver import Driver
+from tests.helpers.private_redis import private_redis
+from tests.helpers.samples import new_job_id, settings_for
+from tests.helpers.supervised import Supervised, supervised
+from tests.helpers.waiting import wait_until
+from tests.proofs.registry import Result, Tally, proof
+
+JOBS_PER_ID = 20
+LEFT_PER_ID = 2  # of them the supervisor ends, as their model is not loaded
+TTL_S = 10
+FEW_IDS = 100
+_QUIET_S = 120.0
+_BEATS = 6
+_KEYS_TO_AND_FRO = 3  # locks and witnesses that come and go
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What is in Redis at rest, and how long the supervisor's round takes, in seconds."""
+
+    keys: int
+    jobs: int
+    expiry: int
+    live: int
+    slugs: int
+    queues: int
+    totals: int
+    round_s: float
+    pause_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.keys} keys, {self.jobs}/{self.expiry}/{self.live} ids in the indexes, "
+            f"{self.slugs} slugs, {self.queues} queues, {self.totals} totals, "
+            f"round {self.round_s * 1000:.1f} ms"
+        )
+
+
+@proof(
+    "many-jobs",
+    goal="0 keys, ids, slugs, queues more than after 100 model ids; totals <= 4096; round of the "
+    "supervisor <= 20 ms longer",
+    full=5000,
+    fast=150,
+    timeout_s=300,
+)
+def test_ids_and_jobs_that_come_and_go_leave_nothing_behind(rounds: int) -> Result:
+    """A round is a model id: wanted for a moment, used, and never seen again."""
+    tally = Tally()
+    with _supervised() as running:
+        driver = running.driver
+        driver.load_ready("fake")
+        use_ids(driver, 0, FEW_IDS)
+        few = footprint_at_rest(driver)
+        most = use_ids(driver, FEW_IDS, rounds)
+        many = footprint_at_rest(driver)
+        compare(tally, few, many)
+        tally.rounds = rounds
+    lead = f"{rounds * JOBS_PER_ID} jobs of {rounds} ids, most keys at once {most}"
+    return tally.result(f"{lead}; after {FEW_IDS} ids: {few}; after all: {many}")
+
+
+@contextmanager
+def _supervised() -> Iterator[Supervised]:
+    """A supervisor, and a client, that keep what has ended for a few seconds."""
+    ttl = str(TTL_S)
+    with (
+        private_redis() as own,
+        tempfile.TemporaryDirectory(prefix="mgs-many-", dir="/tmp") as folder,
+        supervised(own.url, Path(folder), MGS_LOG_TTL_S=ttl, MGS_FAILURE_TTL_S=ttl) as running,
+    ):
+        short = settings_for(own.url, Path(folder), log_ttl_s=TTL_S, failure_ttl_s=TTL_S)
+        running.driver.store = JobStore(running.driver.redis, short)
+        yield running
+
+
+def use_ids(driver: Driver, first: int, end: int) -> int:
+    """Use each id once; the most keys that Redis has had."""
+    most = 0
+    for number in range(first, end):
+        use_id(driver, f"model-{number}" if number % 4 else f"My Model/{number}")
+        if number % 50 == 0:
+            most = max(most, driver.redis.dbsize())
+    return most
+
+
+def use_id(driver: Driver, model_id: str) -> None:
+    """Want a model and let it go in one step, and submit jobs for it, of which most are done.
+
+    No process is started: a supervisor sees what stands when it looks.
+    """
+    slug = names.slug_of(model_id)
+    want = Want(model_id, new_job_id("uid"), LoadRequest("fake", "fake"), "", time.time())
+    with driver.redis.pipeline() as pipe:
+        pipe.hset(names.WANTS, slug, encode_record(want))
+        pipe.hdel(names.WANTS, slug)
+        pipe.execute()
+    for number in range(JOBS_PER_ID):
+        job_id = driver.submit(model_id=model_id, caller=f"caller of {model_id}")
+        if number >= LEFT_PER_ID:
+            finish(driver, job_id, driver.store.queue(names.generation_queue(slug)))
+
+
+def finish(driver: Driver, job_id: str, queue: Queue) -> None:
+    """The job's end as its worker writes it, unless the supervisor was faster."""
+    end = Event(job=job_id, attempt=0, seq=1, kind=EventKind.FINISHED, t=time.time())
+    if driver.store.writer.settle(end, [queue.key, queue.intermediate_queue_key]):
+        driver.store.close_in_rq(job_id, RqStatus.FINISHED, TTL_S)
+
+
+def footprint_at_rest(driver: Driver) -> Footprint:
+    """Once nothing expires any more, or time is up."""
+    redis = driver.redis
+
+    def is_at_rest() -> bool:
+        is_empty = not any(map(redis.zcard, (names.JOB_INDEX, names.JOB_EXPIRY, names.LIVE)))
+        is_folded = redis.hlen(names.TOTALS) <= MAX_FIELDS
+        return is_empty and is_folded and not redis.keys("rq:*:mgs-gen-m*")
+
+    with contextlib.suppress(AssertionError):
+        wait_until(is_at_rest, "everything has expired", _QUIET_S)
+    nodes, workers = beat_gaps(driver, _BEATS)
+    return Footprint(
+        keys=redis.dbsize(),
+        jobs=redis.zcard(names.JOB_INDEX),
+        expiry=redis.zcard(names.JOB_EXPIRY),
+        live=redis.zcard(names.LIVE),
+        slugs=redis.scard(names.SLUGS),
+        queues=redis.scard(Queue.redis_queues_keys),
+        totals=redis.hlen(names.TOTALS),
+        round_s=sorted(nodes)[len(nodes) // 2] - 1.0,  # it looks a second after the last look
+        pause_s=max(nodes + workers),
+    )
+
+
+def beat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
+    """Seconds between heartbeats of the supervisor, and of the worker, as Redis has seen them."""
+    (node,) = driver.wants.known_nodes()
+    beats: tuple[list[float], list[float]] = ([], [])
+    keys = (names.node_key(node), names.status_key("0"))
+
+    def look() -> bool:
+        for key, times in zip(keys, beats, strict=True):
+            with driver.redis.pipeline() as pipe:
+                now, left_ms = pipe.time().pttl(key).execute()
+            at = now[0] + now[1] / 1e6 - (BEAT_TTL_S - left_ms / 1000)
+            if left_ms > 0 and (not times or at - times[-1] > 0.05):
+                times.append(at)
+        return min(map(len, beats)) > count
+
+    wait_until(look, "they beat", _QUIET_S)
+    supervisors, workers = ([b - a for a, b in itertools.pairwise(times)] for times in beats)
+    return supervisors, workers
+
+
+def compare(tally: Tally, few: Footprint, many: Footprint) -> None:
+    """What has grown with the number of ids and jobs."""
+    tally.check(many.keys <= few.keys + _KEYS_TO_AND_FRO, f"{many.keys - few.keys} more keys")
+    for what in ("jobs", "expiry", "live", "slugs", "queues"):
+        before, after = getattr(few, what), getattr(many, what)
+        tally.check(after <= before, f"{what}: {before}, then {after}")
+    tally.check(many.totals <= MAX_FIELDS, f"{many.totals} totals")
+    tally.note("longer round of the supervisor", many.round_s - few.round_s, 0.02)
+    tally.note("longest pause between heartbeats", many.pause_s, 2.0)
