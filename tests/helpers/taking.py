@@ -20,9 +20,11 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
     slug = names.slug_of_worker(worker)
     name = redis.hget(names.job_key(job_id), "queue") or names.generation_queue(slug).encode()
     queue = Queue(name.decode(), connection=redis, serializer=JSONSerializer)
-    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
+    owner_key = names.owner_key(slug)
+    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug), owner_key]
     script = redis.register_script(scripts.TAKE)
-    if script(keys=keys, args=[worker, names.job_key(""), 1, job_id]) is not None:
+    owner = redis.get(owner_key) or b""
+    if script(keys=keys, args=[worker, owner, names.job_key(""), 1, job_id]) is not None:
         return
     with redis.pipeline() as pipe:
         pipe.lrem(queue.key, 0, job_id)

@@ -27,7 +27,7 @@ from jobs.requests import GenerationDefaults, LoadRequest, Request, decode_reque
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.wants import Wants
-from workers.attempts import AttemptOpener
+from tests.helpers.taking import open_attempt
 
 WORKER = "0.gen.scripted"
 DEADLINE_S = 20.0
@@ -184,9 +184,9 @@ class Rig:
         """The next job of the queue, opened in the worker's name."""
         name = queue or names.generation_queue("0")
         key = self.store.queue(name).key
-        job_id = wait_until(lambda: self.redis.lpop(key), f"a job on {name}").decode()
-        attempt = AttemptOpener(self.redis, WORKER).open(job_id)
-        assert attempt is not None
+        job_id = wait_until(lambda: self.redis.lindex(key, 0), f"a job on {name}").decode()
+        slug = names.slug_of(self.record(job_id).model_id)
+        attempt = open_attempt(self.redis, names.worker_name(slug, "gen", "scripted"), job_id)
         writer = self.store.writer
         request: Request = decode_request(attempt.request_data)
         return Taken(job_id, request, attempt.attempt, attempt.seq, attempt.cancel_reason, writer)
