@@ -1,7 +1,8 @@
 """Writes RQ's side of each job on a thread of its own: nobody waits for it, Redis may be away.
 
 The events are what clients see; this is what ``rq info`` and dashboards see. Per job the order is
-kept: begin, then close.
+kept: begin, then close. What Redis refuses for good about one job is given up, and nobody waits for
+it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 from rq.executions import Execution
 from rq.utils import now
 
+from jobs.connection import is_passing
 from jobs.errors import JobError
 from jobs.events import Event, EventKind
 from workers.lane import LaneWorker
@@ -62,11 +64,11 @@ class Bookkeeper(threading.Thread):
 
     def close(self, event: Event, *, is_end: bool) -> None:
         """The job's terminal event is written (``is_end``), or somebody else's was."""
-        self._actions.put(lambda: self._close(event, is_end))
+        self._actions.put(lambda: self._end(event.job, lambda: self._close(event, is_end)))
 
     def drop(self, job_id: str) -> None:
         """The job goes on elsewhere, or never was: leave nothing of it here."""
-        self._actions.put(lambda: self._drop(job_id))
+        self._actions.put(lambda: self._end(job_id, lambda: self._drop(job_id)))
 
     def stop(self, timeout_s: float) -> bool:
         """Do what is queued, then end; False when it could not be done in time."""
@@ -76,18 +78,33 @@ class Bookkeeper(threading.Thread):
 
     def run(self) -> None:
         while (action := self._actions.get()) is not None:
-            self._do(action)
-
-    def _do(self, action: Callable[[], None]) -> None:
-        while True:
             try:
-                return action()
-            except RedisError as error:
-                log.warning("redis refuses bookkeeping, will retry", extra={"error": str(error)})
-                time.sleep(_RETRY_S)
+                _until_done(action)
             except Exception:
                 # One odd job must not end the books of all others.
-                return log.exception("bookkeeping failed")
+                log.exception("bookkeeping failed")
+
+    def _end(self, job_id: str, action: Callable[[], None]) -> None:
+        """Do the last that is done for a job; whatever comes of it, the page is gone."""
+        try:
+            _until_done(action)
+        except Exception:
+            log.exception("the job's books cannot be closed", extra={"job": job_id})
+            self._give_up(job_id)
+
+    def _give_up(self, job_id: str) -> None:
+        """Let go of a job; what RQ has of it lapses with its lease."""
+        page = self._pages.pop(job_id, None)
+        if page is None:
+            return
+        executions = page.lane.executions
+        for lost in [key for key, one in executions.items() if one.job_id == job_id]:
+            del executions[lost]  # or the beat would renew its lease
+        try:
+            _until_done(lambda: page.lane.forget(job_id))
+        except RedisError:
+            log.exception("the job's claim cannot be removed", extra={"job": job_id})
+            page.lane.in_hand.discard(job_id)
 
     def _begin(self, job_id: str) -> None:
         page = self._pages.get(job_id)
@@ -115,6 +132,18 @@ class Bookkeeper(threading.Thread):
             _let_lapse(page)
             page.lane.forget(job_id)
             del self._pages[job_id]
+
+
+def _until_done(action: Callable[[], None]) -> None:
+    """Raises what will not pass."""
+    while True:
+        try:
+            return action()
+        except RedisError as error:
+            if not is_passing(error):
+                raise
+            log.warning("redis refuses bookkeeping, will retry", extra={"error": str(error)})
+            time.sleep(_RETRY_S)
 
 
 def _let_lapse(page: _Page) -> None:

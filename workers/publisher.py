@@ -1,7 +1,8 @@
 """Turns what the decode loop says into events, and sends them: off the path of a token.
 
 The loop only appends to an outbox. One thread sends; while Redis is slow or away, tokens wait and
-coalesce into larger chunks, and what was built is sent again with the same ids.
+coalesce into larger chunks, and what was built is sent again with the same ids. What Redis refuses
+for good is one job's: that job ends, and the others go on.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
+from jobs.connection import is_passing
 from jobs.errors import JobError
 from jobs.event_log import EventWriter
 from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 
 _RETRY_S = 0.1
 _ANSWER_S = 1.0  # for which an answer may lie unread
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +71,8 @@ class Outbox:
     def __init__(self, publisher: Publisher, job_id: str, attempt: int, seq: int) -> None:
         self.job_id = job_id
         self.attempt = attempt
-        self.is_refused = False  # Redis knows a newer attempt: nothing of this one counts
+        # Redis knows a newer attempt, or takes nothing of this job: nothing of this one counts.
+        self.is_refused = False
         self._seq = seq
         self._publisher = publisher
         self._drafts: list[_Draft] = []
@@ -157,6 +162,14 @@ class Outbox:
         self._drafts, self._open_chunks = [], {}
         return events
 
+    def last_word(self, error: JobError) -> Event:
+        """The end of a job of which nothing else can be written any more."""
+        with self._publisher.lock:
+            self.is_refused = True
+            self._seq += 1
+            draft = _Draft(EventKind.FAILED, error=error.to_info())
+            return draft.to_event(self.job_id, self.attempt, self._seq)
+
     def _put(self, draft: _Draft) -> None:
         with self._publisher.lock:
             self._drafts.append(draft)
@@ -167,9 +180,10 @@ class Outbox:
 class Publisher(threading.Thread):
     """Sends what is in the outboxes, in order per job, until ``stop``.
 
-    ``on_refused(job_id)``: the attempt is stale, nothing of it counts any more. ``on_settled(event,
-    is_end)``: a terminal event was written (``is_end``), or lost against another end.
-    ``on_started(job_id)``: the job's ``started`` event is out, and its end is not at hand.
+    ``on_refused(job_id)``: the attempt is stale, or nothing of it can be written: nothing of it
+    counts any more. ``on_settled(event, is_end)``: a terminal event was written (``is_end``), or
+    lost against another end. ``on_started(job_id)``: the job's ``started`` event is out, and its
+    end is not at hand.
     """
 
     def __init__(
@@ -261,29 +275,58 @@ class Publisher(threading.Thread):
         if self._posted is None:
             return
         events, answers_of = self._posted
-        try:
-            answers = answers_of()
-        except RedisError as error:
-            _pause_after(error)
-            answers = self._until_done(lambda: self._writer.append(events))
+        answers = self._ask(events, answers_of)
         self._posted = None
         self._num_in_flight = 0
         for job_id in {e.job for e, ok in zip(events, answers, strict=True) if not ok}:
             self._sending[job_id].is_refused = True
             self._on_refused(job_id)
 
+    def _ask(self, events: list[Event], answers_of: Callable[[], list[bool]]) -> list[bool]:
+        """Whether Redis has taken each event; a refusal that does not pass is one job's alone."""
+        try:
+            return _until_done(answers_of, lambda: self._writer.append(events))
+        except RedisError as error:
+            job_ids = {event.job for event in events}
+            if len(job_ids) == 1:
+                self._give_up(events[0].job, error)
+                return [True] * len(events)  # as nothing more is to be done about them
+        answers = {job_id: iter(self._append_of(job_id, events)) for job_id in job_ids}
+        return [next(answers[event.job]) for event in events]
+
+    def _append_of(self, job_id: str, events: list[Event]) -> list[bool]:
+        own = [event for event in events if event.job == job_id]
+        return self._ask(own, lambda: self._writer.append(own))
+
     def _settle(self, event: Event) -> None:
-        is_end = self._until_done(lambda: self._writer.settle(event))
+        try:
+            is_end = _until_done(lambda: self._writer.settle(event))
+        except RedisError as error:
+            return self._give_up(event.job, error)
         self._on_settled(event, is_end)
 
-    def _until_done(self, write: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                return write()
-            except RedisError as error:
-                _pause_after(error)
+    def _give_up(self, job_id: str, error: RedisError) -> None:
+        """End a job of which Redis takes no events, as far as it takes an end."""
+        log.error("events cannot be written", extra={"job": job_id, "error": str(error)})
+        reason = JobError(f"the job's events cannot be written: {error}")
+        event = self._sending[job_id].last_word(reason)
+        try:
+            is_end = _until_done(lambda: self._writer.settle(event))
+        except RedisError as refusal:
+            log.error("nor its end", extra={"job": job_id, "error": str(refusal)})
+        else:
+            self._on_settled(event, is_end)
+        self._on_refused(job_id)
 
 
-def _pause_after(error: RedisError) -> None:
-    log.warning("redis refuses events, will retry", extra={"error": str(error)})
-    time.sleep(_RETRY_S)
+def _until_done(write: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+    """Try until Redis takes it, from the second time on with ``again``; raises what is for good."""
+    while True:
+        try:
+            return write()
+        except RedisError as error:
+            if not is_passing(error):
+                raise
+            log.warning("redis refuses events, will retry", extra={"error": str(error)})
+            time.sleep(_RETRY_S)
+        write = again or write

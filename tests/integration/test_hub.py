@@ -21,8 +21,8 @@ from jobs.hub import EventHub
 from jobs.store import JobStore
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.taking import WORKER, open_attempt
 from tests.helpers.tcp_proxy import tcp_proxy
-from workers.attempts import AttemptOpener
 
 WAIT_S = 20.0
 
@@ -47,7 +47,7 @@ class Rig:
         """A job in a worker's hands."""
         new = submission()
         self.store.submit(new)
-        AttemptOpener(self.redis, "w").open(new.job_id)
+        open_attempt(self.redis, WORKER, new.job_id)
         self.sent[new.job_id] = []
         return new.job_id
 
