@@ -79,10 +79,10 @@ def test_opening_gives_the_next_attempt_and_says_what_the_log_holds(
 def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobStore) -> None:
     new = submission()
     store.submit(new)
-    queue, claims = store.queue("mgs-gen-0"), names.claims_key("0")
-    args = [WORKER, names.job_key(""), 0]
+    queue, claims, owner = store.queue("mgs-gen-0"), names.claims_key("0"), names.owner_key("0")
     taken = redis.register_script(scripts.TAKE)(
-        keys=[queue.key, queue.intermediate_queue_key, claims], args=args
+        keys=[queue.key, queue.intermediate_queue_key, claims, owner],
+        args=[WORKER, "", names.job_key(""), 0],
     )
     assert taken == new.job_id.encode()
     assert claimed(redis) == {(WORKER, new.job_id)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,9 +15,10 @@ from rq.serializers import JSONSerializer
 
 from jobs.events import EventKind
 from jobs.records import JobStatus
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest
+from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.submitter import Submitter
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
-from tests.helpers.samples import generate
+from tests.helpers.samples import generate, submission
 from tests.helpers.supervised import Supervised, supervised
 from tests.helpers.waiting import wait_until
 
@@ -149,11 +151,28 @@ def test_a_prompt_that_is_too_long_fails_by_name_before_it_starts(driver: Driver
     assert found[0].error.code == "context_length_exceeded"
 
 
-def test_a_job_on_the_wrong_queue_is_refused(driver: Driver) -> None:
-    job_id = driver.submit(LoadRequest("fake", "fake"))
-    found = driver.wait_ended(job_id)
+@pytest.mark.parametrize(
+    ("request_", "queue"),
+    [(generate(), "mgs-ctl-0"), (TokenCountRequest(Prompt(text="x")), "mgs-gen-0")],
+)
+def test_a_job_on_the_wrong_queue_is_refused(driver: Driver, request_: Any, queue: str) -> None:
+    new = submission(request_)
+    Submitter(driver.redis, driver.settings).submit(new, driver.store.queue(queue))
+    found = driver.wait_ended(new.job_id)
     assert found[-1].error.code == "bad_contract"
     assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "
+
+
+def test_a_load_and_an_unload_that_nobody_wants_do_nothing_to_the_model(driver: Driver) -> None:
+    """As of a want that is no more: no worker takes them, and the supervisor ends them."""
+    pid = driver.status().pid
+    load, unload = driver.submit(LoadRequest("fake", "fake")), driver.submit(UnloadRequest())
+    assert driver.wait_ended(load)[-1].error.code == "model_unloaded"
+    assert driver.wait_ended(unload)[-1].kind is EventKind.FINISHED
+    for job_id in (load, unload):
+        assert driver.record(job_id).attempt == 0, "it was never opened"
+    assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "
+    assert driver.status().pid == pid
 
 
 def test_forged_jobs_run_nothing_and_delay_nobody(driver: Driver, tmp_path: Path) -> None:
