@@ -7,26 +7,39 @@ import contextlib
 import secrets
 import time
 from dataclasses import replace
+from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
+from api.resolve import finder_of
 from api.services import Services
-from api.tickets import new_submission
+from api.tickets import new_job_id, new_submission
 from jobs import names
 from jobs.errors import (
+    ContractError,
     JobNotFoundError,
     ModelConflictError,
-    ModelNotFoundError,
     NotReadyError,
+    StorageLostError,
 )
 from jobs.records import Want
 from jobs.requests import LoadRequest, UnloadRequest
 from jobs.submission import Submission
+from jobs.unloads import last_unloaded, note_unload
 
 _SUPERVISOR_WAIT_S = 3.0
 _POLL_S = 0.1
 _UNLOAD_TIMEOUT_S = 60.0
 _MARGIN_S = 10.0
+_TRIES = 20
+_LOST = "Redis has lost its data: look what is loaded, and send the request again"
+
+
+class _TakenAway(NamedTuple):
+    """A want that stands no more."""
+
+    uid: str
+    model_name: str
 
 
 async def start_load(services: Services, model_id: str, load: LoadRequest) -> str:
@@ -35,59 +48,90 @@ async def start_load(services: Services, model_id: str, load: LoadRequest) -> st
     Of a repeated call, the first one's. ``ModelConflictError`` when the id is in use otherwise.
     """
     await wait_for_supervisor(services)
-    submission, want = _new_want(services, model_id, load)
-    slug = names.slug_of(model_id)
-    if not await services.runner.in_thread(services.wants.put, slug, want):
-        standing = await services.runner.in_thread(services.wants.get, slug)
-        if standing is not None:
-            return _same_load(standing, load)
-        raise NotReadyError(f"model_id {model_id!r} is being unloaded")
+    want = _new_want(model_id, load)
+    standing = await _put(services, want)
+    if standing is not None:
+        _check_same(standing, load)
+        if not standing.was_ready:  # who wrote it may not have come to its job; the id makes it one
+            await services.runner.submit(_load_job(services, standing))
+        return standing.load_job
     try:
-        await services.runner.submit(submission)
+        await services.runner.submit(_load_job(services, want))
     except BaseException:
         with contextlib.suppress(RedisError):
-            await services.runner.in_thread(services.wants.remove, slug, want.uid)
+            await services.runner.in_thread(
+                services.wants.remove, names.slug_of(model_id), want.uid
+            )
         raise
     return want.load_job
 
 
-def _new_want(services: Services, model_id: str, load: LoadRequest) -> tuple[Submission, Want]:
-    submission = new_submission(services.runner, model_id, load.model_name, load)
-    want = Want(
+def _new_want(model_id: str, load: LoadRequest) -> Want:
+    return Want(
         model_id=model_id,
         uid=secrets.token_hex(8),
         load=load,
-        load_job=submission.job_id,
+        load_job=new_job_id(load),
         created_at=time.time(),
     )
-    return submission, want
 
 
-def _same_load(standing: Want, load: LoadRequest) -> str:
+def _load_job(services: Services, want: Want) -> Submission:
+    name = want.load.model_name
+    submission = new_submission(services.runner, want.model_id, name, want.load)
+    return replace(submission, job_id=want.load_job)
+
+
+async def _put(services: Services, want: Want) -> Want | None:
+    """``None`` once the want stands, or the one that stood there already."""
+    slug = names.slug_of(want.model_id)
+    for _ in range(_TRIES):
+        if await services.runner.in_thread(services.wants.put, slug, want):
+            return None
+        try:
+            standing = await services.runner.in_thread(services.wants.get, slug)
+        except ContractError:
+            message = f"model_id {want.model_id!r} holds what cannot be read: unload it first"
+            raise ModelConflictError(message, "X-Model-Id") from None
+        if standing is not None:
+            return standing
+    raise NotReadyError(f"model_id {want.model_id!r} keeps changing")
+
+
+def _check_same(standing: Want, load: LoadRequest) -> None:
     if standing.load != load:
         raise ModelConflictError(
             f"model_id {standing.model_id!r} is in use by {standing.load.model_name!r}"
             + (" with other options" if standing.load.model_name == load.model_name else ""),
             "X-Model-Id",
         )
-    return standing.load_job
 
 
-async def finish_load(services: Services, job_id: str) -> None:
+async def finish_load(services: Services, model_id: str, job_id: str) -> None:
     """Return when the model is ready; raises why it is not."""
     timeout_s = services.settings.load_timeout_s + _MARGIN_S
-    # A load of long ago has no record any more: what stands has been ready since.
-    with contextlib.suppress(JobNotFoundError):
+    try:
         await services.runner.wait_existing(job_id, timeout_s)
+    except JobNotFoundError:
+        # A load of long ago has no record any more: what stands has been ready since.
+        want = (await services.runner.wants()).get(names.slug_of(model_id))
+        if want is None or not want.was_ready:
+            raise StorageLostError(_LOST) from None
 
 
 async def start_unload(services: Services, model_id: str) -> str:
-    """Stop wanting the model; the id of the job that ends when its process is gone."""
+    """Stop wanting the model; the id of the job that ends when its process is gone.
+
+    Of a call repeated before or after that, the first one's. ``ModelNotFoundError`` when nothing
+    was loaded there lately.
+    """
     await wait_for_supervisor(services)
-    want = await _take_want_away(services, model_id)
-    name, request = want.load.model_name, UnloadRequest()
-    submission = new_submission(services.runner, model_id, name, request)
-    # The want's worker takes it by this id.
+    want = await _take_away(services, model_id)
+    if want is None:
+        finder = await finder_of(services)
+        raise finder.not_loaded(model_id, "X-Model-Id")
+    submission = new_submission(services.runner, model_id, want.model_name, UnloadRequest())
+    # The want's worker takes it by this id; whoever repeats the call submits the same one.
     submission = replace(submission, job_id=names.unload_job_id(want.uid))
     await services.runner.submit(submission)
     return submission.job_id
@@ -95,15 +139,36 @@ async def start_unload(services: Services, model_id: str) -> str:
 
 async def finish_unload(services: Services, job_id: str) -> None:
     """Return when the process is gone."""
-    await services.runner.wait_existing(job_id, _UNLOAD_TIMEOUT_S)
+    try:
+        await services.runner.wait_existing(job_id, _UNLOAD_TIMEOUT_S)
+    except JobNotFoundError:
+        raise StorageLostError(_LOST) from None
 
 
-async def _take_want_away(services: Services, model_id: str) -> Want:
-    """The want that stood."""
-    want = await services.runner.in_thread(services.wants.remove, names.slug_of(model_id))
-    if want is None:
-        raise ModelNotFoundError(f"no model is loaded under model_id {model_id!r}", "X-Model-Id")
-    return want
+async def _take_away(services: Services, model_id: str) -> _TakenAway | None:
+    """The want that stood, or the last one that did."""
+    slug = names.slug_of(model_id)
+    for _ in range(_TRIES):
+        try:
+            want = await services.runner.in_thread(services.wants.get, slug)
+        except ContractError:
+            return await _discard(services, slug)
+        if want is None:
+            last = await last_unloaded(services.redis, slug)
+            return _TakenAway(last.uid, last.load.model_name) if last is not None else None
+        await note_unload(services.redis, slug, want, services.settings.log_ttl_s)
+        if await services.runner.in_thread(services.wants.remove, slug, want.uid):
+            return _TakenAway(want.uid, want.load.model_name)
+    raise NotReadyError(f"model_id {model_id!r} keeps changing")
+
+
+async def _discard(services: Services, slug: str) -> _TakenAway:
+    """Remove an entry that cannot be read; its worker, if there is one, tells whose it is."""
+    await services.runner.in_thread(services.wants.discard, slug)
+    status = (await services.runner.in_thread(services.wants.statuses, [slug])).get(slug)
+    if status is None:
+        return _TakenAway(secrets.token_hex(8), "")
+    return _TakenAway(status.want_uid, status.model_name)
 
 
 async def wait_for_supervisor(services: Services) -> None:

@@ -101,6 +101,11 @@ class ModelFinder:
             return self._under(names.DEFAULT_MODEL_ID, "model")
         raise self._unknown(model)
 
+    def not_loaded(self, model_id: str, param: str) -> ModelNotFoundError:
+        """That there is nothing under this id, and what there is; ``param`` is who named it."""
+        message = f"no model is loaded under model_id {model_id!r}"
+        return ModelNotFoundError(self._with_list(message), param)
+
     def find(self, model: str) -> Want | None:
         """The model that the text addresses; of several with one name that of the lowest id."""
         found = self.find_all(model)
@@ -154,8 +159,7 @@ class ModelFinder:
     def _under(self, model_id: str, param: str) -> Want:
         want = self._wants.get(names.slug_of(model_id))
         if want is None:
-            message = f"no model is loaded under model_id {model_id!r}"
-            raise ModelNotFoundError(self._with_list(message), param)
+            raise self.not_loaded(model_id, param)
         return want
 
     def _unknown(self, model: str) -> ModelNotFoundError:

@@ -133,6 +133,11 @@ def unload_job_id(want_uid: str) -> str:
     return f"unload-{want_uid}"
 
 
+def unloaded_key(slug: str) -> str:
+    """String with expiry: the last want of a model that was unloaded (``jobs/unloads.py``)."""
+    return f"mgs:unloaded:{slug}"
+
+
 def request_key(job_id: str) -> str:
     """String: the encoded request."""
     return f"mgs:req:{job_id}"

@@ -54,7 +54,7 @@ async def load(
     job_id = await start_load(services, model_id, await services.runner.in_thread(request_of))
     if is_background(request, body.background):
         return accepted(job_id)
-    await finish_load(services, job_id)
+    await finish_load(services, model_id, job_id)
     return LoadAnswer()
 
 

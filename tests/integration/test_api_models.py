@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 from openai import NotFoundError, OpenAI
@@ -9,7 +11,7 @@ from openai.types import Model
 
 from api.services import Services
 from jobs import names
-from jobs.records import JobStatus, WorkerState
+from jobs.records import JobStatus, Want, WorkerState, encode_record
 from jobs.requests import LoadRequest
 from jobs.submission import Submission
 from tests.gguf_bytes import gguf_bytes
@@ -174,6 +176,94 @@ def test_an_unload_answers_when_the_process_is_gone(rig: Rig) -> None:
     assert not future.done()
     job.finished()
     assert future.result().json() == {"unload": "success"}
+
+
+def test_an_unload_is_a_job_under_the_id_that_its_models_worker_takes(rig: Rig) -> None:
+    rig.supervise()
+    uid = rig.load().uid
+    answer = rig.post(UNLOAD, None, Prefer="respond-async")
+    assert answer.json()["id"] == names.unload_job_id(uid) == rig.take_control().job_id
+
+
+def test_unloads_at_once_and_later_are_answered_alike(rig: Rig) -> None:
+    rig.supervise()
+    rig.load()
+    futures = [rig.post_soon(UNLOAD) for _ in range(4)]
+    job = rig.take_control()
+    futures.append(rig.post_soon(UNLOAD))
+    job.started()
+    assert not any(future.done() for future in futures)
+    job.finished()
+    for answer in [future.result() for future in futures] + [rig.post(UNLOAD, None)]:
+        assert (answer.status_code, answer.json()) == (200, {"unload": "success"})
+    assert rig.redis.llen(rig.store.queue(names.control_queue("0")).key) == 0
+
+
+def test_an_unload_whose_api_died_before_its_job_was_there_can_be_repeated(rig: Rig) -> None:
+    """The want is gone, the model's process is not yet, and nobody has asked for its end."""
+    rig.supervise()
+    want = rig.load()
+    rig.redis.set(names.unloaded_key("0"), encode_record(want))
+    rig.wants.remove("0")
+    future = rig.post_soon(UNLOAD)
+    job = rig.take_control()
+    assert job.job_id == names.unload_job_id(want.uid)
+    job.finished()
+    assert future.result().status_code == 200
+
+
+def test_a_load_that_an_unload_ended_is_a_410(rig: Rig) -> None:
+    rig.supervise()
+    load = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    unload = rig.post_soon(UNLOAD)
+    ending = rig.take_control()
+    job.failed("model_unloaded", "the model was unloaded")
+    ending.finished()
+    assert unload.result().status_code == 200
+    answer = load.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "model_unloaded")
+
+
+def test_a_load_right_after_an_unload_waits_for_a_job_of_its_own(rig: Rig) -> None:
+    rig.supervise()
+    rig.load("0", "tiny.gguf")
+    unload = rig.post_soon(UNLOAD)
+    ending = rig.take_control()
+    load = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    assert job.job_id == rig.wants.get("0").load_job
+    ending.finished()
+    assert unload.result().status_code == 200
+    assert not load.done()
+    job.finished()
+    assert load.result().json() == {"load": "success"}
+
+
+def test_a_load_repeated_before_the_first_ones_job_is_there_waits_for_that_job(rig: Rig) -> None:
+    """The first one's process has written the want, and died or is about to queue the job."""
+    rig.supervise()
+    want = Want("0", "uid-0", LoadRequest("fake", "fake"), "load-0", time.time())
+    assert rig.wants.put("0", want)
+    future = rig.post_soon(LOAD, FAKE)
+    job = rig.take_control()
+    assert job.job_id == "load-0"
+    assert not future.done()
+    job.finished()
+    assert future.result().json() == {"load": "success"}
+
+
+def test_an_entry_that_cannot_be_read_holds_its_id_until_it_is_unloaded(rig: Rig) -> None:
+    rig.supervise()
+    rig.redis.hset(names.WANTS, "0", b"from the future")
+    answer = rig.post(LOAD, FAKE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "model_id_in_use")
+    unload = rig.post_soon(UNLOAD)
+    rig.take_control().finished()
+    assert unload.result().json() == {"unload": "success"}
+    load = rig.post_soon(LOAD, FAKE)
+    rig.take_control().finished()
+    assert load.result().status_code == 200
 
 
 def test_unloading_nothing_is_a_404(rig: Rig) -> None:

@@ -1,0 +1,22 @@
+"""What was unloaded lately, so that an unload can be repeated and is answered like the first."""
+
+from __future__ import annotations
+
+from jobs import names
+from jobs.connection import AsyncRedis
+from jobs.errors import ContractError
+from jobs.records import Want, decode_record, encode_record
+
+
+async def note_unload(redis: AsyncRedis, slug: str, want: Want, ttl_s: int) -> None:
+    """To be called before the want is removed: who finds none must find this."""
+    await redis.set(names.unloaded_key(slug), encode_record(want), ex=ttl_s)
+
+
+async def last_unloaded(redis: AsyncRedis, slug: str) -> Want | None:
+    """The want that was removed last; ``None`` after its time, or when it cannot be read."""
+    data = await redis.get(names.unloaded_key(slug))
+    try:
+        return decode_record(Want, data) if data else None
+    except ContractError:
+        return None
