@@ -6,6 +6,8 @@ import signal
 import time
 
 from tests.faults.registry import Tally
+from tests.helpers.waiting import wait_until
+from tests.machines.client import Stream
 from tests.machines.cluster import cluster
 from tests.machines.evidence import (
     HANDOVER_S,
@@ -17,7 +19,8 @@ from tests.machines.evidence import (
 )
 
 _STEP_S = 0.02
-_NUM_STREAMS = 10  # two more than run at once: some wait
+_NUM_SLOTS = 8
+_NUM_STREAMS = _NUM_SLOTS + 2  # two wait
 _STREAM_S = 15.0
 
 
@@ -29,8 +32,7 @@ def supervisor_is_drained(tally: Tally) -> None:
         learn_reference(two)
         old = two.load_on(two.a)
         streams = [two.b.client.stream(num_tokens) for _ in range(_NUM_STREAMS)]
-        for stream in streams[:6]:
-            stream.wait_running()
+        wait_until(lambda: _num_running(streams) >= _NUM_SLOTS, "all slots are busy", 30.0)
         assert two.a.supervisor is not None
         with WorkerWatch(two) as watch:
             asked_at = time.monotonic()
@@ -48,3 +50,7 @@ def supervisor_is_drained(tally: Tally) -> None:
         gap = max(stream.longest_gap(asked_at - 1.0) for stream in streams)
         tally.note("longest gap", gap, HANDOVER_S)
         check_nothing_left(two)
+
+
+def _num_running(streams: list[Stream]) -> int:
+    return sum(len(stream.pieces) > 5 for stream in streams)
