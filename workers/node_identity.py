@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -19,8 +18,9 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, BinaryIO
 
+import msgspec
 import psutil
 
 _FILE = "node.json"
@@ -28,6 +28,15 @@ _LOCK = "node.lock"
 _MAX_TOKENS = 16  # of earlier processes; their locks in Redis have expired long before
 
 log = logging.getLogger(__name__)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What the folder's file says."""
+
+    uid: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]+$")]
+    place: str
+    boot: str
+    tokens: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +70,62 @@ class NodeIdentity:
 def identify(state_dir: Path) -> NodeIdentity:
     """The node's identity, made at the first start in that folder.
 
-    The folder's second process at a time, and a folder that was copied, get another uid.
+    The folder's second process at a time, and a folder that was copied, get another uid. One that
+    cannot be used or written to keeps nothing, and stops nobody.
     """
     name, token = platform.node(), secrets.token_hex(8)
+    try:
+        lock = _lock(state_dir)
+    except OSError as error:
+        extra = {"folder": str(state_dir), "error": str(error)}
+        log.warning("the state folder is another supervisor's, or unusable", extra=extra)
+        return NodeIdentity(_new_uid(), token, name)
+    kept = _read(state_dir / _FILE)
+    place, boot = _place(lock), _boot_id()
+    if kept is None or kept.place != place:
+        kept = _Kept(_new_uid(), place, boot, [])
+    tokens = kept.tokens if kept.boot == boot else []
+    _write(state_dir / _FILE, _Kept(kept.uid, place, boot, [*tokens, token][-_MAX_TOKENS:]))
+    return NodeIdentity(kept.uid, token, name, frozenset(tokens), lock)
+
+
+def save(identity: NodeIdentity, state_dir: Path) -> None:
+    """Keep an identity that has changed since ``identify``, if the folder is this process's."""
+    if identity._lock is not None:
+        kept = _Kept(identity.uid, _place(identity._lock), _boot_id(), [identity.token])
+        _write(state_dir / _FILE, kept)
+
+
+def _lock(state_dir: Path) -> BinaryIO:
+    """The folder's lock file, locked until the process ends; ``OSError`` when it cannot be."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = (state_dir / _LOCK).open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        log.warning("another supervisor uses the state folder", extra={"folder": str(state_dir)})
-        return NodeIdentity(_new_uid(), token, name)
-    kept = _read(state_dir / _FILE)
-    place, boot = _place(lock), _boot_id()
-    is_same_place = kept.get("place") == place
-    uid = kept["uid"] if is_same_place else _new_uid()
-    tokens = kept["tokens"] if is_same_place and kept.get("boot") == boot else []
-    _write(state_dir / _FILE, uid, place, boot, [*tokens, token][-_MAX_TOKENS:])
-    return NodeIdentity(uid, token, name, frozenset(tokens), lock)
+        raise
+    return lock
 
 
-def save(identity: NodeIdentity, state_dir: Path) -> None:
-    """Keep an identity that has changed since ``identify``, if the folder is this process's."""
-    if identity._lock is not None:
-        _write(
-            state_dir / _FILE, identity.uid, _place(identity._lock), _boot_id(), [identity.token]
-        )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What an earlier process wrote; {} when nothing of use is there."""
+def _read(path: Path) -> _Kept | None:
+    """What an earlier process wrote; ``None`` when nothing of use is there."""
     try:
-        found = json.loads(path.read_text())
-        is_ours = isinstance(found["uid"], str) and isinstance(found["tokens"], list)
+        return msgspec.json.decode(path.read_bytes(), type=_Kept)
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("node identity is unreadable", extra={"file": str(path), "error": str(error)})
-        return {}
-    return found if is_ours else {}
+        return None
 
 
-def _write(path: Path, uid: str, place: str, boot: str, tokens: list[str]) -> None:
-    fields = {"uid": uid, "place": place, "boot": boot, "tokens": tokens}
+def _write(path: Path, kept: _Kept) -> None:
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(fields))
-    draft.replace(path)
+    try:
+        draft.write_bytes(msgspec.json.encode(kept))
+        draft.replace(path)
+    except OSError as error:
+        log.warning("node identity is not kept", extra={"file": str(path), "error": str(error)})
 
 
 def _new_uid() -> str:
