@@ -1,0 +1,198 @@
+"""Which models a supervisor takes: what is free, what it can load, and while it sees clearly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import names
+from jobs.connection import SyncRedis, connect
+from jobs.records import Want, WorkerState, WorkerStatus
+from jobs.requests import LoadRequest
+from jobs.sight import RECOVERY_S, Sight
+from jobs.wants import Wants, read_desired
+from tests.helpers.samples import settings_for
+from workers.claimant import Claimant
+from workers.node_identity import NodeIdentity
+from workers.ownership import Ownership
+
+HERE = NodeIdentity("11", "aa", "box", frozenset({"zz"}))
+ELSEWHERE = NodeIdentity("22", "bb", "box")
+
+
+class Clock:
+    """The monotonic clock, under the test's control."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[SyncRedis]:
+    client = connect(redis_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def sight(clock: Clock) -> Sight:
+    return Sight(clock, clock)
+
+
+@pytest.fixture
+def ownership(redis: SyncRedis) -> Ownership:
+    return Ownership(redis, HERE)
+
+
+@pytest.fixture
+def claimant(
+    redis: SyncRedis, redis_url: str, tmp_path: Path, ownership: Ownership, sight: Sight
+) -> Claimant:
+    return Claimant(settings_for(redis_url, tmp_path), Wants(redis), ownership, sight)
+
+
+def want(name: str = "fake", *, was_ready: bool = True) -> Want:
+    return Want("0", "uid", LoadRequest(name, "fake"), "load-1", 1.0, was_ready)
+
+
+def holder(redis: SyncRedis, slug: str = "0") -> str | None:
+    found = redis.get(names.owner_key(slug))
+    return found.decode() if found else None
+
+
+def beat(redis: SyncRedis, slug: str = "0") -> None:
+    Wants(redis).beat(slug, WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.x"]))
+
+
+def test_a_free_model_is_taken(claimant: Claimant, redis: SyncRedis) -> None:
+    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim_unwanted({"1", "2"}) == ["1", "2"]
+    assert {holder(redis, slug) for slug in "012"} == {HERE.owner}
+
+
+def test_what_another_runs_is_left_to_it(claimant: Claimant, redis: SyncRedis) -> None:
+    assert Ownership(redis, ELSEWHERE).take("0")
+    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim_unwanted({"0"}) == []
+    assert holder(redis) == ELSEWHERE.owner
+
+
+def test_who_was_blind_takes_nothing_new(
+    claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
+) -> None:
+    sight.note_blindness()
+    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim_unwanted({"1"}) == []
+    assert (holder(redis), holder(redis, "1")) == (None, None)
+    for _ in range(int(RECOVERY_S)):
+        clock.now += 1
+        sight.look()
+    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim_unwanted({"1"}) == ["1"]
+
+
+def test_who_was_blind_takes_what_was_its_own_again(
+    claimant: Claimant, redis: SyncRedis, sight: Sight
+) -> None:
+    """Its lock has expired meanwhile, and its worker has beaten all the time."""
+    assert claimant.claim({"0": want()}) == ["0"]
+    redis.delete(names.owner_key("0"))
+    beat(redis)
+    sight.note_blindness()
+    assert claimant.claim({"0": want()}) == ["0"]
+    assert holder(redis) == HERE.owner
+
+
+def test_who_was_blind_leaves_what_others_took_meanwhile(
+    claimant: Claimant, redis: SyncRedis, sight: Sight
+) -> None:
+    assert claimant.claim({"0": want()}) == ["0"]
+    redis.delete(names.owner_key("0"))
+    assert Ownership(redis, ELSEWHERE).take("0")
+    sight.note_blindness()
+    assert claimant.claim({"0": want()}) == []
+    assert holder(redis) == ELSEWHERE.owner
+
+
+def test_after_a_restart_the_models_of_the_process_before_are_taken_though_blind(
+    claimant: Claimant, redis: SyncRedis, sight: Sight
+) -> None:
+    redis.set(names.owner_key("0"), f"{HERE.uid}|zz")
+    sight.note_blindness()
+    assert claimant.claim({"0": want()}) == ["0"]
+
+
+@pytest.mark.parametrize("status", [None, b"of another version"])
+def test_no_model_moves_while_its_worker_beats(
+    claimant: Claimant, redis: SyncRedis, status: bytes | None
+) -> None:
+    """Its supervisor's lock may have expired; the worker has the model, and may have jobs."""
+    if status is None:
+        beat(redis)
+    else:
+        redis.set(names.status_key("0"), status)
+    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim_unwanted({"0"}) == []
+    assert holder(redis) is None
+    redis.delete(names.status_key("0"))
+    assert claimant.claim({"0": want()}) == ["0"]
+
+
+def test_a_model_that_has_been_ready_stays_where_its_files_are(
+    claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
+) -> None:
+    missing = {"0": want("not-here"), "1": want()}
+    for _ in range(100):
+        clock.now += 1
+        sight.look()
+        assert claimant.claim(missing) == ["1"]
+    assert holder(redis) is None
+
+
+def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fails(
+    claimant: Claimant, sight: Sight, clock: Clock
+) -> None:
+    missing = {"0": want("not-here", was_ready=False), "1": want()}
+    for _ in range(3):
+        assert claimant.claim(missing) == ["1"], "others have the time to take it first"
+        clock.now += 1
+        sight.look()
+    assert claimant.claim(missing) == ["0", "1"]
+
+
+def test_the_time_without_files_begins_anew_for_the_next_want(
+    claimant: Claimant, sight: Sight, clock: Clock
+) -> None:
+    missing = {"0": want("not-here", was_ready=False), "1": want()}
+    for second in range(6):
+        # In the third one another has it; then it is free again.
+        assert claimant.claim(missing if second != 2 else {"1": want()}) == ["1"]
+        clock.now += 1
+        sight.look()
+    assert claimant.claim(missing) == ["0", "1"]
+
+
+def test_only_what_can_start_here_again_is_held_for_its_next_start(
+    claimant: Claimant, redis: SyncRedis, ownership: Ownership
+) -> None:
+    wants = Wants(redis)
+    for slug, one in {"0": want(), "1": want("not-here"), "2": want(), "3": want()}.items():
+        wants.put(slug, one)
+        assert ownership.take(slug)
+    redis.hset(names.WANTS, "4", b"of another version")
+    assert ownership.take("4")
+    assert ownership.take("unwanted")
+    desired = read_desired(redis.hgetall(names.WANTS))
+    assert claimant.to_restart(desired, {"3"}) == {"0", "2", "4"}
