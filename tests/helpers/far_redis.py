@@ -42,6 +42,11 @@ class FarRedis:
         """End of ``freeze``."""
         self._process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """As kill -9: gone without a word."""
+        self._process.kill()
+        self._process.wait(10)
+
     def _answers(self) -> bool:
         try:
             return bool(self.near.ping())
@@ -59,4 +64,5 @@ def far_redis(host: Host) -> Iterator[FarRedis]:
         yield server
     finally:
         server.near.close()
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)

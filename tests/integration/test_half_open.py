@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -19,9 +20,10 @@ from redis.exceptions import RedisError
 from jobs.bells import Bells
 from jobs.connection import AsyncRedis, SyncRedis, connect, connect_async, connect_bookkeeping
 from jobs.script_line import ScriptLine
-from tests.helpers.far_redis import far_redis
+from tests.helpers.far_redis import FarRedis, far_redis
 from tests.helpers.netns import Host, network
 from tests.helpers.waiting import wait_until
+from tests.integration.test_hub import Rig
 
 _TOLD_S = 15.0
 
@@ -131,14 +133,14 @@ for _name, _loop in {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_eve
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[list[Host]]:
-    with network("near", "far") as found:
+    with network("near", "far", "farther") as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def told(hosts: list[Host]) -> Iterator[dict[str, Future[float]]]:
     """By case, after how many seconds a ``RedisError`` came; all in one cut, to save time."""
-    near, far = hosts
+    near, far, _ = hosts
     cut = Cut()
     with far_redis(far) as server, ThreadPoolExecutor(len(CASES)) as threads:
         started = {
@@ -177,3 +179,28 @@ def test_a_dead_link_is_noticed(told: dict[str, Future[float]], case: str) -> No
     seconds = told[case].result(5 * _TOLD_S)
     print(f"{case}: noticed after {seconds:.1f} s")
     assert seconds < _TOLD_S
+
+
+def test_a_stream_is_whole_after_its_link_was_dead(hosts: list[Host], tmp_path: Path) -> None:
+    near, _, far = hosts
+    with far_redis(far) as server, near.inside():
+        asyncio.run(_read_over_a_cut(server, far, tmp_path))
+
+
+async def _read_over_a_cut(server: FarRedis, far: Host, folder: Path) -> None:
+    reader, writer = Rig(server.url, folder), Rig(server.near_url, folder)
+    await reader.hub.start()
+    job = writer.new_job()
+    task = await reader.start_reading(job)
+    writer.write(job, 3)
+    far.cut()
+    writer.write(job, 3)
+    async with asyncio.timeout(_TOLD_S):
+        while reader.hub.num_rings is not None:  # nobody would tell
+            await asyncio.sleep(0.05)
+    far.restore()
+    writer.write(job, 3)
+    writer.finish(job)
+    assert await reader.result(task) == writer.sent[job]
+    await reader.close()
+    await writer.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import SyncRedis, connect
@@ -117,3 +119,34 @@ def test_a_redis_that_says_nothing_is_not_waited_for_without_end(redis_url: str)
         line([], [])
     other.execute_command("CLIENT", "UNPAUSE")
     assert line([], []) == 1
+
+
+def test_a_late_answer_is_an_error_and_who_asks_once_more_has_it_sent_again() -> None:
+    with private_redis() as server:
+        redis = connect(server.url, retries=0)
+        redis.connection_pool.connection_kwargs["socket_timeout"] = 0.2
+        line = ScriptLine(redis, "return redis.call('INCR', KEYS[1])")
+        assert line(["k"], []) == 1
+        pid = redis.info("server")["process_id"]
+        redis.connection_pool.disconnect()
+        os.kill(pid, signal.SIGSTOP)
+        late = line.send(["k"], [])
+        with pytest.raises(RedisTimeoutError):
+            late.answer()
+        os.kill(pid, signal.SIGCONT)
+        assert int(redis.get("k")) == 2, "what was sent once is done once"
+        assert late.answer() == 3
+
+
+def test_a_master_that_is_one_no_more_is_left() -> None:
+    """A new connection may lead to the new master."""
+    with private_redis() as server:
+        redis = connect(server.url, retries=0)
+        line = ScriptLine(redis, _SCRIPT)
+        line(["k"], [1])
+        redis.replicaof("127.0.0.1", 1)
+        with pytest.raises(ReadOnlyError):
+            line(["k"], [1])
+        assert line._connection is None
+        redis.replicaof("no", "one")
+        assert line(["k"], [1])[2] == 2
