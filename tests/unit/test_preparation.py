@@ -38,12 +38,21 @@ def encoder(template: str | None = PLAIN_TEMPLATE) -> PromptEncoder:
 
 
 def build(
-    request: GenerateRequest, logged: dict[int, Logged] | None = None, context_length: int = 100
+    request: GenerateRequest,
+    logged: dict[int, Logged] | None = None,
+    context_length: int = 100,
+    ran_s: float = 0.0,
 ) -> GenerationJob:
     engine = fake_engine(context_length=context_length)
     outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
-    attempt = Attempt("j", 1, 0, b"", 1.5)
+    attempt = Attempt("j", 1, 0, b"", 1.5, ran_s=ran_s)
     return build_job(attempt, request, logged or {}, outbox, engine, encoder(), 60.0)
+
+
+def test_the_time_that_a_job_may_run_is_that_of_all_its_attempts() -> None:
+    first, second = build(generate("x")), build(generate("x"), ran_s=59.0)
+    assert 50.0 < first.deadline - second.deadline < 60.0
+    assert build(generate("x"), ran_s=3600.0).deadline < first.deadline - 60.0
 
 
 def test_a_text_is_taken_as_it_is() -> None:
