@@ -38,6 +38,16 @@ def test_a_load_whose_adapter_is_gone_fails_by_its_name(driver: Driver) -> None:
     assert (error.code, error.param) == ("adapter_not_found", "adapter_name")
 
 
+def test_a_load_of_broken_files_names_the_model_as_what_is_at_fault(
+    driver: Driver, tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir(exist_ok=True)
+    (tmp_path / "models" / "broken.gguf").write_bytes(b"this is no GGUF file")
+    want = driver.load("broken.gguf", backend="llama-cpp")
+    error = driver.wait_ended(want.load_job)[-1].error
+    assert (error.code, error.param) == ("model_load_failed", "llm_model_name")
+
+
 def test_a_request_names_its_own_adapter(driver: Driver) -> None:
     driver.load_ready("fake")
     jobs = {name: driver.generate("x" * 8, 9, adapter=name) for name in ("tuned", None)}
