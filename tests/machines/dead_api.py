@@ -18,7 +18,7 @@ from tests.machines.evidence import (
 )
 
 _STEP_S = 0.02
-_ORPHAN_S = 3.0
+_ORPHAN_S = 5.0
 _NUM_EACH = 10  # two more than run at once: some wait
 _NUM_TOKENS = 1000
 

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ Cut = Literal["silence", "down"]
 """How a cable is cut: the switch forgets it, or the interface goes down, as wireless ones do."""
 PARTS = ("api", "supervisor", "worker")
 _STOP_S = 20.0
+_START_S = 40.0
+_READY = "supervisor is ready"
 _WORKER = re.compile(r"--model-id (\S+)|worker of model (\S+)")
 # The workers' network keeps a name when /proc shows only what runs on the machine.
 _FIRST = """
@@ -99,21 +102,25 @@ class Machine:
     def start_api(self) -> Program:
         """An API that answers."""
         self.api = self._start("api", [sys.executable, "-m", "api"], 2000)
-        wait_until(self.client.is_listening, f"the API of {self.name} listens", 40.0)
+        self._wait_for(self.api, self.client.is_listening, f"the API of {self.name} listens")
         return self.api
 
     def start_supervisor(self, *, is_waited_for: bool = True) -> Program:
         """A supervisor that has said that it is ready."""
-        num_starts = self.log("supervisor").count("supervisor is ready")
+        num_starts = self.log("supervisor").count(_READY)
         command = [sys.executable, "-c", _SUPERVISOR, str(self._worker_script)]
         self.supervisor = self._start("supervisor", command, 500)
         if is_waited_for:
-            wait_until(
-                lambda: self.log("supervisor").count("supervisor is ready") > num_starts,
+            self._wait_for(
+                self.supervisor,
+                lambda: self.log("supervisor").count(_READY) > num_starts,
                 f"the supervisor of {self.name} is ready",
-                40.0,
             )
         return self.supervisor
+
+    def _wait_for(self, program: Program, is_ready: Callable[[], bool], what: str) -> None:
+        wait_until(lambda: is_ready() or not program.is_running, what, _START_S)
+        assert program.is_running, f"it ended before this: {what}"
 
     def set_next_pid(self, pid: int) -> None:
         """The next process or thread here has that id, as on every host where this is said."""
