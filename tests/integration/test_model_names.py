@@ -86,9 +86,10 @@ def test_a_name_that_is_nobodys_is_a_404_that_lists_what_there_is(aliased: Rig, 
 def test_an_alias_means_its_model_and_a_suffix_is_no_part_of_it(aliased: Rig, path: str) -> None:
     kind = names.generation_queue if path in ON_GENERATION_QUEUE else names.control_queue
     key = aliased.store.queue(kind(names.slug_of("second"))).key
-    for number, model in enumerate(("gpt-4o", "claude-opus-4-5", "gpt-4o-no-thinking"), 1):
+    models = ("gpt-4o", "claude-opus-4-5", "gpt-4o-no-thinking")
+    for model in models:
         aliased.post_soon(path, {**BODIES[path], "model": model})
-        wait_until(lambda n=number: aliased.redis.llen(key) == n, f"{path} has queued {model}")
+    wait_until(lambda: aliased.redis.llen(key) == len(models), f"{path} has queued all")
 
 
 @pytest.mark.parametrize(("method", "path"), BY_HEADER_ALONE)
