@@ -212,7 +212,7 @@ for i = 1, (#KEYS - 4) / 4 do
       return refusal
     end
     if redis.call('EXISTS', rq) == 1 then
-      redis.call('HSET', rq, 'status', 'canceled')
+      redis.pcall('HSET', rq, 'status', 'canceled')
       redis.call('EXPIRE', rq, ARGV[3])
     end
     answers[i] = 1
@@ -245,7 +245,8 @@ redis.call('LREM', KEYS[2], 1, id)
 if state[1] ~= 'queued' and state[1] ~= 'running' then return 0 end
 if ARGV[3] == '1' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
-if redis.call('EXISTS', KEYS[5]) == 1 then redis.call('HSET', KEYS[5], 'status', 'queued') end
+-- RQ's job may be none: the rest has to be done all the same.
+if redis.call('EXISTS', KEYS[5]) == 1 then redis.pcall('HSET', KEYS[5], 'status', 'queued') end
 redis.call('LREM', KEYS[3], 0, id)
 redis.call('LPUSH', KEYS[3], id)
 redis.call('LPUSH', KEYS[6], '1')
@@ -262,8 +263,8 @@ local id = ARGV[1]
 for _, member in ipairs(redis.call('SMEMBERS', KEYS[4])) do
   if string.sub(member, -#id - 1) == '|' .. id then return 0 end
 end
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status or redis.call('LREM', KEYS[2], 0, id) == 0 then return 0 end
+local status = redis.pcall('HGET', KEYS[1], 'status')  -- a record of no use is none
+if type(status) ~= 'string' or redis.call('LREM', KEYS[2], 0, id) == 0 then return 0 end
 if status ~= 'queued' and status ~= 'running' then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
 redis.call('LREM', KEYS[3], 0, id)

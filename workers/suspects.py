@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from redis.exceptions import RedisError
+
 from jobs import names
-from jobs.connection import SyncRedis
+from jobs.connection import SyncRedis, is_passing
 from jobs.event_log import EventWriter
 from jobs.events import Event, EventKind
 from jobs.records import JobRecord
@@ -27,7 +29,12 @@ def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
 def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
     """Whether the attempt's log holds more than that it has started."""
     first = f"{record.attempt}-0"
-    return len(redis.xrange(names.log_key(record.job_id), min=first, count=2)) > 1
+    try:
+        return len(redis.xrange(names.log_key(record.job_id), min=first, count=2)) > 1
+    except RedisError as error:
+        if is_passing(error):
+            raise
+        return False  # its log is none, so that it cannot have said anything
 
 
 class WitnessWriter(EventWriter):

@@ -70,7 +70,7 @@ class Undertaker:
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:
             is_suspect = record.job_id in suspects
-            with self._one_job(record.job_id):
+            with self._one_job(record.job_id, claim=(slug, worker)):
                 self._settle_held(
                     worker, record, error, has_crashed=has_crashed, is_suspect=is_suspect
                 )
@@ -118,24 +118,30 @@ class Undertaker:
             if record is not None and not record.status.is_terminal:
                 found.append((worker, record))
                 continue
-            with self._one_job(job_id):
+            with self._one_job(job_id, claim=(slug, worker)):
                 if record is not None:
-                    self._close_in_rq(record)
                     self._redis.lrem(self._store.lists_of(record)[1], 0, job_id)
+                    self._close_in_rq(record)
                 self._store.drop_claim(slug, worker, job_id)
         return found
 
     @contextmanager
-    def _one_job(self, job_id: str) -> Iterator[None]:
-        """What is wrong with one job is logged, and stops the settling of no other."""
+    def _one_job(self, job_id: str, claim: tuple[str, str] | None = None) -> Iterator[None]:
+        """What is wrong with one job is logged, and stops the settling of no other.
+
+        What is wrong for good is not tried again: the ``claim`` (slug, worker) on it is dropped.
+        """
         try:
             yield
+            return
         except RedisError as error:
             if is_passing(error):
                 raise
             log.error("job cannot be settled", extra={"job": job_id, "error": str(error)})
         except Exception:
             log.exception("job cannot be settled", extra={"job": job_id})
+        if claim is not None:
+            self._store.drop_claim(*claim, job_id)
 
     def _settle_held(
         self,
@@ -163,7 +169,7 @@ class Undertaker:
         status = {
             JobStatus.FINISHED: RqStatus.FINISHED,
             JobStatus.FAILED: RqStatus.FAILED,
-            JobStatus.CANCELLED: RqStatus.STOPPED,
+            JobStatus.CANCELLED: _cancelled_in_rq(record),
         }[record.status]
         self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
 
@@ -186,7 +192,10 @@ class Undertaker:
         """
         for _ in range(_END_TRIES):
             record = self._record(job_id)
-            if record is None or record.status.is_terminal:
+            if record is None:
+                return True
+            if record.status.is_terminal:
+                self._leave_lists(record)
                 return True
             if only_if is not None and record.status is not only_if:
                 return False
@@ -197,6 +206,12 @@ class Undertaker:
                 return True
         log.error("job cannot be settled: somebody writes on", extra={"job": job_id})
         return False
+
+    def _leave_lists(self, record: JobRecord) -> None:
+        """What has ended waits for nothing, and is closed in RQ too."""
+        for key in self._store.lists_of(record):
+            if self._redis.lrem(key, 0, record.job_id):
+                self._close_in_rq(record)
 
     def _last_event(self, record: JobRecord, error: JobError) -> Event:
         kind, info = EventKind.FAILED, error.to_info()
@@ -217,7 +232,8 @@ class Undertaker:
 
     def _end_in_rq(self, record: JobRecord, event: Event) -> None:
         if event.kind is not EventKind.FAILED:
-            status = RqStatus.FINISHED if event.kind is EventKind.FINISHED else RqStatus.CANCELED
+            is_finished = event.kind is EventKind.FINISHED
+            status = RqStatus.FINISHED if is_finished else _cancelled_in_rq(record)
             self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
             return
         try:
@@ -266,6 +282,11 @@ class Undertaker:
                 pipe.srem(WORKERS_BY_QUEUE_KEY % queue_name, key)
             pipe.delete(key, executions_key)
             pipe.execute()
+
+
+def _cancelled_in_rq(record: JobRecord) -> RqStatus:
+    """RQ's words for what has run, and for what has not."""
+    return RqStatus.STOPPED if record.attempt else RqStatus.CANCELED
 
 
 def _return_order(record: JobRecord, suspects: Collection[str]) -> tuple[bool, float]:
