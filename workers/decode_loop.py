@@ -166,7 +166,7 @@ class DecodeLoop:
                 self._end_early(job, EngineError(f"the engine failed: {error}"))
             return
         for event in events:
-            self._handle(event)
+            self._handle_guarded(event)
         self._moved_at = time.monotonic()
         self._publisher.ring()
 
@@ -176,14 +176,23 @@ class DecodeLoop:
             del self._embeddings[job.job_id]
         self._moved_at = time.monotonic()
 
-    def _handle(self, event: StepEvent) -> None:
+    def _handle_guarded(self, event: StepEvent) -> None:
+        """What a model wrote must not end the loop, whatever reading it raises: that job ends."""
         job = self._job_of.get(event.sequence_id)
         if job is None:
             return  # ended earlier in this very step
+        try:
+            self._handle(job, event)
+        except Exception as error:
+            log.exception("answer cannot be read", extra={"job": job.job_id})
+            if job.job_id in self._jobs:
+                self._end_early(job, JobError(f"the answer cannot be read: {error}"))
+
+    def _handle(self, job: GenerationJob, event: StepEvent) -> None:
         if isinstance(event, Token):
             self._handle_token(job, event)
         elif isinstance(event, Prefill):
-            job.note_prefill(event)
+            job.note_prefill(job.choices[event.sequence_id].index, event)
         elif isinstance(event, PromptLogprobs):
             choice = job.choices[event.sequence_id]
             for text, tokens in choice.echo(event):
@@ -240,7 +249,7 @@ class DecodeLoop:
     def _end_early(self, job: GenerationJob, error: JobError | None) -> None:
         for sequence_id in job.sequence_ids:
             self._engine.abort(sequence_id)
-            del self._job_of[sequence_id]
+            self._job_of.pop(sequence_id, None)
         if isinstance(error, JobCancelledError):
             job.outbox.cancel(error, job.usage)
         elif error is not None:

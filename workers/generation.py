@@ -113,31 +113,46 @@ def _add(shown: Shown, more: Shown) -> None:
 class GenerationJob:
     """A running job: which choices are still open, and the clock of its phases.
 
-    Times are ``time.monotonic`` seconds; ``queued_s`` is how long it waited in its queue.
+    Times are ``time.monotonic`` seconds; ``queued_s`` is how long it waited in its queue,
+    ``prompt_lengths`` how many tokens each prompt has.
     """
 
     job_id: str
     request: GenerateRequest
     outbox: Outbox
     choices: dict[int, Choice]
-    num_prompt_tokens: int
+    prompt_lengths: list[int]
     queued_s: float
     deadline: float
     admitted_at: float = field(default_factory=time.monotonic)
     prefilled_at: float | None = None
     first_token_at: float | None = None
-    num_cached: int = 0
     num_generated: int = 0
     num_reasoning: int = 0
+    _cached_of: dict[int, int] = field(default_factory=dict)  # by prompt
 
     @property
     def sequence_ids(self) -> Iterable[int]:
         return tuple(self.choices)
 
-    def note_prefill(self, progress: Prefill) -> None:
+    def note_prefill(self, choice: int, progress: Prefill) -> None:
+        """Of a prompt counts what its first choice found: the others find what that one left.
+
+        What a later attempt finds may be longer than the prompt, by the answer so far.
+        """
         if progress.num_done == progress.num_total:
             self.prefilled_at = time.monotonic()
-            self.num_cached += progress.num_cached
+            prompt = choice // self.request.num_choices
+            cached = min(progress.num_cached, self.prompt_lengths[prompt])
+            self._cached_of.setdefault(prompt, cached)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return sum(self.prompt_lengths)
+
+    @property
+    def num_cached(self) -> int:
+        return sum(self._cached_of.values())
 
     def note_token(self) -> None:
         self.num_generated += 1

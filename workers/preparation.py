@@ -88,7 +88,7 @@ def build_job(
         request=request,
         outbox=outbox,
         choices={},
-        num_prompt_tokens=sum(len(ids) for ids in prompts),
+        prompt_lengths=[len(ids) for ids in prompts],
         queued_s=attempt.queued_s,
         deadline=time.monotonic() + max_run_s - attempt.ran_s,
         num_generated=sum(len(earlier.token_ids) for earlier in logged.values()),

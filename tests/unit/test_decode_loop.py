@@ -11,8 +11,9 @@ from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate
 from tests.helpers.waiting import wait_until
-from workers.engines.base import Sequence, SequenceFailure, StepEvent
+from workers.engines.base import Prefill, Sequence, SequenceFailure, StepEvent, Token
 from workers.engines.fake import FakeEngine
+from workers.generation import GenerationJob
 
 FOREVER = {"sampling": {"ignore_eos": True}, "max_tokens": None}
 
@@ -284,3 +285,33 @@ def test_no_command_is_lost_while_the_loop_falls_asleep() -> None:
     with running_loop() as rig:
         for _ in range(300):
             assert text(rig.wait_ended(rig.start(generate("x" * 8, 1)))) == "0"
+
+
+def test_an_answer_that_cannot_be_read_ends_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser's fault on what a model wrote: the loop, and the neighbour, go on."""
+    with running_loop(fake_engine(step_ms=1)) as rig:
+        other = rig.start(generate("x" * 8, 200))
+        doomed = rig.start(generate("x" * 8, **FOREVER))
+        rig.wait_tokens(doomed, 3)
+
+        def fail(token: Token) -> None:
+            raise RecursionError("a parser's fault")
+
+        (choice,) = rig.loop._jobs[doomed].choices.values()
+        monkeypatch.setattr(choice, "feed", fail)
+        found = rig.wait_ended(doomed)
+        assert found[-1].error.code == "internal_error"
+        assert text(rig.wait_ended(other)) == _counting(8, 208)
+        wait_until(lambda: rig.gate.taken == 0, "both slots are free")
+        assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
+
+
+def test_cached_tokens_count_once_per_prompt() -> None:
+    request = generate(prompts=[Prompt(text="a"), Prompt(text="b")], num_choices=3)
+    job = GenerationJob("job", request, None, {}, [10, 10], queued_s=0.0, deadline=0.0)
+    for choice, cached in enumerate([2, 9, 9, 0, 5, 5]):
+        job.note_prefill(choice, Prefill(choice + 1, 10, 10, cached))
+    assert job.usage.cached_tokens == 2
+    assert job.timings().prefill_tokens_per_s >= 0
+    job.note_prefill(0, Prefill(1, 14, 14, 12))  # read again: it had to give way to others
+    assert job.usage.cached_tokens == 2
