@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jobs import names
 from jobs.events import decode_event
-from tests.explorer.kit import QUEUE, SLUG
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
+from tests.explorer.sights import CONTROL, QUEUE, list_keys
 
 _TERMINAL = (b"finished", b"failed", b"cancelled")
 _ENDED_TTL_S = (3600, 86400)
@@ -14,10 +14,9 @@ _ENDED_TTL_S = (3600, 86400)
 class Checks:
     """Looks at states by their numbers; each job and each state once."""
 
-    def __init__(self, cells: Cells, databases: list[Database], jobs: list[str]) -> None:
+    def __init__(self, cells: Cells, databases: list[Database]) -> None:
         self._cells = cells
         self._databases = databases
-        self._jobs = jobs
         self._wrong: dict[int, str | None] = {}
         self._wrong_jobs: dict[tuple[int | None, ...], str | None] = {}
         self._wrong_steps: dict[tuple[int, int], str | None] = {}
@@ -39,7 +38,7 @@ class Checks:
         """Whether all jobs have ended, and whether nothing is left of them but what expires."""
         if number not in self._ended:
             database = self._databases[number]
-            records = [self._hash(database, names.job_key(job)) for job in self._jobs]
+            records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
             is_ended = all(r[b"status"] in _TERMINAL for r in records if r is not None)
             self._ended[number] = is_ended, is_ended and self._is_clean(database)
         return self._ended[number]
@@ -52,18 +51,17 @@ class Checks:
     # One state.
 
     def _state(self, database: Database) -> str | None:
-        for job in self._jobs:
+        for job in _jobs(database):
             numbers = tuple(database.get(key.encode()) for key in _keys_of(job))
             if numbers not in self._wrong_jobs:
                 self._wrong_jobs[numbers] = self._job(database, job)
             if self._wrong_jobs[numbers] is not None:
                 return self._wrong_jobs[numbers]
-        return self._lists(database) or self._totals(database)
+        return self._orphans(database) or self._lists(database) or self._totals(database)
 
     def _job(self, database: Database, job: str) -> str | None:
         record, log = self._hash(database, names.job_key(job)), self._log(database, job)
-        if record is None:
-            return f"{job} has a log and no record" if log else None
+        assert record is not None
         seqs, attempt = [entry.id[1] for entry in log], int(record.get(b"attempt", b"0"))
         ends = [decode_event(entry.fields[1]).is_terminal for entry in log]
         is_ended = record[b"status"] in _TERMINAL
@@ -86,8 +84,19 @@ class Checks:
                 return f"{key} of an ended job stays"
         return None
 
+    def _orphans(self, database: Database) -> str | None:
+        """Logs and requests without a record, and queues that no supervisor looks at."""
+        jobs = set(_jobs(database))
+        for key in database:
+            for prefix in (names.log_key("").encode(), names.request_key("").encode()):
+                if key.startswith(prefix) and key.removeprefix(prefix).decode() not in jobs:
+                    return f"{key.decode()} has no record"
+            if key.startswith((b"rq:queue:", b"mgs:claims:")) and names.SLUGS.encode() not in database:
+                return f"{key.decode()} is there, and its model is not known"
+        return None
+
     def _lists(self, database: Database) -> str | None:
-        for key in (f"rq:queue:{QUEUE}", f"rq:queue:{QUEUE}:intermediate"):
+        for key in (*list_keys(QUEUE), *list_keys(CONTROL)):
             found = self._value(database, key) or ()
             assert isinstance(found, tuple)
             if len(set(found)) < len(found):
@@ -96,7 +105,7 @@ class Checks:
 
     def _totals(self, database: Database) -> str | None:
         totals = self._hash(database, names.TOTALS) or {}
-        records = [self._hash(database, names.job_key(job)) for job in self._jobs]
+        records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
         num_ended = sum(r is not None and r[b"status"] in _TERMINAL for r in records)
         counted = sum(int(number) for name, number in totals.items() if name.startswith(b"jobs "))
         return None if counted == num_ended else f"{num_ended} ends are counted {counted} times"
@@ -104,7 +113,7 @@ class Checks:
     # One step.
 
     def _step(self, before: Database, after: Database) -> str | None:
-        for job in self._jobs:
+        for job in _jobs(before):
             old = self._hash(before, names.job_key(job))
             new = self._hash(after, names.job_key(job))
             if old is None:
@@ -138,8 +147,11 @@ class Checks:
         return found
 
 
+def _jobs(database: Database) -> list[str]:
+    """Ids of all jobs that have a record."""
+    prefix = names.job_key("").encode()
+    return [key.removeprefix(prefix).decode() for key in database if key.startswith(prefix)]
+
+
 def _keys_of(job: str) -> tuple[str, ...]:
     return names.job_key(job), names.log_key(job), names.request_key(job)
-
-
-assert SLUG

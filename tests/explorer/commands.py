@@ -364,6 +364,16 @@ def _rpop(t: Transaction, args: Args) -> bytes | list[bytes] | None:
     return _pop(t, args, is_left=False)
 
 
+@_command
+def _blpop(t: Transaction, args: Args) -> list[bytes] | None:
+    """Never waits."""
+    for key in args[:-1]:
+        item = _pop(t, [key], is_left=True)
+        if isinstance(item, bytes):
+            return [key, item]
+    return None
+
+
 def _pop(t: Transaction, args: Args, *, is_left: bool) -> bytes | list[bytes] | None:
     found = _read(t, args[0], tuple)
     if found is None:

@@ -25,11 +25,11 @@ class EmulatedRedis:
         self.cells = Cells()
         self.scripts = Scripts()
         self.now = now
-        self._sight = sight
+        self.sight = sight
 
     def do(self, before: Database, request: Request) -> Outcome:
         """Run all commands of the request as one step."""
-        transaction = Transaction(self.cells, before, self.now, self._sight)
+        transaction = Transaction(self.cells, before, self.now, self.sight)
         replies = tuple(self._reply(transaction, words) for words in request.commands)
         return Outcome(replies, transaction.commit(), tuple(transaction.published))
 

@@ -115,9 +115,13 @@ class Transaction:
         number = self._before.get(key)
         return None if number is None else self._cells[number]
 
+    def is_kept(self, key: bytes) -> bool:
+        """False for a key that is left out of states."""
+        return self._sight(key) is False
+
     def put(self, key: bytes, value: Value | None, ttl_s: float | None) -> None:
         """Put it there; nothing, or an empty collection, takes the key away."""
-        if self._sight(key) is False:
+        if self.is_kept(key):
             is_empty = value is None or (not isinstance(value, bytes) and not value)
             self._written[key] = None if is_empty else Cell(key, value, ttl_s)
 

@@ -156,6 +156,8 @@ def _shown(rows: list[tuple[bytes, float]], has_scores: bool) -> list[bytes]:
 
 @_command
 def _xadd(t: Transaction, args: Args) -> bytes:
+    if not t.is_kept(args[0]):
+        return b"0-1"
     if args[1] == b"*" or args[1].upper() in (b"MAXLEN", b"MINID", b"NOMKSTREAM"):
         raise NotImplementedError("XADD but with an id of one's own")
     entry_id = _stream_id(args[1], 0)

@@ -1,0 +1,89 @@
+"""What all programs share: settings, clients that ask the explorer, the product's store on them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from rq import Queue
+
+from jobs import names
+from jobs.event_log import EventWriter
+from jobs.requests import Request, UnloadRequest
+from jobs.settings import Settings
+from jobs.store import JobStore
+from jobs.submission import Submission
+from tests.explorer.client import AskingRedis
+from tests.explorer.memory import Hash
+from tests.explorer.sights import LOAD, SLUG, Sights, rq_hash
+from tests.helpers.samples import generate
+
+AGE_S = 1.0  # of jobs that a purge spares
+
+
+class Parts:
+    """``jobs``: how many tokens each job has, by id."""
+
+    def __init__(
+        self,
+        jobs: Mapping[str, int],
+        on_script: Callable[[str], object],
+        *,
+        has_one_node: bool,
+        has_loads: bool,
+    ) -> None:
+        self.jobs = jobs
+        self.has_one_node = has_one_node
+        self.settings = Settings(
+            REDIS_URL="unix:///nowhere",
+            models_dir=Path(tempfile.gettempdir()),
+            fake_engine=True,
+        )
+        self.api = AskingRedis(on_script, resends="some")  # jobs.connection.connect
+        self.lane = AskingRedis(on_script, resends="never", has_bare_replies=True)
+        self.reception = AskingRedis(on_script, resends="never")
+        self.publisher = AskingRedis(on_script, resends="never")
+        with patch("jobs.event_log.ScriptLine", AskingLine):
+            self.store = JobStore(self.api, self.settings)
+            self.writer = EventWriter(
+                self.publisher, self.settings.log_ttl_s, self.settings.failure_ttl_s
+            )
+        self.sights = Sights(self._rq_hash, has_loads=has_loads)
+
+    @property
+    def clients(self) -> tuple[AskingRedis, ...]:
+        return self.api, self.lane, self.reception, self.publisher
+
+    def submission(self, job_id: str) -> Submission:
+        """A job about to be queued."""
+        return Submission(job_id, "0", self.request_of(job_id), {"model": "fake"})
+
+    def request_of(self, job_id: str) -> Request:
+        """What a job asks for, as its id says."""
+        if job_id.startswith("unload"):
+            return UnloadRequest()
+        return LOAD if job_id.startswith("load") else generate("p", self.jobs[job_id])
+
+    def _rq_hash(self, job_id: str) -> Hash:
+        """What RQ has of the job once it was submitted."""
+        submission = self.submission(job_id)
+        queue: Queue = self.store.queue(submission.queue_name)
+        return rq_hash(self.store._submitter._rq_job(submission, queue))
+
+
+class AskingLine:
+    """In place of ``ScriptLine``, which has a socket of its own."""
+
+    def __init__(self, redis: AskingRedis, script: str) -> None:
+        self._script = redis.register_script(script)
+
+    def send(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        return SimpleNamespace(answer=lambda: self._script(keys=keys, args=args))
+
+
+def worker_name(token: str, lane: str = "gen") -> str:
+    return names.worker_name(SLUG, lane, token)

@@ -1,0 +1,210 @@
+"""What supervisors do: each public function here is a program, called as its caller calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from redis.exceptions import RedisError
+
+from jobs.records import Want
+from jobs.sight import Sight
+from jobs.wants import Desired, Wants
+from tests.explorer.parts import Parts, worker_name
+from tests.explorer.sights import SLUG, STANDING
+from workers.aftermath import Aftermath
+from workers.claimant import Claimant
+from workers.node_identity import NodeIdentity
+from workers.ownership import Ownership
+from workers.restarts import RestartPolicy
+from workers.supervisor import Supervisor
+from workers.sweeper import Sweeper
+from workers.undertaker import Undertaker
+from workers.want_keeper import WantKeeper
+from workers.watchdog import Watchdog
+
+
+class Who(NamedTuple):
+    """The supervisor of that number. ``gone``: the earlier ones of its node. ``holds``: as far as
+    it knows the model is its own."""
+
+    node: int
+    gone: tuple[int, ...] = ()
+    holds: bool = False
+
+
+class Ran(NamedTuple):
+    """The worker that it runs: its token, and what it was started for."""
+
+    token: str
+    want: str = STANDING.uid
+    load_job: str = STANDING.load_job
+
+
+class Ticked(NamedTuple):
+    """What came of a tick. ``started``: the worker's want and load job. ``told``: the worker is to
+    stop. ``is_settled``: of the death of its worker. ``suspects`` stay known until then."""
+
+    holds: bool
+    started: tuple[str, str] | None = None
+    told: bool = False
+    is_settled: bool = False
+    suspects: frozenset[str] | None = None
+
+
+class SupervisorPrograms:
+    """See ``Parts``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    # Where one model is wanted for ever.
+
+    def take_over(self, who: Who) -> Ticked:
+        """A tick of a supervisor that does not run the model: it takes it, if it may."""
+        one = self._supervisor(who)
+        try:
+            if not one._claimant.claim({SLUG: STANDING}):
+                return Ticked(who.holds)
+            one._bury_leftover(SLUG)
+        except RedisError:
+            return Ticked(who.holds)
+        return Ticked(who.holds, started=(STANDING.uid, STANDING.load_job))
+
+    def renew(self, who: Who) -> Ticked:
+        """A tick of a supervisor that runs the model: is it still its own?"""
+        one = self._supervisor(who)
+        try:
+            return Ticked(who.holds, told=bool(one._ownership.renew({SLUG})))
+        except RedisError:
+            return Ticked(who.holds)
+
+    # Where models are loaded and unloaded.
+
+    def start(self, who: Who, number: int) -> Ticked:
+        """Look, and start what is wanted and does not run: the ``number``-th worker of all."""
+        return self._tick(who, None, lambda one: one._start_missing())
+
+    def drain(self, who: Who) -> Ticked:
+        """Look, and end what nobody wants and nobody runs."""
+        return self._tick(who, None, lambda one: one._drain_unwanted())
+
+    def check(self, who: Who, ran: Ran) -> Ticked:
+        """Look, and stop the worker that runs if it is not wanted, or not its own any more."""
+        return self._tick(who, ran, lambda one: one._check_all())
+
+    # Anywhere.
+
+    def sweep(self, who: Who, ran: Ran | None) -> Ticked:
+        """End what has waited for too long, and loads and unloads that are stale."""
+        one = self._supervisor(who)
+        if ran is not None:
+            one._children[SLUG] = _child(ran)
+        one._sweeper._queue_timeout_s = -1.0  # all are overdue
+        one._sweeper._fold_at = math.inf
+        try:
+            one._sweep()
+        except RedisError:
+            pass
+        return Ticked(who.holds)
+
+    def settle(
+        self, who: Who, ran: Ran, code: int, suspects: frozenset[str] | None
+    ) -> Ticked:
+        """The worker of the supervisor has ended."""
+        one, child = self._supervisor(who), _child(ran)
+        child.exit_code = code
+        child.suspects = None if suspects is None else set(suspects)
+        try:
+            one._settle(child)
+        except RedisError:
+            found = None if child.suspects is None else frozenset(child.suspects)
+            return Ticked(SLUG in one._ownership.held, suspects=found)
+        return Ticked(SLUG in one._ownership.held, is_settled=True)
+
+    def _tick(self, who: Who, ran: Ran | None, act: Callable[[Any], object]) -> Ticked:
+        one = self._supervisor(who)
+        child = None if ran is None else _child(ran)
+        if child is not None:
+            one._children[SLUG] = child
+        started: list[tuple[str, str]] = []
+
+        def new_child(slug: str, want: Want, owner: str, on_exit: object) -> Any:
+            started.append((want.uid, want.load_job))
+            return SimpleNamespace(pid=0)
+
+        with patch("workers.supervisor.Child", new_child):
+            try:
+                one._look()
+                act(one)
+            except RedisError:
+                pass
+        told = child is not None and child.is_told
+        return Ticked(SLUG in one._ownership.held, next(iter(started), None), told)
+
+    def _supervisor(self, who: Who) -> Any:
+        """A supervisor between two ticks, made without a state folder, threads and sockets."""
+        redis, settings, store = self._parts.api, self._parts.settings, self._parts.store
+        one: Any = Supervisor.__new__(Supervisor)
+        one._settings, one._redis, one._store = settings, redis, store
+        one._wants = Wants(redis)
+        one._keeper = WantKeeper(one._wants)
+        one._keeper._mark = "mark"
+        one._desired = Desired({}, frozenset(), {})
+        one._undertaker = Undertaker(store, settings)
+        one._children = {}
+        one._restarts = RestartPolicy()
+        one._aftermath = Aftermath(one._wants, one._undertaker, one._restarts)
+        one._is_stopping = False
+        one._sight = Sight(lambda: 0.0, lambda: 0.0)
+        one._identity = self._identity(who)
+        one._ownership = Ownership(redis, one._identity)
+        one._ownership._held = {SLUG} if who.holds else set()
+        one._claimant = Claimant(settings, one._wants, one._ownership, one._sight)
+        one._watchdog = Watchdog(settings.stall_s, one._sight)
+        one._sweeper = Sweeper(store, one._undertaker, settings, one._sight, one._load_job_of)
+        one._guarded = _unguarded
+        one._events = SimpleNamespace(put=None)
+        return one
+
+    def _identity(self, who: Who) -> NodeIdentity:
+        gone = frozenset(f"s{other}" for other in who.gone)
+        uid = "n" if self._parts.has_one_node else f"n{who.node}"
+        return NodeIdentity(uid, f"s{who.node}", uid, gone)
+
+
+def owner_of(node: int, *, has_one_node: bool) -> str:
+    """What stands in a lock that this supervisor holds."""
+    return f"n|s{node}" if has_one_node else f"n{node}|s{node}"
+
+
+def _unguarded(action: Callable[[], object]) -> bool:
+    """A step of a tick; the first that fails ends the tick, as another one follows soon."""
+    action()
+    return True
+
+
+def _child(ran: Ran) -> Any:
+    """A worker's process as its supervisor knows it."""
+    want = Want("0", ran.want, STANDING.load, ran.load_job, 1.0, STANDING.was_ready)
+    child: Any = SimpleNamespace(
+        slug=SLUG,
+        want=want,
+        token=ran.token,
+        worker_names=[worker_name(ran.token, lane) for lane in ("gen", "ctl")],
+        last_status=None,
+        killed_for=None,
+        exit_code=None,
+        suspects=None,
+        is_told=False,
+        enforce=lambda: None,
+    )
+
+    def stop(grace_s: float, *, after_s: float = 0.0) -> None:
+        child.is_told = True
+
+    child.stop = stop
+    return child

@@ -1,0 +1,271 @@
+"""What workers do: each public function here is a program, called as its caller calls.
+
+The lanes' rounds, the publisher and the books are the product's own; the engine is none: it says
+one token at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+
+from jobs.errors import ErrorInfo, JobError
+from jobs.event_log import read_log
+from jobs.events import Event, EventKind
+from jobs.records import WorkerState
+from tests.explorer.actors import Lane, Opened, Round, Sent
+from tests.explorer.client import Request
+from tests.explorer.parts import Parts, worker_name
+from tests.explorer.points import NOW_S
+from tests.explorer.sights import CONTROL, QUEUE
+from workers.attempts import Attempt
+from workers.bookkeeper import Bookkeeper
+from workers.early_stops import EarlyStops
+from workers.lane import LaneWorker
+from workers.model_worker import ModelWorker
+from workers.publisher import Outbox, Publisher
+from workers.queued_job import QueuedJob
+from workers.reception import Reception
+
+IN_HAND = Request(((b"IN-HAND",),))
+"""Asked of the world instead of Redis: the jobs in the worker's hands at this moment."""
+
+
+class WorkerPrograms:
+    """See ``Parts``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._lanes: dict[str, LaneWorker] = {}
+        self._round: _Round | None = None  # the one that runs now
+
+    # A lane: one look into its queue, and what comes of it.
+
+    def take(self, token: str, owner: str, lane: Lane) -> Round:
+        """The generations' lane."""
+        return _Round(self._parts, self._lane(token, "gen", owner), lane, "", True).run(self)
+
+    def take_control(
+        self, token: str, owner: str, lane: Lane, want: str, load_job: str, is_ready: bool
+    ) -> Round:
+        """The control lane of a worker that was started for that want and load job."""
+        found = self._lane(token, "ctl", owner)
+        found._meant = [load_job, f"unload-{want}"]
+        found._is_only_meant = lambda: not is_ready
+        return _Round(self._parts, found, lane, load_job, is_ready).run(self)
+
+    # The publisher.
+
+    def send(self, job: str, attempt: int, seq: int, kinds: tuple[str, ...]) -> Sent:
+        """Send what is in the job's outbox."""
+        refused: list[str] = []
+        started: list[str] = []
+        ended: list[bool] = []
+        publisher = Publisher(
+            self._parts.writer,
+            refused.append,
+            lambda event, is_end: ended.append(is_end),
+            started.append,
+        )
+        outbox = Outbox(publisher, job, attempt, seq)
+        for kind in kinds:
+            _SAY[kind](outbox)
+        publisher._send(publisher._take())
+        publisher._note_answers()
+        return Sent(bool(refused), ended[0] if ended else None, bool(started))
+
+    # The books.
+
+    def begin(self, token: str, lane: str, job: str) -> str:
+        """Note in RQ that the job runs."""
+        books = self._books(token, lane, job, is_begun=False)
+        books.begin(job)
+        return _done(books)
+
+    def close(
+        self, token: str, lane: str, job: str, kind: str, is_end: bool, is_begun: bool
+    ) -> str:
+        """Let go of a job that has ended."""
+        books = self._books(token, lane, job, is_begun=is_begun)
+        error = None if kind == EventKind.FINISHED else ErrorInfo("job_cancelled", "enough")
+        event = Event(job=job, attempt=1, seq=1, kind=EventKind(kind), t=NOW_S, error=error)
+        books.close(event, is_end=is_end)
+        return _done(books)
+
+    def drop(self, token: str, lane: str, job: str, is_begun: bool) -> str:
+        """Let go of a job that is somebody else's by now."""
+        books = self._books(token, lane, job, is_begun=is_begun)
+        books.drop(job)
+        return _done(books)
+
+    def _books(self, token: str, lane_name: str, job_id: str, *, is_begun: bool) -> Bookkeeper:
+        books, lane = Bookkeeper(), self._lane(token, lane_name)
+        job = lane.job_class.fetch(job_id, lane.connection, lane.serializer)
+        books.take(lane, job)
+        if is_begun:
+            execution = Execution("an execution", job_id, lane.connection, lane.name)
+            execution._job = job
+            lane.executions[execution.id] = books._pages[job_id].execution = execution
+            lane._is_noted_busy = True
+        return books
+
+    def _lane(self, token: str, kind: str, owner: str = "") -> LaneWorker:
+        """A worker's lane, as if new."""
+        name = worker_name(token, kind)
+        if name not in self._lanes:
+            self._lanes[name] = self._new_lane(name, QUEUE if kind == "gen" else CONTROL)
+        lane = self._lanes[name]
+        lane._owner = owner
+        lane.in_hand = Hands(self._parts.lane)
+        lane.executions.clear()
+        lane._is_noted_busy = False
+        return lane
+
+    def _new_lane(self, name: str, queue_name: str) -> LaneWorker:
+        with patch.object(LaneWorker, "_set_ip_address"):
+            return LaneWorker(
+                queue_name,
+                name,
+                self._parts.lane,
+                lambda: self._current.has_room(),
+                lambda job: self._current.admit(job),
+                lambda job_id: self._current.refuse(job_id),
+                lambda job_id, reason: None,
+            )
+
+    @property
+    def _current(self) -> _Round:
+        assert self._round is not None
+        return self._round
+
+
+class _IsOver(BaseException):
+    """The lane comes to its next look into the queue."""
+
+
+class _Round:
+    """One look of a lane into its queue, and the admission of the job that it has found."""
+
+    def __init__(
+        self, parts: Parts, lane: LaneWorker, before: Lane, load_job: str, is_ready: bool
+    ) -> None:
+        self._lane = lane
+        lane._is_unsure = before.is_unsure
+        lane._rescued = list(before.rescued)
+        self._parts = parts
+        self._said = 0
+        self._exit_code: int | None = None
+        self._num_looks = 0
+        self._worker = self._new_worker(load_job, is_ready)
+
+    def run(self, programs: WorkerPrograms) -> Round:
+        """To the end."""
+        programs._round = self
+        try:
+            job, found = self._lane.dequeue_job_and_maintain_ttl(None)
+            self._lane.execute_job(job, found)
+        except (_IsOver, StopRequested):
+            pass
+        opened = self._opened()
+        assert self._lane.in_hand <= ({opened.job} if opened is not None else set())
+        return Round(opened, self._lane._is_unsure, tuple(self._lane._rescued), self._exit_code)
+
+    # What the lane calls.
+
+    def has_room(self) -> bool:
+        self._num_looks += 1
+        if self._num_looks > 1:
+            raise _IsOver
+        return not self._is_control or ModelWorker._may_take_control(self._worker)
+
+    def admit(self, job: QueuedJob) -> None:
+        if self._is_control:
+            ModelWorker._run_control(self._worker, job)
+        else:
+            ModelWorker._admit_generation(self._worker, job)
+
+    def refuse(self, job_id: str) -> None:
+        self._worker._reception.refuse(self._lane, job_id)
+
+    # A worker with nothing but what admission needs.
+
+    @property
+    def _is_control(self) -> bool:
+        return self._lane.queue.name == CONTROL
+
+    def _new_worker(self, load_job: str, is_ready: bool) -> Any:
+        with patch("workers.reception.connect", lambda url, retries: self._parts.reception):
+            reception = Reception("", _publisher(), Bookkeeper())
+        state = WorkerState.READY if is_ready else WorkerState.STARTING
+        one: Any = ModelWorker.__new__(ModelWorker)
+        one._gen = one._ctl = self._lane
+        one._redis = self._parts.api
+        one._load_job = load_job
+        one._reception, one._publisher = reception, reception._publisher
+        one._early_stops, one._early_control_stops = EarlyStops(), EarlyStops()
+        one._facts = SimpleNamespace(state=state)
+        one._intake = SimpleNamespace(generate=self._generate)
+        one._load = lambda request, outbox: None
+        one.request_exit = self._request_exit
+        return one
+
+    def _request_exit(self, code: int, error: JobError | None, grace_s: float = 0.0) -> None:
+        self._exit_code = int(code)
+
+    def _generate(self, attempt: Attempt, outbox: Outbox) -> None:
+        """In place of ``Intake``: read what earlier attempts said, and begin."""
+        events = read_log(self._parts.api, attempt.job_id) if attempt.seq else []
+        self._said = sum(event.kind is EventKind.CHUNK for event in events)
+        outbox.started()
+        if self._said == self._parts.jobs[attempt.job_id]:  # all but the last word
+            outbox.finish()
+
+    def _opened(self) -> Opened | None:
+        dirty = list(self._worker._publisher.dirty.values())
+        if not dirty:
+            return None
+        (outbox,) = dirty
+        kinds = tuple(draft.kind.value for draft in outbox._drafts)
+        task = "mgs.generate"
+        if self._is_control:
+            task = "mgs.load" if outbox.job_id == self._worker._load_job else "mgs.unload"
+        return Opened(outbox.job_id, outbox.attempt, outbox._seq, self._said, kinds, task)
+
+
+class Hands(set[str]):
+    """The jobs that a lane has taken in this round; what it had before only the world knows."""
+
+    def __init__(self, redis: Any) -> None:
+        super().__init__()
+        self._redis = redis
+
+    def __rsub__(self, other: Any) -> set[str]:
+        (known,) = self._redis.ask(IN_HAND)
+        return {job for job in other if job not in self and job.encode() not in known}
+
+
+def _publisher() -> Any:
+    """Keeps what is written to outboxes."""
+    return SimpleNamespace(lock=threading.Lock(), dirty={}, ring=lambda: None)
+
+
+def _done(books: Bookkeeper) -> str:
+    """Do what is to be written, here and now."""
+    books._actions.put(None)
+    books.run()
+    return "done"
+
+
+_SAY: dict[str, Callable[[Outbox], None]] = {
+    EventKind.STARTED: lambda outbox: outbox.started(),
+    EventKind.CHUNK: lambda outbox: outbox.chunk(0, 1, "t"),
+    EventKind.FINISHED: lambda outbox: outbox.finish(),
+    EventKind.CANCELLED: lambda outbox: outbox.cancel(JobError("enough")),
+    EventKind.FAILED: lambda outbox: outbox.fail(JobError("broken")),
+}
