@@ -57,9 +57,15 @@ AsyncRedis: TypeAlias = redis.asyncio.Redis
 T = TypeVar("T")
 
 
-def connect(url: str, *, retries: int = 3) -> SyncRedis:
-    """A client for threads. ``retries`` 0 for who retries by itself, idempotently."""
-    return redis.Redis.from_url(url, **_thread_options(url, retries))
+def connect(url: str, *, retries: int = 3, timeout_s: float | None = None) -> SyncRedis:
+    """A client for threads. ``retries`` 0 for who retries by itself, idempotently.
+
+    ``timeout_s``: for who must say soon that Redis is away.
+    """
+    options = _thread_options(url, retries)
+    if timeout_s is not None:
+        options.update(socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    return redis.Redis.from_url(url, **options)
 
 
 def connect_bookkeeping(url: str) -> SyncRedis:

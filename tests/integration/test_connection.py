@@ -187,6 +187,16 @@ def test_a_redis_that_says_nothing_is_tried_once(mute: MuteServer) -> None:
     client.close()
 
 
+def test_who_must_say_soon_that_redis_is_away_waits_as_long_as_it_says(
+    mute: MuteServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.connection, "_TIMEOUT_S", 300.0)
+    client = connect(mute.url, retries=0, timeout_s=0.1)
+    with pytest.raises(RedisTimeoutError):
+        client.ping()
+    client.close()
+
+
 def test_a_redis_that_is_gone_for_a_moment_is_tried_again() -> None:
     with private_redis() as server:
         client = connect(server.url)
