@@ -90,9 +90,9 @@ OPEN_ATTEMPT: Final = """
 -- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
 -- deaths, seconds since its first attempt}, or {'gone'} (no record, none that can be read, or no
 -- claim of this worker: the job was taken from it) or {'ended'}. From here on the log refuses every
--- earlier attempt.
+-- earlier attempt. A log or a request of no use is empty: who opens it tells that.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
-local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
+local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
 local status, created_at = state[1], tonumber(state[3])
 if not status or not created_at or not tonumber(state[2] or '0') then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
@@ -101,12 +101,13 @@ local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
 redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d', now[2]))
 local seq = 0
-local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
+local newest = redis.pcall('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if newest[1] then seq = tonumber(string.match(newest[1][1], '-(%d+)$')) end
 local seconds = now[1] + now[2] / 1000000
 local queued_s = tostring(seconds - created_at)
 local ran_s = tostring(seconds - (tonumber(redis.call('HGET', KEYS[1], 'started_at')) or seconds))
-local request = redis.call('GET', KEYS[3]) or ''
+local request = redis.pcall('GET', KEYS[3])
+if type(request) ~= 'string' then request = '' end
 return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0, ran_s}
 """
 
@@ -142,6 +143,10 @@ _END: Final = """
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
   caller, totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
+  if type(reply) ~= 'string' and string.find(reply.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', log)  -- it is no log: of no use to anybody, and the end must be told
+    reply = redis.pcall('XADD', log, id, 'e', line)
+  end
   if type(reply) ~= 'string' then return reply end
   local now = redis.call('TIME')
   redis.call('HSET', job, 'status', status, 'end', id, 'error_code', code,

@@ -290,7 +290,7 @@ class ModelWorker:
             self._loop.end(job_id, JobCancelledError(reason))
 
     def _on_refused(self, job_id: str) -> None:
-        log.warning("attempt is stale, job dropped", extra={"job": job_id})
+        log.warning("nothing of the job counts any more", extra={"job": job_id})
         if self._loop is not None:
             self._loop.end(job_id, None)
         self._books.drop(job_id)

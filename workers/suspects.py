@@ -57,6 +57,7 @@ class WitnessWriter(EventWriter):
         return answers
 
     def settle(self, event: Event, lists: Sequence[str] = ()) -> bool:
-        is_end = super().settle(event, lists)
-        self._gate.release(event.job)
-        return is_end
+        try:
+            return super().settle(event, lists)
+        finally:  # also when Redis refuses: the engine is done with the job
+            self._gate.release(event.job)
