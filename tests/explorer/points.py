@@ -82,6 +82,7 @@ class Points:
         self._places: list[tuple[_Start, tuple[Replies, ...]]] = []
         self._found: list[Request | Ended] = []
         self._after: dict[tuple[int, Replies], int] = {}
+        self._suspended: _Suspended | None = None
         self.num_runs = 0
 
     def start(self, name: str, *args: Hashable) -> int:
@@ -121,6 +122,7 @@ class Points:
     def _run(self, start: _Start, so_far: tuple[Replies, ...]) -> Request | Ended:
         self.num_runs += 1
         answers = iter(so_far)
+        self._suspended = None
         for client in self._clients:
             client.ask = lambda request: self._answer(request, answers)
         try:
@@ -141,7 +143,9 @@ class Points:
                 raise _Missing(str(error)) from error
         replies = next(answers, None)
         if replies is None:
-            raise _Suspended(request)
+            # What cleans up after any exception asks on: it is stopped at the same place.
+            self._suspended = self._suspended or _Suspended(request)
+            raise self._suspended
         if replies == LOST:
             raise RedisConnectionError("lost")
         return [_thawed(reply) for reply in replies]

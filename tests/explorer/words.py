@@ -14,6 +14,7 @@ _FATES = {
     "ok": "",
     "lost": "  (done, and the reply is lost)",
     "cut": "  (never arrives)",
+    "late": "  (given up; it may yet arrive)",
     "unheard": "  (nobody hears it)",
 }
 _NAMES = {
@@ -29,12 +30,28 @@ def describe(points: Points, label: tuple[Any, ...]) -> str:
     who, what, *rest = label
     if not rest:
         return f"{who} {what}"
-    point, replies, after = rest
-    request, ended = points.at(point), points.at(after)
+    point, *more = rest
+    request = points.at(point)
     asked = "" if isinstance(request, Ended) else "; ".join(map(_command, request.commands))
-    said = "" if what == "cut" else f" -> {', '.join(map(_reply, replies))}"
-    end = f"; it ends: {ended.result}" if isinstance(ended, Ended) else ""
-    return f"{who} in {points.name_of(point)}: {asked}{said}{_FATES[what]}{end}"
+    if not more:
+        return f"{who} {what}: {asked}"
+    replies, after = more
+    ended = points.at(after)
+    said = "" if what in ("cut", "late") else f" -> {', '.join(map(_reply, replies))}"
+    end = f"; it ends: {_result(ended)}" if isinstance(ended, Ended) else ""
+    return f"{who} in {points.program_of(point)}: {asked}{said}{_FATES[what]}{end}"
+
+
+def _result(ended: Ended) -> str:
+    """What is worth to be said of it."""
+    if ended.broken:
+        return ended.broken
+    result = ended.result
+    if not isinstance(result, tuple) or not hasattr(result, "_fields"):
+        return str(result)
+    default = getattr(result, "_field_defaults", {})
+    pairs = zip(result._fields, result, strict=True)
+    return " ".join(f"{name}={v}" for name, v in pairs if v != default.get(name, False)) or "-"
 
 
 def _command(words: Words) -> str:

@@ -190,8 +190,8 @@ class _Round:
         else:
             ModelWorker._admit_generation(self._worker, job)
 
-    def refuse(self, job_id: str) -> None:
-        self._worker._reception.refuse(self._lane, job_id)
+    def refuse(self, job_id: str) -> bool:
+        return self._worker._reception.refuse(self._lane, job_id)
 
     # A worker with nothing but what admission needs.
 
