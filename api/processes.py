@@ -10,7 +10,7 @@ from api.routes.models import state_of
 from api.schemas.management import CurrentQueue, ProcessEntry
 from api.services import Services
 from jobs import names
-from jobs.errors import JobNotFoundError
+from jobs.errors import ContractError, JobNotFoundError
 from jobs.records import JobRecord
 from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.wants import LoadedModel
@@ -65,8 +65,8 @@ def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dic
     for record in records:
         try:
             request = services.store.request(record.job_id)
-        except JobNotFoundError:
-            continue  # it ended while we looked
+        except (JobNotFoundError, ContractError):
+            continue  # it ended while we looked, or is of another version
         if isinstance(request, GenerateRequest):
             name = "completions_stream" if request.stream else "completions"
             entry = {

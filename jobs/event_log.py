@@ -116,4 +116,4 @@ async def read_log_async(
 
 
 def _decode(entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Event]:
-    return [decode_event(fields[b"e"]) for _, fields in entries]
+    return [decode_event(fields.get(b"e", b"")) for _, fields in entries]

@@ -6,6 +6,8 @@ One Redis hash for all processes, ``mgs:totals``: ``jobs <task> <status> <model_
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from enum import StrEnum
 from jobs import names, state_scripts
 from jobs.connection import SyncRedis
 from jobs.events import Event
+
+log = logging.getLogger(__name__)
 
 
 class Sum(StrEnum):
@@ -62,16 +66,26 @@ def read_totals(redis: SyncRedis) -> Totals:
 
 
 def parse_totals(fields: Mapping[bytes, bytes]) -> Totals:
-    """The totals in that hash."""
+    """The totals in that hash; without fields that are none."""
     totals = Totals()
-    for key, value in fields.items():
-        name, _, rest = key.decode().partition(" ")
-        if name == "jobs":
-            task, status, model_id = rest.split(" ", 2)
-            totals.jobs[task, status, model_id] = int(value)
-        elif name in _SUMS:
-            totals.sums[_SUMS[name]][rest] = float(value)
+    for name, value in fields.items():
+        try:
+            _add(totals, name.decode(), value)
+        except ValueError:  # put there by hand, or by another version
+            log.warning("total is unreadable", extra={"field": repr(name), "value": repr(value)})
     return totals
+
+
+def _add(totals: Totals, name: str, value: bytes) -> None:
+    kind, _, rest = name.partition(" ")
+    if kind == "jobs":
+        task, status, model_id = rest.split(" ", 2)
+        totals.jobs[task, status, model_id] = int(value)
+    elif kind in _SUMS:
+        amount = float(value)
+        if not math.isfinite(amount):
+            raise ValueError(f"{amount} is no amount")
+        totals.sums[_SUMS[kind]][rest] = amount
 
 
 MAX_FIELDS = 4096

@@ -186,9 +186,12 @@ def job(server: Server, job_id: str) -> dict[str, Any]:
     return dict(httpx.get(f"{server.url}/v1/jobs/{job_id}", timeout=30, verify=False).json())
 
 
-def submit(server: Server, request: dict[str, Any], path: str = "/v1/completions") -> str:
+def submit(
+    server: Server, request: dict[str, Any], path: str = "/v1/completions", model_id: str = "0"
+) -> str:
     """A job in the background; its id."""
-    answer = server.post(path, {**request, "stream": False, "background": True}, verify=False)
+    background = {**request, "stream": False, "background": True}
+    answer = server.post(path, background, model_id, verify=False)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 

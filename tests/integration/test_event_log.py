@@ -59,8 +59,11 @@ def test_an_empty_log_begins_before_all(store: JobStore, job: str) -> None:
     assert read_log(store.redis, job) == []
 
 
-def test_a_foreign_entry_is_a_contract_error(store: JobStore, job: str) -> None:
-    store.redis.xadd(names.log_key(job), {"e": b"not ours"}, id="1-1")
+@pytest.mark.parametrize("fields", [{"e": b"not ours"}, {"odd": b"{}"}])
+def test_a_foreign_entry_is_a_contract_error(
+    store: JobStore, job: str, fields: dict[str, bytes]
+) -> None:
+    store.redis.xadd(names.log_key(job), fields, id="1-1")
     with pytest.raises(ContractError):
         read_log(store.redis, job)
 

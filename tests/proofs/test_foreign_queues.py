@@ -23,7 +23,7 @@ from tests.proofs.registry import Result, Tally, proof
 
 MODEL_IDS = ("0", "other", "reports", "x")
 _SLUG = "(" + "|".join(MODEL_IDS) + ")"
-_JOB = r"(cmpl|chatcmpl|load|unload)-[0-9a-f]{32}"
+_JOB = r"((cmpl|load)-[0-9a-f]{32}|unload-[0-9a-f]{16})"
 OURS = re.compile(
     "|".join(
         (
@@ -74,7 +74,7 @@ def _use(server: Server, tally: Tally) -> None:
 
 
 def _submit(server: Server, model_id: str) -> str:
-    return submit(server, {**body(8, 40), "model": model_id})
+    return submit(server, body(8, 40), model_id=model_id)
 
 
 def _kill_worker(server: Server, tally: Tally) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jobs.events import EventKind, Timings, Usage
 from jobs.totals import Sum, amounts_of, parse_totals
 from tests.helpers.samples import event
@@ -43,3 +45,23 @@ def test_totals_are_read_by_model() -> None:
         ("mgs.load", "failed", "0"): 1,
     }
     assert totals.sums == {Sum.PROMPT_TOKENS: {"my model": 12.0}, Sum.TTFT_S: {"0": 0.25}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"jobs mgs.generate finished 1", b"many"),
+        (b"jobs mgs.generate finished 1", b"1.5"),
+        (b"jobs x", b"1"),
+        (b"jobs mgs.generate finished \xff", b"1"),
+        (b"prompt_tokens 1", b"many"),
+        (b"prompt_tokens 1", b"nan"),
+        (b"prompt_tokens \xff", b"1"),
+        (b"\xff\xfe", b"1"),
+        (b"", b""),
+    ],
+)
+def test_a_field_that_cannot_be_read_hides_no_other(name: bytes, value: bytes) -> None:
+    good = {b"jobs mgs.load failed 0": b"1", b"ttft_s 0": b"0.25"}
+    totals = parse_totals({**good, name: value})
+    assert totals == parse_totals(good)
