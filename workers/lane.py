@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs import names, scripts
-from jobs.connection import SyncRedis
+from jobs.connection import SyncRedis, is_passing
 from workers.queued_job import QueuedJob
 from workers.rq_records import LEASE_S, RqRecords
 
@@ -37,7 +37,8 @@ class LaneWorker(RqRecords):
     """The loop of one queue.
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
-    it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used.
+    it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used;
+    True if that end is on its way, and lets go of the job.
     ``on_stop(job_id, reason)`` obeys RQ's stop command. While another than ``owner`` has the model
     nothing is taken. Of the loads and unloads on the queue only
     those with the ids ``meant`` are taken; nothing else is while ``is_only_meant``.
@@ -52,7 +53,7 @@ class LaneWorker(RqRecords):
         redis: SyncRedis,
         wait_for_room: Callable[[], bool],
         admit: Callable[[QueuedJob], None],
-        refuse: Callable[[str], None],
+        refuse: Callable[[str], bool],
         on_stop: Callable[[str, str], None],
         owner: str = "",
         meant: Sequence[str] = (),
@@ -141,10 +142,10 @@ class LaneWorker(RqRecords):
         self.in_hand.add(job_id)
         try:
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
-        except RedisError:
-            self.in_hand.discard(job_id)
-            raise
         except Exception as error:  # a hash that RQ cannot restore, or none
+            if is_passing(error):
+                self.in_hand.discard(job_id)
+                raise
             self.set_aside(job_id, repr(error))
             return None
         assert isinstance(job, QueuedJob)
@@ -166,22 +167,34 @@ class LaneWorker(RqRecords):
         One that is not ours any more is left to who has it.
         """
         log.error("job set aside", extra={"job": job_id, "why": why})
-        self._refuse(job_id)
+        is_ending = self._is_refused(job_id)
         if self.connection.sismember(self.claims_key, names.claim(self.name, job_id)):
             self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
             self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
-            self.connection.srem(self.claims_key, names.claim(self.name, job_id))
-        self.in_hand.discard(job_id)
+            if not is_ending:
+                self.connection.srem(self.claims_key, names.claim(self.name, job_id))
+        if not is_ending:
+            self.in_hand.discard(job_id)
+
+    def _is_refused(self, job_id: str) -> bool:
+        """Whether the job's client will be told; not where Redis itself cannot read the job."""
+        try:
+            return self._refuse(job_id)
+        except RedisError as error:
+            if is_passing(error):
+                raise
+            log.error("nobody can be told", extra={"job": job_id, "error": str(error)})
+            return False
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Hand the job over, and go on with the queue."""
         assert isinstance(job, QueuedJob)
         try:
             self._admit(job)
-        except RedisError as error:
-            log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
-            self._hand_back(job.id)
         except Exception as error:
+            if is_passing(error):
+                log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
+                return self._hand_back(job.id)
             # One odd job must not end the loop for all others.
             log.exception("job cannot be admitted", extra={"job": job.id})
             self._set_aside_quietly(job.id, repr(error))

@@ -30,13 +30,15 @@ class Reception:
             self._books.take(lane, job)
         return attempt
 
-    def refuse(self, lane: LaneWorker, job_id: str) -> None:
-        """Tell the client, if there is one, that the job's entry on the queue is broken."""
+    def refuse(self, lane: LaneWorker, job_id: str) -> bool:
+        """Tell the client that the job's entry on the queue is broken; False if there is none."""
         attempt = self._opener(lane).open(job_id)
-        if attempt is not None:
-            self._books.hold(lane, job_id)
-            outbox = Outbox(self._publisher, job_id, attempt.attempt, attempt.seq)
-            outbox.fail(ContractError("the job's entry on the queue cannot be read"))
+        if attempt is None:
+            return False
+        self._books.hold(lane, job_id)
+        outbox = Outbox(self._publisher, job_id, attempt.attempt, attempt.seq)
+        outbox.fail(ContractError("the job's entry on the queue cannot be read"))
+        return True
 
     def _opener(self, lane: LaneWorker) -> AttemptOpener:
         return AttemptOpener(self._redis, lane.name)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue as Hand
+from typing import Any
 
 from redis.exceptions import RedisError
 from rq.job import Job
@@ -17,7 +18,7 @@ from jobs.connection import SyncRedis, connect, connect_bookkeeping
 from jobs.errors import ErrorInfo
 from jobs.events import Event, EventKind, Usage
 from jobs.store import JobStore
-from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.samples import event, settings_for, submission
 from workers.bookkeeper import Bookkeeper
 from workers.gate import SlotGate
 from workers.lane import LaneWorker
@@ -30,12 +31,19 @@ class LaneRig:
     """``admitted`` and ``stopped`` are what the loop hands over, as it happens."""
 
     def __init__(
-        self, redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True
+        self,
+        redis_url: str,
+        folder: Path,
+        slots: int = 100,
+        *,
+        is_begun: bool = True,
+        queue: str = "mgs-gen-0",
+        **of_lane: Any,
     ) -> None:
         self._is_begun = is_begun
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, settings_for(redis_url, folder))
-        self.queue = self.store.queue("mgs-gen-0")
+        self.queue = self.store.queue(queue)
         self.gate = SlotGate()
         self.gate.open(slots)
         self.admitted: Hand[QueuedJob] = Hand()
@@ -45,13 +53,14 @@ class LaneRig:
         self._next_error: Exception | None = None
         self.books = Bookkeeper()
         self.lane = LaneWorker(
-            "mgs-gen-0",
+            queue,
             names.worker_name("0", "gen", "t"),
             connect_bookkeeping(redis_url),
             self._wait_for_room,
             self._admit,
-            self.refused.put,
+            self._refuse,
             lambda job_id, reason: self.stopped.put((job_id, reason)),
+            **of_lane,
         )
         self.thread = threading.Thread(target=self.lane.work, daemon=True)
 
@@ -72,8 +81,12 @@ class LaneRig:
             self.books.begin(job.id)
         self.admitted.put(job)
 
-    def submit(self, **fields) -> str:
-        new = submission(generate(), **fields)
+    def _refuse(self, job_id: str) -> bool:
+        self.refused.put(job_id)
+        return False
+
+    def submit(self, request: Any = None, **fields) -> str:
+        new = submission(request, **fields)
         self.store.submit(new)
         return new.job_id
 
@@ -118,6 +131,10 @@ class LaneRig:
         for kind in ("normal", "pubsub"):
             self.redis.client_kill_filter(_type=kind, skipme=True)
 
+    def start(self) -> None:
+        self.books.start()
+        self.thread.start()
+
     def stop_loop(self) -> None:
         self.gate.close()
         self.lane.request_lane_stop()
@@ -138,12 +155,14 @@ def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
 
 @contextmanager
 def running_lane(
-    redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True
+    redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True, **of_lane: Any
 ) -> Iterator[LaneRig]:
-    """A loop that works until the block ends; unless ``is_begun``, no job's start is noted."""
-    rig = LaneRig(redis_url, folder, slots, is_begun=is_begun)
-    rig.books.start()
-    rig.thread.start()
+    """A loop that works until the block ends; unless ``is_begun``, no job's start is noted.
+
+    ``of_lane``: whose queue it is, and which jobs on it are meant for it.
+    """
+    rig = LaneRig(redis_url, folder, slots, is_begun=is_begun, **of_lane)
+    rig.start()
     try:
         yield rig
     finally:
