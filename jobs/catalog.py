@@ -8,17 +8,23 @@ entries of the folder and are only ever looked up, never joined to a path, so no
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import logging
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from jobs.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
 from jobs.settings import Settings
 
 _SPLIT_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _FAKE_NAME = re.compile(r"fake(-\d{1,4}ms)?")
+
+log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,7 @@ class AdapterEntry:
 
 def list_models(settings: Settings) -> list[ModelEntry]:
     """All models, sorted by name."""
-    folder = settings.models_dir
-    found = [_entry(path) for path in folder.iterdir()] if folder.is_dir() else []
-    entries = [entry for entry in found if entry is not None]
+    entries = _read_each(settings.models_dir, _entry)
     if settings.fake_engine:
         entries.append(ModelEntry("fake", Path("fake"), "fake", 0))
     return sorted(entries, key=lambda entry: entry.name)
@@ -76,9 +80,7 @@ def find_draft(settings: Settings, name: str, backend: str) -> ModelEntry:
 
 def list_adapters(settings: Settings) -> list[AdapterEntry]:
     """All LoRA adapters, sorted by name."""
-    folder = settings.adapters_dir
-    found = [_adapter(path) for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.name)
+    return sorted(_read_each(settings.adapters_dir, _adapter), key=lambda entry: entry.name)
 
 
 def find_adapter(settings: Settings, name: str, backend: str) -> AdapterEntry:
@@ -94,12 +96,34 @@ def find_adapter(settings: Settings, name: str, backend: str) -> AdapterEntry:
     raise AdapterNotFoundError(message, "adapter_name")
 
 
+def _read_each(folder: Path, read: Callable[[Path], _Found | None]) -> list[_Found]:
+    """What ``read`` makes of the folder's entries; one that may not be looked at is none."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            entry = read(path)
+        except OSError as error:
+            log.debug("entry cannot be read", extra={"path": str(path), "error": str(error)})
+            continue
+        if entry is not None:
+            found.append(entry)
+    return found
+
+
+def _size(files: Iterable[Path]) -> int:
+    """Bytes of those files that are there; a link may lead nowhere."""
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size
+    return total
+
+
 def _entry(path: Path) -> ModelEntry | None:
     if path.name.startswith("."):
         return None
     if path.is_dir() and (path / "config.json").is_file():
-        size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-        return ModelEntry(path.name, path, "mlx", size)
+        return ModelEntry(path.name, path, "mlx", _size(path.glob("*.safetensors")))
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _gguf_entry(path)
     return None
@@ -108,12 +132,12 @@ def _entry(path: Path) -> ModelEntry | None:
 def _gguf_entry(path: Path) -> ModelEntry | None:
     part = _SPLIT_PART.search(path.name)
     if part is None:
-        return ModelEntry(path.name, path, "llama-cpp", path.stat().st_size)
+        return ModelEntry(path.name, path, "llama-cpp", _size([path]))
     if int(part[1]) != 1:
         return None  # the first part stands for all
     stem = glob.escape(path.name.removesuffix(part[0]))
     siblings = path.parent.glob(f"{stem}-*-of-{part[2]}.gguf")
-    return ModelEntry(path.name, path, "llama-cpp", sum(file.stat().st_size for file in siblings))
+    return ModelEntry(path.name, path, "llama-cpp", _size(siblings))
 
 
 def _adapter(path: Path) -> AdapterEntry | None:
@@ -121,7 +145,7 @@ def _adapter(path: Path) -> AdapterEntry | None:
         return None
     weights = path / "adapters.safetensors"
     if (path / "adapter_config.json").is_file() and weights.is_file():
-        return AdapterEntry(path.name, path, "mlx", weights.stat().st_size)
+        return AdapterEntry(path.name, path, "mlx", _size([weights]))
     if path.suffix.lower() == ".gguf" and path.is_file():
-        return AdapterEntry(path.name, path, "llama-cpp", path.stat().st_size)
+        return AdapterEntry(path.name, path, "llama-cpp", _size([path]))
     return None

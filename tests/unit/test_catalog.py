@@ -56,6 +56,17 @@ def test_what_is_no_model_is_not_listed(settings: Settings, folder: Path) -> Non
     assert names(settings) == []
 
 
+def test_a_file_that_cannot_be_looked_at_hides_no_model(settings: Settings, folder: Path) -> None:
+    """As in a cache of which a part was deleted; its load says what is missing."""
+    add_mlx(folder, "cut", 10)
+    (folder / "cut" / "model-1.safetensors").symlink_to(folder / "nothing")
+    for name in ("big-00001-of-00002.gguf", "whole.gguf"):
+        (folder / name).write_bytes(b"x")
+    (folder / "big-00002-of-00002.gguf").symlink_to(folder / "nothing")
+    found = [(entry.name, entry.size_bytes) for entry in list_models(settings)]
+    assert found == [("big-00001-of-00002.gguf", 1), ("cut", 10), ("whole.gguf", 1)]
+
+
 def test_the_parts_of_a_split_model_are_one(settings: Settings, folder: Path) -> None:
     for stem in ("big", "odd[1]*"):
         for part in (1, 2, 3):
