@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 from redis.exceptions import RedisError
 from starlette.types import Receive
 
 from api.runner import JobRunner, Ticket, check
-from jobs import names
+from api.staff_watch import Missing
+from jobs import asyncio_tasks, names
 from jobs.errors import (
+    ContractError,
     JobError,
     JobTimeoutError,
     ModelNotFoundError,
@@ -29,7 +32,10 @@ _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
 # Looks without any staff, one a second, each some seconds after the last sign of life.
 _WAITING_PATIENCE = 10  # a supervisor may be restarting
-_RUNNING_PATIENCE = 3
+_RUNNING_PATIENCE = {
+    Missing.SUPERVISOR: 3,
+    Missing.MACHINE: 10,  # another one takes the model over once its owner's claim has expired
+}
 
 
 class Foreground:
@@ -71,9 +77,9 @@ class Foreground:
         """The job is queued, and cancelled at the end of the block if it has not ended."""
         timer: asyncio.TimerHandle | None = None
         try:
-            await self._runner.submit(self.ticket.submission)
+            await self._submit()
             # Only now: a job cannot be cancelled before it is there.
-            self._tasks.append(asyncio.create_task(self._watch_client(receive)))
+            self._start_watching(receive)
             # A timer, not a task: most jobs are over before it fires.
             timer = asyncio.get_running_loop().call_later(_FIRST_CHECK_S, self._watch_others)
             yield
@@ -84,6 +90,13 @@ class Foreground:
                 task.cancel()
             self._runner.staff.discard(self._slug, self._on_absence)
             self.cancel("the request ended before the job")
+
+    async def _submit(self) -> None:
+        try:
+            await self._runner.submit(self.ticket.submission)
+        except JobError:  # refused: there is nothing to cancel
+            self._is_over = True
+            raise
 
     async def _noted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
         async for event in events:
@@ -106,24 +119,33 @@ class Foreground:
         if self._reader is not None:
             self._reader.cancel()
 
+    def _start_watching(self, receive: Receive) -> None:
+        name = f"client of {self.ticket.job_id}"
+        task = asyncio_tasks.start(partial(self._watch_client, receive), name, self._on_blindness)
+        self._tasks.append(task)
+
+    def _on_blindness(self, error: Exception) -> None:
+        self.give_up(JobError("the client's connection could not be watched"))
+
     async def _watch_client(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.cancel("the client closed the connection")
 
     def _watch_others(self) -> None:
-        self._tasks.append(asyncio.create_task(self._watch_want()))
+        name = f"want of {self.ticket.job_id}"
+        self._tasks.append(asyncio_tasks.keep_running(self._watch_want, name))
         self._runner.staff.add(self._slug, self._on_absence)
 
-    def _on_absence(self, num_looks: int) -> None:
+    def _on_absence(self, num_looks: int, what: Missing) -> None:
         """Nobody beats for the model; a supervisor that restarts its worker would."""
         error: JobError
         if self._is_started:
-            patience = _RUNNING_PATIENCE
-            error = WorkerLostError("the worker of the model and its supervisor are gone")
+            patience = _RUNNING_PATIENCE[what]
+            error = WorkerLostError(f"the worker of the model is gone, and {what}")
         else:
             patience = _WAITING_PATIENCE
-            error = NotReadyError("no supervisor is running: nothing drains the queue")
+            error = NotReadyError(f"{what}: nothing drains the queue")
         if not self._is_over and num_looks % patience == 0:
             self._runner.abandon_soon(self.ticket.job_id, error)
 
@@ -139,9 +161,9 @@ class Foreground:
     async def _missing_want(self) -> JobError | None:
         """The model was unloaded between our look and the submission: nobody settles the job.
 
-        With Redis away nothing is known; the reader waits for it to come back.
+        With Redis away nothing is known, nor by what cannot be read; the reader waits.
         """
-        with contextlib.suppress(RedisError):
+        with contextlib.suppress(RedisError, ContractError):
             try:
                 if await self._runner.is_wanted(self.ticket.want):
                     return None

@@ -8,27 +8,31 @@ import logging
 
 from redis.exceptions import RedisError
 
+from jobs import asyncio_tasks
 from jobs.connection import AsyncRedis
 from jobs.presence import beat_api, leave_api
+from jobs.sight import Sight
 
 _INTERVAL_S = 1.0
+_BEAT_TIMEOUT_S = 2.0  # then by another connection: this one may be half-open
 _LEAVE_TIMEOUT_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class ApiBeat:
-    """Beats each second from a task of its own."""
+    """Beats each second from a task of its own; each is a look at Redis as well."""
 
-    def __init__(self, redis: AsyncRedis, name: str, orphan_s: float) -> None:
+    def __init__(self, redis: AsyncRedis, name: str, orphan_s: float, sight: Sight) -> None:
         self._redis = redis
+        self._sight = sight
         self._name = name
         self._orphan_s = orphan_s
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to beat; Redis may come later."""
-        self._task = asyncio.create_task(self._run(), name="api-beat")
+        self._task = asyncio_tasks.keep_running(self._run, "api-beat")
 
     async def stop(self) -> None:
         """Stop, and say so."""
@@ -41,7 +45,9 @@ class ApiBeat:
     async def _run(self) -> None:
         while True:
             try:
-                await beat_api(self._redis, self._name, self._orphan_s)
-            except RedisError as error:
+                async with asyncio.timeout(_BEAT_TIMEOUT_S):
+                    await beat_api(self._redis, self._name, self._orphan_s)
+                self._sight.look()
+            except (RedisError, TimeoutError) as error:
                 log.debug("beat missed", extra={"error": str(error)})
             await asyncio.sleep(_INTERVAL_S)

@@ -9,13 +9,15 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from api.staff_watch import StaffWatch
+from api.staff_watch import Missing, StaffWatch
 from api.storage_watch import StorageWatch
 from api.want_cache import WantCache
+from jobs import asyncio_tasks, names
 from jobs.connection import AsyncRedis
 from jobs.errors import (
     JobError,
@@ -25,11 +27,12 @@ from jobs.errors import (
 )
 from jobs.events import Event, EventKind
 from jobs.hub import EventHub
-from jobs.records import Want
+from jobs.records import Want, decode_record
+from jobs.sight import Sight
 from jobs.store import JobStore
 from jobs.submission import Submission
 from jobs.subscription import Subscription
-from jobs.wants import Wants, read_want
+from jobs.wants import Wants
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
 _END_TRIES = 60
@@ -63,6 +66,7 @@ class JobRunner:
         hub: EventHub,
         redis: AsyncRedis,
         name: str,
+        sight: Sight,
     ) -> None:
         self.name = name
         self.caller = ""
@@ -74,7 +78,7 @@ class JobRunner:
         self._ends: set[asyncio.Task[None]] = set()
         self._storage = StorageWatch(redis)
         self._want_cache = WantCache(redis, hub)
-        self.staff = StaffWatch(self._find_absent)
+        self.staff = StaffWatch(self._find_absent, sight)
 
     def for_caller(self, caller: str) -> JobRunner:
         """The same runner, that submits in the name of ``caller``."""
@@ -110,11 +114,15 @@ class JobRunner:
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
 
     async def is_wanted(self, want: Want) -> bool:
-        """True while this want is the one that stands; ``StorageLostError`` as ``wants``."""
-        stands = await read_want(self._redis, want.model_id)
-        if stands is None:
+        """True while this want is the one that stands; ``StorageLostError`` as ``wants``.
+
+        ``ContractError`` when what stands there cannot be read.
+        """
+        data = await self._redis.hget(names.WANTS, names.slug_of(want.model_id))
+        if data is None:
             await self._storage.check(is_missing=True)
-        return stands is not None and stands.uid == want.uid
+            return False
+        return decode_record(Want, data).uid == want.uid
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
@@ -126,13 +134,6 @@ class JobRunner:
             except TimeoutError:
                 raise NotReadyError("the job queue does not answer") from None
             yield subscription
-
-    async def wait(self, submission: Submission, timeout_s: float) -> Event:
-        """Run a job that no connection owns; its ``finished`` event, or its error raised."""
-        async with self.subscribe(submission.job_id) as subscription:
-            await self.submit(submission)
-            subscription.is_known = True
-            return await self.read_end(subscription, timeout_s)
 
     async def wait_existing(self, job_id: str, timeout_s: float) -> Event:
         """The ``finished`` event of a job that somebody submitted, or its error raised."""
@@ -152,13 +153,24 @@ class JobRunner:
             raise NotReadyError(f"no end of the job within {timeout_s:g} s") from None
         raise AssertionError("the hub ended a job without a terminal event")
 
-    async def _find_absent(self, slugs: list[str]) -> set[str]:
+    async def _find_absent(self, slugs: list[str]) -> dict[str, Missing]:
         return await self.in_thread(self._absent, slugs)
 
-    def _absent(self, slugs: list[str]) -> set[str]:
-        """Those without a worker, while there is no supervisor either that could start one."""
-        absent = set(slugs) - self._wants.statuses(slugs).keys()
-        return set() if absent and self._wants.nodes() else absent
+    def _absent(self, slugs: list[str]) -> dict[str, Missing]:
+        """Those without a worker whose model no living supervisor owns: nobody starts one."""
+        absent = [slug for slug in slugs if not self._has_staff(slug)]
+        if not absent:
+            return {}
+        missing = Missing.MACHINE if self._wants.nodes() else Missing.SUPERVISOR
+        return dict.fromkeys(absent, missing)
+
+    def _has_staff(self, slug: str) -> bool:
+        redis = self.store.redis
+        beat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
+        if beat is not None or owner is None:
+            return beat is not None
+        node = owner.decode(errors="replace").partition("|")[0]
+        return bool(redis.exists(names.node_key(node)))
 
     def cancel_soon(self, job_id: str, reason: str) -> None:
         """Cancel in a task of its own: whatever happens to the caller, it is carried out."""
@@ -169,7 +181,7 @@ class JobRunner:
         self._carry_out_soon(self.store.abandon, job_id, error)
 
     def _carry_out_soon(self, end: Callable[..., Any], job_id: str, why: Any) -> None:
-        task = asyncio.create_task(self._carry_out(end, job_id, why), name=f"end {job_id}")
+        task = asyncio_tasks.start(partial(self._carry_out, end, job_id, why), f"end {job_id}")
         self._ends.add(task)
         task.add_done_callback(self._ends.discard)
 

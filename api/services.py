@@ -9,11 +9,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.presence import ApiBeat
+from api.readiness import ReadinessProbe
 from api.runner import JobRunner
 from jobs.connection import AsyncRedis, connect, connect_async
 from jobs.disk_facts import DiskFactsReader
 from jobs.hub import EventHub
 from jobs.settings import Settings
+from jobs.sight import Sight
 from jobs.store import JobStore
 from jobs.wants import Wants
 
@@ -32,6 +34,7 @@ class Services:
     runner: JobRunner
     beat: ApiBeat
     disk_facts: DiskFactsReader
+    readiness: ReadinessProbe
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -42,10 +45,11 @@ class Services:
         hub = EventHub(redis, subscriber)
         client = connect(url)
         store, wants = JobStore(client, settings), Wants(client)
-        runner = JobRunner(store, wants, hub, redis, name)
-        beat = ApiBeat(redis, name, settings.orphan_s)
-        facts = DiskFactsReader()
-        return cls(settings, redis, subscriber, hub, store, wants, runner, beat, facts)
+        sight = Sight()
+        runner = JobRunner(store, wants, hub, redis, name, sight)
+        beat = ApiBeat(redis, name, settings.orphan_s, sight)
+        facts, probe = DiskFactsReader(), ReadinessProbe(url)
+        return cls(settings, redis, subscriber, hub, store, wants, runner, beat, facts, probe)
 
     async def start(self) -> None:
         await self.hub.start()
@@ -56,6 +60,7 @@ class Services:
         await self.runner.stop()
         await self.beat.stop()
         await self.hub.stop()
+        self.readiness.close()
         await self.redis.aclose()
         await self.subscriber.aclose()
         self.store.redis.close()

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 from starlette.types import Send
 
-from jobs.errors import JobTimeoutError
+from jobs import asyncio_tasks
+from jobs.errors import JobError, JobTimeoutError
 
 PING = b":\n"
 _PING_S = 10.0
@@ -81,7 +83,7 @@ class SseWriter:
         tasks: list[asyncio.Task[None]] = []
         # A timer, not a task: most answers are over before it fires.
         timer = asyncio.get_running_loop().call_later(
-            _TICK_S, lambda: tasks.append(asyncio.create_task(self._keep_alive(give_up)))
+            _TICK_S, lambda: tasks.append(self._start_keep_alive(give_up))
         )
         try:
             yield
@@ -89,6 +91,13 @@ class SseWriter:
             timer.cancel()
             for task in tasks:
                 task.cancel()
+
+    def _start_keep_alive(self, give_up: Callable[[Exception], None]) -> asyncio.Task[None]:
+        return asyncio_tasks.start(
+            partial(self._keep_alive, give_up),
+            "keep-alive",
+            lambda _: give_up(JobError("the stream could not be kept alive")),
+        )
 
     async def _keep_alive(self, give_up: Callable[[Exception], None]) -> None:
         while True:

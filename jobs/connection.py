@@ -5,7 +5,8 @@ idempotent are sent through clients without retries.
 
 A peer that is gone without a word is noticed within six seconds: by the sockets' own options, and
 in threads by a time-out too. asyncio clients have no time-out: on Python 3.11 redis-py's own
-swallows task cancellation. Whoever must not wait while Redis is frozen uses ``within``.
+swallows task cancellation. Their commands have a deadline instead, for a Redis that is frozen;
+whoever must not wait so long uses ``within``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ _MAX_AT_ONCE = 128  # commands of an API process; more wait
 _RETRY_S = 3.0  # after the first try no further one begins
 _POOL_WAIT_S = 20.0
 _CANCEL_S = 1.0  # to drop a connection
+_ANSWER_S = 10.0  # to an asyncio client, its tries and its wait for a connection included
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
 _OPTIONS = {  # of TCP; the numbers, as Python does not know all of them on each system
@@ -86,7 +88,14 @@ def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:
         retry=_AsyncShortRetry(_backoff(retries), retries, supported_errors=_DISCONNECTS),
         **_common_options(url),
     )
-    return redis.asyncio.Redis.from_pool(pool)
+    return _PunctualRedis.from_pool(pool)
+
+
+class _PunctualRedis(redis.asyncio.Redis):  # type: ignore[misc]
+    """Each command is answered in time, or raises ``redis.TimeoutError``; pipelines are not."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await within(_ANSWER_S, super().execute_command(*args, **options))
 
 
 def _thread_options(url: str, retries: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from jobs import names
+from jobs import asyncio_tasks, names
 from jobs.bells import Bells
 from jobs.connection import AsyncRedis, is_passing, within
 from jobs.errors import (
@@ -70,8 +70,8 @@ class EventHub:
     async def start(self) -> None:
         """Begin to listen; Redis may come later."""
         self._tasks = [
-            asyncio.create_task(self._listen(), name="event-hub"),
-            asyncio.create_task(self._mind_silence(), name="event-hub silence"),
+            asyncio_tasks.keep_running(self._listen, "event-hub"),
+            asyncio_tasks.keep_running(self._mind_silence, "event-hub silence"),
         ]
 
     async def stop(self) -> None:

@@ -32,4 +32,3 @@ async def clean_up(
     purge = services.store.purge
     waiting, running = await services.runner.in_thread(purge, slug, body.timeout)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)
-

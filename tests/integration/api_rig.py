@@ -164,7 +164,7 @@ class Rig:
 
     def supervise(self) -> None:
         """A supervisor that is alive for the whole test."""
-        self.wants.beat_node(NodeStatus("here", 1, 0))
+        self.wants.beat_node(NodeStatus("here", 1, 0, uid="here"))
         self.redis.persist(names.node_key("here"))
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

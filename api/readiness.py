@@ -1,0 +1,63 @@
+"""Whether everything that a request needs is there and moves, told within a second.
+
+The probe has a client and threads of its own: those of the requests may all wait for a Redis that
+is frozen, and it is then that somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from jobs.connection import connect
+from jobs.records import WorkerState
+from jobs.wants import LoadedModel, Wants
+
+_DEADLINE_S = 0.9
+_TIMEOUT_S = 1.0  # so long a thread of a probe that was given up is occupied
+_NUM_THREADS = 4
+_MAX_IDLE_S = 30.0
+_SILENT = "Redis does not answer within a second"
+
+
+class ReadinessProbe:
+    """Looks at Redis, the supervisors and the decode loops of all loaded models."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = connect(url, retries=0, timeout_s=_TIMEOUT_S)
+        self._wants = Wants(self._redis)
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, "readiness")
+
+    async def reasons(self) -> list[str]:
+        """Why requests would not be answered; none when they would."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                return await loop.run_in_executor(self._threads, self._look)
+        except (TimeoutError, RedisTimeoutError):
+            return [_SILENT]
+        except RedisError:
+            return ["Redis cannot be reached"]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._redis.close()
+
+    def _look(self) -> list[str]:
+        nodes, loaded = self._wants.nodes(), self._wants.loaded()
+        reasons = [] if nodes else ["no supervisor is running"]
+        return reasons + [reason for model in loaded if (reason := _reason(model))]
+
+
+def _reason(model: LoadedModel) -> str | None:
+    name, status = f"model_id {model.want.model_id!r}", model.status
+    if status is None:
+        return f"{name} has no worker"
+    if status.state is not WorkerState.READY:
+        return f"{name} is {status.state.value}"
+    if status.idle_s >= _MAX_IDLE_S:
+        return f"{name} has work but has not moved for {status.idle_s:.0f} s"
+    return None

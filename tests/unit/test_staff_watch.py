@@ -1,0 +1,114 @@
+"""The staff watch: whatever a look raises, the next one is taken, and the count begins anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from api import staff_watch
+from api.staff_watch import Missing, StaffWatch
+from jobs import asyncio_tasks
+from jobs.sight import BLIND_AFTER_S, RECOVERY_S, Sight
+
+WAIT_S = 20.0
+GONE = {"0": Missing.MACHINE}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staff_watch, "_INTERVAL_S", 0.001)
+    monkeypatch.setattr(asyncio_tasks, "_PAUSE_S", 0.001)
+
+
+class Looks:
+    """Answers of Redis in turn, the last one for ever; an exception is raised."""
+
+    def __init__(self, *answers: dict[str, Missing] | Exception) -> None:
+        self.asked: list[list[str]] = []
+        self._answers = list(answers)
+
+    async def __call__(self, slugs: list[str]) -> dict[str, Missing]:
+        self.asked.append(slugs)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def heard(watch: StaffWatch, num: int) -> list[int]:
+    """The first counts that a listener for model 0 hears."""
+    counts: list[int] = []
+    has_all = asyncio.Event()
+
+    def on_absence(num_looks: int, what: Missing) -> None:
+        counts.append(num_looks)
+        if len(counts) == num:
+            has_all.set()
+
+    watch.add("0", on_absence)
+    async with asyncio.timeout(WAIT_S):
+        await has_all.wait()
+    watch.discard("0", on_absence)
+    return counts[:num]
+
+
+@pytest.mark.parametrize(
+    "odd", [ValueError("an unreadable beat"), RuntimeError("no thread"), RedisConnectionError()]
+)
+async def test_a_look_that_raises_does_not_end_the_watch(odd: Exception) -> None:
+    looks = Looks(GONE, odd, GONE)
+    assert await heard(StaffWatch(looks, Sight()), 3) == [1, 1, 2]
+
+
+async def test_the_watch_goes_on_for_who_comes_after_all_others_have_left() -> None:
+    looks = Looks(GONE)
+    watch = StaffWatch(looks, Sight())
+    assert await heard(watch, 1) == [1]
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert await heard(watch, 1) == [1]
+
+
+async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
+    watch = StaffWatch(Looks(GONE), Sight())
+
+    def raise_(num_looks: int, what: Missing) -> None:
+        raise KeyError("odd")
+
+    watch.add("0", raise_)
+    assert await heard(watch, 2) == [1, 2]
+    watch.discard("0", raise_)
+
+
+async def test_nobody_is_judged_soon_after_redis_was_out_of_sight() -> None:
+    clock = Clock()
+    looks = Looks(GONE)
+    watch = StaffWatch(looks, Sight(clock, clock))
+    clock.now += BLIND_AFTER_S
+    counts: list[int] = []
+    watch.add("0", lambda num_looks, what: counts.append(num_looks))
+    await until(lambda: len(looks.asked) >= 5)
+    assert counts == []
+    for _ in range(3):
+        clock.now += RECOVERY_S / 3
+        num_asked = len(looks.asked)
+        await until(lambda: len(looks.asked) >= num_asked + 2)  # noqa: B023
+    await until(lambda: len(counts) >= 2)
+    assert counts[:2] == [1, 2]
+    watch.stop()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0)
