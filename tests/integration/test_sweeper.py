@@ -1,0 +1,379 @@
+"""What ends jobs whose time is over, and what forgets them: by Redis' clock, for any supervisor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs import names
+from jobs.connection import connect
+from jobs.errors import ContractError
+from jobs.event_log import read_log
+from jobs.events import EventKind
+from jobs.records import JobRecord, JobStatus
+from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.sight import RECOVERY_S, Sight
+from jobs.store import JobStore
+from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.taking import WORKER, open_attempt, take
+from workers.sweeper import Sweeper
+from workers.undertaker import Undertaker
+
+LIMIT_S = 60.0
+
+
+class Clock:
+    """The monotonic clock, under the test's control."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
+
+
+@pytest.fixture
+def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
+    client = connect(redis_url)
+    yield JobStore(client, settings_for(redis_url, tmp_path))
+    client.close()
+
+
+class Rig:
+    """A sweeper, and what is wanted: by slug, the id of the load job, or an error."""
+
+    def __init__(self, store: JobStore, redis_url: str, folder: Path, clock: Clock) -> None:
+        settings = settings_for(redis_url, folder, queue_timeout_s=LIMIT_S)
+        self.store = store
+        self.redis = store.redis
+        self.clock = clock
+        self.sight = Sight(clock, clock)
+        self.wanted: dict[str, str | Exception] = {}
+        self.sweeper = Sweeper(
+            store, Undertaker(store, settings), settings, self.sight, self._load_job_of
+        )
+
+    def _load_job_of(self, slug: str) -> str | None:
+        found = self.wanted.get(slug)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def sweep(self, unloading: dict[str, str | None] | None = None) -> None:
+        """One tick of a supervisor, a second after the last one."""
+        self.clock.now += 1
+        self.sight.look()
+        self.sweeper.sweep(unloading or {})
+
+    def submit(self, request: Any = None, age_s: float = 0.0, **fields: Any) -> str:
+        new = submission(request, **fields)
+        self.store.submit(new)
+        if age_s:
+            key = names.job_key(new.job_id)
+            self.redis.hset(key, "created_at", self.store.now() - age_s)
+        return new.job_id
+
+    def record(self, job_id: str) -> JobRecord:
+        return self.store.record(job_id)
+
+    def statuses(self, *job_ids: str) -> list[str]:
+        return [self.record(job_id).status.value for job_id in job_ids]
+
+    def error_codes(self, *job_ids: str) -> list[str]:
+        return [self.record(job_id).error_code for job_id in job_ids]
+
+
+@pytest.fixture
+def rig(store: JobStore, redis_url: str, tmp_path: Path, clock: Clock) -> Rig:
+    return Rig(store, redis_url, tmp_path, clock)
+
+
+# Waiting too long.
+
+
+def test_what_has_waited_longer_than_it_may_is_told_so(rig: Rig) -> None:
+    late, later = rig.submit(age_s=LIMIT_S + 1), rig.submit(age_s=LIMIT_S - 1)
+    rig.sweep()
+    assert rig.error_codes(late, later) == ["job_timeout", ""]
+    assert rig.store.queue("mgs-gen-0").get_job_ids() == [later]
+    (end,) = read_log(rig.redis, late)
+    assert end.kind is EventKind.FAILED
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_of_ours_that_is_wrong_ends_no_wait(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 3600 * hours)
+    late, fresh = rig.submit(age_s=LIMIT_S + 1), rig.submit()
+    rig.sweep()
+    assert rig.error_codes(late, fresh) == ["job_timeout", ""]
+
+
+def test_a_job_is_stamped_by_redis_and_not_by_who_submits_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    job_id = rig.submit()
+    assert abs(rig.record(job_id).created_at - rig.store.now()) < 60
+
+
+def test_what_has_run_already_is_not_ended_and_hides_no_other(rig: Rig) -> None:
+    """Jobs that were given back stand at the front of the queue, whatever their age."""
+    returned = rig.submit(age_s=LIMIT_S + 5)
+    open_attempt(rig.redis, WORKER, returned)
+    late = rig.submit(age_s=LIMIT_S + 1)
+    assert rig.store.return_to_queue(rig.record(returned), WORKER, has_killed=False)
+    assert rig.store.queue("mgs-gen-0").get_job_ids() == [returned, late]
+    rig.sweep()
+    assert rig.statuses(returned, late) == ["queued", "failed"]
+
+
+def test_an_id_that_is_none_of_ours_hides_nobody_and_stays(rig: Rig) -> None:
+    rig.redis.rpush(rig.store.queue("mgs-gen-0").key, "foreign")
+    late = rig.submit(age_s=LIMIT_S + 1)
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
+    assert rig.redis.lrange(rig.store.queue("mgs-gen-0").key, 0, -1) == [b"foreign"]
+
+
+def test_jobs_of_all_models_are_looked_at_whoever_runs_them(rig: Rig) -> None:
+    ids = [rig.submit(age_s=LIMIT_S + 1, model_id=model_id) for model_id in ("0", "1", "a b")]
+    rig.sweep()
+    assert rig.error_codes(*ids) == ["job_timeout"] * 3
+
+
+def test_a_broken_record_hides_no_other(rig: Rig) -> None:
+    broken, late = (rig.submit(age_s=LIMIT_S + 1) for _ in range(2))
+    rig.redis.hset(names.job_key(broken), "status", "nonsense")
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
+
+
+def test_the_next_look_is_when_the_next_one_is_due(rig: Rig) -> None:
+    rig.submit(age_s=LIMIT_S - 0.5)
+    rig.submit(age_s=LIMIT_S - 20, model_id="1")
+    rig.sweep()
+    assert 0.0 < rig.sweeper.seconds_to_next() <= 0.5
+    assert rig.sweeper.seconds_to_next() > LIMIT_S, "a tick looks again; it is not asked for twice"
+
+
+def test_a_job_that_a_worker_takes_in_this_moment_is_left_to_it(rig: Rig) -> None:
+    late = rig.submit(age_s=LIMIT_S + 1)
+    take(rig.redis, WORKER, late)
+    rig.sweep()
+    assert rig.statuses(late) == ["queued"]
+    open_attempt(rig.redis, WORKER, late)
+    rig.sweep()
+    assert rig.statuses(late) == ["running"]
+
+
+# Loads and unloads of wants that are no more.
+
+
+def load(rig: Rig, model_id: str = "0") -> str:
+    return rig.submit(LoadRequest("fake", "fake"), model_id=model_id)
+
+
+def test_a_load_that_nobody_wants_any_more_is_told_so(rig: Rig) -> None:
+    gone, current = load(rig), load(rig)
+    elsewhere = load(rig, "1")
+    rig.wanted = {"0": current}
+    rig.sweep()
+    assert rig.error_codes(gone, current, elsewhere) == ["model_unloaded", "", "model_unloaded"]
+    assert rig.store.queue("mgs-ctl-0").get_job_ids() == [current]
+
+
+def test_an_unload_whose_process_is_gone_has_succeeded(rig: Rig) -> None:
+    done, awaited = rig.submit(UnloadRequest()), rig.submit(UnloadRequest())
+    rig.sweep({"0": awaited})
+    assert rig.statuses(done, awaited) == ["finished", "queued"]
+    rig.sweep({"0": None})
+    assert rig.statuses(awaited) == ["finished"]
+    assert [end.kind for end in read_log(rig.redis, awaited)] == [EventKind.FINISHED]
+
+
+def test_an_unload_of_a_model_that_another_runs_is_left_to_it(rig: Rig) -> None:
+    unload = rig.submit(UnloadRequest())
+    rig.sweep({"1": None})
+    assert rig.statuses(unload) == ["queued"]
+
+
+def test_what_stands_beside_a_want_that_cannot_be_read_stays(rig: Rig) -> None:
+    ids = [load(rig), rig.submit(UnloadRequest())]
+    rig.wanted = {"0": ContractError("of another version")}
+    rig.sweep({"0": None})
+    assert rig.statuses(*ids) == ["queued", "queued"]
+
+
+def test_other_jobs_of_the_control_queue_are_left_to_the_worker(rig: Rig) -> None:
+    count = rig.submit(TokenCountRequest(Prompt(text="x")), age_s=10 * LIMIT_S)
+    rig.sweep({"0": None})
+    assert rig.statuses(count) == ["queued"]
+
+
+# Without anybody to read them.
+
+
+def submit_of(rig: Rig, owner: str, **fields: Any) -> str:
+    return rig.submit(generate(), owner=owner, **fields)
+
+
+def apis(rig: Rig) -> set[str]:
+    return {name.decode() for name in rig.redis.smembers(names.APIS)}
+
+
+def test_the_jobs_of_a_dead_api_are_cancelled_on_every_model_and_then_it_is_forgotten(
+    rig: Rig,
+) -> None:
+    rig.redis.sadd(names.APIS, "dead", "alive")
+    rig.redis.set(names.api_key("alive"), b"")
+    waiting = [submit_of(rig, "dead", model_id=model_id) for model_id in ("0", "1")]
+    count = rig.submit(TokenCountRequest(Prompt(text="x")), owner="dead", model_id="2")
+    running, on_its_way = submit_of(rig, "dead"), submit_of(rig, "dead")
+    open_attempt(rig.redis, WORKER, running)
+    take(rig.redis, WORKER, on_its_way)
+    others = [submit_of(rig, "alive"), submit_of(rig, ""), submit_of(rig, "unknown")]
+    background = submit_of(rig, "dead", is_background=True)
+    manage = rig.submit(LoadRequest("fake", "fake"), owner="dead", model_id="3")
+    rig.wanted = {"3": manage}
+    rig.sweep()
+    rig.sweep()
+    assert rig.statuses(*waiting, count, on_its_way) == ["cancelled"] * 4
+    assert "API process" in rig.record(running).cancel
+    assert rig.statuses(*others, background, manage) == ["queued"] * 5
+    assert apis(rig) == {"alive"}
+
+
+def test_an_api_is_dead_only_at_the_second_look(rig: Rig) -> None:
+    rig.redis.sadd(names.APIS, "late")
+    job_id = submit_of(rig, "late")
+    rig.sweep()
+    assert rig.statuses(job_id) == ["queued"]
+    rig.sweeper.sweep({})  # at once: that is no second
+    assert rig.statuses(job_id) == ["queued"]
+    rig.redis.set(names.api_key("late"), b"")
+    rig.sweep()
+    rig.redis.delete(names.api_key("late"))
+    rig.sweep()
+    assert rig.statuses(job_id) == ["queued"], "its silence begins anew"
+    rig.sweep()
+    assert rig.statuses(job_id) == ["cancelled"]
+
+
+def test_who_was_blind_takes_no_api_for_dead(rig: Rig) -> None:
+    """While Redis is away no heartbeat arrives, so that all of them have expired."""
+    rig.redis.sadd(names.APIS, "alive")
+    job_id = submit_of(rig, "alive")
+    rig.sweep()
+    rig.sight.note_blindness()
+    for _ in range(int(RECOVERY_S) - 1):
+        rig.sweep()
+        assert rig.statuses(job_id) == ["queued"]
+    rig.redis.set(names.api_key("alive"), b"")
+    for _ in range(5):
+        rig.sweep()
+    assert rig.statuses(job_id) == ["queued"]
+    assert apis(rig) == {"alive"}
+
+
+def test_a_dead_api_is_not_forgotten_before_all_its_jobs_are_dealt_with(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.redis.sadd(names.APIS, "dead")
+    ids = [submit_of(rig, "dead") for _ in range(3)]
+    cancel, calls = rig.store.cancel, []
+
+    def cut_second(job_id: str, reason: str) -> JobRecord:
+        calls.append(job_id)
+        if len(calls) == 2:
+            raise RedisConnectionError("away")
+        return cancel(job_id, reason)
+
+    monkeypatch.setattr(rig.store, "cancel", cut_second)
+    rig.sweep()
+    with pytest.raises(RedisConnectionError):
+        rig.sweep()
+    assert apis(rig) == {"dead"}
+    rig.sweep()
+    assert rig.statuses(*ids) == ["cancelled"] * 3
+    assert apis(rig) == set()
+
+
+def test_an_orphan_with_a_broken_record_saves_no_other(rig: Rig) -> None:
+    rig.redis.sadd(names.APIS, "dead")
+    broken, other = submit_of(rig, "dead"), submit_of(rig, "dead")
+    rig.redis.hset(names.job_key(broken), "attempt", "many")
+    rig.sweep()
+    rig.sweep()
+    assert rig.statuses(other) == ["cancelled"]
+    assert apis(rig) == set()
+
+
+# What has expired.
+
+
+INDEXES = (names.JOB_INDEX, names.JOB_EXPIRY, names.LIVE)
+
+
+def test_ids_of_records_that_have_expired_leave_every_index(rig: Rig) -> None:
+    kept = rig.submit()
+    with rig.redis.pipeline() as pipe:
+        for number in range(2500):  # more than one call looks at
+            for index in INDEXES:
+                pipe.zadd(index, {f"gone-{number}": 1.0})
+        pipe.execute()
+    rig.sweep()
+    for index in INDEXES:
+        assert rig.redis.zrange(index, 0, -1) == [kept.encode()], index
+
+
+def test_an_id_is_not_forgotten_before_its_record(rig: Rig) -> None:
+    """The index may be wrong about the time, as after an end that shortened it, or a restore."""
+    job_id = rig.submit()
+    rig.redis.zadd(names.JOB_EXPIRY, {job_id: 1.0})
+    rig.sweep()
+    assert rig.redis.zscore(names.JOB_INDEX, job_id)
+    ttl = rig.redis.ttl(names.job_key(job_id))
+    assert rig.redis.zscore(names.JOB_EXPIRY, job_id) == pytest.approx(
+        rig.store.now() + ttl, abs=10
+    )
+
+
+def test_every_end_brings_the_expiry_of_its_record_into_the_index(rig: Rig) -> None:
+    cancelled, run, timed_out = rig.submit(), rig.submit(), rig.submit(age_s=LIMIT_S + 1)
+    purged = rig.submit(model_id="1", age_s=10)
+    rig.store.cancel(cancelled, "enough")
+    open_attempt(rig.redis, WORKER, run)
+    assert rig.store.writer.settle(event(EventKind.FINISHED, 1, job=run))
+    rig.sweep()
+    rig.store.purge("1", 5.0)
+    for job_id in (cancelled, run, timed_out, purged):
+        assert rig.record(job_id).status in (
+            JobStatus.CANCELLED, JobStatus.FINISHED, JobStatus.FAILED,
+        )  # fmt: skip
+        due = rig.store.now() + rig.redis.ttl(names.job_key(job_id))
+        assert rig.redis.zscore(names.JOB_EXPIRY, job_id) == pytest.approx(due, abs=10)
+
+
+def test_the_indexes_are_as_long_as_there_are_jobs_however_many_there_were(rig: Rig) -> None:
+    for _ in range(5):
+        for _ in range(40):
+            job_id = rig.submit()
+            rig.store.cancel(job_id, "enough")
+            rig.redis.delete(names.job_key(job_id))  # as if it had expired
+            rig.redis.zadd(names.JOB_EXPIRY, {job_id: 1.0})
+        rig.sweep()
+    assert [rig.redis.zcard(index) for index in INDEXES] == [0, 0, 0]
