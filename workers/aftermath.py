@@ -91,7 +91,7 @@ class Aftermath:
         self._restarts.forget(child.slug)
         own = [child.want.load_job, names.unload_job_id(child.want.uid)]
         self._undertaker.end_waiting(own, error)
-        self.drain(child.slug, error)
+        self.drain(child.slug, _for_who_waits(error))
 
     def _handle_failed_load(self, child: Child, want: Want) -> None:
         """Give up a model that has never been ready; one that was is tried again, later."""
@@ -101,7 +101,8 @@ class Aftermath:
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        self._undertaker.end_waiting(self._undertaker.waiting(child.slug), error)
+        waiting = self._undertaker.waiting(child.slug)
+        self._undertaker.end_waiting(waiting, _for_who_waits(error))
 
     def _handle_crash(self, child: Child, want: Want, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
@@ -127,6 +128,13 @@ class Aftermath:
             self._wants.remove(names.slug_of(want.model_id), want.uid)
         except ContractError:
             log.warning("want is unreadable by now", extra={"model": want.model_id})
+
+
+def _for_who_waits(error: JobError) -> JobError:
+    """What is wrong with a load is no fault of the requests that wait for its model."""
+    if isinstance(error, ModelUnloadedError):
+        return error
+    return ModelLoadError(f"the model could not be loaded: {error.message}")
 
 
 def _load_error(status: WorkerStatus | None) -> JobError:
