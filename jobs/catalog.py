@@ -97,13 +97,15 @@ def find_adapter(settings: Settings, name: str, backend: str) -> AdapterEntry:
 
 
 def _read_each(folder: Path, read: Callable[[Path], _Found | None]) -> list[_Found]:
-    """What ``read`` makes of the folder's entries; one that may not be looked at is none."""
+    """What ``read`` makes of the folder's entries; one that may not be looked at is none, nor is
+    one whose name is no text: JSON could not say it."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
+            path.name.encode()
             entry = read(path)
-        except OSError as error:
-            log.debug("entry cannot be read", extra={"path": str(path), "error": str(error)})
+        except (OSError, UnicodeEncodeError) as error:
+            log.debug("entry cannot be read", extra={"path": repr(path), "error": str(error)})
             continue
         if entry is not None:
             found.append(entry)

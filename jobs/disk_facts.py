@@ -50,7 +50,7 @@ def _context_length(backend: str, file: Path) -> int | None:
         if backend == "llama-cpp":
             return read_gguf_context_length(file)
         return trained_length(json.loads(file.read_text(encoding="utf-8")))
-    except (ModelLoadError, OSError, ValueError, AttributeError):
+    except (ModelLoadError, OSError, ValueError, AttributeError, RecursionError):
         return None  # one broken file must not hide the others
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,19 @@ def test_a_file_that_cannot_be_looked_at_hides_no_model(settings: Settings, fold
     (folder / "big-00002-of-00002.gguf").symlink_to(folder / "nothing")
     found = [(entry.name, entry.size_bytes) for entry in list_models(settings)]
     assert found == [("big-00001-of-00002.gguf", 1), ("cut", 10), ("whole.gguf", 1)]
+
+
+def test_a_file_whose_name_is_no_text_hides_no_other(settings: Settings, folder: Path) -> None:
+    """It could not be said in JSON."""
+    settings.adapters_dir.mkdir()
+    for place in (folder, settings.adapters_dir):
+        (place / "good.gguf").write_bytes(b"x")
+        try:
+            (place / os.fsdecode(b"\xff\xfe.gguf")).write_bytes(b"x")
+        except OSError:
+            pytest.skip("this file system takes text only")
+    assert names(settings) == ["good.gguf"]
+    assert [entry.name for entry in list_adapters(settings)] == ["good.gguf"]
 
 
 def test_the_parts_of_a_split_model_are_one(settings: Settings, folder: Path) -> None:

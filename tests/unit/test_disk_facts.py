@@ -79,3 +79,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert reader.read(gguf(tmp_path, gguf_bytes(HEAD))).context_length == 2048
     longer = gguf_bytes({**HEAD, "qwen3.context_length": 4096, "general.name": "longer"})
     assert reader.read(gguf(tmp_path, longer)).context_length == 4096
+
+
+def test_a_config_nested_without_end_names_no_length(tmp_path: Path) -> None:
+    assert context_length(mlx(tmp_path, "[" * 100_000)) is None
