@@ -27,8 +27,8 @@ local function is_full(live, limit)
   end
   return redis.call('ZCARD', live) >= limit
 end
-local in_queue = tonumber(ARGV[7])
-if in_queue > 0 and redis.call('LLEN', KEYS[7]) >= in_queue then return 'queue' end
+local in_queue, num_waiting = tonumber(ARGV[7]), redis.call('LLEN', KEYS[7])
+if in_queue > 0 and num_waiting >= in_queue then return 'queue' end
 if is_full(KEYS[6], tonumber(ARGV[8])) then return 'caller' end
 if is_full(KEYS[5], tonumber(ARGV[9])) then return 'all' end
 local now = redis.call('TIME')
