@@ -20,6 +20,7 @@ from api.want_cache import WantCache
 from jobs import asyncio_tasks, names
 from jobs.connection import AsyncRedis
 from jobs.errors import (
+    ContractError,
     JobError,
     JobNotFoundError,
     ModelNotFoundError,
@@ -104,14 +105,30 @@ class JobRunner:
         await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
 
     async def submit_ticket(self, ticket: Ticket) -> None:
-        """Submit; if the model was unloaded meanwhile, nobody would settle the job: take it back.
+        """Submit a job that nobody waits for; when this raises, none runs.
 
-        Raises ``ModelNotFoundError`` then.
+        If the model was unloaded meanwhile, nobody would settle the job: ``ModelNotFoundError``.
         """
-        await self.submit(ticket.submission)
-        if not await self.is_wanted(ticket.want):
+        try:
+            await self.submit(ticket.submission)
+        except (RedisError, asyncio.CancelledError):  # it may be there all the same
+            self.cancel_soon(ticket.job_id, "the request ended before its job was accepted")
+            raise
+        if await self._was_unloaded(ticket.want):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
+            await self._forget_stored(ticket.submission)
             raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
+
+    async def _was_unloaded(self, want: Want) -> bool:
+        try:
+            return not await self.is_wanted(want)
+        except (RedisError, ContractError):
+            return False  # nothing is known, and the job is accepted
+
+    async def _forget_stored(self, submission: Submission) -> None:
+        if submission.stored_key:
+            with contextlib.suppress(RedisError):
+                await self._redis.delete(submission.stored_key)
 
     async def is_wanted(self, want: Want) -> bool:
         """True while this want is the one that stands; ``StorageLostError`` as ``wants``.

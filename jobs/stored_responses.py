@@ -6,6 +6,7 @@ Until it has ended its job's log says that. The two are fields of one hash, whic
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from jobs import names
 from jobs.connection import AsyncRedis
 from jobs.errors import ContractError, JobNotFoundError
+from jobs.submission import Submission
 
 VERSION = 1
 _RECORD = "record"
@@ -62,9 +64,14 @@ class ResponseShelf:
         self._redis = redis
         self._ttl_s = ttl_s
 
-    async def save(self, record: StoredResponse) -> None:
-        """Before its job is submitted: who is told the id finds the response."""
-        await self._write(record.response_id, _RECORD, encode_response(record))
+    def beside(self, submission: Submission, record: StoredResponse) -> Submission:
+        """The submission with the record, which is kept if the job is accepted."""
+        return replace(
+            submission,
+            stored_key=names.response_key(record.response_id),
+            stored_data=encode_response(record),
+            stored_ttl_s=self._ttl_s,
+        )
 
     async def keep(self, record: StoredResponse, answer: bytes) -> None:
         """The response as it ended, whatever becomes of its job's log."""

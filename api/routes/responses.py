@@ -58,8 +58,6 @@ async def create_response(
         raise InvalidRequestError("background: true needs store: true", "background")
     library = Library(services)
     ticket, record = await _prepare(body, services, library, x_model_id)
-    if record.echo["store"]:
-        await library.shelf.save(record)
     if body.background:
         await services.runner.submit_ticket(ticket)
         return await _in_background(body, library, record)
@@ -82,6 +80,8 @@ async def _prepare(
     check_text(record, "input")
     ticket = new_ticket(runner, want, job, is_background=record.is_background)
     submission = replace(ticket.submission, job_id=record.response_id)
+    if record.echo["store"]:
+        submission = library.shelf.beside(submission, record)
     return replace(ticket, submission=submission), record
 
 

@@ -246,7 +246,8 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
     job = rig.take()
     job.started()
     job.chunk("Hel")
-    assert rig.store.return_to_queue(rig.record(job.job_id), has_killed=True)
+    record = rig.record(job.job_id)
+    assert rig.store.return_to_queue(record, record.worker, has_killed=True)
     rig.take().answer("lo")
     contents = [
         frame["choices"][0]["delta"]["content"]
