@@ -121,9 +121,10 @@ class Child:
 
     def _relay(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            print(f"[{self.want.model_id}] {text}", flush=True)
+        with self._process.stdout as output:
+            for line in output:
+                text = line.decode(errors="replace").rstrip()
+                print(f"[{self.want.model_id}] {text}", flush=True)
 
     def _wait(self, on_exit: Callable[[Child], None]) -> None:
         self._process.wait()

@@ -98,3 +98,45 @@ def test_totals_count_every_death_once_and_forget_none() -> None:
     policy.note_crash("b", "3")
     policy.forget("a")
     assert policy.totals == {"a": 2, "b": 1}
+
+
+def test_a_process_that_cannot_be_started_is_tried_ever_later(clock: Clock) -> None:
+    policy = RestartPolicy()
+    waits = []
+    for _ in range(8):
+        policy.note_failed_start("a")
+        begun = clock.now
+        while not policy.may_start("a"):
+            clock.now += 0.5
+        waits.append(clock.now - begun)
+    assert waits == [0, 1, 2, 4, 8, 16, 30, 30]
+    assert policy.may_start("b")
+
+
+def test_a_process_that_could_be_started_begins_anew_and_is_no_crash(clock: Clock) -> None:
+    policy = RestartPolicy()
+    for _ in range(5):
+        policy.note_failed_start("a")
+    policy.note_start("a")
+    assert policy.may_start("a")
+    assert (policy.num_crashes("a"), policy.totals) == (0, {})
+
+
+def test_a_start_does_not_forgive_crashes(clock: Clock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 4)
+    policy.note_failed_start("a")
+    policy.note_start("a")
+    assert not policy.may_start("a")
+
+
+def test_models_that_are_gone_are_forgotten(clock: Clock) -> None:
+    policy = RestartPolicy()
+    for slug in ("a", "b"):
+        policy.note_failed_start(slug)
+        for token in "12345":
+            policy.note_crash(slug, token)
+    policy.keep_only({"b"})
+    assert policy.totals == {"b": 5}
+    assert policy.may_start("a")
+    assert not policy.may_start("b")

@@ -1,0 +1,197 @@
+"""Workers that cannot be started, or find nothing to load."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobs import names
+from jobs.connection import connect
+from jobs.events import EventKind
+from jobs.records import Want
+from jobs.requests import LoadRequest
+from tests.helpers.driver import Driver
+from tests.helpers.samples import settings_for
+from tests.helpers.supervised import ROOT, Supervised, supervised
+from tests.helpers.waiting import wait_until
+from workers.child import Child
+from workers.exits import ExitCode
+from workers.supervisor import Supervisor
+
+WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
+
+
+class FailingSpawn:
+    """The system refuses new processes as long as it is told to; others than workers may start."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, num_failures: int) -> None:
+        self.num_tries = 0
+        self._num_failures = num_failures
+        self._popen: Callable[..., Any] = subprocess.Popen
+        monkeypatch.setattr(subprocess, "Popen", self)
+
+    def __call__(self, command: Any, **kwargs: Any) -> Any:
+        if "workers" in command:
+            self.num_tries += 1
+            if self.num_tries <= self._num_failures:
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self._popen(command, **kwargs)
+
+
+def num_open_files() -> int:
+    return psutil.Process().num_fds()
+
+
+def test_a_start_that_fails_leaks_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn = FailingSpawn(monkeypatch, num_failures=50)
+    before, exits = num_open_files(), []
+    for _ in range(50):
+        with pytest.raises(OSError, match="unavailable"):
+            Child("0", WANT, "11|aa", exits.append)
+    assert spawn.num_tries == 50
+    assert num_open_files() == before
+    assert exits == []
+
+
+def environment(redis_url: str, folder: Path) -> dict[str, str]:
+    """What a worker process reads its settings from."""
+    settings = settings_for(redis_url, folder)
+    return {
+        "REDIS_URL": redis_url,
+        "MGS_FAKE_ENGINE": "1",
+        "MGS_STATE_DIR": str(settings.state_dir),
+        "MGS_MODELS_DIR": str(settings.models_dir),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def test_a_worker_that_has_ended_leaves_no_file(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(redis_url, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    before, ended = num_open_files(), threading.Event()
+    child = Child("0", WANT, "11|aa", lambda _: ended.set())
+    assert ended.wait(60)
+    assert child.exit_code == ExitCode.NOTHING_TO_LOAD
+    wait_until(lambda: num_open_files() == before, "its output is read to the end, and closed")
+
+
+@contextmanager
+def supervisor_here(
+    redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A supervisor in a thread of the test's process."""
+    for name, value in environment(redis_url, folder).items():
+        monkeypatch.setenv(name, value)
+    supervisor = Supervisor(settings_for(redis_url, folder))
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        supervisor.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_supervisor_tries_again_and_loads_when_the_system_lets_it(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn = FailingSpawn(monkeypatch, num_failures=3)
+    driver = Driver(redis_url, tmp_path)
+    with supervisor_here(redis_url, tmp_path, monkeypatch):
+        want = driver.load()
+        assert driver.wait_ended(want.load_job)[-1].kind is EventKind.FINISHED
+        driver.wait_ready()
+        assert spawn.num_tries == 4
+        assert [node.crashes for node in driver.wants.nodes()] == [{}], "nothing has died"
+    driver.close()
+
+
+def test_a_model_that_cannot_be_started_keeps_no_other_waiting_and_unloads(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still wanted, and can be given up like any other."""
+    popen, refused = subprocess.Popen, []
+
+    def refuse_zero(command: Any, **kwargs: Any) -> Any:
+        if "workers" in command and command[command.index("--model-id") + 1] == "0":
+            refused.append(command)
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return popen(command, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse_zero)
+    driver = Driver(redis_url, tmp_path)
+    with supervisor_here(redis_url, tmp_path, monkeypatch):
+        want = driver.load()
+        wait_until(lambda: refused, "it was tried")
+        driver.load_ready(model_id="1")
+        unload = driver.unload()
+        assert driver.wait_ended(unload)[-1].kind is EventKind.FINISHED
+        assert driver.wait_ended(want.load_job)[-1].error.code == "model_unloaded"
+    driver.close()
+
+
+# Nothing to load.
+
+
+def _run_worker(redis_url: str, folder: Path, load_job: str) -> int:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MGS_", "REDIS_"))}
+    env = kept | environment(redis_url, folder)
+    command = [sys.executable, "-m", "workers", "--model-id", "0", "--token", "aa"]
+    command += ["--load-job", load_job, "--owner", "11|aa"]
+    return subprocess.run(command, env=env, cwd=ROOT, timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize("loss", ["never was", "has ended"])
+def test_a_worker_without_a_load_job_says_so_and_ends(
+    redis_url: str, tmp_path: Path, loss: str
+) -> None:
+    driver = Driver(redis_url, tmp_path)
+    load_job = "load-none"
+    if loss == "has ended":
+        load_job = driver.submit(LoadRequest("fake", "fake"))
+        driver.store.cancel(load_job, "enough")
+    assert _run_worker(redis_url, tmp_path, load_job) == ExitCode.NOTHING_TO_LOAD
+    driver.close()
+
+
+@pytest.fixture
+def running(redis_url: str, tmp_path: Path) -> Iterator[Supervised]:
+    with supervised(redis_url, tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize("loss", ["cancelled", "lost with its record"])
+def test_a_worker_whose_load_job_is_gone_is_started_again_with_another(
+    running: Supervised, loss: str
+) -> None:
+    driver = running.driver
+    want = driver.load()
+    (pid,) = wait_until(running.worker_pids, "a worker process is there")
+    os.kill(pid, signal.SIGSTOP)
+    if loss == "cancelled":
+        driver.store.cancel(want.load_job, "enough")
+    else:
+        with connect(driver.settings.effective_redis_url) as redis:
+            redis.delete(driver.store.queue(names.control_queue("0")).key)
+            redis.delete(names.job_key(want.load_job))
+    os.kill(pid, signal.SIGCONT)
+    assert driver.wait_ready().pid != pid
+    found = driver.wants.get("0")
+    assert found.uid == want.uid
+    assert (found.load_job != want.load_job) == (loss == "cancelled")
+    assert [node.crashes for node in driver.wants.nodes()] == [{}], "that was no crash"
+    assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "
