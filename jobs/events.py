@@ -61,13 +61,24 @@ BEFORE_ALL = EventId(0, 0)
 """Sorts before every event: no event has this id."""
 
 
+class PromptUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Token counts of one of a job's prompts."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts of a job, summed over its prompts and choices."""
+    """Token counts of a job, summed over its prompts and choices.
+
+    ``prompts``: of several prompts, each one's part.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    prompts: list[PromptUsage] = []
 
     @property
     def total_tokens(self) -> int:

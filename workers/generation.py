@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jobs.events import Timings, TokenLogprob, Usage
+from jobs.events import PromptUsage, Timings, TokenLogprob, Usage
 from jobs.requests import GenerateRequest
 from workers.echo import Echo, Piece, to_logprob
 from workers.engines.base import (
@@ -162,8 +162,18 @@ class GenerationJob:
     @property
     def usage(self) -> Usage:
         return Usage(
-            self.num_prompt_tokens, self.num_generated, self.num_cached, self.num_reasoning
+            self.num_prompt_tokens,
+            self.num_generated,
+            self.num_cached,
+            self.num_reasoning,
+            self._prompt_usages() if len(self.prompt_lengths) > 1 else [],
         )
+
+    def _prompt_usages(self) -> list[PromptUsage]:
+        return [
+            PromptUsage(length, self._cached_of.get(prompt, 0))
+            for prompt, length in enumerate(self.prompt_lengths)
+        ]
 
     def timings(self) -> Timings:
         now = time.monotonic()

@@ -46,6 +46,7 @@ class NativeView:
     ) -> dict[str, Any]:
         """The object that ends a text."""
         usage = (end.usage if end else None) or Usage()
+        counts = usage.prompts[index] if usage.prompts else usage
         prompt = self.request.prompts[index]
         return {
             "index": index,
@@ -55,21 +56,16 @@ class NativeView:
             "stop": True,
             "model": self.request.model,
             "tokens_predicted": len(text.token_ids),
-            "tokens_evaluated": usage.prompt_tokens,
-            "tokens_cached": usage.cached_tokens,
+            "tokens_evaluated": counts.prompt_tokens,
+            "tokens_cached": counts.cached_tokens,
             "generation_settings": settings_object(self.request),
             "prompt": prompt.text if prompt.text is not None else prompt.token_ids or [],
             "has_new_line": any("\n" in part for part in text.parts),
             "truncated": False,
-            "stop_type": self._stop_type(text),
-            "stopping_word": "",
+            "stop_type": text.stop_type,
+            "stopping_word": text.stopping_word,
             "timings": timings_object(end.timings if end else None, usage),
         }
-
-    def _stop_type(self, text: _Text) -> str:
-        if text.finish_reason == "length":
-            return "limit"
-        return "word" if self.request.stop else "eos"
 
 
 class _Text:
@@ -80,12 +76,23 @@ class _Text:
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason = ""
+        self.stopping_word = ""
+
+    @property
+    def stop_type(self) -> str:
+        """llama-server's word for why the text ends."""
+        if not self.finish_reason:
+            return "none"
+        if self.finish_reason == "length":
+            return "limit"
+        return "word" if self.stopping_word else "eos"
 
     def take(self, event: Event) -> None:
         self.parts.append(event.text)
         self.token_ids += event.token_ids
         self.logprobs += event.logprobs or ()
         self.finish_reason = event.finish_reason or self.finish_reason
+        self.stopping_word = event.stop or self.stopping_word
 
 
 class NativeEncoder:

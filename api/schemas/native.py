@@ -107,7 +107,7 @@ class NativeCompletion(BaseModel):
     prompt: str | list[int]
     has_new_line: bool
     truncated: bool
-    stop_type: Literal["eos", "limit", "word"]
+    stop_type: Literal["none", "eos", "limit", "word"]
     stopping_word: str
     timings: dict[str, float]
     completion_probabilities: list[dict[str, Any]] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.errors import InvalidRequestError, JobCancelledError, ModelUnloadedError
-from jobs.events import EventKind
+from jobs.events import EventKind, PromptUsage
 from jobs.requests import Prompt
 from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
@@ -312,6 +312,7 @@ def test_cached_tokens_count_once_per_prompt() -> None:
     for choice, cached in enumerate([2, 9, 9, 0, 5, 5]):
         job.note_prefill(choice, Prefill(choice + 1, 10, 10, cached))
     assert job.usage.cached_tokens == 2
+    assert job.usage.prompts == [PromptUsage(10, 2), PromptUsage(10, 0)]
     assert job.timings().prefill_tokens_per_s >= 0
     job.note_prefill(0, Prefill(1, 14, 14, 12))  # read again: it had to give way to others
     assert job.usage.cached_tokens == 2

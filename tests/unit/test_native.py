@@ -9,9 +9,9 @@ import pytest
 
 from api.native.answers import NativeEncoder, NativeView
 from api.native.translate import to_native_request
-from api.schemas.native import InfillBody, NativeCompletionBody
+from api.schemas.native import InfillBody, NativeCompletion, NativeCompletionBody
 from jobs.errors import InvalidRequestError
-from jobs.events import Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.events import Event, EventKind, PromptUsage, Timings, TokenLogprob, Usage
 from jobs.grammars import Grammar, GrammarKind
 from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
 from tests.helpers.samples import event
@@ -113,13 +113,19 @@ def chunk(text: str, *tokens: int, choice: int = 0, **fields: Any) -> Event:
 FINISHED = event(EventKind.FINISHED, usage=Usage(9, 3, 4), timings=Timings(decode_ms=10.0))
 
 
-def whole(job: GenerateRequest, *events: Event, has_tokens: bool = False, fields: Any = ()) -> Any:
-    return json.loads(NativeView(job, has_tokens, list(fields)).whole([*events, FINISHED]))
+def whole(
+    job: GenerateRequest,
+    *events: Event,
+    has_tokens: bool = False,
+    fields: Any = (),
+    end: Event = FINISHED,
+) -> Any:
+    return json.loads(NativeView(job, has_tokens, list(fields)).whole([*events, end]))
 
 
-def frames(job: GenerateRequest, *events: Event) -> list[Any]:
+def frames(job: GenerateRequest, *events: Event, end: Event = FINISHED) -> list[Any]:
     encoder = NativeEncoder(NativeView(job, False, []))
-    data = b"".join(encoder.feed(one) for one in (*events, FINISHED)).decode()
+    data = b"".join(encoder.feed(one) for one in (*events, end)).decode()
     assert "[DONE]" not in data
     return [json.loads(line.removeprefix("data: ")) for line in data.split("\n\n") if line]
 
@@ -148,6 +154,40 @@ def test_several_prompts_are_a_list() -> None:
     assert found[1]["prompt"] == [7]
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"finish_reason": "stop"}, ("eos", "")),
+        ({"finish_reason": "stop", "stop": "z"}, ("word", "z")),
+        ({"finish_reason": "length"}, ("limit", "")),
+        ({}, ("none", "")),
+    ],
+)
+def test_what_stopped_a_text_is_told_whole_and_streamed(
+    fields: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    job = to_job(stop=["y", "z"])
+    whole_one = whole(job, chunk("a", 1, **fields))
+    *_, streamed = frames(job, chunk("a", 1, **fields))
+    for shown in (whole_one, streamed):
+        assert (shown["stop_type"], shown["stopping_word"]) == expected
+        assert NativeCompletion.model_validate(shown)
+
+
+def test_each_prompt_has_its_own_counts() -> None:
+    job = to_job(prompt=["x", [7]])
+    texts = (chunk("a", 1, finish_reason="stop"), chunk("b", 2, choice=1, finish_reason="length"))
+    parts = [PromptUsage(6, 4), PromptUsage(3)]
+    end = event(EventKind.FINISHED, usage=Usage(9, 2, 4, prompts=parts))
+    streamed = frames(job, *texts, end=end)[-2:]
+    for shown in (whole(job, *texts, end=end), streamed):
+        assert [(one["tokens_evaluated"], one["tokens_cached"]) for one in shown] == [
+            (6, 4),
+            (3, 0),
+        ]
+        assert [one["stop_type"] for one in shown] == ["eos", "limit"]
+
+
 def test_fields_can_be_chosen() -> None:
     fields = ["content", "generation_settings/n_predict", "none", "content/x"]
     assert whole(to_job(n_predict=3), chunk("a", 1), fields=fields) == {
@@ -157,11 +197,13 @@ def test_fields_can_be_chosen() -> None:
 
 
 def test_a_stream_ends_with_the_facts() -> None:
-    *chunks, last = frames(to_job(stop=["z"]), chunk("a", 1), chunk("", 2), chunk("b", 3))
+    end = chunk("b", 3, finish_reason="stop", stop="z")
+    *chunks, last = frames(to_job(stop=["y", "z"]), chunk("a", 1), chunk("", 2), end)
     assert [(one["content"], one["tokens"], one["stop"]) for one in chunks] == [
         ("a", [1], False), ("", [2], False), ("b", [3], False),
     ]  # fmt: skip
-    assert (last["content"], last["stop"], last["stop_type"]) == ("", True, "word")
+    assert (last["content"], last["stop"]) == ("", True)
+    assert (last["stop_type"], last["stopping_word"]) == ("word", "z")
     assert last["tokens_predicted"] == 3
 
 
