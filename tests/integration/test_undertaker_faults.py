@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 
@@ -20,6 +19,7 @@ from jobs.events import Event, EventKind
 from jobs.records import JobStatus
 from jobs.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
+from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.undertaker import Undertaker
@@ -275,36 +275,6 @@ BURIALS = {
     "crash": Burial(LOST, True, False),
     "unload": Burial(UNLOADED, False, True),
 }
-
-
-class Cutter:
-    """Redis goes away at the n-th command from now on; the first time only."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._send = Connection.send_packed_command
-        self._left: int | None = None
-        self._is_carried_out = False
-        monkeypatch.setattr(
-            Connection,
-            "send_packed_command",
-            lambda *args, **kwargs: self._on_send(*args, **kwargs),
-        )
-
-    def cut_at(self, n: int | None, *, is_carried_out: bool = False) -> None:
-        """``None``: at none. ``is_carried_out``: that command's reply is lost, not the command."""
-        self._left, self._is_carried_out = n, is_carried_out
-
-    def _on_send(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
-        is_last = self._left == 0
-        if self._left is not None:
-            self._left = None if is_last else self._left - 1
-        if not is_last or self._is_carried_out:
-            self._send(connection, *args, **kwargs)
-        if is_last:
-            if self._is_carried_out:
-                connection.read_response()
-            connection.disconnect()
-            raise RedisConnectionError("Redis is away")
 
 
 NUM_OPENED = 7

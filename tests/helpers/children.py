@@ -1,0 +1,22 @@
+"""Worker processes as their supervisor sees them, for tests that need no living one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+from jobs.records import Want
+from jobs.requests import LoadRequest
+from workers.child import Child
+
+WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, was_ready=True)
+
+
+def killed_child(want: Want = WANT) -> Child:
+    """A worker process of model_id 0 that was killed as soon as it was there."""
+    ended = threading.Event()
+    child = Child("0", want, "11|aa", lambda _: ended.set())
+    os.kill(child.pid, signal.SIGKILL)
+    assert ended.wait(20)
+    return child

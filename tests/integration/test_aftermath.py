@@ -1,0 +1,158 @@
+"""What a worker's death means for its jobs and its model: the same, however often it is begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from jobs import names
+from jobs.connection import SyncRedis, connect
+from jobs.events import EventKind
+from jobs.records import JobStatus, Want, WorkerState, WorkerStatus
+from jobs.requests import LoadRequest, UnloadRequest
+from jobs.store import JobStore
+from jobs.wants import Wants
+from tests.helpers.children import WANT, killed_child
+from tests.helpers.cutting import Cutter
+from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.taking import claimed, open_attempt
+from workers.aftermath import Aftermath
+from workers.child import Child
+from workers.restarts import RestartPolicy
+from workers.undertaker import Undertaker
+
+
+class Rig:
+    """A supervisor's rule about deaths, over a client whose connection may be cut."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        settings = settings_for(redis_url, folder)
+        self.redis: SyncRedis = connect(redis_url)
+        self.store = JobStore(self.redis, settings)
+        self.wants = Wants(self.redis)
+        self.cut_redis: SyncRedis = connect(redis_url, retries=0)
+        self.restarts = RestartPolicy()
+        undertaker = Undertaker(JobStore(self.cut_redis, settings), settings)
+        self.aftermath = Aftermath(Wants(self.cut_redis), undertaker, self.restarts)
+
+    def submit(self, request: Any = None, **fields: Any) -> str:
+        new = submission(request, **fields)
+        self.store.submit(new)
+        return new.job_id
+
+    def open(self, child: Child, *, has_spoken: bool) -> str:
+        """A job in the hands of the child's worker."""
+        job_id = self.submit()
+        attempt = open_attempt(self.redis, child.worker_names[0], job_id).attempt
+        if has_spoken:
+            said = [event(EventKind.STARTED, 1, attempt, job_id), event(seq=2, job=job_id)]
+            assert all(self.store.writer.append(said))
+        return job_id
+
+    def settle_begun_anew(self, child: Child) -> bool:
+        """As a supervisor does; whether it had to begin anew."""
+        try:
+            self.aftermath.settle(child)
+        except RedisConnectionError:
+            self.aftermath.settle(child)
+            return True
+        return False
+
+
+@pytest.fixture
+def rig(redis_url: str, tmp_path: Path) -> Iterator[Rig]:
+    found = Rig(redis_url, tmp_path)
+    yield found
+    for client in (found.redis, found.cut_redis):
+        client.close()
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["lost call", "lost reply"])
+def test_a_death_whose_settling_is_cut_at_any_command_counts_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    """Who is suspected is asked once: a settling that is begun anew finds fewer jobs."""
+    cutter, num_cuts = Cutter(monkeypatch), 0
+    while True:
+        rig.redis.flushdb()
+        assert rig.wants.put("0", WANT)
+        child = killed_child()
+        silent = [rig.open(child, has_spoken=False) for _ in range(2)]
+        spoken = [rig.open(child, has_spoken=True) for _ in range(2)]
+        crashes = rig.restarts.num_crashes("0")
+        cutter.cut_at(num_cuts, is_carried_out=is_carried_out)
+        is_cut = rig.settle_begun_anew(child)
+        cutter.cut_at(None)
+        records = [rig.store.record(job_id) for job_id in silent + spoken]
+        assert [record.deaths for record in records] == [1, 1, 0, 0], f"cut at {num_cuts}"
+        assert {record.status for record in records} == {JobStatus.QUEUED}
+        assert rig.store.queue("mgs-gen-0").get_job_ids() == spoken + silent
+        assert claimed(rig.redis) == set()
+        assert rig.restarts.num_crashes("0") == crashes + 1
+        if not is_cut:
+            break
+        num_cuts += 1
+    assert num_cuts > 20, "no command was left out"
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True], ids=["lost call", "lost reply"])
+def test_an_unload_whose_settling_is_cut_at_any_command_ends_every_job_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    cutter, num_cuts = Cutter(monkeypatch), 0
+    while True:
+        rig.redis.flushdb()
+        child = killed_child()
+        held, waits = rig.open(child, has_spoken=True), rig.submit()
+        unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+        cutter.cut_at(num_cuts, is_carried_out=is_carried_out)
+        is_cut = rig.settle_begun_anew(child)
+        cutter.cut_at(None)
+        codes = [rig.store.record(job_id).error_code for job_id in (held, waits)]
+        assert codes == ["model_unloaded", "model_unloaded"], f"cut at {num_cuts}"
+        assert rig.store.record(unload).status is JobStatus.FINISHED
+        assert claimed(rig.redis) == set()
+        assert rig.store.slugs() == set()
+        ends = rig.redis.hgetall(names.TOTALS)
+        assert sorted(ends.values()) == [b"1", b"2"], "each end is counted once"
+        if not is_cut:
+            break
+        num_cuts += 1
+    assert num_cuts > 20, "no command was left out"
+
+
+def test_an_unload_is_not_over_before_the_process_is_forgotten(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who hears of its end asks for what is loaded."""
+    child = killed_child()
+    rig.wants.beat("0", WorkerStatus("0", WorkerState.READY, child.pid, "box", child.worker_names))
+    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+    seen: list[bool] = []
+    writer = rig.aftermath._undertaker._store.writer
+    settle = writer.settle
+
+    def look_first(*args: Any) -> bool:
+        seen.append(bool(rig.redis.exists(names.status_key("0"))))
+        return settle(*args)
+
+    monkeypatch.setattr(writer, "settle", look_first)
+    rig.aftermath.settle(child)
+    assert rig.store.record(unload).status is JobStatus.FINISHED
+    assert seen == [False]
+
+
+def test_of_a_want_that_stands_under_the_same_id_by_now_nothing_is_ended(rig: Rig) -> None:
+    child = killed_child()
+    newer = Want("0", "newer", LoadRequest("fake", "fake"), "load-2", 2.0)
+    assert rig.wants.put("0", newer)
+    load = rig.submit(newer.load, job_id=newer.load_job)
+    waits = rig.submit()
+    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+    rig.aftermath.settle(child)
+    statuses = [rig.store.record(job_id).status for job_id in (load, waits, unload)]
+    assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.FINISHED]

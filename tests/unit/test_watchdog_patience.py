@@ -1,0 +1,115 @@
+"""How long a worker may be silent; time in which Redis was away does not count."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from jobs.records import WorkerState, WorkerStatus
+from jobs.sight import Sight
+from tests.helpers.children import killed_child
+from workers.child import Child
+from workers.watchdog import Watchdog
+
+
+class Clock:
+    """The monotonic clock, under the test's control."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def child() -> Child:
+    """Of it only the names count here."""
+    return killed_child()
+
+
+@pytest.fixture
+def clock(child: Child, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
+
+
+class Ticks:
+    """A supervisor's ticks, one each second."""
+
+    def __init__(self, clock: Clock, child: Child) -> None:
+        self.clock = clock
+        self.child = child
+        self.sight = Sight(clock, clock)
+        self.watchdog = Watchdog(30.0, self.sight)
+
+    def first_verdict(
+        self, seconds: int, status: WorkerStatus | None = None
+    ) -> tuple[int, str] | None:
+        """After how many seconds the child has to be killed, and the error's code."""
+        for second in range(1, seconds + 1):
+            self.clock.now += 1
+            self.sight.look()
+            self.watchdog.look({self.child.slug})
+            reason = self.watchdog.judge(self.child, status)
+            if reason is not None:
+                return second, reason.code
+        return None
+
+
+@pytest.fixture
+def ticks(clock: Clock, child: Child) -> Ticks:
+    return Ticks(clock, child)
+
+
+def status_of(child: Child, state: WorkerState = WorkerState.READY, **fields) -> WorkerStatus:
+    return WorkerStatus("0", state, child.pid, "box", child.worker_names, **fields)
+
+
+def test_a_worker_that_beats_lives(ticks: Ticks, child: Child) -> None:
+    assert ticks.first_verdict(200, status_of(child)) is None
+
+
+def test_a_ready_worker_is_given_up_after_some_seconds_of_silence(
+    ticks: Ticks, child: Child
+) -> None:
+    ticks.first_verdict(3, status_of(child))
+    assert ticks.first_verdict(100) == (9, "worker_lost")
+
+
+@pytest.mark.parametrize("state", [None, WorkerState.STARTING, WorkerState.LOADING])
+def test_one_that_starts_or_loads_has_a_minute(
+    ticks: Ticks, child: Child, state: WorkerState | None
+) -> None:
+    ticks.first_verdict(1, status_of(child, state) if state else None)
+    assert ticks.first_verdict(100) == (61, "worker_lost")
+
+
+def test_the_beat_of_another_process_is_none_of_it(ticks: Ticks, child: Child) -> None:
+    other = WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.other", "0.ctl.other"])
+    assert ticks.first_verdict(100, other) == (62, "worker_lost")
+
+
+def test_an_engine_that_stands_still_is_ended(ticks: Ticks, child: Child) -> None:
+    assert ticks.first_verdict(3, status_of(child, idle_s=29.0)) is None
+    assert ticks.first_verdict(3, status_of(child, idle_s=31.0)) == (1, "job_timeout")
+
+
+@pytest.mark.parametrize("away_s", [5, 100, 10_000])
+def test_after_redis_was_away_every_worker_has_its_time_again(
+    ticks: Ticks, child: Child, away_s: int
+) -> None:
+    """Nobody's heartbeat has arrived meanwhile, and the supervisor has not looked."""
+    ticks.first_verdict(3, status_of(child))
+    ticks.clock.now += away_s
+    silent_for = ticks.first_verdict(100)
+    assert silent_for is not None
+    assert silent_for[0] > 8 + 5, "the time to recover comes first"
+
+
+def test_blindness_again_and_again_ends_no_worker(ticks: Ticks, child: Child) -> None:
+    ticks.first_verdict(3, status_of(child))
+    for _ in range(20):
+        ticks.clock.now += 4
+        assert ticks.first_verdict(3) is None
