@@ -125,6 +125,11 @@ class Cluster:
             machine.start_supervisor()
             machine.start_api()
 
+    def start_supervisors(self) -> None:
+        """Those of all machines, one after the other."""
+        for machine in self.machines:
+            machine.start_supervisor()
+
     def load_on(self, machine: Machine, name: str = "fake-20ms", model_id: str = "0") -> int:
         """Load a model where it is wanted; the worker's process."""
         with ThreadPoolExecutor(1) as threads:

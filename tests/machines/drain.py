@@ -21,7 +21,7 @@ from tests.machines.evidence import (
 _STEP_S = 0.02
 _NUM_SLOTS = 8
 _NUM_STREAMS = _NUM_SLOTS + 2  # two wait
-_STREAM_S = 15.0
+_STREAM_S = 8.0
 
 
 def supervisor_is_drained(tally: Tally) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from typing import Literal
@@ -79,11 +80,23 @@ def supervisor_is_restarted(tally: Tally, how: How) -> None:
         tally.note("longest gap", gap, TAKEOVER_S)
 
 
-def both_start_at_once(tally: Tally) -> None:
-    """A model is wanted when both supervisors start in the same moment: one loads it."""
+def both_start_at_once(tally: Tally, *, are_clones: bool = False) -> None:
+    """A model is wanted when both supervisors start in the same moment: one loads it.
+
+    Clones have the same identity in their state folders too.
+    """
+    num_tokens = int(_WATCH_S / _STEP_S)
     with cluster(_NAMES) as two:
         for machine in two.machines:
             machine.start_api()
+        two.start_supervisors()
+        learn_reference(two)
+        for machine in two.machines:
+            assert machine.supervisor is not None
+            machine.supervisor.signal(signal.SIGTERM)
+            machine.supervisor.wait()
+        if are_clones:
+            _clone_identity(two)
         want = two.driver.load("fake-20ms")
         with WorkerWatch(two) as watch:
             started_at = time.monotonic()
@@ -92,11 +105,23 @@ def both_start_at_once(tally: Tally) -> None:
             wait_serving(two)
             tally.note("until it is ready", time.monotonic() - started_at, TAKEOVER_S)
             _check_twins(two)
-            time.sleep(_WATCH_S)  # a theft would show within an owner's time
+            streams = [machine.client.stream(num_tokens) for machine in two.machines]
+            for stream in streams:  # a theft would show within an owner's time
+                stream.wait_ended(_WATCH_S + 60.0)
         assert watch.most_at_once == {"0": 1}, watch.seen
         assert len(watch.seen["0"]) == 1, watch.seen
+        for stream in streams:
+            check_finished(two, stream, num_tokens)
+        assert attempts(two, streams) == [1, 1]
         two.driver.text_of(want.load_job)
         check_nothing_left(two)
+
+
+def _clone_identity(two: Cluster) -> None:
+    """B has been A's copy, down to what its state folder says of the machine that it is on."""
+    files = [machine.folder / "state" / "node.json" for machine in two.machines]
+    ours, theirs = (json.loads(file.read_text()) for file in files)
+    files[1].write_text(json.dumps({**theirs, "uid": ours["uid"], "tokens": ours["tokens"]}))
 
 
 def _check_twins(two: Cluster) -> None:

@@ -21,8 +21,8 @@ from tests.machines.evidence import (
 from tests.machines.machine import Cut
 
 _STEP_S = 0.02
-_STREAM_S = 25.0
-_OUT_S = 20.0
+_STREAM_S = 15.0
+_OUT_S = 13.0
 _NUM_STREAMS = 3
 
 

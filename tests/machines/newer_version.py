@@ -20,7 +20,7 @@ from tests.machines.evidence import (
 )
 
 _STEP_S = 0.02
-_NUM_TOKENS = 1200
+_NUM_TOKENS = 800
 _FOREIGN, _SHARED = "7", "8"
 _TICKS_S = 5.0  # some rounds of each supervisor
 _VIEWS = ("/management/processes", "/v1/models", "/health/ready", "/v1/jobs")
