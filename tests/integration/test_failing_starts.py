@@ -55,7 +55,8 @@ def num_open_files() -> int:
 
 def test_a_start_that_fails_leaks_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     spawn = FailingSpawn(monkeypatch, num_failures=50)
-    before, exits = num_open_files(), []
+    before = num_open_files()
+    exits: list[Child] = []
     for _ in range(50):
         with pytest.raises(OSError, match="unavailable"):
             Child("0", WANT, "11|aa", exits.append)

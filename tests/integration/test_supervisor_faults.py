@@ -7,9 +7,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from rq.registry import StartedJobRegistry
 
+from jobs import names
 from jobs.events import EventKind
 from jobs.records import JobStatus
 from tests.helpers.driver import Driver, assert_whole, is_alive, text, token_ids
@@ -112,6 +114,55 @@ def test_of_two_supervisors_only_one_runs_a_model(driver: Driver, running: Super
     wait_until(lambda: driver.wants.get("0").was_ready, "a supervisor has looked again")
     assert len(running.worker_pids()) == 1
     assert driver.redis.scard("rq:workers:mgs-gen-0") == 1
+
+
+def holder(driver: Driver) -> tuple[str, str]:
+    """Uid and token in the model's lock."""
+    uid, _, token = driver.redis.get(names.owner_key("0")).decode().partition("|")
+    return uid, token
+
+
+def test_a_killed_supervisors_successor_in_its_folder_is_the_same_node(
+    driver: Driver, running: Supervised
+) -> None:
+    first = running.start()
+    pid = driver.load_ready().pid
+    uid, token = holder(driver)
+    running.worker_pids()
+    first.kill()
+    first.wait(10)
+    running.start()
+    driver.wait_ready(other_than=[pid])
+    assert holder(driver)[0] == uid
+    assert holder(driver)[1] != token
+    assert [node.uid for node in driver.wants.nodes()] == [uid]
+
+
+def test_two_supervisors_on_one_machine_are_two_nodes(driver: Driver, running: Supervised) -> None:
+    """Their names are alike, and so might be their process ids in two containers."""
+    processes = [running.start(), running.start()]
+    nodes = driver.wants.nodes()
+    assert {node.pid for node in nodes} == {process.pid for process in processes}
+    assert len({node.uid for node in nodes}) == 2
+    assert len({node.node for node in nodes}) == 1
+
+
+def test_a_supervisor_whose_uid_another_uses_takes_a_new_one_and_keeps_it(
+    driver: Driver, running: Supervised
+) -> None:
+    """A machine that was cloned with its state folder, and booted since."""
+    first = running.start()
+    (status,) = driver.wants.nodes()
+    first.terminate()
+    first.wait(10)
+    uids = []
+    for _ in range(2):
+        driver.wants.beat_node(msgspec.structs.replace(status, token="another", pid=1))
+        process = running.start()
+        uids += [node.uid for node in driver.wants.nodes() if node.pid == process.pid]
+        process.terminate()
+        process.wait(10)
+    assert uids[0] == uids[1] != status.uid
 
 
 def test_the_second_supervisor_takes_over_from_a_killed_one(
