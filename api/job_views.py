@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from api.anthropic.answer import Answer as MessageAnswer
 from api.embeddings import embeddings_answer
+from api.native.answers import NativeView
 from api.openai.answers import whole_answer
+from api.openai.logprobs import next_token_probabilities
 from api.openai.text import text_answer
+from api.responses.answer import Answer as ResponseAnswer
 from api.schemas.jobs import JobAnswer, JobErrorObject
+from api.shapes import Shape
 from jobs.errors import JobNotFoundError
 from jobs.event_log import read_log
 from jobs.events import Event, EventKind
@@ -20,6 +27,7 @@ from jobs.requests import (
     UnloadRequest,
 )
 from jobs.store import JobStore
+from jobs.stored_responses import read_stored
 
 
 def job_answer(record: JobRecord) -> JobAnswer:
@@ -60,16 +68,56 @@ def _error(last: Event) -> JobErrorObject | None:
 
 
 def _result(store: JobStore, record: JobRecord, events: list[Event]) -> Any:
-    """The body that a waiting client would have got."""
+    """The body that a waiting client would have got; ``None`` when what it needs is not kept."""
     try:
         request = store.request(record.job_id)
+        if isinstance(request, GenerateRequest):
+            return _generated(store, record, request, events)
     except JobNotFoundError:
         return None
     match request:
-        case GenerateRequest():
-            return whole_answer(record.job_id, int(record.created_at), request, events)
         case EmbedRequest():
             return embeddings_answer(request, events)
-        case LoadRequest() | UnloadRequest() | CacheLimitRequest():
-            return None
+        case CacheLimitRequest():
+            return {"cache_limit": request.num_bytes}
+        case LoadRequest():
+            return {"load": "success"}
+        case UnloadRequest():
+            return {"unload": "success"}
     return text_answer(request, events[-1])
+
+
+def _generated(
+    store: JobStore, record: JobRecord, request: GenerateRequest, events: list[Event]
+) -> Any:
+    match request.view.shape:
+        case Shape.KIND:
+            return whole_answer(record.job_id, int(record.created_at), request, events)
+        case Shape.MESSAGE:
+            return _message(record.job_id, request, events)
+        case Shape.RESPONSE:
+            return _response(store, record.job_id, events)
+        case Shape.NATIVE:
+            return NativeView(request).shown(events)
+        case Shape.LOGITS:
+            return {"logits": next_token_probabilities(events)}
+    return None  # of a newer version
+
+
+def _message(job_id: str, request: GenerateRequest, events: list[Event]) -> dict[str, Any]:
+    is_shown = request.view.is_thinking_shown
+    answer = MessageAnswer(job_id, request.model, is_thinking_shown=is_shown)
+    for event in events:
+        answer.feed(event)
+    return answer.shown()
+
+
+def _response(store: JobStore, response_id: str, events: list[Event]) -> Any:
+    """``JobNotFoundError`` for one that was not to be stored, or is deleted."""
+    stored, kept = read_stored(store.redis, response_id)
+    if kept is not None:
+        return msgspec.json.decode(kept)
+    answer = ResponseAnswer(stored)
+    for event in events:
+        answer.feed(event)
+    return answer.shown()

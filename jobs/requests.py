@@ -87,6 +87,19 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the API shows a job; workers do not look at it.
+
+    ``shape`` is a ``Shape`` of the API's; a text here, as a worker need not know them all.
+    ``is_thinking_shown`` is Anthropic's, ``has_tokens`` and ``fields`` are llama-server's.
+    """
+
+    shape: str = ""
+    is_thinking_shown: bool = True
+    has_tokens: bool = False
+    fields: list[str] = []
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="generate"):
     """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
 
@@ -114,6 +127,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     stream: bool = False
     include_usage: bool = False
     complete_text: bool = False
+    view: View = View()
     v: int = VERSION
 
     @property
@@ -126,6 +140,7 @@ class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="to
     """How many tokens the prompt has for this model."""
 
     prompt: Prompt
+    view: View = View()
     v: int = VERSION
 
 
@@ -146,6 +161,7 @@ class DetokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="de
     """The text of those tokens, control tokens by their names."""
 
     token_ids: list[int]
+    view: View = View()
     v: int = VERSION
 
 

@@ -6,13 +6,14 @@ Until it has ended its job's log says that. The two are fields of one hash, whic
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from jobs import names
-from jobs.connection import AsyncRedis
+from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError, JobNotFoundError
 from jobs.submission import Submission
 
@@ -82,12 +83,8 @@ class ResponseShelf:
         """The record, and the answer if one is kept; ``JobNotFoundError`` when there is none."""
         if not _ID.fullmatch(response_id):
             raise no_response(response_id)
-        record, answer = await self._redis.hmget(
-            names.response_key(response_id), [_RECORD, _ANSWER]
-        )
-        if record is None:
-            raise no_response(response_id)
-        return decode_response(record), answer
+        key = names.response_key(response_id)
+        return _read(response_id, await self._redis.hmget(key, [_RECORD, _ANSWER]))
 
     async def delete(self, response_id: str, *, with_log: bool) -> None:
         """Forget the response; ``with_log`` also what its job was asked and has said."""
@@ -102,6 +99,18 @@ class ResponseShelf:
             pipe.hset(key, field, data)
             pipe.expire(key, self._ttl_s)
             await pipe.execute()
+
+
+def read_stored(redis: SyncRedis, response_id: str) -> tuple[StoredResponse, bytes | None]:
+    """As ``ResponseShelf.read``, for threads."""
+    return _read(response_id, redis.hmget(names.response_key(response_id), [_RECORD, _ANSWER]))
+
+
+def _read(response_id: str, found: Sequence[bytes | None]) -> tuple[StoredResponse, bytes | None]:
+    record, answer = found
+    if record is None:
+        raise no_response(response_id)
+    return decode_response(record), answer
 
 
 def no_response(response_id: str) -> JobNotFoundError:

@@ -16,14 +16,16 @@ _encode = msgspec.json.encode
 
 
 class NativeView:
-    """How one job is shown: ``has_tokens`` and ``fields`` are what the client chose."""
+    """How one job is shown, as its client chose."""
 
-    def __init__(self, request: GenerateRequest, has_tokens: bool, fields: list[str]) -> None:
+    def __init__(self, request: GenerateRequest) -> None:
         self.request = request
-        self._has_tokens = has_tokens
-        self._fields = fields
 
     def whole(self, events: Iterable[Event]) -> bytes:
+        """The body of an answer that is not streamed; ``events`` are all of the job's."""
+        return _encode(self.shown(events))
+
+    def shown(self, events: Iterable[Event]) -> Any:
         """One object, or a list of them for several prompts."""
         texts = [_Text() for _ in self.request.prompts]
         end: Event | None = None
@@ -32,14 +34,15 @@ class NativeView:
             if event.kind is EventKind.CHUNK:
                 texts[event.choice].take(event)
         shown = [self._shown(index, text, end) for index, text in enumerate(texts)]
-        return _encode(shown[0] if len(shown) == 1 else shown)
+        return shown[0] if len(shown) == 1 else shown
 
     def _shown(self, index: int, text: _Text, end: Event | None) -> dict[str, Any]:
-        tokens = text.token_ids if self._has_tokens else []
+        view = self.request.view
+        tokens = text.token_ids if view.has_tokens else []
         found = self.final(index, text, end, "".join(text.parts), tokens)
         if self.request.sampling.num_logprobs is not None:
             found["completion_probabilities"] = [_probability(token) for token in text.logprobs]
-        return _chosen(found, self._fields) if self._fields else found
+        return _chosen(found, view.fields) if view.fields else found
 
     def final(
         self, index: int, text: _Text, end: Event | None, content: str, tokens: list[int]

@@ -11,8 +11,9 @@ from api.errors import describe_validation
 from api.openai.translate import check_text, to_generate_request
 from api.schemas.generation import CompletionBody
 from api.schemas.native import InfillBody, NativeBody, NativeCompletionBody
+from api.shapes import Shape
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
+from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, View
 
 _MAX_PROMPTS = 256
 _BANNED = -100.0  # what llama-server calls false
@@ -35,6 +36,9 @@ def to_native_request(
         prompts=[_gap(body)] if isinstance(body, InfillBody) else _prompts(body.prompt),
         sampling=sampling,
         max_tokens=_max_tokens(body, defaults),
+        view=View(
+            Shape.NATIVE, has_tokens=body.return_tokens, fields=list(body.response_fields or ())
+        ),
     )
     check_text(request)
     return request

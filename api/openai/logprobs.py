@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobs.events import TokenLogprob
+from jobs.events import Event, TokenLogprob
 
 _LOWEST = -9999.0  # JSON has no infinity; OpenAI's own stand-in
 
@@ -24,6 +25,13 @@ def chat_logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | Non
         return None
     content = [{**_entry(token), "top_logprobs": list(map(_entry, token.top))} for token in tokens]
     return {"content": content, "refusal": None}
+
+
+def next_token_probabilities(events: Iterable[Event]) -> dict[str, float]:
+    """The likeliest first tokens of an answer, by their texts."""
+    tops = [token.top for event in events for token in event.logprobs or ()]
+    likeliest = tops[0] if tops else []
+    return {one.text: math.exp(one.logprob) for one in likeliest if one.logprob is not None}
 
 
 class TextOffsets:

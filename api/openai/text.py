@@ -12,6 +12,7 @@ from api.openai.reasoning import to_template_options
 from api.openai.tools import to_tools
 from api.openai.translate import check_text
 from api.schemas.text import ApplyTemplateBody, DetokenizeBody, TokenizeBody
+from api.shapes import Shape
 from jobs.errors import InvalidRequestError
 from jobs.events import Event
 from jobs.requests import (
@@ -63,13 +64,19 @@ def text_answer(request: TextRequest, last: Event) -> dict[str, Any]:
     """The body of the answer, from the job's ``finished`` event."""
     match request:
         case TokenCountRequest():
-            return {"length": last.num_tokens}
+            return _count(request.view.shape, last)
         case TokenizeRequest():
             return {"tokens": _tokens(last), "length": len(last.token_ids)}
         case DetokenizeRequest():
-            return {"content": last.text}
+            return {"text" if request.view.shape == Shape.TEXT else "content": last.text}
         case ApplyTemplateRequest():
             return {"prompt": last.text}
+
+
+def _count(shape: str, last: Event) -> dict[str, Any]:
+    if shape == Shape.INPUT_TOKENS:
+        return {"object": "response.input_tokens", "input_tokens": last.num_tokens}
+    return {"input_tokens" if shape == Shape.MESSAGE_TOKENS else "length": last.num_tokens}
 
 
 def _tokens(last: Event) -> list[Any]:

@@ -16,14 +16,15 @@ from api.anthropic.translate import to_job, to_prompt
 from api.delivery import StreamedAnswer, WholeAnswer
 from api.resolve import resolve_chat
 from api.routes.completions import ModelIdHeader
+from api.routes.text import text_body
 from api.runner import Ticket
 from api.schemas.answers import JobAccepted
 from api.schemas.anthropic import MessagePromptBody, MessagesBody, ThinkingBody
 from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from api.services import Services, ServicesDep
+from api.shapes import Shape
 from api.tickets import accepted, is_background, new_ticket
-from jobs.events import Event
-from jobs.requests import TokenCountRequest
+from jobs.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])
 _Body = TypeVar("_Body", bound=MessagePromptBody)
@@ -40,12 +41,11 @@ async def create_message(
 ) -> Response:
     """The model's next turn; streamed as server-sent events with ``stream``."""
     in_background = is_background(request, body.background)
-    ticket = await _prepare(body, services, x_model_id, in_background)
+    ticket, job = await _prepare(body, services, x_model_id, in_background)
     if in_background:
         await services.runner.submit_ticket(ticket)
         return accepted(ticket.job_id)
-    is_shown = body.thinking is None or body.thinking.display != "omitted"
-    answer = Answer(ticket.job_id, ticket.want.load.model_name, is_thinking_shown=is_shown)
+    answer = Answer(ticket.job_id, job.model, is_thinking_shown=job.view.is_thinking_shown)
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = MessageEncoder(answer)
@@ -55,13 +55,15 @@ async def create_message(
 
 async def _prepare(
     body: MessagesBody, services: Services, x_model_id: str | None, in_background: bool
-) -> Ticket:
+) -> tuple[Ticket, GenerateRequest]:
     """The job, under an id as Anthropic's messages have it."""
     want, is_thinking = await resolve_chat(services, x_model_id, body.model)
     job = to_job(_with_thinking(body, is_thinking), want.load.defaults, want.load.model_name)
+    is_shown = body.thinking is None or body.thinking.display != "omitted"
+    job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
     ticket = new_ticket(services.runner, want, job, is_background=in_background)
     submission = replace(ticket.submission, job_id=f"msg_{secrets.token_hex(16)}")
-    return replace(ticket, submission=submission)
+    return replace(ticket, submission=submission), job
 
 
 @router.post(
@@ -73,9 +75,10 @@ async def count_tokens(
     """Number of tokens of what the model would read: system, tools, turns, template."""
     want, is_thinking = await resolve_chat(services, x_model_id, body.model)
     prompt = to_prompt(_with_thinking(body, is_thinking), want.load.model_name)
-    request = TokenCountRequest(prompt=prompt)
+    request = TokenCountRequest(prompt, View(Shape.MESSAGE_TOKENS))
     ticket = new_ticket(services.runner, want, request)
-    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, _tokens)
+    timeout_s = services.settings.answer_timeout_s
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
 
 
 def _with_thinking(body: _Body, is_on: bool | None) -> _Body:
@@ -84,7 +87,3 @@ def _with_thinking(body: _Body, is_on: bool | None) -> _Body:
         return body
     thinking = ThinkingBody(type="adaptive" if is_on else "disabled")
     return body.model_copy(update={"thinking": thinking})
-
-
-def _tokens(events: list[Event]) -> bytes:
-    return msgspec.json.encode({"input_tokens": events[-1].num_tokens})

@@ -56,7 +56,7 @@ async def _answer(
     want = await resolve(services, x_model_id, body.model)
     job = to_native_request(body, want.load.defaults, want.load.model_name)
     ticket = new_ticket(runner, want, job)
-    view = NativeView(job, body.return_tokens, body.response_fields or [])
+    view = NativeView(job)
     if job.stream:
         return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view))
     return WholeAnswer(runner, ticket, timeout_s, view.whole)

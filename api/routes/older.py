@@ -5,7 +5,6 @@ They are not in the description: whoever writes a client today has better ones.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -13,16 +12,18 @@ import msgspec
 from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
+from api.openai.logprobs import next_token_probabilities
 from api.openai.text import to_apply_template_request
 from api.openai.translate import check_text
 from api.processes import parameters
 from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
-from api.routes.text import answer_job
+from api.routes.text import answer_job, answer_text
 from api.schemas.internal import Health
 from api.schemas.older import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.schemas.text import ApplyTemplateBody
 from api.services import Services, ServicesDep
+from api.shapes import Shape
 from jobs import names
 from jobs.catalog import list_adapters
 from jobs.errors import JobNotFoundError, UnsupportedParameterError
@@ -35,6 +36,7 @@ from jobs.requests import (
     Prompt,
     Task,
     TokenizeRequest,
+    View,
 )
 from jobs.sampling import Sampling
 
@@ -56,12 +58,7 @@ async def encode(
     """``{tokens, length}`` of a text, with what the model wants around one."""
     job = TokenizeRequest(body.text, add_special=True)
     check_text(job, "text")
-
-    def show(events: list[Event]) -> bytes:
-        tokens = events[-1].token_ids
-        return _encode({"tokens": tokens, "length": len(tokens)})
-
-    return await answer_job(services, job, x_model_id, None, show)
+    return await answer_text(services, job, x_model_id, None)
 
 
 @router.post("/v1/internal/decode")
@@ -69,10 +66,8 @@ async def decode(
     body: DecodeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """``{text}`` of tokens."""
-    job = DetokenizeRequest(body.tokens)
-    return await answer_job(
-        services, job, x_model_id, None, lambda events: _encode({"text": events[-1].text})
-    )
+    job = DetokenizeRequest(body.tokens, View(Shape.TEXT))
+    return await answer_text(services, job, x_model_id, None)
 
 
 @router.post("/v1/internal/chat-prompt")
@@ -82,9 +77,7 @@ async def chat_prompt(
     """``{prompt}`` of a chat."""
     is_thinking = (await finder_of(services)).thinking_of(body.model)
     job = to_apply_template_request(with_thinking(body, is_thinking))
-    return await answer_job(
-        services, job, x_model_id, body.model, lambda events: _encode({"prompt": events[-1].text})
-    )
+    return await answer_text(services, job, x_model_id, body.model)
 
 
 @router.post("/v1/internal/logits")
@@ -101,15 +94,14 @@ async def logits(
         sampling=Sampling(temperature=0.0, num_logprobs=body.top_logits),
         max_tokens=1,
         model=want.load.model_name,
+        view=View(Shape.LOGITS),
     )
     check_text(job, "prompt")
     return await answer_job(services, job, x_model_id, None, _show_logits)
 
 
 def _show_logits(events: list[Event]) -> bytes:
-    tops = [token.top for event in events for token in event.logprobs or ()]
-    found = {t.text: math.exp(t.logprob) for t in tops[0] if t.logprob is not None} if tops else {}
-    return _encode({"logits": found})
+    return _encode({"logits": next_token_probabilities(events)})
 
 
 @router.post("/v1/internal/stop-generation")

@@ -23,6 +23,7 @@ from api.responses.pages import page_of
 from api.responses.record import to_record
 from api.responses.translate import to_job
 from api.routes.completions import ModelIdHeader
+from api.routes.text import text_body
 from api.runner import Ticket
 from api.schemas.errors import ERRORS
 from api.schemas.responses import (
@@ -34,10 +35,10 @@ from api.schemas.responses import (
     ResponsePromptBody,
 )
 from api.services import Services, ServicesDep
+from api.shapes import Shape
 from api.tickets import is_background, new_ticket
 from jobs.errors import InvalidRequestError
-from jobs.events import Event
-from jobs.requests import TokenCountRequest
+from jobs.requests import TokenCountRequest, View
 from jobs.stored_responses import StoredResponse
 
 router = APIRouter(tags=["responses"])
@@ -78,6 +79,7 @@ async def _prepare(
     job = to_job(body, items, want.load.defaults, want.load.model_name)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
     check_text(record, "input")
+    job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
     ticket = new_ticket(runner, want, job, is_background=record.is_background)
     submission = replace(ticket.submission, job_id=record.response_id)
     if record.echo["store"]:
@@ -156,15 +158,11 @@ async def count_input_tokens(
     want, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
     job = to_job(body, items, want.load.defaults, want.load.model_name)
-    request = TokenCountRequest(prompt=job.prompts[0])
+    request = TokenCountRequest(job.prompts[0], View(Shape.INPUT_TOKENS))
     check_text(request, "input")
     ticket = new_ticket(services.runner, want, request)
-    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, _tokens)
-
-
-def _tokens(events: list[Event]) -> bytes:
-    counted = {"object": "response.input_tokens", "input_tokens": events[-1].num_tokens}
-    return msgspec.json.encode(counted)
+    timeout_s = services.settings.answer_timeout_s
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
 
 
 def _json(body: bytes, response_id: str) -> Response:

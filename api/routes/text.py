@@ -36,9 +36,11 @@ from api.schemas.text import (
     TokensAnswer,
 )
 from api.services import Services, ServicesDep
+from api.shapes import Shape
 from api.tickets import new_ticket
 from jobs.events import Event
 from jobs.requests import Request as AnyRequest
+from jobs.requests import View
 
 router = APIRouter(tags=["text"], responses=ERRORS)
 _Body = TypeVar("_Body", ApplyTemplateBody, TokenCountBody)
@@ -88,12 +90,8 @@ async def input_tokens(
 ) -> Response:
     """llama-server's token count."""
     job = to_token_count_request(await _as_named(services, body))
-
-    def show(events: list[Event]) -> bytes:
-        counted = {"object": "response.input_tokens", "input_tokens": events[-1].num_tokens}
-        return msgspec.json.encode(counted)
-
-    return await answer_job(services, job, x_model_id, body.model, show)
+    job = msgspec.structs.replace(job, view=View(Shape.INPUT_TOKENS))
+    return await answer_text(services, job, x_model_id, body.model)
 
 
 async def _as_named(services: Services, body: _Body) -> _Body:
@@ -105,7 +103,7 @@ async def answer_text(
     services: Services, job: TextRequest, x_model_id: str | None, model: str | None
 ) -> Response:
     """Run the job for the model meant, and answer with what it found."""
-    return await answer_job(services, job, x_model_id, model, partial(_body, job))
+    return await answer_job(services, job, x_model_id, model, partial(text_body, job))
 
 
 async def answer_job(
@@ -121,5 +119,6 @@ async def answer_job(
     return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, show)
 
 
-def _body(job: TextRequest, events: list[Event]) -> bytes:
+def text_body(job: TextRequest, events: list[Event]) -> bytes:
+    """The answer to who waits for the job."""
     return msgspec.json.encode(text_answer(job, events[-1]))

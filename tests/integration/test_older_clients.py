@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from api.shapes import Shape
 from jobs.events import TokenLogprob
 from jobs.requests import (
     ApplyTemplateRequest,
@@ -19,6 +20,7 @@ from jobs.requests import (
     Prompt,
     TokenCountRequest,
     TokenizeRequest,
+    View,
 )
 from tests.integration.api_rig import Rig, check_error_shape, frames
 
@@ -42,7 +44,8 @@ CONTROL_JOBS: list[tuple[str, Any, Any, dict[str, Any], Any]] = [
     ),
     (
         "/responses/input_tokens", {"model": "fake", "input": "abc"},
-        TokenCountRequest(Prompt(messages=[Message("user", "abc")])), {"num_tokens": 3},
+        TokenCountRequest(Prompt(messages=[Message("user", "abc")]), View(Shape.INPUT_TOKENS)),
+        {"num_tokens": 3},
         {"object": "response.input_tokens", "input_tokens": 3},
     ),
     (
@@ -52,7 +55,7 @@ CONTROL_JOBS: list[tuple[str, Any, Any, dict[str, Any], Any]] = [
     ),
     (
         "/v1/internal/decode", {"tokens": [1, 5]},
-        DetokenizeRequest([1, 5]), {"text": "abc"}, {"text": "abc"},
+        DetokenizeRequest([1, 5], View(Shape.TEXT)), {"text": "abc"}, {"text": "abc"},
     ),
     (
         "/v1/internal/chat-prompt", {"messages": HI},

@@ -6,14 +6,16 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api.native.answers import NativeEncoder, NativeView
 from api.native.translate import to_native_request
 from api.schemas.native import InfillBody, NativeCompletion, NativeCompletionBody
+from api.shapes import Shape
 from jobs.errors import InvalidRequestError
 from jobs.events import Event, EventKind, PromptUsage, Timings, TokenLogprob, Usage
 from jobs.grammars import Grammar, GrammarKind
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
+from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, View
 from tests.helpers.samples import event
 
 NONE = GenerationDefaults()
@@ -120,11 +122,12 @@ def whole(
     fields: Any = (),
     end: Event = FINISHED,
 ) -> Any:
-    return json.loads(NativeView(job, has_tokens, list(fields)).whole([*events, end]))
+    view = View(Shape.NATIVE, has_tokens=has_tokens, fields=list(fields))
+    return json.loads(NativeView(replace(job, view=view)).whole([*events, end]))
 
 
 def frames(job: GenerateRequest, *events: Event, end: Event = FINISHED) -> list[Any]:
-    encoder = NativeEncoder(NativeView(job, False, []))
+    encoder = NativeEncoder(NativeView(job))
     data = b"".join(encoder.feed(one) for one in (*events, end)).decode()
     assert "[DONE]" not in data
     return [json.loads(line.removeprefix("data: ")) for line in data.split("\n\n") if line]
