@@ -25,7 +25,6 @@ from tests.faults.rig import (
     submit,
     text_of,
     wait_ended,
-    wait_worker,
     worker_pid,
 )
 from tests.helpers.server import Server
@@ -48,6 +47,7 @@ LISTINGS = (
     "/v1/internal/model/list",
     "/v1/internal/model/info",
 )
+OF_A_MODEL = ("/props", "/slots", "/v1/internal/model/info", "/v1/internal/model/cache_memory")
 BUSY, PROBE = "busy", "probe"
 ODD = "cmpl-" + "0" * 32
 NOT_UTF8 = b"\xff\xfe"
@@ -215,6 +215,7 @@ class Scene:
             if bad.is_renewed:
                 thread.join(10)
             self.send(bad.drop)
+            wait_until(self.server.is_ready, "its owner has written it anew")
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,20 @@ def test_one_bad_entry_hides_and_stops_nothing_else(scene: Scene, kind: str) -> 
         server.unload(PROBE)
 
 
+@pytest.mark.parametrize("data", [b'{"v": "from the future"}', NOT_UTF8])
+def test_a_want_that_cannot_be_read_is_unloaded_and_its_id_used_again(
+    shared: tuple[Server, SyncRedis], data: bytes
+) -> None:
+    server, redis = shared
+    redis.hset(names.WANTS, "odd", data)
+    refused = server.post("/v1/internal/model/load", {"llm_model_name": "fake"}, "odd")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "model_id_in_use")
+    server.unload("odd")
+    server.load("fake", "odd")
+    assert server.chat("Hello!", "odd", max_tokens=4).status_code == 200
+    server.unload("odd")
+
+
 def claims(redis: SyncRedis) -> list[tuple[str, str]]:
     found = map(names.parse_claim, redis.smembers(names.claims_key(PROBE)))
     return [claim for claim in found if claim is not None]
@@ -293,8 +308,9 @@ def assert_no_bug(scene: Scene) -> None:
         f"{jobs}/{ODD}",
         f"{jobs}/{ids['ended']}/events",
         f"{responses}/{ids['response']}",
+        *(f"{scene.server.url}{path}" for path in OF_A_MODEL),
     ):
-        answer = httpx.get(url, timeout=10)
+        answer = httpx.get(url, headers={"X-Model-Id": BUSY}, timeout=10)
         assert '"internal_error"' not in answer.text, f"{url}: {answer.text}"
     held = (names.claims_key("0"), "rq:queue:mgs-gen-0:intermediate", "rq:wip:mgs-gen-0")
     wait_until(lambda: not scene.redis.exists(*held), f"of {held} nothing is left")
@@ -307,7 +323,6 @@ def assert_supervised(scene: Scene) -> None:
     kill(pid)
     # Sooner than by the end of RQ's leases, which would heal much.
     wait_until(lambda: worker_pid(server, PROBE) not in (0, pid), "another worker", 20)
-    wait_worker(server, pid, PROBE)
     fresh = submit(server, body(8, 8), model_id=PROBE)
     assert text_of(wait_ended(server, fresh)) == expected(8, 8)
     wait_until(lambda: last_beat(scene.redis) > before, "the supervisor beats")
