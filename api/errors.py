@@ -23,6 +23,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, INVALID),
     "unsupported_parameter": (400, INVALID),
     "context_length_exceeded": (400, INVALID),
+    "grammar_failed": (400, INVALID),
     "model_load_failed": (503, "unavailable_error"),
     "model_not_found": (404, "not_found_error"),
     "adapter_not_found": (404, "not_found_error"),

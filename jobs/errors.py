@@ -60,6 +60,12 @@ class ContextLengthExceededError(InvalidRequestError):
     code = "context_length_exceeded"
 
 
+class GrammarError(JobError):
+    """The answer cannot be held to its grammar any further: what there is of it is half a text."""
+
+    code = "grammar_failed"
+
+
 class ModelNotFoundError(JobError):
     """No model of that name on disk, or no model loaded under that id."""
 

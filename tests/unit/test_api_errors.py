@@ -16,6 +16,7 @@ STATUS = {
     "invalid_request": 400,
     "unsupported_parameter": 400,
     "context_length_exceeded": 400,
+    "grammar_failed": 400,
     "model_load_failed": 400,  # with a parameter at fault
     "model_not_found": 404,
     "adapter_not_found": 404,

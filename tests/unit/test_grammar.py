@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import InvalidRequestError
+from jobs.errors import GrammarError, InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind
+from tests.helpers.grammars import GETS_LOST, LETTERS, RUNS_FULL
 from workers.engines.base import EngineOptions
 from workers.engines.fake import open_fake
 from workers.text.grammar import Constraint, GrammarCompiler
@@ -99,3 +100,80 @@ def test_compiled_grammars_start_anew_each_time(compiler: GrammarCompiler) -> No
     grammar = Grammar(GrammarKind.REGEX, "abc")
     for _ in range(3):
         assert walk(compiler, compiler.compile(grammar), "abc")
+
+
+def follow(constraint: Constraint, text: bytes) -> None:
+    """Write the text, of which each byte has to be allowed."""
+    for byte in text:
+        assert constraint.allowed()[byte]
+        constraint.accept(byte)
+
+
+@pytest.mark.parametrize("grammar", [RUNS_FULL, GETS_LOST], ids=["by a token", "by a mask"])
+def test_a_grammar_that_breaks_down_is_an_error_and_no_end_of_the_text(
+    compiler: GrammarCompiler, grammar: Grammar
+) -> None:
+    constraint = compiler.compile(grammar)
+    with pytest.raises(GrammarError) as caught:
+        follow(constraint, LETTERS)
+    assert caught.value.param == "grammar"
+    assert "too ambiguous or too large" in caught.value.message
+    assert "<state>" not in caught.value.message
+    for ask in (constraint.allowed, lambda: constraint.accept(97), lambda: constraint.is_complete):
+        with pytest.raises(GrammarError):
+            ask()
+    with pytest.raises(GrammarError):
+        constraint.accept_all([97])
+
+
+def test_a_grammar_that_breaks_down_in_tokens_given_at_once_is_an_error(
+    compiler: GrammarCompiler,
+) -> None:
+    with pytest.raises(GrammarError):
+        compiler.compile(RUNS_FULL).accept_all(list(LETTERS))
+
+
+def test_tokens_that_a_grammar_forbids_are_not_taken_and_do_no_harm(
+    compiler: GrammarCompiler,
+) -> None:
+    constraint = compiler.compile(Grammar(GrammarKind.REGEX, "abc"))
+    assert not constraint.accept_all(list(b"ax"))
+    assert constraint.accept_all(list(b"abc"))
+    assert constraint.is_complete
+
+
+def test_a_token_that_was_not_allowed_is_an_error(compiler: GrammarCompiler) -> None:
+    constraint = compiler.compile(Grammar(GrammarKind.REGEX, "abc", "regex"))
+    with pytest.raises(GrammarError) as caught:
+        constraint.accept(ord("b"))
+    assert caught.value.param == "regex"
+
+
+def test_a_broken_grammar_leaves_the_next_text_of_the_same_one_alone(
+    compiler: GrammarCompiler,
+) -> None:
+    with pytest.raises(GrammarError):
+        compiler.compile(RUNS_FULL).accept_all(list(LETTERS))
+    follow(compiler.compile(RUNS_FULL), b"ab")
+
+
+def test_large_schemas_have_room_in_the_limits(compiler: GrammarCompiler) -> None:
+    properties = {f"property_{i}": {"type": ["string", "null"]} for i in range(400)}
+    optional = {"type": "object", "properties": properties, "additionalProperties": False}
+    choices = {"enum": [f"choice number {i}" for i in range(1000)]}
+    nested: dict[str, object] = {"type": "integer"}
+    for depth in range(8):
+        nested = {"type": "object", "properties": {f"level_{depth}": nested}}
+    union = {"type": "array", "items": {"anyOf": [
+        {"type": "object", "properties": {"a": {"type": "string"}, f"b{i}": {}},
+         "required": ["a", f"b{i}"], "additionalProperties": False} for i in range(80)
+    ]}}  # fmt: skip
+    texts = [
+        (optional, '{"property_0": "a", "property_399": null}'),
+        (choices, '"choice number 999"'),
+        (nested, '{"level_7": {"level_6": {"level_5": {}}}}'),
+        (union, '[{"a": "x", "b79": {"c": [1, 2]}}, {"a": "y", "b0": 1}]'),
+    ]
+    for schema, text in texts:
+        grammar = Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
+        assert walk(compiler, compiler.compile(grammar), text)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.errors import GrammarError, InvalidRequestError, UnsupportedParameterError
 from jobs.grammars import Grammar, GrammarKind
 from jobs.requests import ToolUse
+from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.samples import generate
 from workers.engines.base import Constraint
 from workers.engines.fake import FakeTokenizer
@@ -226,3 +227,41 @@ def test_thoughts_that_the_model_begins_itself_have_the_budget_too() -> None:
 def test_plain_text_is_held_to_nothing() -> None:
     assert thinking().new_constraint() is None
     assert form("{{ messages }}", tool_use=None).new_constraint() is None
+
+
+class WideTokenizer(FakeTokenizer):
+    """Has tokens that end a marker and go on."""
+
+    wide = {262: b">.", 263: b'>\n{"'}
+
+    def piece(self, token_id: int) -> bytes:
+        return self.wide.get(token_id) or super().piece(token_id)
+
+
+def after_thoughts(last: int) -> Constraint | None:
+    """What the answer is held to after thoughts whose last token is that one."""
+    request = generate(grammar=JSON_A, is_reasoning_split=True)
+    forms = AnswerForms(WideTokenizer(), "<think></think><tool_call>")
+    constraint = forms.of(request, list(b"hi <think>\n"), []).new_constraint()
+    assert walk(constraint, "hm</think") == "hm</think"
+    assert constraint is not None
+    constraint.accept(last)
+    return constraint
+
+
+def test_a_token_that_ends_the_thoughts_may_begin_the_answer() -> None:
+    assert walk(after_thoughts(263), 'x": 1}') == 'x": 1}'
+
+
+def test_one_that_begins_the_answer_with_what_its_grammar_forbids_is_an_error() -> None:
+    with pytest.raises(GrammarError) as caught:
+        after_thoughts(262)
+    assert caught.value.param == "response_format"
+
+
+def test_a_grammar_that_breaks_down_behind_the_thoughts_is_an_error() -> None:
+    constraint = thinking(grammar=RUNS_FULL).new_constraint()
+    assert walk(constraint, "hm</think>") == "hm</think>"
+    with pytest.raises(GrammarError) as caught:
+        walk(constraint, LETTERS.decode())
+    assert caught.value.param == "grammar"

@@ -20,7 +20,7 @@ from workers.markup.call_grammar import (
 from workers.markup.dialects import Dialect
 from workers.markup.phases import Phases, Plan
 from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
-from workers.text.grammar import GrammarCompiler
+from workers.text.grammar import ConstraintMaker, GrammarCompiler
 
 _TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
 
@@ -85,7 +85,7 @@ class AnswerForms:
         """Makes what an answer is held to, at its beginning."""
         thinking, budget = reading.dialect.thinking, request.reasoning_budget
         whole = self._whole_grammar(request, reading)
-        call = self._call_grammar(request, reading) if whole is None else None
+        call = self._call_constraint(request, reading) if whole is None else None
         has_budget = budget is not None and thinking is not None
         if not (has_budget or call or (whole and reading.is_thinking)):
             return lambda: self._compile(whole)
@@ -97,7 +97,7 @@ class AnswerForms:
                 budget,
                 then=self._compile(whole),
                 triggers=_triggers(reading) if call is not None else (),
-                call=(lambda: self._grammars.compile(call)) if call is not None else None,
+                call=call,
             )
             return Phases(plan, self._tokenizer)
 
@@ -125,9 +125,12 @@ class AnswerForms:
             return content
         return placed(content, opening, self._tokenizer)
 
-    def _call_grammar(self, request: GenerateRequest, reading: Reading) -> Grammar | None:
-        """The grammar of a call that the model makes by itself, where there is one.
+    def _call_constraint(
+        self, request: GenerateRequest, reading: Reading
+    ) -> ConstraintMaker | None:
+        """Makes what a call is held to that the model makes by itself, where there is a grammar.
 
+        It is compiled here: the engine's thread, on which a call begins, must not wait for that.
         Schemas that the compiler does not know are told only to who asked for strict ones.
         """
         use, parser = request.tool_use, reading.dialect.parser
@@ -135,12 +138,11 @@ class AnswerForms:
             return None
         try:
             grammar = begun_call(parser, reading.tools, self._tokenizer)
-            self._compile(grammar)
+            return None if grammar is None else self._grammars.prepare(grammar)
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in reading.tools):
                 raise
             return None
-        return grammar
 
 
 def _triggers(reading: Reading) -> tuple[str, ...]:

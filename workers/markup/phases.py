@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from workers.engines.base import Tokenizer
 from workers.markup.dialects import Marker
-from workers.text.grammar import Constraint, Mask
+from workers.text.grammar import Constraint, ConstraintMaker
+from workers.text.matcher import Mask
 
 _TAIL = 64  # bytes, more than any marker has
 
@@ -29,7 +29,7 @@ class Plan:
     budget: int | None = None
     then: Constraint | None = None
     triggers: tuple[str, ...] = ()
-    call: Callable[[], Constraint] | None = None
+    call: ConstraintMaker | None = None
 
 
 class _Phase(Enum):
@@ -40,7 +40,11 @@ class _Phase(Enum):
 
 
 class Phases:
-    """Follows one answer through its plan, token by token; a ``Constraint`` for engines."""
+    """Follows one answer through its plan, token by token; a ``Constraint`` for engines.
+
+    Raises ``GrammarError`` when a grammar breaks down, and when the token that ends the thoughts
+    goes on with what the grammar of the answer forbids.
+    """
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer) -> None:
         self._plan = plan
@@ -100,13 +104,12 @@ class Phases:
         if thinking is not None and self._phase is _Phase.THINKING:
             if (rest := self._behind(thinking.end)) is not None:
                 self._enter(self._after_thinking)
-                self._hand_over(self._plan.then, rest)
+                self._begin_answer(rest)
             return
         for trigger in self._plan.triggers:
             rest = self._behind(trigger)
             if rest is not None and self._plan.call is not None:
-                self._enter(_Phase.CALL)
-                self._call = self._hand_over(self._plan.call(), rest)
+                self._begin_call(self._plan.call(), rest)
                 return
         if thinking is not None and self._behind(thinking.start) is not None:
             self._enter(_Phase.THINKING)
@@ -117,13 +120,21 @@ class Phases:
         _, found, rest = self._tail.partition(marker.encode())
         return rest.decode(errors="replace") if found else None
 
-    def _hand_over(self, constraint: Constraint | None, rest: str) -> Constraint | None:
-        """The constraint, past what a token held of its text already; ``None`` if it cannot be."""
+    def _begin_answer(self, rest: str) -> None:
+        then = self._plan.then
+        if then is not None and not self._hand_over(then, rest):
+            raise then.error("the last token of the thoughts goes on with what it forbids")
+
+    def _begin_call(self, call: Constraint, rest: str) -> None:
+        """A call that begins with what its grammar forbids cannot be read: it becomes content."""
+        self._enter(_Phase.CALL)
+        self._call = call if self._hand_over(call, rest) else None
+
+    def _hand_over(self, constraint: Constraint, rest: str) -> bool:
+        """Whether the constraint could be brought past what a token held of its text already."""
         rest = rest.lstrip()
-        if constraint is None or not rest:
-            return constraint
-        ids = self._tokenizer.encode(rest, add_special=False, parse_special=False)
-        return constraint if constraint.accept_all(ids) else None
+        ids = self._tokenizer.encode(rest, add_special=False, parse_special=False) if rest else []
+        return constraint.accept_all(ids)
 
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import llguidance
-import llguidance.numpy
 import numpy as np
-import numpy.typing as npt
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from jobs.errors import InvalidRequestError
+from jobs.errors import GrammarError, InvalidRequestError
 from jobs.grammars import Grammar, GrammarKind
 from workers.engines.base import Tokenizer
+from workers.text.matcher import SCHEMA_LIMITS, TEXT_LIMITS, Mask, Matcher, reason_of
 from workers.text.number_guard import DigitTokens, NumberGuard
 
 # One space or line break at most: a small model would wander off in white space.
@@ -28,15 +28,16 @@ _SPECIAL = b"\xff"  # how llguidance marks what is no text
 _NUM_KEPT = 64
 _LARGEST = 200_000  # characters
 
-Mask = npt.NDArray[np.bool_]
-
 
 class Constraint:
-    """Where one text stands in its grammar; a ``guard`` bounds the numbers of JSON."""
+    """Where one text stands in its grammar; a ``guard`` bounds the numbers of JSON.
+
+    Every method raises ``GrammarError`` when the grammar breaks down, and from then on.
+    """
 
     def __init__(
         self,
-        matcher: Any,
+        matcher: Matcher,
         vocab_size: int,
         end_ids: frozenset[int],
         guard: NumberGuard | None = None,
@@ -45,16 +46,12 @@ class Constraint:
         self._matcher = matcher
         self._end_ids = list(end_ids)
         self._vocab_size = vocab_size
-        self._bits = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
 
     def allowed(self) -> Mask:
         """Which tokens may come next, shape (vocab_size,); an end token when nothing else may."""
-        if not self._matcher.is_stopped():
-            llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
-            bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
-            mask = bits[: self._vocab_size].astype(np.bool_)
-            if mask.any():
-                return mask if self._guard is None else self._guard.narrow(mask)
+        mask = self._matcher.mask()
+        if mask is not None:
+            return mask if self._guard is None else self._guard.narrow(mask)
         mask = np.zeros(self._vocab_size, np.bool_)
         mask[self._end_ids] = True
         return mask
@@ -63,21 +60,30 @@ class Constraint:
         """Go on after a token that was allowed."""
         if self._guard is not None:
             self._guard.accept(token_id)
-        if not self._matcher.is_stopped():
-            self._matcher.consume_token(token_id)
+        self._matcher.accept(token_id)
 
     def accept_all(self, token_ids: list[int]) -> bool:
         """Go on after these tokens; False, and nothing done, if the grammar forbids one."""
-        if self._matcher.validate_tokens(token_ids) != len(token_ids):
+        matcher = self._matcher.follow(token_ids)
+        if matcher is None:
             return False
-        for token_id in token_ids:
-            self.accept(token_id)
+        self._matcher = matcher
+        if self._guard is not None:
+            for token_id in token_ids:
+                self._guard.accept(token_id)
         return True
+
+    def error(self, reason: str) -> GrammarError:
+        """That the text cannot go on in this grammar."""
+        return self._matcher.error(reason)
 
     @property
     def is_complete(self) -> bool:
         """Whether the text may end here."""
-        return bool(self._matcher.is_accepting() or self._matcher.is_stopped())
+        return self._matcher.may_end
+
+
+ConstraintMaker = Callable[[], Constraint]
 
 
 class GrammarCompiler:
@@ -92,16 +98,33 @@ class GrammarCompiler:
 
     def compile(self, grammar: Grammar) -> Constraint:
         """At the grammar's beginning. Raises ``InvalidRequestError`` with what is wrong with it."""
+        return self.prepare(grammar)()
+
+    def prepare(self, grammar: Grammar) -> ConstraintMaker:
+        """Makes constraints at the grammar's beginning, from any thread and without a wait.
+
+        Raises ``InvalidRequestError`` with what is wrong with it.
+        """
+        native = self._compiled_matcher(grammar)
+        size, end_ids = self._tokenizer.vocab_size, self._tokenizer.end_ids
+
+        def new_constraint() -> Constraint:
+            guard = NumberGuard(self._digits) if _holds_json(grammar) else None
+            matcher = Matcher(native.deep_copy(), grammar.param, size)
+            return Constraint(matcher, size, end_ids, guard)
+
+        return new_constraint
+
+    def _compiled_matcher(self, grammar: Grammar) -> Any:
+        """llguidance's matcher, to be copied."""
         with self._lock:
-            matcher = self._compiled.get(grammar)
-            if matcher is None:
-                matcher = self._compiled[grammar] = self._new_matcher(grammar)
+            native = self._compiled.get(grammar)
+            if native is None:
+                native = self._compiled[grammar] = self._new_matcher(grammar)
             self._compiled.move_to_end(grammar)
             if len(self._compiled) > _NUM_KEPT:
                 self._compiled.popitem(last=False)
-        size = self._tokenizer.vocab_size
-        guard = NumberGuard(self._digits) if _holds_json(grammar) else None
-        return Constraint(matcher.deep_copy(), size, self._tokenizer.end_ids, guard)
+        return native
 
     def _new_matcher(self, grammar: Grammar) -> Any:
         if len(grammar.text) > _LARGEST:
@@ -113,10 +136,10 @@ class GrammarCompiler:
             source = _source(grammar)
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidRequestError(f"{grammar.param}: {error}", grammar.param) from error
-        matcher = llguidance.LLMatcher(self._vocabulary, source, log_level=0)
+        limits = SCHEMA_LIMITS if _holds_json(grammar) else TEXT_LIMITS
+        matcher = llguidance.LLMatcher(self._vocabulary, source, log_level=0, limits=limits)
         if matcher.is_error():
-            reason = matcher.get_error().strip().splitlines()[0][:500]
-            raise InvalidRequestError(f"{grammar.param}: {reason}", grammar.param)
+            raise InvalidRequestError(f"{grammar.param}: {reason_of(matcher)}", grammar.param)
         return matcher
 
 
