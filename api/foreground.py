@@ -20,6 +20,7 @@ from jobs import asyncio_tasks, names
 from jobs.errors import (
     ContractError,
     JobError,
+    JobNotFoundError,
     JobTimeoutError,
     ModelNotFoundError,
     NotReadyError,
@@ -105,6 +106,8 @@ class Foreground:
                 self._is_over = True
                 check(event)
             yield event
+        if not self._is_over:
+            raise JobNotFoundError("the events of the job are gone", "job_id")
 
     def cancel(self, reason: str) -> None:
         """End the job if it has not ended; at most once."""

@@ -46,9 +46,17 @@ def job_answer(record: JobRecord) -> JobAnswer:
     )
 
 
+def shown_record(store: JobStore, job_id: str) -> JobRecord:
+    """The job's record; ``JobNotFoundError`` when there is none, or its client has deleted it."""
+    record = store.record(job_id)
+    if record.is_deleted:
+        raise JobNotFoundError(f"job {job_id[:80]!r} was deleted", "job_id")
+    return record
+
+
 def job_with_result(store: JobStore, job_id: str) -> JobAnswer:
     """The job, with its result or its error once it has ended."""
-    record = store.record(job_id)
+    record = shown_record(store, job_id)
     answer = job_answer(record)
     if not record.status.is_terminal:
         return answer

@@ -48,7 +48,7 @@ def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
     ids = store.pending_ids(model.slug, max_waiting=_MAX_LISTED)
     records = store.records(ids)
     pending = sorted(
-        (record for record in records if not record.status.is_terminal),
+        (record for record in records if not (record.status.is_terminal or record.is_deleted)),
         key=lambda record: record.created_at,
     )
     waiting = store.queue(names.generation_queue(model.slug)).count

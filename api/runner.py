@@ -159,7 +159,10 @@ class JobRunner:
             return await self.read_end(subscription, timeout_s)
 
     async def read_end(self, subscription: Subscription, timeout_s: float) -> Event:
-        """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the time."""
+        """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the time.
+
+        ``JobNotFoundError`` when its events are gone.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 async for event in self.hub.read(subscription):
@@ -168,7 +171,7 @@ class JobRunner:
                         return event
         except TimeoutError:
             raise NotReadyError(f"no end of the job within {timeout_s:g} s") from None
-        raise AssertionError("the hub ended a job without a terminal event")
+        raise JobNotFoundError("the events of the job are gone", "job_id")
 
     async def _find_absent(self, slugs: list[str]) -> dict[str, Missing]:
         return await self.in_thread(self._absent, slugs)

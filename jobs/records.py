@@ -31,7 +31,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first one;
     ``deaths`` counts the workers whose death it is suspected of. ``cancel`` holds the reason once
-    somebody asked for the job's end.
+    somebody asked for the job's end. What ``is_deleted`` is shown to nobody.
     """
 
     job_id: str
@@ -50,6 +50,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     is_background: bool = False
     owner: str = ""
     caller: str = ""
+    is_deleted: bool = False
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:

@@ -156,7 +156,12 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
-  local about = redis.call('HMGET', job, 'task', 'model_id')
+  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted')
+  if about[3] then  -- by its client: only that it has ended is left
+    redis.call('DEL', log, request)
+    redis.call('XADD', log, id, 'e', line)
+    redis.call('EXPIRE', log, ttl)
+  end
   local task, model_id = about[1] or '', about[2] or ''
   redis.call('HINCRBY', totals, 'jobs ' .. task .. ' ' .. status .. ' ' .. model_id, 1)
   for i = 1, #amounts, 2 do
@@ -235,6 +240,26 @@ if state[1] == 'queued' or state[1] == 'running' then
   redis.call('HSET', KEYS[1], 'cancel', ARGV[1])
 end
 return {state[1], state[2] or '0', state[3] or ''}
+"""
+
+FORGET: Final = """
+-- KEYS: job, log, request, record stored beside it. Deletes what the job was asked and has said,
+-- and marks it, so that nobody is shown it any more. Of one that has not ended, log and request go
+-- at its end: until then its worker needs them.
+redis.call('DEL', KEYS[4])
+local status = redis.call('HGET', KEYS[1], 'status')
+if status then redis.call('HSET', KEYS[1], 'is_deleted', 1) end
+if status ~= 'queued' and status ~= 'running' then redis.call('DEL', KEYS[2], KEYS[3]) end
+return 1
+"""
+
+KEEP_ANSWER: Final = """
+-- KEYS: record stored beside a job. ARGV: answer, ttl in s. Keeps the answer unless the record is
+-- gone. Answers 1 if it is kept.
+if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'answer', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
 """
 
 RETURN_TO_QUEUE: Final = """

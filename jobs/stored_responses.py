@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from jobs import names
+from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError, JobNotFoundError
 from jobs.submission import Submission
@@ -75,9 +75,9 @@ class ResponseShelf:
         )
 
     async def keep(self, record: StoredResponse, answer: bytes) -> None:
-        """The response as it ended, whatever becomes of its job's log."""
-        if await self._redis.hexists(names.response_key(record.response_id), _RECORD):
-            await self._write(record.response_id, _ANSWER, answer)
+        """The response as it ended, whatever becomes of its job's log; not if it is deleted."""
+        script = self._redis.register_script(scripts.KEEP_ANSWER)
+        await script(keys=[names.response_key(record.response_id)], args=[answer, self._ttl_s])
 
     async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
         """The record, and the answer if one is kept; ``JobNotFoundError`` when there is none."""
@@ -86,19 +86,15 @@ class ResponseShelf:
         key = names.response_key(response_id)
         return _read(response_id, await self._redis.hmget(key, [_RECORD, _ANSWER]))
 
-    async def delete(self, response_id: str, *, with_log: bool) -> None:
-        """Forget the response; ``with_log`` also what its job was asked and has said."""
-        keys = [names.response_key(response_id)]
-        if with_log:
-            keys += [names.request_key(response_id), names.log_key(response_id)]
-        await self._redis.delete(*keys)
-
-    async def _write(self, response_id: str, field: str, data: bytes) -> None:
-        key = names.response_key(response_id)
-        async with self._redis.pipeline() as pipe:
-            pipe.hset(key, field, data)
-            pipe.expire(key, self._ttl_s)
-            await pipe.execute()
+    async def delete(self, response_id: str) -> None:
+        """Forget the response, and, once its job has ended, what that was asked and has said."""
+        keys = [
+            names.job_key(response_id),
+            names.log_key(response_id),
+            names.request_key(response_id),
+            names.response_key(response_id),
+        ]
+        await self._redis.register_script(scripts.FORGET)(keys=keys)
 
 
 def read_stored(redis: SyncRedis, response_id: str) -> tuple[StoredResponse, bytes | None]:

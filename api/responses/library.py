@@ -84,13 +84,14 @@ class Library:
     async def delete(self, response_id: str) -> None:
         """Forget the response; one that still runs is cancelled."""
         await self.shelf.read(response_id)
-        with contextlib.suppress(JobNotFoundError):
-            store = self._services.store
-            await self._runner.in_thread(store.cancel, response_id, "the response was deleted")
-            job = await self._job(response_id)
-            await self.shelf.delete(response_id, with_log=job.status.is_terminal)
+        await self.shelf.delete(response_id)
+        reason = "the response was deleted"
+        try:
+            await self._runner.in_thread(self._services.store.cancel, response_id, reason)
+        except JobNotFoundError:
             return
-        await self.shelf.delete(response_id, with_log=True)
+        except RedisError:
+            self._runner.cancel_soon(response_id, reason)
 
     async def follow(self, record: StoredResponse, after: int) -> AsyncIterator[bytes]:
         """The frames numbered above ``after``: of what has happened, then of what happens."""

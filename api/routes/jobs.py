@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from api.event_stream import EventStream, stream_events
-from api.job_views import job_answer, job_with_result
+from api.job_views import job_answer, job_with_result, shown_record
 from api.resolve import finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.jobs import JobAnswer, JobList
@@ -58,7 +58,8 @@ async def _filter(
 
     def accept(record: JobRecord) -> bool:
         is_model = model is None or record.model_id in ids
-        return is_model and (status is None or record.status == status)
+        is_shown = is_model and not record.is_deleted
+        return is_shown and (status is None or record.status == status)
 
     return accept
 
@@ -85,7 +86,7 @@ async def show_job(job_id: str, services: ServicesDep) -> JobAnswer:
 async def cancel_job(job_id: str, services: ServicesDep) -> JobAnswer:
     """Cancel a job, queued or running; one that has ended stays as it is."""
     runner = services.runner
-    record = await runner.in_thread(services.store.record, job_id)
+    record = await runner.in_thread(shown_record, services.store, job_id)
     if record.task in (Task.LOAD, Task.UNLOAD):
         raise InvalidRequestError("loads and unloads are not cancelled: unload instead", "job_id")
     record = await runner.in_thread(services.store.cancel, job_id, "cancelled by request")
@@ -120,8 +121,9 @@ async def job_events(
 
 
 def _state(services: Services, job_id: str) -> tuple[JobRecord, EventId]:
+    record = shown_record(services.store, job_id)
     services.store.adopt(job_id, services.runner.name)
-    return services.store.record(job_id), last_event_id(services.store.redis, job_id)
+    return record, last_event_id(services.store.redis, job_id)
 
 
 def _read_event_id(text: str | None) -> EventId:

@@ -148,7 +148,8 @@ async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> Lat
 
 def _latest(services: Services, model_id: str) -> LatestJob:
     def is_meant(record: JobRecord) -> bool:
-        return record.model_id == model_id and record.task is Task.GENERATE
+        is_generation = record.task is Task.GENERATE and not record.is_deleted
+        return record.model_id == model_id and is_generation
 
     records, _ = services.store.page(None, 1, is_meant)
     request = services.store.request(records[0].job_id) if records else None

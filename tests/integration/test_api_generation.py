@@ -11,6 +11,7 @@ from openai import APIError, APIStatusError, OpenAI
 from api import staff_watch
 from api.services import Services
 from api.tickets import new_ticket
+from jobs import names
 from jobs.errors import ModelNotFoundError
 from jobs.events import TokenLogprob
 from jobs.records import JobStatus
@@ -257,6 +258,21 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
     assert contents == ["", "Hel", "lo", ""]
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_job_whose_events_are_gone_is_no_answer(rig: Rig, stream: bool) -> None:
+    rig.load()
+    future = rig.chat_soon(stream=stream)
+    job = rig.take()
+    job.started()
+    job.chunk("Hel")
+    rig.redis.hset(names.job_key(job.job_id), "status", "finished")
+    rig.redis.delete(names.log_key(job.job_id))
+    answer = future.result()
+    assert "job_not_found" in answer.text
+    assert answer.status_code == (200 if stream else 404)
+    assert "[DONE]" not in answer.text
+
+
 async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> None:
     want = rig.load()
     rig.wants.remove("0")
@@ -272,7 +288,7 @@ async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> 
 
 
 def test_a_job_that_waits_for_an_unloaded_model_is_a_404(rig: Rig) -> None:
-    want = rig.load()
+    rig.load()
     future = rig.chat_soon()
     [job_id] = wait_until(rig.waiting_ids, "the job is queued")
     rig.wants.remove("0")

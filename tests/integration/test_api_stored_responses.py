@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,9 +10,11 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from jobs import names
+from jobs.connection import connect_async
 from jobs.events import CalledTool
 from jobs.records import JobStatus
-from tests.integration.api_rig import Rig, read_until, wait_until
+from jobs.stored_responses import ResponseShelf
+from tests.integration.api_rig import Rig, Taken, read_until, wait_until
 from tests.integration.responses_rig import ADD, answered, events_of
 
 
@@ -79,8 +82,7 @@ def test_a_deleted_response_is_gone_with_what_its_job_said(rig: Rig, client: Ope
         assert rig.http.get(f"/v1/responses/{answer['id']}{path}").status_code == 404
     assert rig.http.delete(f"/v1/responses/{answer['id']}").status_code == 404
     assert rig.post(f"/v1/responses/{answer['id']}/cancel", None).status_code == 404
-    left = (names.request_key(answer["id"]), names.log_key(answer["id"]))
-    assert not rig.redis.exists(*left)
+    assert_forgotten(rig, answer["id"])
 
 
 def test_a_response_outlives_the_log_of_its_job(rig: Rig) -> None:
@@ -158,14 +160,75 @@ def test_a_cancel_changes_nothing_about_what_has_ended(rig: Rig, client: OpenAI)
     assert client.responses.cancel(answer["id"]).status == "completed"
 
 
-def test_deleting_a_running_response_cancels_it(rig: Rig, client: OpenAI) -> None:
+def test_deleting_a_waiting_response_leaves_nothing_of_it(rig: Rig, client: OpenAI) -> None:
     rig.load()
-    running = client.responses.create(model="fake", input="hi", background=True)
+    waiting = client.responses.create(model="fake", input="secret", background=True)
+    client.responses.delete(waiting.id)
+    assert rig.waiting_ids() == []
+    assert rig.record(waiting.id).status is JobStatus.CANCELLED
+    assert_forgotten(rig, waiting.id)
+
+
+@pytest.mark.parametrize("end", [Taken.cancelled, Taken.finished])
+def test_deleting_a_running_response_hides_it_and_leaves_nothing_of_it_at_its_end(
+    rig: Rig, client: OpenAI, end: Callable[[Taken], None]
+) -> None:
+    rig.load()
+    running = client.responses.create(model="fake", input="secret", background=True)
     job = rig.take()
+    job.started()
+    job.chunk("the secret")
     client.responses.delete(running.id)
     assert rig.record(job.job_id).cancel == "the response was deleted"
+    assert_hidden(rig, running.id)
+    job.chunk("is secret", finish_reason="stop")
+    assert_hidden(rig, running.id)
+    end(job)
+    assert_forgotten(rig, running.id)
+
+
+def test_who_waits_for_a_response_that_somebody_deletes_is_told(rig: Rig) -> None:
+    rig.load()
+    waiting = rig.post_soon("/v1/responses", {"input": "hi", "stream": True})
+    job = rig.take()
+    job.started()
+    job.chunk("Hel")
+    assert rig.http.delete(f"/v1/responses/{job.job_id}").status_code == 200
     job.cancelled()
-    assert rig.http.get(f"/v1/responses/{running.id}").status_code == 404
+    last = events_of(waiting.result().text)[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.failed", "cancelled")
+    assert_forgotten(rig, job.job_id)
+
+
+async def test_an_answer_that_is_kept_late_does_not_bring_a_deleted_response_back(
+    rig: Rig,
+) -> None:
+    rig.load()
+    answer = answered(rig, "secret")
+    async with connect_async(rig.settings.effective_redis_url) as redis:
+        shelf = ResponseShelf(redis, 60)
+        record, _ = await shelf.read(answer["id"])
+        await shelf.delete(answer["id"])
+        await shelf.keep(record, b"secret")
+    assert_forgotten(rig, answer["id"])
+
+
+def assert_hidden(rig: Rig, response_id: str) -> None:
+    for path in ("", "/events"):
+        assert rig.http.get(f"/v1/jobs/{response_id}{path}").status_code == 404
+    assert rig.http.get(f"/v1/responses/{response_id}").status_code == 404
+    assert response_id not in rig.http.get("/v1/jobs").text
+    assert "secret" not in rig.http.get("/management/processes").text
+    assert "secret" not in rig.http.get("/management/debug/latest").text
+
+
+def assert_forgotten(rig: Rig, response_id: str) -> None:
+    """Hidden, and nothing that it was asked or said is in Redis any more."""
+    assert_hidden(rig, response_id)
+    assert not rig.redis.exists(names.request_key(response_id), names.response_key(response_id))
+    rig.redis.config_set("rdbcompression", "no")  # or DUMP would hide what there is
+    for key in rig.redis.keys("*"):
+        assert b"secret" not in (rig.redis.dump(key) or b""), key
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
