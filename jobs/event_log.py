@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from redis.exceptions import ResponseError
+
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ErrorInfo
@@ -98,8 +100,13 @@ class EventWriter:
 
 
 def last_event_id(redis: SyncRedis, job_id: str) -> EventId:
-    """Id of the newest event in the log, ``BEFORE_ALL`` when it is empty."""
-    newest = redis.xrevrange(names.log_key(job_id), count=1)
+    """Id of the newest event in the log, ``BEFORE_ALL`` when it is empty, or no log at all."""
+    try:
+        newest = redis.xrevrange(names.log_key(job_id), count=1)
+    except ResponseError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        return BEFORE_ALL  # the end takes its place (``SETTLE``)
     return EventId.parse(newest[0][0].decode()) if newest else BEFORE_ALL
 
 

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from redis.client import Pipeline
+from redis.exceptions import RedisError
 from rq import Queue, worker_registration
 from rq.executions import Execution
 from rq.job import JobStatus
@@ -37,6 +38,13 @@ class RqRecords(BaseWorker):
     def _set_connection(self, connection: SyncRedis) -> SyncRedis:
         """As it is: RQ would make its time-out longer than its own lease."""
         return connection
+
+    def _set_ip_address(self, connection: SyncRedis) -> None:
+        """For RQ's tools; a Redis that is away does not end a worker that is about to start."""
+        try:
+            super()._set_ip_address(connection)
+        except RedisError:
+            self.ip_address = "unknown"
 
     @property
     def queue(self) -> Queue:

@@ -22,6 +22,7 @@ from jobs.events import EventKind
 from jobs.records import Want
 from jobs.requests import LoadRequest
 from tests.helpers.driver import Driver
+from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import settings_for
 from tests.helpers.supervised import ROOT, Supervised, supervised
 from tests.helpers.waiting import wait_until
@@ -148,12 +149,15 @@ def test_a_model_that_cannot_be_started_keeps_no_other_waiting_and_unloads(
 # Nothing to load.
 
 
-def _run_worker(redis_url: str, folder: Path, load_job: str) -> int:
+def start_worker(
+    redis_url: str, folder: Path, load_job: str, output: int | None = None
+) -> subprocess.Popen[bytes]:
+    """A worker without a supervisor."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MGS_", "REDIS_"))}
     env = kept | environment(redis_url, folder)
     command = [sys.executable, "-m", "workers", "--model-id", "0", "--token", "aa"]
     command += ["--load-job", load_job, "--owner", "11|aa"]
-    return subprocess.run(command, env=env, cwd=ROOT, timeout=60, check=False).returncode
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=output, stderr=output)
 
 
 @pytest.mark.parametrize("loss", ["never was", "has ended"])
@@ -165,8 +169,28 @@ def test_a_worker_without_a_load_job_says_so_and_ends(
     if loss == "has ended":
         load_job = driver.submit(LoadRequest("fake", "fake"))
         driver.store.cancel(load_job, "enough")
-    assert _run_worker(redis_url, tmp_path, load_job) == ExitCode.NOTHING_TO_LOAD
+    assert start_worker(redis_url, tmp_path, load_job).wait(60) == ExitCode.NOTHING_TO_LOAD
     driver.close()
+
+
+def test_a_worker_that_starts_while_redis_is_away_loads_when_it_is_back(tmp_path: Path) -> None:
+    """A death would count against the model, which might be given up."""
+    with private_redis(is_kept=True) as server:
+        driver = Driver(server.url, tmp_path)
+        load_job = driver.submit(LoadRequest("fake", "fake"))
+        server.kill()
+        said = tmp_path / "worker.log"
+        with said.open("wb") as output:
+            worker = start_worker(server.url, tmp_path, load_job, output.fileno())
+        try:
+            wait_until(lambda: "redis away" in said.read_text(), "it has looked for Redis")
+            server.start()
+            assert driver.wait_ended(load_job)[-1].kind is EventKind.FINISHED
+            assert worker.poll() is None
+        finally:
+            worker.kill()
+            worker.wait(10)
+            driver.close()
 
 
 @pytest.fixture

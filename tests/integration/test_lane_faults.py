@@ -185,10 +185,16 @@ def test_what_was_moved_while_its_reply_got_lost_is_put_back(rig: LaneRig) -> No
     rig.redis.lrem(rig.queue.intermediate_queue_key, 0, running)
 
 
-def test_a_loop_that_starts_while_redis_is_away_begins_when_it_is_back(tmp_path) -> None:
+@pytest.mark.parametrize("is_made", [True, False], ids=["made before", "made meanwhile"])
+def test_a_loop_that_starts_while_redis_is_away_begins_when_it_is_back(
+    tmp_path: Path, is_made: bool
+) -> None:
     with private_redis() as server:
-        rig = LaneRig(server.url, tmp_path)
+        if is_made:
+            rig = LaneRig(server.url, tmp_path)
         server.kill()
+        if not is_made:
+            rig = LaneRig(server.url, tmp_path)
         rig.books.start()
         rig.thread.start()
         server.start()

@@ -181,6 +181,14 @@ def test_a_cancel_that_a_worker_overtakes_is_found_by_it(
     assert claimed(store.redis) == {(WORKER, job_id)}
 
 
+def test_a_job_whose_log_is_none_can_be_cancelled_and_its_end_is_told(store: JobStore) -> None:
+    job_id = submit(store)
+    store.redis.rpush(names.log_key(job_id), "not ours")
+    store.cancel(job_id, "enough")
+    assert [end.kind for end in read_log(store.redis, job_id)] == [EventKind.CANCELLED]
+    assert store.record(job_id).status is JobStatus.CANCELLED
+
+
 def test_cancelling_what_has_ended_or_never_was_changes_nothing(store: JobStore) -> None:
     job_id = submit(store)
     store.cancel(job_id, "first")
