@@ -9,6 +9,7 @@ from tests.helpers.waiting import wait_until
 from tests.machines.client import Stream
 from tests.machines.cluster import Cluster, cluster
 from tests.machines.evidence import (
+    RESUME_S,
     TAKEOVER_S,
     WorkerWatch,
     attempts,
@@ -51,12 +52,16 @@ def power_fails(tally: Tally) -> None:
 
 
 def machine_is_out_of_reach(tally: Tally, how: Cut = "silence") -> None:
-    """A's cables are pulled; later A is back and finds that its model has moved."""
+    """A's cables are pulled; later A is back and finds that its model has moved.
+
+    The client of A's own API reads nothing meanwhile, and then all.
+    """
     num_tokens = int((_OUT_S + _STREAM_S) / _STEP_S)
     with cluster() as two:
         two.start()
         learn_reference(two)
         old = two.load_on(two.a)
+        lonely = two.a.client.stream(num_tokens)
         streams = _streams_at_b(two, num_tokens)
         lost_at = time.monotonic()
         two.a.cut(how=how)
@@ -68,15 +73,17 @@ def machine_is_out_of_reach(tally: Tally, how: Cut = "silence") -> None:
         wait_until(lambda: two.a.worker() != old, "A's worker ends", 60.0)
         tally.note("until the model is given up", time.monotonic() - back_at, TAKEOVER_S)
         with WorkerWatch(two) as watch:
-            for stream in streams:
+            for stream in (lonely, *streams):
                 stream.wait_ended(_STREAM_S + 120.0)
             wait_serving(two)
         assert watch.most_at_once == {"0": 1}, watch.seen
         assert [name for name, _ in watch.seen["0"]] == ["b"], watch.seen
-        for stream in streams:
+        for stream in (lonely, *streams):
             check_finished(two, stream, num_tokens)
-        assert attempts(two, streams) == [2] * len(streams)
+        assert attempts(two, [lonely, *streams]) == [2] * (len(streams) + 1)
         tally.note("until the jobs go on", _takeover(streams, lost_at), TAKEOVER_S)
+        waited = lonely.silence_after(back_at)
+        tally.note("until the first machine's client reads on", waited, RESUME_S)
         two.load_on(two.a, "fake", "1")
         assert two.a.client.complete(5, "1") == two.b.client.complete(5, "1")
         check_nothing_left(two)
