@@ -187,7 +187,7 @@ def _balance(running: Soak, tally: Tally) -> None:
         wait_ended(remote.server, job_id)
         ends = sum(event.is_terminal for event in read_log(redis, job_id))
         tally.check(ends == 1, f"{job_id} has {ends} terminal events")
-    wait_until(lambda: not any(redis.smembers(k) for k in redis.keys("mgs:claim:*")), "no claims")
+    wait_until(lambda: not redis.exists(names.claims_key("0")), "no claims")
     for name in ("queue:mgs-gen-0", "queue:mgs-gen-0:intermediate", "wip:mgs-gen-0"):
         left = redis.zcard(f"rq:{name}") if name.startswith("wip") else redis.llen(f"rq:{name}")
         tally.check(left == 0, f"{left} left in {name}")

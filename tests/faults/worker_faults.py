@@ -192,7 +192,8 @@ def _kill_at_the_move(remote: Remote, tally: Tally) -> None:
 
     def kill_at_move(exchange: Exchange) -> bool:
         nonlocal killed_at
-        if exchange.name == b"BLMOVE" and b"cmpl-" in exchange.reply and not killed_at:
+        is_taken = exchange.name == b"EVALSHA" and exchange.reply.startswith(b"$")
+        if is_taken and b"cmpl-" in exchange.reply and not killed_at:
             killed_at = time.monotonic()
             kill(pid)
             return True

@@ -57,7 +57,10 @@ def test_an_rq_application_on_the_same_redis_keeps_every_byte(rounds: int) -> Re
                 tally.rounds += 1
         for problem in [*foreign.problems(), *_strangers(foreign)]:
             tally.check(False, problem)
-        return tally.result(f"{foreign.num_keys} keys of others")
+        used = (
+            f"{rounds * len(MODEL_IDS)} loads and unloads, {rounds} workers and supervisors killed"
+        )
+        return tally.result(f"{foreign.num_keys} keys of others beside {used}")
 
 
 def _use(server: Server, tally: Tally) -> None:
