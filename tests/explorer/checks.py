@@ -5,16 +5,19 @@ from __future__ import annotations
 from jobs import names
 from jobs.events import decode_event
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
-from tests.explorer.sights import CONTROL, QUEUE, list_keys
+from tests.explorer.sights import CONTROL, QUEUE, SLUG, list_keys
 
 _TERMINAL = (b"finished", b"failed", b"cancelled")
 _ENDED_TTL_S = (3600, 86400)
 
 
 class Checks:
-    """Looks at states by their numbers; each job and each state once."""
+    """Looks at states by their numbers; each job and each state once. ``has_stray``: what lies in
+    an intermediate list needs no claim."""
 
-    def __init__(self, cells: Cells, databases: list[Database]) -> None:
+    def __init__(self, cells: Cells, databases: list[Database], *, has_stray: bool) -> None:
+        lists = [*list_keys(QUEUE), *list_keys(CONTROL)]
+        self._waiting = lists if has_stray else lists[::2]
         self._cells = cells
         self._databases = databases
         self._wrong: dict[int, str | None] = {}
@@ -57,7 +60,12 @@ class Checks:
                 self._wrong_jobs[numbers] = self._job(database, job)
             if self._wrong_jobs[numbers] is not None:
                 return self._wrong_jobs[numbers]
-        return self._orphans(database) or self._lists(database) or self._totals(database)
+        return (
+            self._orphans(database)
+            or self._holders(database)
+            or self._lists(database)
+            or self._totals(database)
+        )
 
     def _job(self, database: Database, job: str) -> str | None:
         record, log = self._hash(database, names.job_key(job)), self._log(database, job)
@@ -93,6 +101,27 @@ class Checks:
                     return f"{key.decode()} has no record"
             if key.startswith((b"rq:queue:", b"mgs:claims:")) and names.SLUGS.encode() not in database:
                 return f"{key.decode()} is there, and its model is not known"
+        return None
+
+    def _holders(self, database: Database) -> str | None:
+        """A job that has not ended waits on a queue, or a worker has claimed it: one of the two."""
+        claims = self._value(database, names.claims_key(SLUG)) or frozenset()
+        assert isinstance(claims, frozenset)
+        claimed = [member.partition(b"|")[2] for member in claims]
+        waiting: set[bytes] = set()
+        for key in self._waiting:
+            found = self._value(database, key) or ()
+            assert isinstance(found, tuple)
+            waiting.update(found)
+        for job in _jobs(database):
+            num_holders = (job.encode() in waiting) + claimed.count(job.encode())
+            record = self._hash(database, names.job_key(job))
+            assert record is not None
+            if num_holders == 1 or record[b"status"] in _TERMINAL:
+                continue
+            if num_holders:
+                return f"{job} is in more than one's hands"
+            return f"{job} waits nowhere, and nobody has it"
         return None
 
     def _lists(self, database: Database) -> str | None:

@@ -17,7 +17,7 @@ _WANTS = names.WANTS.encode()
 
 def clients_of(rules: Rules) -> tuple[Client, ...]:
     """Who wants something; the first one submits."""
-    found = [Client("submit")]
+    found = [Client("submit", is_done=not rules.tokens)]
     found += [Client("cancel", place) for place in rules.cancelled]
     found += [Client("purge")] if rules.has_purge else []
     found += [Client("sweep")] if rules.has_sweep else []

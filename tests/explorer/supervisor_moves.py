@@ -12,7 +12,7 @@ from tests.explorer.memory import Hash
 from tests.explorer.points import Ended
 from tests.explorer.rules import State
 from tests.explorer.search import Move
-from tests.explorer.sights import SLUG, STANDING
+from tests.explorer.sights import CONTROL, SLUG, STANDING, list_keys
 from tests.explorer.supervisor_programs import Ran, Ticked, Who
 
 _OWNER = names.owner_key(SLUG).encode()
@@ -73,6 +73,8 @@ class SupervisorMoves:
         """Only those that may come to something; the others change nothing."""
         start, want = self._ground.points.start, self._want(state)
         found = []
+        if self._has_stale(state, want):
+            found.append(start("sweep", who, _ran(state, one) if one.mode == "runs" else None))
         if one.mode == "runs":
             is_changed = want is None or want.uid != state.workers[one.worker].want
             if state.workers[one.worker].mode == "live" and (is_changed or self._rules.expiries):
@@ -88,6 +90,12 @@ class SupervisorMoves:
         found = self._ground.value(state.redis, _WANTS)
         assert found is None or isinstance(found, Hash)
         return decode_record(Want, found[SLUG.encode()]) if found else None
+
+    def _has_stale(self, state: State, want: Want | None) -> bool:
+        """Whether a load or an unload waits that nobody asks for any more."""
+        waiting = self._ground.value(state.redis, list_keys(CONTROL)[0].encode()) or ()
+        assert isinstance(waiting, tuple)
+        return any(want is None or job != want.load_job.encode() for job in waiting)
 
     def _has_slug(self, state: State) -> bool:
         return self._ground.value(state.redis, names.SLUGS.encode()) is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from jobs import names
 from tests.explorer.actors import NOWHERE, UNBORN, Supervisor
 from tests.explorer.checks import Checks
 from tests.explorer.client_moves import ClientMoves, clients_of
@@ -32,7 +31,8 @@ class JobWorld:
         self._supervisors = SupervisorMoves(self._ground)
         self._workers = WorkerMoves(self._ground)
         self._clients = ClientMoves(self._ground)
-        self._checks = Checks(self._ground.redis.cells, self._ground.databases)
+        ground = self._ground
+        self._checks = Checks(ground.redis.cells, ground.databases, has_stray=rules.has_stray)
 
     def initial(self) -> State:
         rules = self.rules
@@ -85,6 +85,3 @@ class JobWorld:
         if isinstance(ended, Ended) and ended.broken:
             return f"a program breaks: {ended.broken}"
         return None
-
-
-assert names

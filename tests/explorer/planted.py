@@ -1,0 +1,117 @@
+"""Faults that are planted in the scripts, each with a small world in which the explorer finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs import scripts
+from tests.explorer.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """``before`` becomes ``after`` in the script of that name. ``what`` is complained about, at the
+    end of a history that has all of the ``steps`` in this order."""
+
+    name: str
+    script: str
+    before: str
+    after: str
+    rules: Rules
+    what: str
+    steps: tuple[str, ...]
+
+    def edit(self, text: str) -> str:
+        """The script with the fault; any other as it is."""
+        if text != getattr(scripts, self.script):
+            return text
+        assert self.before in text
+        return text.replace(self.before, self.after)
+
+
+_LATE_WORKER = Rules(tokens=(1,), supervisor_deaths=1, num_workers=2)
+_DEATH = Rules(tokens=(1,), worker_deaths=1, num_workers=2)
+
+FAULTS = (
+    Planted(
+        "APPEND without its fence",
+        "APPEND",
+        "if state[1] == 'running' and state[2] == attempt then",
+        "if state[1] then",
+        _LATE_WORKER,
+        "j0 takes an event of an attempt that is over",
+        ("supervisor 0 dies", "RETURN_TO_QUEUE", "OPEN_ATTEMPT", "APPEND"),
+    ),
+    Planted(
+        "SETTLE without compare-and-set",
+        "SETTLE",
+        "if (state[2] or '0') ~= ARGV[1] then return 0 end",
+        "",
+        _LATE_WORKER,
+        "j0 takes an event of an attempt that is over",
+        ("supervisor 0 dies", "RETURN_TO_QUEUE", "OPEN_ATTEMPT", "SETTLE"),
+    ),
+    Planted(
+        "SETTLE of what has ended",
+        "SETTLE",
+        "if state[1] ~= 'queued' and state[1] ~= 'running' then",
+        "if false then",
+        Rules(tokens=(1,), cancelled=(0, 0), num_workers=0),
+        "j0 is cancelled and has 2 ends in its log",
+        ("REQUEST_CANCEL", "SETTLE", "SETTLE"),
+    ),
+    Planted(
+        "a return that does not remove the claim",
+        "RETURN_TO_QUEUE",
+        "redis.call('SREM', KEYS[4], worker .. '|' .. id) == 0",
+        "redis.call('SISMEMBER', KEYS[4], worker .. '|' .. id) == 0",
+        _DEATH,
+        "j0 is in more than one's hands",
+        ("TAKE", "ends with code -9", "RETURN_TO_QUEUE"),
+    ),
+    Planted(
+        "a take that forgets the claim",
+        "TAKE",
+        "redis.call('SADD', KEYS[3], ARGV[1] .. '|' .. id)",
+        "",
+        Rules(tokens=(1,), num_workers=1),
+        "j0 waits nowhere, and nobody has it",
+        ("SUBMIT", "TAKE"),
+    ),
+    Planted(
+        "a take without the owner's fence",
+        "TAKE",
+        "if owner and owner ~= ARGV[2] then return false end",
+        "",
+        _LATE_WORKER,
+        "j0 waits nowhere, and nobody has it",
+        ("supervisor 0 dies", "REPLACE_OWNER", "RETURN_TO_QUEUE", "TAKE", "drop"),
+    ),
+    Planted(
+        "an attempt opened without a claim",
+        "OPEN_ATTEMPT",
+        "if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end",
+        "",
+        _LATE_WORKER,
+        "j0 waits nowhere, and nobody has it",
+        ("TAKE", "RETURN_TO_QUEUE", "0.gen.w1 ->", "OPEN_ATTEMPT j0 0.gen.w0", "drop"),
+    ),
+    Planted(
+        "a submission that is not made once",
+        "SUBMIT",
+        "if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end",
+        "",
+        Rules(tokens=(1,), losses=1, num_workers=1),
+        "holds a job twice",
+        ("SUBMIT", "SUBMIT"),
+    ),
+    Planted(
+        "an owner replaced without comparing",
+        "REPLACE_OWNER",
+        "if current ~= ARGV[1] and current ~= ARGV[2] then return 0 end",
+        "",
+        Rules(tokens=(1,), num_workers=2),
+        "j0 waits nowhere, and nobody has it",
+        ("REPLACE_OWNER", "REPLACE_OWNER", "TAKE", "RETURN_TO_QUEUE"),
+    ),
+)
