@@ -60,17 +60,15 @@ return #moved
 """
 
 NOTE_EXPIRIES: Final = """
--- KEYS: index of jobs, index of expiries. ARGV: prefix of the jobs' records, score to begin at, how
--- many at most. Notes when the records expire, and forgets ids without one. Answers how many were
--- looked at, and the score of the last ('' when there are no more).
-local now, last = redis.call('TIME')[1], ''
-local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[2], '+inf', 'WITHSCORES',
-  'LIMIT', 0, ARGV[3])
-for i = 1, #found, 2 do
-  local ttl = redis.call('TTL', ARGV[1] .. found[i])
-  if ttl == -2 then redis.call('ZREM', KEYS[1], found[i])
-  else redis.call('ZADD', KEYS[2], 'NX', now + math.max(ttl, 0) + 1, found[i]) end
-  last = found[i + 1]
+-- KEYS: index of jobs, index of expiries. ARGV: prefix of the jobs' records, then job ids. Notes
+-- when the records expire, and forgets ids without one. Answers how many were noted.
+local now, count = redis.call('TIME')[1], 0
+for i = 2, #ARGV do
+  local ttl = redis.call('TTL', ARGV[1] .. ARGV[i])
+  if ttl == -2 then redis.call('ZREM', KEYS[1], ARGV[i])
+  else
+    count = count + redis.call('ZADD', KEYS[2], 'NX', now + math.max(ttl, 0) + 1, ARGV[i])
+  end
 end
-return {#found / 2, last}
+return count
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,9 +65,8 @@ class MoveQueues:
         rename = redis.register_script(move_scripts.RENAME_QUEUES)
         args = [names.job_key(""), Job.key_for(""), self.old, self.new]
         found = redis.hkeys(names.WANTS) + list(redis.smembers(names.SLUGS))
-        job_ids = redis.zrange(names.JOB_INDEX, 0, -1)
-        for start in range(0, len(job_ids), _BATCH):
-            found += rename(args=[*args, *job_ids[start : start + _BATCH]])
+        for batch in _known_jobs(redis):
+            found += rename(args=[*args, *batch])
         return {slug.decode(errors="replace") for slug in found}
 
     def _move(self, redis: SyncRedis, slug: str) -> int:
@@ -129,15 +128,8 @@ class NoteExpiries:
 
     def make(self, redis: SyncRedis) -> int:
         note = redis.register_script(move_scripts.NOTE_EXPIRIES)
-        keys, args = [names.JOB_INDEX, names.JOB_EXPIRY], [names.job_key("")]
-        total = 0
-        start = "-inf"
-        while True:
-            *_, num, last = note(keys=keys, args=[*args, start, 1000])
-            total += int(num)
-            if not last:
-                return total
-            start = "(" + last.decode()
+        keys, prefix = [names.JOB_INDEX, names.JOB_EXPIRY], names.job_key("")
+        return sum(int(note(keys=keys, args=[prefix, *batch])) for batch in _known_jobs(redis))
 
 
 TABLE: tuple[Move, ...] = (
@@ -176,6 +168,13 @@ def _old_supervisors(redis: SyncRedis) -> list[str]:
         return []
     nodes = sorted(node.decode(errors="replace") for node in redis.smembers("mgs:nodes"))
     return [node for node in nodes if redis.exists(names.node_key(node))]
+
+
+def _known_jobs(redis: SyncRedis) -> Iterator[list[bytes]]:
+    """The ids in the index, some at a time."""
+    job_ids = redis.zrange(names.JOB_INDEX, 0, -1)
+    for start in range(0, len(job_ids), _BATCH):
+        yield job_ids[start : start + _BATCH]
 
 
 def _move_registry(redis: SyncRedis, old: str, new: str | None) -> None:

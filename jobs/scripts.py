@@ -1,6 +1,6 @@
 """The atomic steps of a job's life, as Lua scripts for Redis 6.2.
 
-Each may be sent twice after a lost reply and then answers as the first time. Together they are
+Each may be sent twice after a lost reply: what it has done it does not do again. Together they are
 the fence: an event or an end is accepted only from the job's current attempt, and only one end.
 """
 
