@@ -198,7 +198,7 @@ class DecodeLoop:
             for text, tokens in choice.echo(event):
                 job.outbox.prompt(choice.index, text, tokens)
         elif isinstance(event, SequenceFailure):
-            self._end_early(job, EngineError(event.message))
+            self._end_early(job, event.to_error())
 
     def _handle_token(self, job: GenerationJob, token: Token) -> None:
         choice = job.choices[token.sequence_id]

@@ -1,4 +1,4 @@
-"""Kept KV state changes the time to the first token, never a token. The real engines only."""
+"""Kept KV state changes the time to the first token, never a token."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ from workers.engines.base import Engine, EngineOptions, Token
 SYSTEM = list(range(40, 200)) * 2  # a long beginning that several prompts share
 WITHOUT = EngineOptions(prompt_cache_bytes=0)
 TO_THE_END = Sampling(temperature=0.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _is_real(backend: str) -> None:
-    if backend == "fake":
-        pytest.skip("the fake engine keeps nothing")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from workers.engines.base import Engine, EngineOptions
 from workers.engines.fake import FakeEngine, open_fake
 from workers.gate import SlotGate
 from workers.generation import GenerationJob
+from workers.markup.forms import AnswerForms
 from workers.preparation import build_job
 from workers.prompts import PromptEncoder
 from workers.publisher import Outbox, Publisher
@@ -85,6 +86,7 @@ class LoopRig:
         self.loop = DecodeLoop(engine, self.publisher, self.gate)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)
+        self._forms = AnswerForms(engine.tokenizer, self._encoder.template)
         self._numbers = itertools.count(1)
 
     def _on_refused(self, job_id: str) -> None:
@@ -94,7 +96,16 @@ class LoopRig:
     def build(self, request: GenerateRequest, max_run_s: float = 60.0) -> GenerationJob:
         attempt = Attempt(f"job-{next(self._numbers)}", 1, 0, b"", 0.0)
         outbox = Outbox(self.publisher, attempt.job_id, 1, 0)
-        return build_job(attempt, request, {}, outbox, self.engine, self._encoder, max_run_s)
+        return build_job(
+            attempt,
+            request,
+            {},
+            outbox,
+            self.engine,
+            self._encoder,
+            max_run_s,
+            forms=self._forms,
+        )
 
     def start(self, request: GenerateRequest, max_run_s: float = 60.0) -> str:
         job = self.build(request, max_run_s)

@@ -15,6 +15,7 @@ from workers.engines.base import (
     Prefill,
     PromptLogprobs,
     Sequence,
+    SequenceFailure,
     Token,
 )
 from workers.engines.fake import FakeEngine, open_fake
@@ -178,3 +179,98 @@ def test_a_users_text_never_becomes_a_control_token() -> None:
     assert b"".join(map(tokenizer.piece, plain)).decode() == text
     assert not tokenizer.end_ids & set(plain)
     assert tokenizer.encode(text, add_special=False, parse_special=True)[1] == 258
+
+
+# What it keeps of prompts
+
+
+def num_cached(engine: FakeEngine, prompt: list[int], **fields: object) -> int:
+    """How much of the prompt it says was there; runs it to its end."""
+    engine.submit(Sequence(99, prompt, 4, GREEDY, **fields))
+    events = [event for _ in iter(lambda: engine.has_work, False) for event in engine.step()]
+    (found,) = {event.num_cached for event in events if isinstance(event, Prefill)}
+    return found
+
+
+LONG = list(b"a prompt of some forty tokens, for a cache")
+
+
+def test_a_first_prompt_finds_nothing() -> None:
+    assert num_cached(fake_engine(), LONG) == 0
+
+
+def test_the_longest_common_beginning_counts_and_the_last_token_never() -> None:
+    engine = fake_engine()
+    num_cached(engine, LONG)
+    assert num_cached(engine, LONG) == len(LONG) - 1
+    assert num_cached(engine, [*LONG[:30], 1, 2, 3]) == 30
+    assert num_cached(engine, LONG[:10]) == 0
+
+
+def test_an_answer_is_kept_but_for_its_last_token() -> None:
+    engine = fake_engine()
+    (tokens,) = run(engine, Sequence(1, LONG, 4, GREEDY)).values()
+    answer = [token.token_id for token in tokens]
+    assert num_cached(engine, [*LONG, *answer, 1, 2]) == len(LONG) + 3
+
+
+def test_a_beginning_read_with_another_adapter_is_another_one() -> None:
+    engine = fake_engine()
+    num_cached(engine, LONG)
+    assert num_cached(engine, LONG, adapter="x") == 0
+    assert num_cached(engine, LONG, adapter="x") == len(LONG) - 1
+
+
+def test_a_prompt_whose_tokens_are_scored_is_read_whole() -> None:
+    engine = fake_engine()
+    num_cached(engine, LONG)
+    assert num_cached(engine, LONG, num_prompt_logprobs=0) == 0
+
+
+def test_only_the_last_sequences_are_kept() -> None:
+    engine = fake_engine()
+    num_cached(engine, LONG)
+    for number in range(20):
+        num_cached(engine, [number] * 40)
+    assert num_cached(engine, LONG) == 0
+    assert num_cached(engine, [19] * 40) == 39
+    assert num_cached(engine, [1] * 40) == 0
+
+
+# Faults that a prompt asks for
+
+
+@pytest.mark.parametrize(("number", "num_before"), [("", 0), ("@1", 0), ("@3", 2)])
+def test_a_prompt_can_make_its_own_draw_raise(number: str, num_before: int) -> None:
+    engine = fake_engine()
+    engine.submit(Sequence(1, list(f"<<raise:draw{number}>>".encode()), 9, GREEDY))
+    engine.submit(Sequence(2, [120] * 8, 9, GREEDY))
+    events = [event for _ in range(10) for event in engine.step()]
+    found = [event for event in events if event.sequence_id == 1]
+    assert [type(event) for event in found] == [Prefill, *[Token] * num_before, SequenceFailure]
+    assert found[-1].code == "internal_error"
+    assert sum(isinstance(event, Token) for event in events if event.sequence_id == 2) == 9
+    assert not engine.has_work
+
+
+def test_a_prompt_can_make_the_whole_step_raise_until_it_is_gone() -> None:
+    engine = fake_engine()
+    engine.submit(Sequence(1, list(b"<<raise:step@2>>"), 9, GREEDY))
+    engine.submit(Sequence(2, [120] * 8, 3, GREEDY))
+    assert [type(event) for event in engine.step()] == [Prefill, Prefill]
+    assert [type(event) for event in engine.step()] == [Token, Token]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="step"):
+            engine.step()
+    engine.abort(1)
+    assert [type(event) for event in engine.step()] == [Token]
+
+
+def test_a_prompt_can_make_the_tokenizer_raise_once_for_its_token() -> None:
+    engine = fake_engine()
+    (tokens,) = run(engine, Sequence(1, list(b"<<raise:piece@2>>"), 3, GREEDY)).values()
+    assert len(tokens) == 3
+    with pytest.raises(RuntimeError, match="tokenizer"):
+        engine.tokenizer.piece(tokens[1].token_id)
+    assert engine.tokenizer.piece(tokens[1].token_id) == b""
+    assert b"".join(map(engine.tokenizer.piece, range(272))) == bytes(range(256))

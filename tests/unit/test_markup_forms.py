@@ -229,13 +229,14 @@ def test_plain_text_is_held_to_nothing() -> None:
     assert form("{{ messages }}", tool_use=None).new_constraint() is None
 
 
+WIDE = {262: b">.", 263: b'>\n{"'}
+
+
 class WideTokenizer(FakeTokenizer):
     """Has tokens that end a marker and go on."""
 
-    wide = {262: b">.", 263: b'>\n{"'}
-
     def piece(self, token_id: int) -> bytes:
-        return self.wide.get(token_id) or super().piece(token_id)
+        return WIDE.get(token_id) or super().piece(token_id)
 
 
 def after_thoughts(last: int) -> Constraint | None:

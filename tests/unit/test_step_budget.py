@@ -27,6 +27,12 @@ def num_taken(steps: Iterable[float]) -> int:
     return num
 
 
+def write(matcher: Matcher, num_tokens: int) -> None:
+    for _ in range(num_tokens):
+        matcher.mask()
+        matcher.accept(ord("a"))
+
+
 def test_cheap_steps_may_go_on_for_ever() -> None:
     assert num_taken([0.01] * 10_000) == 10_000
 
@@ -48,9 +54,7 @@ def test_a_text_whose_budget_is_spent_ends_by_name() -> None:
     native = compiler._compiled_matcher(Grammar(GrammarKind.REGEX, "a*"))
     matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0))
     with pytest.raises(GrammarError, match="too long") as caught:
-        for _ in range(1000):
-            matcher.mask()
-            matcher.accept(ord("a"))
+        write(matcher, 1000)
     assert caught.value.param == "regex"
     with pytest.raises(GrammarError):
         matcher.accept(ord("a"))

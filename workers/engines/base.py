@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jobs.errors import EngineError, ErrorInfo, JobError
 from jobs.sampling import Sampling
 
 
@@ -28,7 +29,10 @@ class FinishReason(StrEnum):
 
 
 class Constraint(Protocol):
-    """A grammar that a text has to follow, and where the text stands in it."""
+    """A grammar that a text has to follow, and where the text stands in it.
+
+    What its methods raise ends its sequence, and no other (``SequenceFailure``).
+    """
 
     def allowed(self) -> npt.NDArray[np.bool_] | None:
         """Which tokens may come next, shape (vocab_size,), at least one; ``None``: any."""
@@ -94,10 +98,18 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFailure:
-    """A sequence that the engine had to give up; its slot is free and its neighbours run on."""
+    """A sequence that the engine had to give up; its slot is free and its neighbours run on.
+
+    ``code`` and ``param`` are those of a ``JobError``.
+    """
 
     sequence_id: int
     message: str
+    code: str = EngineError.code
+    param: str | None = None
+
+    def to_error(self) -> JobError:
+        return JobError.from_info(ErrorInfo(self.code, self.message, self.param))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from workers.engines.base import (
     StepEvent,
     Token,
 )
+from workers.engines.failures import failure_of
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
 from workers.engines.llama_cpp.call_stop import STOPPED
@@ -143,9 +144,24 @@ class Decoder:
             batch.add(_FILLER.repeat(part.num_padding), first, run.seq_id, num_outputs=0)
 
     def _harvest(self, part: Part) -> list[StepEvent]:
+        """What the part brought. An exception ends its sequence: the others have theirs to come."""
         run = part.run
-        events: list[StepEvent] = []
         self._memory.note_decoded(run.seq_id, part.num_rows)
+        events: list[StepEvent] = []
+        try:
+            self._read(part, events)
+        except Exception as error:
+            self._on_end(run, False)
+            return [*events, failure_of(run.sequence.sequence_id, error)]
+        if part.drafts is not None:
+            self._memory.truncate(run.seq_id, run.num_in_cache)
+        if events and isinstance(last := events[-1], Token) and last.finish is not None:
+            self._on_end(run, True)
+        return events
+
+    def _read(self, part: Part, events: list[StepEvent]) -> None:
+        """Add what the part brought to ``events``, one by one."""
+        run = part.run
         is_last = part.is_last
         if run.is_scoring:
             self._score_prompt(part)
@@ -156,28 +172,24 @@ class Decoder:
             if is_last and run.is_scoring:
                 events.append(PromptLogprobs(sequence_id, tuple(run.scores)))
         if is_last:
-            events += self._draw(part)
-        return events
+            self._draw(part, events)
 
-    def _draw(self, part: Part) -> list[Token]:
-        """The next token, and those after it as far as the guesses were right."""
+    def _draw(self, part: Part, events: list[StepEvent]) -> None:
+        """Add the next token, and those after it as far as the guesses were right."""
         run, row = part.run, part.first_row + part.num_tokens - 1
         drafts = [] if part.drafts is None else part.drafts.tolist()
-        tokens = [self._next_token(run, row)]
+        token = self._next_token(run, row)
+        events.append(token)
+        num_right = 0
         for guess in drafts:
-            last = tokens[-1]
-            if last.finish is not None or last.token_id != guess:
+            if token.finish is not None or token.token_id != guess:
                 break
+            num_right += 1
             run.num_in_cache += 1
-            row += 1
-            tokens.append(self._next_token(run, row))
+            token = self._next_token(run, row + num_right)
+            events.append(token)
         if drafts:
-            is_hit = len(tokens) > 1
-            run.num_rounds_without_hit = 0 if is_hit else run.num_rounds_without_hit + 1
-            self._memory.truncate(run.seq_id, run.num_in_cache)
-        if tokens[-1].finish is not None:
-            self._on_end(run, True)
-        return tokens
+            run.num_rounds_without_hit = 0 if num_right else run.num_rounds_without_hit + 1
 
     def _next_token(self, run: Running, row: int) -> Token:
         token = run.sampler.sample(self._memory.context, row, run.num_known)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from workers.engines.base import Token
+from workers.engines.base import SequenceFailure, Token
 from workers.engines.mlx import kv, library
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt_cache import Match, PromptStore
-from workers.engines.mlx.row import DrawnTokens, Row
+from workers.engines.mlx.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.sampler import BatchSampler, Draw
 from workers.engines.mlx.token_key import num_common, to_key
 
@@ -109,13 +109,13 @@ class RunningBatch:
         if self._scheduled is None:
             self._schedule()
 
-    def step(self) -> list[Token]:
+    def step(self) -> list[Token | SequenceFailure]:
         """Schedule the next token of every row and report those scheduled by the last call."""
         previous = self._scheduled
         if previous is not None and _must_be_read(previous):
-            tokens = self._report(previous)
+            events = self._report(previous)
             self._schedule()
-            return tokens
+            return events
         self._schedule()
         return [] if previous is None else self._report(previous)
 
@@ -154,17 +154,18 @@ class RunningBatch:
             next(known) if row.position < len(row.tokens) else unread[row] for row in self._rows
         ]
 
-    def _report(self, scheduled: Scheduled) -> list[Token]:
+    def _report(self, scheduled: Scheduled) -> list[Token | SequenceFailure]:
         live = set(self._rows)
         drawn = DrawnTokens(scheduled.draw, self._end_ids)
-        reported, ended = [], []
+        reported: list[Token | SequenceFailure] = []
+        ended: list[Row] = []
         for i, row in enumerate(scheduled.rows):
             if row not in live:
                 continue
-            token = drawn.append_to(row, i)
-            if token.finish is not None:
+            event = drawn.append_to(row, i)
+            if is_last(event):
                 ended.append(row)
-            reported.append(token)
+            reported.append(event)
         if ended:
             self._drop(ended)
         return reported

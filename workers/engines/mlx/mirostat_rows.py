@@ -14,6 +14,7 @@ import numpy as np
 
 from jobs.sampling import Sampling
 from workers.engines import mirostat
+from workers.engines.mlx.constrained_rows import Failures
 
 
 class MirostatRow(Protocol):
@@ -34,10 +35,12 @@ class MirostatRows:
     def __init__(self, rows: ListLike[MirostatRow]) -> None:
         self._rows = {i: row for i, row in enumerate(rows) if mirostat.is_used(row.sampling)}
 
-    def draw(self, logits: mx.array, tokens: mx.array) -> tuple[mx.array, dict[int, float]]:
+    def draw(
+        self, logits: mx.array, tokens: mx.array, failures: Failures
+    ) -> tuple[mx.array, dict[int, float]]:
         """``tokens`` (rows,) with those of mirostat's rows in place, and the new ``mu`` of each.
 
-        ``logits`` (rows, vocab) have bias and penalties applied.
+        ``logits`` (rows, vocab) have bias and penalties applied. Adds to ``failures``.
         """
         if not self._rows:
             return tokens, {}
@@ -46,7 +49,11 @@ class MirostatRows:
         drawn, mus = [], {}
         for found, (index, row) in zip(values, self._rows.items(), strict=True):
             mu = mirostat.first_mu(row.sampling) if row.mirostat_mu is None else row.mirostat_mu
-            token, mu = mirostat.sample(found, row.sampling, row.position + 1, mu)
+            try:
+                token, mu = mirostat.sample(found, row.sampling, row.position + 1, mu)
+            except Exception as error:  # the row's own: the others get their tokens
+                failures.setdefault(index, error)
+                token = 0
             row.mirostat_mu = mus[index] = mu
             drawn.append(token)
         replaced = tokens.at[indices].add(mx.array(drawn, dtype=tokens.dtype) - tokens[indices])

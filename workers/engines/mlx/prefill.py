@@ -15,7 +15,7 @@ from workers.engines.mlx.head import Head
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.prompt_cache import Match, PromptStore, StateLostError
-from workers.engines.mlx.row import DrawnTokens, Row
+from workers.engines.mlx.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.sampler import BatchSampler
 from workers.engines.mlx.token_key import first, to_key
 
@@ -131,7 +131,7 @@ class PrefillQueue:
         draw = BatchSampler([row], self._end_ids).draw(logits, inputs[-1:])
         mx.eval([layer.state for layer in prompt.cache], draw.arrays())
         prompt.record(len(chunk), logits)
-        prompt.first_token = DrawnTokens(draw, self._end_ids).append_to(row, 0)
+        prompt.first_event = DrawnTokens(draw, self._end_ids).append_to(row, 0)
         row.position += 1
 
     def _start(self, prompt: Prompt) -> None:
@@ -156,8 +156,8 @@ class PrefillQueue:
         return self._find_spilled(key, max_tokens, best.num_tokens if best else 0) or best
 
     def _pass_on(self, prompt: Prompt, join: Joined) -> None:
-        row, first_token = prompt.row, prompt.first_token
-        if first_token is not None and first_token.finish is not None:
+        row = prompt.row
+        if prompt.first_event is not None and is_last(prompt.first_event):
             self._store.put(to_key(row.tokens[: row.position]), prompt.cache)
         elif prompt.num_left == 0:
             join(row, prompt.cache)

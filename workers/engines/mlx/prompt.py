@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import mlx.core as mx
 
-from workers.engines.base import Prefill, PromptLogprobs, StepEvent, Token
+from workers.engines.base import Prefill, PromptLogprobs, SequenceFailure, StepEvent, Token
 from workers.engines.mlx import kv
 from workers.engines.mlx.library import PromptCache
 from workers.engines.mlx.prompt_cache import Match
@@ -29,8 +29,9 @@ class Prompt:
         self.is_started = False
         self.is_gone = False
         self.num_done = 0
-        self.first_token: Token | None = None
-        """That of the answer, if the last token was read with the others."""
+        self.first_event: Token | SequenceFailure | None = None
+        """The answer's first token, if the last one was read with the others, or why there is none.
+        """
         self._num_cached = 0
         self._leader: Prompt | None = None
         self._num_awaited = 0
@@ -117,8 +118,8 @@ class Prompt:
         sequence_id, total = self.row.sequence.sequence_id, len(self.row.sequence.prompt)
         done = total if self.num_left == 0 else self.num_done
         progress = Prefill(sequence_id, done, total, self._num_cached)
-        if self.first_token is not None:
-            return [progress, self.first_token]
+        if self.first_event is not None:
+            return [progress, self.first_event]
         if self._logprobs is None or self.num_left > 0:
             return [progress]
         return [progress, PromptLogprobs(sequence_id, self._logprobs.entries())]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from jobs.sampling import Sampling
-from workers.engines.base import Constraint, FinishReason, Sequence, Token
+from workers.engines.base import Constraint, FinishReason, Sequence, SequenceFailure, Token
+from workers.engines.failures import failure_of
 from workers.engines.mlx.sampler import Draw, LogprobDraw
 from workers.engines.mlx.token_key import to_key
 
@@ -54,21 +55,35 @@ class DrawnTokens:
         self.ids = cast(list[int], draw.tokens.tolist())
         self._logprobs = _Logprobs.read(draw.logprobs)
         self._mus = draw.mus
+        self._failures = draw.failures
         self._end_ids = end_ids
 
-    def append_to(self, row: Row, index: int) -> Token:
-        """The token drawn at ``index``, which ``row`` now has too."""
+    def append_to(self, row: Row, index: int) -> Token | SequenceFailure:
+        """The token drawn at ``index``, or why the row ends; ``row`` now has the token too."""
+        try:
+            token = self._append_to(row, index)
+        except Exception as error:
+            return failure_of(row.sequence.sequence_id, error)
+        failure = self._failures.get(index)
+        return token if failure is None else failure_of(row.sequence.sequence_id, failure)
+
+    def _append_to(self, row: Row, index: int) -> Token:
         token_id = self.ids[index]
         is_end = token_id in self._end_ids
         finish = FinishReason.LENGTH if row.num_left == 1 else None
         if is_end and not row.sampling.ignore_eos:
             finish = FinishReason.STOP
         row.tokens.append(token_id)
-        if row.constraint is not None:
+        if row.constraint is not None and index not in self._failures:
             row.constraint.accept(token_id)
         logprob, top = self._logprobs.of(index, row)
         mu = self._mus.get(index)
         return Token(row.sequence.sequence_id, token_id, finish, is_end, logprob, top, mu)
+
+
+def is_last(event: Token | SequenceFailure) -> bool:
+    """Whether the row ends with it."""
+    return isinstance(event, SequenceFailure) or event.finish is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from jobs.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
-from workers.engines.mlx.constrained_rows import ConstrainedRows
+from workers.engines.mlx.constrained_rows import ConstrainedRows, Failures
 from workers.engines.mlx.filters import DROPPED, FilterSettings, apply_filters
 from workers.engines.mlx.mirostat_rows import MirostatRows
 
@@ -58,11 +58,15 @@ class LogprobDraw:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The tokens drawn in one step, lazy: (rows,) uint32; ``mus`` by row, of mirostat's rows."""
+    """The tokens drawn in one step, lazy: (rows,) uint32; ``mus`` by row, of mirostat's rows.
+
+    The token of a row in ``failures`` is none.
+    """
 
     tokens: mx.array
     logprobs: LogprobDraw | None
     mus: dict[int, float] = field(default_factory=dict)
+    failures: Failures = field(default_factory=dict)
 
     def arrays(self) -> list[mx.array]:
         """Everything to be computed."""
@@ -100,9 +104,10 @@ class BatchSampler:
         biased = raw if self._bias is None else _add_bias(raw, self._bias)
         if self._penalties is not None:
             biased = self._penalties.apply(biased, _count(self._rows, inputs, raw.shape[-1]))
-        biased = self._constrained.mask(biased)
-        tokens, mus = self._mirostat.draw(biased, self._choose(biased))
-        return Draw(tokens, self._logprobs(raw, tokens), mus)
+        failures: Failures = {}
+        biased = self._constrained.mask(biased, failures)
+        tokens, mus = self._mirostat.draw(biased, self._choose(biased), failures)
+        return Draw(tokens, self._logprobs(raw, tokens), mus, failures)
 
     def _choose(self, logits: mx.array) -> mx.array:
         likeliest = mx.argmax(logits, axis=-1)

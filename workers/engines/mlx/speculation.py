@@ -15,12 +15,12 @@ import mlx.core as mx
 from jobs.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.sampling import Sampling
 from workers.engines import mirostat
-from workers.engines.base import Constraint, EngineOptions, Token
+from workers.engines.base import Constraint, EngineOptions, SequenceFailure, Token
 from workers.engines.mlx import kv, library
 from workers.engines.mlx.drafting import Drafter
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.prompt_cache import Match, PromptStore
-from workers.engines.mlx.row import DrawnTokens, Row
+from workers.engines.mlx.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.sampler import BatchSampler
 from workers.engines.mlx.token_key import to_key
 
@@ -118,17 +118,17 @@ class SpeculativeBatch:
     def start(self) -> None:
         """Nothing: steps are computed when they are due."""
 
-    def step(self) -> list[Token]:
+    def step(self) -> list[Token | SequenceFailure]:
         """The next tokens of the row: one, and one for each draft that was right."""
         row = self._row
         if row is None:
             return []
         drafts = self._draft(row)
-        tokens = self._verify(row, drafts)
-        if tokens[-1].finish is not None:
+        events = self._verify(row, drafts)
+        if is_last(events[-1]):
             self._drop(row)
         self._tidy()
-        return tokens
+        return events
 
     def _draft(self, row: Row) -> list[int]:
         # The one token that no draft is needed for also counts.
@@ -139,20 +139,20 @@ class SpeculativeBatch:
             return []
         return self._drafter.draft(row.tokens, num)
 
-    def _verify(self, row: Row, drafts: list[int]) -> list[Token]:
+    def _verify(self, row: Row, drafts: list[int]) -> list[Token | SequenceFailure]:
         """Read the drafts in one pass and keep what the sampler draws itself."""
         inputs = mx.array([row.tokens[row.position], *drafts], dtype=mx.uint32)
         logits = self._model(inputs[None], cache=self._cache)[0]
         sampler = BatchSampler(_places(row, drafts), self._end_ids)
         drawn = DrawnTokens(sampler.draw(logits, inputs), self._end_ids)
-        tokens = [drawn.append_to(row, 0)]
+        events = [drawn.append_to(row, 0)]
         for place, draft in enumerate(drafts):
-            if tokens[-1].finish is not None or drawn.ids[place] != draft:
+            if is_last(events[-1]) or drawn.ids[place] != draft:
                 break
-            tokens.append(drawn.append_to(row, place + 1))
-        row.position += len(tokens)
-        kv.trim(self._cache, 1 + len(drafts) - len(tokens))
-        return tokens
+            events.append(drawn.append_to(row, place + 1))
+        row.position += len(events)
+        kv.trim(self._cache, 1 + len(drafts) - len(events))
+        return events
 
     def _drop(self, row: Row) -> None:
         self._store.put(to_key(row.tokens[: row.position]), self._cache)
