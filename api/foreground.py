@@ -22,7 +22,7 @@ from jobs.errors import (
     JobError,
     JobNotFoundError,
     JobTimeoutError,
-    ModelNotFoundError,
+    ModelUnloadedError,
     NotReadyError,
     StorageLostError,
     WorkerLostError,
@@ -173,5 +173,5 @@ class Foreground:
             except StorageLostError as lost:
                 return lost
             model_id = self.ticket.want.model_id
-            return ModelNotFoundError(f"model_id {model_id!r} was unloaded", "model")
+            return ModelUnloadedError(f"model_id {model_id!r} was unloaded")
         return None

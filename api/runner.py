@@ -23,7 +23,7 @@ from jobs.errors import (
     ContractError,
     JobError,
     JobNotFoundError,
-    ModelNotFoundError,
+    ModelUnloadedError,
     NotReadyError,
 )
 from jobs.events import Event, EventKind
@@ -107,7 +107,7 @@ class JobRunner:
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit a job that nobody waits for; when this raises, none runs.
 
-        If the model was unloaded meanwhile, nobody would settle the job: ``ModelNotFoundError``.
+        If the model was unloaded meanwhile, nobody would settle the job: ``ModelUnloadedError``.
         """
         try:
             await self.submit(ticket.submission)
@@ -117,7 +117,7 @@ class JobRunner:
         if await self._was_unloaded(ticket.want):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             await self._forget_stored(ticket.submission)
-            raise ModelNotFoundError(f"model_id {ticket.want.model_id!r} was unloaded", "model")
+            raise ModelUnloadedError(f"model_id {ticket.want.model_id!r} was unloaded")
 
     async def _was_unloaded(self, want: Want) -> bool:
         try:

@@ -12,7 +12,7 @@ from api import staff_watch
 from api.services import Services
 from api.tickets import new_ticket
 from jobs import names
-from jobs.errors import ModelNotFoundError
+from jobs.errors import ModelUnloadedError
 from jobs.events import TokenLogprob
 from jobs.records import JobStatus
 from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
@@ -280,20 +280,20 @@ async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> 
     await services.start()
     request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
     ticket = new_ticket(services.runner, want, request)
-    with pytest.raises(ModelNotFoundError):
+    with pytest.raises(ModelUnloadedError):
         await services.runner.submit_ticket(ticket)
     await services.stop()
     assert rig.waiting_ids() == []
     assert rig.record(ticket.job_id).status is JobStatus.CANCELLED
 
 
-def test_a_job_that_waits_for_an_unloaded_model_is_a_404(rig: Rig) -> None:
+def test_a_job_that_waits_for_an_unloaded_model_is_a_410(rig: Rig) -> None:
     rig.load()
     future = rig.chat_soon()
     [job_id] = wait_until(rig.waiting_ids, "the job is queued")
     rig.wants.remove("0")
     answer = future.result()
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "model_unloaded")
     wait_until(lambda: rig.record(job_id).status is JobStatus.CANCELLED, "the job is taken back")
 
 

@@ -16,7 +16,7 @@ from api.runner import Ticket
 from api.services import Services
 from api.tickets import new_ticket
 from jobs import names
-from jobs.errors import ModelNotFoundError, QueueFullError
+from jobs.errors import ModelUnloadedError, QueueFullError
 from jobs.records import JobStatus, Want
 from jobs.requests import GenerateRequest, Prompt
 from jobs.sampling import Sampling
@@ -116,7 +116,7 @@ async def test_a_response_whose_model_went_away_meanwhile_is_not_stored(
     stored = {"stored_key": key, "stored_data": b"what was asked", "stored_ttl_s": 60}
     ticket = replace(ticket, submission=replace(ticket.submission, **stored))
     rig.wants.remove("0")
-    with pytest.raises(ModelNotFoundError):
+    with pytest.raises(ModelUnloadedError):
         await services.runner.submit_ticket(ticket)
     assert not rig.redis.exists(key)
 
