@@ -126,10 +126,14 @@ class Upgrade:
     def books(self) -> Iterator[str]:
         """Nothing is counted, held or listed of what is over."""
         redis = self.driver.redis
-        if live := redis.zrange(names.LIVE, 0, -1):
-            yield f"counted as live: {live}"
-        if held := [key for key in redis.keys("mgs:claims:*") if redis.scard(key)]:
-            yield f"held: {held}"
+
+        def held() -> list[bytes]:
+            return [*redis.zrange(names.LIVE, 0, -1), *redis.keys(names.claims_key("*"))]
+
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not held(), "the books are closed", 10)  # just after a job's end
+        if left := held():
+            yield f"live or held: {left}"
         alive = {f"rq:worker:{name}" for m in MODELS for name in self.driver.wait_ready(m).names}
         for worker in redis.smembers("rq:workers"):
             if worker.decode() not in alive and not self._is_foreign(worker):
