@@ -88,6 +88,8 @@ def test_a_call_cut_anywhere_is_text_without_its_markers(name: str) -> None:
         '{"name": "f", "arguments": [1]}',
         '{"name": "f", "arguments": {"a": NaN}}',
         '{"name": "f", "arguments": {"a": "\\ud800"}}',
+        '{"name": "f\\ud800", "arguments": {}}',
+        '{"name": "f", "id": "\\udfff", "arguments": {}}',
     ],
 )
 def test_what_is_no_call_comes_back_as_text(payload: str) -> None:

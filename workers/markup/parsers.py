@@ -100,6 +100,7 @@ def _to_call(found: Any) -> ParsedCall:
     if not isinstance(arguments, dict):
         raise ValueError("arguments that are no object")
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-    text.encode()  # half a surrogate pair cannot be sent
     own_id = found.get("id")
-    return ParsedCall(name, text, own_id if isinstance(own_id, str) and own_id else None)
+    call = ParsedCall(name, text, own_id if isinstance(own_id, str) and own_id else None)
+    f"{call.name}{call.arguments}{call.id}".encode()  # half a surrogate pair cannot be sent
+    return call
