@@ -76,6 +76,19 @@ def test_a_step_that_raises_ends_the_jobs_of_its_batch_and_no_later_one() -> Non
         assert rig.gate.taken == 0
 
 
+@pytest.mark.parametrize("num_prompts", [1, 3])
+def test_no_more_tokens_are_cached_than_the_prompts_have(num_prompts: int) -> None:
+    """Six choices read a prompt once; each finds what the first has left."""
+    with running_loop(fake_engine(slots=4)) as rig:
+        prompts = [Prompt(text=f"{number} prompt " * 40) for number in range(num_prompts)]
+        request = generate(prompts=prompts, num_choices=6, max_tokens=4)
+        first, again = (rig.wait_ended(rig.start(request))[-1] for _ in range(2))
+    assert (first.usage.prompt_tokens, first.usage.cached_tokens) == (360 * num_prompts, 0)
+    assert again.usage.cached_tokens == 359 * num_prompts
+    assert first.timings.prefill_tokens_per_s >= 0
+    assert again.timings.prefill_tokens_per_s >= 0
+
+
 def test_a_grammar_that_breaks_down_keeps_its_code() -> None:
     engine = fake_engine(step_ms=1)
     with running_loop(engine) as rig:

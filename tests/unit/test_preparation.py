@@ -6,12 +6,14 @@ import pytest
 
 from jobs.errors import (
     ContextLengthExceededError,
+    GrammarError,
     InvalidRequestError,
     UnsupportedParameterError,
 )
 from jobs.events import Event, EventKind, TokenLogprob
 from jobs.requests import GenerateRequest, Message, Prompt
 from jobs.sampling import choice_seed
+from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate
 from workers.attempts import Attempt
@@ -19,6 +21,7 @@ from workers.echo import PIECE_TOKENS
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
 from workers.generation import GenerationJob
+from workers.markup.forms import AnswerForms
 from workers.preparation import Logged, build_job, logged_choices
 from workers.prompts import PromptEncoder
 from workers.publisher import Outbox
@@ -259,3 +262,16 @@ def test_a_prompt_that_was_echoed_in_part_is_scored_again() -> None:
 def test_a_prompt_that_is_only_echoed_needs_one_token_that_nobody_sees() -> None:
     (choice,) = build(scored(max_tokens=0)).choices.values()
     assert (choice.is_only_echoed, choice.sequence.max_tokens) == (True, 1)
+
+
+def test_a_choice_whose_grammar_breaks_down_in_what_was_said_ends_by_name() -> None:
+    """As of a worker that was killed between the token and the end that it made."""
+    request = generate("x" * 10, None, grammar=RUNS_FULL)
+    engine = fake_engine(context_length=1000)
+    outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
+    attempt = Attempt("j", 2, 1, b"", 1.5)
+    logged = {0: Logged(list(LETTERS))}
+    forms = AnswerForms(engine.tokenizer, PLAIN_TEMPLATE)
+    with pytest.raises(GrammarError) as caught:
+        build_job(attempt, request, logged, outbox, engine, encoder(), 60.0, forms=forms)
+    assert caught.value.param == "grammar"
