@@ -16,8 +16,7 @@ class Checks:
     an intermediate list needs no claim."""
 
     def __init__(self, cells: Cells, databases: list[Database], *, has_stray: bool) -> None:
-        lists = [*list_keys(QUEUE), *list_keys(CONTROL)]
-        self._waiting = lists if has_stray else lists[::2]
+        self._has_stray = has_stray
         self._cells = cells
         self._databases = databases
         self._wrong: dict[int, str | None] = {}
@@ -99,7 +98,10 @@ class Checks:
             for prefix in (names.log_key("").encode(), names.request_key("").encode()):
                 if key.startswith(prefix) and key.removeprefix(prefix).decode() not in jobs:
                     return f"{key.decode()} has no record"
-            if key.startswith((b"rq:queue:", b"mgs:claims:")) and names.SLUGS.encode() not in database:
+            if (
+                key.startswith((b"rq:queue:", b"mgs:claims:"))
+                and names.SLUGS.encode() not in database
+            ):
                 return f"{key.decode()} is there, and its model is not known"
         return None
 
@@ -108,13 +110,11 @@ class Checks:
         claims = self._value(database, names.claims_key(SLUG)) or frozenset()
         assert isinstance(claims, frozenset)
         claimed = [member.partition(b"|")[2] for member in claims]
-        waiting: set[bytes] = set()
-        for key in self._waiting:
-            found = self._value(database, key) or ()
-            assert isinstance(found, tuple)
-            waiting.update(found)
+        waiting = self._ids(database, list_keys(QUEUE)[0], list_keys(CONTROL)[0])
+        astray = self._ids(database, list_keys(QUEUE)[1]) if self._has_stray else set()
         for job in _jobs(database):
             num_holders = (job.encode() in waiting) + claimed.count(job.encode())
+            num_holders = num_holders or job.encode() in astray
             record = self._hash(database, names.job_key(job))
             assert record is not None
             if num_holders == 1 or record[b"status"] in _TERMINAL:
@@ -123,6 +123,10 @@ class Checks:
                 return f"{job} is in more than one's hands"
             return f"{job} waits nowhere, and nobody has it"
         return None
+
+    def _ids(self, database: Database, *keys: str) -> set[bytes]:
+        found = [self._value(database, key) or () for key in keys]
+        return {job for one in found if isinstance(one, tuple) for job in one}
 
     def _lists(self, database: Database) -> str | None:
         for key in (*list_keys(QUEUE), *list_keys(CONTROL)):

@@ -46,7 +46,7 @@ class AskingRedis(redis.Redis):  # type: ignore[misc]
         resends: Resends,
         has_bare_replies: bool = False,
     ) -> None:
-        super().__init__(protocol=2)
+        super().__init__(protocol=2, unix_socket_path="/nowhere")
         self.ask: Ask = _ask_nobody
         self._on_script = on_script
         self.resends: Resends = resends
@@ -87,8 +87,12 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
         self._client = client
 
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        return self._client.execute_command(*args, **options)
+
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         stack, self.command_stack = self.command_stack, []
+        self.watching = self.explicit_transaction = False
         if not stack:
             return []
         commands = [self._client.words_of(args) for args, _ in stack]

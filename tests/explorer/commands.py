@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from tests.explorer.memory import (
-    Entry,
     Hash,
     Published,
     Stream,
@@ -174,6 +173,13 @@ def _time(t: Transaction, args: Args) -> list[bytes]:
 @_command
 def _ping(t: Transaction, args: Args) -> Status:
     return Status(b"PONG")
+
+
+@_command
+def _watch(t: Transaction, args: Args) -> Status:
+    if any(map(t.is_kept, args)):
+        raise NotImplementedError("WATCH of what may change")
+    return OK
 
 
 @_command

@@ -80,7 +80,9 @@ class Ground:
 
     # One request.
 
-    def steps(self, state: State, point: int, in_hand: Callable[[], Replies] = tuple) -> Iterator[Step]:
+    def steps(
+        self, state: State, point: int, in_hand: Callable[[], Replies] = tuple
+    ) -> Iterator[Step]:
         """All ways in which the request at a point may go."""
         request = self.points.at(point)
         if isinstance(request, Ended):  # a program that asks for nothing
@@ -173,8 +175,6 @@ class Ground:
 def may_write(request: Request) -> bool:
     """False for one that only reads."""
     return any(words[0] not in _READS for words in request.commands)
-
-
 
 
 def put(parts: tuple[T, ...], place: int, part: T) -> tuple[T, ...]:

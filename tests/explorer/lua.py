@@ -18,7 +18,6 @@ import tests.explorer.ordered_commands  # noqa: F401 - fills the table of comman
 from tests.explorer.commands import Args, Reply, ReplyError, Status, run
 from tests.explorer.memory import Transaction
 
-
 _PRELUDE = b"""
 local call, pcall_ = ...
 redis = {call = call, pcall = pcall_, log = function() end}

@@ -37,6 +37,7 @@ class Rules:
     loads: int = 0
     unloads: int = 0
     has_stray: bool = False
+    num_supervisors: int = 2
     num_workers: int = 3
 
     @property

@@ -19,9 +19,7 @@ from tests.explorer.memory import Hash, Value
 
 SLUG = "0"
 LOAD = LoadRequest(model_name="fake", backend="fake")
-STANDING = Want(
-    model_id="0", uid="u", load=LOAD, load_job="load", created_at=1.0, was_ready=True
-)
+STANDING = Want(model_id="0", uid="u", load=LOAD, load_job="load", created_at=1.0, was_ready=True)
 """What is wanted for ever in worlds in which nothing is loaded and unloaded."""
 QUEUE = names.generation_queue(SLUG)
 CONTROL = names.control_queue(SLUG)

@@ -62,7 +62,9 @@ class SupervisorMoves:
         one, start = state.supervisors[place], self._ground.points.start
         who = Who(place, tuple(range(place)) if self._rules.has_one_node else (), one.holds)
         if one.mode == "runs" and state.workers[one.worker].mode == "dead":
-            return [start("settle", who, _ran(state, one), state.workers[one.worker].code, one.suspects)]
+            return [
+                start("settle", who, _ran(state, one), state.workers[one.worker].code, one.suspects)
+            ]
         if self._rules.has_loads:
             return self._ticks_with_loads(state, one, who)
         if one.mode == "idle":
@@ -140,7 +142,9 @@ class SupervisorMoves:
         points = [one.point] if one.point != NOWHERE else []
         for point in self._ground.late_ones(state, points):
             late = self._ground.with_late(after, point)
-            yield Move(late, True, (f"supervisor {place}", "dies, and its last request is under way"))
+            yield Move(
+                late, True, (f"supervisor {place}", "dies, and its last request is under way")
+            )
 
 
 def _ran(state: State, one: Supervisor) -> Ran:

@@ -111,9 +111,7 @@ class SupervisorPrograms:
             pass
         return Ticked(who.holds)
 
-    def settle(
-        self, who: Who, ran: Ran, code: int, suspects: frozenset[str] | None
-    ) -> Ticked:
+    def settle(self, who: Who, ran: Ran, code: int, suspects: frozenset[str] | None) -> Ticked:
         """The worker of the supervisor has ended."""
         one, child = self._supervisor(who), _child(ran)
         child.exit_code = code

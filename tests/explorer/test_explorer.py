@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.explorer.planted import FAULTS, Planted
-from tests.explorer.rules import Rules
 from tests.explorer.search import Result, Search
 from tests.explorer.world import JobWorld
 
@@ -22,7 +21,6 @@ def test_a_planted_fault_is_found_with_its_history(fault: Planted) -> None:
     result = _search(world)
     assert result.violations, result
     (violation,) = result.violations
-    print(violation)
     assert fault.what in violation.what, result
     _assert_in_order(violation.history, fault.steps)
 

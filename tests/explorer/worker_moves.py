@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.explorer import actors
-from tests.explorer.actors import GONE, NOWHERE, Doing, Lane, Round, Sent, Stream, Worker
+from tests.explorer.actors import GONE, NOWHERE, Lane, Round, Sent, Stream, Worker
 from tests.explorer.ground import Ground, put
 from tests.explorer.points import Ended, Replies
 from tests.explorer.rules import State
@@ -166,6 +166,3 @@ def _pruned(worker: Worker) -> Worker:
     if worker.gen.point != NOWHERE:
         return worker
     return worker._replace(stops=worker.stops & {one.job for one in worker.streams})
-
-
-assert Doing

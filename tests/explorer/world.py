@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.explorer.actors import NOWHERE, UNBORN, Supervisor
+from tests.explorer.actors import NOWHERE, UNBORN, Client, Supervisor
 from tests.explorer.checks import Checks
+from tests.explorer.client import Request
 from tests.explorer.client_moves import ClientMoves, clients_of
 from tests.explorer.ground import Ground
 from tests.explorer.points import Ended
 from tests.explorer.rules import Left, Rules, State
 from tests.explorer.search import Move
+from tests.explorer.sights import QUEUE, list_keys
 from tests.explorer.supervisor_moves import SupervisorMoves
-from tests.explorer.worker_moves import WorkerMoves
 from tests.explorer.words import describe
+from tests.explorer.worker_moves import WorkerMoves
 
 
 class JobWorld:
@@ -44,8 +46,20 @@ class JobWorld:
             rules.expiries,
         )
         workers = (UNBORN,) * rules.num_workers
-        redis = self._ground.number_of({})
-        return State(redis, (Supervisor(),) * 2, workers, clients_of(rules), left)
+        supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)
+        state = State(self._ground.number_of({}), supervisors, workers, clients, left)
+        return self._with_stray(state) if rules.has_stray else state
+
+    def _with_stray(self, state: State) -> State:
+        """The first job was submitted, and has got into RQ's intermediate list."""
+        ground, (queue, intermediate) = self._ground, list_keys(QUEUE)
+        before = ground.outcome(state.redis, ground.points.start("submit", "j0")).redis
+        words = ("LMOVE", queue, intermediate, "LEFT", "RIGHT")
+        request = Request((tuple(word.encode() for word in words),))
+        after = ground.redis.do(ground.databases[before], request).after
+        submitter = Client("submit", 1, is_done=len(self.rules.tokens) == 1)
+        clients = (submitter, *state.clients[1:])
+        return state._replace(redis=ground.number_of(after), clients=clients)
 
     def moves(self, state: State) -> Iterator[Move]:
         for place in range(len(state.supervisors)):
