@@ -1,4 +1,4 @@
-"""Texts that follow a grammar. The real engines only, as far as they can."""
+"""Texts that follow a grammar."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ SAMPLINGS = {
     "penalised": Sampling(temperature=0.8, repetition_penalty=1.3, top_p=0.9, seed=5),
     "mirostat": Sampling(temperature=0.8, mirostat_mode=2, mirostat_tau=3.0, seed=5),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _can_constrain(backend: str) -> None:
-    if backend == "fake":
-        pytest.skip("the fake engine's are tested with it")
 
 
 @pytest.fixture(scope="module")

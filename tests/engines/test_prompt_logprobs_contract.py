@@ -1,4 +1,4 @@
-"""Log-probabilities of a prompt's own tokens. The real engines only."""
+"""Log-probabilities of a prompt's own tokens."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from jobs.sampling import Sampling
 from tests.engines.driving import drain, ids_of, log_probabilities, run_one, sequence
 from workers.engines.base import Engine, PromptLogprobs, Token
 
-PROMPT = [(7 * step) % 500 + 10 for step in range(150)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _is_real(backend: str) -> None:
-    if backend == "fake":
-        pytest.skip("the fake engine's are tested with it")
+PROMPT = [(7 * step) % 240 + 10 for step in range(150)]
 
 
 def scored(engine: Engine, prompts: list[list[int]], num_top: int) -> list[PromptLogprobs]:
