@@ -14,6 +14,7 @@ from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ErrorInfo
 from jobs.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
+from jobs.fence import Fence, checked
 from jobs.records import JobStatus
 from jobs.script_line import ScriptLine
 from jobs.totals import amounts_of
@@ -52,11 +53,13 @@ class EventWriter:
         call = self._append.send(keys, args)
         return lambda: [bool(answer) for answer in call.answer()]
 
-    def settle(self, event: Event, lists: Sequence[str] = ()) -> bool:
+    def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
         """Write the terminal event; True when it is the job's end, False when another was.
 
-        The job then leaves ``lists``: its queue and RQ's intermediate list of it.
+        The job then leaves ``lists``: its queue and RQ's intermediate list of it. With a ``fence``
+        (and lists) only that owner may; ``OwnershipLostError`` when another has the model.
         """
+        assert fence is None or len(lists) == 2
         ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
         job = event.job
         answer = self._settle(
@@ -68,6 +71,7 @@ class EventWriter:
                 names.JOB_EXPIRY,
                 names.TOTALS,
                 *lists,
+                *([fence.key] if fence is not None else ()),
             ],
             args=[
                 event.attempt,
@@ -78,10 +82,11 @@ class EventWriter:
                 ttl,
                 event.error.code if event.error else "",
                 job,
+                fence.owner if fence is not None else "",
                 *amounts_of(event),
             ],
         )
-        return bool(answer)
+        return checked(answer)
 
     def settle_unowned(
         self,

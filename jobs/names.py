@@ -168,6 +168,11 @@ def response_key(response_id: str) -> str:
     return f"mgs:response:{response_id}"
 
 
+def take_key(worker: str) -> str:
+    """String with expiry: from which of its takes on a worker is answered; ``dead``: none."""
+    return f"mgs:take:{worker}"
+
+
 def claims_key(slug: str) -> str:
     """Set: which worker of a model holds which job (``claim``), for their recovery."""
     return f"mgs:claims:{slug}"

@@ -60,22 +60,27 @@ return 'done'
 """
 
 TAKE: Final = """
--- KEYS: queue, RQ's intermediate list of it, claims of the model, lock of its owner. ARGV: worker,
--- its owner, prefix of the jobs' records, 1 if only the jobs named may be taken, then the ids of
--- the loads and unloads meant for it. Answers the id of the first job that it may take, or nil.
--- The job is moved to the intermediate list, and claimed.
--- Nothing for a worker whose model has another owner, who looks for claims once, when it begins.
-local owner = redis.call('GET', KEYS[4])
+-- KEYS: queue, RQ's intermediate list of it, claims of the model, lock of its owner, from which
+-- take on the worker is answered. ARGV: worker, its owner, prefix of the jobs' records, 1 if only
+-- the jobs named may be taken, number of this take, number of ids that follow: of the loads and
+-- unloads meant for it; then the ids that it has in hand. Answers the id of the first job that it
+-- may take, or nil. The job is moved to the intermediate list, and claimed. Nothing for a worker
+-- whose model has another owner, who looks for claims once, when it begins; nor for one that is
+-- dead by now, or has given this take up: nobody would look for the claim.
+local owner, first = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
 if owner and owner ~= ARGV[2] then return false end
-local meant = {}
-for i = 5, #ARGV do meant[ARGV[i]] = true end
+if first and (first == 'dead' or tonumber(ARGV[5]) < tonumber(first)) then return false end
+local meant, held = {}, {}
+local last = 6 + tonumber(ARGV[6])
+for i = 7, last do meant[ARGV[i]] = true end
+for i = last + 1, #ARGV do held[ARGV[i]] = true end
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
   local is_open = false
   if not meant[id] and ARGV[4] ~= '1' then
     local task = redis.pcall('HGET', ARGV[3] .. id, 'task')
     is_open = task ~= 'mgs.load' and task ~= 'mgs.unload'
   end
-  if meant[id] or is_open then
+  if (meant[id] or is_open) and not held[id] then
     redis.call('LREM', KEYS[1], 1, id)
     redis.call('RPUSH', KEYS[2], id)
     redis.call('SADD', KEYS[3], ARGV[1] .. '|' .. id)
@@ -85,20 +90,32 @@ end
 return false
 """
 
+FIND_TAKEN: Final = """
+-- KEYS: claims of the model, from which take on the worker is answered. ARGV: number of its next
+-- take, ttl in s. Answers all claims. Takes of the worker that are still under way take nothing.
+if redis.call('GET', KEYS[2]) ~= 'dead' then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2]) end
+return redis.call('SMEMBERS', KEYS[1])
+"""
+
 OPEN_ATTEMPT: Final = """
 -- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
 -- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
 -- deaths, seconds since its first attempt}, or {'gone'} (no record, none that can be read, or no
 -- claim of this worker: the job was taken from it) or {'ended'}. From here on the log refuses every
--- earlier attempt. A log or a request of no use is empty: who opens it tells that.
+-- earlier attempt. Once more by the same worker, it is the same attempt.
+-- A log or a request of no use is empty: who opens it tells that.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
-local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths')
+local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths',
+  'worker')
 local status, created_at = state[1], tonumber(state[3])
 if not status or not created_at or not tonumber(state[2] or '0') then return {'gone'} end
 if status ~= 'queued' and status ~= 'running' then return {'ended'} end
 local now = redis.call('TIME')
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
+local attempt = tonumber(state[2] or '0')
+if status ~= 'running' or state[6] ~= ARGV[2] then
+  attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+  redis.call('HSET', KEYS[1], 'status', 'running', 'worker', ARGV[2])
+end
 redis.call('HSETNX', KEYS[1], 'started_at', now[1] .. '.' .. string.format('%06d', now[2]))
 local seq = 0
 local newest = redis.pcall('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
@@ -174,9 +191,11 @@ SETTLE: Final = (
     _END
     + """
 -- KEYS: job, log, request, live jobs, index of expiries, totals, then the queue and its
--- intermediate list if the job is to leave them. ARGV: attempt, seq, status, line, channel, ttl in
--- s, error code, job id, then (name, amount) per sum that the job adds to. Answers 1 when this end
--- is the job's end (now or earlier), 0 when it is not.
+-- intermediate list if the job is to leave them, then the lock of the model's owner if only that
+-- may end it. ARGV: attempt, seq, status, line, channel, ttl in s, error code, job id, owner ('':
+-- anybody), then (name, amount) per sum that the job adds to. Answers 1 when this end is the job's
+-- end (now or earlier), 0 when it is not, -1 for who is not the owner.
+if ARGV[9] ~= '' and redis.call('GET', KEYS[9]) ~= ARGV[9] then return -1 end
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
 local id = ARGV[1] .. '-' .. ARGV[2]
@@ -186,9 +205,9 @@ if state[1] ~= 'queued' and state[1] ~= 'running' then
 end
 if (state[2] or '0') ~= ARGV[1] then return 0 end
 local refusal = finish(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], id, ARGV[3], ARGV[4], ARGV[5],
-  ARGV[6], ARGV[7], ARGV[8], state[4], KEYS[6], {unpack(ARGV, 9)})
+  ARGV[6], ARGV[7], ARGV[8], state[4], KEYS[6], {unpack(ARGV, 10)})
 if not refusal then
-  for i = 7, #KEYS do redis.call('LREM', KEYS[i], 0, ARGV[8]) end
+  for i = 7, math.min(#KEYS, 8) do redis.call('LREM', KEYS[i], 0, ARGV[8]) end
   return 1
 end
 -- Who settles from outside has seen an older log: the worker speaks on.
@@ -263,11 +282,13 @@ return 1
 """
 
 RETURN_TO_QUEUE: Final = """
--- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer.
--- ARGV: job id, worker that held it, 1 to count that worker's death.
--- Takes a job from a worker that is gone, and puts it at the front of its queue unless it has ended
--- or another worker has it. Answers 1 if it is on the queue by this.
+-- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer,
+-- lock of the model's owner. ARGV: job id, worker that held it, 1 to count that worker's death,
+-- owner ('': anybody). Takes a job from a worker that is gone, and puts it at the front of its
+-- queue unless it has ended or another worker has it. Answers 1 if it is on the queue by this, -1
+-- for who is not the owner.
 local id, worker = ARGV[1], ARGV[2]
+if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return -1 end
 if redis.call('SREM', KEYS[4], worker .. '|' .. id) == 0 then return 0 end
 local state = redis.pcall('HMGET', KEYS[1], 'status', 'worker')  -- a record of no use is none
 if state[1] == 'running' and state[2] ~= worker then return 0 end
@@ -282,6 +303,13 @@ redis.call('LPUSH', KEYS[3], id)
 redis.call('LPUSH', KEYS[6], '1')
 redis.call('LTRIM', KEYS[6], 0, 0)
 return 1
+"""
+
+DROP_CLAIM: Final = """
+-- KEYS: claims of the model, lock of its owner. ARGV: claim, owner ('': anybody). Answers 1 if it
+-- was there, -1 for who is not the owner.
+if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return -1 end
+return redis.call('SREM', KEYS[1], ARGV[1])
 """
 
 RETURN_STRAY: Final = """

@@ -22,12 +22,15 @@ from jobs.connection import AsyncRedis, SyncRedis
 from jobs.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.event_log import EventWriter
 from jobs.events import EventKind
+from jobs.fence import checked
 from jobs.purger import Purger
 from jobs.records import JobRecord, JobStatus
 from jobs.requests import Request, Task, decode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
 from jobs.submitter import Submitter
+
+TAKE_FENCE_TTL_S = 3600  # longer than any request is under way
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class JobStore:
         self._purger = Purger(redis, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
+        self._drop_claim = redis.register_script(scripts.DROP_CLAIM)
         self._return_stray = redis.register_script(scripts.RETURN_STRAY)
         self._retire = redis.register_script(scripts.RETIRE)
         self._forget_expired = redis.register_script(scripts.FORGET_EXPIRED)
@@ -177,9 +181,17 @@ class JobStore:
             log.warning("claims are unreadable", extra={"slug": slug, "num": len(odd)})
             self.redis.srem(key, *odd)
 
-    def drop_claim(self, slug: str, worker: str, job_id: str) -> None:
-        """The job has ended, or never was: nobody has to take it over."""
-        self.redis.srem(names.claims_key(slug), names.claim(worker, job_id))
+    def drop_claim(self, slug: str, worker: str, job_id: str, owner: str = "") -> None:
+        """The job has ended, or never was: nobody has to take it over. ``owner`` as below."""
+        keys = [names.claims_key(slug), names.owner_key(slug)]
+        checked(self._drop_claim(keys=keys, args=[names.claim(worker, job_id), owner]))
+
+    def stop_takes(self, workers: Iterable[str]) -> None:
+        """Dead workers get no job any more, whatever they have asked for before."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.set(names.take_key(worker), "dead", ex=TAKE_FENCE_TTL_S)
+            pipe.execute()
 
     def slugs(self) -> set[str]:
         """Slugs of the models whose queues may hold jobs."""
@@ -258,21 +270,28 @@ class JobStore:
                 return found, None
             upper = f"({rows[-1][1]}"
 
-    def return_to_queue(self, record: JobRecord, worker: str, *, has_killed: bool) -> bool:
-        """Put a job that ``worker``, which is gone, has claimed at the front of its queue."""
+    def return_to_queue(
+        self, record: JobRecord, worker: str, *, has_killed: bool, owner: str = ""
+    ) -> bool:
+        """Put a job that ``worker``, which is gone, has claimed at the front of its queue.
+
+        ``OwnershipLostError`` unless ``owner`` ("": anybody) has the model.
+        """
         queue, job_id = self.queue(record.queue), record.job_id
+        slug = names.slug_of(record.model_id)
         answer = self._return_to_queue(
             keys=[
                 names.job_key(job_id),
                 queue.intermediate_queue_key,
                 queue.key,
-                names.claims_key(names.slug_of(record.model_id)),
+                names.claims_key(slug),
                 Job.key_for(job_id),
                 names.wake_key(queue.name),
+                names.owner_key(slug),
             ],
-            args=[job_id, worker, int(has_killed)],
+            args=[job_id, worker, int(has_killed), owner],
         )
-        return bool(answer)
+        return checked(answer)
 
     def return_strays(self, slug: str) -> None:
         """Put back what lies in the intermediate lists of the model without anybody's claim.

@@ -101,8 +101,7 @@ class Aftermath:
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        waiting = self._undertaker.waiting(child.slug)
-        self._undertaker.end_waiting(waiting, _for_who_waits(error))
+        self._undertaker.end_all_waiting(child.slug, _for_who_waits(error))
 
     def _handle_crash(self, child: Child, want: Want, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")

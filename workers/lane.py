@@ -7,6 +7,7 @@ override has a test that fails when RQ changes (tests/integration/test_lane.py).
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -24,11 +25,13 @@ from rq.utils import now
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis, is_passing
+from jobs.store import TAKE_FENCE_TTL_S
 from workers.queued_job import QueuedJob
 from workers.rq_records import LEASE_S, RqRecords
 
 _BLOCK_S = 1
 _RETRY_S = 0.2
+_MAX_NAMED = 512  # of the jobs in hand; generations have a slot each
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ class LaneWorker(RqRecords):
         self._owner = owner
         self._meant = list(meant)
         self._is_only_meant = is_only_meant
+        self._num_takes = 0
+        self._find_taken = redis.register_script(scripts.FIND_TAKEN)
         self._take_script = redis.register_script(scripts.TAKE)
         self._rescued: list[str] = []
         self._is_unsure = False  # something may have been given to us that we do not know of
@@ -156,8 +161,18 @@ class LaneWorker(RqRecords):
         """The first job on the queue that is for us: claimed, and in RQ's intermediate list."""
         owner_key = names.owner_key(names.slug_of_worker(self.name))
         keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key, owner_key]
-        is_only_meant = int(self._is_only_meant())
-        args = [self.name, self._owner, names.job_key(""), is_only_meant, *self._meant]
+        keys += [names.take_key(self.name)]
+        self._num_takes += 1
+        args = [
+            self.name,
+            self._owner,
+            names.job_key(""),
+            int(self._is_only_meant()),
+            self._num_takes,
+            len(self._meant),
+            *self._meant,
+            *itertools.islice(tuple(self.in_hand), _MAX_NAMED),
+        ]
         found = self._take_script(keys=keys, args=args)
         return None if found is None else found.decode(errors="replace")
 
@@ -253,8 +268,13 @@ class LaneWorker(RqRecords):
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
 
     def rescue(self) -> None:
-        """Find what was given to us while the reply got lost: claimed, but not in hand."""
-        members = map(names.parse_claim, self.connection.smembers(self.claims_key))
+        """Find what was given to us while the reply got lost: claimed, but not in hand.
+
+        What we have asked for before and that is still on its way is not answered any more.
+        """
+        keys = [self.claims_key, names.take_key(self.name)]
+        found = self._find_taken(keys=keys, args=[self._num_takes + 1, TAKE_FENCE_TTL_S])
+        members = map(names.parse_claim, found)
         ours = {member[1] for member in members if member and member[0] == self.name}
         self._rescued = sorted(ours - self.in_hand)
         self._is_unsure = False

@@ -28,6 +28,7 @@ from jobs.errors import (
     NotReadyError,
     WorkerLostError,
 )
+from jobs.fence import OwnershipLostError
 from jobs.logs import set_up_logging
 from jobs.moves import upgrade
 from jobs.records import NodeStatus, Want, WorkerState, WorkerStatus
@@ -65,14 +66,14 @@ class Supervisor:
         self._keeper = WantKeeper(self._wants)
         self._desired = Desired({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
-        self._undertaker = Undertaker(self._store, settings)
+        self._identity = identify(settings.state_dir)
+        self._undertaker = Undertaker(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
         self._aftermath = Aftermath(self._wants, self._undertaker, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._sight = Sight()
-        self._identity = identify(settings.state_dir)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(settings, self._wants, self._ownership, self._sight)
         self._watchdog = Watchdog(settings.stall_s, self._sight)
@@ -302,6 +303,9 @@ class Supervisor:
                 log.warning("redis away", extra={"error": str(error)})
                 return self._is_stopping
             log.exception("redis refuses a supervision step")
+        except OwnershipLostError:
+            log.warning("the model has another owner, or none: looking again")
+            return False
         except Exception:
             log.exception("supervision step failed")
         return True

@@ -15,6 +15,7 @@ from jobs import names
 from jobs.connection import SyncRedis, is_passing
 from jobs.event_log import EventWriter
 from jobs.events import Event, EventKind
+from jobs.fence import Fence
 from jobs.records import JobRecord
 from workers.gate import SlotGate
 
@@ -56,8 +57,8 @@ class WitnessWriter(EventWriter):
                 self._gate.release(event.job)
         return answers
 
-    def settle(self, event: Event, lists: Sequence[str] = ()) -> bool:
+    def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
         try:
-            return super().settle(event, lists)
+            return super().settle(event, lists, fence)
         finally:  # also when Redis refuses: the engine is done with the job
             self._gate.release(event.job)

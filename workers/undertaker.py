@@ -23,6 +23,7 @@ from jobs.connection import is_passing
 from jobs.errors import ContractError, ErrorInfo, JobCancelledError, JobError, JobNotFoundError
 from jobs.event_log import last_event_id
 from jobs.events import Event, EventKind
+from jobs.fence import Fence, OwnershipLostError
 from jobs.records import JobRecord, JobStatus
 from jobs.requests import GenerateRequest, Task
 from jobs.settings import Settings
@@ -38,13 +39,18 @@ log = logging.getLogger(__name__)
 class Undertaker:
     """Works on the records of jobs and on RQ's, from outside of any worker.
 
-    Only the supervisor that holds a model may call it for that model.
+    Only the supervisor that holds a model may call it for that model: each step of its own asks
+    for ``owner`` in the model's lock, and raises ``OwnershipLostError`` when it is not there. ""
+    asks for nobody.
     """
 
-    def __init__(self, store: JobStore, settings: Settings) -> None:
+    def __init__(
+        self, store: JobStore, settings: Settings, owner: Callable[[], str] = lambda: ""
+    ) -> None:
         self._store = store
         self._redis = store.redis
         self._settings = settings
+        self._owner = owner
 
     def suspects(self, slug: str, workers: Iterable[str]) -> set[str]:
         """Ids of the jobs that may have killed those workers; ask once per death."""
@@ -66,6 +72,7 @@ class Undertaker:
         ``error`` is its end.
         """
         dead = None if workers is None else set(workers)
+        self._store.stop_takes(self._known(slug) if dead is None else dead)
         # Each goes to the front of its queue: in the end the oldest of the others is the first.
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:
@@ -89,7 +96,7 @@ class Undertaker:
         waiting = self.waiting(slug)
         if is_wanted():
             return False
-        self.end_waiting(waiting, error)
+        self.end_waiting(waiting, error, self._fence(slug))
         return self._store.retire(slug)
 
     def waiting(self, slug: str) -> list[str]:
@@ -99,14 +106,23 @@ class Undertaker:
             found += self._redis.lrange(self._store.queue(queue_name).key, 0, -1)
         return [job_id.decode(errors="replace") for job_id in found]
 
-    def end_waiting(self, job_ids: Iterable[str], error: JobError) -> None:
+    def end_waiting(
+        self, job_ids: Iterable[str], error: JobError, fence: Fence | None = None
+    ) -> None:
         """End those of these jobs that nobody has opened, and take them off their queues.
 
         Ids without a record of ours stay where they are.
         """
         for job_id in job_ids:
             with self._one_job(job_id):
-                self._end(job_id, error, only_if=JobStatus.QUEUED)
+                self._end(job_id, error, fence, only_if=JobStatus.QUEUED)
+
+    def end_all_waiting(self, slug: str, error: JobError) -> None:
+        """End what waits for the model at this moment."""
+        self.end_waiting(self.waiting(slug), error, self._fence(slug))
+
+    def _fence(self, slug: str) -> Fence:
+        return Fence(slug, self._owner())
 
     def _held(self, slug: str, workers: set[str] | None) -> list[tuple[str, JobRecord]]:
         """(worker, job) of what the dead workers claimed and did not end; the rest is let go."""
@@ -122,7 +138,7 @@ class Undertaker:
                 if record is not None:
                     self._redis.lrem(self._store.lists_of(record)[1], 0, job_id)
                     self._close_in_rq(record)
-                self._store.drop_claim(slug, worker, job_id)
+                self._store.drop_claim(slug, worker, job_id, self._owner())
         return found
 
     @contextmanager
@@ -138,10 +154,13 @@ class Undertaker:
             if is_passing(error):
                 raise
             log.error("job cannot be settled", extra={"job": job_id, "error": str(error)})
+        except OwnershipLostError:
+            raise
         except Exception:
             log.exception("job cannot be settled", extra={"job": job_id})
         if claim is not None:
-            self._store.drop_claim(*claim, job_id)
+            slug, worker = claim
+            self._store.drop_claim(slug, worker, job_id, self._owner())
 
     def _settle_held(
         self,
@@ -158,10 +177,11 @@ class Undertaker:
             is_returned = self._may_go_on(record, is_suspect=is_suspect)
         else:
             is_returned = record.task is Task.GENERATE and error.code == "shutting_down"
+        slug, job_id, owner = names.slug_of(record.model_id), record.job_id, self._owner()
         if not is_returned and record.worker == worker:
-            if self._end(record.job_id, error):
-                self._store.drop_claim(names.slug_of(record.model_id), worker, record.job_id)
-        elif self._store.return_to_queue(record, worker, has_killed=is_suspect):
+            if self._end(job_id, error, Fence(slug, owner)):
+                self._store.drop_claim(slug, worker, job_id, owner)
+        elif self._store.return_to_queue(record, worker, has_killed=is_suspect, owner=owner):
             log.info("job returned to its queue", extra={"job": record.job_id})
 
     def _close_in_rq(self, record: JobRecord) -> None:
@@ -185,7 +205,13 @@ class Undertaker:
             return False
         return isinstance(request, GenerateRequest) and request.on_worker_loss == "resume"
 
-    def _end(self, job_id: str, error: JobError, only_if: JobStatus | None = None) -> bool:
+    def _end(
+        self,
+        job_id: str,
+        error: JobError,
+        fence: Fence | None,
+        only_if: JobStatus | None = None,
+    ) -> bool:
         """The job's terminal event, in our log and in RQ's records; True if the job has ended.
 
         Its worker, dead to us, may yet speak in this very moment: then once more.
@@ -200,7 +226,7 @@ class Undertaker:
             if only_if is not None and record.status is not only_if:
                 return False
             event = self._last_event(record, error)
-            if self._store.writer.settle(event, self._store.lists_of(record)):
+            if self._store.writer.settle(event, self._store.lists_of(record), fence):
                 log.info("job settled", extra={"job": job_id, "kind": event.kind.value})
                 self._end_in_rq(record, event)
                 return True
@@ -257,6 +283,10 @@ class Undertaker:
             return self._store.record(job_id)
         except (JobNotFoundError, ContractError):
             return None
+
+    def _known(self, slug: str) -> set[str]:
+        """Names of the model's workers that RQ lists, or that have claimed something."""
+        return {*self._registered(slug), *(worker for worker, _ in self._store.claims(slug))}
 
     def _registered(self, slug: str) -> list[str]:
         """Names of the model's workers that RQ lists."""

@@ -10,6 +10,7 @@ from jobs.connection import SyncRedis
 from workers.attempts import Attempt, AttemptOpener
 
 WORKER = "0.gen.test"
+_NEXT = 1_000_000  # later than any take that a loop has given up
 
 
 def take(redis: SyncRedis, worker: str, job_id: str) -> None:
@@ -22,9 +23,11 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
     queue = Queue(name.decode(), connection=redis, serializer=JSONSerializer)
     owner_key = names.owner_key(slug)
     keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug), owner_key]
+    keys += [names.take_key(worker)]
     script = redis.register_script(scripts.TAKE)
     owner = redis.get(owner_key) or b""
-    if script(keys=keys, args=[worker, owner, names.job_key(""), 1, job_id]) is not None:
+    args = [worker, owner, names.job_key(""), 1, _NEXT, 1, job_id]
+    if script(keys=keys, args=args) is not None:
         return
     with redis.pipeline() as pipe:
         pipe.lrem(queue.key, 0, job_id)

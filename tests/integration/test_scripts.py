@@ -13,13 +13,16 @@ from jobs.connection import SyncRedis, connect
 from jobs.errors import ErrorInfo
 from jobs.event_log import EventWriter, read_log
 from jobs.events import EventKind, Usage
+from jobs.fence import Fence, OwnershipLostError
 from jobs.records import JobStatus
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.totals import read_totals
 from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
-from tests.helpers.taking import WORKER, claimed, take
+from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.attempts import AttemptOpener
+
+OTHER = "0.gen.other"
 
 
 @pytest.fixture
@@ -69,11 +72,23 @@ def test_opening_gives_the_next_attempt_and_says_what_the_log_holds(
     assert first is not None
     assert (first.attempt, first.seq, first.cancel_reason) == (1, 0, "")
     assert writer.append([event(seq=1, job=job), event(seq=2, job=job)]) == [True, True]
-    second = opener.open(job)
-    assert second is not None
+    store.return_to_queue(store.record(job), WORKER, has_killed=False)
+    second = open_attempt(store.redis, OTHER, job)
     assert (second.attempt, second.seq) == (2, 2)
     record = store.record(job)
-    assert (record.status, record.worker, record.attempt) == (JobStatus.RUNNING, WORKER, 2)
+    assert (record.status, record.worker, record.attempt) == (JobStatus.RUNNING, OTHER, 2)
+
+
+def test_opened_again_by_the_same_worker_it_is_the_same_attempt(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, job: str
+) -> None:
+    """A call whose reply got lost, or that comes late, must not silence its own worker."""
+    first, again = opener.open(job), opener.open(job)
+    assert (first.attempt, again.attempt, again.seq) == (1, 1, 0)
+    assert writer.append([event(seq=1, job=job)]) == [True]
+    assert opener.open(job).attempt == 1
+    assert writer.append([event(seq=2, job=job)]) == [True]
+    assert store.record(job).attempt == 1
 
 
 def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobStore) -> None:
@@ -81,8 +96,8 @@ def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobSto
     store.submit(new)
     queue, claims, owner = store.queue("mgs-gen-0"), names.claims_key("0"), names.owner_key("0")
     taken = redis.register_script(scripts.TAKE)(
-        keys=[queue.key, queue.intermediate_queue_key, claims, owner],
-        args=[WORKER, "", names.job_key(""), 0],
+        keys=[queue.key, queue.intermediate_queue_key, claims, owner, names.take_key(WORKER)],
+        args=[WORKER, "", names.job_key(""), 0, 1, 0],
     )
     assert taken == new.job_id.encode()
     assert claimed(redis) == {(WORKER, new.job_id)}
@@ -130,11 +145,12 @@ def test_an_event_of_the_open_attempt_is_written_and_published_once(
 
 
 def test_a_stale_attempt_is_refused_from_the_moment_the_next_one_opens(
-    opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, redis: SyncRedis, job: str
 ) -> None:
     opener.open(job)
     writer.append([event(seq=1, job=job)])
-    opener.open(job)
+    store.return_to_queue(store.record(job), WORKER, has_killed=False)
+    open_attempt(redis, OTHER, job)
     assert writer.append([event(seq=2, job=job)]) == [False]
     assert not writer.settle(event(EventKind.FINISHED, seq=2, job=job))
     assert writer.append([event(seq=2, attempt=2, job=job)]) == [True]
@@ -330,3 +346,61 @@ def test_an_end_is_counted_once_however_often_it_is_said(
     assert list(totals.jobs.values()) == [1]
     amounts = (value for sums in totals.sums.values() for value in sums.values())
     assert sorted(amounts) == [2, 5, 10]
+
+
+def test_a_worker_that_is_dead_or_has_given_up_a_take_is_given_nothing_by_it(
+    redis: SyncRedis, store: JobStore
+) -> None:
+    """A request that comes late: nobody would look for the claim that it made."""
+    new = submission()
+    store.submit(new)
+
+    def take_number(number: int, worker: str = WORKER) -> bytes | None:
+        queue, slug = store.queue("mgs-gen-0"), "0"
+        keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
+        keys += [names.owner_key(slug), names.take_key(worker)]
+        args = [worker, "", names.job_key(""), 0, number, 0]
+        return redis.register_script(scripts.TAKE)(keys=keys, args=args)
+
+    find = redis.register_script(scripts.FIND_TAKEN)
+    keys = [names.claims_key("0"), names.take_key(WORKER)]
+    assert find(keys=keys, args=[3, 60]) == []
+    assert take_number(2) is None
+    store.stop_takes([OTHER])
+    assert take_number(9, OTHER) is None
+    assert take_number(3) == new.job_id.encode()
+    store.stop_takes([WORKER])
+    assert find(keys=keys, args=[9, 60]) == [names.claim(WORKER, new.job_id).encode()]
+    assert redis.get(names.take_key(WORKER)) == b"dead", "nobody lives again"
+
+
+def test_what_a_worker_has_in_hand_it_is_not_given_again(redis: SyncRedis, store: JobStore) -> None:
+    first, second = submission(), submission()
+    for new in (first, second):
+        store.submit(new)
+    queue, slug = store.queue("mgs-gen-0"), "0"
+    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
+    keys += [names.owner_key(slug), names.take_key(WORKER)]
+    args = [WORKER, "", names.job_key(""), 0, 1, 0, first.job_id]
+    taken = redis.register_script(scripts.TAKE)(keys=keys, args=args)
+    assert taken == second.job_id.encode()
+
+
+def test_who_has_lost_the_model_returns_ends_and_lets_go_of_nothing(
+    opener: AttemptOpener, writer: EventWriter, store: JobStore, redis: SyncRedis, job: str
+) -> None:
+    """A supervisor that was frozen in the middle of a recovery, while another took over."""
+    opener.open(job)
+    record, lists = store.record(job), store.lists_of(store.record(job))
+    before = redis.hgetall(names.job_key(job)), claimed(redis)
+    for holder in (None, "another|one"):
+        if holder is not None:
+            redis.set(names.owner_key("0"), holder)
+        with pytest.raises(OwnershipLostError):
+            store.return_to_queue(record, WORKER, has_killed=True, owner="the|former")
+        with pytest.raises(OwnershipLostError):
+            store.drop_claim("0", WORKER, job, "the|former")
+        with pytest.raises(OwnershipLostError):
+            writer.settle(event(EventKind.FAILED, 1, 1, job), lists, Fence("0", "the|former"))
+    assert (redis.hgetall(names.job_key(job)), claimed(redis)) == before
+    assert store.return_to_queue(record, WORKER, has_killed=True, owner="another|one")
