@@ -22,8 +22,8 @@ from jobs.connection import within
 _OPEN_S = 5.0
 _TICK_S = 0.5
 # Of silence, in ticks and not by the clock: after a sleep of this process, what came is read first.
-_PING_AFTER = 6
-_LOST_AFTER = 11
+_PING_AFTER = 4
+_LOST_AFTER = 9
 
 OnMessage = Callable[[list[Any]], None]
 """Called with what Redis sends: ``[b"message", channel, data]``, ``[b"subscribe", channel, n]``."""
@@ -33,7 +33,7 @@ class Bells(asyncio.Protocol):
     """A subscription connection that, once lost, stays lost.
 
     It only listens, so nothing that it sends would show that nobody is there. When Redis says
-    nothing for three seconds it is asked, and must answer: also one that is frozen counts as lost.
+    nothing for two seconds it is asked, and must answer: also one that is frozen counts as lost.
     """
 
     def __init__(self, connection: AbstractConnection, on_message: OnMessage) -> None:

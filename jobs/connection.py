@@ -43,9 +43,9 @@ _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
 _OPTIONS = {  # of TCP; the numbers, as Python does not know all of them on each system
     # TCP_KEEPIDLE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_USER_TIMEOUT (ms)
-    "linux": {4: 3, 5: 1, 6: 3, 18: 5000},
+    "linux": {4: 2, 5: 1, 6: 3, 18: 4500},
     # TCP_KEEPALIVE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_RXT_CONNDROPTIME (s)
-    "darwin": {0x10: 3, 0x101: 1, 0x102: 3, 0x80: 5},
+    "darwin": {0x10: 2, 0x101: 1, 0x102: 3, 0x80: 5},
 }
 
 # What Redis says first when it cannot do now what it could do later.
