@@ -22,11 +22,19 @@ class Supervisor(NamedTuple):
 
 class Lane(NamedTuple):
     """The thread of a worker that takes jobs of one queue, between two rounds or in one. It looks
-    for what it was given without knowing if ``is_unsure``; ``rescued``: what it has found so."""
+    for what it was given without knowing if ``is_unsure``; ``rescued``: what it has found so.
+
+    ``num_takes``: that it has sent, where those that were answered count as one.
+    """
 
     point: int = NOWHERE
     is_unsure: bool = False
     rescued: tuple[str, ...] = ()
+    num_takes: int = 0
+
+    @property
+    def is_at_rest(self) -> bool:
+        return self._replace(num_takes=0) == Lane()
 
 
 class Opened(NamedTuple):
@@ -43,9 +51,8 @@ class Opened(NamedTuple):
 class Round(NamedTuple):
     """What came of a lane's look into its queue; ``exit_code``: why the worker begins to end."""
 
+    lane: Lane
     opened: Opened | None = None
-    is_unsure: bool = False
-    rescued: tuple[str, ...] = ()
     exit_code: int | None = None
 
 
@@ -114,7 +121,7 @@ class Worker(NamedTuple):
         """Nothing is in its hands, and it owes nobody a recovery."""
         if not self.is_alive:
             return self.mode != "dead"
-        return self.gen == self.ctl == Lane() and not self.streams
+        return self.gen.is_at_rest and self.ctl.is_at_rest and not self.streams
 
     @property
     def num_slots_taken(self) -> int:

@@ -1,8 +1,8 @@
-"""Faults that are planted in the scripts, each with a small world in which the explorer finds it."""
+"""Faults planted in the scripts, each with a small world in which the explorer finds it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs import scripts
 from tests.explorer.rules import Rules
@@ -31,6 +31,8 @@ class Planted:
 
 _LATE_WORKER = Rules(tokens=(1,), supervisor_deaths=1, num_workers=2)
 _DEATH = Rules(tokens=(1,), worker_deaths=1, num_workers=2)
+_FROZEN = Rules(tokens=(1,), expiries=1, num_workers=2)
+_LATE_REQUEST = Rules(tokens=(1,), lates=1, num_workers=1)
 
 FAULTS = (
     Planted(
@@ -84,14 +86,14 @@ FAULTS = (
         "if owner and owner ~= ARGV[2] then return false end",
         "",
         _LATE_WORKER,
-        "j0 waits nowhere, and nobody has it",
-        ("supervisor 0 dies", "REPLACE_OWNER", "RETURN_TO_QUEUE", "TAKE", "drop"),
+        "goal 0 is out of reach",
+        ("supervisor 0 dies", "REPLACE_OWNER", "TAKE 0.gen.w0", "worker 0 ends"),
     ),
     Planted(
         "an attempt opened without a claim",
         "OPEN_ATTEMPT",
-        "if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end",
-        "",
+        "if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0",
+        "if false",
         _LATE_WORKER,
         "j0 waits nowhere, and nobody has it",
         ("TAKE", "RETURN_TO_QUEUE", "0.gen.w1 ->", "OPEN_ATTEMPT j0 0.gen.w0", "drop"),
@@ -106,12 +108,39 @@ FAULTS = (
         ("SUBMIT", "SUBMIT"),
     ),
     Planted(
-        "an owner replaced without comparing",
-        "REPLACE_OWNER",
-        "if current ~= ARGV[1] and current ~= ARGV[2] then return 0 end",
+        "a recovery that goes on when the model is another's",
+        "RETURN_TO_QUEUE",
+        "if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return -1 end",
         "",
-        Rules(tokens=(1,), num_workers=2),
+        _FROZEN,
+        "goal 0 is out of reach",
+        ("runs out", "REPLACE_OWNER", "RETURN_TO_QUEUE"),
+    ),
+    Planted(
+        "an attempt that the same worker opens twice",
+        "OPEN_ATTEMPT",
+        "if status ~= 'running' or state[6] ~= ARGV[2] then",
+        "if true then",
+        _LATE_REQUEST,
         "j0 waits nowhere, and nobody has it",
-        ("REPLACE_OWNER", "REPLACE_OWNER", "TAKE", "RETURN_TO_QUEUE"),
+        ("OPEN_ATTEMPT", "OPEN_ATTEMPT"),
+    ),
+    Planted(
+        "a take that was given up and is answered",
+        "TAKE",
+        "tonumber(ARGV[5]) < tonumber(first)",
+        "false",
+        _LATE_REQUEST,
+        "goal 0 is out of reach",
+        ("TAKE", "FIND_TAKEN", "TAKE"),
+    ),
+    Planted(
+        "a take of a worker that is dead",
+        "TAKE",
+        "first == 'dead' or",
+        "first ~= 'dead' and",
+        replace(_DEATH, lates=1),
+        "goal 0 is out of reach",
+        ("has sent: TAKE", "dead EX", "late in take: TAKE"),
     ),
 )

@@ -38,7 +38,9 @@ class Sights:
         self._constant: dict[bytes, Value] = {names.STORAGE_MARK.encode(): b"mark"}
         queues = [QUEUE, CONTROL] if has_loads else [QUEUE]
         self._lists = {key.encode() for name in queues for key in list_keys(name)}
+        self._unseen = _NEVER_SEEN
         if not has_loads:
+            self._unseen += (f"mgs:take:{SLUG}.ctl.".encode(),)
             self._constant[names.WANTS.encode()] = Hash({b"0": encode_record(STANDING)})
 
     def seen(self, key: bytes) -> Value | bool | None:
@@ -48,7 +50,7 @@ class Sights:
             return None if b":" in job_id else self._hash_of(job_id.decode())
         if key.startswith(b"rq:"):
             return False if key in self._lists else None
-        if key.startswith(_NEVER_SEEN):
+        if key.startswith(self._unseen):
             return None
         return self._constant.get(key, False)
 

@@ -114,7 +114,7 @@ class SupervisorMoves:
         one = one._replace(point=NOWHERE, suspects=ticked.suspects)
         if self._rules.has_loads:
             one = one._replace(holds=ticked.holds)
-        if ticked.started is not None:
+        if ticked.started is not None and UNBORN in workers:  # else it cannot be started
             number = workers.index(UNBORN)
             want, load_job = ticked.started
             is_ready = not self._rules.has_loads

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from redis.exceptions import RedisError
 
+from jobs.fence import OwnershipLostError
 from jobs.records import Want
 from jobs.sight import Sight
 from jobs.wants import Desired, Wants
@@ -25,6 +27,9 @@ from workers.sweeper import Sweeper
 from workers.undertaker import Undertaker
 from workers.want_keeper import WantKeeper
 from workers.watchdog import Watchdog
+
+_BREAKS = (RedisError, OwnershipLostError)
+"""What a tick ends with that another one will take up."""
 
 
 class Who(NamedTuple):
@@ -70,7 +75,7 @@ class SupervisorPrograms:
             if not one._claimant.claim({SLUG: STANDING}):
                 return Ticked(who.holds)
             one._bury_leftover(SLUG)
-        except RedisError:
+        except _BREAKS:
             return Ticked(who.holds)
         return Ticked(who.holds, started=(STANDING.uid, STANDING.load_job))
 
@@ -105,10 +110,8 @@ class SupervisorPrograms:
             one._children[SLUG] = _child(ran)
         one._sweeper._queue_timeout_s = -1.0  # all are overdue
         one._sweeper._fold_at = math.inf
-        try:
+        with suppress(*_BREAKS):
             one._sweep()
-        except RedisError:
-            pass
         return Ticked(who.holds)
 
     def settle(self, who: Who, ran: Ran, code: int, suspects: frozenset[str] | None) -> Ticked:
@@ -118,7 +121,7 @@ class SupervisorPrograms:
         child.suspects = None if suspects is None else set(suspects)
         try:
             one._settle(child)
-        except RedisError:
+        except _BREAKS:
             found = None if child.suspects is None else frozenset(child.suspects)
             return Ticked(SLUG in one._ownership.held, suspects=found)
         return Ticked(SLUG in one._ownership.held, is_settled=True)
@@ -135,11 +138,9 @@ class SupervisorPrograms:
             return SimpleNamespace(pid=0)
 
         with patch("workers.supervisor.Child", new_child):
-            try:
+            with suppress(*_BREAKS):
                 one._look()
                 act(one)
-            except RedisError:
-                pass
         told = child is not None and child.is_told
         return Ticked(SLUG in one._ownership.held, next(iter(started), None), told)
 
@@ -152,7 +153,7 @@ class SupervisorPrograms:
         one._keeper = WantKeeper(one._wants)
         one._keeper._mark = "mark"
         one._desired = Desired({}, frozenset(), {})
-        one._undertaker = Undertaker(store, settings)
+        one._undertaker = Undertaker(store, settings, lambda: one._identity.owner)
         one._children = {}
         one._restarts = RestartPolicy()
         one._aftermath = Aftermath(one._wants, one._undertaker, one._restarts)

@@ -59,10 +59,10 @@ class WorkerMoves:
             is_full = worker.num_slots_taken >= self._rules.slots
             if is_full or not worker.is_ready:
                 return NOWHERE
-            return start("take", token(place), owner, lane)
+            return start("take", token(place), owner, lane, _jobs(worker))
         if not self._rules.has_loads or any(s.task == "mgs.load" for s in worker.streams):
             return NOWHERE
-        args = (worker.want, worker.load_job, worker.is_ready)
+        args = (_jobs(worker), worker.want, worker.load_job, worker.is_ready)
         return start("take_control", token(place), owner, lane, *args)
 
     def _with_lane(self, state: State, place: int, name: str, point: int) -> State:
@@ -74,7 +74,7 @@ class WorkerMoves:
             return state._replace(workers=put(state.workers, place, worker))
         found = ended.result
         assert isinstance(found, Round)
-        worker = _with_lane(worker, name, Lane(NOWHERE, found.is_unsure, found.rescued))
+        worker = _with_lane(worker, name, found.lane)
         if found.opened is not None:
             stream = self._started(actors.stream_of(found.opened), place)
             others = [one for one in worker.streams if one.job != stream.job]
@@ -158,7 +158,11 @@ def _with_lane(worker: Worker, name: str, lane: Lane) -> Worker:
 
 
 def _in_hand(worker: Worker) -> Replies:
-    return tuple(stream.job.encode() for stream in worker.streams)
+    return tuple(job.encode() for job in _jobs(worker))
+
+
+def _jobs(worker: Worker) -> tuple[str, ...]:
+    return tuple(stream.job for stream in worker.streams)
 
 
 def _pruned(worker: Worker) -> Worker:

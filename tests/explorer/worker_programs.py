@@ -7,7 +7,7 @@ one token at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +19,7 @@ from jobs.errors import ErrorInfo, JobError
 from jobs.event_log import read_log
 from jobs.events import Event, EventKind
 from jobs.records import WorkerState
-from tests.explorer.actors import Lane, Opened, Round, Sent
+from tests.explorer.actors import NOWHERE, Lane, Opened, Round, Sent
 from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.points import NOW_S
@@ -47,15 +47,23 @@ class WorkerPrograms:
 
     # A lane: one look into its queue, and what comes of it.
 
-    def take(self, token: str, owner: str, lane: Lane) -> Round:
-        """The generations' lane."""
-        return _Round(self._parts, self._lane(token, "gen", owner), lane, "", True).run(self)
+    def take(self, token: str, owner: str, lane: Lane, in_hand: tuple[str, ...]) -> Round:
+        """The generations' lane. ``in_hand``: what the worker has as the round begins."""
+        found = self._lane(token, "gen", owner, in_hand)
+        return _Round(self._parts, found, lane, "", True).run(self)
 
     def take_control(
-        self, token: str, owner: str, lane: Lane, want: str, load_job: str, is_ready: bool
+        self,
+        token: str,
+        owner: str,
+        lane: Lane,
+        in_hand: tuple[str, ...],
+        want: str,
+        load_job: str,
+        is_ready: bool,
     ) -> Round:
         """The control lane of a worker that was started for that want and load job."""
-        found = self._lane(token, "ctl", owner)
+        found = self._lane(token, "ctl", owner, in_hand)
         found._meant = [load_job, f"unload-{want}"]
         found._is_only_meant = lambda: not is_ready
         return _Round(self._parts, found, lane, load_job, is_ready).run(self)
@@ -115,14 +123,16 @@ class WorkerPrograms:
             lane._is_noted_busy = True
         return books
 
-    def _lane(self, token: str, kind: str, owner: str = "") -> LaneWorker:
+    def _lane(
+        self, token: str, kind: str, owner: str = "", in_hand: tuple[str, ...] = ()
+    ) -> LaneWorker:
         """A worker's lane, as if new."""
         name = worker_name(token, kind)
         if name not in self._lanes:
             self._lanes[name] = self._new_lane(name, QUEUE if kind == "gen" else CONTROL)
         lane = self._lanes[name]
         lane._owner = owner
-        lane.in_hand = Hands(self._parts.lane)
+        lane.in_hand = Hands(self._parts.lane, in_hand)
         lane.executions.clear()
         lane._is_noted_busy = False
         return lane
@@ -158,6 +168,8 @@ class _Round:
         self._lane = lane
         lane._is_unsure = before.is_unsure
         lane._rescued = list(before.rescued)
+        lane._num_takes = before.num_takes
+        self._before = before
         self._parts = parts
         self._said = 0
         self._exit_code: int | None = None
@@ -174,7 +186,13 @@ class _Round:
             pass
         opened = self._opened()
         assert self._lane.in_hand <= ({opened.job} if opened is not None else set())
-        return Round(opened, self._lane._is_unsure, tuple(self._lane._rescued), self._exit_code)
+        return Round(self._after(), opened, self._exit_code)
+
+    def _after(self) -> Lane:
+        """A take that was answered is over: the next may have its number."""
+        lane = self._lane
+        num_takes = lane._num_takes if lane._is_unsure else self._before.num_takes
+        return Lane(NOWHERE, lane._is_unsure, tuple(lane._rescued), num_takes)
 
     # What the lane calls.
 
@@ -239,11 +257,19 @@ class _Round:
 
 
 class Hands(set[str]):
-    """The jobs that a lane has taken in this round; what it had before only the world knows."""
+    """The jobs that a lane has taken in this round; what it had before only the world knows.
 
-    def __init__(self, redis: Any) -> None:
+    A take names what the worker had as the round began: something of it may have ended since, and
+    the round then only finds less.
+    """
+
+    def __init__(self, redis: Any, known: tuple[str, ...]) -> None:
         super().__init__()
         self._redis = redis
+        self._known = known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._known, *super().__iter__()}))
 
     def __rsub__(self, other: Any) -> set[str]:
         (known,) = self._redis.ask(IN_HAND)
