@@ -1,4 +1,4 @@
-"""What the API does for its clients: each function here is a program, called as its caller calls."""
+"""What the API does for its clients: each function here is a program, called as by its caller."""
 
 from __future__ import annotations
 

@@ -126,7 +126,9 @@ class Checks:
 
     def _ids(self, database: Database, *keys: str) -> set[bytes]:
         found = [self._value(database, key) or () for key in keys]
-        return {job for one in found if isinstance(one, tuple) for job in one}
+        return {
+            job for one in found if isinstance(one, tuple) for job in one if isinstance(job, bytes)
+        }
 
     def _lists(self, database: Database) -> str | None:
         for key in (*list_keys(QUEUE), *list_keys(CONTROL)):
@@ -137,7 +139,7 @@ class Checks:
         return None
 
     def _totals(self, database: Database) -> str | None:
-        totals = self._hash(database, names.TOTALS) or {}
+        totals = self._hash(database, names.TOTALS) or Hash()
         records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
         num_ended = sum(r is not None and r[b"status"] in _TERMINAL for r in records)
         counted = sum(int(number) for name, number in totals.items() if name.startswith(b"jobs "))

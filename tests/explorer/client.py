@@ -91,7 +91,8 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         return self._client.execute_command(*args, **options)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        stack, self.command_stack = self.command_stack, []
+        stack: list[Any] = self.command_stack
+        self.command_stack: list[Any] = []
         self.watching = self.explicit_transaction = False
         if not stack:
             return []

@@ -1,8 +1,8 @@
 """Runs the product's Lua scripts, unchanged, against the Redis of ``commands``.
 
 The values cross between Lua and Redis as Redis documents it: a nil reply is ``false`` in Lua, a
-status is a table with ``ok``, an error one with ``err``; a number that a script answers is cut to an
-integer, a table ends at its first nil.
+status is a table with ``ok``, an error one with ``err``; a number that a script answers is cut to
+an integer, a table ends at its first nil.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Any
 
 from lupa import lua51
 
-import tests.explorer.ordered_commands  # noqa: F401 - fills the table of commands
+# They fill the table of commands.
+import tests.explorer.hash_commands
+import tests.explorer.list_commands
+import tests.explorer.ordered_commands
+import tests.explorer.plain_commands  # noqa: F401
 from tests.explorer.commands import Args, Reply, ReplyError, Status, run
 from tests.explorer.memory import Transaction
 

@@ -72,7 +72,7 @@ def _comparable(value: Value) -> Any:
     return frozenset(value.items()) if isinstance(value, dict) else value
 
 
-Sight = Callable[[bytes], Value | None | bool]
+Sight = Callable[[bytes], Value | bool | None]
 """Of a key that is left out of states: what it seems to hold. False: the key is not left out."""
 
 
@@ -111,7 +111,7 @@ class Transaction:
             return self._written[key]
         seen = self._sight(key)
         if seen is not False:
-            return None if seen is None else Cell(key, seen, None)  # type: ignore[arg-type]
+            return None if seen is None else Cell(key, seen, None)
         number = self._before.get(key)
         return None if number is None else self._cells[number]
 

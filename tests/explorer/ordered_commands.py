@@ -1,4 +1,4 @@
-"""The commands of sorted sets and streams; ``commands`` has all others."""
+"""The commands of sorted sets and streams."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.explorer.commands import (
     ZERO_ID,
     Args,
     ReplyError,
-    _command,
-    _float,
-    _integer,
-    _read,
-    _span,
-    _write,
+    command,
+    read,
+    span,
+    to_float,
+    to_integer,
     to_words,
+    write,
 )
 from tests.explorer.memory import Entry, Stream, Transaction, Zset
 
@@ -29,7 +29,7 @@ _LAST = (1 << 64) - 1
 # Sorted sets.
 
 
-@_command
+@command
 def _zadd(t: Transaction, args: Args) -> int:
     rest, flags = list(args[1:]), set()
     while rest and rest[0].upper() in (b"NX", b"XX", b"GT", b"LT", b"CH"):
@@ -38,8 +38,8 @@ def _zadd(t: Transaction, args: Args) -> int:
         raise ReplyError(SYNTAX)
     if flags & {b"GT", b"LT"}:
         raise NotImplementedError("ZADD GT or LT")
-    pairs = [(member, _float(score)) for score, member in zip(rest[::2], rest[1::2], strict=True)]
-    found = Zset(_read(t, args[0], Zset) or {})
+    pairs = [(member, to_float(score)) for score, member in zip(rest[::2], rest[1::2], strict=True)]
+    found = Zset(read(t, args[0], Zset) or Zset())
     num_new = num_changed = 0
     for member, score in pairs:
         is_new = member not in found
@@ -49,60 +49,60 @@ def _zadd(t: Transaction, args: Args) -> int:
         num_changed += is_new or found[member] != score
         found[member] = score
     if num_changed:
-        _write(t, args[0], found)
+        write(t, args[0], found)
     return num_changed if b"CH" in flags else num_new
 
 
-@_command
+@command
 def _zrem(t: Transaction, args: Args) -> int:
-    found = Zset(_read(t, args[0], Zset) or {})
+    found = Zset(read(t, args[0], Zset) or Zset())
     num_gone = sum(found.pop(member, None) is not None for member in args[1:])
     if num_gone:
-        _write(t, args[0], found)
+        write(t, args[0], found)
     return num_gone
 
 
-@_command
+@command
 def _zcard(t: Transaction, args: Args) -> int:
-    return len(_read(t, args[0], Zset) or {})
+    return len(read(t, args[0], Zset) or Zset())
 
 
-@_command
+@command
 def _zscore(t: Transaction, args: Args) -> bytes | None:
-    score = (_read(t, args[0], Zset) or {}).get(args[1])
+    score = (read(t, args[0], Zset) or Zset()).get(args[1])
     return None if score is None else to_words(score)
 
 
 def _sorted(t: Transaction, key: bytes) -> list[tuple[bytes, float]]:
-    found = _read(t, key, Zset) or {}
+    found = read(t, key, Zset) or Zset()
     return sorted(found.items(), key=lambda item: (item[1], item[0]))
 
 
-@_command
+@command
 def _zrange(t: Transaction, args: Args) -> list[bytes]:
     if len(args) > 3 and [a.upper() for a in args[3:]] != [b"WITHSCORES"]:
         raise NotImplementedError("ZRANGE with options")
     rows = _sorted(t, args[0])
-    first, last = _span(len(rows), _integer(args[1]), _integer(args[2]))
+    first, last = span(len(rows), to_integer(args[1]), to_integer(args[2]))
     return _shown(rows[first : last + 1], len(args) > 3)
 
 
-@_command
+@command
 def _zrangebyscore(t: Transaction, args: Args) -> list[bytes]:
     return _by_score(t, args[0], args[1], args[2], args[3:], is_reversed=False)
 
 
-@_command
+@command
 def _zrevrangebyscore(t: Transaction, args: Args) -> list[bytes]:
     return _by_score(t, args[0], args[2], args[1], args[3:], is_reversed=True)
 
 
-@_command
+@command
 def _zcount(t: Transaction, args: Args) -> int:
     return len(_between(t, args[0], args[1], args[2]))
 
 
-@_command
+@command
 def _zremrangebyscore(t: Transaction, args: Args) -> int:
     gone = [member for member, _ in _between(t, args[0], args[1], args[2])]
     return _zrem(t, [args[0], *gone])
@@ -120,7 +120,7 @@ def _by_score(
         if option == b"WITHSCORES":
             has_scores = True
         elif option == b"LIMIT" and len(rest) >= 2:
-            start, num = _integer(rest.pop(0)), _integer(rest.pop(0))
+            start, num = to_integer(rest.pop(0)), to_integer(rest.pop(0))
             rows = rows[start:] if num < 0 else rows[start : start + num]
         else:
             raise ReplyError(SYNTAX)
@@ -139,7 +139,7 @@ def _between(t: Transaction, key: bytes, low: bytes, high: bytes) -> list[tuple[
 
 def _bound(word: bytes) -> tuple[float, bool]:
     is_open = word.startswith(b"(")
-    number = _float(word.removeprefix(b"("), NO_BOUND)
+    number = to_float(word.removeprefix(b"("), NO_BOUND)
     if math.isnan(number):
         raise ReplyError(NO_BOUND)
     return number, is_open
@@ -154,19 +154,19 @@ def _shown(rows: list[tuple[bytes, float]], has_scores: bool) -> list[bytes]:
 # Streams.
 
 
-@_command
+@command
 def _xadd(t: Transaction, args: Args) -> bytes:
     if not t.is_kept(args[0]):
         return b"0-1"
     if args[1] == b"*" or args[1].upper() in (b"MAXLEN", b"MINID", b"NOMKSTREAM"):
         raise NotImplementedError("XADD but with an id of one's own")
     entry_id = _stream_id(args[1], 0)
-    found = _read(t, args[0], Stream) or Stream()
+    found = read(t, args[0], Stream) or Stream()
     if entry_id == (0, 0):
         raise ReplyError(ZERO_ID)
     if found and entry_id <= found[-1].id:
         raise ReplyError(TOO_SMALL)
-    _write(t, args[0], Stream((*found, Entry(entry_id, tuple(args[2:])))))
+    write(t, args[0], Stream((*found, Entry(entry_id, tuple(args[2:])))))
     return _id_words(entry_id)
 
 
@@ -181,17 +181,17 @@ def _id_words(entry_id: tuple[int, int]) -> bytes:
     return b"%d-%d" % entry_id
 
 
-@_command
+@command
 def _xlen(t: Transaction, args: Args) -> int:
-    return len(_read(t, args[0], Stream) or ())
+    return len(read(t, args[0], Stream) or ())
 
 
-@_command
+@command
 def _xrange(t: Transaction, args: Args) -> list[list[bytes | list[bytes]]]:
     return _entries(t, args[0], args[1], args[2], args[3:], is_reversed=False)
 
 
-@_command
+@command
 def _xrevrange(t: Transaction, args: Args) -> list[list[bytes | list[bytes]]]:
     return _entries(t, args[0], args[2], args[1], args[3:], is_reversed=True)
 
@@ -203,7 +203,7 @@ def _entries(
     last = (_LAST, _LAST) if high == b"+" else _stream_id(high.removeprefix(b"("), _LAST)
     rows = [
         entry
-        for entry in _read(t, key, Stream) or ()
+        for entry in read(t, key, Stream) or ()
         if (entry.id > first if low.startswith(b"(") else entry.id >= first)
         and (entry.id < last if high.startswith(b"(") else entry.id <= last)
     ]
@@ -212,7 +212,7 @@ def _entries(
     if options:
         if len(options) != 2 or options[0].upper() != b"COUNT":
             raise ReplyError(SYNTAX)
-        rows = rows[: _integer(options[1])]
+        rows = rows[: to_integer(options[1])]
     return [[_id_words(entry.id), list(entry.fields)] for entry in rows]
 
 

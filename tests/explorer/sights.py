@@ -38,7 +38,7 @@ class Sights:
         self._constant: dict[bytes, Value] = {names.STORAGE_MARK.encode(): b"mark"}
         queues = [QUEUE, CONTROL] if has_loads else [QUEUE]
         self._lists = {key.encode() for name in queues for key in list_keys(name)}
-        self._unseen = _NEVER_SEEN
+        self._unseen: tuple[bytes, ...] = _NEVER_SEEN
         if not has_loads:
             self._unseen += (f"mgs:take:{SLUG}.ctl.".encode(),)
             self._constant[names.WANTS.encode()] = Hash({b"0": encode_record(STANDING)})

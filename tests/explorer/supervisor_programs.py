@@ -19,6 +19,7 @@ from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.aftermath import Aftermath
 from workers.claimant import Claimant
+from workers.neighbours import Neighbours
 from workers.node_identity import NodeIdentity
 from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
@@ -137,10 +138,9 @@ class SupervisorPrograms:
             started.append((want.uid, want.load_job))
             return SimpleNamespace(pid=0)
 
-        with patch("workers.supervisor.Child", new_child):
-            with suppress(*_BREAKS):
-                one._look()
-                act(one)
+        with patch("workers.supervisor.Child", new_child), suppress(*_BREAKS):
+            one._look()
+            act(one)
         told = child is not None and child.is_told
         return Ticked(SLUG in one._ownership.held, next(iter(started), None), told)
 
@@ -150,7 +150,9 @@ class SupervisorPrograms:
         one: Any = Supervisor.__new__(Supervisor)
         one._settings, one._redis, one._store = settings, redis, store
         one._wants = Wants(redis)
-        one._keeper = WantKeeper(one._wants)
+        one._sight = Sight(lambda: 0.0, lambda: 0.0)
+        one._neighbours = Neighbours(lambda: 0.0)
+        one._keeper = WantKeeper(one._wants, one._sight)
         one._keeper._mark = "mark"
         one._desired = Desired({}, frozenset(), {})
         one._undertaker = Undertaker(store, settings, lambda: one._identity.owner)
@@ -158,11 +160,12 @@ class SupervisorPrograms:
         one._restarts = RestartPolicy()
         one._aftermath = Aftermath(one._wants, one._undertaker, one._restarts)
         one._is_stopping = False
-        one._sight = Sight(lambda: 0.0, lambda: 0.0)
         one._identity = self._identity(who)
         one._ownership = Ownership(redis, one._identity)
         one._ownership._held = {SLUG} if who.holds else set()
-        one._claimant = Claimant(settings, one._wants, one._ownership, one._sight)
+        one._claimant = Claimant(
+            settings, one._wants, one._ownership, one._sight, one._neighbours
+        )
         one._watchdog = Watchdog(settings.stall_s, one._sight)
         one._sweeper = Sweeper(store, one._undertaker, settings, one._sight, one._load_job_of)
         one._guarded = _unguarded

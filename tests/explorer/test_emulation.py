@@ -43,6 +43,12 @@ def _span(draw: random.Random) -> tuple[str, str]:
 
 
 Make = Callable[[random.Random, str, str], list[object]]
+Options = list[list[object]]
+SET_OPTIONS: Options = [[], ["EX", 500], ["NX"], ["XX"], ["KEEPTTL"], ["PX", "900000", "NX"]]
+SET_OPTIONS += [["GET"], ["EX"]]
+SCORES = [1, 2, 2.5, "x"]
+ADD_OPTIONS: Options = [[], ["NX"], ["XX"], ["CH"]]
+RANGE_OPTIONS: Options = [[], ["WITHSCORES"], ["LIMIT", 1, 2], ["LIMIT", 0, -1]]
 COMMANDS: dict[str, Make] = {
     "EXISTS": lambda d, k, o: [k, o, k],
     "DEL": lambda d, k, o: [k, o],
@@ -50,7 +56,7 @@ COMMANDS: dict[str, Make] = {
     "PERSIST": lambda d, k, o: [k],
     "GET": lambda d, k, o: [k],
     "MGET": lambda d, k, o: [k, o],
-    "SET": lambda d, k, o: [k, d.choice(WORDS), *d.choice([[], ["EX", 500], ["NX"], ["XX"], ["KEEPTTL"], ["PX", "900000", "NX"], ["GET"], ["EX"]])],
+    "SET": lambda d, k, o: [k, d.choice(WORDS), *d.choice(SET_OPTIONS)],
     "INCR": lambda d, k, o: [k],
     "HGET": lambda d, k, o: [k, d.choice(WORDS)],
     "HMGET": lambda d, k, o: [k, *_some(d)],
@@ -80,14 +86,14 @@ COMMANDS: dict[str, Make] = {
     "SUNION": lambda d, k, o: [k, o],
     "SISMEMBER": lambda d, k, o: [k, d.choice(WORDS)],
     "SCARD": lambda d, k, o: [k],
-    "ZADD": lambda d, k, o: [k, *d.choice([[], ["NX"], ["XX"], ["CH"]]), d.choice([1, 2, 2.5, "x"]), d.choice(WORDS)],
+    "ZADD": lambda d, k, o: [k, *d.choice(ADD_OPTIONS), d.choice(SCORES), d.choice(WORDS)],
     "ZREM": lambda d, k, o: [k, *_some(d)],
     "ZCARD": lambda d, k, o: [k],
     "ZSCORE": lambda d, k, o: [k, d.choice(WORDS)],
     "ZCOUNT": lambda d, k, o: [k, _bound(d), _bound(d)],
     "ZRANGE": lambda d, k, o: [k, _num(d), _num(d), *d.choice([[], ["WITHSCORES"]])],
-    "ZRANGEBYSCORE": lambda d, k, o: [k, _bound(d), _bound(d), *d.choice([[], ["WITHSCORES"], ["LIMIT", 1, 2]])],
-    "ZREVRANGEBYSCORE": lambda d, k, o: [k, _bound(d), _bound(d), *d.choice([[], ["WITHSCORES"], ["LIMIT", 0, -1]])],
+    "ZRANGEBYSCORE": lambda d, k, o: [k, _bound(d), _bound(d), *d.choice(RANGE_OPTIONS)],
+    "ZREVRANGEBYSCORE": lambda d, k, o: [k, _bound(d), _bound(d), *d.choice(RANGE_OPTIONS)],
     "ZREMRANGEBYSCORE": lambda d, k, o: [k, _bound(d), _bound(d)],
     "XADD": lambda d, k, o: [k, _stream_id(d), "e", d.choice(WORDS)],
     "XLEN": lambda d, k, o: [k],

@@ -93,9 +93,9 @@ class JobWorld:
 
     def _broken(self, move: Move) -> str | None:
         """What a program that broke says."""
-        if len(move.label) < 5:  # type: ignore[arg-type]
+        if len(move.label) < 5:
             return None
-        ended = self._ground.points.at(move.label[4])  # type: ignore[index]
+        ended = self._ground.points.at(move.label[4])
         if isinstance(ended, Ended) and ended.broken:
             return f"a program breaks: {ended.broken}"
         return None
