@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 
 from jobs import scripts
 from tests.explorer.rules import Rules
+from tests.explorer.search import Search
+from tests.explorer.world import JobWorld
+
+_MOST_STATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,18 @@ class Planted:
             return text
         assert self.before in text
         return text.replace(self.before, self.after)
+
+    def complaint(self) -> str | None:
+        """What is wrong with how the explorer finds it."""
+        result = Search(JobWorld(self.rules, self.edit), _MOST_STATES).run()
+        if not result.violations:
+            return f"{self.name}: not found in {result.num_states} states"
+        (violation,) = result.violations
+        lines = iter(violation.history)
+        is_shown = all(any(step in line for line in lines) for step in self.steps)
+        if self.what in violation.what and is_shown:
+            return None
+        return f"{self.name}: found otherwise: {violation}"
 
 
 _LATE_WORKER = Rules(tokens=(1,), supervisor_deaths=1, num_workers=2)
@@ -139,7 +155,7 @@ FAULTS = (
         "TAKE",
         "first == 'dead' or",
         "first ~= 'dead' and",
-        replace(_DEATH, lates=1),
+        replace(_DEATH, lates=1, num_supervisors=1),
         "goal 0 is out of reach",
         ("has sent: TAKE", "dead EX", "late in take: TAKE"),
     ),

@@ -163,9 +163,7 @@ class SupervisorPrograms:
         one._identity = self._identity(who)
         one._ownership = Ownership(redis, one._identity)
         one._ownership._held = {SLUG} if who.holds else set()
-        one._claimant = Claimant(
-            settings, one._wants, one._ownership, one._sight, one._neighbours
-        )
+        one._claimant = Claimant(settings, one._wants, one._ownership, one._sight, one._neighbours)
         one._watchdog = Watchdog(settings.stall_s, one._sight)
         one._sweeper = Sweeper(store, one._undertaker, settings, one._sight, one._load_job_of)
         one._guarded = _unguarded
