@@ -22,6 +22,7 @@ from jobs.records import (
 
 BEAT_TTL_S = 5
 _NODE_REMEMBERED_S = 60
+_FOR_EVER_S = 10**9
 
 log = logging.getLogger(__name__)
 _Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
@@ -163,10 +164,14 @@ class Wants:
     def forget_status(self, slug: str) -> None:
         self._redis.delete(names.status_key(slug))
 
-    def beat_node(self, status: NodeStatus) -> None:
-        """Say that a supervisor is alive; the index forgets it ``_NODE_REMEMBERED_S`` later."""
+    def beat_node(self, status: NodeStatus, *, is_forgetting: bool = True) -> None:
+        """Say that a supervisor is alive.
+
+        The index forgets others that have been silent for a minute, if one can tell that now.
+        """
         keys = [names.node_key(status.uid), names.NODE_INDEX]
-        args = [status.uid, encode_record(status), BEAT_TTL_S, _NODE_REMEMBERED_S]
+        remembered_s = _NODE_REMEMBERED_S if is_forgetting else _FOR_EVER_S
+        args = [status.uid, encode_record(status), BEAT_TTL_S, remembered_s]
         self._beat_node(keys=keys, args=args)
 
     def forget_node(self, uid: str) -> None:

@@ -12,6 +12,7 @@ from jobs.records import Want
 from jobs.settings import Settings
 from jobs.sight import Sight
 from jobs.wants import Desired, Wants
+from workers.neighbours import Neighbours
 from workers.ownership import Ownership
 
 _LAST_RESORT_S = 3.0
@@ -23,9 +24,15 @@ class Claimant:
     """Asks for the ownership of models. No model moves while its worker gives signs of life."""
 
     def __init__(
-        self, settings: Settings, wants: Wants, ownership: Ownership, sight: Sight
+        self,
+        settings: Settings,
+        wants: Wants,
+        ownership: Ownership,
+        sight: Sight,
+        neighbours: Neighbours,
     ) -> None:
         self._settings = settings
+        self._neighbours = neighbours
         self._wants = wants
         self._ownership = ownership
         self._sight = sight
@@ -50,7 +57,8 @@ class Claimant:
 
     def _take(self, slugs: list[str]) -> list[str]:
         beating = self._wants.beating(slugs)
-        is_clear = self._sight.is_clear
+        # Who is alone takes nothing from anybody, however little is to be seen.
+        is_clear = self._sight.is_clear or self._neighbours.are_none
         return [
             slug
             for slug in slugs

@@ -41,6 +41,7 @@ from workers.aftermath import Aftermath
 from workers.bell import BellListener
 from workers.child import Child
 from workers.claimant import Claimant
+from workers.neighbours import Neighbours
 from workers.node_identity import identify, save
 from workers.ownership import Ownership
 from workers.restarts import RestartPolicy
@@ -63,7 +64,6 @@ class Supervisor:
         self._settings = settings
         self._redis = connect(settings.effective_redis_url)
         self._wants = Wants(self._redis)
-        self._keeper = WantKeeper(self._wants)
         self._desired = Desired({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._identity = identify(settings.state_dir)
@@ -74,8 +74,12 @@ class Supervisor:
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._sight = Sight()
+        self._neighbours = Neighbours()
+        self._keeper = WantKeeper(self._wants, self._sight)
         self._ownership = Ownership(self._redis, self._identity)
-        self._claimant = Claimant(settings, self._wants, self._ownership, self._sight)
+        self._claimant = Claimant(
+            settings, self._wants, self._ownership, self._sight, self._neighbours
+        )
         self._watchdog = Watchdog(settings.stall_s, self._sight)
         self._sweeper = Sweeper(
             self._store, self._undertaker, settings, self._sight, self._load_job_of
@@ -109,8 +113,8 @@ class Supervisor:
             self._identity = self._identity.with_new_uid()
             save(self._identity, self._settings.state_dir)
             self._ownership.rename(self._identity)
-        if set(self._wants.known_nodes()) - {self._identity.uid}:
-            self._sight.note_blindness()
+        self._neighbours.look(self._wants.known_nodes(), self._identity.uid)
+        self._sight.note_blindness()
 
     # Events.
 
@@ -156,6 +160,7 @@ class Supervisor:
         """What is wanted; and that what is ours stays ours."""
         self._desired = self._keeper.look()
         self._sight.look()
+        self._neighbours.look(self._wants.known_nodes(), self._identity.uid)
         kept = self._children.keys() | self._claimant.to_restart(self._desired, self._children)
         for slug in self._ownership.renew(kept) & self._children.keys():
             log.warning("another supervisor runs the model by now", extra={"slug": slug})
@@ -278,7 +283,7 @@ class Supervisor:
             uid=self._identity.uid,
             token=self._identity.token,
         )
-        self._wants.beat_node(status)
+        self._wants.beat_node(status, is_forgetting=self._sight.is_clear)
 
     # The end.
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 
+from jobs.sight import Sight
 from jobs.wants import Desired, Wants
 
 log = logging.getLogger(__name__)
 
 
 class WantKeeper:
-    """The wants as a supervisor last saw them. With another mark in Redis its data was lost."""
+    """The wants as a supervisor last saw them. With another mark in Redis its data was lost.
 
-    def __init__(self, wants: Wants) -> None:
+    All heartbeats and locks were lost with them, so that nobody can be judged for a while.
+    """
+
+    def __init__(self, wants: Wants, sight: Sight) -> None:
         self._wants = wants
+        self._sight = sight
         self._mark = ""
         self._known: dict[bytes, bytes] = {}
 
@@ -23,6 +28,7 @@ class WantKeeper:
         if not mark or mark != self._mark:
             if self._mark:
                 log.error("redis has lost its data", extra={"wants": len(self._known)})
+                self._sight.note_blindness()
             mark, found = self._wants.marked(self._known)
         self._mark, self._known = mark, found.raw
         return found

@@ -16,6 +16,7 @@ from jobs.sight import RECOVERY_S, Sight
 from jobs.wants import Wants, read_desired
 from tests.helpers.samples import settings_for
 from workers.claimant import Claimant
+from workers.neighbours import Neighbours
 from workers.node_identity import NodeIdentity
 from workers.ownership import Ownership
 
@@ -57,10 +58,24 @@ def ownership(redis: SyncRedis) -> Ownership:
 
 
 @pytest.fixture
+def neighbours(clock: Clock) -> Neighbours:
+    """One other node is known."""
+    found = Neighbours(clock)
+    found.look([HERE.uid, "other"], HERE.uid)
+    return found
+
+
+@pytest.fixture
 def claimant(
-    redis: SyncRedis, redis_url: str, tmp_path: Path, ownership: Ownership, sight: Sight
+    redis: SyncRedis,
+    redis_url: str,
+    tmp_path: Path,
+    ownership: Ownership,
+    sight: Sight,
+    neighbours: Neighbours,
 ) -> Claimant:
-    return Claimant(settings_for(redis_url, tmp_path), Wants(redis), ownership, sight)
+    settings = settings_for(redis_url, tmp_path)
+    return Claimant(settings, Wants(redis), ownership, sight, neighbours)
 
 
 def want(name: str = "fake", *, was_ready: bool = True) -> Want:
@@ -196,3 +211,25 @@ def test_only_what_can_start_here_again_is_held_for_its_next_start(
     assert ownership.take("unwanted")
     desired = read_desired(redis.hgetall(names.WANTS))
     assert claimant.to_restart(desired, {"3"}) == {"0", "2", "4"}
+
+
+def test_who_is_alone_takes_at_once_however_little_it_sees(
+    redis: SyncRedis, redis_url: str, tmp_path: Path, ownership: Ownership, sight: Sight
+) -> None:
+    """A busy machine looks seldom; there is nobody from whom anything could be taken."""
+    sight.note_blindness()
+    alone = Neighbours()
+    alone.look([HERE.uid], HERE.uid)
+    settings = settings_for(redis_url, tmp_path)
+    claimant = Claimant(settings, Wants(redis), ownership, sight, alone)
+    assert claimant.claim({"0": want()}) == ["0"]
+
+
+def test_a_node_is_remembered_when_redis_has_forgotten_it(clock: Clock) -> None:
+    neighbours = Neighbours(clock)
+    neighbours.look([HERE.uid, "other"], HERE.uid)
+    neighbours.look([HERE.uid], HERE.uid)
+    assert not neighbours.are_none
+    clock.now += 601
+    neighbours.look([HERE.uid], HERE.uid)
+    assert neighbours.are_none

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import llguidance
@@ -48,9 +47,9 @@ class Matcher:
         """Which tokens may come next, shape (vocab_size,); ``None``: the text is complete."""
         if self._is_over:
             return None
-        started = time.thread_time()
+        started = self._budget.now()
         llguidance.numpy.fill_next_token_bitmask(self._native, self._bits, 0)
-        self._spend(time.thread_time() - started)
+        self._spend_since(started)
         bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")
         mask = bits[: self._vocab_size].astype(np.bool_)
         if mask.any():
@@ -63,9 +62,9 @@ class Matcher:
         """Go on after a token; after the grammar's end any will do."""
         if self._is_over:
             return
-        started = time.thread_time()
+        started = self._budget.now()
         self._native.consume_token(token_id)
-        self._spend(time.thread_time() - started)
+        self._spend_since(started)
         self._budget.end_step()
 
     def follow(self, token_ids: list[int]) -> Matcher | None:
@@ -102,9 +101,9 @@ class Matcher:
         self._check()  # a matcher in its error state counts as stopped
         return True
 
-    def _spend(self, seconds: float) -> None:
+    def _spend_since(self, started: float) -> None:
         self._check()
-        self._budget.spend(seconds)
+        self._budget.spend_since(started)
         if self._budget.is_spent:
             raise self.error("its steps take too long")
 

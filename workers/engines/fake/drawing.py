@@ -54,16 +54,22 @@ class Running:
 
 def draw(running: Running, tokenizer: FakeTokenizer) -> Token:
     """The next token; what it raises is the sequence's own fault."""
-    running.faults.check(Place.DRAW, running.num_generated)
     logits = logits_after(running.tokens, running.adapter)
-    if running.faults.is_due(Place.PIECE, running.num_generated):
-        tokenizer.num_faults += 1
-        token_id = FAULTY_ID
-    else:
+    token_id = _faulty_token(running, tokenizer) if running.faults.raises else None
+    if token_id is None:
         token_id = _choose(running, logits)
     running.tokens.append(token_id)
     running.num_left -= 1
     return _to_token(running, token_id, logits)
+
+
+def _faulty_token(running: Running, tokenizer: FakeTokenizer) -> int | None:
+    """Raises where the prompt has asked for that; a token if the tokenizer is to do so."""
+    running.faults.check(Place.DRAW, running.num_generated)
+    if not running.faults.is_due(Place.PIECE, running.num_generated):
+        return None
+    tokenizer.num_faults += 1
+    return FAULTY_ID
 
 
 def prompt_logprobs(running: Running, num_top: int) -> PromptLogprobs:
