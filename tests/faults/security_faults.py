@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -319,8 +320,8 @@ def slow_patterns(rig: Rig, rounds: int) -> Result:
     """Every regular expression in our own code, used as it is there, on strings that hurt."""
     tally = Tally()
     uses = _uses()
-    for pattern, method in sorted(uses):
-        act = getattr(re.compile(pattern), method)
+    for pattern, flags, method in sorted(uses):
+        act = getattr(re.compile(pattern, flags), method)
         for text in _LONG:
             start = time.thread_time()
             act("", text) if method == "sub" else act(text)
@@ -329,10 +330,7 @@ def slow_patterns(rig: Rig, rounds: int) -> Result:
     return tally.result(f"{len(uses)} uses")
 
 
-_METHODS = "fullmatch|match|search|sub|split|findall|finditer"
-_STRING = r"\(\s*r\"((?:[^\"\\]|\\.)+)\""
-_CALL = re.compile(rf"re\.({_METHODS}){_STRING}")
-_CONSTANT = re.compile(rf"(\w+) = re\.compile{_STRING}")
+_METHODS = frozenset("fullmatch match search sub split findall finditer".split())
 _LONG = (
     "a" * 100_000 + "!",
     "-" * 100_000,
@@ -345,17 +343,48 @@ _LONG = (
 )
 
 
-def _uses() -> set[tuple[str, str]]:
-    """Pattern and method of each use in the product."""
-    found: set[tuple[str, str]] = set()
+def _uses() -> set[tuple[str, int, str]]:
+    """Pattern, flags and method of each use in the product."""
+    found: set[tuple[str, int, str]] = set()
     for folder in ("api", "jobs", "workers"):
         for path in (ROOT / folder).rglob("*.py"):
-            source = path.read_text()
-            found |= {(pattern, method) for method, pattern in _CALL.findall(source)}
-            for name, pattern in _CONSTANT.findall(source):
-                methods = re.findall(rf"\b{name}\.({_METHODS})\(", source)
-                found |= {(pattern, method) for method in methods}
+            found |= _uses_in(ast.parse(path.read_text()))
     return found
+
+
+def _uses_in(tree: ast.AST) -> set[tuple[str, int, str]]:
+    """Of one module: of ``re`` itself, and of a constant that it has compiled."""
+    compiled: dict[str, tuple[str, int]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                if _method(call) == ("re", "compile") and (pattern := _pattern(call)):
+                    compiled[name] = pattern
+    found = set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        owner, method = _method(call)
+        pattern = _pattern(call) if owner == "re" else compiled.get(owner)
+        if method in _METHODS and pattern is not None:
+            found.add((*pattern, method))
+    return found
+
+
+def _method(call: ast.Call) -> tuple[str, str]:
+    match call.func:
+        case ast.Attribute(value=ast.Name(id=owner), attr=method):
+            return owner, method
+    return "", ""
+
+
+def _pattern(call: ast.Call) -> tuple[str, int] | None:
+    """The pattern, if it is written there, and its flags."""
+    match call.args:
+        case [ast.Constant(value=str(text)), *more]:
+            given = [*more, *(keyword.value for keyword in call.keywords)]
+            parts = (part for one in given for part in ast.walk(one))
+            flags = [part.attr for part in parts if isinstance(part, ast.Attribute)]
+            return text, sum(int(getattr(re, flag, 0)) for flag in flags)
+    return None
 
 
 # S15.
