@@ -158,7 +158,7 @@ def test_a_broken_grammar_leaves_the_next_text_of_the_same_one_alone(
 
 
 def test_large_schemas_have_room_in_the_limits(compiler: GrammarCompiler) -> None:
-    properties = {f"property_{i}": {"type": ["string", "null"]} for i in range(400)}
+    properties = {f"property_{i}": {"type": ["string", "null"]} for i in range(1000)}
     optional = {"type": "object", "properties": properties, "additionalProperties": False}
     choices = {"enum": [f"choice number {i}" for i in range(1000)]}
     nested: dict[str, object] = {"type": "integer"}
@@ -169,7 +169,7 @@ def test_large_schemas_have_room_in_the_limits(compiler: GrammarCompiler) -> Non
          "required": ["a", f"b{i}"], "additionalProperties": False} for i in range(80)
     ]}}  # fmt: skip
     texts = [
-        (optional, '{"property_0": "a", "property_399": null}'),
+        (optional, '{"property_0": "a", "property_999": null}'),
         (choices, '"choice number 999"'),
         (nested, '{"level_7": {"level_6": {"level_5": {}}}}'),
         (union, '[{"a": "x", "b79": {"c": [1, 2]}}, {"a": "y", "b0": 1}]'),

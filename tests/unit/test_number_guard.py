@@ -10,7 +10,7 @@ import pytest
 from jobs.grammars import Grammar, GrammarKind
 from workers.engines.fake import FakeTokenizer
 from workers.text.grammar import Constraint, GrammarCompiler
-from workers.text.number_guard import MAX_DIGITS
+from workers.text.number_guard import MAX_DIGITS, DigitTokens
 
 
 def constraint_of(schema: object) -> Constraint:
@@ -62,3 +62,9 @@ def test_a_quote_inside_a_text_does_not_end_it() -> None:
     for byte in b'["a\\"' + b"1" * 100:
         assert constraint.allowed()[byte]
         constraint.accept(byte)
+
+
+def test_tokens_that_begin_with_a_digit_are_told_by_their_first_byte() -> None:
+    digits = DigitTokens(FakeTokenizer())
+    assert [int(i) for i in np.flatnonzero(digits.any)] == list(b"0123456789")
+    assert [int(i) for i in np.flatnonzero(digits.zero)] == list(b"0")

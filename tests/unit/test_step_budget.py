@@ -52,7 +52,7 @@ def test_one_step_alone_can_be_too_much() -> None:
 def test_a_text_whose_budget_is_spent_ends_by_name() -> None:
     compiler = GrammarCompiler(FakeTokenizer())
     native = compiler._compiled_matcher(Grammar(GrammarKind.REGEX, "a*"))
-    matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0))
+    matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0, dear_s=0.0))
     with pytest.raises(GrammarError, match="too long") as caught:
         write(matcher, 1000)
     assert caught.value.param == "regex"

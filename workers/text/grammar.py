@@ -132,6 +132,7 @@ class GrammarCompiler:
             raise InvalidRequestError(message, grammar.param)
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(self._tokenizer)
+            self._digits.find()
         try:
             source = _source(grammar)
         except (ValueError, TypeError, RecursionError) as error:

@@ -23,22 +23,31 @@ Mask = npt.NDArray[np.bool_]
 
 
 class DigitTokens:
-    """Which tokens of a vocabulary begin with a digit; found when first asked for."""
+    """Which tokens of a vocabulary begin with a digit.
+
+    They are sought at the first use, which takes a large vocabulary a second: see ``find``.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
+    def find(self) -> None:
+        """Seek them now, away from the engine's thread."""
+        _ = self.any, self.zero
+
     @cached_property
     def any(self) -> Mask:
-        return self._beginning_with(_DIGITS)
+        return np.isin(self._beginnings, [bytes([digit]) for digit in _DIGITS])
 
     @cached_property
     def zero(self) -> Mask:
-        return self._beginning_with(frozenset(b"0"))
+        return np.isin(self._beginnings, [b"0"])
 
-    def _beginning_with(self, wanted: frozenset[int]) -> Mask:
+    @cached_property
+    def _beginnings(self) -> npt.NDArray[np.bytes_]:
+        """The first byte of each token's text."""
         pieces = map(self._tokenizer.piece, range(self._tokenizer.vocab_size))
-        return np.array([bool(piece) and piece[0] in wanted for piece in pieces], np.bool_)
+        return np.array([piece[:1] for piece in pieces], "S1")
 
     def piece(self, token_id: int) -> bytes:
         return self._tokenizer.piece(token_id)
