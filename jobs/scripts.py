@@ -305,6 +305,15 @@ redis.call('LTRIM', KEYS[6], 0, 0)
 return 1
 """
 
+STOP_TAKES: Final = """
+-- KEYS: lock of the model's owner, then per worker from which of its takes on it is answered. ARGV:
+-- owner ('': anybody), ttl in s. Dead workers are given nothing any more. Answers 1, or -1 for who
+-- is not the owner.
+if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+for i = 2, #KEYS do redis.call('SET', KEYS[i], 'dead', 'EX', ARGV[2]) end
+return 1
+"""
+
 DROP_CLAIM: Final = """
 -- KEYS: claims of the model, lock of its owner. ARGV: claim, owner ('': anybody). Answers 1 if it
 -- was there, -1 for who is not the owner.

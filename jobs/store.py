@@ -46,6 +46,7 @@ class JobStore:
         self._purger = Purger(redis, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
+        self._stop_takes = redis.register_script(scripts.STOP_TAKES)
         self._drop_claim = redis.register_script(scripts.DROP_CLAIM)
         self._return_stray = redis.register_script(scripts.RETURN_STRAY)
         self._retire = redis.register_script(scripts.RETIRE)
@@ -186,12 +187,10 @@ class JobStore:
         keys = [names.claims_key(slug), names.owner_key(slug)]
         checked(self._drop_claim(keys=keys, args=[names.claim(worker, job_id), owner]))
 
-    def stop_takes(self, workers: Iterable[str]) -> None:
-        """Dead workers get no job any more, whatever they have asked for before."""
-        with self.redis.pipeline(transaction=False) as pipe:
-            for worker in workers:
-                pipe.set(names.take_key(worker), "dead", ex=TAKE_FENCE_TTL_S)
-            pipe.execute()
+    def stop_takes(self, slug: str, workers: Iterable[str], owner: str = "") -> None:
+        """Dead workers get no job any more, whatever they have asked for. ``owner`` as below."""
+        keys = [names.owner_key(slug), *map(names.take_key, workers)]
+        checked(self._stop_takes(keys=keys, args=[owner, TAKE_FENCE_TTL_S]))
 
     def slugs(self) -> set[str]:
         """Slugs of the models whose queues may hold jobs."""

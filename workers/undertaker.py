@@ -72,7 +72,8 @@ class Undertaker:
         ``error`` is its end.
         """
         dead = None if workers is None else set(workers)
-        self._store.stop_takes(self._known(slug) if dead is None else dead)
+        doomed = sorted(self._known(slug) if dead is None else dead)
+        self._store.stop_takes(slug, doomed, self._owner())
         # Each goes to the front of its queue: in the end the oldest of the others is the first.
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:

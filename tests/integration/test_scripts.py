@@ -366,10 +366,10 @@ def test_a_worker_that_is_dead_or_has_given_up_a_take_is_given_nothing_by_it(
     keys = [names.claims_key("0"), names.take_key(WORKER)]
     assert find(keys=keys, args=[3, 60]) == []
     assert take_number(2) is None
-    store.stop_takes([OTHER])
+    store.stop_takes("0", [OTHER])
     assert take_number(9, OTHER) is None
     assert take_number(3) == new.job_id.encode()
-    store.stop_takes([WORKER])
+    store.stop_takes("0", [WORKER])
     assert find(keys=keys, args=[9, 60]) == [names.claim(WORKER, new.job_id).encode()]
     assert redis.get(names.take_key(WORKER)) == b"dead", "nobody lives again"
 
@@ -398,6 +398,8 @@ def test_who_has_lost_the_model_returns_ends_and_lets_go_of_nothing(
             redis.set(names.owner_key("0"), holder)
         with pytest.raises(OwnershipLostError):
             store.return_to_queue(record, WORKER, has_killed=True, owner="the|former")
+        with pytest.raises(OwnershipLostError):
+            store.stop_takes("0", [WORKER], "the|former")
         with pytest.raises(OwnershipLostError):
             store.drop_claim("0", WORKER, job, "the|former")
         with pytest.raises(OwnershipLostError):
