@@ -9,7 +9,7 @@ from tests.explorer.rules import Rules
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld
 
-_MOST_STATES = 100_000
+_MOST_STATES = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,19 @@ FAULTS = (
         "first ~= 'dead' and",
         replace(_DEATH, lates=1, num_supervisors=1),
         "goal 0 is out of reach",
-        ("has sent: TAKE", "dead EX", "late in take: TAKE"),
+        ("has sent: TAKE", "STOP_TAKES", "late in take: TAKE"),
     ),
 )
+
+LARGE_FAULTS = (
+    Planted(
+        "a recovery that stops the takes of another's worker",
+        "STOP_TAKES",
+        "if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end",
+        "",
+        replace(_FROZEN, tokens=(1, 1)),
+        "goal 0 is out of reach",
+        ("runs out", "REPLACE_OWNER", "TAKE 0.gen.w0", "STOP_TAKES"),
+    ),
+)
+"""Those whose worlds are too large for the test suite."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from tests.explorer.planted import FAULTS
+from tests.explorer.planted import FAULTS, LARGE_FAULTS
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld
 from tests.explorer.worlds import WORLDS
@@ -28,8 +28,9 @@ def test_no_order_of_steps_breaks_the_job_protocol(rounds: int) -> Result:
         num_states += result.num_states
         num_moves += result.num_moves
         tally.rounds += 1
-    for fault in FAULTS:
+    faults = (*FAULTS, *LARGE_FAULTS)
+    for fault in faults:
         complaint = fault.complaint()
         tally.check(complaint is None, str(complaint))
     tally.note_least("states", num_states, _LEAST_STATES, "")
-    return tally.result(f"{tally.rounds} worlds, {num_moves} moves, {len(FAULTS)} planted faults")
+    return tally.result(f"{tally.rounds} worlds, {num_moves} moves, {len(faults)} planted faults")
