@@ -204,7 +204,7 @@ class Machine:
                 [*command, "sh", "-c", script], stdout=log, stderr=log, start_new_session=True
             )
         first = wait_until(lambda: _child(self._holder), "the machine is up")
-        wait_until(lambda: "sleep" in " ".join(_cmdline(first)), "the machine has its name")
+        wait_until(lambda: _cmdline(first)[:1] == ["sleep"], "the machine has its name")
         self._first = first
         self._process_namespace = os.readlink(f"/proc/{first}/ns/pid")
 
