@@ -15,7 +15,8 @@ _MOST_STATES = 300_000
 @dataclass(frozen=True, slots=True)
 class Planted:
     """``before`` becomes ``after`` in the script of that name. ``what`` is complained about, at the
-    end of a history that has all of the ``steps`` in this order."""
+    end of a history that has all of the ``steps`` in this order. ``more``: what is taken out of
+    other scripts, as the protocol has more than one guard against that fault."""
 
     name: str
     script: str
@@ -24,13 +25,17 @@ class Planted:
     rules: Rules
     what: str
     steps: tuple[str, ...]
+    more: tuple[tuple[str, str], ...] = ()
 
     def edit(self, text: str) -> str:
         """The script with the fault; any other as it is."""
-        if text != getattr(scripts, self.script):
-            return text
-        assert self.before in text
-        return text.replace(self.before, self.after)
+        edits = [(self.script, self.before, self.after)]
+        edits += [(script, before, "") for script, before in self.more]
+        for script, before, after in edits:
+            if text == getattr(scripts, script):
+                assert before in text
+                return text.replace(before, after)
+        return text
 
     def complaint(self) -> str | None:
         """What is wrong with how the explorer finds it."""
@@ -49,6 +54,8 @@ _LATE_WORKER = Rules(tokens=(1,), supervisor_deaths=1, num_workers=2)
 _DEATH = Rules(tokens=(1,), worker_deaths=1, num_workers=2)
 _FROZEN = Rules(tokens=(1,), expiries=1, num_workers=2)
 _LATE_REQUEST = Rules(tokens=(1,), lates=1, num_workers=1)
+_STOP_TAKES = "STOP_TAKES"
+_STOP_TAKES_FENCE = "if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end"
 
 FAULTS = (
     Planted(
@@ -130,7 +137,8 @@ FAULTS = (
         "",
         _FROZEN,
         "goal 0 is out of reach",
-        ("runs out", "REPLACE_OWNER", "RETURN_TO_QUEUE"),
+        ("runs out", "REPLACE_OWNER", "TAKE 0.gen.w0", "RETURN_TO_QUEUE"),
+        ((_STOP_TAKES, _STOP_TAKES_FENCE),),
     ),
     Planted(
         "an attempt that the same worker opens twice",
@@ -164,8 +172,8 @@ FAULTS = (
 LARGE_FAULTS = (
     Planted(
         "a recovery that stops the takes of another's worker",
-        "STOP_TAKES",
-        "if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end",
+        _STOP_TAKES,
+        _STOP_TAKES_FENCE,
         "",
         replace(_FROZEN, tokens=(1, 1)),
         "goal 0 is out of reach",
