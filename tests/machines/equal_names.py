@@ -77,7 +77,7 @@ def supervisor_is_restarted(tally: Tally, how: How) -> None:
             check_finished(two, stream, num_tokens)
         check_nothing_left(two)
         gap = max(stream.longest_gap(ended_at) for stream in streams)
-        tally.note("longest gap", gap, TAKEOVER_S)
+        tally.note("longest gap at a restart", gap, TAKEOVER_S)
 
 
 def both_start_at_once(tally: Tally, *, are_clones: bool = False) -> None:

@@ -115,8 +115,8 @@ def part_is_muted(tally: Tally, part: str, out_s: float = 7.0) -> None:
             check_finished(two, stream, num_tokens)
         waited = max(stream.silence_after(back_at) for stream in streams)
         tally.note(f"{part}: until the streams go on", waited, RESUME_S)
-        waited = notice.seconds_to_another(part, lost_at)
-        tally.note(f"{part}: until it asks elsewhere", waited, NOTICE_S)
+        waited = notice.seconds_to_first(part, lost_at)
+        tally.note(f"{part}: until it gives a connection up", waited, NOTICE_S)
         if part == "api":  # the others hear only what can wait for their own next look
             waited = notice.seconds(part, lost_at)
             tally.note(f"{part}: until it listens elsewhere", waited, NOTICE_S)

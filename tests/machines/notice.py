@@ -26,7 +26,7 @@ class NoticeWatch(threading.Thread):
         self._first = {part: set(found) for part, found in ports.items()}
         self._gone_at: dict[str, float] = {}
         self._known = {part: _open_ports(pid) for part, pid in self._places.items()}
-        self._another_at: dict[str, float] = {}
+        self._one_gone_at: dict[str, float] = {}
         self._is_over = threading.Event()
 
     def __enter__(self) -> NoticeWatch:
@@ -44,16 +44,16 @@ class NoticeWatch(threading.Thread):
                 ports = _open_ports(pid)
                 if not self._first[part] & ports:
                     self._gone_at.setdefault(part, time.monotonic())
-                if ports - self._known[part]:
-                    self._another_at.setdefault(part, time.monotonic())
+                if self._known[part] - ports:
+                    self._one_gone_at.setdefault(part, time.monotonic())
 
     def seconds(self, part: str, lost_at: float) -> float:
         """From ``lost_at`` until the last one was gone, or until now."""
         return self._gone_at.get(part, time.monotonic()) - lost_at
 
-    def seconds_to_another(self, part: str, lost_at: float) -> float:
-        """From ``lost_at`` until a new connection was there, or until now."""
-        return self._another_at.get(part, time.monotonic()) - lost_at
+    def seconds_to_first(self, part: str, lost_at: float) -> float:
+        """From ``lost_at`` until any connection was gone, or until now."""
+        return self._one_gone_at.get(part, time.monotonic()) - lost_at
 
 
 def connections(machine: Machine, *parts: str) -> dict[str, set[int]]:
