@@ -55,7 +55,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
         """Read the hash; ``ContractError`` when it is not a job's."""
-        text = {key.decode(): value.decode(errors="replace") for key, value in fields.items()}
+        text = {_text(key): _text(value) for key, value in fields.items()}
         try:
             return msgspec.convert({**text, "job_id": job_id}, cls, strict=False)
         except msgspec.ValidationError as error:
@@ -65,6 +65,10 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         fields = msgspec.to_builtins(self)
         del fields["job_id"]
         return {key: int(value) if value is True else value for key, value in fields.items()}
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 class Want(msgspec.Struct, frozen=True, omit_defaults=True):

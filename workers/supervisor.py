@@ -114,7 +114,8 @@ class Supervisor:
             save(self._identity, self._settings.state_dir)
             self._ownership.rename(self._identity)
         self._neighbours.look(self._wants.known_nodes(), self._identity.uid)
-        self._sight.note_blindness()
+        if not self._neighbours.are_none:
+            self._sight.note_blindness()
 
     # Events.
 

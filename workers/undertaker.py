@@ -301,18 +301,25 @@ class Undertaker:
         executions = self._redis.smembers(executions_key)
         with self._redis.pipeline() as pipe:
             for composite in executions:
-                execution = Execution.from_composite_key(composite.decode(), self._redis)
                 for queue_name in names.queues_of(slug):
                     registry = StartedJobRegistry(
                         queue_name, self._redis, serializer=JSONSerializer
                     )
                     pipe.zrem(registry.key, composite)
-                pipe.delete(execution.key, names.rq_executions_key(execution.job_id))
+                if (execution := self._execution(composite)) is not None:
+                    pipe.delete(execution.key, names.rq_executions_key(execution.job_id))
             pipe.srem(REDIS_WORKER_KEYS, key)
             for queue_name in names.queues_of(slug):
                 pipe.srem(WORKERS_BY_QUEUE_KEY % queue_name, key)
             pipe.delete(key, executions_key)
             pipe.execute()
+
+    def _execution(self, composite: bytes) -> Execution | None:
+        """The execution that a member of RQ's set names; ``None`` for what names none."""
+        try:
+            return Execution.from_composite_key(composite.decode(), self._redis)
+        except (UnicodeDecodeError, ValueError):
+            return None
 
 
 def _cancelled_in_rq(record: JobRecord) -> RqStatus:

@@ -118,7 +118,7 @@ def test_an_unreadable_want_does_not_end_the_look_at_it(
     wait_until(lambda: reads() >= before + 2, "the want is looked at")
     rig.redis.hdel(names.WANTS, "0")
     answer = future.result()
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (410, "model_unloaded")
 
 
 def num_calls(redis: SyncRedis, command: str) -> int:
