@@ -206,7 +206,9 @@ def test_rq_info_and_redis_cli_show_the_queue(server: Server) -> None:
     cli = find_redis_cli()
     assert cli is not None
     command = [str(cli), "-s", server.redis_url[len("unix://") :].split("?")[0]]
-    waiting = subprocess.check_output([*command, "lrange", "rq:queue:mgs-gen-0", "0", "-1"], text=True)
+    waiting = subprocess.check_output(
+        [*command, "lrange", "rq:queue:mgs-gen-0", "0", "-1"], text=True
+    )
     assert waiting.split() == jobs[1:]
     meta = subprocess.check_output([*command, "hget", f"rq:job:{jobs[0]}", "meta"], text=True)
     assert json.loads(meta)["model"] == "fake-20ms"
