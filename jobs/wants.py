@@ -202,12 +202,6 @@ async def read_wants(redis: AsyncRedis) -> dict[str, Want]:
     return read_desired(await redis.hgetall(names.WANTS)).wants
 
 
-async def read_want(redis: AsyncRedis, model_id: str) -> Want | None:
-    """What stands under ``model_id``, for asyncio; ``None`` also when it cannot be read."""
-    data = await redis.hget(names.WANTS, names.slug_of(model_id))
-    return _read(Want, data)
-
-
 async def is_storage_marked(redis: AsyncRedis) -> bool:
     """False for a Redis that no supervisor has seen, or that has lost its data since."""
     return bool(await redis.exists(names.STORAGE_MARK))

@@ -33,10 +33,6 @@ class Ownership:
         """The models that were ours at the last look."""
         return set(self._held)
 
-    def holds(self, slug: str) -> bool:
-        """True while Redis says that the model is ours."""
-        return self._holder(slug) == self._identity.owner
-
     def take(self, slug: str, *, may_be_new: bool = True) -> bool:
         """True when the model is ours to run, now or already.
 
