@@ -12,46 +12,45 @@ from starlette.types import Receive, Scope, Send
 from api.body_limit import BodyLimit
 from api.error_answers import handle_error
 from api.errors import HANDLED
-from api.routes import (
-    adapters,
-    completions,
-    docs,
-    embeddings,
-    health,
-    internal,
-    jobs,
-    management,
-    messages,
-    metrics,
-    models,
-    native,
-    older,
-    rerank,
-    responses,
-    text,
-)
+from api.routes.adapters import router as adapters_router
+from api.routes.completions import router as completions_router
+from api.routes.docs import mount_assets
+from api.routes.docs import router as docs_router
+from api.routes.embeddings import router as embeddings_router
+from api.routes.health import router as health_router
+from api.routes.internal import router as internal_router
+from api.routes.jobs import router as jobs_router
+from api.routes.management import router as management_router
+from api.routes.messages import router as messages_router
+from api.routes.metrics import router as metrics_router
+from api.routes.models import router as models_router
+from api.routes.native import router as native_router
+from api.routes.older import router as older_router
+from api.routes.rerank import router as rerank_router
+from api.routes.responses import router as responses_router
+from api.routes.text import router as text_router
 from api.security import HostGuard, KeyGuard
 from api.services import Services
 from api.sse import BODY_SEND
 from jobs.settings import Settings
 
 _ROUTERS = (
-    completions,
-    responses,
-    messages,
-    embeddings,
-    rerank,
-    text,
-    models,
-    internal,
-    adapters,
-    management,
-    jobs,
-    health,
-    metrics,
-    docs,
-    native,
-    older,
+    completions_router,
+    responses_router,
+    messages_router,
+    embeddings_router,
+    rerank_router,
+    text_router,
+    models_router,
+    internal_router,
+    adapters_router,
+    management_router,
+    jobs_router,
+    health_router,
+    metrics_router,
+    docs_router,
+    native_router,
+    older_router,
 )
 
 
@@ -88,14 +87,14 @@ def create_app(settings: Settings) -> FastAPI:
         title="mlx-gguf-server",
         description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
         lifespan=lifespan,
-        # FastAPI's own load scripts from a CDN: see routes/docs.py.
+        # FastAPI's own load scripts from a CDN: see api/routes/docs.py.
         docs_url=None,
         redoc_url=None,
         exception_handlers=dict.fromkeys(HANDLED, handle_error),
     )
-    for module in _ROUTERS:
-        app.include_router(module.router)
-    docs.mount_assets(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    mount_assets(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
