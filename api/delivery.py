@@ -15,8 +15,8 @@ from api.errors import Problem, problem_of
 from api.foreground import Foreground
 from api.runner import JobRunner, Ticket
 from api.sse import BODY_SEND, PING, SseWriter
-from jobs.errors import JobError, ShuttingDownError
-from jobs.events import Event, EventKind
+from jobs.contract.errors import JobError, ShuttingDownError
+from jobs.contract.events import Event, EventKind
 
 _GOODBYE_S = 0.5
 

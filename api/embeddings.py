@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from api.rerank import rerank_answer
-from jobs.events import Event, Usage
-from jobs.requests import EmbedRequest
+from jobs.contract.events import Event, Usage
+from jobs.contract.requests import EmbedRequest
 
 _FLOAT_BYTES = 4
 

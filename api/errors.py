@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from jobs.errors import JobError, ModelLoadError
+from jobs.contract.errors import JobError, ModelLoadError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from api.errors import problem_of
 from api.runner import JobRunner
 from api.sse import PING
-from jobs.errors import JobError
-from jobs.events import EventId, encode_event
+from jobs.contract.errors import JobError
+from jobs.contract.events import EventId, encode_event
 
 _PING_S = 10
 _SEND_TIMEOUT_S = 30.0

@@ -17,7 +17,7 @@ from starlette.types import Receive
 from api.runner import JobRunner, Ticket, check
 from api.staff_watch import Missing
 from jobs import asyncio_tasks, names
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobError,
     JobNotFoundError,
@@ -27,7 +27,7 @@ from jobs.errors import (
     StorageLostError,
     WorkerLostError,
 )
-from jobs.events import Event
+from jobs.contract.events import Event
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0

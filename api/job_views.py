@@ -15,17 +15,17 @@ from api.openai.text import text_answer
 from api.responses.answer import Answer as ResponseAnswer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from api.shapes import Shape
-from jobs.errors import JobNotFoundError
-from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import JobRecord
-from jobs.requests import (
+from jobs.contract.errors import JobNotFoundError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import (
     CacheLimitRequest,
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
     UnloadRequest,
 )
+from jobs.event_log import read_log
 from jobs.store import JobStore
 from jobs.stored_responses import read_stored
 

@@ -15,15 +15,15 @@ from api.resolve import finder_of
 from api.services import Services
 from api.tickets import new_job_id, new_submission
 from jobs import names
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
     ModelConflictError,
     NotReadyError,
     StorageLostError,
 )
-from jobs.records import Want
-from jobs.requests import LoadRequest, UnloadRequest
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.submission import Submission
 from jobs.unloads import last_unloaded, note_unload
 

@@ -19,7 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.services import Services
-from jobs.records import NodeStatus, WorkerStatus
+from jobs.contract.records import NodeStatus, WorkerStatus
 from jobs.totals import Sum, Totals, read_totals
 from jobs.wants import LoadedModel
 

@@ -10,9 +10,9 @@ from api.routes.models import state_of
 from api.schemas.management import CurrentQueue, ProcessEntry
 from api.services import Services
 from jobs import names
-from jobs.errors import ContractError, JobNotFoundError
-from jobs.records import JobRecord
-from jobs.requests import GenerateRequest, Message, Prompt
+from jobs.contract.errors import ContractError, JobNotFoundError
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import GenerateRequest, Message, Prompt
 from jobs.wants import LoadedModel
 
 _MAX_LISTED = 100

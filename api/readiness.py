@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.connection import connect
-from jobs.records import WorkerState
+from jobs.contract.records import WorkerState
 from jobs.wants import LoadedModel, Wants
 
 _DEADLINE_S = 0.9

@@ -7,9 +7,9 @@ from typing import Any
 
 from api.openai.translate import check_text
 from api.schemas.rerank import RerankBody
-from jobs.errors import InvalidRequestError
-from jobs.events import Usage
-from jobs.requests import EmbedRequest, Prompt, Rerank
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.events import Usage
+from jobs.contract.requests import EmbedRequest, Prompt, Rerank
 
 
 def to_rerank_request(body: RerankBody, model_name: str) -> EmbedRequest:

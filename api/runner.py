@@ -19,16 +19,16 @@ from api.storage_watch import StorageWatch
 from api.want_cache import WantCache
 from jobs import asyncio_tasks, names
 from jobs.connection import AsyncRedis
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobError,
     JobNotFoundError,
     ModelUnloadedError,
     NotReadyError,
 )
-from jobs.events import Event, EventKind
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import Want, decode_record
 from jobs.hub import EventHub
-from jobs.records import Want, decode_record
 from jobs.sight import Sight
 from jobs.store import JobStore
 from jobs.submission import Submission

@@ -15,7 +15,7 @@ from functools import partial
 from starlette.types import Send
 
 from jobs import asyncio_tasks
-from jobs.errors import JobError, JobTimeoutError
+from jobs.contract.errors import JobError, JobTimeoutError
 
 PING = b":\n"
 _PING_S = 10.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.connection import AsyncRedis
-from jobs.errors import StorageLostError
+from jobs.contract.errors import StorageLostError
 from jobs.wants import is_storage_marked
 
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.runner import JobRunner, Ticket
-from jobs.records import Want
-from jobs.requests import (
+from jobs.contract.records import Want
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     CacheLimitRequest,
     DetokenizeRequest,
@@ -22,9 +22,7 @@ from jobs.requests import (
     TokenizeRequest,
     UnloadRequest,
 )
-from jobs.requests import (
-    Request as AnyRequest,
-)
+from jobs.contract.requests import Request as AnyRequest
 from jobs.submission import Submission
 
 _PREFIXES = {

@@ -6,8 +6,8 @@ import math
 import time
 
 from jobs.connection import AsyncRedis
+from jobs.contract.records import Want
 from jobs.hub import EventHub
-from jobs.records import Want
 from jobs.wants import read_wants
 
 _MAX_AGE_S = 1.0  # a ring can get lost

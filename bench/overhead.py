@@ -17,8 +17,8 @@ from bench.client import Exchange, Post
 from bench.instance import Instance
 from bench.measurement import BenchError, percentile
 from bench.servers import ANSWER_S
-from jobs.requests import Message, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.requests import Message, Prompt
+from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, Sequence, Token
 from workers.engines.fake import open_fake
 from workers.prompts import PromptEncoder

@@ -17,7 +17,7 @@ from bench.processes import cpu_s, resident_mb
 from bench.rq_baseline import rq_jobs_per_s
 from bench.servers import ANSWER_S, CONTEXT_LENGTH, NUM_SLOTS
 from bench.streams import Stream
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, Sequence, Token
 from workers.engines.fake import open_fake
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from jobs.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
+from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
 from jobs.settings import Settings
 
 _SPLIT_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)

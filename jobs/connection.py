@@ -29,7 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from jobs.errors import NotReadyError
+from jobs.contract.errors import NotReadyError
 from jobs.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.catalog import ModelEntry
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from jobs.gguf_header import read_gguf_context_length
 
 

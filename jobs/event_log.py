@@ -12,10 +12,10 @@ from redis.exceptions import ResponseError
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
-from jobs.errors import ErrorInfo
-from jobs.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
+from jobs.contract.errors import ErrorInfo
+from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
+from jobs.contract.records import JobStatus
 from jobs.fence import Fence, checked
-from jobs.records import JobStatus
 from jobs.script_line import ScriptLine
 from jobs.totals import amounts_of
 

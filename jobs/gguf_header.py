@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 
 MAGIC = b"GGUF"
 SUPPORTED_VERSIONS = (2, 3)

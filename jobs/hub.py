@@ -19,17 +19,17 @@ from redis.exceptions import RedisError
 from jobs import asyncio_tasks, names
 from jobs.bells import Bells
 from jobs.connection import AsyncRedis, is_passing, within
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobError,
     JobNotFoundError,
     NotReadyError,
     StorageLostError,
 )
+from jobs.contract.events import BEFORE_ALL, Event, EventId, decode_event
+from jobs.contract.records import JobStatus
 from jobs.event_log import read_log_async
-from jobs.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.merge import EventMerger, Verdict
-from jobs.records import JobStatus
 from jobs.subscription import Channel, Subscription
 
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory

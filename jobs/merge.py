@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from jobs.events import BEFORE_ALL, Event, EventId
+from jobs.contract.events import BEFORE_ALL, Event, EventId
 
 
 class Verdict(Enum):

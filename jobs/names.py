@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 
 DEFAULT_MODEL_ID = "0"
 

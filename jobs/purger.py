@@ -10,9 +10,9 @@ from rq.job import Job
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
-from jobs.errors import ErrorInfo, JobCancelledError
-from jobs.events import Event, EventKind, encode_event
-from jobs.records import JobRecord, JobStatus
+from jobs.contract.errors import ErrorInfo, JobCancelledError
+from jobs.contract.events import Event, EventKind, encode_event
+from jobs.contract.records import JobRecord, JobStatus
 
 _AT_ONCE = 100
 

@@ -19,13 +19,13 @@ from rq.serializers import JSONSerializer
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
-from jobs.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
+from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import Request, Task, decode_request
 from jobs.event_log import EventWriter
-from jobs.events import EventKind
 from jobs.fence import checked
 from jobs.purger import Purger
-from jobs.records import JobRecord, JobStatus
-from jobs.requests import Request, Task, decode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
 from jobs.submitter import Submitter

@@ -14,7 +14,7 @@ import msgspec
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
-from jobs.errors import ContractError, JobNotFoundError
+from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.submission import Submission
 
 VERSION = 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import names
-from jobs.requests import TASKS, Request, Task
+from jobs.contract.requests import TASKS, Request, Task
 
 
 @dataclass(frozen=True, slots=True)

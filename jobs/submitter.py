@@ -10,9 +10,9 @@ from rq.utils import now
 
 from jobs import names, scripts
 from jobs.connection import AsyncRedis, SyncRedis
-from jobs.errors import QueueFullError, TooManyJobsError
-from jobs.records import JobRecord, JobStatus
-from jobs.requests import Task, encode_request
+from jobs.contract.errors import QueueFullError, TooManyJobsError
+from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import Task, encode_request
 from jobs.settings import Settings
 from jobs.submission import Submission
 

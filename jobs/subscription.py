@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from jobs.events import Event
+from jobs.contract.events import Event
 
 _QUEUE_EVENTS = 256
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from jobs import names, state_scripts
 from jobs.connection import SyncRedis
-from jobs.events import Event
+from jobs.contract.events import Event
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jobs import names
 from jobs.connection import AsyncRedis
-from jobs.errors import ContractError
-from jobs.records import Want, decode_record, encode_record
+from jobs.contract.errors import ContractError
+from jobs.contract.records import Want, decode_record, encode_record
 
 
 async def note_unload(redis: AsyncRedis, slug: str, want: Want, ttl_s: int) -> None:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from jobs import names, state_scripts
 from jobs.connection import AsyncRedis, SyncRedis
-from jobs.errors import ContractError
-from jobs.records import (
+from jobs.contract.errors import ContractError
+from jobs.contract.records import (
     NodeStatus,
     Want,
     WorkerStatus,

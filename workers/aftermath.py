@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from jobs import names
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobError,
     JobTimeoutError,
@@ -14,7 +14,7 @@ from jobs.errors import (
     ShuttingDownError,
     WorkerLostError,
 )
-from jobs.records import Want, WorkerState, WorkerStatus
+from jobs.contract.records import Want, WorkerState, WorkerStatus
 from jobs.wants import Wants
 from workers.child import Child, describe_exit
 from workers.exits import ExitCode

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jobs import names, scripts
 from jobs.connection import SyncRedis
-from jobs.requests import Request, decode_request
+from jobs.contract.requests import Request, decode_request
 
 
 @dataclass(frozen=True, slots=True)

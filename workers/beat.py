@@ -15,9 +15,9 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.connection import SyncRedis
-from jobs.errors import ErrorInfo
-from jobs.records import WorkerState, WorkerStatus
-from jobs.requests import LoadRequest
+from jobs.contract.errors import ErrorInfo
+from jobs.contract.records import WorkerState, WorkerStatus
+from jobs.contract.requests import LoadRequest
 from jobs.wants import Wants
 from workers.engines.base import ModelInfo
 from workers.lane import LaneWorker

@@ -21,8 +21,8 @@ from rq.executions import Execution
 from rq.utils import now
 
 from jobs.connection import is_passing
-from jobs.errors import JobError
-from jobs.events import Event, EventKind
+from jobs.contract.errors import JobError
+from jobs.contract.events import Event, EventKind
 from workers.lane import LaneWorker
 from workers.queued_job import QueuedJob
 

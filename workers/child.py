@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs import names
-from jobs.errors import JobError
-from jobs.records import Want, WorkerStatus
+from jobs.contract.errors import JobError
+from jobs.contract.records import Want, WorkerStatus
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Collection, Mapping
 
 from jobs.catalog import find_model
-from jobs.errors import ModelNotFoundError
-from jobs.records import Want
+from jobs.contract.errors import ModelNotFoundError
+from jobs.contract.records import Want
 from jobs.settings import Settings
 from jobs.sight import Sight
 from jobs.wants import Desired, Wants

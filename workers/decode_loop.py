@@ -12,7 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from jobs.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
+from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
 from workers.embedding import EmbeddingJob
 from workers.engines.base import (
     Engine,

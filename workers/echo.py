@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.events import TokenLogprob
+from jobs.contract.events import TokenLogprob
 from workers.engines.base import PromptLogprobs, Tokenizer
 from workers.text.detokenizer import Detokenizer
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.errors import (
+from jobs.contract.errors import (
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
@@ -17,8 +17,8 @@ from jobs.errors import (
     JobTimeoutError,
     UnsupportedParameterError,
 )
-from jobs.events import Usage
-from jobs.requests import EmbedRequest
+from jobs.contract.events import Usage
+from jobs.contract.requests import EmbedRequest
 from workers.engines.base import Engine
 from workers.prompts import PromptEncoder
 from workers.publisher import Outbox

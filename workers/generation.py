@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jobs.events import PromptUsage, Timings, TokenLogprob, Usage
-from jobs.requests import GenerateRequest
+from jobs.contract.events import PromptUsage, Timings, TokenLogprob, Usage
+from jobs.contract.requests import GenerateRequest
 from workers.echo import Echo, Piece, to_logprob
 from workers.engines.base import (
     FinishReason,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jobs.catalog import find_adapter
 from jobs.connection import SyncRedis
-from jobs.errors import ContractError
+from jobs.contract.errors import ContractError
+from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
 from jobs.event_log import read_log
-from jobs.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.catalog import find_adapter, find_draft, find_model
-from jobs.errors import ModelLoadError, ModelNotFoundError
-from jobs.requests import LoadRequest
+from jobs.contract.errors import ModelLoadError, ModelNotFoundError
+from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.beat import Facts
 from workers.engines.base import Engine, EngineOptions, OnProgress

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import connect, connect_bookkeeping
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     ErrorInfo,
     JobCancelledError,
@@ -25,9 +25,9 @@ from jobs.errors import (
     ModelUnloadedError,
     NotReadyError,
 )
-from jobs.events import Event
-from jobs.records import WorkerState
-from jobs.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
+from jobs.contract.events import Event
+from jobs.contract.records import WorkerState
+from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts

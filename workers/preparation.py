@@ -11,13 +11,10 @@ from typing import Any
 
 import msgspec
 
-from jobs.errors import (
-    ContextLengthExceededError,
-    UnsupportedParameterError,
-)
-from jobs.events import Event, EventKind
-from jobs.requests import GenerateRequest
-from jobs.sampling import choice_seed
+from jobs.contract.errors import ContextLengthExceededError, UnsupportedParameterError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import GenerateRequest
+from jobs.contract.sampling import choice_seed
 from workers.attempts import Attempt
 from workers.echo import Echo
 from workers.engines.base import Constraint, Engine, Sequence

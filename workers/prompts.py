@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import Message, Prompt
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import Message, Prompt
 from workers.engines.base import Tokenizer
 from workers.text.chat_template import ChatTemplate
 from workers.text.written_text import Marker, has_control_tokens

@@ -7,7 +7,7 @@ from typing import Any
 from rq.exceptions import DeserializationError
 from rq.job import Job
 
-from jobs.requests import Task
+from jobs.contract.requests import Task
 
 
 class QueuedJob(Job):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobs.connection import connect
-from jobs.errors import ContractError
-from jobs.requests import Task
+from jobs.contract.errors import ContractError
+from jobs.contract.requests import Task
 from workers.attempts import Attempt, AttemptOpener
 from workers.bookkeeper import Bookkeeper
 from workers.lane import LaneWorker

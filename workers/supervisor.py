@@ -21,17 +21,17 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import connect, is_passing, wait_for_redis
-from jobs.errors import (
+from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
     ModelUnloadedError,
     NotReadyError,
     WorkerLostError,
 )
+from jobs.contract.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.fence import OwnershipLostError
 from jobs.logs import set_up_logging
 from jobs.moves import upgrade
-from jobs.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.settings import Settings, load_settings
 from jobs.sight import Sight
 from jobs.store import JobStore

@@ -13,10 +13,10 @@ from redis.exceptions import RedisError
 
 from jobs import names
 from jobs.connection import SyncRedis, is_passing
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord
 from jobs.event_log import EventWriter
-from jobs.events import Event, EventKind
 from jobs.fence import Fence
-from jobs.records import JobRecord
 from workers.gate import SlotGate
 
 

@@ -14,10 +14,15 @@ from collections.abc import Callable, Collection, Mapping
 from redis.exceptions import RedisError
 
 from jobs import names
-from jobs.errors import ContractError, JobNotFoundError, JobTimeoutError, ModelUnloadedError
+from jobs.contract.errors import (
+    ContractError,
+    JobNotFoundError,
+    JobTimeoutError,
+    ModelUnloadedError,
+)
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import Task
 from jobs.presence import Presence
-from jobs.records import JobRecord
-from jobs.requests import Task
 from jobs.settings import Settings
 from jobs.sight import Sight
 from jobs.store import JobStore

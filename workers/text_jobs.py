@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.errors import InvalidRequestError
-from jobs.requests import (
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     DetokenizeRequest,
     TokenCountRequest,

@@ -20,12 +20,18 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from jobs import names
 from jobs.connection import is_passing
-from jobs.errors import ContractError, ErrorInfo, JobCancelledError, JobError, JobNotFoundError
+from jobs.contract.errors import (
+    ContractError,
+    ErrorInfo,
+    JobCancelledError,
+    JobError,
+    JobNotFoundError,
+)
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import GenerateRequest, Task
 from jobs.event_log import last_event_id
-from jobs.events import Event, EventKind
 from jobs.fence import Fence, OwnershipLostError
-from jobs.records import JobRecord, JobStatus
-from jobs.requests import GenerateRequest, Task
 from jobs.settings import Settings
 from jobs.store import JobStore
 from workers.suspects import find_suspects

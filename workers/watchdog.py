@@ -9,8 +9,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from jobs.errors import JobError, JobTimeoutError, WorkerLostError
-from jobs.records import WorkerState, WorkerStatus
+from jobs.contract.errors import JobError, JobTimeoutError, WorkerLostError
+from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.sight import Sight
 from workers.child import Child
 

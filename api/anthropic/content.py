@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 
 Step = tuple[str, dict[str, Any]]
 BlockObject = dict[str, Any]

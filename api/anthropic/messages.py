@@ -18,7 +18,7 @@ from api.schemas.anthropic import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 
 Message = dict[str, Any]
 

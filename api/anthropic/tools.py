@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.schemas.anthropic import ClientToolBody, MessagePromptBody, ToolChoiceBody
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 

@@ -21,8 +21,8 @@ from api.schemas.anthropic import (
     ThinkingBody,
 )
 from api.schemas.generation import ChatBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 
 _TAKEN_AS_THEY_ARE = frozenset(
     """

@@ -9,8 +9,8 @@ import msgspec
 
 from api.errors import Problem
 from api.openai.usage import timings_object
-from jobs.events import Event, EventKind, TokenLogprob, Usage
-from jobs.requests import GenerateRequest
+from jobs.contract.events import Event, EventKind, TokenLogprob, Usage
+from jobs.contract.requests import GenerateRequest
 
 _encode = msgspec.json.encode
 

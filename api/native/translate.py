@@ -12,8 +12,8 @@ from api.openai.translate import check_text, to_generate_request
 from api.schemas.generation import CompletionBody
 from api.schemas.native import InfillBody, NativeBody, NativeCompletionBody
 from api.shapes import Shape
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, View
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt, View
 
 _MAX_PROMPTS = 256
 _BANNED = -100.0  # what llama-server calls false

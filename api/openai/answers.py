@@ -8,8 +8,8 @@ from typing import Any
 from api.openai.calls import call_object, reasoning_fields
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
-from jobs.events import CalledTool, Event, EventKind, TokenLogprob, Usage
-from jobs.requests import GenerateRequest
+from jobs.contract.events import CalledTool, Event, EventKind, TokenLogprob, Usage
+from jobs.contract.requests import GenerateRequest
 
 
 class _Choice:

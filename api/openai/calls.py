@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 
 
 def call_object(call: CalledTool) -> dict[str, Any]:

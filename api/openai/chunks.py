@@ -13,8 +13,8 @@ from api.errors import Problem
 from api.openai.calls import call_delta, reasoning_fields
 from api.openai.logprobs import TextOffsets, chat_logprobs
 from api.openai.usage import timings_object, usage_object
-from jobs.events import Event, EventKind
-from jobs.requests import GenerateRequest
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import GenerateRequest
 
 DONE = b"data: [DONE]\n\n"
 

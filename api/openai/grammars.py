@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from api.schemas.generation import GenerationBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.grammars import Grammar, GrammarKind
 
 _FIELD = "response_format"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobs.events import Event, TokenLogprob
+from jobs.contract.events import Event, TokenLogprob
 
 _LOWEST = -9999.0  # JSON has no infinity; OpenAI's own stand-in
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from api.schemas.generation import FunctionBody, MessageBody, PartBody, ToolCallBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import FunctionCall, Message, ToolCall
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import FunctionCall, Message, ToolCall
 
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
 

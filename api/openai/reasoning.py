@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.schemas.generation import ReasoningFields
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FIELD = "chat_template_kwargs"
 _MAX_CHARS = 64

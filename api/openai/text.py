@@ -13,9 +13,9 @@ from api.openai.tools import to_tools
 from api.openai.translate import check_text
 from api.schemas.text import ApplyTemplateBody, DetokenizeBody, TokenizeBody
 from api.shapes import Shape
-from jobs.errors import InvalidRequestError
-from jobs.events import Event
-from jobs.requests import (
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.events import Event
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     DetokenizeRequest,
     Prompt,

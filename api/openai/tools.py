@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.schemas.generation import GenerationBody, NamedToolBody, ToolBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import ToolUse
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import ToolUse
 
 Tools = list[dict[str, Any]]
 

@@ -13,8 +13,8 @@ from api.openai.reasoning import to_template_options
 from api.openai.tools import shown_tools, to_tool_use, to_tools
 from api.schemas.embeddings import EmbeddingsBody
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import (
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import (
     EmbedRequest,
     GenerateRequest,
     GenerationDefaults,
@@ -23,7 +23,7 @@ from jobs.requests import (
     TokenCountRequest,
     ToolUse,
 )
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 
 _COMPLETION_MAX_TOKENS = 16  # OpenAI's default on /v1/completions
 _MAX_SEQUENCES = 256

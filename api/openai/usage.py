@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.events import Timings, Usage
+from jobs.contract.events import Timings, Usage
 
 
 def usage_object(usage: Usage | None, timings: Timings | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from api.openai.usage import timings_object
 from api.responses.output import Logprob, Output, Step
 from api.responses.translate import renamed
 from api.runner import error_of
-from jobs.events import Event, EventKind, Usage
+from jobs.contract.events import Event, EventKind, Usage
 from jobs.stored_responses import StoredResponse
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]

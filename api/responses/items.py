@@ -16,7 +16,7 @@ from api.schemas.responses import (
     InputPart,
     InputReasoning,
 )
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 Item = dict[str, Any]
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "reasoning_text", "refusal"})

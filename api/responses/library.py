@@ -17,10 +17,10 @@ from api.responses.answer import Answer, ResponseEncoder
 from api.responses.items import Item
 from api.responses.translate import renamed
 from api.services import Services
-from jobs.errors import InvalidRequestError, JobError, JobNotFoundError
+from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
+from jobs.contract.events import Event
+from jobs.contract.records import JobRecord, JobStatus
 from jobs.event_log import read_log_async
-from jobs.events import Event
-from jobs.records import JobRecord, JobStatus
 from jobs.stored_responses import ResponseShelf, StoredResponse, no_response
 
 _CANCEL_WAIT_S = 2.0

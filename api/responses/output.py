@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from api.responses.items import Item, output_text, reasoning_text
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 
 Step = tuple[str, dict[str, Any]]
 Logprob = dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from api.responses.items import Item
 from api.schemas.responses import ItemList
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 
 
 def page_of(

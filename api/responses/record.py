@@ -7,7 +7,7 @@ from typing import Any
 from api.responses.items import Item
 from api.responses.tools import function_tools
 from api.schemas.responses import FunctionToolBody, ResponseBody
-from jobs.requests import GenerateRequest
+from jobs.contract.requests import GenerateRequest
 from jobs.stored_responses import StoredResponse
 
 

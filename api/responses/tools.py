@@ -6,7 +6,7 @@ from typing import Any
 
 from api.responses.items import checked
 from api.schemas.responses import FunctionToolBody, ResponsePromptBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FREE = frozenset({"none", "auto", "required"})
 Choice = str | dict[str, Any] | None

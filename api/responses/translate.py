@@ -12,8 +12,8 @@ from api.responses.messages import to_messages
 from api.responses.tools import to_tool_fields
 from api.schemas.generation import ChatBody
 from api.schemas.responses import ResponseBody, ResponsePromptBody, TextBody
-from jobs.errors import ErrorInfo, InvalidRequestError, JobError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults
+from jobs.contract.errors import ErrorInfo, InvalidRequestError, JobError, UnsupportedParameterError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults
 
 _FIELDS = {
     "messages": "input",

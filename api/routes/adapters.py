@@ -8,7 +8,7 @@ from api.schemas.adapters import AdapterAnswer, AdapterList
 from api.schemas.errors import ERRORS
 from api.services import ServicesDep
 from jobs.catalog import AdapterEntry, list_adapters
-from jobs.records import Want
+from jobs.contract.records import Want
 
 router = APIRouter(prefix="/v1/internal/adapter", tags=["models"], responses=ERRORS)
 

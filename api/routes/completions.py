@@ -20,8 +20,8 @@ from api.schemas.errors import ERRORS
 from api.schemas.generation import ChatBody, CompletionBody
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
-from jobs.events import Event
-from jobs.requests import GenerateRequest
+from jobs.contract.events import Event
+from jobs.contract.requests import GenerateRequest
 
 router = APIRouter(tags=["generation"])
 ModelIdHeader = Annotated[str | None, Header(alias="X-Model-Id")]

@@ -19,8 +19,8 @@ from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from api.schemas.errors import ERRORS
 from api.services import ServicesDep
 from api.tickets import accepted, is_background, new_ticket
-from jobs.events import Event
-from jobs.requests import EmbedRequest
+from jobs.contract.events import Event
+from jobs.contract.requests import EmbedRequest
 
 router = APIRouter(tags=["embeddings"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}, **ERRORS}

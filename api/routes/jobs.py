@@ -15,11 +15,11 @@ from api.resolve import finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.jobs import JobAnswer, JobList
 from api.services import Services, ServicesDep
-from jobs.errors import InvalidRequestError, JobError
+from jobs.contract.errors import InvalidRequestError, JobError
+from jobs.contract.events import BEFORE_ALL, EventId
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import Task
 from jobs.event_log import last_event_id
-from jobs.events import BEFORE_ALL, EventId
-from jobs.records import JobRecord
-from jobs.requests import Task
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 _CANCEL_WAIT_S = 2.0

@@ -24,7 +24,7 @@ from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, Message
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from api.tickets import accepted, is_background, new_ticket
-from jobs.requests import GenerateRequest, TokenCountRequest, View
+from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])
 _Body = TypeVar("_Body", bound=MessagePromptBody)

@@ -9,9 +9,9 @@ from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
 from jobs import catalog, names
+from jobs.contract.errors import ModelNotFoundError
+from jobs.contract.records import WorkerState
 from jobs.disk_facts import DiskFactsReader
-from jobs.errors import ModelNotFoundError
-from jobs.records import WorkerState
 from jobs.wants import LoadedModel
 
 router = APIRouter(tags=["models"], responses=ERRORS)

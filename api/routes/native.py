@@ -23,7 +23,7 @@ from api.schemas.native import (
 from api.services import Services, ServicesDep
 from api.tickets import new_ticket
 from jobs import names
-from jobs.records import Want, WorkerStatus
+from jobs.contract.records import Want, WorkerStatus
 
 router = APIRouter(tags=["llama-server"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -26,10 +26,10 @@ from api.services import Services, ServicesDep
 from api.shapes import Shape
 from jobs import names
 from jobs.catalog import list_adapters
-from jobs.errors import JobNotFoundError, UnsupportedParameterError
-from jobs.events import Event
-from jobs.records import JobRecord
-from jobs.requests import (
+from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
+from jobs.contract.events import Event
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import (
     CacheLimitRequest,
     DetokenizeRequest,
     GenerateRequest,
@@ -38,7 +38,7 @@ from jobs.requests import (
     TokenizeRequest,
     View,
 )
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 
 router = APIRouter(include_in_schema=False)
 _ALL_AGES_S = -60.0  # clocks may differ

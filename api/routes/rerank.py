@@ -17,8 +17,8 @@ from api.schemas.errors import ERRORS
 from api.schemas.rerank import RankedText, RerankAnswer, RerankBody
 from api.services import ServicesDep
 from api.tickets import new_ticket
-from jobs.events import Event
-from jobs.requests import EmbedRequest
+from jobs.contract.events import Event
+from jobs.contract.requests import EmbedRequest
 
 router = APIRouter(tags=["embeddings"], responses=ERRORS)
 

@@ -37,8 +37,8 @@ from api.schemas.responses import (
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from api.tickets import is_background, new_ticket
-from jobs.errors import InvalidRequestError
-from jobs.requests import TokenCountRequest, View
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import TokenCountRequest, View
 from jobs.stored_responses import StoredResponse
 
 router = APIRouter(tags=["responses"])

@@ -38,9 +38,9 @@ from api.schemas.text import (
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from api.tickets import new_ticket
-from jobs.events import Event
-from jobs.requests import Request as AnyRequest
-from jobs.requests import View
+from jobs.contract.events import Event
+from jobs.contract.requests import Request as AnyRequest
+from jobs.contract.requests import View
 
 router = APIRouter(tags=["text"], responses=ERRORS)
 _Body = TypeVar("_Body", ApplyTemplateBody, TokenCountBody)

@@ -26,7 +26,7 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from tests.helpers.server import ROOT, Server, make_server, wait_until
 from workers.text.chat_template import ChatTemplate
 

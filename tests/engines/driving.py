@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import Engine, FinishReason, Prefill, Sequence, StepEvent, Token
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence as ListLike
 from pathlib import Path
 from typing import Any
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines import tiny_mlx
 from tests.engines.driving import Transcript, run
 from tests.engines.test_demo_model import HELD_OUT, to_prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import UnsupportedParameterError
+from jobs.contract.errors import UnsupportedParameterError
 from workers.engines.base import Engine
 
 _NO_LIMIT = 1 << 40  # of a process that other tests share

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from jobs.grammars import Grammar, GrammarKind
-from jobs.sampling import Sampling
+from jobs.contract.grammars import Grammar, GrammarKind
+from jobs.contract.sampling import Sampling
 from tests.engines.conftest import OpenEngine
 from tests.engines.driving import Transcript, chat, run, sequence
 from workers.engines.base import Engine, EngineOptions, FinishReason, Sequence

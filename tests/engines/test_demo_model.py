@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobs.requests import Message, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.requests import Message, Prompt
+from jobs.contract.sampling import Sampling
 from workers.engines.base import Engine, EngineOptions, Sequence, Token
 from workers.engines.factory import open_engine
 from workers.generation import Choice

@@ -7,8 +7,8 @@ import dataclasses
 import msgspec
 import pytest
 
-from jobs.errors import InvalidRequestError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.sampling import Sampling
 from tests.engines.conftest import OpenEngine
 from tests.engines.driving import (
     GREEDY,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load_model
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from scripts.make_model import make_model
 from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.mlx_folder import MlxType

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jobs.errors import GrammarError
-from jobs.sampling import Sampling
+from jobs.contract.errors import GrammarError
+from jobs.contract.sampling import Sampling
 from tests.engines.conftest import OpenEngine
 from tests.engines.driving import GREEDY, SEEDED, chat, drain, ids_of, run_one, sequence
 from tests.helpers.grammars import GETS_LOST, LETTERS, RUNS_FULL

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import UnsupportedParameterError
-from jobs.requests import Prompt
+from jobs.contract.errors import UnsupportedParameterError
+from jobs.contract.requests import Prompt
 from scripts.make_model import make_model
 from scripts.modelfiles.shape import PRESETS
 from workers.engines.base import Engine, EngineOptions, FimTokens

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import (
-    ContextLengthExceededError,
-    InvalidRequestError,
-)
-from jobs.sampling import Sampling
+from jobs.contract.errors import ContextLengthExceededError, InvalidRequestError
+from jobs.contract.sampling import Sampling
 from tests.engines.driving import GREEDY, chat, drain, ids_of, run_one, sequence
 from workers.engines.base import EngineOptions, FinishReason, SequenceFailure
 from workers.engines.llama_cpp.binding import lib

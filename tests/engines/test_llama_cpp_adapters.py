@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import AdapterNotFoundError, InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import (
+    AdapterNotFoundError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
 from scripts.make_model import make_adapter
 from scripts.modelfiles.shape import Shape
 from tests.engines.driving import chat, drain, ids_of, run, run_one, sequence

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import InvalidRequestError, ModelLoadError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.sampling import Sampling
 from scripts.make_model import make_model
 from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.shape import Shape

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from tests.engines.driving import (
     Transcript,
     drain,

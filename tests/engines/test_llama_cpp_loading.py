@@ -10,11 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import (
-    InvalidRequestError,
-    JobCancelledError,
-    ModelLoadError,
-)
+from jobs.contract.errors import InvalidRequestError, JobCancelledError, ModelLoadError
 from tests.engines.driving import run_one
 from tests.gguf_bytes import Metadata, gguf_bytes
 from workers.engines.base import EngineOptions

@@ -13,8 +13,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from jobs.errors import InvalidRequestError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.sampling import Sampling
 from tests.engines.tiny_mlx import (
     GREEDY,
     VOCAB_SIZE,

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from scripts.modelfiles.lora import random_updates
 from scripts.modelfiles.mlx_folder import write_mlx_adapter
 from scripts.modelfiles.shape import Shape

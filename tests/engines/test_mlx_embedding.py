@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 from workers.engines.base import EngineOptions, Pooling
 from workers.engines.mlx.engine import open_mlx
 

@@ -12,7 +12,7 @@ import pytest
 from mlx_lm.models import qwen3
 from mlx_lm.tuner.lora import LoRALinear
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines.tiny_mlx import (
     GREEDY,
     QWEN,

@@ -12,7 +12,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
-from jobs.errors import JobCancelledError, ModelLoadError, UnsupportedParameterError
+from jobs.contract.errors import JobCancelledError, ModelLoadError, UnsupportedParameterError
 from tests.engines.tiny_mlx import QWEN, opened, write_qwen
 from workers.engines.base import EngineOptions
 from workers.engines.mlx.engine import open_mlx

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines.driving import log_probabilities, next_token
 from tests.engines.tiny_mlx import GREEDY, ids, opened, run, write_qwen
 from workers.engines import mirostat, numpy_sampler

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, Prefill, Sequence, Token
 from workers.engines.mlx.engine import MlxEngine, open_mlx
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, PromptLogprobs, Sequence, Token
 from workers.engines.mlx.engine import open_mlx
 

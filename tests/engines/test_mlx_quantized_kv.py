@@ -8,7 +8,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 from tests.engines.mlx_demo import answers, held_out, open_demo, transcripts
 from tests.engines.tiny_mlx import GREEDY, QWEN, opened, run, write_gemma, write_model, write_qwen
 from workers.engines.base import EngineOptions, Sequence

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from jobs.sampling import Sampling, draw_seed
+from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import numpy_sampler as reference
 from workers.engines.base import Constraint
 from workers.engines.mlx.filters import apply_filters

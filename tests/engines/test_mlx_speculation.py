@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from mlx_lm.models import qwen3
 
-from jobs.errors import InvalidRequestError, ModelLoadError, UnsupportedParameterError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError, ModelLoadError, UnsupportedParameterError
+from jobs.contract.sampling import Sampling
 from tests.engines.mlx_demo import DEMO, answers, held_out, open_demo
 from tests.engines.tiny_mlx import (
     GREEDY,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mlx_lm.models import cache as mlx_cache
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from tests.engines.driving import Transcript
 from tests.engines.mlx_demo import DEMO, open_demo, transcripts
 from tests.engines.tiny_mlx import opened, write_gemma

@@ -7,7 +7,7 @@ from collections.abc import Sequence as ListLike
 
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines.conftest import OpenEngine
 from tests.engines.driving import Transcript, chat, run, run_one, sequence, step_until
 from workers.engines.base import Engine, EngineOptions, Token

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines.driving import drain, ids_of, log_probabilities, run_one, sequence
 from workers.engines.base import Engine, PromptLogprobs, Token
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.engines.driving import (
     GREEDY,
     chat,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.requests import Message, Prompt
+from jobs.contract.requests import Message, Prompt
 from tests.engines.test_demo_model import HELD_OUT, MODELS, to_prompt
 from workers.engines.base import EngineOptions, Tokenizer
 from workers.engines.factory import open_engine

@@ -12,7 +12,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models import gemma3_text, qwen3
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, Sequence, Token
 from workers.engines.mlx.engine import MlxEngine, open_mlx
 

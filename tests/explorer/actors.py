@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobs.events import EventKind
+from jobs.contract.events import EventKind
 
 NOWHERE = -1
 

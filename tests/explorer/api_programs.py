@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from api.loading import start_load, start_unload
-from jobs.errors import JobError, JobNotFoundError
+from jobs.contract.errors import JobError, JobNotFoundError
 from jobs.wants import Wants
 from tests.explorer.client import AskingRedis
 from tests.explorer.parts import AGE_S, Parts

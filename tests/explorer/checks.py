@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs import names
-from jobs.events import decode_event
+from jobs.contract.events import decode_event
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
 from tests.explorer.sights import CONTROL, QUEUE, SLUG, list_keys
 

@@ -12,8 +12,8 @@ from unittest.mock import patch
 from rq import Queue
 
 from jobs import names
+from jobs.contract.requests import Request, UnloadRequest
 from jobs.event_log import EventWriter
-from jobs.requests import Request, UnloadRequest
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.submission import Submission

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from rq.job import Job
 
 from jobs import names
-from jobs.records import Want, encode_record
-from jobs.requests import LoadRequest
+from jobs.contract.records import Want, encode_record
+from jobs.contract.requests import LoadRequest
 from tests.explorer.client import Request, Words
 from tests.explorer.memory import Hash, Value
 

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 from redis.exceptions import RedisError
 
+from jobs.contract.records import Want
 from jobs.fence import OwnershipLostError
-from jobs.records import Want
 from jobs.sight import Sight
 from jobs.wants import Desired, Wants
 from tests.explorer.parts import Parts, worker_name

@@ -15,10 +15,10 @@ from unittest.mock import patch
 from rq.exceptions import StopRequested
 from rq.executions import Execution
 
-from jobs.errors import ErrorInfo, JobError
+from jobs.contract.errors import ErrorInfo, JobError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import WorkerState
 from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import WorkerState
 from tests.explorer.actors import NOWHERE, Lane, Opened, Round, Sent
 from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name

@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 
-from jobs.records import Want
-from jobs.requests import LoadRequest
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest
 from workers.child import Child
 
 WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, was_ready=True)

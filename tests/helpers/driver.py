@@ -10,10 +10,10 @@ from typing import Any
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord, JobStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import JobRecord, JobStatus, Want, WorkerState, WorkerStatus
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from jobs.wants import Wants
 from tests.helpers.samples import generate, new_job_id, settings_for, submission

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.grammars import Grammar, GrammarKind
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz" * 4
 

@@ -15,8 +15,8 @@ from rq.serializers import JSONSerializer
 
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_bookkeeping
-from jobs.errors import ErrorInfo
-from jobs.events import Event, EventKind, Usage
+from jobs.contract.errors import ErrorInfo
+from jobs.contract.events import Event, EventKind, Usage
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from workers.bookkeeper import Bookkeeper

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs.events import Event
-from jobs.requests import GenerateRequest
+from jobs.contract.events import Event
+from jobs.contract.requests import GenerateRequest
 from tests.helpers.waiting import wait_until
 from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop

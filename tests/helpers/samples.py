@@ -6,9 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from jobs.events import Event, EventKind
-from jobs.requests import GenerateRequest, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import GenerateRequest, Prompt
+from jobs.contract.sampling import Sampling
 from jobs.settings import Settings
 from jobs.submission import Submission
 

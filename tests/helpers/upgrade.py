@@ -12,10 +12,10 @@ import httpx
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord
+from jobs.contract.requests import GenerateRequest, Task, decode_request
 from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import JobRecord
-from jobs.requests import GenerateRequest, Task, decode_request
 from tests.helpers.driver import Driver, text
 from tests.helpers.foreign_rq import ForeignApplication
 from tests.helpers.private_redis import private_redis

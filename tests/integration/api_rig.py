@@ -19,11 +19,11 @@ import uvicorn
 from api.__main__ import listen, uvicorn_config
 from jobs import names
 from jobs.connection import SyncRedis, connect
-from jobs.errors import ErrorInfo
+from jobs.contract.errors import ErrorInfo
+from jobs.contract.events import Event, EventKind, Timings, Usage
+from jobs.contract.records import JobRecord, NodeStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.requests import GenerationDefaults, LoadRequest, Request, decode_request
 from jobs.event_log import EventWriter
-from jobs.events import Event, EventKind, Timings, Usage
-from jobs.records import JobRecord, NodeStatus, Want, WorkerState, WorkerStatus
-from jobs.requests import GenerationDefaults, LoadRequest, Request, decode_request
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.wants import Wants

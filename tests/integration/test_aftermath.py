@@ -11,9 +11,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
-from jobs.events import EventKind
-from jobs.records import JobStatus, Want, WorkerState, WorkerStatus
-from jobs.requests import LoadRequest, UnloadRequest
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.store import JobStore
 from jobs.wants import Wants
 from tests.helpers.children import WANT, killed_child

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.records import Want
-from jobs.requests import LoadRequest
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest
 from tests.integration.api_rig import Rig, check_error_shape
 
 LIST = "/v1/internal/adapter/list"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.records import JobStatus
+from jobs.contract.records import JobStatus
 from tests.integration.api_rig import Rig, raw_post, read_until, wait_until
 
 CHAT = "/v1/chat/completions"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from jobs.requests import EmbedRequest, Prompt
+from jobs.contract.requests import EmbedRequest, Prompt
 from tests.integration.api_rig import Rig, Taken, check_error_shape
 
 PATH = "/v1/embeddings"

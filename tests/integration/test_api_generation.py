@@ -12,11 +12,11 @@ from api import staff_watch
 from api.services import Services
 from api.tickets import new_ticket
 from jobs import names
-from jobs.errors import ModelUnloadedError
-from jobs.events import TokenLogprob
-from jobs.records import JobStatus
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.errors import ModelUnloadedError
+from jobs.contract.events import TokenLogprob
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
+from jobs.contract.sampling import Sampling
 from tests.integration.api_rig import Rig, frames, wait_until
 
 HELLO: Any = [{"role": "user", "content": "hello"}]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.events import TokenLogprob
-from jobs.records import JobStatus
-from jobs.requests import LoadRequest, UnloadRequest
+from jobs.contract.events import TokenLogprob
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import LoadRequest, UnloadRequest
 from tests.helpers.samples import submission
 from tests.integration.api_rig import Rig, Taken
 

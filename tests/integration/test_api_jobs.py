@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.records import JobStatus
+from jobs.contract.records import JobStatus
 from tests.integration.api_rig import Rig, Taken, check_error_shape, read_until, wait_until
 
 CHAT = "/v1/chat/completions"

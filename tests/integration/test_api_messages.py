@@ -12,9 +12,9 @@ import pytest
 from anthropic import Anthropic
 
 from jobs import names
-from jobs.events import CalledTool
-from jobs.records import JobStatus
-from jobs.requests import TokenCountRequest
+from jobs.contract.events import CalledTool
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import TokenCountRequest
 from tests.helpers.anthropic_bodies import ADD, USER, check_anthropic_error
 from tests.integration.api_rig import Rig, read_until, running_api, wait_until
 

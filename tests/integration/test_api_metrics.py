@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs import names
-from jobs.records import NodeStatus
+from jobs.contract.records import NodeStatus
 from tests.integration.api_rig import Rig, running_api, wait_until
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.requests import Prompt, TokenCountRequest
+from jobs.contract.requests import Prompt, TokenCountRequest
 from tests.integration.api_rig import Rig, check_error_shape
 
 

@@ -16,10 +16,10 @@ from api.runner import Ticket
 from api.services import Services
 from api.tickets import new_ticket
 from jobs import names
-from jobs.errors import ModelUnloadedError, QueueFullError
-from jobs.records import JobStatus, Want
-from jobs.requests import GenerateRequest, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.errors import ModelUnloadedError, QueueFullError
+from jobs.contract.records import JobStatus, Want
+from jobs.contract.requests import GenerateRequest, Prompt
+from jobs.contract.sampling import Sampling
 from tests.integration.api_rig import Rig, running_api, wait_until
 
 LONG = "x" * 100_000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai import APIError, OpenAI
 
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 from tests.integration.api_rig import Rig, running_api
 from tests.integration.responses_rig import ADD, answered, events_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from api import foreground, staff_watch
 from jobs import names
-from jobs.records import JobStatus
+from jobs.contract.records import JobStatus
 from tests.integration.api_rig import Rig, wait_until
 
 

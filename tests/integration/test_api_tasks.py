@@ -16,11 +16,11 @@ from api.services import Services
 from api.tickets import new_ticket
 from jobs import asyncio_tasks, names
 from jobs.connection import SyncRedis, connect, connect_async
-from jobs.errors import JobError
+from jobs.contract.errors import JobError
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import GenerateRequest, Prompt
+from jobs.contract.sampling import Sampling
 from jobs.hub import EventHub
-from jobs.records import JobStatus
-from jobs.requests import GenerateRequest, Prompt
-from jobs.sampling import Sampling
 from jobs.sight import Sight
 from tests.integration.api_rig import Rig, wait_until
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.requests import (
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     DetokenizeRequest,
     Message,

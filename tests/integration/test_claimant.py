@@ -10,8 +10,8 @@ import pytest
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
-from jobs.records import Want, WorkerState, WorkerStatus
-from jobs.requests import LoadRequest
+from jobs.contract.records import Want, WorkerState, WorkerStatus
+from jobs.contract.requests import LoadRequest
 from jobs.sight import RECOVERY_S, Sight
 from jobs.wants import Wants, read_desired
 from tests.helpers.samples import settings_for

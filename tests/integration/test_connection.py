@@ -27,7 +27,7 @@ from jobs.connection import (
     wait_for_redis,
     within,
 )
-from jobs.errors import NotReadyError
+from jobs.contract.errors import NotReadyError
 from jobs.script_line import ScriptLine
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.tcp_proxy import tcp_proxy

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import Event, EventKind
-from jobs.records import JobStatus
-from jobs.requests import EmbedRequest, Prompt
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import EmbedRequest, Prompt
 from tests.helpers.driver import Driver, assert_whole
 from tests.helpers.samples import new_job_id
 from tests.helpers.supervised import supervised

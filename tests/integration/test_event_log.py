@@ -9,10 +9,10 @@ import pytest
 
 from jobs import names
 from jobs.connection import connect, connect_async
-from jobs.errors import ContractError, ErrorInfo
+from jobs.contract.errors import ContractError, ErrorInfo
+from jobs.contract.events import BEFORE_ALL, EventId, EventKind
+from jobs.contract.records import JobStatus
 from jobs.event_log import last_event_id, read_log, read_log_async
-from jobs.events import BEFORE_ALL, EventId, EventKind
-from jobs.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt

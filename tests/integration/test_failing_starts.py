@@ -18,9 +18,9 @@ import pytest
 
 from jobs import names
 from jobs.connection import connect
-from jobs.events import EventKind
-from jobs.records import Want
-from jobs.requests import LoadRequest
+from jobs.contract.events import EventKind
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest
 from tests.helpers.driver import Driver
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import settings_for

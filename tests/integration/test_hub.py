@@ -15,8 +15,8 @@ import jobs.bells
 import jobs.hub
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_async
-from jobs.errors import JobError, JobNotFoundError, NotReadyError, StorageLostError
-from jobs.events import BEFORE_ALL, Event, EventId, EventKind
+from jobs.contract.errors import JobError, JobNotFoundError, NotReadyError, StorageLostError
+from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind
 from jobs.hub import EventHub
 from jobs.store import JobStore
 from tests.helpers.private_redis import private_redis
@@ -96,7 +96,7 @@ class Rig:
 
 
 def _encode(said: Event) -> bytes:
-    from jobs.events import encode_event
+    from jobs.contract.events import encode_event
 
     return encode_event(said)
 

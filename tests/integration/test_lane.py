@@ -24,7 +24,7 @@ import workers.lane
 import workers.rq_records
 from jobs import names
 from jobs.connection import connect
-from jobs.events import EventKind
+from jobs.contract.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.waiting import wait_until
 

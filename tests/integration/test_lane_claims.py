@@ -15,9 +15,9 @@ from rq.job import Job
 import workers.lane
 from jobs import names, scripts
 from jobs.connection import SyncRedis, connect
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import LoadRequest, Prompt, Task, TokenCountRequest, UnloadRequest
 from jobs.event_log import EventWriter, read_log
-from jobs.records import JobStatus
-from jobs.requests import LoadRequest, Prompt, Task, TokenCountRequest, UnloadRequest
 from tests.helpers.lane_rig import GET_S, LaneRig, running_lane
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 
 import workers.lane
 import workers.rq_records
-from jobs.events import EventKind
+from jobs.contract.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until

@@ -13,9 +13,9 @@ import pytest
 from api.security import caller_of
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import TooManyJobsError
-from jobs.events import EventKind
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.contract.errors import TooManyJobsError
+from jobs.contract.events import EventKind
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.supervised import supervised

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from api.shapes import Shape
-from jobs.events import TokenLogprob
-from jobs.requests import (
+from jobs.contract.events import TokenLogprob
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     CacheLimitRequest,
     DetokenizeRequest,

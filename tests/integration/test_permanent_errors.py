@@ -14,9 +14,9 @@ from rq.job import Job, JobStatus
 import workers.lane
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_async
-from jobs.errors import EngineError, JobError
+from jobs.contract.errors import EngineError, JobError
+from jobs.contract.events import Event, EventKind, Usage
 from jobs.event_log import EventWriter, read_log
-from jobs.events import Event, EventKind, Usage
 from jobs.hub import EventHub
 from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.lane_rig import LaneRig

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from jobs.events import Event
-from jobs.requests import GenerateRequest
+from jobs.contract.events import Event
+from jobs.contract.requests import GenerateRequest
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate
 from tests.helpers.supervised import supervised

@@ -13,10 +13,10 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry
 import workers.lane
 from jobs import names
 from jobs.connection import SyncRedis, connect
-from jobs.errors import ModelUnloadedError
-from jobs.events import EventKind
-from jobs.records import Want
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest
+from jobs.contract.errors import ModelUnloadedError
+from jobs.contract.events import EventKind
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.store import JobStore
 from jobs.wants import Wants
 from tests.helpers.lane_rig import running_lane

@@ -10,11 +10,11 @@ from redis.exceptions import ResponseError
 
 from jobs import names, scripts, state_scripts
 from jobs.connection import SyncRedis, connect
-from jobs.errors import ErrorInfo
+from jobs.contract.errors import ErrorInfo
+from jobs.contract.events import EventKind, Usage
+from jobs.contract.records import JobStatus
 from jobs.event_log import EventWriter, read_log
-from jobs.events import EventKind, Usage
 from jobs.fence import Fence, OwnershipLostError
-from jobs.records import JobStatus
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.totals import read_totals

@@ -14,11 +14,11 @@ from rq.serializers import JSONSerializer
 
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import ContractError, JobNotFoundError, QueueFullError, WorkerLostError
+from jobs.contract.errors import ContractError, JobNotFoundError, QueueFullError, WorkerLostError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import JobRecord, JobStatus
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take

@@ -11,10 +11,10 @@ from rq.serializers import JSONSerializer
 
 from jobs import names
 from jobs.connection import connect
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
 from jobs.event_log import read_log
-from jobs.events import EventKind
 from jobs.purger import Purger
-from jobs.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take

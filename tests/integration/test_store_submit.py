@@ -11,10 +11,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import JobNotFoundError, QueueFullError
-from jobs.records import JobStatus
-from jobs.requests import GenerateRequest, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.errors import JobNotFoundError, QueueFullError
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import GenerateRequest, Prompt
+from jobs.contract.sampling import Sampling
 from jobs.settings import Settings
 from jobs.store import JobStore
 from jobs.submission import Submission

@@ -12,8 +12,8 @@ from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.events import EventKind
-from jobs.records import JobStatus
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate
 from tests.helpers.supervised import Supervised, supervised

@@ -12,8 +12,8 @@ import pytest
 from rq.registry import StartedJobRegistry
 
 from jobs import names
-from jobs.events import EventKind
-from jobs.records import JobStatus
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
 from tests.helpers.driver import Driver, assert_whole, is_alive, text, token_ids
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import generate

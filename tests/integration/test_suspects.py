@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.connection import connect
-from jobs.errors import WorkerLostError
-from jobs.events import EventKind
-from jobs.records import JobStatus
+from jobs.contract.errors import WorkerLostError
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
 from jobs.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt

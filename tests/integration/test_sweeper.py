@@ -12,11 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import ContractError
+from jobs.contract.errors import ContractError
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.event_log import read_log
-from jobs.events import EventKind
-from jobs.records import JobRecord, JobStatus
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.sight import RECOVERY_S, Sight
 from jobs.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission

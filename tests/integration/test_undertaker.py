@@ -13,11 +13,11 @@ from rq.serializers import JSONSerializer
 
 from jobs import names
 from jobs.connection import connect
-from jobs.errors import ModelUnloadedError, ShuttingDownError, WorkerLostError
+from jobs.contract.errors import ModelUnloadedError, ShuttingDownError, WorkerLostError
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.event_log import read_log
-from jobs.events import EventKind
-from jobs.records import JobStatus
-from jobs.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, generate, settings_for, submission

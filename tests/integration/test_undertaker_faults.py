@@ -13,11 +13,11 @@ from rq.job import Job
 
 from jobs import names
 from jobs.connection import SyncRedis, connect
-from jobs.errors import JobError, ModelUnloadedError, WorkerLostError
+from jobs.contract.errors import JobError, ModelUnloadedError, WorkerLostError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.event_log import read_log
-from jobs.events import Event, EventKind
-from jobs.records import JobStatus
-from jobs.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.store import JobStore
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, generate, settings_for, submission

@@ -11,9 +11,9 @@ import api.want_cache
 from api.want_cache import WantCache
 from jobs import names
 from jobs.connection import SyncRedis, connect, connect_async
+from jobs.contract.records import Want
+from jobs.contract.requests import LoadRequest
 from jobs.hub import EventHub
-from jobs.records import Want
-from jobs.requests import LoadRequest
 from jobs.wants import Wants
 
 WAIT_S = 20.0

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from jobs import names
-from jobs.errors import JobNotFoundError
-from jobs.events import EventKind
-from jobs.records import JobStatus
+from jobs.contract.errors import JobNotFoundError
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
 from tests.helpers.driver import Driver
 from tests.helpers.samples import generate
 from tests.helpers.supervised import Supervised, supervised

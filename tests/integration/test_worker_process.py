@@ -13,9 +13,9 @@ from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.events import EventKind
-from jobs.records import JobStatus
-from jobs.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.contract.events import EventKind
+from jobs.contract.records import JobStatus
+from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.submitter import Submitter
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate, submission

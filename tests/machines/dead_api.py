@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from jobs.events import EventKind
+from jobs.contract.events import EventKind
 from tests.faults.registry import Tally
 from tests.helpers.driver import assert_whole
 from tests.helpers.waiting import wait_until

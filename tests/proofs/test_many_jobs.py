@@ -15,9 +15,9 @@ from rq import Queue
 from rq.job import JobStatus as RqStatus
 
 from jobs import names
-from jobs.events import Event, EventKind
-from jobs.records import Want, encode_record
-from jobs.requests import LoadRequest
+from jobs.contract.events import Event, EventKind
+from jobs.contract.records import Want, encode_record
+from jobs.contract.requests import LoadRequest
 from jobs.store import JobStore
 from jobs.totals import MAX_FIELDS
 from jobs.wants import BEAT_TTL_S

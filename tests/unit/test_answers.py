@@ -9,9 +9,9 @@ import pytest
 
 from api.openai.answers import whole_answer
 from api.openai.chunks import DONE, ChunkEncoder
-from jobs.events import Event, EventKind, Timings, TokenLogprob, Usage
-from jobs.requests import GenerateRequest, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.events import Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.contract.requests import GenerateRequest, Prompt
+from jobs.contract.sampling import Sampling
 
 
 def request(**fields: Any) -> GenerateRequest:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api.anthropic.answer import Answer, MessageEncoder, whole_message
 from api.errors import Problem
 from api.schemas.anthropic_answers import MessageErrorBody, MessageObject
-from jobs.events import CalledTool, Event, EventKind, Usage
+from jobs.contract.events import CalledTool, Event, EventKind, Usage
 from tests.helpers.samples import event
 
 PIECES = st.lists(

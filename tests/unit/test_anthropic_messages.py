@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.anthropic.messages import to_messages
 from api.anthropic.translate import to_job
-from jobs.requests import GenerationDefaults
+from jobs.contract.requests import GenerationDefaults
 from tests.helpers.anthropic_bodies import CALL, USER, read, result, said, text
 
 

@@ -13,8 +13,8 @@ from api.anthropic.tools import to_tool_fields
 from api.anthropic.translate import to_job, to_prompt
 from api.errors import problem_of
 from api.schemas.anthropic import MessagePromptBody
-from jobs.errors import JobError
-from jobs.requests import GenerateRequest, GenerationDefaults, ToolUse
+from jobs.contract.errors import JobError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse
 from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, said, text
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}

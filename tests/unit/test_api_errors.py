@@ -10,7 +10,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
 from api.errors import describe_validation, problem_of
-from jobs.errors import ErrorInfo, JobError, ModelLoadError
+from jobs.contract.errors import ErrorInfo, JobError, ModelLoadError
 
 STATUS = {
     "invalid_request": 400,

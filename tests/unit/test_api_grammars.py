@@ -8,8 +8,8 @@ import pytest
 
 from api.openai.grammars import to_grammar
 from api.schemas.generation import ChatBody
-from jobs.errors import InvalidRequestError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.grammars import Grammar, GrammarKind
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"é": {"type": "integer"}}}
 SCHEMA_TEXT = '{"type": "object", "properties": {"\\u00e9": {"type": "integer"}}}'

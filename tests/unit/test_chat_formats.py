@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 from workers.text.chat_formats import chat_format, known_chat_formats
 from workers.text.chat_template import ChatTemplate
 

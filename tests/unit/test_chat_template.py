@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text.chat_template import MAX_SOURCE, ChatTemplate
 
 USER = [{"role": "user", "content": "Hi"}]

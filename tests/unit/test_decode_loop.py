@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import InvalidRequestError, JobCancelledError, ModelUnloadedError
-from jobs.events import EventKind, PromptUsage
-from jobs.requests import Prompt
+from jobs.contract.errors import InvalidRequestError, JobCancelledError, ModelUnloadedError
+from jobs.contract.events import EventKind, PromptUsage
+from jobs.contract.requests import Prompt
 from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate

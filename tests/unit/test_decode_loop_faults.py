@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.events import Event, EventKind
-from jobs.requests import Prompt
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import Prompt
 from tests.helpers.driver import text
 from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from jobs.errors import ContextLengthExceededError, InvalidRequestError, JobCancelledError
-from jobs.events import Event, EventKind
-from jobs.requests import EmbedRequest, Prompt
+from jobs.contract.errors import ContextLengthExceededError, InvalidRequestError, JobCancelledError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import EmbedRequest, Prompt
 from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate

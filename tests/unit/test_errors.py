@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from jobs.errors import ErrorInfo, InvalidRequestError, JobError
+from jobs.contract.errors import ErrorInfo, InvalidRequestError, JobError
 
 
 def all_errors() -> list[type[JobError]]:
@@ -14,7 +14,7 @@ def all_errors() -> list[type[JobError]]:
         kind = todo.pop()
         found.append(kind)
         todo += kind.__subclasses__()
-    return [kind for kind in found if kind.__module__ == "jobs.errors"]
+    return [kind for kind in found if kind.__module__ == "jobs.contract.errors"]
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

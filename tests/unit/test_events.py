@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import ContractError, ErrorInfo
-from jobs.events import (
+from jobs.contract.errors import ContractError, ErrorInfo
+from jobs.contract.events import (
     BEFORE_ALL,
     Event,
     EventId,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import InvalidRequestError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.sampling import Sampling
 from tests.helpers.loop_rig import fake_engine
 from workers.engines.base import (
     EngineOptions,

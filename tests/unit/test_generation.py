@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.events import decode_event, encode_event
-from jobs.sampling import Sampling
+from jobs.contract.events import decode_event, encode_event
+from jobs.contract.sampling import Sampling
 from tests.helpers.samples import event
 from workers.engines.base import FinishReason, Sequence, Token
 from workers.engines.fake import FakeTokenizer

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from jobs.gguf_header import (
     GgufHeader,
     read_gguf_context_length,

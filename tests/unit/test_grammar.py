@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import GrammarError, InvalidRequestError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import GrammarError, InvalidRequestError
+from jobs.contract.grammars import Grammar, GrammarKind
 from tests.helpers.grammars import GETS_LOST, LETTERS, RUNS_FULL
 from workers.engines.base import EngineOptions
 from workers.engines.fake import open_fake

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.errors import AdapterNotFoundError, ModelLoadError, ModelNotFoundError
-from jobs.requests import LoadRequest
+from jobs.contract.errors import AdapterNotFoundError, ModelLoadError, ModelNotFoundError
+from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import EngineOptions
 from workers.loader import engine_options, load_engine, parameter_at_fault

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.errors import GrammarError, InvalidRequestError, UnsupportedParameterError
-from jobs.grammars import Grammar, GrammarKind
-from jobs.requests import ToolUse
+from jobs.contract.errors import GrammarError, InvalidRequestError, UnsupportedParameterError
+from jobs.contract.grammars import Grammar, GrammarKind
+from jobs.contract.requests import ToolUse
 from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.samples import generate
 from workers.engines.base import Constraint

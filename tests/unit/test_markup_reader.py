@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 from workers.engines.fake import FakeTokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import load_parser

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.events import BEFORE_ALL, Event, EventId, EventKind
+from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind
 from jobs.merge import EventMerger, Verdict
 from tests.helpers.samples import event
 

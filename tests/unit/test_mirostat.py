@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 
 LOGITS = npst.arrays(

@@ -12,10 +12,10 @@ from api.native.answers import NativeEncoder, NativeView
 from api.native.translate import to_native_request
 from api.schemas.native import InfillBody, NativeCompletion, NativeCompletionBody
 from api.shapes import Shape
-from jobs.errors import InvalidRequestError
-from jobs.events import Event, EventKind, PromptUsage, Timings, TokenLogprob, Usage
-from jobs.grammars import Grammar, GrammarKind
-from jobs.requests import GenerateRequest, GenerationDefaults, Prompt, View
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.events import Event, EventKind, PromptUsage, Timings, TokenLogprob, Usage
+from jobs.contract.grammars import Grammar, GrammarKind
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt, View
 from tests.helpers.samples import event
 
 NONE = GenerationDefaults()

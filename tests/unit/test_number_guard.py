@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.grammars import Grammar, GrammarKind
 from workers.engines.fake import FakeTokenizer
 from workers.text.grammar import Constraint, GrammarCompiler
 from workers.text.number_guard import MAX_DIGITS, DigitTokens

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from api.openai.translate import to_generate_request, to_token_count_request
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
-from jobs.errors import InvalidRequestError
-from jobs.requests import GenerateRequest, GenerationDefaults, ToolUse
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse
 
 TOOL: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 OTHER: Any = {"type": "function", "function": {"name": "g"}}

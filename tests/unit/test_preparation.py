@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import (
+from jobs.contract.errors import (
     ContextLengthExceededError,
     GrammarError,
     InvalidRequestError,
     UnsupportedParameterError,
 )
-from jobs.events import Event, EventKind, TokenLogprob
-from jobs.requests import GenerateRequest, Message, Prompt
-from jobs.sampling import choice_seed
+from jobs.contract.events import Event, EventKind, TokenLogprob
+from jobs.contract.requests import GenerateRequest, Message, Prompt
+from jobs.contract.sampling import choice_seed
 from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.errors import EngineError
-from jobs.events import EventKind, TokenLogprob, Usage
+from jobs.contract.errors import EngineError
+from jobs.contract.events import EventKind, TokenLogprob, Usage
 from tests.helpers.driver import assert_whole, text, token_ids
 from tests.helpers.loop_rig import MemoryWriter
 from tests.helpers.waiting import wait_until
@@ -222,7 +222,7 @@ def test_stopping_gives_up_when_redis_is_away() -> None:
 
 @pytest.mark.parametrize("value", [float("-inf"), float("inf"), float("nan")])
 def test_a_log_probability_that_json_cannot_say_reaches_the_reader(rig: Rig, value: float) -> None:
-    from jobs.events import decode_event, encode_event
+    from jobs.contract.events import decode_event, encode_event
 
     outbox = rig.outbox()
     outbox.chunk(0, 1, "a", TokenLogprob(1, "a", value))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import ContractError
-from jobs.requests import (
+from jobs.contract.errors import ContractError
+from jobs.contract.requests import (
     TASKS,
     ApplyTemplateRequest,
     CacheLimitRequest,
@@ -31,7 +31,7 @@ from jobs.requests import (
     decode_request,
     encode_request,
 )
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from tests.helpers.samples import generate
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

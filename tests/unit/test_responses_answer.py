@@ -16,9 +16,9 @@ from api.responses.pages import page_of
 from api.responses.record import to_record
 from api.responses.translate import to_job
 from api.schemas.responses import ResponseBody
-from jobs.errors import ContractError, ErrorInfo, InvalidRequestError
-from jobs.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
-from jobs.requests import GenerationDefaults
+from jobs.contract.errors import ContractError, ErrorInfo, InvalidRequestError
+from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.contract.requests import GenerationDefaults
 from jobs.stored_responses import StoredResponse, decode_response, encode_response
 
 _STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

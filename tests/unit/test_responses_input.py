@@ -12,9 +12,13 @@ from api.responses.record import to_record
 from api.responses.tools import to_tool_fields
 from api.responses.translate import renamed, to_job
 from api.schemas.responses import ResponseBody
-from jobs.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedParameterError
-from jobs.grammars import GrammarKind
-from jobs.requests import GenerateRequest, GenerationDefaults
+from jobs.contract.errors import (
+    ContextLengthExceededError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
+from jobs.contract.grammars import GrammarKind
+from jobs.contract.requests import GenerateRequest, GenerationDefaults
 
 ADD: dict[str, Any] = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sampling import Sampling, choice_seed, draw_seed
+from jobs.contract.sampling import Sampling, choice_seed, draw_seed
 
 SEEDS = st.integers(0, 2**64 - 1)
 POSITIONS = st.integers(0, 2**40)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from jobs.errors import GrammarError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import GrammarError
+from jobs.contract.grammars import Grammar, GrammarKind
 from workers.engines.fake import FakeTokenizer
 from workers.text.grammar import GrammarCompiler
 from workers.text.matcher import Matcher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text import chat_template
 from workers.text.chat_template import ChatTemplate
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.events import Event, EventKind
-from jobs.requests import (
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.events import Event, EventKind
+from jobs.contract.requests import (
     ApplyTemplateRequest,
     DetokenizeRequest,
     Message,

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from api.openai.translate import to_generate_request, to_token_count_request
 from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.requests import GenerateRequest, GenerationDefaults, Message, Prompt
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Message, Prompt
+from jobs.contract.sampling import Sampling
 
 HI: Any = [{"role": "user", "content": "hi"}]
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.records import WorkerState, WorkerStatus
+from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.sight import Sight
 from tests.helpers.children import killed_child
 from workers.child import Child

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import InvalidRequestError
-from jobs.requests import FunctionCall, Message, Prompt, ToolCall
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import FunctionCall, Message, Prompt, ToolCall
 from workers.engines.fake import FakeTokenizer
 from workers.prompts import PromptEncoder
 from workers.text.chat_formats import CHATML, chat_format, known_chat_formats

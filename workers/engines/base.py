@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import EngineError, ErrorInfo, JobError
-from jobs.sampling import Sampling
+from jobs.contract.errors import EngineError, ErrorInfo, JobError
+from jobs.contract.sampling import Sampling
 
 
 class FinishReason(StrEnum):
@@ -247,7 +247,7 @@ class Engine(Protocol):
         ...
 
     def check(self, sampling: Sampling) -> None:
-        """Raise ``jobs.errors.UnsupportedParameterError`` for what this engine cannot honour."""
+        """Raise ``jobs.contract.errors.UnsupportedParameterError`` for what this engine cannot honour."""
         ...
 
     def submit(self, sequence: Sequence) -> None:
@@ -275,7 +275,7 @@ class Engine(Protocol):
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """One normalised vector per input of token ids; ``None``: the model's own pooling.
 
-        Raises ``jobs.errors.InvalidRequestError`` for an input beyond the context.
+        Raises ``jobs.contract.errors.InvalidRequestError`` for an input beyond the context.
         """
         ...
 
@@ -287,7 +287,7 @@ class Engine(Protocol):
     def limit_cache(self, num_bytes: int) -> None:
         """Keep no more than that; from any thread.
 
-        Raises ``jobs.errors.UnsupportedParameterError`` where the backend keeps none.
+        Raises ``jobs.contract.errors.UnsupportedParameterError`` where the backend keeps none.
         """
         ...
 

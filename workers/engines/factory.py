@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from workers.engines.base import Engine, EngineOptions, OnProgress
 
 

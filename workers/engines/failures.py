@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from jobs.errors import JobError
+from jobs.contract.errors import JobError
 from workers.engines.base import SequenceFailure
 
 log = logging.getLogger(__name__)

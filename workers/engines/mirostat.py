@@ -13,7 +13,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from jobs.sampling import Sampling, draw_seed
+from jobs.contract.sampling import Sampling, draw_seed
 
 _NUM_RANKED = 100  # tokens from which mode 1 estimates the exponent of Zipf's law
 

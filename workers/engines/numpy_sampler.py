@@ -1,7 +1,7 @@
 """Sampling in plain numpy: what every setting means, one row at a time, readable first.
 
 The reference for the real engines' samplers, and the fake engine's own. Order and meaning:
-``jobs.sampling``; each filter keeps at least one token.
+``jobs.contract.sampling``; each filter keeps at least one token.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from jobs.sampling import Sampling, draw_seed
+from jobs.contract.sampling import Sampling, draw_seed
 
 Logits = npt.NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from jobs.errors import InvalidRequestError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.grammars import Grammar, GrammarKind
 from workers.engines.base import Tokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import Parser

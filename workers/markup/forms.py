@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.grammars import Grammar
-from jobs.requests import GenerateRequest, ToolUse
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.grammars import Grammar
+from jobs.contract.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
 from workers.markup.call_grammar import (
     JSON_KINDS,

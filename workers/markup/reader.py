@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.events import CalledTool
+from jobs.contract.events import CalledTool
 from workers.engines.base import Tokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import ParsedCall

@@ -6,7 +6,7 @@ place for them: a turn of their own, or the head of the first user turn.
 
 from __future__ import annotations
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 
 CHATML = """\
 {%- for message in messages -%}

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import meta
 from jinja2.exceptions import TemplateError
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text.chat_formats import CHATML, chat_format
 from workers.text.template_sandbox import MAX_SIZE, TemplateSandbox, check_time, time_limit
 

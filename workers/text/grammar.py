@@ -16,8 +16,8 @@ import llguidance
 import numpy as np
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from jobs.errors import GrammarError, InvalidRequestError
-from jobs.grammars import Grammar, GrammarKind
+from jobs.contract.errors import GrammarError, InvalidRequestError
+from jobs.contract.grammars import Grammar, GrammarKind
 from workers.engines.base import Tokenizer
 from workers.text.matcher import SCHEMA_LIMITS, TEXT_LIMITS, Mask, Matcher, reason_of
 from workers.text.number_guard import DigitTokens, NumberGuard

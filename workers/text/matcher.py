@@ -9,7 +9,7 @@ import llguidance.numpy
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import GrammarError
+from jobs.contract.errors import GrammarError
 from workers.text.step_budget import StepBudget
 
 # A schema's text can be read in few ways, so its items are cheap: 400,000 in 25 ms. Each optional

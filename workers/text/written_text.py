@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 from workers.engines.base import Tokenizer
 
 _PRIVATE_USE = range(0xE000, 0xF900)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import InvalidRequestError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 from workers.engines.base import (
     EngineOptions,

@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from jobs.errors import AdapterNotFoundError, InvalidRequestError
+from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 
 _FIELD = "adapter_name"

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.errors import EngineError, InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import EngineError, InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
 from workers.engines.llama_cpp.batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log

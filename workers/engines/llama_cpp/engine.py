@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence as ListLike
 from pathlib import Path
 
-from jobs.errors import (
+from jobs.contract.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
     UnsupportedParameterError,
 )
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
     ModelInfo,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp import mapped_pages

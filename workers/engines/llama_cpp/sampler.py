@@ -1,4 +1,4 @@
-"""Choosing the next token: one native sampler chain per sequence, in the order of jobs.sampling.
+"""Choosing the next token: one native sampler chain per sequence, in the order of jobs.contract.sampling.
 
 The end of a text is ignored (``ignore_eos``) by making every end token impossible, as llama.cpp's
 own server does, so such a sequence never yields a token with ``is_end``.
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.errors import InvalidRequestError
-from jobs.sampling import Sampling, draw_seed
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
 from workers.engines.llama_cpp.binding import Pointer, lib

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 
-from jobs.errors import EngineError, InvalidRequestError
+from jobs.contract.errors import EngineError, InvalidRequestError
 from workers.engines.base import FimTokens
 from workers.engines.llama_cpp.binding import NULL_TOKEN, Pointer, lib
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlx.nn as nn
 
-from jobs.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.mlx import library
 from workers.engines.mlx.folder import check_safetensors, read_json
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
 
 

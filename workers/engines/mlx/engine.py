@@ -7,13 +7,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from jobs.errors import (
+from jobs.contract.errors import (
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
     UnsupportedParameterError,
 )
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import (
     EngineOptions,
     ModelInfo,

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import mlx.core as mx
 import numpy as np
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 from workers.engines.mlx.constrained_rows import Failures
 

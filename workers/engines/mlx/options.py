@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from jobs.errors import UnsupportedParameterError
+from jobs.contract.errors import UnsupportedParameterError
 from workers.engines.base import EngineOptions, ModelInfo
 from workers.engines.mlx import kv, library, speculation
 from workers.engines.mlx.loading import LoadedModel

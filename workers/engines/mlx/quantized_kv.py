@@ -7,7 +7,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx_lm.models import cache as mlx_cache  # type: ignore[import-untyped, unused-ignore]
 
-from jobs.errors import InvalidRequestError
+from jobs.contract.errors import InvalidRequestError
 from workers.engines.mlx import library
 from workers.engines.mlx.library import Model, PromptCache
 

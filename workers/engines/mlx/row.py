@@ -6,7 +6,7 @@ from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
 from typing import cast
 
-from jobs.sampling import Sampling
+from jobs.contract.sampling import Sampling
 from workers.engines.base import Constraint, FinishReason, Sequence, SequenceFailure, Token
 from workers.engines.failures import failure_of
 from workers.engines.mlx.sampler import Draw, LogprobDraw

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from jobs.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.sampling import Sampling
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 from workers.engines.base import Constraint, EngineOptions, SequenceFailure, Token
 from workers.engines.mlx import kv, library

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from workers.engines.mlx import kv, spill_file
 from workers.engines.mlx.library import PromptCache
 from workers.engines.mlx.prefix_index import StateIndex

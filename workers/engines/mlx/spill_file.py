@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from workers.engines.mlx import kv
 from workers.engines.mlx.folder import read_safetensors_header
 from workers.engines.mlx.library import PromptCache

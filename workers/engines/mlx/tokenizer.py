@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as HfTokenizer
 
-from jobs.errors import ModelLoadError
+from jobs.contract.errors import ModelLoadError
 from workers.engines.base import FimTokens
 from workers.engines.fim import find_fim_tokens
 from workers.engines.mlx.folder import Json, read_optional_json

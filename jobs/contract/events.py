@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from jobs.errors import ContractError, ErrorInfo
+from jobs.contract.errors import ContractError, ErrorInfo
 
 VERSION = 1
 IMPOSSIBLE_LOGPROB = -9999.0

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from jobs.errors import ContractError, ErrorInfo
-from jobs.requests import LoadRequest, Task
+from jobs.contract.errors import ContractError, ErrorInfo
+from jobs.contract.requests import LoadRequest, Task
 
 
 class JobStatus(StrEnum):

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from jobs.errors import ContractError
-from jobs.grammars import Grammar
-from jobs.sampling import Sampling
+from jobs.contract.errors import ContractError
+from jobs.contract.grammars import Grammar
+from jobs.contract.sampling import Sampling
 
 VERSION = 1
 
