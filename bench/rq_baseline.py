@@ -48,7 +48,7 @@ def rq_jobs_per_s(num_jobs: int) -> float:
 @contextlib.contextmanager
 def _running_redis() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="mgs-bench-") as folder:
-        command = [sys.executable, "-m", "jobs.redis_server"]
+        command = [sys.executable, "-m", "jobs.embedded_redis.launcher"]
         environment = {"MGS_STATE_DIR": folder, **python_path(ROOT)}
         with running(command, environment=environment):
             url = embedded_redis_url(Path(folder))

@@ -35,7 +35,7 @@ import psutil  # noqa: E402
 from redis import Redis  # noqa: E402
 from redis.exceptions import RedisError  # noqa: E402
 
-from jobs.redis_binary import find_redis_binary  # noqa: E402
+from jobs.embedded_redis.binary import find_redis_binary
 
 HASHED_ID = "my model/x"
 PROMPT = "k" * 8

@@ -18,7 +18,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jobs.redis_binary import find_redis_binary
+from jobs.embedded_redis.binary import find_redis_binary
 
 _START_TIMEOUT_S = 10.0
 

@@ -114,7 +114,7 @@ def jobs(
 @app.command()
 def redis() -> None:
     """Run the embedded Redis alone (`mgs serve` does it by itself)."""
-    from jobs.redis_server import main as run_redis
+    from jobs.embedded_redis.launcher import main as run_redis
 
     sys.exit(run_redis())
 

@@ -22,7 +22,7 @@ from rq.worker import BaseWorker, Worker
 
 from api.command.client import CliError
 from jobs.connection import connect
-from jobs.redis_server import without_password
+from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 

@@ -16,8 +16,8 @@ from api.command.client import CliError, Server, ServerError
 from api.command.tables import to_size_text
 from jobs.catalog import list_models
 from jobs.connection import connect
-from jobs.redis_binary import RedisBinaryError, find_redis_binary
-from jobs.redis_server import without_password
+from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
+from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
 
 _ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}

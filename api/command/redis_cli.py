@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from api.command.client import CliError
-from jobs.redis_binary import find_redis_cli
-from jobs.redis_password import embedded_password
+from jobs.embedded_redis.binary import find_redis_cli
+from jobs.embedded_redis.password import embedded_password
 from jobs.settings import Settings
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.redis_binary import RedisBinaryError, find_redis_binary
+from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from jobs.redis_binary import find_redis_cli
+from jobs.embedded_redis.binary import find_redis_cli
 from tests.helpers.server import ROOT, Server, wait_until
 
 pytestmark = pytest.mark.timeout(180)

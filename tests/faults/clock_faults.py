@@ -63,7 +63,7 @@ def shifted_server() -> Iterator[tuple[Server, Path]]:
     clock = server.folder / "clock"
     clock.write_text("0")
     try:
-        server.start("redis", "jobs.redis_server")
+        server.start("redis", "jobs.embedded_redis.launcher")
         server.start("web", "api")
         right = dict(server.env)
         server.env.update(LD_PRELOAD=str(_build(server.folder)), CLOCK_SHIFT_FILE=str(clock))

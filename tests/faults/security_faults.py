@@ -77,7 +77,7 @@ def running_api(**env: str) -> Iterator[Server]:
     """Redis and an API whose health is open, and all else may need a key."""
     server = make_server(**env)
     try:
-        server.start("redis", "jobs.redis_server")
+        server.start("redis", "jobs.embedded_redis.launcher")
         server.start("web", "api")
         patiently(lambda: httpx.get(f"{server.url}/health", timeout=5).status_code == 200)
         yield server
@@ -462,7 +462,7 @@ _REDIS_FIXED = (
 
 
 def _redis_version() -> tuple[int, ...]:
-    from jobs.redis_binary import find_redis_binary
+    from jobs.embedded_redis.binary import find_redis_binary
 
     said = subprocess.run([find_redis_binary().path, "--version"], capture_output=True, text=True)
     found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said.stdout)

@@ -12,7 +12,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from jobs.connection import SyncRedis, connect
-from jobs.redis_binary import find_redis_binary
+from jobs.embedded_redis.binary import find_redis_binary
 from tests.helpers.netns import Host
 from tests.helpers.waiting import wait_until
 

@@ -79,7 +79,7 @@ class Server:
             )
 
     def start_all(self) -> None:
-        self.start("redis", "jobs.redis_server")
+        self.start("redis", "jobs.embedded_redis.launcher")
         self.start("web", "api")
         self.start("workers", "workers.supervisor")
         wait_until(self.is_ready, f"server ready; see {self.folder}", _READY_S)

@@ -13,7 +13,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 import tests.helpers.private_redis
 from jobs.connection import SyncRedis, connect, is_passing
-from jobs.redis_binary import RedisBinary, find_redis_binary
+from jobs.embedded_redis.binary import RedisBinary, find_redis_binary
 from jobs.script_line import ScriptLine
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
-_LAUNCH = [sys.executable, "-m", "jobs.redis_server"]
+_LAUNCH = [sys.executable, "-m", "jobs.embedded_redis.launcher"]
 _WAIT_S = 10.0
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from jobs.redis_binary import find_redis_binary
+from jobs.embedded_redis.binary import find_redis_binary
 from tests.helpers.driver import Driver
 from tests.helpers.netns import Host as Place
 from tests.helpers.netns import network

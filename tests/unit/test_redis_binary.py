@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import redis_binary
-from jobs.redis_binary import RedisBinaryError, find_redis_binary, find_redis_cli
+from jobs.embedded_redis import binary
+from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary, find_redis_cli
 
 
 @pytest.fixture

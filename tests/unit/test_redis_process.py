@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.redis_binary import RedisBinary
-from jobs.redis_process import RedisProcessError, check_data_format
+from jobs.embedded_redis.binary import RedisBinary
+from jobs.embedded_redis.process import RedisProcessError, check_data_format
 
 _REDIS_6 = RedisBinary(Path("/opt/redis-server"), (6, 2, 14))
 _REDIS_7 = RedisBinary(Path("/opt/redis-server"), (7, 0, 15))

@@ -19,8 +19,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 
-from jobs.redis_binary import RedisBinary
-from jobs.redis_password import embedded_password
+from jobs.embedded_redis.binary import RedisBinary
+from jobs.embedded_redis.password import embedded_password
 from jobs.settings import Settings
 
 _POLL_S = 0.02

@@ -1,4 +1,4 @@
-"""The embedded Redis: ``python -m jobs.redis_server`` keeps one server running on the state folder.
+"""The embedded Redis: ``python -m jobs.embedded_redis.launcher`` keeps one server running on the state folder.
 
 It stays the server's parent: a server that dies comes back on the same append-only file, signals
 are forwarded, and what an earlier launcher left behind is stopped first. With ``REDIS_URL`` set
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from jobs.redis_binary import RedisBinary, RedisBinaryError, find_redis_binary
-from jobs.redis_process import (
+from jobs.embedded_redis.binary import RedisBinary, RedisBinaryError, find_redis_binary
+from jobs.embedded_redis.process import (
     RedisProcess,
     RedisProcessError,
     check_data_format,
