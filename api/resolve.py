@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from api.services import Services
 from jobs import names
+from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want
-from jobs.model_aliases import NO_ALIASES, Aliases
 from jobs.settings import Settings
 
 _PLACEHOLDERS = frozenset({"dummy", "default"})

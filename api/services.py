@@ -11,8 +11,8 @@ from fastapi import Depends, Request
 from api.presence import ApiBeat
 from api.readiness import ReadinessProbe
 from api.runner import JobRunner
+from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.connection import AsyncRedis, connect, connect_async
-from jobs.disk_facts import DiskFactsReader
 from jobs.hub import EventHub
 from jobs.settings import Settings
 from jobs.sight import Sight

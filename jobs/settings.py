@@ -19,8 +19,8 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.embedded_redis.password import embedded_password
-from jobs.model_aliases import Aliases, parse_aliases
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 _END_MARGIN_S = 60.0

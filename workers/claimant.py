@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 
-from jobs.catalog import find_model
+from jobs.catalog.catalog import find_model
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import Want
 from jobs.settings import Settings

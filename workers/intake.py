@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.catalog import find_adapter
+from jobs.catalog.catalog import find_adapter
 from jobs.connection import SyncRedis
 from jobs.contract.errors import ContractError
 from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequest

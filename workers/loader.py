@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.catalog import find_adapter, find_draft, find_model
+from jobs.catalog.catalog import find_adapter, find_draft, find_model
 from jobs.contract.errors import ModelLoadError, ModelNotFoundError
 from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from jobs.catalog import ModelEntry, list_models
+from jobs.catalog.catalog import ModelEntry, list_models
 from jobs.settings import Settings
 
 _SHOWN = 20

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from api.command.client import CliError, Server, ServerError
 from api.command.tables import to_size_text
-from jobs.catalog import list_models
+from jobs.catalog.catalog import list_models
 from jobs.connection import connect
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password

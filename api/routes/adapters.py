@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from api.schemas.adapters import AdapterAnswer, AdapterList
 from api.schemas.errors import ERRORS
 from api.services import ServicesDep
-from jobs.catalog import AdapterEntry, list_adapters
+from jobs.catalog.catalog import AdapterEntry, list_adapters
 from jobs.contract.records import Want
 
 router = APIRouter(prefix="/v1/internal/adapter", tags=["models"], responses=ERRORS)

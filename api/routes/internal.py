@@ -24,7 +24,7 @@ from api.schemas.internal import (
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background
 from jobs import names
-from jobs.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
+from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings

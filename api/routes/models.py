@@ -8,10 +8,11 @@ from api.resolve import ModelFinder, finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
-from jobs import catalog, names
+from jobs import names
+from jobs.catalog.catalog import catalog
+from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import WorkerState
-from jobs.disk_facts import DiskFactsReader
 from jobs.wants import LoadedModel
 
 router = APIRouter(tags=["models"], responses=ERRORS)

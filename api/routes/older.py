@@ -25,7 +25,7 @@ from api.schemas.text import ApplyTemplateBody
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from jobs import names
-from jobs.catalog import list_adapters
+from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event
 from jobs.contract.records import JobRecord

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.gguf_header import read_gguf_header
+from jobs.catalog.gguf_header import read_gguf_header
 from tests.engines.driving import long_prompt, run, run_one, sequence
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import lib

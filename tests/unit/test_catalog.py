@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog import find_adapter, find_draft, find_model, list_adapters, list_models
+from jobs.catalog.catalog import find_adapter, find_draft, find_model, list_adapters, list_models
 from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError, ModelNotFoundError
 from jobs.settings import Settings
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog import ModelEntry
-from jobs.disk_facts import DiskFacts, DiskFactsReader
+from jobs.catalog.catalog import ModelEntry
+from jobs.catalog.disk_facts import DiskFacts, DiskFactsReader
 from tests.gguf_bytes import Metadata, gguf_bytes
 
 HEAD: Metadata = {"general.architecture": "qwen3", "qwen3.context_length": 2048}

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.contract.errors import ModelLoadError
-from jobs.gguf_header import (
+from jobs.catalog.gguf_header import (
     GgufHeader,
     read_gguf_context_length,
     read_gguf_header,
     split_parts,
 )
+from jobs.contract.errors import ModelLoadError
 from tests.gguf_bytes import Metadata, gguf_bytes
 
 METADATA: Metadata = {

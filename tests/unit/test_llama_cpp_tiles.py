@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.gguf_header import GgufHeader
+from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.tiles import Tiles
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.model_aliases import parse_aliases
+from jobs.catalog.model_aliases import parse_aliases
 
 
 @pytest.mark.parametrize(

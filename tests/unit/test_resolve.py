@@ -6,10 +6,10 @@ import pytest
 
 from api.resolve import ModelFinder, read_model_id
 from jobs import names
+from jobs.catalog.model_aliases import parse_aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
-from jobs.model_aliases import parse_aliases
 
 
 def wants(**models: str) -> dict[str, Want]:

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 from workers.engines.llama_cpp.model_file import load_error

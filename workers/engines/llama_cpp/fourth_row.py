@@ -13,7 +13,7 @@ of a call with 2, 3, 4, 7, 8, 15 and 16 short sequences (0.47 B, 2 cores, x86):
 
 from __future__ import annotations
 
-from jobs.gguf_header import GgufHeader
+from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import lib
 
 _ROWS = 4

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jobs.catalog.gguf_header import GgufHeader, read_gguf_header, split_parts
 from jobs.contract.errors import ModelLoadError
-from jobs.gguf_header import GgufHeader, read_gguf_header, split_parts
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 

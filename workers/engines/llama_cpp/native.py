@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from jobs.gguf_header import GgufHeader
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp import mapped_pages
 from workers.engines.llama_cpp.adapters import Adapters

@@ -12,7 +12,7 @@ Milliseconds for so many rows after so many tokens (0.5 B, 2 cores):
 
 from __future__ import annotations
 
-from jobs.gguf_header import GgufHeader
+from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import Pointer, lib
 
 # In units of what the weights cost per row, which grows with their number.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
-from jobs.disk_facts import trained_length
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import speculation
 from workers.engines.mlx.drafting import Drafter, ModelDrafter, PromptLookup

@@ -12,8 +12,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
-from jobs.disk_facts import trained_length
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules, library
 from workers.engines.mlx.adapters import apply_adapter, find_adapter

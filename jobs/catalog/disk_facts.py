@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.catalog import ModelEntry
+from jobs.catalog.catalog import ModelEntry
+from jobs.catalog.gguf_header import read_gguf_context_length
 from jobs.contract.errors import ModelLoadError
-from jobs.gguf_header import read_gguf_context_length
 
 
 @dataclass(frozen=True, slots=True)
