@@ -16,7 +16,7 @@ from starlette.types import Receive
 
 from api.runner import JobRunner, Ticket, check
 from api.staff_watch import Missing
-from jobs import asyncio_tasks, names
+from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
     JobError,
@@ -28,6 +28,7 @@ from jobs.contract.errors import (
     WorkerLostError,
 )
 from jobs.contract.events import Event
+from jobs.storage import names
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0

@@ -25,9 +25,9 @@ from jobs.contract.requests import (
     LoadRequest,
     UnloadRequest,
 )
-from jobs.event_log import read_log
-from jobs.store import JobStore
-from jobs.stored_responses import read_stored
+from jobs.storage.event_log import read_log
+from jobs.storage.store import JobStore
+from jobs.storage.stored_responses import read_stored
 
 
 def job_answer(record: JobRecord) -> JobAnswer:

@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from api.resolve import finder_of
 from api.services import Services
 from api.tickets import new_job_id, new_submission
-from jobs import names
 from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
@@ -24,8 +23,9 @@ from jobs.contract.errors import (
 )
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest, UnloadRequest
-from jobs.submission import Submission
-from jobs.unloads import last_unloaded, note_unload
+from jobs.storage import names
+from jobs.storage.submission import Submission
+from jobs.storage.unloads import last_unloaded, note_unload
 
 _SUPERVISOR_WAIT_S = 3.0
 _POLL_S = 0.1

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 
 from api.services import Services
 from jobs.contract.records import NodeStatus, WorkerStatus
-from jobs.totals import Sum, Totals, read_totals
-from jobs.wants import LoadedModel
+from jobs.storage.desired_models import LoadedModel
+from jobs.storage.totals import Sum, Totals, read_totals
 
 _Samples = Iterable[tuple[list[str], float]]
 _TOKENS = {

@@ -9,9 +9,9 @@ import logging
 from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
-from jobs.connection import AsyncRedis
-from jobs.presence import beat_api, leave_api
-from jobs.sight import Sight
+from jobs.storage.connection import AsyncRedis
+from jobs.storage.presence import beat_api, leave_api
+from jobs.storage.sight import Sight
 
 _INTERVAL_S = 1.0
 _BEAT_TIMEOUT_S = 2.0  # then by another connection: this one may be half-open

@@ -9,11 +9,11 @@ import msgspec
 from api.routes.models import state_of
 from api.schemas.management import CurrentQueue, ProcessEntry
 from api.services import Services
-from jobs import names
 from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import GenerateRequest, Message, Prompt
-from jobs.wants import LoadedModel
+from jobs.storage import names
+from jobs.storage.desired_models import LoadedModel
 
 _MAX_LISTED = 100
 

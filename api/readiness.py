@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connection import connect
 from jobs.contract.records import WorkerState
-from jobs.wants import LoadedModel, Wants
+from jobs.storage.connection import connect
+from jobs.storage.desired_models import LoadedModel, Wants
 
 _DEADLINE_S = 0.9
 _TIMEOUT_S = 1.0  # so long a thread of a probe that was given up is occupied

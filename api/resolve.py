@@ -14,11 +14,11 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from api.services import Services
-from jobs import names
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want
 from jobs.settings import Settings
+from jobs.storage import names
 
 _PLACEHOLDERS = frozenset({"dummy", "default"})
 _THINKING = {"-no-thinking": False, "-thinking": True}  # the longer one first

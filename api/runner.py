@@ -17,8 +17,7 @@ from redis.exceptions import RedisError
 from api.staff_watch import Missing, StaffWatch
 from api.storage_watch import StorageWatch
 from api.want_cache import WantCache
-from jobs import asyncio_tasks, names
-from jobs.connection import AsyncRedis
+from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
     JobError,
@@ -29,11 +28,13 @@ from jobs.contract.errors import (
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import Want, decode_record
 from jobs.hub import EventHub
-from jobs.sight import Sight
-from jobs.store import JobStore
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis
+from jobs.storage.desired_models import Wants
+from jobs.storage.sight import Sight
+from jobs.storage.store import JobStore
+from jobs.storage.submission import Submission
 from jobs.subscription import Subscription
-from jobs.wants import Wants
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
 _END_TRIES = 60

@@ -12,12 +12,12 @@ from api.presence import ApiBeat
 from api.readiness import ReadinessProbe
 from api.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
-from jobs.connection import AsyncRedis, connect, connect_async
 from jobs.hub import EventHub
 from jobs.settings import Settings
-from jobs.sight import Sight
-from jobs.store import JobStore
-from jobs.wants import Wants
+from jobs.storage.connection import AsyncRedis, connect, connect_async
+from jobs.storage.desired_models import Wants
+from jobs.storage.sight import Sight
+from jobs.storage.store import JobStore
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
-from jobs.sight import Sight
+from jobs.storage.sight import Sight
 
 _INTERVAL_S = 1.0
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.connection import AsyncRedis
 from jobs.contract.errors import StorageLostError
-from jobs.wants import is_storage_marked
+from jobs.storage.connection import AsyncRedis
+from jobs.storage.desired_models import is_storage_marked
 
 
 class StorageWatch:

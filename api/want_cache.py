@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 
-from jobs.connection import AsyncRedis
 from jobs.contract.records import Want
 from jobs.hub import EventHub
-from jobs.wants import read_wants
+from jobs.storage.connection import AsyncRedis
+from jobs.storage.desired_models import read_wants
 
 _MAX_AGE_S = 1.0  # a ring can get lost
 

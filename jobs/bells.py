@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connection import within
+from jobs.storage.connection import within
 
 _OPEN_S = 5.0
 _TICK_S = 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from jobs import names
 from jobs.contract.errors import (
     ContractError,
     JobError,
@@ -15,7 +14,8 @@ from jobs.contract.errors import (
     WorkerLostError,
 )
 from jobs.contract.records import Want, WorkerState, WorkerStatus
-from jobs.wants import Wants
+from jobs.storage import names
+from jobs.storage.desired_models import Wants
 from workers.child import Child, describe_exit
 from workers.exits import ExitCode
 from workers.restarts import RestartPolicy

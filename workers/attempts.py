@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs import names, scripts
-from jobs.connection import SyncRedis
 from jobs.contract.requests import Request, decode_request
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
+from jobs.storage.lua import job_scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class AttemptOpener:
 
     def __init__(self, redis: SyncRedis, worker: str) -> None:
         self._worker = worker
-        self._script = redis.register_script(scripts.OPEN_ATTEMPT)
+        self._script = redis.register_script(job_scripts.OPEN_ATTEMPT)
 
     def open(self, job_id: str) -> Attempt | None:
         """The attempt, or ``None`` when the job has ended already, or is not this worker's."""

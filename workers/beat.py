@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 from redis.exceptions import RedisError
 
-from jobs.connection import SyncRedis
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
-from jobs.wants import Wants
+from jobs.storage.connection import SyncRedis
+from jobs.storage.desired_models import Wants
 from workers.engines.base import ModelInfo
 from workers.lane import LaneWorker
 

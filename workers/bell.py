@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from jobs import names
-from jobs.connection import connect
+from jobs.storage import names
+from jobs.storage.connection import connect
 
 _POLL_S = 10.0
 _RETRY_S = 1.0

@@ -20,9 +20,9 @@ from redis.exceptions import RedisError
 from rq.executions import Execution
 from rq.utils import now
 
-from jobs.connection import is_passing
 from jobs.contract.errors import JobError
 from jobs.contract.events import Event, EventKind
+from jobs.storage.connection import is_passing
 from workers.lane import LaneWorker
 from workers.queued_job import QueuedJob
 

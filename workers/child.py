@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs import names
 from jobs.contract.errors import JobError
 from jobs.contract.records import Want, WorkerStatus
+from jobs.storage import names
 
 log = logging.getLogger(__name__)
 

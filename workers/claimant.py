@@ -10,8 +10,8 @@ from jobs.catalog.catalog import find_model
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import Want
 from jobs.settings import Settings
-from jobs.sight import Sight
-from jobs.wants import Desired, Wants
+from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.sight import Sight
 from workers.neighbours import Neighbours
 from workers.ownership import Ownership
 

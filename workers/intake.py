@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from jobs.catalog.catalog import find_adapter
-from jobs.connection import SyncRedis
 from jobs.contract.errors import ContractError
 from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
-from jobs.event_log import read_log
 from jobs.settings import Settings
+from jobs.storage.connection import SyncRedis
+from jobs.storage.event_log import read_log
 from workers.attempts import Attempt
 from workers.decode_loop import DecodeLoop
 from workers.embedding import build_embedding

@@ -15,8 +15,6 @@ from queue import SimpleQueue
 
 from redis.exceptions import RedisError
 
-from jobs import names
-from jobs.connection import connect, connect_bookkeeping
 from jobs.contract.errors import (
     ContractError,
     ErrorInfo,
@@ -29,6 +27,8 @@ from jobs.contract.events import Event
 from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
+from jobs.storage import names
+from jobs.storage.connection import connect, connect_bookkeeping
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts
 from workers.bookkeeper import Bookkeeper

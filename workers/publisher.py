@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from jobs.connection import is_passing
 from jobs.contract.errors import JobError
 from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
-from jobs.event_log import EventWriter
+from jobs.storage.connection import is_passing
+from jobs.storage.event_log import EventWriter
 
 _RETRY_S = 0.1
 _ANSWER_S = 1.0  # for which an answer may lie unread

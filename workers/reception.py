@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jobs.connection import connect
 from jobs.contract.errors import ContractError
 from jobs.contract.requests import Task
+from jobs.storage.connection import connect
 from workers.attempts import Attempt, AttemptOpener
 from workers.bookkeeper import Bookkeeper
 from workers.lane import LaneWorker

@@ -18,8 +18,8 @@ from rq.results import Result
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
-from jobs import names
-from jobs.connection import SyncRedis
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
 from workers.queued_job import QueuedJob
 
 LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat

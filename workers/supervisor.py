@@ -19,8 +19,6 @@ from queue import Empty, SimpleQueue
 import psutil
 from redis.exceptions import RedisError
 
-from jobs import names
-from jobs.connection import connect, is_passing, wait_for_redis
 from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
@@ -29,14 +27,16 @@ from jobs.contract.errors import (
     WorkerLostError,
 )
 from jobs.contract.records import NodeStatus, Want, WorkerState, WorkerStatus
-from jobs.fence import OwnershipLostError
 from jobs.logs import set_up_logging
 from jobs.moves import upgrade
 from jobs.settings import Settings, load_settings
-from jobs.sight import Sight
-from jobs.store import JobStore
-from jobs.submission import Submission
-from jobs.wants import Desired, Wants
+from jobs.storage import names
+from jobs.storage.connection import connect, is_passing, wait_for_redis
+from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.fence import OwnershipLostError
+from jobs.storage.sight import Sight
+from jobs.storage.store import JobStore
+from jobs.storage.submission import Submission
 from workers.aftermath import Aftermath
 from workers.bell import BellListener
 from workers.child import Child

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from redis.exceptions import RedisError
 
-from jobs import names
-from jobs.connection import SyncRedis, is_passing
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord
-from jobs.event_log import EventWriter
-from jobs.fence import Fence
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, is_passing
+from jobs.storage.event_log import EventWriter
+from jobs.storage.fence import Fence
 from workers.gate import SlotGate
 
 

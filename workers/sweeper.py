@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping
 
 from redis.exceptions import RedisError
 
-from jobs import names
 from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
@@ -22,11 +21,12 @@ from jobs.contract.errors import (
 )
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import Task
-from jobs.presence import Presence
 from jobs.settings import Settings
-from jobs.sight import Sight
-from jobs.store import JobStore
-from jobs.totals import fold_totals
+from jobs.storage import names
+from jobs.storage.presence import Presence
+from jobs.storage.sight import Sight
+from jobs.storage.store import JobStore
+from jobs.storage.totals import fold_totals
 from workers.undertaker import Undertaker
 
 _LEAST_S = 0.05

@@ -18,8 +18,6 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from jobs import names
-from jobs.connection import is_passing
 from jobs.contract.errors import (
     ContractError,
     ErrorInfo,
@@ -30,10 +28,12 @@ from jobs.contract.errors import (
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import GenerateRequest, Task
-from jobs.event_log import last_event_id
-from jobs.fence import Fence, OwnershipLostError
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import is_passing
+from jobs.storage.event_log import last_event_id
+from jobs.storage.fence import Fence, OwnershipLostError
+from jobs.storage.store import JobStore
 from workers.suspects import find_suspects
 
 MAX_DEATHS = 2  # a job that is suspected of so many is not tried again

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from jobs.sight import Sight
-from jobs.wants import Desired, Wants
+from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.sight import Sight
 
 log = logging.getLogger(__name__)
 

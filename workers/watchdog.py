@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jobs.contract.errors import JobError, JobTimeoutError, WorkerLostError
 from jobs.contract.records import WorkerState, WorkerStatus
-from jobs.sight import Sight
+from jobs.storage.sight import Sight
 from workers.child import Child
 
 _NO_BEAT_S = 8.0

@@ -21,10 +21,10 @@ from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, Worker
 
 from api.command.client import CliError
-from jobs.connection import connect
 from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
+from jobs.storage.connection import connect
 
 if TYPE_CHECKING:
     from flask import Flask, Response

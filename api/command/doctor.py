@@ -15,10 +15,10 @@ from redis.exceptions import RedisError
 from api.command.client import CliError, Server, ServerError
 from api.command.tables import to_size_text
 from jobs.catalog.catalog import list_models
-from jobs.connection import connect
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
+from jobs.storage.connection import connect
 
 _ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}
 _LOW_DISK_BYTES = 2_000_000_000

@@ -17,7 +17,7 @@ from api.responses.output import Logprob, Output, Step
 from api.responses.translate import renamed
 from api.runner import error_of
 from jobs.contract.events import Event, EventKind, Usage
-from jobs.stored_responses import StoredResponse
+from jobs.storage.stored_responses import StoredResponse
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 _ENDED = frozenset({"completed", "incomplete", "failed", "cancelled"})

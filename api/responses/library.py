@@ -20,8 +20,8 @@ from api.services import Services
 from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
 from jobs.contract.events import Event
 from jobs.contract.records import JobRecord, JobStatus
-from jobs.event_log import read_log_async
-from jobs.stored_responses import ResponseShelf, StoredResponse, no_response
+from jobs.storage.event_log import read_log_async
+from jobs.storage.stored_responses import ResponseShelf, StoredResponse, no_response
 
 _CANCEL_WAIT_S = 2.0
 

@@ -8,7 +8,7 @@ from api.responses.items import Item
 from api.responses.tools import function_tools
 from api.schemas.responses import FunctionToolBody, ResponseBody
 from jobs.contract.requests import GenerateRequest
-from jobs.stored_responses import StoredResponse
+from jobs.storage.stored_responses import StoredResponse
 
 
 def to_record(

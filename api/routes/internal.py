@@ -23,12 +23,12 @@ from api.schemas.internal import (
 )
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background
-from jobs import names
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings
-from jobs.wants import LoadedModel
+from jobs.storage import names
+from jobs.storage.desired_models import LoadedModel
 
 router = APIRouter(prefix="/v1/internal", tags=["models"], responses=ERRORS)
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}}

@@ -19,7 +19,7 @@ from jobs.contract.errors import InvalidRequestError, JobError
 from jobs.contract.events import BEFORE_ALL, EventId
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import Task
-from jobs.event_log import last_event_id
+from jobs.storage.event_log import last_event_id
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 _CANCEL_WAIT_S = 2.0

@@ -10,7 +10,7 @@ from api.routes.completions import ModelIdHeader
 from api.schemas.errors import ERRORS
 from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
 from api.services import ServicesDep
-from jobs import names
+from jobs.storage import names
 
 router = APIRouter(prefix="/management", tags=["management"], responses=ERRORS)
 

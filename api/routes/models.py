@@ -8,12 +8,12 @@ from api.resolve import ModelFinder, finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
-from jobs import names
 from jobs.catalog.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import WorkerState
-from jobs.wants import LoadedModel
+from jobs.storage import names
+from jobs.storage.desired_models import LoadedModel
 
 router = APIRouter(tags=["models"], responses=ERRORS)
 _UNLOADED = "unloaded"

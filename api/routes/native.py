@@ -22,8 +22,8 @@ from api.schemas.native import (
 )
 from api.services import Services, ServicesDep
 from api.tickets import new_ticket
-from jobs import names
 from jobs.contract.records import Want, WorkerStatus
+from jobs.storage import names
 
 router = APIRouter(tags=["llama-server"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -24,7 +24,6 @@ from api.schemas.older import CacheLimitBody, DecodeBody, EncodeBody, LatestJob,
 from api.schemas.text import ApplyTemplateBody
 from api.services import Services, ServicesDep
 from api.shapes import Shape
-from jobs import names
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event
@@ -39,6 +38,7 @@ from jobs.contract.requests import (
     View,
 )
 from jobs.contract.sampling import Sampling
+from jobs.storage import names
 
 router = APIRouter(include_in_schema=False)
 _ALL_AGES_S = -60.0  # clocks may differ

@@ -39,7 +39,7 @@ from api.shapes import Shape
 from api.tickets import is_background, new_ticket
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import TokenCountRequest, View
-from jobs.stored_responses import StoredResponse
+from jobs.storage.stored_responses import StoredResponse
 
 router = APIRouter(tags=["responses"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {

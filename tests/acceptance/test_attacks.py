@@ -125,7 +125,12 @@ def _forge(target: Target, job_id: str, function: str, **fields: Any) -> None:
 
 def forged_jobs(target: Target) -> None:
     """S1: functions, callbacks and webhooks of a job that somebody wrote into Redis."""
-    functions = ["os.system", "builtins.eval", "jobs.store.JobStore", "workers.supervisor.main"]
+    functions = [
+        "os.system",
+        "builtins.eval",
+        "jobs.storage.store.JobStore",
+        "workers.supervisor.main",
+    ]
     for number, function in enumerate([*functions, "mgs.generate", "mgs.unload"]):
         _forge(
             target,

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 from rq.cli.cli import main as rq_command
 
-from jobs import names
-from jobs.connection import SyncRedis
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
 from tests.faults.clients import body, expected
 from tests.faults.rig import (
     direct_client,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.connection import connect
 from jobs.contract.requests import Task
+from jobs.storage.connection import connect
 from tests.helpers.private_redis import private_redis
 from tests.helpers.upgrade import HASHED_ID, Upgrade, read_old_jobs, upgraded
 from tests.helpers.upgrade_dump import load_dump

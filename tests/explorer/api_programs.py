@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from api.loading import start_load, start_unload
 from jobs.contract.errors import JobError, JobNotFoundError
-from jobs.wants import Wants
+from jobs.storage.desired_models import Wants
 from tests.explorer.client import AskingRedis
 from tests.explorer.parts import AGE_S, Parts
 from tests.explorer.sights import LOAD, SLUG

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs import names
 from jobs.contract.events import decode_event
+from jobs.storage import names
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
 from tests.explorer.sights import CONTROL, QUEUE, SLUG, list_keys
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs import names
+from jobs.storage import names
 from tests.explorer.actors import NOWHERE, Client
 from tests.explorer.ground import Ground, put
 from tests.explorer.points import Ended

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping
 
-from jobs import names
+from jobs.storage import names
 from tests.explorer.api_programs import ApiPrograms
 from tests.explorer.client import AskingRedis
 from tests.explorer.parts import Parts

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 from rq import Queue
 
-from jobs import names
 from jobs.contract.requests import Request, UnloadRequest
-from jobs.event_log import EventWriter
 from jobs.settings import Settings
-from jobs.store import JobStore
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.event_log import EventWriter
+from jobs.storage.store import JobStore
+from jobs.storage.submission import Submission
 from tests.explorer.client import AskingRedis
 from tests.explorer.memory import Hash
 from tests.explorer.sights import LOAD, SLUG, Sights, rq_hash
@@ -43,11 +43,11 @@ class Parts:
             models_dir=Path(tempfile.gettempdir()),
             fake_engine=True,
         )
-        self.api = AskingRedis(on_script, resends="some")  # jobs.connection.connect
+        self.api = AskingRedis(on_script, resends="some")  # jobs.storage.connection.connect
         self.lane = AskingRedis(on_script, resends="never", has_bare_replies=True)
         self.reception = AskingRedis(on_script, resends="never")
         self.publisher = AskingRedis(on_script, resends="never")
-        with patch("jobs.event_log.ScriptLine", AskingLine):
+        with patch("jobs.storage.event_log.ScriptLine", AskingLine):
             self.store = JobStore(self.api, self.settings)
             self.writer = EventWriter(
                 self.publisher, self.settings.log_ttl_s, self.settings.failure_ttl_s

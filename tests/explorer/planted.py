@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs import scripts
+from jobs.storage.lua import job_scripts
 from tests.explorer.rules import Rules
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from rq.job import Job
 
-from jobs import names
 from jobs.contract.records import Want, encode_record
 from jobs.contract.requests import LoadRequest
+from jobs.storage import names
 from tests.explorer.client import Request, Words
 from tests.explorer.memory import Hash, Value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs import names
 from jobs.contract.records import Want, decode_record
+from jobs.storage import names
 from tests.explorer.actors import GONE, NOWHERE, UNBORN, Supervisor, Worker
 from tests.explorer.ground import Ground, put
 from tests.explorer.memory import Hash

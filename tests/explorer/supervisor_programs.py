@@ -12,9 +12,9 @@ from unittest.mock import patch
 from redis.exceptions import RedisError
 
 from jobs.contract.records import Want
-from jobs.fence import OwnershipLostError
-from jobs.sight import Sight
-from jobs.wants import Desired, Wants
+from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.fence import OwnershipLostError
+from jobs.storage.sight import Sight
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.aftermath import Aftermath

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from jobs import scripts
+from jobs.storage.lua import job_scripts
 from tests.explorer.client import Words
 from tests.explorer.commands import ReplyError
 from tests.explorer.points import Ended, Points

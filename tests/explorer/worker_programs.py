@@ -18,7 +18,7 @@ from rq.executions import Execution
 from jobs.contract.errors import ErrorInfo, JobError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
-from jobs.event_log import read_log
+from jobs.storage.event_log import read_log
 from tests.explorer.actors import NOWHERE, Lane, Opened, Round, Sent
 from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from jobs.connection import SyncRedis
+from jobs.storage.connection import SyncRedis
 from tests.faults.clients import Stream, body, expected, is_exact, read_all, read_stream
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (

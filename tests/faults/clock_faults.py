@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rq.registry import StartedJobRegistry
 
-from jobs.event_log import read_log
+from jobs.storage.event_log import read_log
 from tests.faults.clients import Stream, body, is_exact, patiently
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (

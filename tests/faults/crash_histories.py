@@ -18,8 +18,8 @@ import httpx
 import psutil
 from rq.registry import StartedJobRegistry
 
-from jobs import names
-from jobs.event_log import read_log
+from jobs.storage import names
+from jobs.storage.event_log import read_log
 from tests.faults.clients import body, expected, is_exact, patiently, read_all
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from jobs import names
+from jobs.storage import names
 from tests.faults.clients import Stream, body, expected, is_exact, patiently, read_all
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (

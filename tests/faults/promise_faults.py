@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs.event_log import read_log
+from jobs.storage.event_log import read_log
 from tests.faults.clients import body, expected, is_exact, read_all
 from tests.faults.crash_histories import WRITES
 from tests.faults.redis_faults import cutting

@@ -17,7 +17,7 @@ import httpx
 import psutil
 from redis import Redis
 
-from jobs.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis, connect
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.server import Server, make_server
 from tests.helpers.tcp_proxy import TcpProxy, tcp_proxy

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from jobs import names
-from jobs.event_log import read_log
+from jobs.storage import names
+from jobs.storage.event_log import read_log
 from tests.faults.clients import Answer, body, expected, patiently, read_stream
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (

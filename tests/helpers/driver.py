@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord, JobStatus, Want, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
-from jobs.event_log import read_log
-from jobs.store import JobStore
-from jobs.wants import Wants
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.desired_models import Wants
+from jobs.storage.event_log import read_log
+from jobs.storage.store import JobStore
 from tests.helpers.samples import generate, new_job_id, settings_for, submission
 from tests.helpers.waiting import wait_until
 

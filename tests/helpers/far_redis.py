@@ -11,8 +11,8 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from jobs.connection import SyncRedis, connect
 from jobs.embedded_redis.binary import find_redis_binary
+from jobs.storage.connection import SyncRedis, connect
 from tests.helpers.netns import Host
 from tests.helpers.waiting import wait_until
 

@@ -18,7 +18,7 @@ from rq.registry import (
 from rq.utils import now
 from rq.worker_registration import REDIS_WORKER_KEYS, register
 
-from jobs.connection import SyncRedis
+from jobs.storage.connection import SyncRedis
 
 FUNCTION = "reports.tasks.build"
 QUEUES = ("gen-reports", "ctl-x", "gen-0", "mgs-other", "mgs-gen", "mgs-gen-")

@@ -13,11 +13,11 @@ from redis.exceptions import RedisError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs import names
-from jobs.connection import SyncRedis, connect, connect_bookkeeping
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import Event, EventKind, Usage
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect, connect_bookkeeping
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from workers.bookkeeper import Bookkeeper
 from workers.gate import SlotGate

@@ -10,7 +10,7 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.settings import Settings
-from jobs.submission import Submission
+from jobs.storage.submission import Submission
 
 _numbers = itertools.count(1)
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import GenerateRequest, Task, decode_request
-from jobs.event_log import read_log
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.event_log import read_log
 from tests.helpers.driver import Driver, text
 from tests.helpers.foreign_rq import ForeignApplication
 from tests.helpers.private_redis import private_redis

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from jobs.connection import SyncRedis
+from jobs.storage.connection import SyncRedis
 from tests.helpers.resp import Splitter
 
 DUMP = Path(__file__).resolve().parents[1] / "data" / "redis_50ffc2d.aof.gz"

@@ -17,16 +17,16 @@ import httpx
 import uvicorn
 
 from api.__main__ import listen, uvicorn_config
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import Event, EventKind, Timings, Usage
 from jobs.contract.records import JobRecord, NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.contract.requests import GenerationDefaults, LoadRequest, Request, decode_request
-from jobs.event_log import EventWriter
 from jobs.settings import Settings
-from jobs.store import JobStore
-from jobs.wants import Wants
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.desired_models import Wants
+from jobs.storage.event_log import EventWriter
+from jobs.storage.store import JobStore
 from tests.helpers.taking import open_attempt
 
 WORKER = "0.gen.scripted"

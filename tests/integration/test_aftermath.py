@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus, Want, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, UnloadRequest
-from jobs.store import JobStore
-from jobs.wants import Wants
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.desired_models import Wants
+from jobs.storage.store import JobStore
 from tests.helpers.children import WANT, killed_child
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, settings_for, submission

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-import jobs.connection
+import jobs.storage.connection
 from tests.helpers.private_redis import private_redis
 from tests.integration.api_rig import Rig, running_api, wait_until
 
@@ -96,7 +96,7 @@ def test_nobody_waits_without_end(
     path: str,
     body: dict[str, Any] | None,
 ) -> None:
-    monkeypatch.setattr(jobs.connection, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(jobs.storage.connection, "_ANSWER_S", 0.5)
     with freezing.frozen():
         answer = freezing.http.request(method, path, json=body)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

@@ -11,12 +11,12 @@ from openai import APIError, APIStatusError, OpenAI
 from api import staff_watch
 from api.services import Services
 from api.tickets import new_ticket
-from jobs import names
 from jobs.contract.errors import ModelUnloadedError
 from jobs.contract.events import TokenLogprob
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 from jobs.contract.sampling import Sampling
+from jobs.storage import names
 from tests.integration.api_rig import Rig, frames, wait_until
 
 HELLO: Any = [{"role": "user", "content": "hello"}]

@@ -11,10 +11,10 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from jobs import names
 from jobs.contract.events import CalledTool
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import TokenCountRequest
+from jobs.storage import names
 from tests.helpers.anthropic_bodies import ADD, USER, check_anthropic_error
 from tests.integration.api_rig import Rig, read_until, running_api, wait_until
 

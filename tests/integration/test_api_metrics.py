@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs import names
 from jobs.contract.records import NodeStatus
+from jobs.storage import names
 from tests.integration.api_rig import Rig, running_api, wait_until
 
 

@@ -10,10 +10,10 @@ from openai import NotFoundError, OpenAI
 from openai.types import Model
 
 from api.services import Services
-from jobs import names
 from jobs.contract.records import JobStatus, Want, WorkerState, encode_record
 from jobs.contract.requests import LoadRequest
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.submission import Submission
 from tests.gguf_bytes import gguf_bytes
 from tests.integration.api_rig import Rig, check_error_shape, wait_until
 

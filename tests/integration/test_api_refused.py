@@ -15,11 +15,11 @@ from api.foreground import Foreground
 from api.runner import Ticket
 from api.services import Services
 from api.tickets import new_ticket
-from jobs import names
 from jobs.contract.errors import ModelUnloadedError, QueueFullError
 from jobs.contract.records import JobStatus, Want
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
+from jobs.storage import names
 from tests.integration.api_rig import Rig, running_api, wait_until
 
 LONG = "x" * 100_000

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from api import foreground, staff_watch
-from jobs import names
 from jobs.contract.records import JobStatus
+from jobs.storage import names
 from tests.integration.api_rig import Rig, wait_until
 
 

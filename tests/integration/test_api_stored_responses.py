@@ -9,11 +9,11 @@ import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from jobs import names
-from jobs.connection import connect_async
 from jobs.contract.events import CalledTool
 from jobs.contract.records import JobStatus
-from jobs.stored_responses import ResponseShelf
+from jobs.storage import names
+from jobs.storage.connection import connect_async
+from jobs.storage.stored_responses import ResponseShelf
 from tests.integration.api_rig import Rig, Taken, read_until, wait_until
 from tests.integration.responses_rig import ADD, answered, events_of
 

@@ -14,14 +14,15 @@ from api.foreground import Foreground
 from api.presence import ApiBeat
 from api.services import Services
 from api.tickets import new_ticket
-from jobs import asyncio_tasks, names
-from jobs.connection import SyncRedis, connect, connect_async
+from jobs import asyncio_tasks
 from jobs.contract.errors import JobError
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.hub import EventHub
-from jobs.sight import Sight
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect, connect_async
+from jobs.storage.sight import Sight
 from tests.integration.api_rig import Rig, wait_until
 
 WAIT_S = 20.0

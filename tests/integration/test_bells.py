@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 import jobs.bells
 from jobs.bells import Bells
-from jobs.connection import AsyncRedis, connect_async
+from jobs.storage.connection import AsyncRedis, connect_async
 from tests.helpers.private_redis import private_redis
 
 WAIT_S = 10.0

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.records import Want, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
-from jobs.sight import RECOVERY_S, Sight
-from jobs.wants import Wants, read_desired
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.desired_models import Wants, read_desired
+from jobs.storage.sight import RECOVERY_S, Sight
 from tests.helpers.samples import settings_for
 from workers.claimant import Claimant
 from workers.neighbours import Neighbours

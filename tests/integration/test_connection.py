@@ -18,17 +18,17 @@ import uvloop
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-import jobs.connection
+import jobs.storage.connection
 from jobs.bells import Bells
-from jobs.connection import (
+from jobs.contract.errors import NotReadyError
+from jobs.storage.connection import (
     connect,
     connect_async,
     connect_bookkeeping,
     wait_for_redis,
     within,
 )
-from jobs.contract.errors import NotReadyError
-from jobs.script_line import ScriptLine
+from jobs.storage.script_line import ScriptLine
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.tcp_proxy import tcp_proxy
 from tests.helpers.tls_proxy import tls_proxy
@@ -87,7 +87,7 @@ def tcp_url(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[s
 def _assert_guarded(peer: Any) -> None:
     """The socket notices a dead peer, idle or not."""
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    options = jobs.connection._OPTIONS[sys.platform]
+    options = jobs.storage.connection._OPTIONS[sys.platform]
     found = {option: peer.getsockopt(socket.IPPROTO_TCP, option) for option in options}
     assert found == options
 
@@ -134,14 +134,14 @@ def test_an_asyncio_clients_sockets_are_guarded(tcp_url: str, loop: str) -> None
 def test_an_option_that_the_system_does_not_know_is_left_out(
     tcp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = jobs.connection._OPTIONS[sys.platform]
-    monkeypatch.setitem(jobs.connection._OPTIONS, sys.platform, {**options, 30_000: 5})
-    jobs.connection._peer_options.cache_clear()
-    assert jobs.connection._peer_options() == options
+    options = jobs.storage.connection._OPTIONS[sys.platform]
+    monkeypatch.setitem(jobs.storage.connection._OPTIONS, sys.platform, {**options, 30_000: 5})
+    jobs.storage.connection._peer_options.cache_clear()
+    assert jobs.storage.connection._peer_options() == options
     client = connect(tcp_url)
     assert client.ping()
     client.close()
-    jobs.connection._peer_options.cache_clear()
+    jobs.storage.connection._peer_options.cache_clear()
 
 
 # A Redis that takes connections and says nothing.
@@ -171,8 +171,8 @@ class MuteServer:
 
 @pytest.fixture
 def mute(monkeypatch: pytest.MonkeyPatch) -> Iterator[MuteServer]:
-    monkeypatch.setattr(jobs.connection, "_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(jobs.connection, "_RETRY_S", 0.2)
+    monkeypatch.setattr(jobs.storage.connection, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(jobs.storage.connection, "_RETRY_S", 0.2)
     server = MuteServer()
     yield server
     server.close()
@@ -190,7 +190,7 @@ def test_a_redis_that_says_nothing_is_tried_once(mute: MuteServer) -> None:
 def test_who_must_say_soon_that_redis_is_away_waits_as_long_as_it_says(
     mute: MuteServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.connection, "_TIMEOUT_S", 300.0)
+    monkeypatch.setattr(jobs.storage.connection, "_TIMEOUT_S", 300.0)
     client = connect(mute.url, retries=0, timeout_s=0.1)
     with pytest.raises(RedisTimeoutError):
         client.ping()
@@ -254,7 +254,7 @@ async def test_no_connection_is_kept_from_others_by_late_answers(server: MayPaus
     client = connect_async(server.url, retries=0)
     server.pause()
     for _ in range(3):
-        asked = [within(0.1, client.get("a")) for _ in range(jobs.connection._MAX_AT_ONCE)]
+        asked = [within(0.1, client.get("a")) for _ in range(jobs.storage.connection._MAX_AT_ONCE)]
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(error) for error in found} == {RedisTimeoutError}
     server.resume()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import names
-from jobs.connection import connect, connect_async
 from jobs.contract.errors import ContractError, ErrorInfo
 from jobs.contract.events import BEFORE_ALL, EventId, EventKind
 from jobs.contract.records import JobStatus
-from jobs.event_log import last_event_id, read_log, read_log_async
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect, connect_async
+from jobs.storage.event_log import last_event_id, read_log, read_log_async
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt
 

@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.events import EventKind
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
+from jobs.storage import names
+from jobs.storage.connection import connect
 from tests.helpers.driver import Driver
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import settings_for

@@ -18,8 +18,14 @@ import uvloop
 from redis.exceptions import RedisError
 
 from jobs.bells import Bells
-from jobs.connection import AsyncRedis, SyncRedis, connect, connect_async, connect_bookkeeping
-from jobs.script_line import ScriptLine
+from jobs.storage.connection import (
+    AsyncRedis,
+    SyncRedis,
+    connect,
+    connect_async,
+    connect_bookkeeping,
+)
+from jobs.storage.script_line import ScriptLine
 from tests.helpers.far_redis import FarRedis, far_redis
 from tests.helpers.netns import Host, network
 from tests.helpers.waiting import wait_until

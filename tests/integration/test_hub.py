@@ -13,12 +13,12 @@ import pytest
 
 import jobs.bells
 import jobs.hub
-from jobs import names
-from jobs.connection import SyncRedis, connect, connect_async
 from jobs.contract.errors import JobError, JobNotFoundError, NotReadyError, StorageLostError
 from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind
 from jobs.hub import EventHub
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect, connect_async
+from jobs.storage.store import JobStore
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt

@@ -22,9 +22,9 @@ from rq.suspension import resume, suspend
 
 import workers.lane
 import workers.rq_records
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.events import EventKind
+from jobs.storage import names
+from jobs.storage.connection import connect
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.waiting import wait_until
 

@@ -13,11 +13,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 
 import workers.lane
-from jobs import names, scripts
-from jobs.connection import SyncRedis, connect
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, Task, TokenCountRequest, UnloadRequest
-from jobs.event_log import EventWriter, read_log
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.event_log import EventWriter, read_log
+from jobs.storage.lua import job_scripts
 from tests.helpers.lane_rig import GET_S, LaneRig, running_lane
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
@@ -94,7 +95,7 @@ def test_a_job_whose_take_was_cut_is_admitted_once(
     """The claim says that it was given to this worker; nothing else does."""
     rig = LaneRig(redis_url, tmp_path)
     first, second = rig.submit(), rig.submit()
-    sha = rig.redis.script_load(scripts.TAKE).encode()
+    sha = rig.redis.script_load(job_scripts.TAKE).encode()
     send, losses = Connection.send_packed_command, iter([True])
 
     def lose_the_first(connection: Connection, command: Any, **kwargs: Any) -> None:

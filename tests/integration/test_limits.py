@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from api.security import caller_of
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.errors import TooManyJobsError
 from jobs.contract.events import EventKind
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import WORKER, open_attempt

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from jobs import names
+from jobs.storage import names
 from tests.helpers.anthropic_bodies import USER, check_anthropic_error
 from tests.integration.api_rig import Rig, check_error_shape, running_api, wait_until
 

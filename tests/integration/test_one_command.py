@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import ResponseError
 
-from jobs.connection import SyncRedis, connect_bookkeeping
+from jobs.storage.connection import SyncRedis, connect_bookkeeping
 
 
 @pytest.fixture

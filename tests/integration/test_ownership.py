@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
 from workers.node_identity import NodeIdentity
 from workers.ownership import Ownership
 

@@ -12,12 +12,12 @@ from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 
 import workers.lane
-from jobs import names
-from jobs.connection import SyncRedis, connect, connect_async
 from jobs.contract.errors import EngineError, JobError
 from jobs.contract.events import Event, EventKind, Usage
-from jobs.event_log import EventWriter, read_log
 from jobs.hub import EventHub
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect, connect_async
+from jobs.storage.event_log import EventWriter, read_log
 from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.lane_rig import LaneRig
 from tests.helpers.supervised import supervised

@@ -12,9 +12,9 @@ import pytest
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 import tests.helpers.private_redis
-from jobs.connection import SyncRedis, connect, is_passing
 from jobs.embedded_redis.binary import RedisBinary, find_redis_binary
-from jobs.script_line import ScriptLine
+from jobs.storage.connection import SyncRedis, connect, is_passing
+from jobs.storage.script_line import ScriptLine
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 

@@ -11,14 +11,14 @@ from rq import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
 
 import workers.lane
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.errors import ModelUnloadedError
 from jobs.contract.events import EventKind
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
-from jobs.store import JobStore
-from jobs.wants import Wants
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.desired_models import Wants
+from jobs.storage.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.supervised import supervised

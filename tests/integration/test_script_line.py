@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connection import SyncRedis, connect
-from jobs.script_line import ScriptLine
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.script_line import ScriptLine
 from tests.helpers.private_redis import private_redis
 
 _SCRIPT = "return {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}"

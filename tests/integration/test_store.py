@@ -12,14 +12,14 @@ import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.errors import ContractError, JobNotFoundError, QueueFullError, WorkerLostError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
-from jobs.event_log import read_log
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.event_log import read_log
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.attempts import AttemptOpener

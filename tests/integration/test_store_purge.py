@@ -9,13 +9,13 @@ import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
-from jobs.event_log import read_log
-from jobs.purger import Purger
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.event_log import read_log
+from jobs.storage.purger import Purger
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
 

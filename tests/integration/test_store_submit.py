@@ -9,15 +9,15 @@ import pytest
 from redis.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.errors import JobNotFoundError, QueueFullError
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.settings import Settings
-from jobs.store import JobStore
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.store import JobStore
+from jobs.storage.submission import Submission
 
 QUEUE = names.generation_queue("0")
 

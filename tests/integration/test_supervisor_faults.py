@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from rq.registry import StartedJobRegistry
 
-from jobs import names
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
+from jobs.storage import names
 from tests.helpers.driver import Driver, assert_whole, is_alive, text, token_ids
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import generate

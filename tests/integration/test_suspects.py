@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.connection import connect
 from jobs.contract.errors import WorkerLostError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
-from jobs.store import JobStore
+from jobs.storage.connection import connect
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt
 from workers.gate import SlotGate

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.errors import ContractError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
-from jobs.event_log import read_log
-from jobs.sight import RECOVERY_S, Sight
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.event_log import read_log
+from jobs.storage.sight import RECOVERY_S, Sight
+from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
 from workers.sweeper import Sweeper

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs import names, totals
-from jobs.connection import SyncRedis, connect
-from jobs.totals import MAX_FIELDS, OTHER, Sum, fold_totals, read_totals
+from jobs.storage import names, totals
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.totals import MAX_FIELDS, OTHER, Sum, fold_totals, read_totals
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs import names
-from jobs.connection import connect
 from jobs.contract.errors import ModelUnloadedError, ShuttingDownError, WorkerLostError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import Prompt, TokenCountRequest, UnloadRequest
-from jobs.event_log import read_log
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import connect
+from jobs.storage.event_log import read_log
+from jobs.storage.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take

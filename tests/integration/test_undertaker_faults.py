@@ -11,14 +11,14 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 
-from jobs import names
-from jobs.connection import SyncRedis, connect
 from jobs.contract.errors import JobError, ModelUnloadedError, WorkerLostError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import Prompt, TokenCountRequest, UnloadRequest
-from jobs.event_log import read_log
-from jobs.store import JobStore
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.event_log import read_log
+from jobs.storage.store import JobStore
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take

@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import names
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
+from jobs.storage import names
 from tests.helpers.driver import Driver
 from tests.helpers.samples import generate
 from tests.helpers.supervised import Supervised, supervised

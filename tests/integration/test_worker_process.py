@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
-from jobs.submitter import Submitter
+from jobs.storage.submitter import Submitter
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate, submission
 from tests.helpers.supervised import Supervised, supervised

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from jobs.sight import RECOVERY_S
+from jobs.storage.sight import RECOVERY_S
 from tests.faults.registry import Tally
 from tests.helpers.waiting import wait_until
 from tests.machines.client import Stream

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from jobs import names
+from jobs.storage import names
 from tests.helpers.driver import assert_whole, token_ids
 from tests.helpers.waiting import wait_until
 from tests.machines.client import Stream

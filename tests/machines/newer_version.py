@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from jobs import names
+from jobs.storage import names
 from tests.faults.registry import Tally
 from tests.helpers.waiting import wait_until
 from tests.machines.cluster import Cluster, cluster

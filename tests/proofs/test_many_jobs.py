@@ -14,13 +14,13 @@ from pathlib import Path
 from rq import Queue
 from rq.job import JobStatus as RqStatus
 
-from jobs import names
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import Want, encode_record
 from jobs.contract.requests import LoadRequest
-from jobs.store import JobStore
-from jobs.totals import MAX_FIELDS
-from jobs.wants import BEAT_TTL_S
+from jobs.storage import names
+from jobs.storage.desired_models import BEAT_TTL_S
+from jobs.storage.store import JobStore
+from jobs.storage.totals import MAX_FIELDS
 from tests.helpers.driver import Driver
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import new_job_id, settings_for

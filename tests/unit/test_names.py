@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import names
 from jobs.contract.errors import InvalidRequestError
+from jobs.storage import names
 
 MODEL_IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1,
                     max_size=64)  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from api.resolve import ModelFinder, read_model_id
-from jobs import names
 from jobs.catalog.model_aliases import parse_aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
+from jobs.storage import names
 
 
 def wants(**models: str) -> dict[str, Want]:

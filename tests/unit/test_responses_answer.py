@@ -19,7 +19,7 @@ from api.schemas.responses import ResponseBody
 from jobs.contract.errors import ContractError, ErrorInfo, InvalidRequestError
 from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 from jobs.contract.requests import GenerationDefaults
-from jobs.stored_responses import StoredResponse, decode_response, encode_response
+from jobs.storage.stored_responses import StoredResponse, decode_response, encode_response
 
 _STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.sight import BLIND_AFTER_S, RECOVERY_S, Sight
-from jobs.wants import BEAT_TTL_S
+from jobs.storage.desired_models import BEAT_TTL_S
+from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
 
 
 class Clocks:

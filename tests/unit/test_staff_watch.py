@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from api import staff_watch
 from api.staff_watch import Missing, StaffWatch
 from jobs import asyncio_tasks
-from jobs.sight import BLIND_AFTER_S, RECOVERY_S, Sight
+from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
 
 WAIT_S = 20.0
 GONE = {"0": Missing.MACHINE}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.contract.events import EventKind, Timings, Usage
-from jobs.totals import Sum, amounts_of, parse_totals
+from jobs.storage.totals import Sum, amounts_of, parse_totals
 from tests.helpers.samples import event
 
 

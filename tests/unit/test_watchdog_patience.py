@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jobs.contract.records import WorkerState, WorkerStatus
-from jobs.sight import Sight
+from jobs.storage.sight import Sight
 from tests.helpers.children import killed_child
 from workers.child import Child
 from workers.watchdog import Watchdog

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs import names
-from jobs.connection import AsyncRedis, SyncRedis
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
 
 
 async def beat_api(redis: AsyncRedis, name: str, orphan_s: float) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from jobs import names, state_scripts
-from jobs.connection import AsyncRedis, SyncRedis
 from jobs.contract.errors import ContractError
 from jobs.contract.records import (
     NodeStatus,
@@ -19,6 +17,9 @@ from jobs.contract.records import (
     decode_record,
     encode_record,
 )
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
+from jobs.storage.lua import state_scripts
 
 BEAT_TTL_S = 5
 _NODE_REMEMBERED_S = 60

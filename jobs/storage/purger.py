@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from rq import Queue
 from rq.job import Job
 
-from jobs import names, scripts
-from jobs.connection import SyncRedis
 from jobs.contract.errors import ErrorInfo, JobCancelledError
 from jobs.contract.events import Event, EventKind, encode_event
 from jobs.contract.records import JobRecord, JobStatus
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
+from jobs.storage.lua import job_scripts
 
 _AT_ONCE = 100
 
@@ -22,7 +23,7 @@ class Purger:
 
     def __init__(self, redis: SyncRedis, ttl_s: int) -> None:
         self._ttl_s = ttl_s
-        self._script = redis.register_script(scripts.PURGE)
+        self._script = redis.register_script(job_scripts.PURGE)
 
     def end(self, queue: Queue, records: Iterable[JobRecord], reason: str) -> set[str]:
         """End those that still wait in ``queue``; their ids. The others need more care."""

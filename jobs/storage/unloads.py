@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jobs import names
-from jobs.connection import AsyncRedis
 from jobs.contract.errors import ContractError
 from jobs.contract.records import Want, decode_record, encode_record
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis
 
 
 async def note_unload(redis: AsyncRedis, slug: str, want: Want, ttl_s: int) -> None:

@@ -17,18 +17,19 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
-from jobs import names, scripts
-from jobs.connection import AsyncRedis, SyncRedis
 from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import Request, Task, decode_request
-from jobs.event_log import EventWriter
-from jobs.fence import checked
-from jobs.purger import Purger
 from jobs.settings import Settings
-from jobs.submission import Submission
-from jobs.submitter import Submitter
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
+from jobs.storage.event_log import EventWriter
+from jobs.storage.fence import checked
+from jobs.storage.lua import job_scripts
+from jobs.storage.purger import Purger
+from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submitter
 
 TAKE_FENCE_TTL_S = 3600  # longer than any request is under way
 
@@ -44,14 +45,14 @@ class JobStore:
         self._queues: dict[str, Queue] = {}
         self._submitter = Submitter(redis, settings)
         self._purger = Purger(redis, settings.failure_ttl_s)
-        self._request_cancel = redis.register_script(scripts.REQUEST_CANCEL)
-        self._return_to_queue = redis.register_script(scripts.RETURN_TO_QUEUE)
-        self._stop_takes = redis.register_script(scripts.STOP_TAKES)
-        self._drop_claim = redis.register_script(scripts.DROP_CLAIM)
-        self._return_stray = redis.register_script(scripts.RETURN_STRAY)
-        self._retire = redis.register_script(scripts.RETIRE)
-        self._forget_expired = redis.register_script(scripts.FORGET_EXPIRED)
-        self._adopt = redis.register_script(scripts.ADOPT)
+        self._request_cancel = redis.register_script(job_scripts.REQUEST_CANCEL)
+        self._return_to_queue = redis.register_script(job_scripts.RETURN_TO_QUEUE)
+        self._stop_takes = redis.register_script(job_scripts.STOP_TAKES)
+        self._drop_claim = redis.register_script(job_scripts.DROP_CLAIM)
+        self._return_stray = redis.register_script(job_scripts.RETURN_STRAY)
+        self._retire = redis.register_script(job_scripts.RETIRE)
+        self._forget_expired = redis.register_script(job_scripts.FORGET_EXPIRED)
+        self._adopt = redis.register_script(job_scripts.ADOPT)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
 
     def queue(self, name: str) -> Queue:

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from jobs import names, scripts
-from jobs.connection import AsyncRedis, SyncRedis
 from jobs.contract.errors import ContractError, JobNotFoundError
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
+from jobs.storage.lua import job_scripts
+from jobs.storage.submission import Submission
 
 VERSION = 1
 _RECORD = "record"
@@ -76,7 +77,7 @@ class ResponseShelf:
 
     async def keep(self, record: StoredResponse, answer: bytes) -> None:
         """The response as it ended, whatever becomes of its job's log; not if it is deleted."""
-        script = self._redis.register_script(scripts.KEEP_ANSWER)
+        script = self._redis.register_script(job_scripts.KEEP_ANSWER)
         await script(keys=[names.response_key(record.response_id)], args=[answer, self._ttl_s])
 
     async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
@@ -94,7 +95,7 @@ class ResponseShelf:
             names.request_key(response_id),
             names.response_key(response_id),
         ]
-        await self._redis.register_script(scripts.FORGET)(keys=keys)
+        await self._redis.register_script(job_scripts.FORGET)(keys=keys)
 
 
 def read_stored(redis: SyncRedis, response_id: str) -> tuple[StoredResponse, bytes | None]:

@@ -30,7 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.contract.errors import NotReadyError
-from jobs.one_command import OneCommandRedis
+from jobs.storage.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)
 _TIMEOUT_S = 5.0  # of one try: to connect, or for an answer. No command blocks for longer than 1 s.

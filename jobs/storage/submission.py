@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jobs import names
 from jobs.contract.requests import TASKS, Request, Task
+from jobs.storage import names
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs import names, scripts
-from jobs.connection import AsyncRedis, SyncRedis
 from jobs.contract.errors import QueueFullError, TooManyJobsError
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import Task, encode_request
 from jobs.settings import Settings
-from jobs.submission import Submission
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
+from jobs.storage.lua import job_scripts
+from jobs.storage.submission import Submission
 
 ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
 _MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
@@ -27,7 +28,7 @@ class Submitter:
     def __init__(self, redis: SyncRedis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._script = redis.register_script(scripts.SUBMIT)
+        self._script = redis.register_script(job_scripts.SUBMIT)
 
     def submit(self, submission: Submission, queue: Queue) -> None:
         """Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
@@ -37,7 +38,7 @@ class Submitter:
     async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
         """The same by an asyncio client: two changes of thread less on the way to a token."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
-        answer = await redis.register_script(scripts.SUBMIT)(keys=keys, args=args)
+        answer = await redis.register_script(job_scripts.SUBMIT)(keys=keys, args=args)
         self._check(answer.decode())
 
     def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:

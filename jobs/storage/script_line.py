@@ -20,7 +20,7 @@ from redis.connection import AbstractConnection, BaseParser
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from jobs.connection import SyncRedis
+from jobs.storage.connection import SyncRedis
 
 Word = str | bytes | int
 _LOST = object()

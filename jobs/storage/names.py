@@ -32,7 +32,7 @@ LIVE = "mgs:live"
 """Sorted set: ids of the jobs of clients that wait or run, scored by creation time."""
 
 TOTALS = "mgs:totals"
-"""Hash: what all ended jobs add up to (``jobs/totals.py``)."""
+"""Hash: what all ended jobs add up to (``jobs/storage/totals.py``)."""
 
 STORAGE_MARK = "mgs:storage"
 """String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
@@ -134,7 +134,7 @@ def unload_job_id(want_uid: str) -> str:
 
 
 def unloaded_key(slug: str) -> str:
-    """String with expiry: the last want of a model that was unloaded (``jobs/unloads.py``)."""
+    """String with expiry: the last want of a model that was unloaded (``jobs/storage/unloads.py``)."""
     return f"mgs:unloaded:{slug}"
 
 

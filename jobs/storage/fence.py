@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs import names
+from jobs.storage import names
 
 _NOT_OWNER = -1
 

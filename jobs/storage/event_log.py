@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from redis.exceptions import ResponseError
 
-from jobs import names, scripts
-from jobs.connection import AsyncRedis, SyncRedis
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind, decode_event, encode_event
 from jobs.contract.records import JobStatus
-from jobs.fence import Fence, checked
-from jobs.script_line import ScriptLine
-from jobs.totals import amounts_of
+from jobs.storage import names
+from jobs.storage.connection import AsyncRedis, SyncRedis
+from jobs.storage.fence import Fence, checked
+from jobs.storage.lua import job_scripts
+from jobs.storage.script_line import ScriptLine
+from jobs.storage.totals import amounts_of
 
 _STATUS = {
     EventKind.FINISHED: JobStatus.FINISHED,
@@ -31,8 +32,8 @@ class EventWriter:
 
     def __init__(self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int) -> None:
         self._redis = redis
-        self._append = ScriptLine(redis, scripts.APPEND)
-        self._settle = redis.register_script(scripts.SETTLE)
+        self._append = ScriptLine(redis, job_scripts.APPEND)
+        self._settle = redis.register_script(job_scripts.SETTLE)
         self._log_ttl_s = log_ttl_s
         self._failure_ttl_s = failure_ttl_s
 

@@ -13,9 +13,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from jobs import names, state_scripts
-from jobs.connection import SyncRedis
 from jobs.contract.events import Event
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
+from jobs.storage.lua import state_scripts
 
 log = logging.getLogger(__name__)
 
