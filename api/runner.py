@@ -27,14 +27,14 @@ from jobs.contract.errors import (
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import Want, decode_record
-from jobs.hub import EventHub
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import Wants
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submission import Submission
-from jobs.subscription import Subscription
+from jobs.stream.hub import EventHub
+from jobs.stream.subscription import Subscription
 
 _SUBSCRIBE_TIMEOUT_S = 30.0
 _END_TRIES = 60

@@ -12,12 +12,12 @@ from api.presence import ApiBeat
 from api.readiness import ReadinessProbe
 from api.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
-from jobs.hub import EventHub
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.desired_models import Wants
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
+from jobs.stream.hub import EventHub
 
 
 @dataclass(frozen=True)

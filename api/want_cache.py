@@ -6,9 +6,9 @@ import math
 import time
 
 from jobs.contract.records import Want
-from jobs.hub import EventHub
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import read_wants
+from jobs.stream.hub import EventHub
 
 _MAX_AGE_S = 1.0  # a ring can get lost
 

@@ -19,10 +19,10 @@ from jobs.contract.errors import JobError
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
-from jobs.hub import EventHub
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.sight import Sight
+from jobs.stream.hub import EventHub
 from tests.integration.api_rig import Rig, wait_until
 
 WAIT_S = 20.0

@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-import jobs.bells
-from jobs.bells import Bells
+import jobs.stream.subscriber_connection
 from jobs.storage.connection import AsyncRedis, connect_async
+from jobs.stream.subscriber_connection import Bells
 from tests.helpers.private_redis import private_redis
 
 WAIT_S = 10.0
@@ -87,7 +87,7 @@ async def test_a_refusal_of_redis_ends_the_connection_with_its_words(listener: L
 async def test_a_redis_that_says_nothing_is_asked_and_then_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
+    monkeypatch.setattr(jobs.stream.subscriber_connection, "_TICK_S", 0.02)
     with private_redis() as server:
         client = connect_async(server.url, retries=0)
         listener = Listener(client)
@@ -107,7 +107,7 @@ async def test_a_redis_that_says_nothing_is_asked_and_then_lost(
 async def test_a_redis_that_says_nothing_to_who_connects_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jobs.bells, "_OPEN_S", 0.1)
+    monkeypatch.setattr(jobs.stream.subscriber_connection, "_OPEN_S", 0.1)
     with private_redis() as server:
         client = connect_async(server.url, retries=0)
         pid = (await client.info("server"))["process_id"]
@@ -122,8 +122,10 @@ async def test_a_redis_that_says_nothing_to_who_connects_is_an_error(
 async def test_a_redis_that_has_nothing_to_say_stays_and_its_pongs_are_no_messages(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, channels: list[bytes]
 ) -> None:
-    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
-    monkeypatch.setattr(jobs.bells, "_LOST_AFTER", 1000)  # else a busy machine would be lost
+    monkeypatch.setattr(jobs.stream.subscriber_connection, "_TICK_S", 0.02)
+    monkeypatch.setattr(
+        jobs.stream.subscriber_connection, "_LOST_AFTER", 1000
+    )  # else a busy machine would be lost
     bells = await listener.open()
     if channels:
         bells.subscribe(channels)

@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 import jobs.storage.connection
-from jobs.bells import Bells
 from jobs.contract.errors import NotReadyError
 from jobs.storage.connection import (
     connect,
@@ -29,6 +28,7 @@ from jobs.storage.connection import (
     within,
 )
 from jobs.storage.script_line import ScriptLine
+from jobs.stream.subscriber_connection import Bells
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.tcp_proxy import tcp_proxy
 from tests.helpers.tls_proxy import tls_proxy

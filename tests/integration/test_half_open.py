@@ -17,7 +17,6 @@ import pytest
 import uvloop
 from redis.exceptions import RedisError
 
-from jobs.bells import Bells
 from jobs.storage.connection import (
     AsyncRedis,
     SyncRedis,
@@ -26,6 +25,7 @@ from jobs.storage.connection import (
     connect_bookkeeping,
 )
 from jobs.storage.script_line import ScriptLine
+from jobs.stream.subscriber_connection import Bells
 from tests.helpers.far_redis import FarRedis, far_redis
 from tests.helpers.netns import Host, network
 from tests.helpers.waiting import wait_until

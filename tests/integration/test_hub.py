@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import jobs.bells
-import jobs.hub
+import jobs.stream.hub
+import jobs.stream.subscriber_connection
 from jobs.contract.errors import JobError, JobNotFoundError, NotReadyError, StorageLostError
 from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind
-from jobs.hub import EventHub
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.store import JobStore
+from jobs.stream.hub import EventHub
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt
@@ -155,7 +155,7 @@ async def test_new_readers_are_served_after_a_cut(rig: Rig) -> None:
 async def test_what_the_bell_did_not_ring_for_is_read_after_a_silence(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.hub, "_SILENT_S", 0.05)
+    monkeypatch.setattr(jobs.stream.hub, "_SILENT_S", 0.05)
     job = rig.new_job()
     task = await rig.start_reading(job)
     rig.publish_quietly(job)
@@ -259,10 +259,10 @@ async def test_a_redis_that_comes_late_is_waited_for(
         server.kill()
         rig = Rig(server.url, tmp_path)
         await rig.hub.start()
-        monkeypatch.setattr(jobs.hub, "_CONNECT_S", 0.05)
+        monkeypatch.setattr(jobs.stream.hub, "_CONNECT_S", 0.05)
         with pytest.raises(NotReadyError):
             await rig.collect("cmpl-1")
-        monkeypatch.setattr(jobs.hub, "_CONNECT_S", WAIT_S)
+        monkeypatch.setattr(jobs.stream.hub, "_CONNECT_S", WAIT_S)
         await asyncio.to_thread(server.start)
         job = rig.new_job()
         task = await rig.start_reading(job)
@@ -295,7 +295,7 @@ async def test_a_confirmation_that_comes_behind_many_messages_is_waited_for(
         await rig.hub.start()
         talk, quiet = writer.new_job(), writer.new_job()
         talking = await rig.start_reading(talk)
-        monkeypatch.setattr(jobs.hub, "_CONNECT_S", 2.5)
+        monkeypatch.setattr(jobs.stream.hub, "_CONNECT_S", 2.5)
         proxy.delay(1.5)  # each way: the confirmation takes longer than that
         starting = asyncio.create_task(_read_later(rig, quiet))
         while not starting.done():
@@ -330,10 +330,10 @@ async def test_a_stream_is_whole_after_a_frozen_redis_was_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every connection was made anew, some of them to a Redis that said nothing yet."""
-    monkeypatch.setattr(jobs.hub, "_SILENT_S", 0.05)
-    monkeypatch.setattr(jobs.hub, "_READ_S", 0.1)
-    monkeypatch.setattr(jobs.bells, "_TICK_S", 0.02)
-    monkeypatch.setattr(jobs.bells, "_OPEN_S", 0.1)
+    monkeypatch.setattr(jobs.stream.hub, "_SILENT_S", 0.05)
+    monkeypatch.setattr(jobs.stream.hub, "_READ_S", 0.1)
+    monkeypatch.setattr(jobs.stream.subscriber_connection, "_TICK_S", 0.02)
+    monkeypatch.setattr(jobs.stream.subscriber_connection, "_OPEN_S", 0.1)
     with private_redis() as server:
         rig = Rig(server.url, tmp_path)
         await rig.hub.start()
@@ -357,7 +357,7 @@ async def test_a_stream_is_whole_after_a_frozen_redis_was_given_up(
 async def test_a_log_or_record_that_can_never_be_read_is_an_error_and_not_a_wait(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str]
 ) -> None:
-    monkeypatch.setattr(jobs.hub, "_SILENT_S", 0.05)
+    monkeypatch.setattr(jobs.stream.hub, "_SILENT_S", 0.05)
     job = rig.new_job()
     task = await rig.start_reading(job)
     rig.redis.set(key(job), "something else")

@@ -14,10 +14,10 @@ from rq.job import Job, JobStatus
 import workers.lane
 from jobs.contract.errors import EngineError, JobError
 from jobs.contract.events import Event, EventKind, Usage
-from jobs.hub import EventHub
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.event_log import EventWriter, read_log
+from jobs.stream.hub import EventHub
 from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.lane_rig import LaneRig
 from tests.helpers.supervised import supervised

@@ -11,10 +11,10 @@ import api.want_cache
 from api.want_cache import WantCache
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
-from jobs.hub import EventHub
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.desired_models import Wants
+from jobs.stream.hub import EventHub
 
 WAIT_S = 20.0
 WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.contract.events import BEFORE_ALL, Event, EventId, EventKind
-from jobs.merge import EventMerger, Verdict
+from jobs.stream.sequencing import EventMerger, Verdict
 from tests.helpers.samples import event
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
-from jobs.bells import Bells
 from jobs.contract.errors import (
     ContractError,
     JobError,
@@ -27,11 +26,12 @@ from jobs.contract.errors import (
 )
 from jobs.contract.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.contract.records import JobStatus
-from jobs.merge import EventMerger, Verdict
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, is_passing, within
 from jobs.storage.event_log import read_log_async
-from jobs.subscription import Channel, Subscription
+from jobs.stream.sequencing import EventMerger, Verdict
+from jobs.stream.subscriber_connection import Bells
+from jobs.stream.subscription import Channel, Subscription
 
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
