@@ -28,7 +28,6 @@ from jobs.contract.errors import (
 )
 from jobs.contract.records import NodeStatus, Want, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
-from jobs.moves import upgrade
 from jobs.settings import Settings, load_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_passing, wait_for_redis
@@ -37,6 +36,7 @@ from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submission import Submission
+from jobs.upgrade.moves import upgrade
 from workers.aftermath import Aftermath
 from workers.bell import BellListener
 from workers.child import Child

@@ -38,7 +38,7 @@ STORAGE_MARK = "mgs:storage"
 """String: drawn anew whenever a supervisor finds none. Another one, or none: all data was lost."""
 
 LAYOUT = "mgs:layout"
-"""String: how many moves of names this Redis has seen (``jobs/moves.py``)."""
+"""String: how many moves of names this Redis has seen (``jobs/upgrade/moves.py``)."""
 
 APIS = "mgs:apis"
 """Set: names of the API processes."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs import moves
-from jobs.moves import TABLE, MoveFields, upgrade
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
+from jobs.upgrade import moves
+from jobs.upgrade.moves import TABLE, MoveFields, upgrade
 
 
 @pytest.fixture

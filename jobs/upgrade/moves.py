@@ -17,9 +17,9 @@ from rq import Queue
 from rq.job import Job
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from jobs import move_scripts
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
+from jobs.upgrade import move_scripts
 
 _WAIT_S = 1.0
 _RQ_QUEUE = "rq:queue:"

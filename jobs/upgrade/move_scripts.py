@@ -1,4 +1,4 @@
-"""The atomic steps of ``jobs/moves.py``, as Lua scripts for Redis 6.2."""
+"""The atomic steps of ``jobs/upgrade/moves.py``, as Lua scripts for Redis 6.2."""
 
 from __future__ import annotations
 
