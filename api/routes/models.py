@@ -8,7 +8,7 @@ from api.resolve import ModelFinder, finder_of
 from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
-from jobs.catalog.catalog import catalog
+from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import WorkerState
