@@ -20,7 +20,7 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import Wants
 from workers.engines.base import ModelInfo
-from workers.lane import LaneWorker
+from workers.rq_bridge.queue_consumer import LaneWorker
 
 _INTERVAL_S = 1.0
 _CLEAN_EVERY = 60

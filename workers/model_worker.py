@@ -31,17 +31,17 @@ from jobs.storage import names
 from jobs.storage.connection import connect, connect_bookkeeping
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts
-from workers.bookkeeper import Bookkeeper
 from workers.decode_loop import DecodeLoop
 from workers.early_stops import EarlyStops
 from workers.exits import ExitCode
 from workers.gate import SlotGate
 from workers.intake import Intake
-from workers.lane import LaneWorker
 from workers.loader import LoadedEngine, LoadProgress, load_engine
 from workers.publisher import Outbox, Publisher
-from workers.queued_job import QueuedJob
 from workers.reception import Reception
+from workers.rq_bridge.bookkeeper import Bookkeeper
+from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queued_job import QueuedJob
 from workers.suspects import WitnessWriter
 
 _FLUSH_S = 2.0

@@ -6,10 +6,10 @@ from jobs.contract.errors import ContractError
 from jobs.contract.requests import Task
 from jobs.storage.connection import connect
 from workers.attempts import Attempt, AttemptOpener
-from workers.bookkeeper import Bookkeeper
-from workers.lane import LaneWorker
 from workers.publisher import Outbox, Publisher
-from workers.queued_job import QueuedJob, is_ours
+from workers.rq_bridge.bookkeeper import Bookkeeper
+from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queued_job import QueuedJob, is_ours
 
 
 class Reception:

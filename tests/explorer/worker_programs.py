@@ -25,13 +25,13 @@ from tests.explorer.parts import Parts, worker_name
 from tests.explorer.points import NOW_S
 from tests.explorer.sights import CONTROL, QUEUE
 from workers.attempts import Attempt
-from workers.bookkeeper import Bookkeeper
 from workers.early_stops import EarlyStops
-from workers.lane import LaneWorker
 from workers.model_worker import ModelWorker
 from workers.publisher import Outbox, Publisher
-from workers.queued_job import QueuedJob
 from workers.reception import Reception
+from workers.rq_bridge.bookkeeper import Bookkeeper
+from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queued_job import QueuedJob
 
 IN_HAND = Request(((b"IN-HAND",),))
 """Asked of the world instead of Redis: the jobs in the worker's hands at this moment."""

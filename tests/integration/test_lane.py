@@ -20,8 +20,8 @@ from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
-import workers.lane
-import workers.rq_records
+import workers.rq_bridge.queue_consumer
+import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
 from jobs.storage import names
 from jobs.storage.connection import connect
@@ -31,7 +31,7 @@ from tests.helpers.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.lane, "_BLOCK_S", 0.05)
+    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_running_job_is_where_rq_looks_for_it(rig: LaneRig) -> None:
 def test_a_job_that_outlives_its_lease_is_never_given_away(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
-    monkeypatch.setattr(workers.rq_records, "LEASE_S", 2)
+    monkeypatch.setattr(workers.rq_bridge.rq_records, "LEASE_S", 2)
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
@@ -115,7 +115,9 @@ def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
         ((_, until),) = rig.redis.zrange(
             StartedJobRegistry(queue=rig.queue).key, 0, -1, withscores=True
         )
-        assert until == pytest.approx(rig.redis.time()[0] + workers.rq_records.LEASE_S, abs=10)
+        assert until == pytest.approx(
+            rig.redis.time()[0] + workers.rq_bridge.rq_records.LEASE_S, abs=10
+        )
         rig.lane.beat()
     assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
@@ -124,7 +126,7 @@ def test_without_a_beat_the_lease_ends(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
     """The counter-proof of the test above: the lease is what keeps the job."""
-    monkeypatch.setattr(workers.rq_records, "LEASE_S", 1)
+    monkeypatch.setattr(workers.rq_bridge.rq_records, "LEASE_S", 1)
     with running_lane(redis_url, tmp_path) as rig:
         rig.submit()
         rig.take_begun()

@@ -12,7 +12,7 @@ from redis.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 
-import workers.lane
+import workers.rq_bridge.queue_consumer
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, Task, TokenCountRequest, UnloadRequest
 from jobs.storage import names
@@ -24,8 +24,8 @@ from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
 from workers.attempts import Attempt
 from workers.publisher import Publisher
-from workers.queued_job import QueuedJob
 from workers.reception import Reception
+from workers.rq_bridge.queued_job import QueuedJob
 
 CONTROL = "mgs-ctl-0"
 NEXT = "0.gen.next"
@@ -34,7 +34,7 @@ COUNT = TokenCountRequest(Prompt(text="x"))
 
 @pytest.fixture(autouse=True)
 def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.lane, "_BLOCK_S", 0.05)
+    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 class ReceivingRig(LaneRig):

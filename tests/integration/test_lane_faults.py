@@ -13,8 +13,8 @@ from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-import workers.lane
-import workers.rq_records
+import workers.rq_bridge.queue_consumer
+import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
 from tests.helpers.lane_rig import LaneRig, running_lane
 from tests.helpers.private_redis import private_redis
@@ -23,7 +23,7 @@ from tests.helpers.waiting import wait_until
 
 @pytest.fixture(autouse=True)
 def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.lane, "_BLOCK_S", 0.05)
+    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_redis_that_lost_everything_gets_the_worker_back(rig: LaneRig) -> None
     assert worker.queue_names() == ["mgs-gen-0"]
     assert worker.birth_date is not None
     assert Worker.count(queue=rig.queue) == 1
-    assert 0 < rig.redis.ttl(rig.lane.key) <= workers.rq_records.LEASE_S
+    assert 0 < rig.redis.ttl(rig.lane.key) <= workers.rq_bridge.rq_records.LEASE_S
 
 
 def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: LaneRig) -> None:

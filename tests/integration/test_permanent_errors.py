@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 
-import workers.lane
+import workers.rq_bridge.queue_consumer
 from jobs.contract.errors import EngineError, JobError
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage import names
@@ -34,7 +34,7 @@ KeyOf = Callable[[str], str]
 
 @pytest.fixture(autouse=True)
 def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.lane, "_BLOCK_S", 0.05)
+    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 class Rig:

@@ -10,7 +10,7 @@ import pytest
 from rq import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry
 
-import workers.lane
+import workers.rq_bridge.queue_consumer
 from jobs.contract.errors import ModelUnloadedError
 from jobs.contract.events import EventKind
 from jobs.contract.records import Want
@@ -162,7 +162,7 @@ def test_what_rq_shows_of_a_forgotten_model_expires(
 def test_a_new_worker_of_the_model_keeps_what_rq_shows(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.lane, "_BLOCK_S", 0.05)
+    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
     keys = names.rq_registry_keys("mgs-gen-0")
     with connect(redis_url) as redis:
         for key in keys:

@@ -20,7 +20,7 @@ from rq.worker import BaseWorker, WorkerStatus
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from workers.queued_job import QueuedJob
+from workers.rq_bridge.queued_job import QueuedJob
 
 LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
 

@@ -27,8 +27,8 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_passing
 from jobs.storage.lua import job_scripts
 from jobs.storage.store import TAKE_FENCE_TTL_S
-from workers.queued_job import QueuedJob
-from workers.rq_records import LEASE_S, RqRecords
+from workers.rq_bridge.queued_job import QueuedJob
+from workers.rq_bridge.rq_records import LEASE_S, RqRecords
 
 _BLOCK_S = 1
 _RETRY_S = 0.2

@@ -23,8 +23,8 @@ from rq.utils import now
 from jobs.contract.errors import JobError
 from jobs.contract.events import Event, EventKind
 from jobs.storage.connection import is_passing
-from workers.lane import LaneWorker
-from workers.queued_job import QueuedJob
+from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queued_job import QueuedJob
 
 _RETRY_S = 0.2
 
