@@ -176,5 +176,7 @@ async def wait_for_supervisor(services: Services) -> None:
     deadline = time.monotonic() + _SUPERVISOR_WAIT_S
     while not await services.runner.in_thread(services.wants.nodes):
         if time.monotonic() >= deadline:
-            raise NotReadyError("no supervisor is running: start `python -m workers.supervisor`")
+            raise NotReadyError(
+                "no supervisor is running: start `python -m workers.supervision.supervisor`"
+            )
         await asyncio.sleep(_POLL_S)

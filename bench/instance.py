@@ -18,7 +18,11 @@ from bench.processes import family, free_port, python_path, running, wait_until_
 from jobs.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-_REDIS, _API, _SUPERVISOR = _MODULES = ("jobs.embedded_redis.launcher", "api", "workers.supervisor")
+_REDIS, _API, _SUPERVISOR = _MODULES = (
+    "jobs.embedded_redis.launcher",
+    "api",
+    "workers.supervision.supervisor",
+)
 _READY_S = 60.0
 _LOAD_S = 600.0
 

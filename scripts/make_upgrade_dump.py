@@ -79,7 +79,7 @@ class OldProduct:
         self._check_origin()
         (self._folder / "models").mkdir()
         _start_redis(self._folder, self.redis)
-        for module in ("api", "workers.supervisor"):
+        for module in ("api", "workers.supervision.supervisor"):
             self._processes.append(self._spawn("-m", module))
         wait_for(self._is_ready, "the old server is ready")
 

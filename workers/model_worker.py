@@ -42,7 +42,7 @@ from workers.reception import Reception
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.suspects import WitnessWriter
+from workers.supervision.blame import WitnessWriter
 
 _FLUSH_S = 2.0
 

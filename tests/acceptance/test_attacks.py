@@ -129,7 +129,7 @@ def forged_jobs(target: Target) -> None:
         "os.system",
         "builtins.eval",
         "jobs.storage.store.JobStore",
-        "workers.supervisor.main",
+        "workers.supervision.supervisor.main",
     ]
     for number, function in enumerate([*functions, "mgs.generate", "mgs.unload"]):
         _forge(
@@ -179,7 +179,7 @@ def wrong_keys(target: Target) -> None:
 def open_listening(target: Target) -> None:
     """S4: on all addresses without a key nothing starts, and one line says why."""
     kept = {k: v for k, v in target.server.env.items() if k != "MGS_API_KEY"}
-    for module in ("api", "workers.supervisor"):
+    for module in ("api", "workers.supervision.supervisor"):
         ended = subprocess.run(
             [sys.executable, "-m", module],
             env={**kept, "MGS_HOST": "0.0.0.0"},

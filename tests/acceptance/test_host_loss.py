@@ -77,7 +77,7 @@ def test_a_lost_host_is_told_within_ten_seconds(own_server: Server, how: signal.
             process.resume()
     else:
         own_server.processes["workers"].wait()
-        own_server.start("workers", "workers.supervisor")
+        own_server.start("workers", "workers.supervision.supervisor")
     wait_until(lambda: _answers(own_server), "the next request is served")
     wait_until(lambda: _num_live(own_server) == 0, "nothing counts any more")
     states = {job["status"] for job in httpx.get(f"{own_server.url}/v1/jobs").json()["data"]}

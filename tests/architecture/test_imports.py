@@ -19,7 +19,7 @@ def test_the_import_contracts_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["api.app", "api.command.cli", "workers.supervisor", "jobs.settings"]
+    "module", ["api.app", "api.command.cli", "workers.supervision.supervisor", "jobs.settings"]
 )
 def test_importing_it_loads_no_engine(module: str) -> None:
     assert not _imported_by(module) & _HEAVY

@@ -17,17 +17,17 @@ from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
-from workers.aftermath import Aftermath
-from workers.claimant import Claimant
-from workers.neighbours import Neighbours
-from workers.node_identity import NodeIdentity
-from workers.ownership import Ownership
-from workers.restarts import RestartPolicy
-from workers.supervisor import Supervisor
-from workers.sweeper import Sweeper
-from workers.undertaker import Undertaker
-from workers.want_keeper import WantKeeper
-from workers.watchdog import Watchdog
+from workers.supervision.claimant import Claimant
+from workers.supervision.crash_policy import Aftermath
+from workers.supervision.desired_state import WantKeeper
+from workers.supervision.neighbours import Neighbours
+from workers.supervision.node_identity import NodeIdentity
+from workers.supervision.ownership import Ownership
+from workers.supervision.recovery import Undertaker
+from workers.supervision.restarts import RestartPolicy
+from workers.supervision.supervisor import Supervisor
+from workers.supervision.sweeper import Sweeper
+from workers.supervision.watchdog import Watchdog
 
 _BREAKS = (RedisError, OwnershipLostError)
 """What a tick ends with that another one will take up."""
@@ -138,7 +138,7 @@ class SupervisorPrograms:
             started.append((want.uid, want.load_job))
             return SimpleNamespace(pid=0)
 
-        with patch("workers.supervisor.Child", new_child), suppress(*_BREAKS):
+        with patch("workers.supervision.supervisor.Child", new_child), suppress(*_BREAKS):
             one._look()
             act(one)
         told = child is not None and child.is_told

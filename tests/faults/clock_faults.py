@@ -67,7 +67,7 @@ def shifted_server() -> Iterator[tuple[Server, Path]]:
         server.start("web", "api")
         right = dict(server.env)
         server.env.update(LD_PRELOAD=str(_build(server.folder)), CLOCK_SHIFT_FILE=str(clock))
-        server.start("workers", "workers.supervisor")
+        server.start("workers", "workers.supervision.supervisor")
         server.env.clear()
         server.env.update(right)
         patiently(server.is_ready)

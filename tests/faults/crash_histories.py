@@ -182,7 +182,7 @@ def histories(remote: Remote, mishap: Mishap, tally: Tally, every: int = 1) -> N
 def _renew(remote: Remote, victim: str) -> None:
     """A worker without a back-off; a supervisor if it was that."""
     if victim == "workers":
-        remote.server.start("workers", "workers.supervisor")
+        remote.server.start("workers", "workers.supervision.supervisor")
     patiently(remote.server.is_ready, 40)
     remote.server.unload()
     remote.server.load("fake-10ms")

@@ -92,7 +92,7 @@ def _kill_supervisor(server: Server, tally: Tally) -> None:
     server.processes["workers"].wait()
     wait_gone(pid)
     tally.note("worker without supervisor ends", time.monotonic() - killed_at, 5.0)
-    server.start("workers", "workers.supervisor")
+    server.start("workers", "workers.supervision.supervisor")
     answer = stream.result()
     tally.check(is_exact(answer, 8, 300), f"stream {answer.code!r} {len(answer.text)}")
     tally.check(len(workers_of(server)) == 1, f"{len(workers_of(server))} workers")

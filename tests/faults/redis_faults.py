@@ -343,7 +343,7 @@ def _try_supervisor(url: str, cause: str, tally: Tally) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MGS_", "REDIS_"))}
     start = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "workers.supervisor"],
+        [sys.executable, "-m", "workers.supervision.supervisor"],
         cwd=ROOT,
         env={**kept, "REDIS_URL": url, "PYTHONPATH": str(ROOT)},
         capture_output=True,

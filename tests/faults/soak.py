@@ -134,7 +134,7 @@ def _faults(remote: Remote) -> dict[str, Callable[[], object]]:
     return {
         "worker killed": kill_worker,
         "api killed": lambda: restart("web", "api"),
-        "supervisor killed": lambda: restart("workers", "workers.supervisor"),
+        "supervisor killed": lambda: restart("workers", "workers.supervision.supervisor"),
         "redis killed": kill_redis,
         "redis frozen": freeze_redis,
         "network silent": silence,

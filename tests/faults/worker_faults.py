@@ -121,7 +121,7 @@ def _freeze_and_thaw(server: Server, tally: Tally) -> None:
     stream = Stream(server.port, body(8, 480))
     stream.wait_chunks(5)
     first, pid = server.processes["workers"], worker_pid(server)
-    server.start("second", "workers.supervisor")
+    server.start("second", "workers.supervision.supervisor")
     kill(first.pid, signal.SIGSTOP)
     kill(pid, signal.SIGSTOP)
     start, seen = time.monotonic(), stream.answer.num_chunks
@@ -414,7 +414,7 @@ def asked_to_stop(rig: Rig, rounds: int) -> Result:
             supervisor.terminate()
             tally.check(supervisor.wait(30) == 0, "its exit status")
             tally.note("SIGTERM to exit", time.monotonic() - start, 5.0)
-            server.start("workers", "workers.supervisor")
+            server.start("workers", "workers.supervision.supervisor")
             ended = [wait_ended(server, job_id, 90) for job_id in jobs]
             lost = [found for found in ended if text_of(found) != expected(8, 40)]
             tally.check(not lost, f"{len(lost)} lost: {lost[:1]}")
@@ -481,7 +481,7 @@ def killer_job(rig: Rig, rounds: int) -> Result:
 def two_supervisors(rig: Rig, rounds: int) -> Result:
     tally = Tally()
     with running_server() as server:
-        server.start("second", "workers.supervisor")
+        server.start("second", "workers.supervision.supervisor")
         both = [psutil.Process(server.processes[name].pid) for name in ("workers", "second")]
         for _ in range(rounds):
             answer = server.post(

@@ -8,7 +8,7 @@ import threading
 
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
-from workers.child import Child
+from workers.supervision.worker_process import Child
 
 WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, was_ready=True)
 

@@ -81,7 +81,7 @@ class Server:
     def start_all(self) -> None:
         self.start("redis", "jobs.embedded_redis.launcher")
         self.start("web", "api")
-        self.start("workers", "workers.supervisor")
+        self.start("workers", "workers.supervision.supervisor")
         wait_until(self.is_ready, f"server ready; see {self.folder}", _READY_S)
 
     def is_ready(self) -> bool:

@@ -42,7 +42,7 @@ class Supervised:
         """A supervisor that has said that it is there."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.supervisor"],
+                [sys.executable, "-m", "workers.supervision.supervisor"],
                 cwd=ROOT,
                 env=self._env,
                 stdin=subprocess.DEVNULL,

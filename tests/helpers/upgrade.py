@@ -172,11 +172,11 @@ def upgraded(*, is_shared: bool, num_kills: int = 0, num_supervisors: int = 1) -
         for _ in range(num_kills):
             _kill_in_the_move(server, redis)
         server.start("web", "api")
-        server.start("workers", "workers.supervisor")
+        server.start("workers", "workers.supervision.supervisor")
         for number in range(1, num_supervisors):
             other = replace(server, processes={}, env=_env_of_another(server, number))
             stack.callback(other.stop)
-            other.start("workers", "workers.supervisor")
+            other.start("workers", "workers.supervision.supervisor")
         yield Upgrade(server, driver, jobs, foreign)
 
 
@@ -187,7 +187,7 @@ def _kill_in_the_move(server: Server, redis: SyncRedis) -> None:
         return {key for key in redis.keys("*") if _OLD_KEY.match(key)}
 
     before = old_keys()
-    server.start("workers", "workers.supervisor")
+    server.start("workers", "workers.supervision.supervisor")
     wait_until(lambda: not before or old_keys() != before, "it has begun")
     server.processes["workers"].kill()
     server.processes["workers"].wait()

@@ -20,10 +20,10 @@ from tests.helpers.children import WANT, killed_child
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt
-from workers.aftermath import Aftermath
-from workers.child import Child
-from workers.restarts import RestartPolicy
-from workers.undertaker import Undertaker
+from workers.supervision.crash_policy import Aftermath
+from workers.supervision.recovery import Undertaker
+from workers.supervision.restarts import RestartPolicy
+from workers.supervision.worker_process import Child
 
 
 class Rig:

@@ -15,10 +15,10 @@ from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.desired_models import Wants, read_desired
 from jobs.storage.sight import RECOVERY_S, Sight
 from tests.helpers.samples import settings_for
-from workers.claimant import Claimant
-from workers.neighbours import Neighbours
-from workers.node_identity import NodeIdentity
-from workers.ownership import Ownership
+from workers.supervision.claimant import Claimant
+from workers.supervision.neighbours import Neighbours
+from workers.supervision.node_identity import NodeIdentity
+from workers.supervision.ownership import Ownership
 
 HERE = NodeIdentity("11", "aa", "box", frozenset({"zz"}))
 ELSEWHERE = NodeIdentity("22", "bb", "box")

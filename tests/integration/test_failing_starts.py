@@ -26,9 +26,9 @@ from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import settings_for
 from tests.helpers.supervised import ROOT, Supervised, supervised
 from tests.helpers.waiting import wait_until
-from workers.child import Child
 from workers.exits import ExitCode
-from workers.supervisor import Supervisor
+from workers.supervision.supervisor import Supervisor
+from workers.supervision.worker_process import Child
 
 WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
 

@@ -8,8 +8,8 @@ import pytest
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from workers.node_identity import NodeIdentity
-from workers.ownership import Ownership
+from workers.supervision.node_identity import NodeIdentity
+from workers.supervision.ownership import Ownership
 
 ONE = NodeIdentity("11", "aa", "box")
 TWO = NodeIdentity("22", "bb", "box")

@@ -24,7 +24,7 @@ from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
-from workers.undertaker import Undertaker
+from workers.supervision.recovery import Undertaker
 
 UNLOADED = ModelUnloadedError("the model is not loaded")
 

@@ -15,8 +15,8 @@ from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt
 from workers.gate import SlotGate
-from workers.suspects import WitnessWriter
-from workers.undertaker import Undertaker
+from workers.supervision.blame import WitnessWriter
+from workers.supervision.recovery import Undertaker
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")

@@ -21,8 +21,8 @@ from jobs.storage.sight import RECOVERY_S, Sight
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
-from workers.sweeper import Sweeper
-from workers.undertaker import Undertaker
+from workers.supervision.recovery import Undertaker
+from workers.supervision.sweeper import Sweeper
 
 LIMIT_S = 60.0
 

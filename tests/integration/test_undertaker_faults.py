@@ -22,7 +22,7 @@ from jobs.storage.store import JobStore
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
-from workers.undertaker import Undertaker
+from workers.supervision.recovery import Undertaker
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")

@@ -42,7 +42,7 @@ exec sleep infinity
 _SUPERVISOR = """
 import runpy, sys
 sys.executable = sys.argv.pop(1)
-runpy.run_module("workers.supervisor", run_name="__main__", alter_sys=True)
+runpy.run_module("workers.supervision.supervisor", run_name="__main__", alter_sys=True)
 """
 
 

@@ -91,7 +91,7 @@ def _kill_supervisor(server: Server, tally: Tally) -> None:
     jobs = [_submit(server, model_id) for model_id in MODEL_IDS]
     server.processes["workers"].kill()
     server.processes["workers"].wait()
-    server.start("workers", "workers.supervisor")
+    server.start("workers", "workers.supervision.supervisor")
     _check(server, jobs, tally)
 
 

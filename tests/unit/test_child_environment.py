@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.child import _environment
+from workers.supervision.worker_process import _environment
 
 _NAMES = ("GLIBC_TUNABLES", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
 

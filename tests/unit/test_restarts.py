@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from workers.restarts import RestartPolicy, delay_s
+from workers.supervision.restarts import RestartPolicy, delay_s
 
 
 class Clock:

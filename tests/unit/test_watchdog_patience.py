@@ -9,8 +9,8 @@ import pytest
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.storage.sight import Sight
 from tests.helpers.children import killed_child
-from workers.child import Child
-from workers.watchdog import Watchdog
+from workers.supervision.watchdog import Watchdog
+from workers.supervision.worker_process import Child
 
 
 class Clock:

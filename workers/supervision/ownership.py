@@ -7,7 +7,7 @@ from collections.abc import Collection
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import job_scripts
-from workers.node_identity import NodeIdentity
+from workers.supervision.node_identity import NodeIdentity
 
 _TTL_S = 6
 

@@ -1,7 +1,7 @@
 """The supervisor of one machine: makes the running workers match what is wanted.
 
 It reconciles at each ring of the bell, at each death and each second, so that loading has one
-mechanism for first start, crash and reboot. ``python -m workers.supervisor``.
+mechanism for first start, crash and reboot. ``python -m workers.supervision.supervisor``.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submission import Submission
 from jobs.upgrade.moves import upgrade
-from workers.aftermath import Aftermath
-from workers.bell import BellListener
-from workers.child import Child
-from workers.claimant import Claimant
-from workers.neighbours import Neighbours
-from workers.node_identity import identify, save
-from workers.ownership import Ownership
-from workers.restarts import RestartPolicy
-from workers.sweeper import Sweeper
-from workers.undertaker import Undertaker
-from workers.want_keeper import WantKeeper
-from workers.watchdog import Watchdog
+from workers.supervision.claimant import Claimant
+from workers.supervision.crash_policy import Aftermath
+from workers.supervision.desired_state import WantKeeper
+from workers.supervision.neighbours import Neighbours
+from workers.supervision.node_identity import identify, save
+from workers.supervision.ownership import Ownership
+from workers.supervision.recovery import Undertaker
+from workers.supervision.restarts import RestartPolicy
+from workers.supervision.sweeper import Sweeper
+from workers.supervision.wakeup import BellListener
+from workers.supervision.watchdog import Watchdog
+from workers.supervision.worker_process import Child
 
 _TICK_S = 1.0
 _REDIS_WAIT_S = 15.0
 _UNLOAD_S = 1.0
 
-log = logging.getLogger("workers.supervisor")
+log = logging.getLogger("workers.supervision.supervisor")
 
 
 class Supervisor:

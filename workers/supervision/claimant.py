@@ -12,8 +12,8 @@ from jobs.contract.records import Want
 from jobs.settings import Settings
 from jobs.storage.desired_models import Desired, Wants
 from jobs.storage.sight import Sight
-from workers.neighbours import Neighbours
-from workers.ownership import Ownership
+from workers.supervision.neighbours import Neighbours
+from workers.supervision.ownership import Ownership
 
 _LAST_RESORT_S = 3.0
 

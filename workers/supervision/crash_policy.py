@@ -16,10 +16,10 @@ from jobs.contract.errors import (
 from jobs.contract.records import Want, WorkerState, WorkerStatus
 from jobs.storage import names
 from jobs.storage.desired_models import Wants
-from workers.child import Child, describe_exit
 from workers.exits import ExitCode
-from workers.restarts import RestartPolicy
-from workers.undertaker import MAX_DEATHS, Undertaker
+from workers.supervision.recovery import MAX_DEATHS, Undertaker
+from workers.supervision.restarts import RestartPolicy
+from workers.supervision.worker_process import Child, describe_exit
 
 log = logging.getLogger(__name__)
 

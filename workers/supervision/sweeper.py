@@ -27,7 +27,7 @@ from jobs.storage.presence import Presence
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
-from workers.undertaker import Undertaker
+from workers.supervision.recovery import Undertaker
 
 _LEAST_S = 0.05
 _HEAD = 100  # jobs looked at per queue and round; they are in the order of their age

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jobs.contract.errors import JobError, JobTimeoutError, WorkerLostError
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.storage.sight import Sight
-from workers.child import Child
+from workers.supervision.worker_process import Child
 
 _NO_BEAT_S = 8.0
 _NO_FIRST_BEAT_S = 60.0  # imports and a cold disk

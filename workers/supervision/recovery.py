@@ -34,7 +34,7 @@ from jobs.storage.connection import is_passing
 from jobs.storage.event_log import last_event_id
 from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.store import JobStore
-from workers.suspects import find_suspects
+from workers.supervision.blame import find_suspects
 
 MAX_DEATHS = 2  # a job that is suspected of so many is not tried again
 _END_TRIES = 20
