@@ -21,7 +21,7 @@ from jobs.contract.requests import Message, Prompt
 from jobs.contract.sampling import Sampling
 from workers.engines.base import EngineOptions, Sequence, Token
 from workers.engines.fake import open_fake
-from workers.prompts import PromptEncoder
+from workers.generation.prompts import PromptEncoder
 
 OVERHEAD = "overhead"
 HOP_P50, HOP_P99, PER_TOKEN = "queue hop p50 ms", "queue hop p99 ms", "added per token ms"

@@ -9,14 +9,14 @@ from jobs.settings import Settings
 from jobs.storage.connection import SyncRedis
 from jobs.storage.event_log import read_log
 from workers.attempts import Attempt
-from workers.decode_loop import DecodeLoop
-from workers.embedding import build_embedding
 from workers.gate import SlotGate
+from workers.generation.decode_loop import DecodeLoop
+from workers.generation.embedding import build_embedding
+from workers.generation.preparation import Logged, build_job, logged_choices
+from workers.generation.publisher import Outbox
+from workers.generation.text_jobs import TextRequest, answer
 from workers.loader import LoadedEngine
 from workers.markup.forms import AnswerForms
-from workers.preparation import Logged, build_job, logged_choices
-from workers.publisher import Outbox
-from workers.text_jobs import TextRequest, answer
 
 
 class Intake:

@@ -13,8 +13,8 @@ from jobs.settings import Settings
 from workers.beat import Facts
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
-from workers.prompts import PromptEncoder
-from workers.publisher import Outbox
+from workers.generation.prompts import PromptEncoder
+from workers.generation.publisher import Outbox
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)

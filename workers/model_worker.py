@@ -31,13 +31,13 @@ from jobs.storage import names
 from jobs.storage.connection import connect, connect_bookkeeping
 from workers.attempts import Attempt
 from workers.beat import Beat, Facts
-from workers.decode_loop import DecodeLoop
 from workers.early_stops import EarlyStops
 from workers.exits import ExitCode
 from workers.gate import SlotGate
+from workers.generation.decode_loop import DecodeLoop
+from workers.generation.publisher import Outbox, Publisher
 from workers.intake import Intake
 from workers.loader import LoadedEngine, LoadProgress, load_engine
-from workers.publisher import Outbox, Publisher
 from workers.reception import Reception
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker

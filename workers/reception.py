@@ -6,7 +6,7 @@ from jobs.contract.errors import ContractError
 from jobs.contract.requests import Task
 from jobs.storage.connection import connect
 from workers.attempts import Attempt, AttemptOpener
-from workers.publisher import Outbox, Publisher
+from workers.generation.publisher import Outbox, Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob, is_ours

@@ -12,7 +12,7 @@ from tests.engines.driving import Transcript, run
 from tests.engines.test_demo_model import HELD_OUT, to_prompt
 from workers.engines.base import Engine, Sequence
 from workers.engines.mlx.engine import MlxEngine
-from workers.prompts import PromptEncoder
+from workers.generation.prompts import PromptEncoder
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 GREEDY = Sampling(temperature=0.0)

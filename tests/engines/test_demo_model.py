@@ -14,8 +14,8 @@ from jobs.contract.requests import Message, Prompt
 from jobs.contract.sampling import Sampling
 from workers.engines.base import Engine, EngineOptions, Sequence, Token
 from workers.engines.factory import open_engine
-from workers.generation import Choice
-from workers.prompts import PromptEncoder
+from workers.generation.job import Choice
+from workers.generation.prompts import PromptEncoder
 
 ROOT = Path(__file__).parents[2]
 MODELS = {"mlx": ROOT / "models" / "demo", "llama-cpp": ROOT / "models" / "demo.gguf"}

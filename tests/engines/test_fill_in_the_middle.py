@@ -16,7 +16,7 @@ from scripts.modelfiles.shape import PRESETS
 from workers.engines.base import Engine, EngineOptions, FimTokens
 from workers.engines.factory import open_engine
 from workers.engines.fim import find_fim_tokens
-from workers.prompts import PromptEncoder
+from workers.generation.prompts import PromptEncoder
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 NAMES = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")

@@ -10,7 +10,7 @@ from jobs.contract.requests import Message, Prompt
 from tests.engines.test_demo_model import HELD_OUT, MODELS, to_prompt
 from workers.engines.base import EngineOptions, Tokenizer
 from workers.engines.factory import open_engine
-from workers.prompts import PromptEncoder, _to_dict
+from workers.generation.prompts import PromptEncoder, _to_dict
 from workers.text.chat_template import ChatTemplate
 
 CHATS = [entry for entry in HELD_OUT if entry["kind"] != "completion"]

@@ -26,8 +26,8 @@ from tests.explorer.points import NOW_S
 from tests.explorer.sights import CONTROL, QUEUE
 from workers.attempts import Attempt
 from workers.early_stops import EarlyStops
+from workers.generation.publisher import Outbox, Publisher
 from workers.model_worker import ModelWorker
-from workers.publisher import Outbox, Publisher
 from workers.reception import Reception
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker

@@ -14,15 +14,15 @@ from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest
 from tests.helpers.waiting import wait_until
 from workers.attempts import Attempt
-from workers.decode_loop import DecodeLoop
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.fake import FakeEngine, open_fake
 from workers.gate import SlotGate
-from workers.generation import GenerationJob
+from workers.generation.decode_loop import DecodeLoop
+from workers.generation.job import GenerationJob
+from workers.generation.preparation import build_job
+from workers.generation.prompts import PromptEncoder
+from workers.generation.publisher import Outbox, Publisher
 from workers.markup.forms import AnswerForms
-from workers.preparation import build_job
-from workers.prompts import PromptEncoder
-from workers.publisher import Outbox, Publisher
 
 
 class MemoryWriter:

@@ -23,7 +23,7 @@ from tests.helpers.lane_rig import GET_S, LaneRig, running_lane
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
 from workers.attempts import Attempt
-from workers.publisher import Publisher
+from workers.generation.publisher import Publisher
 from workers.reception import Reception
 from workers.rq_bridge.queued_job import QueuedJob
 

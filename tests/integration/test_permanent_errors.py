@@ -24,7 +24,7 @@ from tests.helpers.supervised import supervised
 from tests.helpers.taking import claimed
 from tests.helpers.waiting import wait_until
 from workers.attempts import AttemptOpener
-from workers.publisher import Outbox, Publisher
+from workers.generation.publisher import Outbox, Publisher
 
 _FLUSH_S = 20.0
 _PATTERNS = {"log": names.log_key, "record": names.job_key}

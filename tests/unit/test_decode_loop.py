@@ -13,7 +13,7 @@ from tests.helpers.samples import generate
 from tests.helpers.waiting import wait_until
 from workers.engines.base import Prefill, Sequence, SequenceFailure, StepEvent, Token
 from workers.engines.fake import FakeEngine
-from workers.generation import GenerationJob
+from workers.generation.job import GenerationJob
 
 FOREVER = {"sampling": {"ignore_eos": True}, "max_tokens": None}
 

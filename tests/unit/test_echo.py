@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.echo import PIECE_TOKENS, Echo
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
+from workers.generation.echo import PIECE_TOKENS, Echo
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 

@@ -15,11 +15,11 @@ from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate
 from tests.helpers.waiting import wait_until
-from workers.embedding import EmbeddingJob, build_embedding
 from workers.engines.base import Pooling
 from workers.engines.fake import FakeEngine
-from workers.prompts import PromptEncoder
-from workers.publisher import Outbox
+from workers.generation.embedding import EmbeddingJob, build_embedding
+from workers.generation.prompts import PromptEncoder
+from workers.generation.publisher import Outbox
 
 
 def build(rig: LoopRig, *texts: str, max_run_s: float = 60.0, **fields) -> EmbeddingJob:

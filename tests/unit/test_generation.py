@@ -11,7 +11,7 @@ from jobs.contract.sampling import Sampling
 from tests.helpers.samples import event
 from workers.engines.base import FinishReason, Sequence, Token
 from workers.engines.fake import FakeTokenizer
-from workers.generation import Choice
+from workers.generation.job import Choice
 from workers.markup.reader import Shown
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -17,14 +17,14 @@ from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate
 from workers.attempts import Attempt
-from workers.echo import PIECE_TOKENS
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
-from workers.generation import GenerationJob
+from workers.generation.echo import PIECE_TOKENS
+from workers.generation.job import GenerationJob
+from workers.generation.preparation import Logged, build_job, logged_choices
+from workers.generation.prompts import PromptEncoder
+from workers.generation.publisher import Outbox
 from workers.markup.forms import AnswerForms
-from workers.preparation import Logged, build_job, logged_choices
-from workers.prompts import PromptEncoder
-from workers.publisher import Outbox
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
 TOOL_TEMPLATE = "{% if tools %}[{{ tools | length }}]{% endif %}" + PLAIN_TEMPLATE

@@ -11,7 +11,7 @@ from jobs.contract.events import EventKind, TokenLogprob, Usage
 from tests.helpers.driver import assert_whole, text, token_ids
 from tests.helpers.loop_rig import MemoryWriter
 from tests.helpers.waiting import wait_until
-from workers.publisher import Outbox, Publisher
+from workers.generation.publisher import Outbox, Publisher
 
 
 class Rig:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import FunctionCall, Message, Prompt, ToolCall
 from workers.engines.fake import FakeTokenizer
-from workers.prompts import PromptEncoder
+from workers.generation.prompts import PromptEncoder
 from workers.text.chat_formats import CHATML, chat_format, known_chat_formats
 from workers.text.chat_template import ChatTemplate
 from workers.text.written_text import Marker, has_control_tokens

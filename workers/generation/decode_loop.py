@@ -13,7 +13,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
-from workers.embedding import EmbeddingJob
 from workers.engines.base import (
     Engine,
     FinishReason,
@@ -24,8 +23,9 @@ from workers.engines.base import (
     Token,
 )
 from workers.gate import SlotGate
-from workers.generation import Choice, GenerationJob
-from workers.publisher import Publisher
+from workers.generation.embedding import EmbeddingJob
+from workers.generation.job import Choice, GenerationJob
+from workers.generation.publisher import Publisher
 
 _POLL_S = 0.01
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from jobs.contract.events import PromptUsage, Timings, TokenLogprob, Usage
 from jobs.contract.requests import GenerateRequest
-from workers.echo import Echo, Piece, to_logprob
 from workers.engines.base import (
     FinishReason,
     Prefill,
@@ -17,8 +16,9 @@ from workers.engines.base import (
     Token,
     Tokenizer,
 )
+from workers.generation.echo import Echo, Piece, to_logprob
+from workers.generation.publisher import Outbox
 from workers.markup.reader import PlainReader, Reader, Shown
-from workers.publisher import Outbox
 from workers.text.detokenizer import Detokenizer
 
 TOOL_CALLS = "tool_calls"
