@@ -18,7 +18,7 @@ import threading
 from jobs.logs import set_up_logging
 from jobs.settings import load_settings
 from workers.exits import ExitCode
-from workers.model_worker import ModelWorker
+from workers.runtime.worker import ModelWorker
 
 log = logging.getLogger("workers")
 

@@ -24,14 +24,14 @@ from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.points import NOW_S
 from tests.explorer.sights import CONTROL, QUEUE
-from workers.attempts import Attempt
-from workers.early_stops import EarlyStops
 from workers.generation.publisher import Outbox, Publisher
-from workers.model_worker import ModelWorker
-from workers.reception import Reception
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob
+from workers.runtime.attempts import Attempt
+from workers.runtime.pending_cancels import EarlyStops
+from workers.runtime.reception import Reception
+from workers.runtime.worker import ModelWorker
 
 IN_HAND = Request(((b"IN-HAND",),))
 """Asked of the world instead of Redis: the jobs in the worker's hands at this moment."""
@@ -218,7 +218,7 @@ class _Round:
         return self._lane.queue.name == CONTROL
 
     def _new_worker(self, load_job: str, is_ready: bool) -> Any:
-        with patch("workers.reception.connect", lambda url, retries: self._parts.reception):
+        with patch("workers.runtime.reception.connect", lambda url, retries: self._parts.reception):
             reception = Reception("", _publisher(), Bookkeeper())
         state = WorkerState.READY if is_ready else WorkerState.STARTING
         one: Any = ModelWorker.__new__(ModelWorker)

@@ -19,10 +19,10 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_bookkeeping
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
-from workers.gate import SlotGate
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob
+from workers.runtime.slots import SlotGate
 
 GET_S = 20.0
 

@@ -13,16 +13,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest
 from tests.helpers.waiting import wait_until
-from workers.attempts import Attempt
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.fake import FakeEngine, open_fake
-from workers.gate import SlotGate
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.job import GenerationJob
 from workers.generation.preparation import build_job
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox, Publisher
 from workers.markup.forms import AnswerForms
+from workers.runtime.attempts import Attempt
+from workers.runtime.slots import SlotGate
 
 
 class MemoryWriter:

@@ -22,10 +22,10 @@ from jobs.storage.lua import job_scripts
 from tests.helpers.lane_rig import GET_S, LaneRig, running_lane
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
-from workers.attempts import Attempt
 from workers.generation.publisher import Publisher
-from workers.reception import Reception
 from workers.rq_bridge.queued_job import QueuedJob
+from workers.runtime.attempts import Attempt
+from workers.runtime.reception import Reception
 
 CONTROL = "mgs-ctl-0"
 NEXT = "0.gen.next"

@@ -23,8 +23,8 @@ from tests.helpers.lane_rig import LaneRig
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import claimed
 from tests.helpers.waiting import wait_until
-from workers.attempts import AttemptOpener
 from workers.generation.publisher import Outbox, Publisher
+from workers.runtime.attempts import AttemptOpener
 
 _FLUSH_S = 20.0
 _PATTERNS = {"log": names.log_key, "record": names.job_key}

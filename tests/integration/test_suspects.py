@@ -14,7 +14,7 @@ from jobs.storage.connection import connect
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt
-from workers.gate import SlotGate
+from workers.runtime.slots import SlotGate
 from workers.supervision.blame import WitnessWriter
 from workers.supervision.recovery import Undertaker
 

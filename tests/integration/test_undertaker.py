@@ -22,7 +22,7 @@ from jobs.storage.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
-from workers.attempts import AttemptOpener
+from workers.runtime.attempts import AttemptOpener
 from workers.supervision.recovery import Undertaker
 
 WORKER = "0.gen.dead"

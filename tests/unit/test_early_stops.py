@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.early_stops import EarlyStops
+from workers.runtime.pending_cancels import EarlyStops
 
 
 def test_a_cancel_during_preparation_is_remembered() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.waiting import wait_until
-from workers.gate import SlotGate
+from workers.runtime.slots import SlotGate
 
 
 class Waiter:

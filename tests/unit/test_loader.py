@@ -11,7 +11,7 @@ from jobs.contract.errors import AdapterNotFoundError, ModelLoadError, ModelNotF
 from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import EngineOptions
-from workers.loader import engine_options, load_engine, parameter_at_fault
+from workers.runtime.loading import engine_options, load_engine, parameter_at_fault
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from jobs.contract.sampling import choice_seed
 from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate
-from workers.attempts import Attempt
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
 from workers.generation.echo import PIECE_TOKENS
@@ -25,6 +24,7 @@ from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
 from workers.markup.forms import AnswerForms
+from workers.runtime.attempts import Attempt
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
 TOOL_TEMPLATE = "{% if tools %}[{{ tools | length }}]{% endif %}" + PLAIN_TEMPLATE

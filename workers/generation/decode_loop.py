@@ -22,10 +22,10 @@ from workers.engines.base import (
     StepEvent,
     Token,
 )
-from workers.gate import SlotGate
 from workers.generation.embedding import EmbeddingJob
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.publisher import Publisher
+from workers.runtime.slots import SlotGate
 
 _POLL_S = 0.01
 

@@ -15,13 +15,13 @@ from jobs.contract.errors import ContextLengthExceededError, UnsupportedParamete
 from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest
 from jobs.contract.sampling import choice_seed
-from workers.attempts import Attempt
 from workers.engines.base import Constraint, Engine, Sequence
 from workers.generation.echo import Echo
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
 from workers.markup.forms import AnswerForm, AnswerForms
+from workers.runtime.attempts import Attempt
 
 _sequence_ids = itertools.count(1)
 

@@ -17,7 +17,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_passing
 from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import Fence
-from workers.gate import SlotGate
+from workers.runtime.slots import SlotGate
 
 
 def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:

@@ -29,19 +29,19 @@ from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, T
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect, connect_bookkeeping
-from workers.attempts import Attempt
-from workers.beat import Beat, Facts
-from workers.early_stops import EarlyStops
 from workers.exits import ExitCode
-from workers.gate import SlotGate
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.publisher import Outbox, Publisher
-from workers.intake import Intake
-from workers.loader import LoadedEngine, LoadProgress, load_engine
-from workers.reception import Reception
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob
+from workers.runtime.admission import Intake
+from workers.runtime.attempts import Attempt
+from workers.runtime.heartbeat import Beat, Facts
+from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
+from workers.runtime.pending_cancels import EarlyStops
+from workers.runtime.reception import Reception
+from workers.runtime.slots import SlotGate
 from workers.supervision.blame import WitnessWriter
 
 _FLUSH_S = 2.0

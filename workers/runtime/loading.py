@@ -10,11 +10,11 @@ from jobs.catalog.catalog import find_adapter, find_draft, find_model
 from jobs.contract.errors import ModelLoadError, ModelNotFoundError
 from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
-from workers.beat import Facts
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
+from workers.runtime.heartbeat import Facts
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)

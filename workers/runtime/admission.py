@@ -8,15 +8,15 @@ from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequ
 from jobs.settings import Settings
 from jobs.storage.connection import SyncRedis
 from jobs.storage.event_log import read_log
-from workers.attempts import Attempt
-from workers.gate import SlotGate
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.embedding import build_embedding
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.publisher import Outbox
 from workers.generation.text_jobs import TextRequest, answer
-from workers.loader import LoadedEngine
 from workers.markup.forms import AnswerForms
+from workers.runtime.attempts import Attempt
+from workers.runtime.loading import LoadedEngine
+from workers.runtime.slots import SlotGate
 
 
 class Intake:

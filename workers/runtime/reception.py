@@ -5,11 +5,11 @@ from __future__ import annotations
 from jobs.contract.errors import ContractError
 from jobs.contract.requests import Task
 from jobs.storage.connection import connect
-from workers.attempts import Attempt, AttemptOpener
 from workers.generation.publisher import Outbox, Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import LaneWorker
 from workers.rq_bridge.queued_job import QueuedJob, is_ours
+from workers.runtime.attempts import Attempt, AttemptOpener
 
 
 class Reception:
