@@ -12,7 +12,7 @@ import pytest
 from jobs.contract.sampling import Sampling
 from tests.engines.driving import log_probabilities, next_token
 from tests.engines.tiny_mlx import GREEDY, ids, opened, run, write_qwen
-from workers.engines import mirostat, numpy_sampler
+from workers.engines import mirostat, reference_sampler
 from workers.engines.base import Sequence
 from workers.engines.mlx.engine import MlxEngine
 
@@ -39,8 +39,8 @@ def sequence(sampling: Sampling, max_tokens: int = 20, sequence_id: int = 0) -> 
 @MODES
 def test_a_draw_is_that_of_plain_numpy(engine: MlxEngine, mode: int) -> None:
     sampling = settings(mode, temperature=0.7, presence_penalty=1.5, logit_bias={9: 2.0})
-    logits = numpy_sampler.add_bias(log_probabilities(engine, PROMPT), {9: 2.0, 256: -np.inf})
-    logits = numpy_sampler.penalise(logits, PROMPT, sampling)
+    logits = reference_sampler.add_bias(log_probabilities(engine, PROMPT), {9: 2.0, 256: -np.inf})
+    logits = reference_sampler.penalise(logits, PROMPT, sampling)
     token, mu = mirostat.sample(logits, sampling, len(PROMPT), 8.0)
     found = next_token(engine, PROMPT, sampling)
     assert found.token_id == token

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from jobs.contract.sampling import Sampling, draw_seed
-from workers.engines import numpy_sampler as reference
+from workers.engines import reference_sampler as reference
 from workers.engines.base import Constraint
 from workers.engines.mlx.filters import apply_filters
 from workers.engines.mlx.sampler import BatchSampler, Draw, filter_settings

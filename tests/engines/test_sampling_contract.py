@@ -16,7 +16,7 @@ from tests.engines.driving import (
     run_one,
     sequence,
 )
-from workers.engines import numpy_sampler
+from workers.engines import reference_sampler
 from workers.engines.base import Engine
 
 # Filters come before the temperature: a high one draws nearly evenly from what they have kept.
@@ -58,7 +58,7 @@ def as_typical_as(values: np.ndarray, filtered: np.ndarray) -> set[int]:
 def test_top_k_draws_from_the_k_most_likely(engine: Engine, top_k: int) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     drawn = draws(engine, msgspec.structs.replace(EVEN, top_k=top_k))
-    assert drawn <= as_likely_as(values, numpy_sampler.keep_top_k(values, top_k))
+    assert drawn <= as_likely_as(values, reference_sampler.keep_top_k(values, top_k))
     assert len(drawn) == top_k
 
 
@@ -72,21 +72,23 @@ def test_top_k_of_one_is_greedy(engine: Engine) -> None:
 def test_top_p_draws_from_the_likeliest_mass(engine: Engine, top_p: float) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     drawn = draws(engine, msgspec.structs.replace(EVEN, top_p=top_p))
-    assert drawn <= as_likely_as(values, numpy_sampler.keep_top_p(values, top_p + MARGIN))
+    assert drawn <= as_likely_as(values, reference_sampler.keep_top_p(values, top_p + MARGIN))
 
 
 @pytest.mark.parametrize("min_p", [0.5, 0.05, 0.001])
 def test_min_p_draws_from_what_is_likely_enough(engine: Engine, min_p: float) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     drawn = draws(engine, msgspec.structs.replace(EVEN, min_p=min_p))
-    assert drawn <= as_likely_as(values, numpy_sampler.keep_min_p(values, min_p))
+    assert drawn <= as_likely_as(values, reference_sampler.keep_min_p(values, min_p))
 
 
 @pytest.mark.parametrize("typical_p", [0.2, 0.9])
 def test_typical_p_draws_from_the_typical_mass(engine: Engine, typical_p: float) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     drawn = draws(engine, msgspec.structs.replace(EVEN, typical_p=typical_p))
-    assert drawn <= as_typical_as(values, numpy_sampler.keep_typical(values, typical_p + MARGIN))
+    assert drawn <= as_typical_as(
+        values, reference_sampler.keep_typical(values, typical_p + MARGIN)
+    )
 
 
 def test_typical_p_bears_forbidden_tokens(engine: Engine) -> None:
@@ -94,16 +96,16 @@ def test_typical_p_bears_forbidden_tokens(engine: Engine) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     best = int(np.argmax(values))
     values[[best, *engine.tokenizer.end_ids]] = -np.inf
-    values = numpy_sampler.log_softmax(values)
+    values = reference_sampler.log_softmax(values)
     sampling = Sampling(temperature=50.0, typical_p=0.5, logit_bias={best: -1e9}, ignore_eos=True)
-    allowed = as_typical_as(values, numpy_sampler.keep_typical(values, 0.5 + MARGIN))
+    allowed = as_typical_as(values, reference_sampler.keep_typical(values, 0.5 + MARGIN))
     assert draws(engine, sampling) <= allowed
     assert len(allowed) < len(values) / 2
 
 
 def test_filters_work_on_what_the_earlier_ones_left(engine: Engine) -> None:
     values = log_probabilities(engine, prompt_of(engine))
-    both = numpy_sampler.keep_top_p(numpy_sampler.keep_top_k(values, 3), 0.6 + MARGIN)
+    both = reference_sampler.keep_top_p(reference_sampler.keep_top_k(values, 3), 0.6 + MARGIN)
     drawn = draws(engine, msgspec.structs.replace(EVEN, top_k=3, top_p=0.6))
     assert drawn <= as_likely_as(values, both)
 
@@ -149,7 +151,7 @@ def test_subtracted_penalties_follow_numpy(engine: Engine, penalty: Sampling, wi
     rivals = np.argsort(-values)[:3].tolist()
     prompt = [*rivals[:1] * 3, *rivals[1:2], *prompt]  # shown often, seldom, never
     sampling = msgspec.structs.replace(penalty, repetition_context_size=window)
-    penalised = numpy_sampler.penalise(log_probabilities(engine, prompt), prompt, sampling)
+    penalised = reference_sampler.penalise(log_probabilities(engine, prompt), prompt, sampling)
     assert next_token(engine, prompt, sampling).token_id == int(np.argmax(penalised))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from jobs.contract.sampling import Sampling
-from workers.engines.numpy_sampler import (
+from workers.engines.reference_sampler import (
     add_bias,
     keep_min_p,
     keep_top_k,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.engines.thread_share import ThreadShare
+from workers.engines.shared.thread_share import ThreadShare
 
 
 class Clock:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workers.engines import mirostat, numpy_sampler
+from workers.engines import mirostat, reference_sampler
 from workers.engines.base import FinishReason, PromptLogprobs, Sequence, Token
 from workers.engines.fake.faults import Faults, Place
 from workers.engines.fake.tokenizer import END_ID, FAULTY_ID, VOCAB_SIZE, FakeTokenizer
@@ -82,7 +82,7 @@ def prompt_logprobs(running: Running, num_top: int) -> PromptLogprobs:
     return PromptLogprobs(running.sequence.sequence_id, tuple(entries))
 
 
-def logits_after(tokens: list[int], adapter: str | None) -> numpy_sampler.Logits:
+def logits_after(tokens: list[int], adapter: str | None) -> reference_sampler.Logits:
     """Noise that depends on position and last token, and a liking for the counting text."""
     position = len(tokens)
     random = np.random.default_rng([position, tokens[-1]])
@@ -103,7 +103,7 @@ def _scripted(position: int, adapter: str | None) -> int:
     return ord(f"{position // 8:07d} "[position % 8])
 
 
-def _choose(running: Running, logits: numpy_sampler.Logits) -> int:
+def _choose(running: Running, logits: reference_sampler.Logits) -> int:
     """The next token; ``running`` keeps where its grammar and mirostat stand then."""
     masked = logits.copy()
     if running.sequence.sampling.ignore_eos:
@@ -117,20 +117,20 @@ def _choose(running: Running, logits: numpy_sampler.Logits) -> int:
     return token_id
 
 
-def _sample(running: Running, logits: numpy_sampler.Logits) -> int:
+def _sample(running: Running, logits: reference_sampler.Logits) -> int:
     sampling = running.sequence.sampling
     if not mirostat.is_used(sampling):
-        return numpy_sampler.sample(logits, running.tokens, sampling)
+        return reference_sampler.sample(logits, running.tokens, sampling)
     assert running.mirostat_mu is not None
-    biased = numpy_sampler.add_bias(logits, sampling.logit_bias)
-    penalised = numpy_sampler.penalise(biased, running.tokens, sampling)
+    biased = reference_sampler.add_bias(logits, sampling.logit_bias)
+    penalised = reference_sampler.penalise(biased, running.tokens, sampling)
     token_id, running.mirostat_mu = mirostat.sample(
         penalised, sampling, len(running.tokens), running.mirostat_mu
     )
     return token_id
 
 
-def _to_token(running: Running, token_id: int, logits: numpy_sampler.Logits) -> Token:
+def _to_token(running: Running, token_id: int, logits: reference_sampler.Logits) -> Token:
     is_end = token_id in FakeTokenizer.end_ids
     finish = FinishReason.STOP if is_end else None
     if finish is None and running.num_left == 0:
@@ -144,8 +144,8 @@ def _to_token(running: Running, token_id: int, logits: numpy_sampler.Logits) -> 
 
 
 def _logprob(
-    logits: numpy_sampler.Logits, token_id: int, num_top: int
+    logits: reference_sampler.Logits, token_id: int, num_top: int
 ) -> tuple[float, TopLogprobs]:
     """A token's log-probability and those of the ``num_top`` likeliest at its place."""
-    logprobs = numpy_sampler.log_softmax(logits)
-    return float(logprobs[token_id]), numpy_sampler.top_logprobs(logprobs, num_top)
+    logprobs = reference_sampler.log_softmax(logits)
+    return float(logprobs[token_id]), reference_sampler.top_logprobs(logprobs, num_top)

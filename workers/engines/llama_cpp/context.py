@@ -14,7 +14,7 @@ from workers.engines.llama_cpp.model_file import load_error
 from workers.engines.llama_cpp.parts import SCORED_ROWS
 from workers.engines.llama_cpp.pool import Pool
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
-from workers.engines.thread_share import physical_cores
+from workers.engines.shared.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big

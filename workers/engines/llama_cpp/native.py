@@ -35,7 +35,7 @@ from workers.engines.llama_cpp.shelf import Shelf
 from workers.engines.llama_cpp.spill import Spill
 from workers.engines.llama_cpp.tiles import Tiles
 from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
-from workers.engines.thread_share import ThreadShare
+from workers.engines.shared.thread_share import ThreadShare
 
 MAX_DRAFTS = 16
 # The CPU's attention takes so many rows or more as tiles. Fewer read all of the past each by

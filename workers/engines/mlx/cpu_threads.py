@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 from threadpoolctl import ThreadpoolController
 
-from workers.engines.thread_share import ThreadShare, physical_cores
+from workers.engines.shared.thread_share import ThreadShare, physical_cores
 
 # Multiplications from which on a second thread is worth waking. Of weights that no cache holds, two
 # cores read faster than one however few rows there are: 4 rows of a 50 M model decoded in 70 ms
