@@ -15,7 +15,7 @@ from scripts.modelfiles.shape import PRESETS, Shape
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
 _MLX_STEP = 256
-POOL_CELLS = 16384  # as in workers/engines/llama_cpp/context.py, which imports the library
+POOL_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which imports the library
 
 
 class EngineKind(StrEnum):

@@ -19,8 +19,8 @@ from scripts.modelfiles.shape import PRESETS
 from tests.engines.driving import Transcript, drain, run, sequence
 from workers.engines.base import Engine, EngineOptions, PromptLogprobs
 from workers.engines.factory import open_engine
-from workers.engines.llama_cpp import context
 from workers.engines.llama_cpp.binding import lib
+from workers.engines.llama_cpp.load import context
 
 SAMPLING = Sampling(temperature=0.0, ignore_eos=True, num_logprobs=5)
 PROMPTS = [
@@ -45,7 +45,9 @@ def engine(
     monkeypatch.setitem(context.KV_TYPES, 32, lib.GGML_TYPE_F32)
     is_gguf = request.param == "llama-cpp"
     path = folder.with_name("tiny.gguf") if is_gguf else folder
-    monkeypatch.setattr("workers.engines.llama_cpp.native._bytes_per_cell", lambda *_: 1000)
+    monkeypatch.setattr(
+        "workers.engines.llama_cpp.load.loaded_model._bytes_per_cell", lambda *_: 1000
+    )
     options = EngineOptions(kv_bits=32 if is_gguf else None)
     engine = open_engine(request.param, path, options, lambda fraction: None)
     yield engine

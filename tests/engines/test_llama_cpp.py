@@ -12,8 +12,8 @@ from jobs.contract.errors import ContextLengthExceededError, InvalidRequestError
 from jobs.contract.sampling import Sampling
 from tests.engines.driving import GREEDY, chat, drain, ids_of, run_one, sequence
 from workers.engines.base import EngineOptions, FinishReason, SequenceFailure
+from workers.engines.llama_cpp.batch.chunk_size import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.chunk_size import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"

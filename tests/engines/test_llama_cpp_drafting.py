@@ -15,7 +15,7 @@ from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.shape import Shape
 from tests.engines.driving import chat, run, sequence
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.drafting import look_up
+from workers.engines.llama_cpp.batch.drafting import look_up
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"

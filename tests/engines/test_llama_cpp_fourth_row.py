@@ -13,9 +13,9 @@ from jobs.catalog.gguf_header import read_gguf_header
 from tests.engines.driving import long_prompt, run, run_one, sequence
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import lib
+from workers.engines.llama_cpp.cache.pool import Pool
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome, num_missing_rows
-from workers.engines.llama_cpp.pool import Pool
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 _REPACKING = b"CPU : AVX2 = 1 | REPACK = 1 | "

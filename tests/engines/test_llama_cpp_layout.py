@@ -22,12 +22,13 @@ from tests.engines.driving import (
     step_until,
 )
 from workers.engines.base import EngineOptions, Prefill, Sequence, StepEvent
-from workers.engines.llama_cpp import context, layout, native
+from workers.engines.llama_cpp import layout
 from workers.engines.llama_cpp.binding import lib
+from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.cpu.tile_padding import Tiles
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.pool import Pool
+from workers.engines.llama_cpp.load import context, loaded_model
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
-from workers.engines.llama_cpp.tiles import Tiles
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 RANGE = 256

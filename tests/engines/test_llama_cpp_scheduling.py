@@ -17,9 +17,9 @@ from tests.engines.driving import (
     step_until,
 )
 from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
-from workers.engines.llama_cpp import context
-from workers.engines.llama_cpp.cell_book import CellBook
+from workers.engines.llama_cpp.cache.kv_cells import CellBook
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
+from workers.engines.llama_cpp.load import context
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 

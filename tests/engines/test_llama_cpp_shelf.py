@@ -10,10 +10,10 @@ import pytest
 
 from tests.engines.driving import chat, run_one, sequence
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp import native
+from workers.engines.llama_cpp.cache.prefixes import ROWS_PER_COPY
+from workers.engines.llama_cpp.cache.spill import Spill
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.prefixes import ROWS_PER_COPY
-from workers.engines.llama_cpp.spill import Spill
+from workers.engines.llama_cpp.load import loaded_model
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.memory import Filler
+from workers.engines.llama_cpp.cache.memory import Filler
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
 
 

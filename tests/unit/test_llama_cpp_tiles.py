@@ -9,7 +9,7 @@ import pytest
 
 from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.tiles import Tiles
+from workers.engines.llama_cpp.cpu.tile_padding import Tiles
 
 
 @pytest.fixture(autouse=True)

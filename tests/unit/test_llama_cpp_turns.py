@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.engines.llama_cpp.turns import Turns
+from workers.engines.llama_cpp.cpu.interleaving import Turns
 
 
 def rounds(num_readers: int, count: int) -> list[int]:

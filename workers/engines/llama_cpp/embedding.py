@@ -9,7 +9,7 @@ import numpy as np
 
 from jobs.contract.errors import EngineError, InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
-from workers.engines.llama_cpp.batch import Batch
+from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
 
 _SEQ_ID = 0

@@ -20,17 +20,17 @@ from workers.engines.base import (
     Sequence,
     StepEvent,
 )
-from workers.engines.llama_cpp.batch import Batch
+from workers.engines.llama_cpp.batch.chunk_size import ChunkSize
+from workers.engines.llama_cpp.batch.decode_batch import Batch
+from workers.engines.llama_cpp.batch.decoding import Decoder
+from workers.engines.llama_cpp.batch.prefill_budget import Part
+from workers.engines.llama_cpp.batch.running import Running, make_running
+from workers.engines.llama_cpp.batch.scheduler import Scheduler
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.chunk_size import ChunkSize
-from workers.engines.llama_cpp.decoding import Decoder
-from workers.engines.llama_cpp.native import Native, load_native
-from workers.engines.llama_cpp.parts import Part
-from workers.engines.llama_cpp.prefixes import PrefixCache
-from workers.engines.llama_cpp.running import Running, make_running
-from workers.engines.llama_cpp.sampler import Sampler, check_sampling
-from workers.engines.llama_cpp.scheduler import Scheduler
-from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
+from workers.engines.llama_cpp.cache.prefixes import PrefixCache
+from workers.engines.llama_cpp.load.loaded_model import Native, load_native
+from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
+from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
 
 
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:

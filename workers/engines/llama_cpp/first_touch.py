@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.llama_cpp.batch import Batch
+from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import lib, native_log
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.model_file import load_error
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.load.model_file import load_error
 
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ 00:00 0 *")
 _LEAST_BYTES = 1 << 20

@@ -19,11 +19,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.context import num_slots_of, open_pool, open_ranges
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.pool import Pool
-from workers.engines.llama_cpp.running import Running
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.load.context import num_slots_of, open_pool, open_ranges
 
 _logger = logging.getLogger(__name__)
 

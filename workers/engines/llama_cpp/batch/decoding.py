@@ -14,14 +14,14 @@ from workers.engines.base import (
     Token,
 )
 from workers.engines.failures import failure_of
-from workers.engines.llama_cpp.batch import Batch
+from workers.engines.llama_cpp.batch.decode_batch import Batch
+from workers.engines.llama_cpp.batch.prefill_budget import Part
+from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.binding import lib, native_log
-from workers.engines.llama_cpp.call_stop import STOPPED
-from workers.engines.llama_cpp.memory import Filler, KvMemory
-from workers.engines.llama_cpp.native import Native
-from workers.engines.llama_cpp.parts import Part
-from workers.engines.llama_cpp.running import Running
-from workers.engines.llama_cpp.scoring import logits_of, score
+from workers.engines.llama_cpp.cache.memory import Filler, KvMemory
+from workers.engines.llama_cpp.cpu.abort import STOPPED
+from workers.engines.llama_cpp.load.loaded_model import Native
+from workers.engines.llama_cpp.sampling.scoring import logits_of, score
 
 _FILLER = np.zeros(1, np.int32)  # any token will do
 

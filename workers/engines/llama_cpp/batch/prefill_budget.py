@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.running import Running
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
+from workers.engines.llama_cpp.batch.running import Running
 
 SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.parts import Part, share_out
-from workers.engines.llama_cpp.placement import Placement
-from workers.engines.llama_cpp.prefixes import PrefixCache
-from workers.engines.llama_cpp.running import Running
-from workers.engines.llama_cpp.shelf import Shelf
-from workers.engines.llama_cpp.turns import BUDGETS_PER_CALL, Turns
+from workers.engines.llama_cpp.batch.placement import Placement
+from workers.engines.llama_cpp.batch.prefill_budget import Part, share_out
+from workers.engines.llama_cpp.batch.running import Running
+from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.prefixes import PrefixCache
+from workers.engines.llama_cpp.cpu.interleaving import BUDGETS_PER_CALL, Turns
 
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 

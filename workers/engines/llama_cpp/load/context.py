@@ -9,10 +9,10 @@ from typing import Any
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
 from workers.engines.llama_cpp.binding import Pointer, lib, native_log
-from workers.engines.llama_cpp.model_file import load_error
-from workers.engines.llama_cpp.parts import SCORED_ROWS
-from workers.engines.llama_cpp.pool import Pool
+from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.load.model_file import load_error
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
 from workers.engines.shared.thread_share import physical_cores
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.memory import KvMemory
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
+from workers.engines.llama_cpp.cache.memory import KvMemory
 
 MAX_KEPT = 64  # a look-up compares with each of them
 MIN_KEPT_TOKENS = 16

@@ -11,10 +11,19 @@ from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp import mapped_pages
-from workers.engines.llama_cpp.adapters import Adapters
+from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, PromptLookup
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
-from workers.engines.llama_cpp.call_stop import CallStop
-from workers.engines.llama_cpp.context import (
+from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.spill import Spill
+from workers.engines.llama_cpp.cpu.abort import CallStop
+from workers.engines.llama_cpp.cpu.tile_padding import Tiles
+from workers.engines.llama_cpp.embedding import Embedder
+from workers.engines.llama_cpp.first_touch import decode_first_row, private_regions
+from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
+from workers.engines.llama_cpp.layout import Layout
+from workers.engines.llama_cpp.load.adapters import Adapters
+from workers.engines.llama_cpp.load.context import (
     KV_TYPES,
     context_length_of,
     num_cells_of,
@@ -24,17 +33,13 @@ from workers.engines.llama_cpp.context import (
     open_pool,
     original_context_of,
 )
-from workers.engines.llama_cpp.drafting import Drafter, DraftModel, PromptLookup
-from workers.engines.llama_cpp.embedding import Embedder
-from workers.engines.llama_cpp.first_touch import decode_first_row, private_regions
-from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
-from workers.engines.llama_cpp.layout import Layout
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.model_file import check_file, check_generates, files_of, load_model
-from workers.engines.llama_cpp.shelf import Shelf
-from workers.engines.llama_cpp.spill import Spill
-from workers.engines.llama_cpp.tiles import Tiles
-from workers.engines.llama_cpp.tokenizer import LlamaCppTokenizer
+from workers.engines.llama_cpp.load.model_file import (
+    check_file,
+    check_generates,
+    files_of,
+    load_model,
+)
+from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.shared.thread_share import ThreadShare
 
 MAX_DRAFTS = 16

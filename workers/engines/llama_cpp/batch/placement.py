@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.prefixes import PrefixCache, num_common, rows_foreseen
-from workers.engines.llama_cpp.running import Running
-from workers.engines.llama_cpp.shelf import Shelf
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
+from workers.engines.llama_cpp.batch.running import Running
+from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.prefixes import PrefixCache, num_common, rows_foreseen
 from workers.engines.llama_cpp.slot_ranges import SlotRanges
 
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workers.engines.base import FinishReason, Sequence
-from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.sampler import Sampler
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
+from workers.engines.llama_cpp.sampling.sampler import Sampler
 
 _FORESEEN = 256
 

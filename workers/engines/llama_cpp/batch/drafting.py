@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from workers.engines.llama_cpp.batch import Batch, IntArray
+from workers.engines.llama_cpp.batch.decode_batch import Batch, IntArray
+from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.pool import Pool
-from workers.engines.llama_cpp.prefixes import num_common
-from workers.engines.llama_cpp.running import Running
-from workers.engines.llama_cpp.scoring import logits_of
+from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.cache.prefixes import num_common
+from workers.engines.llama_cpp.sampling.scoring import logits_of
 
 _LONGEST_PATTERN = 4
 _SHORTEST_PATTERN = 2

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.llama_cpp.batch import IntArray
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
 
 _SUFFIX = ".kv"
 _UNFINISHED = ".part"

@@ -12,7 +12,7 @@ from collections.abc import Sequence as ListLike
 from typing import Any, ClassVar, NamedTuple
 
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.cell_book import CellBook
+from workers.engines.llama_cpp.cache.kv_cells import CellBook
 from workers.engines.llama_cpp.new_pages import new_bytes
 from workers.engines.llama_cpp.sequence_state import StateBytes
 

@@ -12,8 +12,8 @@ from collections.abc import Collection
 from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.cache.memory import Filler, KvMemory
 from workers.engines.llama_cpp.fourth_row import num_missing_rows
-from workers.engines.llama_cpp.memory import Filler, KvMemory
 from workers.engines.llama_cpp.sequence_state import StateBytes, for_pool
 
 NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ

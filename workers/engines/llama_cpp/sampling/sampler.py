@@ -20,7 +20,7 @@ from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.scoring import Logits, logits_of
+from workers.engines.llama_cpp.sampling.scoring import Logits, logits_of
 
 # Tokens this much less likely than the best are dropped before typical_p: its entropy would read
 # the 0 · log 0 of a forbidden token as NaN.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.llama_cpp.batch import IntArray
-from workers.engines.llama_cpp.memory import KvMemory
-from workers.engines.llama_cpp.prefixes import Kept, num_common
+from workers.engines.llama_cpp.batch.decode_batch import IntArray
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.prefixes import Kept, num_common
+from workers.engines.llama_cpp.cache.spill import Spill, SpilledState
 from workers.engines.llama_cpp.sequence_state import for_pool
-from workers.engines.llama_cpp.spill import Spill, SpilledState
 
 MIN_TOKENS = 64  # less is sooner read than copied
 
