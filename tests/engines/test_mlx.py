@@ -26,11 +26,11 @@ from tests.engines.tiny_mlx import (
 )
 from workers.engines.base import FinishReason, Prefill, Sequence, SequenceFailure, Token
 from workers.engines.mlx import library
-from workers.engines.mlx.budget import ChunkBudget
+from workers.engines.mlx.batch.budget import ChunkBudget
+from workers.engines.mlx.batch.prefill import PrefillQueue
+from workers.engines.mlx.batch.row import Row
+from workers.engines.mlx.cache.prompt_cache import PromptStore
 from workers.engines.mlx.engine import MlxEngine
-from workers.engines.mlx.prefill import PrefillQueue
-from workers.engines.mlx.prompt_cache import PromptStore
-from workers.engines.mlx.row import Row
 
 
 @pytest.fixture(scope="module")

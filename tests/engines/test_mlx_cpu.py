@@ -14,7 +14,7 @@ from mlx_lm.models.activations import swiglu as mlx_swiglu
 from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.base import scaled_dot_product_attention as mlx_attention
 
-from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules
+from workers.engines.mlx.cpu import functions, layers, modules
 
 VOCAB = 96
 
@@ -38,7 +38,7 @@ def installed(*, is_quantized: bool, has_bias: bool = True, **options: Any) -> t
     if is_quantized:
         nn.quantize(plain, 32, 4)
         nn.quantize(ours, 32, 4)
-    cpu_layers.install(ours, VOCAB, **options)
+    layers.install(ours, VOCAB, **options)
     return plain, ours
 
 
@@ -119,26 +119,26 @@ def test_attention(
     }
     arrays = heads(4, batch, rows), heads(kv_heads, batch, tokens), heads(kv_heads, batch, tokens)
     expected = mlx_attention(*arrays, None, 0.3, masks[kind])
-    assert close(cpu_functions.attention(*arrays, None, 0.3, masks[kind]), expected)
+    assert close(functions.attention(*arrays, None, 0.3, masks[kind]), expected)
 
 
 def test_a_row_that_sees_nothing_has_no_nan() -> None:
     arrays = heads(2, 1, 3), heads(2, 1, 3), heads(2, 1, 3)
     mask = mx.zeros((1, 1, 3, 3), dtype=mx.bool_)
-    assert np.isfinite(np.asarray(cpu_functions.attention(*arrays, None, 1.0, mask))).all()
+    assert np.isfinite(np.asarray(functions.attention(*arrays, None, 1.0, mask))).all()
 
 
 def test_what_else_attention_can_do_is_left_to_mlx() -> None:
     arrays = heads(2, 1, 3), heads(2, 1, 3), heads(2, 1, 3)
     sinks = mx.random.normal((2,))
     expected = mlx_attention(*arrays, None, 1.0, "causal", sinks)
-    assert close(cpu_functions.attention(*arrays, None, 1.0, "causal", sinks), expected)
+    assert close(functions.attention(*arrays, None, 1.0, "causal", sinks), expected)
 
 
 def test_swiglu() -> None:
     gate, x = 40 * mx.random.normal((2, 6, 32)), mx.random.normal((2, 6, 32))
     gate[0, 0, 0] = -1000.0
-    assert close(cpu_functions.swiglu(gate, x), mlx_swiglu(gate, x))
+    assert close(functions.swiglu(gate, x), mlx_swiglu(gate, x))
 
 
 def test_a_model_uses_them() -> None:
@@ -167,10 +167,10 @@ def test_a_model_uses_them() -> None:
     mx.eval(expected)
     before = qwen3.scaled_dot_product_attention, qwen3.swiglu
     try:
-        cpu_layers.install(model, VOCAB)
-        cpu_functions.install(model)
-        assert qwen3.scaled_dot_product_attention is cpu_functions.attention
-        assert qwen3.swiglu is cpu_functions.swiglu
+        layers.install(model, VOCAB)
+        functions.install(model)
+        assert qwen3.scaled_dot_product_attention is functions.attention
+        assert qwen3.swiglu is functions.swiglu
         assert close(model(tokens), expected)
     finally:
         qwen3.scaled_dot_product_attention, qwen3.swiglu = before
@@ -193,7 +193,7 @@ def placed(**options: Any) -> tuple[Places, Places]:
     """The same layer as MLX's and with what is installed on a CPU."""
     plain, ours = Places(**options), Places(**options)
     ours.update(plain.parameters())
-    cpu_modules.install(ours)
+    modules.install(ours)
     return plain, ours
 
 

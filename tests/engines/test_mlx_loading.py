@@ -16,7 +16,7 @@ from jobs.contract.errors import JobCancelledError, ModelLoadError, UnsupportedP
 from tests.engines.tiny_mlx import QWEN, opened, write_qwen
 from workers.engines.base import EngineOptions
 from workers.engines.mlx.engine import open_mlx
-from workers.engines.mlx.loading import choose_context_length, load, widen
+from workers.engines.mlx.load.loading import choose_context_length, load, widen
 
 
 @pytest.fixture(scope="module")

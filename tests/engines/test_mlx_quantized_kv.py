@@ -12,9 +12,10 @@ from jobs.contract.errors import InvalidRequestError
 from tests.engines.mlx_demo import answers, held_out, open_demo, transcripts
 from tests.engines.tiny_mlx import GREEDY, QWEN, opened, run, write_gemma, write_model, write_qwen
 from workers.engines.base import EngineOptions, Sequence
-from workers.engines.mlx import kv, library
+from workers.engines.mlx import library
+from workers.engines.mlx.cache import kv
 from workers.engines.mlx.engine import MlxEngine
-from workers.engines.mlx.loading import load
+from workers.engines.mlx.load.loading import load
 
 LONG = list(range(40, 240)) * 2
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import reference_sampler as reference
 from workers.engines.base import Constraint
-from workers.engines.mlx.filters import apply_filters
-from workers.engines.mlx.sampler import BatchSampler, Draw, filter_settings
+from workers.engines.mlx.sampling.filters import apply_filters
+from workers.engines.mlx.sampling.sampler import BatchSampler, Draw, filter_settings
 
 VOCAB_SIZE = 40
 END_ID = 3

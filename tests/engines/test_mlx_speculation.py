@@ -26,7 +26,7 @@ from tests.engines.tiny_mlx import (
     write_qwen,
 )
 from workers.engines.base import Engine, EngineOptions, FinishReason, Sequence, Token
-from workers.engines.mlx.drafting import PromptLookup
+from workers.engines.mlx.batch.drafting import PromptLookup
 from workers.engines.mlx.engine import MlxEngine, open_mlx
 
 PROMPTS = [[5, 6, 7], [9], list(range(100)) * 3, [1, 2, 3, 1, 2, 3, 1, 2]]

@@ -19,13 +19,13 @@ from jobs.contract.errors import ModelLoadError
 from tests.engines.driving import Transcript
 from tests.engines.mlx_demo import DEMO, open_demo, transcripts
 from tests.engines.tiny_mlx import opened, write_gemma
-from workers.engines.mlx import kv, spill_file
+from workers.engines.mlx.cache import kv, spill_file
+from workers.engines.mlx.cache.prompt_cache import Entry
+from workers.engines.mlx.cache.spill import MIN_SPILLED, Spill
+from workers.engines.mlx.cache.spill_file import BrokenSpillError, SpillHeader
+from workers.engines.mlx.cache.token_key import to_key
 from workers.engines.mlx.engine import MlxEngine
 from workers.engines.mlx.library import PromptCache
-from workers.engines.mlx.prompt_cache import Entry
-from workers.engines.mlx.spill import MIN_SPILLED, Spill
-from workers.engines.mlx.spill_file import BrokenSpillError, SpillHeader
-from workers.engines.mlx.token_key import to_key
 
 LONG = [40 + (7 * step) % 500 for step in range(600)]
 OTHER = [40 + (11 * step) % 500 for step in range(400)]

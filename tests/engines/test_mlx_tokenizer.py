@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from tests.engines.tiny_mlx import END_ID, START_ID, TOOL_ID, byte_tokenizer
-from workers.engines.mlx.tokenizer import MlxTokenizer, load_tokenizer
+from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
 
 
 def sentencepiece_tokenizer() -> Tokenizer:

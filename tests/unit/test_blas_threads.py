@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.engines.mlx.cpu_threads import BlasThreads
+from workers.engines.mlx.cpu.threads import BlasThreads
 
 
 class Library:

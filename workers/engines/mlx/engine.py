@@ -24,17 +24,18 @@ from workers.engines.base import (
     Token,
     Tokenizer,
 )
-from workers.engines.mlx import adapters, cpu_threads
-from workers.engines.mlx.batch import RunningBatch
-from workers.engines.mlx.draft_model import check_draft_folder, open_drafter
+from workers.engines.mlx.batch.prefill import PrefillQueue
+from workers.engines.mlx.batch.row import Row
+from workers.engines.mlx.batch.running_batch import RunningBatch
+from workers.engines.mlx.cpu import threads
 from workers.engines.mlx.embedding import embed
-from workers.engines.mlx.folder import check_folder
-from workers.engines.mlx.loading import LoadedModel, explained, load
-from workers.engines.mlx.machinery import Machinery, assemble
-from workers.engines.mlx.options import check_options, describe
-from workers.engines.mlx.prefill import PrefillQueue
-from workers.engines.mlx.row import Row
-from workers.engines.mlx.tokenizer import load_tokenizer
+from workers.engines.mlx.load import adapters
+from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
+from workers.engines.mlx.load.engine_parts import Machinery, assemble
+from workers.engines.mlx.load.folder import check_folder
+from workers.engines.mlx.load.loading import LoadedModel, explained, load
+from workers.engines.mlx.load.options import check_options, describe
+from workers.engines.mlx.load.tokenizer import load_tokenizer
 
 _SHARE_OF_PROGRESS = 0.8  # of the model, when a draft model is loaded after it
 
@@ -134,7 +135,7 @@ class MlxEngine:
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
-        with cpu_threads.shared():
+        with threads.shared():
             was_idle = len(self._batch) == 0
             self._batch.start()  # who has joined with a token in hand waits for one prompt at most
             events = self._prefill.step(self._batch.join)

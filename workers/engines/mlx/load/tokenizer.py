@@ -11,8 +11,8 @@ from tokenizers import Tokenizer as HfTokenizer
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import FimTokens
 from workers.engines.fim import find_fim_tokens
-from workers.engines.mlx.folder import Json, read_optional_json
-from workers.engines.mlx.pieces import piece_reader
+from workers.engines.mlx.load.folder import Json, read_optional_json
+from workers.engines.mlx.load.token_bytes import piece_reader
 
 # Vocabularies that transformers can convert.
 _OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")

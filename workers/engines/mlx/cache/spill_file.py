@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.contract.errors import ModelLoadError
-from workers.engines.mlx import kv
-from workers.engines.mlx.folder import read_safetensors_header
+from workers.engines.mlx.cache import kv
 from workers.engines.mlx.library import PromptCache
+from workers.engines.mlx.load.folder import read_safetensors_header
 
 SUFFIX = ".kv.safetensors"
 _TYPE_NAMES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 
-from workers.engines.mlx.token_key import first, num_common, num_tokens
+from workers.engines.mlx.cache.token_key import first, num_common, num_tokens
 
 
 class PrefixIndex:

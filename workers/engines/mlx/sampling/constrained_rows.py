@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from workers.engines.base import Constraint
-from workers.engines.mlx.filters import DROPPED
+from workers.engines.mlx.sampling.filters import DROPPED
 
 Failures = dict[int, Exception]
 """By row: why nothing could be drawn for it."""

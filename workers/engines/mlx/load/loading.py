@@ -15,12 +15,13 @@ from mlx.utils import tree_flatten
 from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
-from workers.engines.mlx import cpu_functions, cpu_layers, cpu_modules, library
-from workers.engines.mlx.adapters import apply_adapter, find_adapter
-from workers.engines.mlx.folder import Json
+from workers.engines.mlx import library
+from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
+from workers.engines.mlx.cpu import functions, layers, modules
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
-from workers.engines.mlx.quantized_kv import QuantizedKVModel
+from workers.engines.mlx.load.adapters import apply_adapter, find_adapter
+from workers.engines.mlx.load.folder import Json
 
 # Longer contexts are there for who asks: the KV cache grows with them.
 _DEFAULT_CONTEXT_LENGTH = 8192
@@ -65,9 +66,9 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     with explained(path):
         loaded = _describe(module, config, context_length)
         if is_cpu():
-            cpu_layers.install(module, loaded.vocab_size)
-            cpu_functions.install(module)
-            cpu_modules.install(module)
+            layers.install(module, loaded.vocab_size)
+            functions.install(module)
+            modules.install(module)
         loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
     if options.kv_bits is None:
         return loaded

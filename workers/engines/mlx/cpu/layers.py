@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
-from workers.engines.mlx.cpu_threads import blas
+from workers.engines.mlx.cpu.threads import blas
 
 # Rows from which on expanding the weights for them alone is faster than MLX's own product.
 _MIN_ROWS = 8

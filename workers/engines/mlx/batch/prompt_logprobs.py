@@ -6,7 +6,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from workers.engines.mlx.sampler import most_likely
+from workers.engines.mlx.sampling.sampler import most_likely
 
 # The logits of a chunk are computed whole: 150 MB in float32 for a vocabulary of 150,000.
 _MAX_CHUNK = 256

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from mlx_lm.models import activations, base  # type: ignore[import-untyped, unused-ignore]
 
-from workers.engines.mlx.cpu_threads import blas
+from workers.engines.mlx.cpu.threads import blas
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import psutil
 
 from jobs.contract.errors import ModelLoadError
-from workers.engines.mlx import kv, spill_file
+from workers.engines.mlx.cache import kv, spill_file
+from workers.engines.mlx.cache.prefix_index import StateIndex
+from workers.engines.mlx.cache.prompt_cache import Entry, Match, StateLostError
+from workers.engines.mlx.cache.spill_file import BrokenSpillError, SpillHeader
+from workers.engines.mlx.cache.spill_writer import SpillWriter
+from workers.engines.mlx.cache.token_key import num_tokens
 from workers.engines.mlx.library import PromptCache
-from workers.engines.mlx.prefix_index import StateIndex
-from workers.engines.mlx.prompt_cache import Entry, Match, StateLostError
-from workers.engines.mlx.spill_file import BrokenSpillError, SpillHeader
-from workers.engines.mlx.spill_writer import SpillWriter
-from workers.engines.mlx.token_key import num_tokens
 
 # Fewer are computed sooner than written and read.
 MIN_SPILLED = 256

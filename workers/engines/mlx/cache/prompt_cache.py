@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from workers.engines.mlx import kv
+from workers.engines.mlx.cache import kv
+from workers.engines.mlx.cache.prefix_index import StateIndex
+from workers.engines.mlx.cache.token_key import num_tokens
 from workers.engines.mlx.library import PromptCache
-from workers.engines.mlx.prefix_index import StateIndex
-from workers.engines.mlx.token_key import num_tokens
 
 # Tokens of a kept state that are given up rather than all before them copied.
 _MAX_LOST = 32

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.engines.mlx import spill_file
-from workers.engines.mlx.spill_file import PackedState, SpillHeader
+from workers.engines.mlx.cache import spill_file
+from workers.engines.mlx.cache.spill_file import PackedState, SpillHeader
 
 # Prefixes leave memory several at a time; so much may wait for the disk.
 _MAX_WAITING_BYTES = 256 << 20

@@ -14,7 +14,7 @@ import numpy as np
 
 from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
-from workers.engines.mlx.constrained_rows import Failures
+from workers.engines.mlx.sampling.constrained_rows import Failures
 
 
 class MirostatRow(Protocol):

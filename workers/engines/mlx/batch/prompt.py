@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import mlx.core as mx
 
 from workers.engines.base import Prefill, PromptLogprobs, SequenceFailure, StepEvent, Token
-from workers.engines.mlx import kv
+from workers.engines.mlx.batch.prompt_logprobs import LogprobPass
+from workers.engines.mlx.batch.row import Row
+from workers.engines.mlx.cache import kv
+from workers.engines.mlx.cache.prompt_cache import Match
+from workers.engines.mlx.cache.token_key import num_common
 from workers.engines.mlx.library import PromptCache
-from workers.engines.mlx.prompt_cache import Match
-from workers.engines.mlx.prompt_logprobs import LogprobPass
-from workers.engines.mlx.row import Row
-from workers.engines.mlx.token_key import num_common
 
 # A shorter common beginning is computed again sooner than it is waited for.
 _MIN_AWAITED = 32

@@ -17,9 +17,9 @@ import numpy as np
 from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
-from workers.engines.mlx.constrained_rows import ConstrainedRows, Failures
-from workers.engines.mlx.filters import DROPPED, FilterSettings, apply_filters
-from workers.engines.mlx.mirostat_rows import MirostatRows
+from workers.engines.mlx.sampling.constrained_rows import ConstrainedRows, Failures
+from workers.engines.mlx.sampling.filters import DROPPED, FilterSettings, apply_filters
+from workers.engines.mlx.sampling.mirostat_rows import MirostatRows
 
 
 class SampledRow(Protocol):

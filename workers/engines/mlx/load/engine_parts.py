@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.engines.base import EngineOptions
-from workers.engines.mlx.batch import RunningBatch
-from workers.engines.mlx.budget import ChunkBudget
-from workers.engines.mlx.drafting import Drafter
-from workers.engines.mlx.identity import model_identity
-from workers.engines.mlx.loading import LoadedModel
-from workers.engines.mlx.options import cache_budget
-from workers.engines.mlx.prefill import PrefillQueue
-from workers.engines.mlx.prompt_cache import PromptStore
-from workers.engines.mlx.speculation import SpeculativeBatch, num_draft_tokens
-from workers.engines.mlx.spill import Spill
+from workers.engines.mlx.batch.budget import ChunkBudget
+from workers.engines.mlx.batch.drafting import Drafter
+from workers.engines.mlx.batch.prefill import PrefillQueue
+from workers.engines.mlx.batch.running_batch import RunningBatch
+from workers.engines.mlx.batch.speculation import SpeculativeBatch, num_draft_tokens
+from workers.engines.mlx.cache.prompt_cache import PromptStore
+from workers.engines.mlx.cache.spill import Spill
+from workers.engines.mlx.load.identity import model_identity
+from workers.engines.mlx.load.loading import LoadedModel
+from workers.engines.mlx.load.options import cache_budget
 
 
 @dataclass(frozen=True, slots=True)

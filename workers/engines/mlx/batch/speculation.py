@@ -16,13 +16,14 @@ from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 from workers.engines.base import Constraint, EngineOptions, SequenceFailure, Token
-from workers.engines.mlx import kv, library
-from workers.engines.mlx.drafting import Drafter
+from workers.engines.mlx import library
+from workers.engines.mlx.batch.drafting import Drafter
+from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
+from workers.engines.mlx.cache import kv
+from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
+from workers.engines.mlx.cache.token_key import to_key
 from workers.engines.mlx.library import Model, PromptCache
-from workers.engines.mlx.prompt_cache import Match, PromptStore
-from workers.engines.mlx.row import DrawnTokens, Row, is_last
-from workers.engines.mlx.sampler import BatchSampler
-from workers.engines.mlx.token_key import to_key
+from workers.engines.mlx.sampling.sampler import BatchSampler
 
 _DEFAULT_DRAFT_TOKENS = 3
 _MAX_DRAFT_TOKENS = 64

@@ -7,10 +7,11 @@ from typing import Protocol, cast
 
 import mlx.core as mx
 
-from workers.engines.mlx import kv, library
-from workers.engines.mlx.budget import ChunkBudget
+from workers.engines.mlx import library
+from workers.engines.mlx.batch.budget import ChunkBudget
+from workers.engines.mlx.cache import kv
+from workers.engines.mlx.cache.token_key import num_common, to_key
 from workers.engines.mlx.library import Model, PromptCache
-from workers.engines.mlx.token_key import num_common, to_key
 
 _NGRAM_SIZES = (3, 2)  # the longer one is the better guess
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from workers.engines.base import EngineOptions
-from workers.engines.mlx.adapters import find_adapter
+from workers.engines.mlx.load.adapters import find_adapter
 
 _FORMAT = "1"  # of the spilled files
 
