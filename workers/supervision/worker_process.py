@@ -19,7 +19,7 @@ from jobs.storage import names
 
 log = logging.getLogger(__name__)
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 # For GCC's OpenMP, with which llama.cpp computes: a thread that waits for the others would keep its
 # core busy for milliseconds, which others need: Redis and the API between two calls, and other

@@ -7,7 +7,7 @@ import psutil
 from jobs.contract.errors import UnsupportedParameterError
 from workers.engines.base import EngineOptions, ModelInfo
 from workers.engines.mlx import library
-from workers.engines.mlx.batch.running_batch import speculation
+from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.quantized_kv import check_kv_bits
 from workers.engines.mlx.load.loading import LoadedModel
