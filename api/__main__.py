@@ -14,7 +14,7 @@ import uvicorn
 
 from api.app import create_app
 from api.command.banner import banner
-from api.http_protocol import PatientProtocol
+from api.web.protocol import PatientProtocol
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings
 

@@ -9,9 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from api.body_limit import BodyLimit
-from api.error_answers import handle_error
-from api.errors import HANDLED
+from api.dialects.error_answers import handle_error
 from api.routes.adapters import router as adapters_router
 from api.routes.completions import router as completions_router
 from api.routes.docs import mount_assets
@@ -29,9 +27,11 @@ from api.routes.older import router as older_router
 from api.routes.rerank import router as rerank_router
 from api.routes.responses import router as responses_router
 from api.routes.text import router as text_router
-from api.security import HostGuard, KeyGuard
 from api.services import Services
-from api.sse import BODY_SEND
+from api.web.auth import HostGuard, KeyGuard
+from api.web.body_limit import BodyLimit
+from api.web.errors import HANDLED
+from api.web.sse import BODY_SEND
 from jobs.settings import Settings
 
 _ROUTERS = (

@@ -11,10 +11,10 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.errors import Problem, problem_of
 from api.foreground import Foreground
 from api.runner import JobRunner, Ticket
-from api.sse import BODY_SEND, PING, SseWriter
+from api.web.errors import Problem, problem_of
+from api.web.sse import BODY_SEND, PING, SseWriter
 from jobs.contract.errors import JobError, ShuttingDownError
 from jobs.contract.events import Event, EventKind
 

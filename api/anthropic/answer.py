@@ -9,7 +9,7 @@ import msgspec
 
 from api.anthropic.content import Content, Step
 from api.anthropic.errors import error_body
-from api.errors import Problem
+from api.web.errors import Problem
 from jobs.contract.events import Event, EventKind, Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from api.errors import Problem
+from api.web.errors import Problem
 
 _PREFIX = "/v1/messages"
 _KINDS = {

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from api.anthropic.messages import to_messages
 from api.anthropic.tools import to_tool_fields
-from api.errors import describe_validation
 from api.openai.translate import to_generate_request
 from api.schemas.anthropic import (
     MessagePromptBody,
@@ -21,6 +20,7 @@ from api.schemas.anthropic import (
     ThinkingBody,
 )
 from api.schemas.generation import ChatBody
+from api.web.errors import describe_validation
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 

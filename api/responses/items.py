@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.errors import describe_validation
-from api.schemas.common import Body
 from api.schemas.responses import (
     InputCall,
     InputCallOutput,
@@ -16,6 +14,8 @@ from api.schemas.responses import (
     InputPart,
     InputReasoning,
 )
+from api.web.base_schema import Body
+from api.web.errors import describe_validation
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 Item = dict[str, Any]

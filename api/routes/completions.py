@@ -16,10 +16,10 @@ from api.openai.chunks import ChunkEncoder
 from api.openai.translate import to_generate_request
 from api.resolve import resolve_chat, with_thinking
 from api.schemas.answers import ChatCompletion, JobAccepted, TextCompletion
-from api.schemas.errors import ERRORS
 from api.schemas.generation import ChatBody, CompletionBody
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background, new_ticket
+from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest
 

@@ -16,9 +16,9 @@ from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
-from api.schemas.errors import ERRORS
 from api.services import ServicesDep
 from api.tickets import accepted, is_background, new_ticket
+from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest
 

@@ -13,7 +13,6 @@ from api.openai.translate import check_text
 from api.resolve import finder_of, read_model_id, resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
-from api.schemas.errors import ERRORS
 from api.schemas.internal import (
     LoadAnswer,
     LoadBody,
@@ -23,6 +22,7 @@ from api.schemas.internal import (
 )
 from api.services import Services, ServicesDep
 from api.tickets import accepted, is_background
+from api.web.error_schema import ERRORS
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError
 from jobs.contract.requests import GenerationDefaults, LoadRequest

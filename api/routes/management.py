@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from api.processes import list_processes
 from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
-from api.schemas.errors import ERRORS
 from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
 from api.services import ServicesDep
+from api.web.error_schema import ERRORS
 from jobs.storage import names
 
 router = APIRouter(prefix="/management", tags=["management"], responses=ERRORS)

@@ -7,8 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
 from api.metrics import metrics_text, read_snapshot
-from api.schemas.errors import ERRORS
 from api.services import Services, ServicesDep
+from api.web.error_schema import ERRORS
 
 router = APIRouter(tags=["health"], responses=ERRORS)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.resolve import ModelFinder, finder_of
-from api.schemas.errors import ERRORS
 from api.schemas.internal import ModelEntry, ModelList
 from api.services import Services, ServicesDep
+from api.web.error_schema import ERRORS
 from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError

@@ -12,7 +12,6 @@ from api.native.answers import NativeEncoder, NativeView
 from api.native.translate import to_native_request
 from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
-from api.schemas.errors import ERRORS
 from api.schemas.native import (
     InfillBody,
     NativeCompletion,
@@ -22,6 +21,7 @@ from api.schemas.native import (
 )
 from api.services import Services, ServicesDep
 from api.tickets import new_ticket
+from api.web.error_schema import ERRORS
 from jobs.contract.records import Want, WorkerStatus
 from jobs.storage import names
 

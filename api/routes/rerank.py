@@ -13,10 +13,10 @@ from api.embeddings import embeddings_answer
 from api.rerank import to_rerank_request
 from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
-from api.schemas.errors import ERRORS
 from api.schemas.rerank import RankedText, RerankAnswer, RerankBody
 from api.services import ServicesDep
 from api.tickets import new_ticket
+from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest
 

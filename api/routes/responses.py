@@ -13,7 +13,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.delivery import StreamedAnswer, WholeAnswer
-from api.event_stream import sse_response
 from api.openai.translate import check_text
 from api.resolve import resolve_chat, with_thinking
 from api.responses.answer import ResponseEncoder
@@ -25,7 +24,6 @@ from api.responses.translate import to_job
 from api.routes.completions import ModelIdHeader
 from api.routes.text import text_body
 from api.runner import Ticket
-from api.schemas.errors import ERRORS
 from api.schemas.responses import (
     DeletedResponse,
     InputTokens,
@@ -37,6 +35,8 @@ from api.schemas.responses import (
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from api.tickets import is_background, new_ticket
+from api.web.error_schema import ERRORS
+from api.web.event_stream import sse_response
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import TokenCountRequest, View
 from jobs.storage.stored_responses import StoredResponse

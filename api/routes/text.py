@@ -24,7 +24,6 @@ from api.openai.text import (
 from api.openai.translate import to_token_count_request
 from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
-from api.schemas.errors import ERRORS
 from api.schemas.generation import TokenCountBody
 from api.schemas.internal import TokenCountAnswer
 from api.schemas.text import (
@@ -38,6 +37,7 @@ from api.schemas.text import (
 from api.services import Services, ServicesDep
 from api.shapes import Shape
 from api.tickets import new_ticket
+from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import Request as AnyRequest
 from jobs.contract.requests import View

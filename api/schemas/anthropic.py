@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter
 
-from api.schemas.common import Body, Count, Flag, Probability, Text, integer
+from api.web.base_schema import Body, Count, Flag, Probability, Text, integer
 
 
 class TextBlock(Body):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, PlainValidator, WithJsonSchema
 
-from api.schemas.common import PROMPT_SCHEMA, Body, Count, Text, check_prompt
+from api.web.base_schema import PROMPT_SCHEMA, Body, Count, Text, check_prompt
 
 _MAX_INPUTS = 2048  # OpenAI's limit
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.schemas.common import (
+from api.web.base_schema import (
     Body,
     ContextSize,
     Count,

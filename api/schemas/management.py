@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from api.schemas.common import Body, number
+from api.web.base_schema import Body, number
 
 
 class CurrentQueue(BaseModel):

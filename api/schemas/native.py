@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.schemas.common import (
+from api.web.base_schema import (
     PROMPT_SCHEMA,
     Body,
     Flag,

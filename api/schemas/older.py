@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from api.schemas.common import Body, Text, integer
 from api.schemas.text import TokenIds
+from api.web.base_schema import Body, Text, integer
 
 
 class EncodeBody(Body):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from api.schemas.common import Body, Count, Flag, Text
 from api.schemas.embeddings import EmbeddingsUsage
+from api.web.base_schema import Body, Count, Flag, Text
 
 _MAX_DOCUMENTS = 2047  # with the query as many as embeddings take
 

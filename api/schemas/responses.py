@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from api.schemas.common import Body, Count, Flag, Probability, Temperature, Text, integer
+from api.web.base_schema import Body, Count, Flag, Probability, Temperature, Text, integer
 
 
 def _check_input(value: Any) -> str | list[Any]:

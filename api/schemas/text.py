@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from api.schemas.common import Body, Flag, Text
 from api.schemas.generation import MessageBody, ReasoningFields
+from api.web.base_schema import Body, Flag, Text
 
 TokenIds = list[Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.security import caller_of
+from api.web.auth import caller_of
 from jobs.contract.errors import TooManyJobsError
 from jobs.contract.events import EventKind
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-import api.http_protocol
+import api.web.protocol
 from tests.integration.api_rig import Rig, check_error_shape, frames, raw_post, read_until
 
 CHAT = "/v1/chat/completions"
@@ -21,7 +21,7 @@ GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
 
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.http_protocol, "HEAD_TIMEOUT_S", HEAD_S)
+    monkeypatch.setattr(api.web.protocol, "HEAD_TIMEOUT_S", HEAD_S)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.anthropic.answer import Answer, MessageEncoder, whole_message
-from api.errors import Problem
 from api.schemas.anthropic_answers import MessageErrorBody, MessageObject
+from api.web.errors import Problem
 from jobs.contract.events import CalledTool, Event, EventKind, Usage
 from tests.helpers.samples import event
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from api.anthropic.errors import error_body
 from api.anthropic.tools import to_tool_fields
 from api.anthropic.translate import to_job, to_prompt
-from api.errors import problem_of
 from api.schemas.anthropic import MessagePromptBody
+from api.web.errors import problem_of
 from jobs.contract.errors import JobError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse
 from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, said, text

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
-from api.errors import describe_validation, problem_of
+from api.web.errors import describe_validation, problem_of
 from jobs.contract.errors import ErrorInfo, JobError, ModelLoadError
 
 STATUS = {

@@ -9,13 +9,13 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from api.errors import Problem
 from api.responses.answer import Answer, ResponseEncoder
 from api.responses.items import to_items
 from api.responses.pages import page_of
 from api.responses.record import to_record
 from api.responses.translate import to_job
 from api.schemas.responses import ResponseBody
+from api.web.errors import Problem
 from jobs.contract.errors import ContractError, ErrorInfo, InvalidRequestError
 from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
 from jobs.contract.requests import GenerationDefaults

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api import sse
-from api.sse import SseWriter
+from api.web import sse
+from api.web.sse import SseWriter
 
 
 class Client:

@@ -7,8 +7,8 @@ from pathlib import Path
 from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
-from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, PromptLookup
 from workers.engines.mlx.batch import speculation
+from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, PromptLookup
 from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, explained, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.errors import INVALID, Problem
+from api.web.errors import INVALID, Problem
 
 HEAD_TIMEOUT_S = 9.0  # cut off within 10
 _MAX_HEAD_BYTES = 64 * 1024

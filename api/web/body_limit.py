@@ -8,8 +8,8 @@ import contextlib
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.error_answers import problem_response
-from api.errors import INVALID, Problem
+from api.dialects.error_answers import problem_response
+from api.web.errors import INVALID, Problem
 
 _READ_TIMEOUT_S = 29.0  # cut off within 30
 # What is too much is read and thrown away, so that the client gets to see the answer; up to here.

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from api.errors import problem_of
 from api.runner import JobRunner
-from api.sse import PING
+from api.web.errors import problem_of
+from api.web.sse import PING
 from jobs.contract.errors import JobError
 from jobs.contract.events import EventId, encode_event
 

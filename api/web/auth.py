@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.error_answers import problem_response
-from api.errors import Problem
+from api.dialects.error_answers import problem_response
+from api.web.errors import Problem
 from jobs.settings import Settings, is_loopback
 
 _MANAGEMENT_PREFIX = "/management/"

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from api.anthropic.errors import error_body, is_anthropic
-from api.errors import Problem, problem_of
+from api.web.errors import Problem, problem_of
 
 
 def problem_response(
