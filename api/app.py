@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from api.dialects.error_answers import handle_error
+from api.execution.services import Services
 from api.routes.adapters import router as adapters_router
 from api.routes.completions import router as completions_router
 from api.routes.docs import mount_assets
@@ -27,7 +28,6 @@ from api.routes.older import router as older_router
 from api.routes.rerank import router as rerank_router
 from api.routes.responses import router as responses_router
 from api.routes.text import router as text_router
-from api.services import Services
 from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED

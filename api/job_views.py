@@ -8,13 +8,13 @@ import msgspec
 
 from api.anthropic.answer import Answer as MessageAnswer
 from api.embeddings import embeddings_answer
+from api.execution.shapes import Shape
 from api.native.answers import NativeView
 from api.openai.answers import whole_answer
 from api.openai.logprobs import next_token_probabilities
 from api.openai.text import text_answer
 from api.responses.answer import Answer as ResponseAnswer
 from api.schemas.jobs import JobAnswer, JobErrorObject
-from api.shapes import Shape
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord

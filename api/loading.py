@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
-from api.resolve import finder_of
-from api.services import Services
-from api.tickets import new_job_id, new_submission
+from api.execution.resolve import finder_of
+from api.execution.services import Services
+from api.execution.submissions import new_job_id, new_submission
 from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,

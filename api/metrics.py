@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from api.services import Services
+from api.execution.services import Services
 from jobs.contract.records import NodeStatus, WorkerStatus
 from jobs.storage.desired_models import LoadedModel
 from jobs.storage.totals import Sum, Totals, read_totals

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from api.execution.services import Services
 from api.routes.models import state_of
 from api.schemas.management import CurrentQueue, ProcessEntry
-from api.services import Services
 from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import GenerateRequest, Message, Prompt

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from api.execution.runner import error_of
 from api.openai.logprobs import chat_logprobs
 from api.openai.usage import timings_object
 from api.responses.output import Logprob, Output, Step
 from api.responses.translate import renamed
-from api.runner import error_of
 from api.web.errors import INVALID, Problem, problem_of
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage.stored_responses import StoredResponse

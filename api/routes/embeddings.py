@@ -9,15 +9,15 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.delivery import WholeAnswer
 from api.embeddings import embeddings_answer
+from api.execution.job_responses import WholeAnswer
+from api.execution.resolve import resolve
+from api.execution.services import ServicesDep
+from api.execution.submissions import accepted, is_background, new_ticket
 from api.openai.translate import to_embed_request
-from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
-from api.services import ServicesDep
-from api.tickets import accepted, is_background, new_ticket
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest

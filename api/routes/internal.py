@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.execution.resolve import finder_of, read_model_id, resolve
+from api.execution.services import Services, ServicesDep
+from api.execution.submissions import accepted, is_background
 from api.loading import finish_load, finish_unload, start_load, start_unload
 from api.openai.translate import check_text
-from api.resolve import finder_of, read_model_id, resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.answers import JobAccepted
 from api.schemas.internal import (
@@ -20,8 +22,6 @@ from api.schemas.internal import (
     ModelNames,
     UnloadAnswer,
 )
-from api.services import Services, ServicesDep
-from api.tickets import accepted, is_background
 from api.web.error_schema import ERRORS
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError

@@ -13,17 +13,17 @@ from starlette.responses import Response
 
 from api.anthropic.answer import PING, Answer, MessageEncoder, whole_message
 from api.anthropic.translate import to_job, to_prompt
-from api.delivery import StreamedAnswer, WholeAnswer
-from api.resolve import resolve_chat
+from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.resolve import resolve_chat
+from api.execution.runner import Ticket
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
+from api.execution.submissions import accepted, is_background, new_ticket
 from api.routes.completions import ModelIdHeader
 from api.routes.text import text_body
-from api.runner import Ticket
 from api.schemas.answers import JobAccepted
 from api.schemas.anthropic import MessagePromptBody, MessagesBody, ThinkingBody
 from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, MessageTokensCount
-from api.services import Services, ServicesDep
-from api.shapes import Shape
-from api.tickets import accepted, is_background, new_ticket
 from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.resolve import ModelFinder, finder_of
+from api.execution.resolve import ModelFinder, finder_of
+from api.execution.services import Services, ServicesDep
 from api.schemas.internal import ModelEntry, ModelList
-from api.services import Services, ServicesDep
 from api.web.error_schema import ERRORS
 from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader

@@ -7,10 +7,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.delivery import StreamedAnswer, WholeAnswer
+from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.resolve import resolve
+from api.execution.services import Services, ServicesDep
+from api.execution.submissions import new_ticket
 from api.native.answers import NativeEncoder, NativeView
 from api.native.translate import to_native_request
-from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.native import (
     InfillBody,
@@ -19,8 +21,6 @@ from api.schemas.native import (
     NativeProps,
     NativeSlot,
 )
-from api.services import Services, ServicesDep
-from api.tickets import new_ticket
 from api.web.error_schema import ERRORS
 from jobs.contract.records import Want, WorkerStatus
 from jobs.storage import names

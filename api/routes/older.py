@@ -12,18 +12,18 @@ import msgspec
 from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
+from api.execution.resolve import finder_of, resolve, with_thinking
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
 from api.openai.logprobs import next_token_probabilities
 from api.openai.text import to_apply_template_request
 from api.openai.translate import check_text
 from api.processes import parameters
-from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
 from api.routes.text import answer_job, answer_text
 from api.schemas.internal import Health
 from api.schemas.older import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.schemas.text import ApplyTemplateBody
-from api.services import Services, ServicesDep
-from api.shapes import Shape
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event

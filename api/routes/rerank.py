@@ -8,14 +8,14 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.delivery import WholeAnswer
 from api.embeddings import embeddings_answer
+from api.execution.job_responses import WholeAnswer
+from api.execution.resolve import resolve
+from api.execution.services import ServicesDep
+from api.execution.submissions import new_ticket
 from api.rerank import to_rerank_request
-from api.resolve import resolve
 from api.routes.completions import ModelIdHeader
 from api.schemas.rerank import RankedText, RerankAnswer, RerankBody
-from api.services import ServicesDep
-from api.tickets import new_ticket
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest

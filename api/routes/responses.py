@@ -12,9 +12,13 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.delivery import StreamedAnswer, WholeAnswer
+from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.resolve import resolve_chat, with_thinking
+from api.execution.runner import Ticket
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
+from api.execution.submissions import is_background, new_ticket
 from api.openai.translate import check_text
-from api.resolve import resolve_chat, with_thinking
 from api.responses.answer import ResponseEncoder
 from api.responses.items import to_items
 from api.responses.library import Library, ResponseAnswer, whole_body
@@ -23,7 +27,6 @@ from api.responses.record import to_record
 from api.responses.translate import to_job
 from api.routes.completions import ModelIdHeader
 from api.routes.text import text_body
-from api.runner import Ticket
 from api.schemas.responses import (
     DeletedResponse,
     InputTokens,
@@ -32,9 +35,6 @@ from api.schemas.responses import (
     ResponseObject,
     ResponsePromptBody,
 )
-from api.services import Services, ServicesDep
-from api.shapes import Shape
-from api.tickets import is_background, new_ticket
 from api.web.error_schema import ERRORS
 from api.web.event_stream import sse_response
 from jobs.contract.errors import InvalidRequestError

@@ -13,7 +13,11 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.delivery import WholeAnswer
+from api.execution.job_responses import WholeAnswer
+from api.execution.resolve import finder_of, resolve, with_thinking
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
+from api.execution.submissions import new_ticket
 from api.openai.text import (
     TextRequest,
     text_answer,
@@ -22,7 +26,6 @@ from api.openai.text import (
     to_tokenize_request,
 )
 from api.openai.translate import to_token_count_request
-from api.resolve import finder_of, resolve, with_thinking
 from api.routes.completions import ModelIdHeader
 from api.schemas.generation import TokenCountBody
 from api.schemas.internal import TokenCountAnswer
@@ -34,9 +37,6 @@ from api.schemas.text import (
     TokenizeBody,
     TokensAnswer,
 )
-from api.services import Services, ServicesDep
-from api.shapes import Shape
-from api.tickets import new_ticket
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import Request as AnyRequest

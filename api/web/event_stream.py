@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from api.runner import JobRunner
+from api.execution.runner import JobRunner
 from api.web.errors import problem_of
 from api.web.sse import PING
 from jobs.contract.errors import JobError

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, OpenAI
 
-from api import staff_watch
-from api.services import Services
-from api.tickets import new_ticket
+from api.execution import worker_liveness
+from api.execution.services import Services
+from api.execution.submissions import new_ticket
 from jobs.contract.errors import ModelUnloadedError
 from jobs.contract.events import TokenLogprob
 from jobs.contract.records import JobStatus

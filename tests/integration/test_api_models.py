@@ -9,7 +9,7 @@ import pytest
 from openai import NotFoundError, OpenAI
 from openai.types import Model
 
-from api.services import Services
+from api.execution.services import Services
 from jobs.contract.records import JobStatus, Want, WorkerState, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names

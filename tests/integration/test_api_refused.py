@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from api.foreground import Foreground
-from api.runner import Ticket
-from api.services import Services
-from api.tickets import new_ticket
+from api.execution.client_job import Foreground
+from api.execution.runner import Ticket
+from api.execution.services import Services
+from api.execution.submissions import new_ticket
 from jobs.contract.errors import ModelUnloadedError, QueueFullError
 from jobs.contract.records import JobStatus, Want
 from jobs.contract.requests import GenerateRequest, Prompt

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api import foreground, staff_watch
+from api.execution import client_job, worker_liveness
 from jobs.contract.records import JobStatus
 from jobs.storage import names
 from tests.integration.api_rig import Rig, wait_until

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from api import foreground
-from api.foreground import Foreground
-from api.presence import ApiBeat
-from api.services import Services
-from api.tickets import new_ticket
+from api.execution import client_job
+from api.execution.client_job import Foreground
+from api.execution.presence import ApiBeat
+from api.execution.services import Services
+from api.execution.submissions import new_ticket
 from jobs import asyncio_tasks
 from jobs.contract.errors import JobError
 from jobs.contract.records import JobStatus

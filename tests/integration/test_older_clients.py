@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.shapes import Shape
+from api.execution.shapes import Shape
 from jobs.contract.events import TokenLogprob
 from jobs.contract.requests import (
     ApplyTemplateRequest,

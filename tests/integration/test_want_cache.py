@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-import api.want_cache
-from api.want_cache import WantCache
+import api.execution.desired_cache
+from api.execution.desired_cache import WantCache
 from jobs.contract.records import Want
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
@@ -41,7 +41,7 @@ def num_reads(redis: SyncRedis) -> int:
 async def test_what_has_not_changed_is_read_once(
     cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 1000.0)
+    monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 1000.0)
     redis = connect(redis_url)
     assert Wants(redis).put("0", WANT)
     async with asyncio.timeout(WAIT_S):
@@ -56,7 +56,7 @@ async def test_what_has_not_changed_is_read_once(
 async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
     cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 1000.0)
+    monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 1000.0)
     wants = Wants(connect(redis_url))
     for new in (WANT, None, WANT):
         assert wants.put("0", new) if new is not None else wants.remove("0")
@@ -68,7 +68,7 @@ async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
 async def test_a_lost_ring_is_made_up_for(
     cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.want_cache, "_MAX_AGE_S", 0.05)
+    monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 0.05)
     redis = connect(redis_url)
     assert Wants(redis).put("0", WANT)
     await cache.read()

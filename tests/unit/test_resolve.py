@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.resolve import ModelFinder, read_model_id
+from api.execution.resolve import ModelFinder, read_model_id
 from jobs.catalog.model_aliases import parse_aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want

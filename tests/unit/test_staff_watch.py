@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from api import staff_watch
-from api.staff_watch import Missing, StaffWatch
+from api.execution import worker_liveness
+from api.execution.worker_liveness import Missing, StaffWatch
 from jobs import asyncio_tasks
 from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
 

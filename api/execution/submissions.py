@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.runner import JobRunner, Ticket
+from api.execution.runner import JobRunner, Ticket
 from jobs.contract.records import Want
 from jobs.contract.requests import (
     ApplyTemplateRequest,

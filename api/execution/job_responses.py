@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.foreground import Foreground
-from api.runner import JobRunner, Ticket
+from api.execution.client_job import Foreground
+from api.execution.runner import JobRunner, Ticket
 from api.web.errors import Problem, problem_of
 from api.web.sse import BODY_SEND, PING, SseWriter
 from jobs.contract.errors import JobError, ShuttingDownError

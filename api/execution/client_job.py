@@ -14,8 +14,8 @@ from functools import partial
 from redis.exceptions import RedisError
 from starlette.types import Receive
 
-from api.runner import JobRunner, Ticket, check
-from api.staff_watch import Missing
+from api.execution.runner import JobRunner, Ticket, check
+from api.execution.worker_liveness import Missing
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,

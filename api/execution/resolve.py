@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from api.services import Services
+from api.execution.services import Services
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import Want

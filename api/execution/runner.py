@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from api.staff_watch import Missing, StaffWatch
-from api.storage_watch import StorageWatch
-from api.want_cache import WantCache
+from api.execution.data_loss_check import StorageWatch
+from api.execution.desired_cache import WantCache
+from api.execution.worker_liveness import Missing, StaffWatch
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
