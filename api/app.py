@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.execution.services import Services
 from api.routes.adapters import router as adapters_router
@@ -20,7 +21,6 @@ from api.routes.health import router as health_router
 from api.routes.internal import router as internal_router
 from api.routes.jobs import router as jobs_router
 from api.routes.management import router as management_router
-from api.routes.messages import router as messages_router
 from api.routes.metrics import router as metrics_router
 from api.routes.models import router as models_router
 from api.routes.native import router as native_router

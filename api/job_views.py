@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from api.anthropic.answer import Answer as MessageAnswer
+from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.embeddings import embeddings_answer
 from api.execution.shapes import Shape
 from api.native.answers import NativeView

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.anthropic.errors import error_body, is_anthropic
+from api.dialects.anthropic.errors import error_body, is_anthropic
 from api.web.errors import Problem, problem_of
 
 

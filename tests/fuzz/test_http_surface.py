@@ -15,8 +15,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from api.anthropic.errors import is_anthropic
 from api.app import create_app
+from api.dialects.anthropic.errors import is_anthropic
 from jobs.settings import Settings
 from tests.fuzz.hostile import Sent, requests_of
 from tests.helpers.anthropic_bodies import check_anthropic_error

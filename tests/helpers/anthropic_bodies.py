@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas.anthropic import MessagesBody
-from api.schemas.anthropic_answers import MessageErrorBody
+from api.dialects.anthropic.answer_schema import MessageErrorBody
+from api.dialects.anthropic.schema import MessagesBody
 
 USER: Any = {"role": "user", "content": "hi"}
 ADD: Any = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.anthropic.answer import Answer, MessageEncoder, whole_message
-from api.schemas.anthropic_answers import MessageErrorBody, MessageObject
+from api.dialects.anthropic.answer import Answer, MessageEncoder, whole_message
+from api.dialects.anthropic.answer_schema import MessageErrorBody, MessageObject
 from api.web.errors import Problem
 from jobs.contract.events import CalledTool, Event, EventKind, Usage
 from tests.helpers.samples import event

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.anthropic.messages import to_messages
-from api.anthropic.translate import to_job
+from api.dialects.anthropic.messages import to_messages
+from api.dialects.anthropic.translate import to_job
 from jobs.contract.requests import GenerationDefaults
 from tests.helpers.anthropic_bodies import CALL, USER, read, result, said, text
 

@@ -8,10 +8,10 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from api.anthropic.errors import error_body
-from api.anthropic.tools import to_tool_fields
-from api.anthropic.translate import to_job, to_prompt
-from api.schemas.anthropic import MessagePromptBody
+from api.dialects.anthropic.errors import error_body
+from api.dialects.anthropic.schema import MessagePromptBody
+from api.dialects.anthropic.tools import to_tool_fields
+from api.dialects.anthropic.translate import to_job, to_prompt
 from api.web.errors import problem_of
 from jobs.contract.errors import JobError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse

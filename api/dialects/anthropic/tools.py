@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas.anthropic import ClientToolBody, MessagePromptBody, ToolChoiceBody
+from api.dialects.anthropic.schema import ClientToolBody, MessagePromptBody, ToolChoiceBody
 from jobs.contract.errors import InvalidRequestError
 
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}

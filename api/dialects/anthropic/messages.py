@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from api.schemas.anthropic import (
+from api.dialects.anthropic.schema import (
     Block,
     InputMessage,
     TextBlock,

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from api.anthropic.content import Content, Step
-from api.anthropic.errors import error_body
+from api.dialects.anthropic.content import Content, Step
+from api.dialects.anthropic.errors import error_body
 from api.web.errors import Problem
 from jobs.contract.events import Event, EventKind, Usage
 

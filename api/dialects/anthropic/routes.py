@@ -11,8 +11,10 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.anthropic.answer import PING, Answer, MessageEncoder, whole_message
-from api.anthropic.translate import to_job, to_prompt
+from api.dialects.anthropic.answer import PING, Answer, MessageEncoder, whole_message
+from api.dialects.anthropic.answer_schema import MESSAGE_ERRORS, MessageObject, MessageTokensCount
+from api.dialects.anthropic.schema import MessagePromptBody, MessagesBody, ThinkingBody
+from api.dialects.anthropic.translate import to_job, to_prompt
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.resolve import resolve_chat
 from api.execution.runner import Ticket
@@ -22,8 +24,6 @@ from api.execution.submissions import accepted, is_background, new_ticket
 from api.routes.completions import ModelIdHeader
 from api.routes.text import text_body
 from api.schemas.answers import JobAccepted
-from api.schemas.anthropic import MessagePromptBody, MessagesBody, ThinkingBody
-from api.schemas.anthropic_answers import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])

@@ -1,6 +1,6 @@
 """A Messages body to a chat's, where defaults and checks live. Pure.
 
-Errors keep the chat's names of parameters: ``api.anthropic.errors`` gives them ours.
+Errors keep the chat's names of parameters: ``api.dialects.anthropic.errors`` gives them ours.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.anthropic.messages import to_messages
-from api.anthropic.tools import to_tool_fields
-from api.openai.translate import to_generate_request
-from api.schemas.anthropic import (
+from api.dialects.anthropic.messages import to_messages
+from api.dialects.anthropic.schema import (
     MessagePromptBody,
     MessagesBody,
     OutputConfigBody,
     OutputFormatBody,
     ThinkingBody,
 )
+from api.dialects.anthropic.tools import to_tool_fields
+from api.openai.translate import to_generate_request
 from api.schemas.generation import ChatBody
 from api.web.errors import describe_validation
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
