@@ -12,6 +12,7 @@ import msgspec
 from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
+from api.dialects.legacy.schema import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.execution.resolve import finder_of, resolve, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
@@ -22,7 +23,6 @@ from api.processes import parameters
 from api.routes.completions import ModelIdHeader
 from api.routes.text import answer_job, answer_text
 from api.schemas.internal import Health
-from api.schemas.older import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.schemas.text import ApplyTemplateBody
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
