@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
+from api.dialects.llama_server.routes import router as native_router
 from api.execution.services import Services
 from api.routes.adapters import router as adapters_router
 from api.routes.completions import router as completions_router
@@ -24,7 +25,6 @@ from api.routes.jobs import router as jobs_router
 from api.routes.management import router as management_router
 from api.routes.metrics import router as metrics_router
 from api.routes.models import router as models_router
-from api.routes.native import router as native_router
 from api.routes.rerank import router as rerank_router
 from api.routes.responses import router as responses_router
 from api.routes.text import router as text_router

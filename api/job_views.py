@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from api.dialects.anthropic.answer import Answer as MessageAnswer
+from api.dialects.llama_server.answers import NativeView
 from api.embeddings import embeddings_answer
 from api.execution.shapes import Shape
-from api.native.answers import NativeView
 from api.openai.answers import whole_answer
 from api.openai.logprobs import next_token_probabilities
 from api.openai.text import text_answer

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from api.dialects.llama_server.answers import NativeEncoder, NativeView
+from api.dialects.llama_server.schema import InfillBody, NativeCompletion, NativeCompletionBody
+from api.dialects.llama_server.translate import to_native_request
 from api.execution.shapes import Shape
-from api.native.answers import NativeEncoder, NativeView
-from api.native.translate import to_native_request
-from api.schemas.native import InfillBody, NativeCompletion, NativeCompletionBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Event, EventKind, PromptUsage, Timings, TokenLogprob, Usage
 from jobs.contract.grammars import Grammar, GrammarKind

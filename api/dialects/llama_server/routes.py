@@ -7,20 +7,20 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.execution.job_responses import StreamedAnswer, WholeAnswer
-from api.execution.resolve import resolve
-from api.execution.services import Services, ServicesDep
-from api.execution.submissions import new_ticket
-from api.native.answers import NativeEncoder, NativeView
-from api.native.translate import to_native_request
-from api.routes.completions import ModelIdHeader
-from api.schemas.native import (
+from api.dialects.llama_server.answers import NativeEncoder, NativeView
+from api.dialects.llama_server.schema import (
     InfillBody,
     NativeCompletion,
     NativeCompletionBody,
     NativeProps,
     NativeSlot,
 )
+from api.dialects.llama_server.translate import to_native_request
+from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.resolve import resolve
+from api.execution.services import Services, ServicesDep
+from api.execution.submissions import new_ticket
+from api.routes.completions import ModelIdHeader
 from api.web.error_schema import ERRORS
 from jobs.contract.records import Want, WorkerStatus
 from jobs.storage import names
