@@ -8,11 +8,11 @@ import msgspec
 
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
-from api.embeddings import embeddings_answer
+from api.dialects.openai.embeddings.vectors import embeddings_answer
+from api.dialects.openai.generation.answers import whole_answer
+from api.dialects.openai.generation.logprobs import next_token_probabilities
+from api.dialects.openai.text.translate import text_answer
 from api.execution.shapes import Shape
-from api.openai.answers import whole_answer
-from api.openai.logprobs import next_token_probabilities
-from api.openai.text import text_answer
 from api.responses.answer import Answer as ResponseAnswer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.contract.errors import JobNotFoundError

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from api.dialects.openai.generation.logprobs import chat_logprobs
+from api.dialects.openai.generation.usage import timings_object
 from api.execution.runner import error_of
-from api.openai.logprobs import chat_logprobs
-from api.openai.usage import timings_object
 from api.responses.output import Logprob, Output, Step
 from api.responses.translate import renamed
 from api.web.errors import INVALID, Problem, problem_of

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from api.openai.translate import to_generate_request
+from api.dialects.openai.generation.schema import ChatBody
+from api.dialects.openai.generation.translate import to_generate_request
 from api.responses.items import Item, checked
 from api.responses.messages import to_messages
 from api.responses.tools import to_tool_fields
-from api.schemas.generation import ChatBody
 from api.schemas.responses import ResponseBody, ResponsePromptBody, TextBody
 from jobs.contract.errors import ErrorInfo, InvalidRequestError, JobError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults

@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.dialects.openai.generation.answer_schema import JobAccepted
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.generation.translate import check_text
 from api.execution.resolve import finder_of, read_model_id, resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
 from api.loading import finish_load, finish_unload, start_load, start_unload
-from api.openai.translate import check_text
-from api.routes.completions import ModelIdHeader
-from api.schemas.answers import JobAccepted
 from api.schemas.internal import (
     LoadAnswer,
     LoadBody,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
 from api.processes import list_processes
-from api.routes.completions import ModelIdHeader
 from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
 from api.web.error_schema import ERRORS
 from jobs.storage import names

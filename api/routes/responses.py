@@ -12,21 +12,21 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.generation.translate import check_text
+from api.dialects.openai.text.routes import text_body
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import is_background, new_ticket
-from api.openai.translate import check_text
 from api.responses.answer import ResponseEncoder
 from api.responses.items import to_items
 from api.responses.library import Library, ResponseAnswer, whole_body
 from api.responses.pages import page_of
 from api.responses.record import to_record
 from api.responses.translate import to_job
-from api.routes.completions import ModelIdHeader
-from api.routes.text import text_body
 from api.schemas.responses import (
     DeletedResponse,
     InputTokens,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.openai.answers import whole_answer
-from api.openai.chunks import DONE, ChunkEncoder
+from api.dialects.openai.generation.answers import whole_answer
+from api.dialects.openai.generation.chunks import DONE, ChunkEncoder
 from jobs.contract.events import Event, EventKind, Timings, TokenLogprob, Usage
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling

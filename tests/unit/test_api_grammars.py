@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from api.openai.grammars import to_grammar
-from api.schemas.generation import ChatBody
+from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.schema import ChatBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.grammars import Grammar, GrammarKind
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from api.openai.translate import to_generate_request, to_token_count_request
-from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
+from api.dialects.openai.generation.schema import ChatBody, CompletionBody, TokenCountBody
+from api.dialects.openai.generation.translate import to_generate_request, to_token_count_request
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse
 

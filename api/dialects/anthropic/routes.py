@@ -15,15 +15,15 @@ from api.dialects.anthropic.answer import PING, Answer, MessageEncoder, whole_me
 from api.dialects.anthropic.answer_schema import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from api.dialects.anthropic.schema import MessagePromptBody, MessagesBody, ThinkingBody
 from api.dialects.anthropic.translate import to_job, to_prompt
+from api.dialects.openai.generation.answer_schema import JobAccepted
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.text.routes import text_body
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.resolve import resolve_chat
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import accepted, is_background, new_ticket
-from api.routes.completions import ModelIdHeader
-from api.routes.text import text_body
-from api.schemas.answers import JobAccepted
 from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])

@@ -18,8 +18,8 @@ from api.dialects.anthropic.schema import (
     ThinkingBody,
 )
 from api.dialects.anthropic.tools import to_tool_fields
-from api.openai.translate import to_generate_request
-from api.schemas.generation import ChatBody
+from api.dialects.openai.generation.schema import ChatBody
+from api.dialects.openai.generation.translate import to_generate_request
 from api.web.errors import describe_validation
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt

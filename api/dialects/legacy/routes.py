@@ -13,17 +13,17 @@ from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
 from api.dialects.legacy.schema import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
+from api.dialects.openai.generation.logprobs import next_token_probabilities
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.generation.translate import check_text
+from api.dialects.openai.text.routes import answer_job, answer_text
+from api.dialects.openai.text.schema import ApplyTemplateBody
+from api.dialects.openai.text.translate import to_apply_template_request
 from api.execution.resolve import finder_of, resolve, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.openai.logprobs import next_token_probabilities
-from api.openai.text import to_apply_template_request
-from api.openai.translate import check_text
 from api.processes import parameters
-from api.routes.completions import ModelIdHeader
-from api.routes.text import answer_job, answer_text
 from api.schemas.internal import Health
-from api.schemas.text import ApplyTemplateBody
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from api.schemas.text import TokenIds
+from api.dialects.openai.text.schema import TokenIds
 from api.web.base_schema import Body, Text, integer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from api.openai.usage import timings_object
+from api.dialects.openai.generation.usage import timings_object
 from api.web.errors import Problem
 from jobs.contract.events import Event, EventKind, TokenLogprob, Usage
 from jobs.contract.requests import GenerateRequest

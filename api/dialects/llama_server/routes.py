@@ -16,11 +16,11 @@ from api.dialects.llama_server.schema import (
     NativeSlot,
 )
 from api.dialects.llama_server.translate import to_native_request
+from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.resolve import resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import new_ticket
-from api.routes.completions import ModelIdHeader
 from api.web.error_schema import ERRORS
 from jobs.contract.records import Want, WorkerStatus
 from jobs.storage import names

@@ -8,9 +8,9 @@ import msgspec
 from pydantic import ValidationError
 
 from api.dialects.llama_server.schema import InfillBody, NativeBody, NativeCompletionBody
+from api.dialects.openai.generation.schema import CompletionBody
+from api.dialects.openai.generation.translate import check_text, to_generate_request
 from api.execution.shapes import Shape
-from api.openai.translate import check_text, to_generate_request
-from api.schemas.generation import CompletionBody
 from api.web.errors import describe_validation
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt, View

@@ -5,8 +5,8 @@ from __future__ import annotations
 from operator import mul
 from typing import Any
 
-from api.openai.translate import check_text
-from api.schemas.rerank import RerankBody
+from api.dialects.openai.generation.translate import check_text
+from api.dialects.openai.rerank.schema import RerankBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Usage
 from jobs.contract.requests import EmbedRequest, Prompt, Rerank

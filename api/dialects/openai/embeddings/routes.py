@@ -9,15 +9,15 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.embeddings import embeddings_answer
+from api.dialects.openai.embeddings.schema import EmbeddingsAnswer, EmbeddingsBody
+from api.dialects.openai.embeddings.vectors import embeddings_answer
+from api.dialects.openai.generation.answer_schema import JobAccepted
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.generation.translate import to_embed_request
 from api.execution.job_responses import WholeAnswer
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
 from api.execution.submissions import accepted, is_background, new_ticket
-from api.openai.translate import to_embed_request
-from api.routes.completions import ModelIdHeader
-from api.schemas.answers import JobAccepted
-from api.schemas.embeddings import EmbeddingsAnswer, EmbeddingsBody
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api.schemas.generation import GenerationBody
+from api.dialects.openai.generation.schema import GenerationBody
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar, GrammarKind
 

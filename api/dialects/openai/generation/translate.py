@@ -7,12 +7,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from api.openai.grammars import to_grammar
-from api.openai.messages import to_messages
-from api.openai.reasoning import to_template_options
-from api.openai.tools import shown_tools, to_tool_use, to_tools
-from api.schemas.embeddings import EmbeddingsBody
-from api.schemas.generation import ChatBody, CompletionBody, TokenCountBody
+from api.dialects.openai.embeddings.schema import EmbeddingsBody
+from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.messages import to_messages
+from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.schema import ChatBody, CompletionBody, TokenCountBody
+from api.dialects.openai.generation.tools import shown_tools, to_tool_use, to_tools
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import (
     EmbedRequest,

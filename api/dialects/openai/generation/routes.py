@@ -10,15 +10,15 @@ import msgspec
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
+from api.dialects.openai.generation.answer_schema import ChatCompletion, JobAccepted, TextCompletion
+from api.dialects.openai.generation.answers import whole_answer
+from api.dialects.openai.generation.chunks import ChunkEncoder
+from api.dialects.openai.generation.schema import ChatBody, CompletionBody
+from api.dialects.openai.generation.translate import to_generate_request
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background, new_ticket
-from api.openai.answers import whole_answer
-from api.openai.chunks import ChunkEncoder
-from api.openai.translate import to_generate_request
-from api.schemas.answers import ChatCompletion, JobAccepted, TextCompletion
-from api.schemas.generation import ChatBody, CompletionBody
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest

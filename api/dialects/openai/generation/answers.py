@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from api.openai.calls import call_object, reasoning_fields
-from api.openai.logprobs import TextOffsets, chat_logprobs
-from api.openai.usage import timings_object, usage_object
+from api.dialects.openai.generation.calls import call_object, reasoning_fields
+from api.dialects.openai.generation.logprobs import TextOffsets, chat_logprobs
+from api.dialects.openai.generation.usage import timings_object, usage_object
 from jobs.contract.events import CalledTool, Event, EventKind, TokenLogprob, Usage
 from jobs.contract.requests import GenerateRequest
 

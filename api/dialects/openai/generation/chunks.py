@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from api.openai.calls import call_delta, reasoning_fields
-from api.openai.logprobs import TextOffsets, chat_logprobs
-from api.openai.usage import timings_object, usage_object
+from api.dialects.openai.generation.calls import call_delta, reasoning_fields
+from api.dialects.openai.generation.logprobs import TextOffsets, chat_logprobs
+from api.dialects.openai.generation.usage import timings_object, usage_object
 from api.web.errors import Problem
 from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest

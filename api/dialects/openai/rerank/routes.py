@@ -8,14 +8,14 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.embeddings import embeddings_answer
+from api.dialects.openai.embeddings.vectors import embeddings_answer
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.rerank.ranking import to_rerank_request
+from api.dialects.openai.rerank.schema import RankedText, RerankAnswer, RerankBody
 from api.execution.job_responses import WholeAnswer
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
 from api.execution.submissions import new_ticket
-from api.rerank import to_rerank_request
-from api.routes.completions import ModelIdHeader
-from api.schemas.rerank import RankedText, RerankAnswer, RerankBody
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest

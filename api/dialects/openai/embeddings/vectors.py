@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from api.rerank import rerank_answer
+from api.dialects.openai.rerank.ranking import rerank_answer
 from jobs.contract.events import Event, Usage
 from jobs.contract.requests import EmbedRequest
 

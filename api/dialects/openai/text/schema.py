@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from api.schemas.generation import MessageBody, ReasoningFields
+from api.dialects.openai.generation.schema import MessageBody, ReasoningFields
 from api.web.base_schema import Body, Flag, Text
 
 TokenIds = list[Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]]

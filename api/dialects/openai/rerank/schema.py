@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from api.schemas.embeddings import EmbeddingsUsage
+from api.dialects.openai.embeddings.schema import EmbeddingsUsage
 from api.web.base_schema import Body, Count, Flag, Text
 
 _MAX_DOCUMENTS = 2047  # with the query as many as embeddings take

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from api.dialects.openai.generation.messages import to_messages
+from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.tools import to_tools
+from api.dialects.openai.generation.translate import check_text
+from api.dialects.openai.text.schema import ApplyTemplateBody, DetokenizeBody, TokenizeBody
 from api.execution.shapes import Shape
-from api.openai.messages import to_messages
-from api.openai.reasoning import to_template_options
-from api.openai.tools import to_tools
-from api.openai.translate import check_text
-from api.schemas.text import ApplyTemplateBody, DetokenizeBody, TokenizeBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Event
 from jobs.contract.requests import (

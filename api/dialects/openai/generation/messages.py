@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from api.schemas.generation import FunctionBody, MessageBody, PartBody, ToolCallBody
+from api.dialects.openai.generation.schema import FunctionBody, MessageBody, PartBody, ToolCallBody
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import FunctionCall, Message, ToolCall
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.schemas.generation import GenerationBody, NamedToolBody, ToolBody
+from api.dialects.openai.generation.schema import GenerationBody, NamedToolBody, ToolBody
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import ToolUse
 

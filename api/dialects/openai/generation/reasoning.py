@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas.generation import ReasoningFields
+from api.dialects.openai.generation.schema import ReasoningFields
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FIELD = "chat_template_kwargs"

@@ -13,23 +13,10 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.execution.job_responses import WholeAnswer
-from api.execution.resolve import finder_of, resolve, with_thinking
-from api.execution.services import Services, ServicesDep
-from api.execution.shapes import Shape
-from api.execution.submissions import new_ticket
-from api.openai.text import (
-    TextRequest,
-    text_answer,
-    to_apply_template_request,
-    to_detokenize_request,
-    to_tokenize_request,
-)
-from api.openai.translate import to_token_count_request
-from api.routes.completions import ModelIdHeader
-from api.schemas.generation import TokenCountBody
-from api.schemas.internal import TokenCountAnswer
-from api.schemas.text import (
+from api.dialects.openai.generation.routes import ModelIdHeader
+from api.dialects.openai.generation.schema import TokenCountBody
+from api.dialects.openai.generation.translate import to_token_count_request
+from api.dialects.openai.text.schema import (
     ApplyTemplateBody,
     ContentAnswer,
     DetokenizeBody,
@@ -37,6 +24,19 @@ from api.schemas.text import (
     TokenizeBody,
     TokensAnswer,
 )
+from api.dialects.openai.text.translate import (
+    TextRequest,
+    text_answer,
+    to_apply_template_request,
+    to_detokenize_request,
+    to_tokenize_request,
+)
+from api.execution.job_responses import WholeAnswer
+from api.execution.resolve import finder_of, resolve, with_thinking
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
+from api.execution.submissions import new_ticket
+from api.schemas.internal import TokenCountAnswer
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import Request as AnyRequest
