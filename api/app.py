@@ -17,6 +17,7 @@ from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
 from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
+from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
 from api.routes.adapters import router as adapters_router
 from api.routes.docs import mount_assets
@@ -27,7 +28,6 @@ from api.routes.jobs import router as jobs_router
 from api.routes.management import router as management_router
 from api.routes.metrics import router as metrics_router
 from api.routes.models import router as models_router
-from api.routes.responses import router as responses_router
 from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED

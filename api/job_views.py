@@ -12,8 +12,8 @@ from api.dialects.openai.embeddings.vectors import embeddings_answer
 from api.dialects.openai.generation.answers import whole_answer
 from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.text.translate import text_answer
+from api.dialects.responses.answer import Answer as ResponseAnswer
 from api.execution.shapes import Shape
-from api.responses.answer import Answer as ResponseAnswer
 from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import Event, EventKind

@@ -9,12 +9,12 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from api.responses.answer import Answer, ResponseEncoder
-from api.responses.items import to_items
-from api.responses.pages import page_of
-from api.responses.record import to_record
-from api.responses.translate import to_job
-from api.schemas.responses import ResponseBody
+from api.dialects.responses.answer import Answer, ResponseEncoder
+from api.dialects.responses.items import to_items
+from api.dialects.responses.pages import page_of
+from api.dialects.responses.record import to_record
+from api.dialects.responses.schema import ResponseBody
+from api.dialects.responses.translate import to_job
 from api.web.errors import Problem
 from jobs.contract.errors import ContractError, ErrorInfo, InvalidRequestError
 from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from api.responses.items import to_items
-from api.responses.messages import to_messages
-from api.responses.record import to_record
-from api.responses.tools import to_tool_fields
-from api.responses.translate import renamed, to_job
-from api.schemas.responses import ResponseBody
+from api.dialects.responses.items import to_items
+from api.dialects.responses.messages import to_messages
+from api.dialects.responses.record import to_record
+from api.dialects.responses.schema import ResponseBody
+from api.dialects.responses.tools import to_tool_fields
+from api.dialects.responses.translate import renamed, to_job
 from jobs.contract.errors import (
     ContextLengthExceededError,
     InvalidRequestError,

@@ -12,9 +12,9 @@ import msgspec
 
 from api.dialects.openai.generation.logprobs import chat_logprobs
 from api.dialects.openai.generation.usage import timings_object
+from api.dialects.responses.output import Logprob, Output, Step
+from api.dialects.responses.translate import renamed
 from api.execution.runner import error_of
-from api.responses.output import Logprob, Output, Step
-from api.responses.translate import renamed
 from api.web.errors import INVALID, Problem, problem_of
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage.stored_responses import StoredResponse

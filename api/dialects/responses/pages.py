@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api.responses.items import Item
-from api.schemas.responses import ItemList
+from api.dialects.responses.items import Item
+from api.dialects.responses.schema import ItemList
 from jobs.contract.errors import InvalidRequestError
 
 

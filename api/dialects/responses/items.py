@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from api.schemas.responses import (
+from api.dialects.responses.schema import (
     InputCall,
     InputCallOutput,
     InputMessage,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from api.responses.items import Item, output_text, reasoning_text
+from api.dialects.responses.items import Item, output_text, reasoning_text
 from jobs.contract.events import CalledTool
 
 Step = tuple[str, dict[str, Any]]

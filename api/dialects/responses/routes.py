@@ -15,19 +15,12 @@ from starlette.responses import Response
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.generation.translate import check_text
 from api.dialects.openai.text.routes import text_body
-from api.execution.job_responses import StreamedAnswer, WholeAnswer
-from api.execution.resolve import resolve_chat, with_thinking
-from api.execution.runner import Ticket
-from api.execution.services import Services, ServicesDep
-from api.execution.shapes import Shape
-from api.execution.submissions import is_background, new_ticket
-from api.responses.answer import ResponseEncoder
-from api.responses.items import to_items
-from api.responses.library import Library, ResponseAnswer, whole_body
-from api.responses.pages import page_of
-from api.responses.record import to_record
-from api.responses.translate import to_job
-from api.schemas.responses import (
+from api.dialects.responses.answer import ResponseEncoder
+from api.dialects.responses.items import to_items
+from api.dialects.responses.library import Library, ResponseAnswer, whole_body
+from api.dialects.responses.pages import page_of
+from api.dialects.responses.record import to_record
+from api.dialects.responses.schema import (
     DeletedResponse,
     InputTokens,
     ItemList,
@@ -35,6 +28,13 @@ from api.schemas.responses import (
     ResponseObject,
     ResponsePromptBody,
 )
+from api.dialects.responses.translate import to_job
+from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.resolve import resolve_chat, with_thinking
+from api.execution.runner import Ticket
+from api.execution.services import Services, ServicesDep
+from api.execution.shapes import Shape
+from api.execution.submissions import is_background, new_ticket
 from api.web.error_schema import ERRORS
 from api.web.event_stream import sse_response
 from jobs.contract.errors import InvalidRequestError

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.dialects.responses.answer import Answer, ResponseEncoder
+from api.dialects.responses.items import Item
+from api.dialects.responses.translate import renamed
 from api.execution.services import Services
-from api.responses.answer import Answer, ResponseEncoder
-from api.responses.items import Item
-from api.responses.translate import renamed
 from api.web.errors import problem_of
 from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
 from jobs.contract.events import Event

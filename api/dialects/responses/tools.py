@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.responses.items import checked
-from api.schemas.responses import FunctionToolBody, ResponsePromptBody
+from api.dialects.responses.items import checked
+from api.dialects.responses.schema import FunctionToolBody, ResponsePromptBody
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FREE = frozenset({"none", "auto", "required"})

@@ -8,10 +8,10 @@ from typing import Any
 
 from api.dialects.openai.generation.schema import ChatBody
 from api.dialects.openai.generation.translate import to_generate_request
-from api.responses.items import Item, checked
-from api.responses.messages import to_messages
-from api.responses.tools import to_tool_fields
-from api.schemas.responses import ResponseBody, ResponsePromptBody, TextBody
+from api.dialects.responses.items import Item, checked
+from api.dialects.responses.messages import to_messages
+from api.dialects.responses.schema import ResponseBody, ResponsePromptBody, TextBody
+from api.dialects.responses.tools import to_tool_fields
 from jobs.contract.errors import ErrorInfo, InvalidRequestError, JobError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults
 

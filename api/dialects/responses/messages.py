@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from api.responses.items import Item
+from api.dialects.responses.items import Item
 
 _SYSTEM = frozenset({"system", "developer"})
 Message = dict[str, Any]

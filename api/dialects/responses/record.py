@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.responses.items import Item
-from api.responses.tools import function_tools
-from api.schemas.responses import FunctionToolBody, ResponseBody
+from api.dialects.responses.items import Item
+from api.dialects.responses.schema import FunctionToolBody, ResponseBody
+from api.dialects.responses.tools import function_tools
 from jobs.contract.requests import GenerateRequest
 from jobs.storage.stored_responses import StoredResponse
 
