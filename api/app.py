@@ -9,6 +9,15 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from api.admin.jobs.management_routes import router as management_router
+from api.admin.jobs.routes import router as jobs_router
+from api.admin.models.adapters_routes import router as adapters_router
+from api.admin.models.listing_routes import router as models_router
+from api.admin.models.routes import router as internal_router
+from api.admin.monitoring.docs_routes import mount_assets
+from api.admin.monitoring.docs_routes import router as docs_router
+from api.admin.monitoring.health_routes import router as health_router
+from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -19,15 +28,6 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
-from api.routes.adapters import router as adapters_router
-from api.routes.docs import mount_assets
-from api.routes.docs import router as docs_router
-from api.routes.health import router as health_router
-from api.routes.internal import router as internal_router
-from api.routes.jobs import router as jobs_router
-from api.routes.management import router as management_router
-from api.routes.metrics import router as metrics_router
-from api.routes.models import router as models_router
 from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
@@ -87,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="mlx-gguf-server",
         description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
         lifespan=lifespan,
-        # FastAPI's own load scripts from a CDN: see api/routes/docs.py.
+        # FastAPI's own load scripts from a CDN: see api/admin/monitoring/docs_routes.py.
         docs_url=None,
         redoc_url=None,
         exception_handlers=dict.fromkeys(HANDLED, handle_error),

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiBeat
 from api.execution.runner import JobRunner
-from api.readiness import ReadinessProbe
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async

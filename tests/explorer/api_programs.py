@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from api.loading import start_load, start_unload
+from api.admin.models.loading import start_load, start_unload
 from jobs.contract.errors import JobError, JobNotFoundError
 from jobs.storage.desired_models import Wants
 from tests.explorer.client import AskingRedis

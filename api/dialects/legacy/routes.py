@@ -12,6 +12,8 @@ import msgspec
 from fastapi import APIRouter, HTTPException
 from starlette.responses import Response
 
+from api.admin.jobs.processes import parameters
+from api.admin.models.schema import Health
 from api.dialects.legacy.schema import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.generation.routes import ModelIdHeader
@@ -22,8 +24,6 @@ from api.dialects.openai.text.translate import to_apply_template_request
 from api.execution.resolve import finder_of, resolve, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.processes import parameters
-from api.schemas.internal import Health
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event

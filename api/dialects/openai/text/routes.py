@@ -13,6 +13,7 @@ import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from api.admin.models.schema import TokenCountAnswer
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.generation.schema import TokenCountBody
 from api.dialects.openai.generation.translate import to_token_count_request
@@ -36,7 +37,6 @@ from api.execution.resolve import finder_of, resolve, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import new_ticket
-from api.schemas.internal import TokenCountAnswer
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import Request as AnyRequest

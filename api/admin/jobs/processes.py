@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from api.admin.jobs.management_schema import CurrentQueue, ProcessEntry
+from api.admin.models.listing_routes import state_of
 from api.execution.services import Services
-from api.routes.models import state_of
-from api.schemas.management import CurrentQueue, ProcessEntry
 from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import GenerateRequest, Message, Prompt

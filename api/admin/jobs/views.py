@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from api.admin.jobs.schema import JobAnswer, JobErrorObject
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
 from api.dialects.openai.embeddings.vectors import embeddings_answer
@@ -14,7 +15,6 @@ from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.text.translate import text_answer
 from api.dialects.responses.answer import Answer as ResponseAnswer
 from api.execution.shapes import Shape
-from api.schemas.jobs import JobAnswer, JobErrorObject
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord

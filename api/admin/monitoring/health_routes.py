@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from api.admin.models.schema import Health, Readiness
 from api.execution.services import ServicesDep
-from api.schemas.internal import Health, Readiness
 
 router = APIRouter(prefix="/health", tags=["health"])
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness}}

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from api.admin.jobs.schema import JobAnswer, JobList
+from api.admin.jobs.views import job_answer, job_with_result, shown_record
 from api.execution.resolve import finder_of
 from api.execution.services import Services, ServicesDep
-from api.job_views import job_answer, job_with_result, shown_record
-from api.schemas.jobs import JobAnswer, JobList
 from api.web.error_schema import ERRORS
 from api.web.event_stream import EventStream, stream_events
 from jobs.contract.errors import InvalidRequestError, JobError

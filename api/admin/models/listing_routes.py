@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from api.execution.resolve import ModelFinder, finder_of
 from api.execution.services import Services, ServicesDep
-from api.schemas.internal import ModelEntry, ModelList
+from api.admin.models.schema import ModelEntry, ModelList
 from api.web.error_schema import ERRORS
 from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
+from api.admin.monitoring.metrics import metrics_text, read_snapshot
 from api.execution.services import Services, ServicesDep
-from api.metrics import metrics_text, read_snapshot
 from api.web.error_schema import ERRORS
 
 router = APIRouter(tags=["health"], responses=ERRORS)

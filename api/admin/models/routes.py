@@ -14,14 +14,8 @@ from api.dialects.openai.generation.translate import check_text
 from api.execution.resolve import finder_of, read_model_id, resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
-from api.loading import finish_load, finish_unload, start_load, start_unload
-from api.schemas.internal import (
-    LoadAnswer,
-    LoadBody,
-    ModelInfoAnswer,
-    ModelNames,
-    UnloadAnswer,
-)
+from api.admin.models.loading import finish_load, finish_unload, start_load, start_unload
+from api.admin.models.schema import LoadAnswer, LoadBody, ModelInfoAnswer, ModelNames, UnloadAnswer
 from api.web.error_schema import ERRORS
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.execution.services import ServicesDep
-from api.schemas.adapters import AdapterAnswer, AdapterList
+from api.admin.models.adapters_schema import AdapterAnswer, AdapterList
 from api.web.error_schema import ERRORS
 from jobs.catalog.catalog import AdapterEntry, list_adapters
 from jobs.contract.records import Want

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from api.admin.jobs.management_schema import CleanUpAnswer, CleanUpBody, Processes
+from api.admin.jobs.processes import list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
-from api.processes import list_processes
-from api.schemas.management import CleanUpAnswer, CleanUpBody, Processes
 from api.web.error_schema import ERRORS
 from jobs.storage import names
 
