@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 
 from api.app import create_app
-from api.command.banner import banner
+from api.cli.banner import banner
 from api.web.protocol import PatientProtocol
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings

@@ -344,7 +344,7 @@ def dashboard(target: Target) -> None:
     """S14: the dashboard changes nothing and answers to no foreign name."""
     if not all(importlib.util.find_spec(name) for name in ("rq_dashboard", "six")):
         pytest.skip("the extra 'dash' is not installed")
-    from api.command.dashboard import make_app
+    from api.cli.dashboard import make_app
 
     pages = make_app(target.server.redis_url).test_client()
     for method in ("POST", "PUT", "DELETE", "PATCH"):

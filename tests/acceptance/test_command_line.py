@@ -70,7 +70,7 @@ class Served:
         pytest.fail(f"not ready in time:\n{self.log.read_text()}")
 
     def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "api.command.cli", *arguments]
+        return [sys.executable, "-m", "api.cli.main", *arguments]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_signal_leaves_nothing_within_five_seconds(tmp_path: Path, number: int
 
 def test_without_a_server_the_doctor_says_what_is_missing(tmp_path: Path) -> None:
     state = {"MGS_STATE_DIR": str(tmp_path), "MGS_PORT": "1"}
-    command = [sys.executable, "-m", "api.command.cli", "doctor"]
+    command = [sys.executable, "-m", "api.cli.main", "doctor"]
     environment = {**os.environ, **state}
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1

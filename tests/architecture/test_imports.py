@@ -19,14 +19,14 @@ def test_the_import_contracts_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["api.app", "api.command.cli", "workers.supervision.supervisor", "jobs.settings"]
+    "module", ["api.app", "api.cli.main", "workers.supervision.supervisor", "jobs.settings"]
 )
 def test_importing_it_loads_no_engine(module: str) -> None:
     assert not _imported_by(module) & _HEAVY
 
 
 def test_the_command_line_loads_no_web_framework() -> None:
-    assert not _imported_by("api.command.cli") & {"fastapi", "starlette", "uvicorn", "rq", "flask"}
+    assert not _imported_by("api.cli.main") & {"fastapi", "starlette", "uvicorn", "rq", "flask"}
 
 
 def _imported_by(module: str) -> set[str]:

@@ -16,7 +16,7 @@ if not all(importlib.util.find_spec(name) for name in ("rq_dashboard", "six")):
 
 from flask.testing import FlaskClient
 
-from api.command.dashboard import make_app
+from api.cli.dashboard import make_app
 
 _JOB_ID = "chatcmpl-1"
 

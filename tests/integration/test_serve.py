@@ -18,7 +18,7 @@ _GRACE_S = 0.5
 _RUN = f"""
 import sys
 from pathlib import Path
-from api.command.serve import Honcho
+from api.cli.serve import Honcho
 sys.exit(Honcho(Path(sys.argv[1]), {_GRACE_S}).run())
 """
 _OBEDIENT = "exec sleep 1000"

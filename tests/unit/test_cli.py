@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from api.command import cli
-from api.command.client import CliError, Server, ServerError
-from api.command.tables import to_age_text, to_size_text
+from api.cli import main
+from api.cli.client import CliError, Server, ServerError
+from api.cli.tables import to_age_text, to_size_text
 from jobs.settings import Settings
 
 _PROCESSES = {
@@ -81,7 +81,7 @@ def stub() -> Iterator[Stub]:
 
 
 def _run(stub: Stub, *arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, [*arguments, "--url", stub.url], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, [*arguments, "--url", stub.url], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -218,7 +218,7 @@ def test_something_else_on_the_port_is_told_apart(stub: Stub) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://", "ftp://x"])
 def test_no_server_is_one_line_and_status_1(url: str) -> None:
-    command = [sys.executable, "-m", "api.command.cli", "ps", "--url", url]
+    command = [sys.executable, "-m", "api.cli.main", "ps", "--url", url]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout == ""

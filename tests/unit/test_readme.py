@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from api.command import cli
+from api.cli import main
 from jobs.settings import Settings
 
 _README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -22,7 +22,7 @@ def test_the_table_has_every_setting_with_its_default() -> None:
 
 def test_the_table_has_every_command() -> None:
     written = set(re.findall(r"^\| `mgs ([a-z-]+)", _README, re.MULTILINE))
-    real = {c.name or c.callback.__name__ for c in cli.app.registered_commands if c.callback}
+    real = {c.name or c.callback.__name__ for c in main.app.registered_commands if c.callback}
     assert written == real
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from api.command.doctor import Check
+    from api.cli.doctor import Check
 
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 

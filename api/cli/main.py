@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from api.command import tables as cli_tables
-from api.command.client import CliError, Server
-from api.command.serve import project_root, serve
+from api.cli import tables as cli_tables
+from api.cli.client import CliError, Server
+from api.cli.serve import project_root, serve
 from jobs.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -124,7 +124,7 @@ def redis() -> None:
 )
 def redis_cli(context: typer.Context) -> None:
     """Open the server's Redis with redis-cli; arguments are passed on."""
-    from api.command.redis_cli import open_redis
+    from api.cli.redis_cli import open_redis
 
     open_redis(_settings(), context.args)
 
@@ -132,7 +132,7 @@ def redis_cli(context: typer.Context) -> None:
 @app.command()
 def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 9181) -> None:
     """Watch queues, jobs and workers in a browser (rq-dashboard, read-only)."""
-    from api.command.dashboard import run_dashboard
+    from api.cli.dashboard import run_dashboard
 
     run_dashboard(_settings(), port)
 
@@ -140,7 +140,7 @@ def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 9181) -> None:
 @app.command()
 def doctor(url: Url = None) -> None:
     """Check that everything that is needed is there; exit status 1 when something is not."""
-    from api.command.doctor import examine
+    from api.cli.doctor import examine
 
     settings = _settings()
     if not cli_tables.show_checks(examine(settings, Server(settings, url))):

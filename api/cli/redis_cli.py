@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from api.command.client import CliError
+from api.cli.client import CliError
 from jobs.embedded_redis.binary import find_redis_cli
 from jobs.embedded_redis.password import embedded_password
 from jobs.settings import Settings

@@ -20,7 +20,7 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker, Worker
 
-from api.command.client import CliError
+from api.cli.client import CliError
 from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal

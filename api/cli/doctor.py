@@ -12,8 +12,8 @@ from typing import Literal
 import psutil
 from redis.exceptions import RedisError
 
-from api.command.client import CliError, Server, ServerError
-from api.command.tables import to_size_text
+from api.cli.client import CliError, Server, ServerError
+from api.cli.tables import to_size_text
 from jobs.catalog.catalog import list_models
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
