@@ -1,0 +1,1 @@
+"""What the API and the workers share: the contract, Redis, the catalog of models."""

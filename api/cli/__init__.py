@@ -1,0 +1,1 @@
+"""The command line: `mgs`, and what it starts."""

@@ -1,0 +1,1 @@
+"""One package per API that clients speak: schema, routes, translation, answers."""

@@ -1,0 +1,1 @@
+"""What any HTTP route needs: protocol, bodies, keys, errors, server-sent events."""

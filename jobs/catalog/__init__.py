@@ -1,0 +1,1 @@
+"""Models on disk: their names, formats and what their files say."""

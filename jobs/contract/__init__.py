@@ -1,0 +1,1 @@
+"""What crosses a process: requests, events, errors, records. Frozen structs."""

@@ -1,0 +1,1 @@
+"""Following jobs: a subscriber's connection, and events put into their order."""

@@ -1,0 +1,1 @@
+"""Engines: loaded models that run a continuous batch. One package per library, one contract."""

@@ -1,0 +1,1 @@
+"""The process of one model: its threads, admission of jobs, slots, heartbeat."""

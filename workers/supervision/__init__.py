@@ -1,0 +1,1 @@
+"""Who runs which model: starting, watching, restarting workers, and what a death means."""

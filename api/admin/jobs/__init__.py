@@ -1,0 +1,1 @@
+"""/v1/jobs and /management: jobs, processes, the removal of old jobs."""

@@ -1,0 +1,1 @@
+"""Health, readiness, metrics, the pages that describe the API."""

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: bodies to chats, a job's events to messages and their streams."""

@@ -1,0 +1,1 @@
+"""llama-server's own completions, for the clients that speak them."""

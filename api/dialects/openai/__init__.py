@@ -1,0 +1,1 @@
+"""OpenAI's completions and chats: their bodies to jobs, the jobs' events to answers. Pure."""

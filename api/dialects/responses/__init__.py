@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: bodies to chats, a job's events to response objects and their streams."""

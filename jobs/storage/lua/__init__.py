@@ -1,0 +1,1 @@
+"""Redis' scripts, as text."""

@@ -1,0 +1,1 @@
+"""Routes about tokens and texts alone: tokenize, detokenize, apply-template, counts."""

@@ -1,0 +1,1 @@
+"""Sequences that run together: prompts in chunks, rows of decoding, drafts."""

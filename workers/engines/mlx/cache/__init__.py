@@ -1,0 +1,1 @@
+"""KV states: kept in memory, found by common beginnings, written to disk."""

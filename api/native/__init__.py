@@ -1,1 +1,0 @@
-"""llama-server's own completions, for the clients that speak them."""

@@ -1,1 +1,0 @@
-"""OpenAI's Responses API: bodies to chats, a job's events to response objects and their streams."""
