@@ -35,7 +35,7 @@ import psutil  # noqa: E402
 from redis import Redis  # noqa: E402
 from redis.exceptions import RedisError  # noqa: E402
 
-from jobs.embedded_redis.binary import find_redis_binary
+from jobs.embedded_redis.binary import find_redis_binary  # noqa: E402
 
 HASHED_ID = "my model/x"
 PROMPT = "k" * 8
@@ -79,7 +79,7 @@ class OldProduct:
         self._check_origin()
         (self._folder / "models").mkdir()
         _start_redis(self._folder, self.redis)
-        for module in ("api", "workers.supervision.supervisor"):
+        for module in ("api", "workers.supervisor"):
             self._processes.append(self._spawn("-m", module))
         wait_for(self._is_ready, "the old server is ready")
 

@@ -1,6 +1,6 @@
 """One tree of errors that can end a job, each with a stable code.
 
-They cross processes as ``ErrorInfo`` inside events; HTTP statuses live in ``api/web/errors.py`` alone.
+They cross processes as ``ErrorInfo`` inside events; HTTP statuses live in ``api/web/errors.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The embedded Redis: ``python -m jobs.embedded_redis.launcher`` keeps one server running on the state folder.
+"""``python -m jobs.embedded_redis.launcher`` keeps one Redis running on the state folder.
 
 It stays the server's parent: a server that dies comes back on the same append-only file, signals
 are forwarded, and what an earlier launcher left behind is stopped first. With ``REDIS_URL`` set

@@ -134,7 +134,7 @@ def unload_job_id(want_uid: str) -> str:
 
 
 def unloaded_key(slug: str) -> str:
-    """String with expiry: the last want of a model that was unloaded (``jobs/storage/unloads.py``)."""
+    """String with expiry: the last want of an unloaded model (``jobs/storage/unloads.py``)."""
     return f"mgs:unloaded:{slug}"
 
 

@@ -307,7 +307,7 @@ def test_a_state_on_disk_suits_both(
     texts = []
     for may_have_ranges in order:
         with monkeypatch.context() as patch:
-            patch.setattr(native, "_may_have_ranges", lambda *_, may=may_have_ranges: may)
+            patch.setattr(loaded_model, "_may_have_ranges", lambda *_, may=may_have_ranges: may)
             engine = opened(prompt_cache_dir=tmp_path)
         assert has_ranges(engine) == may_have_ranges
         texts.append(run_one(engine, long_prompt(engine, 200), 20))
@@ -497,7 +497,7 @@ def test_a_short_piece_is_read_as_a_tile(
     monkeypatch: pytest.MonkeyPatch,
     may_have_ranges: bool,
 ) -> None:
-    monkeypatch.setattr(native, "_may_have_ranges", lambda *_: may_have_ranges)
+    monkeypatch.setattr(loaded_model, "_may_have_ranges", lambda *_: may_have_ranges)
     engine = opened()
     history = long_prompt(engine, 700)
     question = [*history, *long_prompt(engine, 60)[:50]]

@@ -138,7 +138,10 @@ def test_an_exception_while_loading_stops_the_load() -> None:
 
 
 def test_importing_the_package_does_not_import_llama_cpp() -> None:
-    code = "import sys, workers.engines.llama_cpp, jobs.catalog.gguf_header; print('llama_cpp' in sys.modules)"
+    code = (
+        "import sys, workers.engines.llama_cpp, jobs.catalog.gguf_header;"
+        "print('llama_cpp' in sys.modules)"
+    )
     folder = DEMO.parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True

@@ -51,7 +51,7 @@ def test_what_left_the_pool_comes_back_from_memory(uncached: LlamaCppEngine) -> 
 
 @pytest.fixture
 def in_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_may_have_ranges", lambda *_: False)
+    monkeypatch.setattr(loaded_model, "_may_have_ranges", lambda *_: False)
 
 
 @pytest.mark.usefixtures("in_a_pool")

@@ -68,7 +68,7 @@ def test_kept_weights_stay_within_their_bound() -> None:
 def test_the_head_is_not_computed_of_a_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     _, ours = installed(is_quantized=False)
     taken: list[Any] = []
-    monkeypatch.setattr(cpu_layers, "_product", lambda *what: taken.append(what))
+    monkeypatch.setattr(layers, "_product", lambda *what: taken.append(what))
     ours.head(mx.zeros((1, 50, 128)))
     assert not taken
     ours.head(mx.zeros((50, 1, 128)))
@@ -77,8 +77,8 @@ def test_the_head_is_not_computed_of_a_whole_prompt(monkeypatch: pytest.MonkeyPa
 
 def test_half_precision_is_left_to_mlx() -> None:
     plain, ours = installed(is_quantized=False)
-    for layers in (plain, ours):
-        layers.set_dtype(mx.float16)
+    for mine in (plain, ours):
+        mine.set_dtype(mx.float16)
     x = mx.random.normal((1, 9, 64)).astype(mx.float16)
     assert ours.up(x).dtype == mx.float16
     assert close(ours.up(x), plain.up(x))
@@ -106,7 +106,7 @@ def test_attention(
     tokens: int,
     block_bytes: int,
 ) -> None:
-    monkeypatch.setattr(cpu_functions, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(functions, "_BLOCK_BYTES", block_bytes)
     offset = tokens - rows
     padding = mx.arange(batch) % (offset + 1)
     causal = create_causal_mask(rows, offset)

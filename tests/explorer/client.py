@@ -36,7 +36,7 @@ Ask = Callable[[Request], list[Reply | ReplyError]]
 
 
 class AskingRedis(redis.Redis):  # type: ignore[misc]
-    """Stands for a client of ``jobs.storage.connection``. ``has_bare_replies``: transactions answer as
+    """Stands for a client of Redis. ``has_bare_replies``: transactions answer as
     Redis gives it, as those of ``connect_bookkeeping`` do."""
 
     def __init__(

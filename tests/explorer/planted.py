@@ -32,7 +32,7 @@ class Planted:
         edits = [(self.script, self.before, self.after)]
         edits += [(script, before, "") for script, before in self.more]
         for script, before, after in edits:
-            if text == getattr(scripts, script):
+            if text == getattr(job_scripts, script):
                 assert before in text
                 return text.replace(before, after)
         return text

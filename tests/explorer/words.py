@@ -19,7 +19,7 @@ _FATES = {
 }
 _NAMES = {
     hashlib.sha1(text.encode()).hexdigest(): name
-    for name, text in vars(scripts).items()
+    for name, text in vars(job_scripts).items()
     if isinstance(text, str) and name.isupper()
 }
 _MOST = 150

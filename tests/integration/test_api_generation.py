@@ -298,7 +298,7 @@ def test_a_job_that_waits_for_an_unloaded_model_is_a_410(rig: Rig) -> None:
 
 
 def test_a_job_that_nobody_drains_is_a_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staff_watch, "_INTERVAL_S", 0.05)
+    monkeypatch.setattr(worker_liveness, "_INTERVAL_S", 0.05)
     rig.load()
     rig.wants.forget_status("0")
     answer = rig.chat_soon(stream=True).result()

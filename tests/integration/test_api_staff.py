@@ -14,8 +14,8 @@ from tests.integration.api_rig import Rig, wait_until
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staff_watch, "_INTERVAL_S", 0.02)
-    monkeypatch.setattr(foreground, "_FIRST_CHECK_S", 0.0)
+    monkeypatch.setattr(worker_liveness, "_INTERVAL_S", 0.02)
+    monkeypatch.setattr(client_job, "_FIRST_CHECK_S", 0.0)
 
 
 def own(rig: Rig, node: str) -> None:

@@ -108,8 +108,8 @@ async def test_a_job_whose_client_cannot_be_watched_is_ended(rig: Rig, services:
 def test_an_unreadable_want_does_not_end_the_look_at_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foreground, "_FIRST_CHECK_S", 0.0)
-    monkeypatch.setattr(foreground, "_CHECK_S", 0.01)
+    monkeypatch.setattr(client_job, "_FIRST_CHECK_S", 0.0)
+    monkeypatch.setattr(client_job, "_CHECK_S", 0.01)
     rig.load()
     future = rig.chat_soon()
     wait_until(rig.waiting_ids, "the job is queued")

@@ -14,8 +14,8 @@ from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary, find
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No server anywhere but in the returned folder, which is the whole PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(redis_binary, "_EXTRA_FOLDERS", ())
-    monkeypatch.setattr(redis_binary, "_WHEELS", {"no_such_package": "bin/redis-server"})
+    monkeypatch.setattr(binary, "_EXTRA_FOLDERS", ())
+    monkeypatch.setattr(binary, "_WHEELS", {"no_such_package": "bin/redis-server"})
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def test_a_package_program_on_path_is_not_the_machines(
         folder.mkdir()
         _program(folder / "redis-server", f"Redis server v={version} sha=00000000:0")
     monkeypatch.setenv("PATH", f"{own}:{system}")
-    monkeypatch.setattr(redis_binary, "_SCRIPTS", own)
+    monkeypatch.setattr(binary, "_SCRIPTS", own)
     assert find_redis_binary().path == system / "redis-server"
 
 
@@ -60,7 +60,7 @@ def test_without_one_of_the_machine_a_package_has_it(
     (bare_machine / "lib" / "some_wheel" / "__init__.py").touch()
     _program(folder / "valkey-server", "Valkey server v=9.1.2 sha=00000000:1")
     monkeypatch.syspath_prepend(bare_machine / "lib")
-    monkeypatch.setattr(redis_binary, "_WHEELS", {"some_wheel": "_binaries/*/valkey-server"})
+    monkeypatch.setattr(binary, "_WHEELS", {"some_wheel": "_binaries/*/valkey-server"})
     assert find_redis_binary().path == folder / "valkey-server"
     assert find_redis_cli() is None
 

@@ -19,7 +19,7 @@ GONE = {"0": Missing.MACHINE}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staff_watch, "_INTERVAL_S", 0.001)
+    monkeypatch.setattr(worker_liveness, "_INTERVAL_S", 0.001)
     monkeypatch.setattr(asyncio_tasks, "_PAUSE_S", 0.001)
 
 

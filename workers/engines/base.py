@@ -247,7 +247,7 @@ class Engine(Protocol):
         ...
 
     def check(self, sampling: Sampling) -> None:
-        """Raise ``jobs.contract.errors.UnsupportedParameterError`` for what this engine cannot honour."""
+        """Raise ``UnsupportedParameterError`` for what this engine cannot honour."""
         ...
 
     def submit(self, sequence: Sequence) -> None:

@@ -1,6 +1,6 @@
 """From logits to tokens, one vectorised pass for all rows of a batch.
 
-Order and meaning are those of ``jobs/contract/sampling.py``. Everything is computed on the device from
+Order and meaning are those of ``jobs/contract/sampling.py``. All is computed on the device from
 lazy arrays, the token of the step before included: nothing here waits for a value (but for
 mirostat and grammars), so that the next step can be scheduled while the present one still runs.
 """
