@@ -1,6 +1,6 @@
 """The worker process of one model.
 
-``python -m workers --model-id ID --token T --want UID --load-job JOB --owner OWNER``.
+``python -m workers --model-id ID --token T --uid UID --load-job JOB --owner OWNER``.
 
 Started by the supervisor, by exec. ``--lifeline`` is a pipe's read end that the supervisor holds
 open at the other end: its closing means that the supervisor is gone.
@@ -40,7 +40,7 @@ def main() -> int:
         settings,
         arguments.model_id,
         arguments.token,
-        arguments.want,
+        arguments.uid,
         arguments.load_job,
         arguments.owner,
     )
@@ -64,7 +64,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers")
     parser.add_argument("--model-id", required=True)
     parser.add_argument("--token", required=True, help="suffix of the RQ worker names")
-    parser.add_argument("--want", default="", help="uid of the want that this worker serves")
+    parser.add_argument(
+        "--uid", default="", help="uid of the desired model that this worker serves"
+    )
     parser.add_argument("--load-job", required=True, help="id of the job that loads the model")
     parser.add_argument("--owner", required=True, help="the supervisor's name in the model's lock")
     parser.add_argument("--lifeline", type=int, help="file descriptor of the lifeline pipe")

@@ -51,7 +51,7 @@ class Foreground:
         self._is_over = False
         self._reader = asyncio.current_task()
         self._error: Exception | None = None
-        self._slug = names.slug_of(ticket.want.model_id)
+        self._slug = names.slug_of(ticket.desired.model_id)
         self._tasks: list[asyncio.Task[None]] = []
 
     @contextlib.asynccontextmanager
@@ -137,8 +137,8 @@ class Foreground:
         self.cancel("the client closed the connection")
 
     def _watch_others(self) -> None:
-        name = f"want of {self.ticket.job_id}"
-        self._tasks.append(asyncio_tasks.keep_running(self._watch_want, name))
+        name = f"desired model of {self.ticket.job_id}"
+        self._tasks.append(asyncio_tasks.keep_running(self._watch_desired, name))
         self._runner.staff.add(self._slug, self._on_absence)
 
     def _on_absence(self, num_looks: int, what: Missing) -> None:
@@ -153,26 +153,26 @@ class Foreground:
         if not self._is_over and num_looks % patience == 0:
             self._runner.abandon_soon(self.ticket.job_id, error)
 
-    async def _watch_want(self) -> None:
+    async def _watch_desired(self) -> None:
         """End the wait for a job whose model has gone."""
         while not self._is_started:
-            error = await self._missing_want()
+            error = await self._missing_desired()
             if error is not None and not self._is_started:
                 self.give_up(error)
                 return
             await asyncio.sleep(_CHECK_S)
 
-    async def _missing_want(self) -> JobError | None:
+    async def _missing_desired(self) -> JobError | None:
         """The model was unloaded between our look and the submission: nobody settles the job.
 
         With Redis away nothing is known, nor by what cannot be read; the reader waits.
         """
         with contextlib.suppress(RedisError, ContractError):
             try:
-                if await self._runner.is_wanted(self.ticket.want):
+                if await self._runner.is_wanted(self.ticket.desired):
                     return None
             except StorageLostError as lost:
                 return lost
-            model_id = self.ticket.want.model_id
+            model_id = self.ticket.desired.model_id
             return ModelUnloadedError(f"model_id {model_id!r} was unloaded")
         return None

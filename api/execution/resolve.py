@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from api.execution.services import Services
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
 from jobs.storage import names
 
@@ -28,14 +28,14 @@ _HOW_TO_LOAD = "`mgs load` or POST /v1/internal/model/load"
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
-async def resolve(services: Services, header: str | None, model: str | None) -> Want:
+async def resolve(services: Services, header: str | None, model: str | None) -> DesiredModel:
     """The loaded model that the header and the body's ``model`` mean, or ``ModelNotFoundError``."""
     return (await finder_of(services)).meant(header, model)
 
 
 async def resolve_chat(
     services: Services, header: str | None, model: str | None
-) -> tuple[Want, bool | None]:
+) -> tuple[DesiredModel, bool | None]:
     """The same, and whether it is to think, where a suffix of ``model`` says so."""
     finder = await finder_of(services)
     return finder.meant(header, model), finder.thinking_of(model)
@@ -43,7 +43,7 @@ async def resolve_chat(
 
 async def finder_of(services: Services) -> ModelFinder:
     """What is loaded now, under the names that the settings add."""
-    return ModelFinder.of(services.settings, await services.runner.wants())
+    return ModelFinder.of(services.settings, await services.runner.desired_models())
 
 
 def with_thinking(body: _Body, is_on: bool | None) -> _Body:
@@ -65,7 +65,8 @@ def read_model_id(header: str | None) -> str | None:
 
 
 class ModelFinder:
-    """The loaded models by all that addresses them; ``wants`` by slug, in the order of their ids.
+    """The loaded models by all that addresses them; ``desired_models`` by slug,
+    in the order of their ids.
 
     The original's clients write ``NAME-thinking`` and ``NAME-no-thinking``, of an alias too. A name
     that addresses a model as it is has no suffix; of an alias for many names (``claude-*``), the
@@ -74,22 +75,22 @@ class ModelFinder:
 
     def __init__(
         self,
-        wants: Mapping[str, Want],
+        desired_models: Mapping[str, DesiredModel],
         aliases: Aliases = NO_ALIASES,
         *,
         is_default_for_unknown: bool = False,
     ) -> None:
-        self._wants = wants
+        self._desired_models = desired_models
         self._aliases = aliases
         self._is_default_for_unknown = is_default_for_unknown
 
     @classmethod
-    def of(cls, settings: Settings, wants: Mapping[str, Want]) -> ModelFinder:
+    def of(cls, settings: Settings, desired_models: Mapping[str, DesiredModel]) -> ModelFinder:
         """By the rule that the settings give."""
         is_default = settings.unknown_model == "default"
-        return cls(wants, settings.aliases, is_default_for_unknown=is_default)
+        return cls(desired_models, settings.aliases, is_default_for_unknown=is_default)
 
-    def meant(self, header: str | None, model: str | None) -> Want:
+    def meant(self, header: str | None, model: str | None) -> DesiredModel:
         """The model meant; ``ModelNotFoundError`` lists what there is."""
         model_id = read_model_id(header)
         if model_id is not None:
@@ -106,16 +107,16 @@ class ModelFinder:
         message = f"no model is loaded under model_id {model_id!r}"
         return ModelNotFoundError(self._with_list(message), param)
 
-    def find(self, model: str) -> Want | None:
+    def find(self, model: str) -> DesiredModel | None:
         """The model that the text addresses; of several with one name that of the lowest id."""
         found = self.find_all(model)
         return found[0] if found else None
 
-    def find_all(self, model: str) -> list[Want]:
+    def find_all(self, model: str) -> list[DesiredModel]:
         """All models that have the text as a name; one at most where it is a model_id."""
         return self._read(model)[0]
 
-    def find_exact(self, model: str) -> Want | None:
+    def find_exact(self, model: str) -> DesiredModel | None:
         """As ``find``, by whole names only: no suffix, and no alias for many."""
         found = self._by_name(model)
         return found[0] if found else None
@@ -124,17 +125,21 @@ class ModelFinder:
         """Whether the suffix of a name asks for thoughts; ``None`` without one."""
         return self._read(model)[1] if model else None
 
-    def listed_name(self, want: Want) -> str:
+    def listed_name(self, desired: DesiredModel) -> str:
         """What addresses this model when sent as ``model``: its name, else its model_id."""
-        name = want.load.model_name
-        return name if self.find(name) is want else want.model_id
+        name = desired.load.model_name
+        return name if self.find(name) is desired else desired.model_id
 
-    def listed_aliases(self) -> list[tuple[str, Want]]:
+    def listed_aliases(self) -> list[tuple[str, DesiredModel]]:
         """The exact aliases of loaded models that are not names of loaded models themselves."""
         found = [(alias, self._targets(name)) for alias, name in self._aliases.exact.items()]
-        return [(alias, wants[0]) for alias, wants in found if wants and not self._targets(alias)]
+        return [
+            (alias, desired_models[0])
+            for alias, desired_models in found
+            if desired_models and not self._targets(alias)
+        ]
 
-    def _read(self, model: str) -> tuple[list[Want], bool | None]:
+    def _read(self, model: str) -> tuple[list[DesiredModel], bool | None]:
         """The models addressed, and what a suffix says."""
         if found := self._by_name(model):
             return found, None
@@ -144,23 +149,23 @@ class ModelFinder:
                 return found, is_on
         return self._by_prefix(model), None
 
-    def _by_name(self, model: str) -> list[Want]:
+    def _by_name(self, model: str) -> list[DesiredModel]:
         return self._targets(model) or self._targets(self._aliases.exact.get(model))
 
-    def _by_prefix(self, model: str) -> list[Want]:
+    def _by_prefix(self, model: str) -> list[DesiredModel]:
         return self._targets(self._aliases.by_prefix(model))
 
-    def _targets(self, name: str | None) -> list[Want]:
+    def _targets(self, name: str | None) -> list[DesiredModel]:
         """The model of that id, else the models of that name."""
-        wants = self._wants.values()
-        by_id = [want for want in wants if want.model_id == name]
-        return by_id or [want for want in wants if want.load.model_name == name]
+        desired_models = self._desired_models.values()
+        by_id = [desired for desired in desired_models if desired.model_id == name]
+        return by_id or [desired for desired in desired_models if desired.load.model_name == name]
 
-    def _under(self, model_id: str, param: str) -> Want:
-        want = self._wants.get(names.slug_of(model_id))
-        if want is None:
+    def _under(self, model_id: str, param: str) -> DesiredModel:
+        desired = self._desired_models.get(names.slug_of(model_id))
+        if desired is None:
             raise self.not_loaded(model_id, param)
-        return want
+        return desired
 
     def _unknown(self, model: str) -> ModelNotFoundError:
         shown = repr(_shortened(model))
@@ -170,11 +175,18 @@ class ModelFinder:
 
     def _with_list(self, message: str) -> str:
         """What is wrong, what there is, and how to have more."""
-        if not self._wants:
+        if not self._desired_models:
             return f"no model is loaded: load one with {_HOW_TO_LOAD} ({message})"
-        wants = list(self._wants.values())
-        listed = [f"{w.model_id!r} ({_shortened(w.load.model_name)})" for w in wants[:_MAX_LISTED]]
-        more = f" and {len(wants) - _MAX_LISTED} more" if len(wants) > _MAX_LISTED else ""
+        desired_models = list(self._desired_models.values())
+        listed = [
+            f"{w.model_id!r} ({_shortened(w.load.model_name)})"
+            for w in desired_models[:_MAX_LISTED]
+        ]
+        more = (
+            f" and {len(desired_models) - _MAX_LISTED} more"
+            if len(desired_models) > _MAX_LISTED
+            else ""
+        )
         return f"{message}; loaded: {', '.join(listed)}{more}; load others with {_HOW_TO_LOAD}"
 
 

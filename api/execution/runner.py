@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError
 
 from api.execution.data_loss_check import StorageWatch
-from api.execution.desired_cache import WantCache
+from api.execution.desired_cache import DesiredCache
 from api.execution.worker_liveness import Missing, StaffWatch
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
@@ -26,10 +26,10 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import Want, decode_record
+from jobs.contract.records import DesiredModel, decode_record
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submission import Submission
@@ -48,10 +48,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A job to be run for the model that ``want`` stands for."""
+    """A job to be run on the model ``desired``."""
 
     submission: Submission
-    want: Want
+    desired: DesiredModel
 
     @property
     def job_id(self) -> str:
@@ -64,7 +64,7 @@ class JobRunner:
     def __init__(
         self,
         store: JobStore,
-        wants: Wants,
+        desired_models: DesiredModels,
         hub: EventHub,
         redis: AsyncRedis,
         name: str,
@@ -74,12 +74,12 @@ class JobRunner:
         self.caller = ""
         self.hub = hub
         self.store = store
-        self._wants = wants
+        self._desired_models = desired_models
         self._redis = redis
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
         self._ends: set[asyncio.Task[None]] = set()
         self._storage = StorageWatch(redis)
-        self._want_cache = WantCache(redis, hub)
+        self._desired_cache = DesiredCache(redis, hub)
         self.staff = StaffWatch(self._find_absent, sight)
 
     def for_caller(self, caller: str) -> JobRunner:
@@ -92,12 +92,12 @@ class JobRunner:
         """Run a synchronous call of ``jobs`` off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
-    async def wants(self) -> dict[str, Want]:
-        """All wants by slug, in the order of their model ids.
+    async def desired_models(self) -> dict[str, DesiredModel]:
+        """All desired models by slug, in the order of their model ids.
 
         ``StorageLostError`` when they were lost and no supervisor has put them back yet.
         """
-        found = await self._want_cache.read()
+        found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
         return found
 
@@ -115,14 +115,14 @@ class JobRunner:
         except (RedisError, asyncio.CancelledError):  # it may be there all the same
             self.cancel_soon(ticket.job_id, "the request ended before its job was accepted")
             raise
-        if await self._was_unloaded(ticket.want):
+        if await self._was_unloaded(ticket.desired):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             await self._forget_stored(ticket.submission)
-            raise ModelUnloadedError(f"model_id {ticket.want.model_id!r} was unloaded")
+            raise ModelUnloadedError(f"model_id {ticket.desired.model_id!r} was unloaded")
 
-    async def _was_unloaded(self, want: Want) -> bool:
+    async def _was_unloaded(self, desired: DesiredModel) -> bool:
         try:
-            return not await self.is_wanted(want)
+            return not await self.is_wanted(desired)
         except (RedisError, ContractError):
             return False  # nothing is known, and the job is accepted
 
@@ -131,16 +131,16 @@ class JobRunner:
             with contextlib.suppress(RedisError):
                 await self._redis.delete(submission.stored_key)
 
-    async def is_wanted(self, want: Want) -> bool:
-        """True while this want is the one that stands; ``StorageLostError`` as ``wants``.
+    async def is_wanted(self, desired: DesiredModel) -> bool:
+        """True while this is the desired model of its id; ``StorageLostError`` as ``desired_models``.
 
         ``ContractError`` when what stands there cannot be read.
         """
-        data = await self._redis.hget(names.WANTS, names.slug_of(want.model_id))
+        data = await self._redis.hget(names.DESIRED_MODELS, names.slug_of(desired.model_id))
         if data is None:
             await self._storage.check(is_missing=True)
             return False
-        return decode_record(Want, data).uid == want.uid
+        return decode_record(DesiredModel, data).uid == desired.uid
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
@@ -182,7 +182,7 @@ class JobRunner:
         absent = [slug for slug in slugs if not self._has_staff(slug)]
         if not absent:
             return {}
-        missing = Missing.MACHINE if self._wants.nodes() else Missing.SUPERVISOR
+        missing = Missing.MACHINE if self._desired_models.nodes() else Missing.SUPERVISOR
         return dict.fromkeys(absent, missing)
 
     def _has_staff(self, slug: str) -> bool:

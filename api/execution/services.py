@@ -14,7 +14,7 @@ from api.execution.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.stream.hub import EventHub
@@ -22,7 +22,7 @@ from jobs.stream.hub import EventHub
 
 @dataclass(frozen=True)
 class Services:
-    """Everything of one API process. ``store``, ``wants`` and ``disk_facts`` are synchronous: call
+    """Everything of one API process. ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call
     them in a thread."""
 
     settings: Settings
@@ -30,7 +30,7 @@ class Services:
     subscriber: AsyncRedis
     hub: EventHub
     store: JobStore
-    wants: Wants
+    desired_models: DesiredModels
     runner: JobRunner
     beat: ApiBeat
     disk_facts: DiskFactsReader
@@ -44,12 +44,14 @@ class Services:
         name = f"api-{secrets.token_hex(4)}"
         hub = EventHub(redis, subscriber)
         client = connect(url)
-        store, wants = JobStore(client, settings), Wants(client)
+        store, desired_models = JobStore(client, settings), DesiredModels(client)
         sight = Sight()
-        runner = JobRunner(store, wants, hub, redis, name, sight)
+        runner = JobRunner(store, desired_models, hub, redis, name, sight)
         beat = ApiBeat(redis, name, settings.orphan_s, sight)
         facts, probe = DiskFactsReader(), ReadinessProbe(url)
-        return cls(settings, redis, subscriber, hub, store, wants, runner, beat, facts, probe)
+        return cls(
+            settings, redis, subscriber, hub, store, desired_models, runner, beat, facts, probe
+        )
 
     async def start(self) -> None:
         await self.hub.start()

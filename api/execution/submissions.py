@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.execution.runner import JobRunner, Ticket
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import (
     ApplyTemplateRequest,
     CacheLimitRequest,
@@ -73,12 +73,14 @@ def _facts(request: AnyRequest) -> dict[str, Any]:
 
 
 def new_ticket(
-    runner: JobRunner, want: Want, request: AnyRequest, *, is_background: bool = False
+    runner: JobRunner, desired: DesiredModel, request: AnyRequest, *, is_background: bool = False
 ) -> Ticket:
     """A job for a loaded model."""
-    name = want.load.model_name
-    submission = new_submission(runner, want.model_id, name, request, is_background=is_background)
-    return Ticket(submission, want)
+    name = desired.load.model_name
+    submission = new_submission(
+        runner, desired.model_id, name, request, is_background=is_background
+    )
+    return Ticket(submission, desired)
 
 
 def is_background(request: Request, in_body: bool | None) -> bool:

@@ -71,10 +71,10 @@ def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-class Want(msgspec.Struct, frozen=True, omit_defaults=True):
+class DesiredModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model that should be loaded under ``model_id``, on any machine that can.
 
-    ``uid`` tells this want from an earlier one of the same id. ``was_ready`` is set once it has
+    ``uid`` tells it from an earlier one of the same id. ``was_ready`` is set once it has
     been loaded: from then on a failing load is retried instead of given up.
     """
 
@@ -110,7 +110,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int
     node: str
     names: list[str]
-    want_uid: str = ""
+    desired_uid: str = ""
     model_name: str = ""
     model_path: str = ""
     backend: str = ""
@@ -149,10 +149,10 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     token: str = ""
 
 
-_Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
+_Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)
 
 
-def encode_record(record: Want | WorkerStatus | NodeStatus) -> bytes:
+def encode_record(record: DesiredModel | WorkerStatus | NodeStatus) -> bytes:
     """The record as JSON, the same bytes for the same value."""
     return msgspec.json.encode(record)
 

@@ -1,4 +1,4 @@
-"""What should be loaded, and who is there to load it: wants, workers' beats, nodes' beats."""
+"""Which models should be loaded, and the heartbeats of the workers and nodes that load them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from jobs.contract.errors import ContractError
 from jobs.contract.records import (
+    DesiredModel,
     NodeStatus,
-    Want,
     WorkerStatus,
     change_record,
     decode_record,
@@ -26,35 +26,35 @@ _NODE_REMEMBERED_S = 60
 _FOR_EVER_S = 10**9
 
 log = logging.getLogger(__name__)
-_Record = TypeVar("_Record", Want, WorkerStatus, NodeStatus)
+_Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A wanted model and what its worker last said; no status: the worker is not up (yet)."""
 
-    want: Want
+    desired: DesiredModel
     status: WorkerStatus | None
 
     @property
     def slug(self) -> str:
-        return names.slug_of(self.want.model_id)
+        return names.slug_of(self.desired.model_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
-    """What stands in Redis: the wants by slug, in the order of their model ids.
+class DesiredSnapshot:
+    """What stands in Redis: the desired models by slug, in the order of their model ids.
 
     ``unreadable`` are the slugs of entries that this version cannot read (it may be an older one
     beside a newer one): their models are neither started nor stopped. ``raw`` holds all entries.
     """
 
-    wants: dict[str, Want]
+    desired_models: dict[str, DesiredModel]
     unreadable: frozenset[str]
     raw: dict[bytes, bytes]
 
 
-class Wants:
+class DesiredModels:
     """Compare-and-set access to the wanted state, and the heartbeats beside it.
 
     Entries are compared as the bytes that they are, and fields that this version does not know
@@ -66,16 +66,16 @@ class Wants:
         self._swap = redis.register_script(state_scripts.SWAP_FIELD)
         self._beat_node = redis.register_script(state_scripts.BEAT_NODE)
 
-    def get(self, slug: str) -> Want | None:
+    def get(self, slug: str) -> DesiredModel | None:
         """The entry; ``ContractError`` when it cannot be read."""
-        data = self._redis.hget(names.WANTS, slug)
-        return decode_record(Want, data) if data else None
+        data = self._redis.hget(names.DESIRED_MODELS, slug)
+        return decode_record(DesiredModel, data) if data else None
 
-    def all(self) -> dict[str, Want]:
-        """Wants by slug, in the order of their model ids; without those that cannot be read."""
-        return read_desired(self._redis.hgetall(names.WANTS)).wants
+    def all(self) -> dict[str, DesiredModel]:
+        """DesiredModels by slug, in the order of their model ids; without those that cannot be read."""
+        return read_snapshot(self._redis.hgetall(names.DESIRED_MODELS)).desired_models
 
-    def marked(self, known: Mapping[bytes, bytes] | None = None) -> tuple[str, Desired]:
+    def marked(self, known: Mapping[bytes, bytes] | None = None) -> tuple[str, DesiredSnapshot]:
         """The storage's mark ("": it is new, or has lost everything), and all entries.
 
         With the entries ``known`` what is missing of them is put back first, and a mark drawn; all
@@ -83,52 +83,52 @@ class Wants:
         """
         with self._redis.pipeline() as pipe:
             for slug, data in (known or {}).items():
-                pipe.hsetnx(names.WANTS, slug, data)
+                pipe.hsetnx(names.DESIRED_MODELS, slug, data)
             if known is not None:
                 pipe.set(names.STORAGE_MARK, secrets.token_hex(8), nx=True)
             pipe.get(names.STORAGE_MARK)
-            pipe.hgetall(names.WANTS)
+            pipe.hgetall(names.DESIRED_MODELS)
             *_, mark, found = pipe.execute()
-        return (mark or b"").decode(errors="replace"), read_desired(found)
+        return (mark or b"").decode(errors="replace"), read_snapshot(found)
 
-    def put(self, slug: str, want: Want) -> bool:
+    def put(self, slug: str, desired: DesiredModel) -> bool:
         """Want a model under an id that is free; False when it is not. Wakes the supervisors."""
-        return self._write(slug, b"", encode_record(want))
+        return self._write(slug, b"", encode_record(desired))
 
-    def change(self, slug: str, uid: str, **fields: Any) -> Want | None:
-        """The want with other values for those fields; ``None`` when another one stands there."""
-        while raw := self._redis.hget(names.WANTS, slug):
-            if decode_record(Want, raw).uid != uid:
+    def change(self, slug: str, uid: str, **fields: Any) -> DesiredModel | None:
+        """The model with other values for those fields; ``None`` when the id is another one's by now."""
+        while raw := self._redis.hget(names.DESIRED_MODELS, slug):
+            if decode_record(DesiredModel, raw).uid != uid:
                 return None
             changed = change_record(raw, **fields)
             if self._write(slug, raw, changed):
-                return decode_record(Want, changed)
+                return decode_record(DesiredModel, changed)
         return None
 
-    def remove(self, slug: str, uid: str | None = None) -> Want | None:
-        """Stop wanting the model, if it is that want; ``None`` when nothing was removed.
+    def remove(self, slug: str, uid: str | None = None) -> DesiredModel | None:
+        """Stop wanting the model, if it has that uid; ``None`` when nothing was removed.
 
         ``ContractError`` when the entry cannot be read: ``discard`` removes that.
         """
-        while raw := self._redis.hget(names.WANTS, slug):
-            want = decode_record(Want, raw)
-            if uid is not None and want.uid != uid:
+        while raw := self._redis.hget(names.DESIRED_MODELS, slug):
+            desired = decode_record(DesiredModel, raw)
+            if uid is not None and desired.uid != uid:
                 return None
             if self._write(slug, raw, b""):
-                return want
+                return desired
         return None
 
     def discard(self, slug: str) -> None:
         """Remove an entry, whatever it is."""
-        self._redis.hdel(names.WANTS, slug)
+        self._redis.hdel(names.DESIRED_MODELS, slug)
         self.ring()
 
     def exists(self, slug: str) -> bool:
         """Whether anything stands there, readable or not."""
-        return bool(self._redis.hexists(names.WANTS, slug))
+        return bool(self._redis.hexists(names.DESIRED_MODELS, slug))
 
     def _write(self, slug: str, before: bytes, after: bytes) -> bool:
-        is_done = bool(self._swap(keys=[names.WANTS], args=[slug, before, after])[0])
+        is_done = bool(self._swap(keys=[names.DESIRED_MODELS], args=[slug, before, after])[0])
         if is_done:
             self.ring()
         return is_done
@@ -139,9 +139,11 @@ class Wants:
 
     def loaded(self) -> list[LoadedModel]:
         """Every wanted model with its worker's heartbeat."""
-        wants = self.all()
-        statuses = self.statuses(list(wants))
-        return [LoadedModel(want, statuses.get(slug)) for slug, want in wants.items()]
+        desired_models = self.all()
+        statuses = self.statuses(list(desired_models))
+        return [
+            LoadedModel(desired, statuses.get(slug)) for slug, desired in desired_models.items()
+        ]
 
     def statuses(self, slugs: Sequence[str]) -> dict[str, WorkerStatus]:
         """The workers' heartbeats; without those that are missing or cannot be read."""
@@ -198,9 +200,9 @@ class Wants:
         return [status for status in read if status is not None]
 
 
-async def read_wants(redis: AsyncRedis) -> dict[str, Want]:
-    """As ``Wants.all``, for asyncio."""
-    return read_desired(await redis.hgetall(names.WANTS)).wants
+async def read_desired_models(redis: AsyncRedis) -> dict[str, DesiredModel]:
+    """As ``DesiredModels.all``, for asyncio."""
+    return read_snapshot(await redis.hgetall(names.DESIRED_MODELS)).desired_models
 
 
 async def is_storage_marked(redis: AsyncRedis) -> bool:
@@ -208,18 +210,18 @@ async def is_storage_marked(redis: AsyncRedis) -> bool:
     return bool(await redis.exists(names.STORAGE_MARK))
 
 
-def read_desired(raw: Mapping[bytes, bytes]) -> Desired:
+def read_snapshot(raw: Mapping[bytes, bytes]) -> DesiredSnapshot:
     """The entries of the hash."""
-    wants, unreadable = {}, set()
+    desired_models, unreadable = {}, set()
     for field, data in raw.items():
         slug = field.decode(errors="replace")
-        want = _read(Want, data)
-        if want is None:
+        desired = _read(DesiredModel, data)
+        if desired is None:
             unreadable.add(slug)
         else:
-            wants[slug] = want
-    ordered = dict(sorted(wants.items(), key=lambda item: _id_order(item[1].model_id)))
-    return Desired(ordered, frozenset(unreadable), dict(raw))
+            desired_models[slug] = desired
+    ordered = dict(sorted(desired_models.items(), key=lambda item: _id_order(item[1].model_id)))
+    return DesiredSnapshot(ordered, frozenset(unreadable), dict(raw))
 
 
 def _read(kind: type[_Record], data: bytes | None) -> _Record | None:

@@ -13,8 +13,8 @@ from jobs.contract.errors import InvalidRequestError
 
 DEFAULT_MODEL_ID = "0"
 
-WANTS = "mgs:want"
-"""Hash: slug -> encoded ``Want``: what should be loaded."""
+DESIRED_MODELS = "mgs:desired"
+"""Hash: slug -> encoded ``DesiredModel``: what should be loaded."""
 
 SLUGS = "mgs:slugs"
 """Set: slugs of the models whose queues may hold jobs. Only these queues are ours to act on."""
@@ -44,7 +44,7 @@ APIS = "mgs:apis"
 """Set: names of the API processes."""
 
 BELL = "mgs:bell"
-"""Channel: rung when ``WANTS`` has changed; supervisors reconcile at once."""
+"""Channel: rung when ``DESIRED_MODELS`` has changed; supervisors reconcile at once."""
 
 _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MODEL_ID_MAX = 64
@@ -128,13 +128,13 @@ def rq_registry_keys(queue: str) -> list[str]:
     return [f"rq:{kind}:{queue}" for kind in ("finished", "failed", "canceled")]
 
 
-def unload_job_id(want_uid: str) -> str:
-    """Id of the job that unloads a want: the want's worker takes it by that id."""
-    return f"unload-{want_uid}"
+def unload_job_id(desired_uid: str) -> str:
+    """Id of the job that unloads a desired model: its worker takes it by that id."""
+    return f"unload-{desired_uid}"
 
 
 def unloaded_key(slug: str) -> str:
-    """String with expiry: the last want of an unloaded model (``jobs/storage/unloads.py``)."""
+    """String with expiry: what an unloaded model was desired as (``jobs/storage/unloads.py``)."""
     return f"mgs:unloaded:{slug}"
 
 

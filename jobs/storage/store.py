@@ -200,7 +200,7 @@ class JobStore:
     def retire(self, slug: str) -> bool:
         """Forget a model of which nothing is left; False while something is."""
         queues = [self.queue(name) for name in names.queues_of(slug)]
-        keys = [names.SLUGS, names.WANTS, names.claims_key(slug), Queue.redis_queues_keys]
+        keys = [names.SLUGS, names.DESIRED_MODELS, names.claims_key(slug), Queue.redis_queues_keys]
         for queue in queues:
             keys += [queue.key, queue.intermediate_queue_key, names.wake_key(queue.name)]
             keys += names.rq_registry_keys(queue.name)

@@ -65,7 +65,7 @@ class EventHub:
 
     @property
     def num_rings(self) -> int | None:
-        """Another number once the wants have changed; ``None`` while nobody would tell."""
+        """Another number once the desired models have changed; ``None`` while nobody would tell."""
         return self._num_rings if self._connected.is_set() else None
 
     async def start(self) -> None:
@@ -201,7 +201,7 @@ class EventHub:
     async def _connect(self) -> Bells:
         """A fresh connection with every channel that somebody listens to.
 
-        The bell of the wants keeps it in pub/sub mode while nobody does.
+        The bell of the desired models keeps it in pub/sub mode while nobody does.
         """
         bells = await Bells.open(self._subscriber.connection_pool, self._hear)
         bells.subscribe([_BELL, *self._channels])

@@ -26,6 +26,8 @@ _RQ_QUEUE = "rq:queue:"
 _ENDED = ("finished", "failed", "canceled")
 _RUNNING = "wip"
 _BATCH = 1000
+_OLD_DESIRED = "mgs:want"
+"""Where the desired models stood while queues had their old names."""
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +64,10 @@ class MoveQueues:
         return sum(self._move(redis, slug) for slug in sorted(slugs))
 
     def _rename_in_records(self, redis: SyncRedis) -> set[str]:
-        """Slugs of the models that ever were: of the wanted ones, and of the jobs' own records."""
+        """Slugs of the models that ever were: of the desired ones, and of the jobs' own records."""
         rename = redis.register_script(move_scripts.RENAME_QUEUES)
         args = [names.job_key(""), Job.key_for(""), self.old, self.new]
-        found = redis.hkeys(names.WANTS) + list(redis.smembers(names.SLUGS))
+        found = redis.hkeys(_OLD_DESIRED) + list(redis.smembers(names.SLUGS))
         for batch in _known_jobs(redis):
             found += rename(args=[*args, *batch])
         return {slug.decode(errors="replace") for slug in found}
@@ -140,6 +142,8 @@ TABLE: tuple[Move, ...] = (
     MoveClaims("mgs:claim:"),
     Forget("mgs:nodes"),
     NoteExpiries(),
+    # Until 37f2635.
+    MoveFields(_OLD_DESIRED, names.DESIRED_MODELS),
 )
 """All moves, in their order. The next renaming is a line at the end."""
 

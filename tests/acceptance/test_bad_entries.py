@@ -113,9 +113,9 @@ def as_string(key: str) -> Bad:
 
 
 KINDS = {
-    "a want that cannot be read": field("mgs:want", "odd", b'{"v": "from the future"}'),
-    "a want that is no JSON": field("mgs:want", "odd", NOT_UTF8),
-    "a want under a name that is no text": field("mgs:want", NOT_UTF8, b"{}"),
+    "a desired model that cannot be read": field("mgs:desired", "odd", b'{"v": "from the future"}'),
+    "a desired model that is no JSON": field("mgs:desired", "odd", NOT_UTF8),
+    "a desired model under a name that is no text": field("mgs:desired", NOT_UTF8, b"{}"),
     "a heartbeat of a worker": heartbeat(b'{"pid": "?"}'),
     "a heartbeat of a worker that is no text": heartbeat(NOT_UTF8),
     "a heartbeat of a node": Bad(
@@ -267,7 +267,7 @@ def test_a_want_that_cannot_be_read_is_unloaded_and_its_id_used_again(
     shared: tuple[Server, SyncRedis], data: bytes
 ) -> None:
     server, redis = shared
-    redis.hset(names.WANTS, "odd", data)
+    redis.hset(names.DESIRED_MODELS, "odd", data)
     refused = server.post("/v1/internal/model/load", {"llm_model_name": "fake"}, "odd")
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "model_id_in_use")
     server.unload("odd")

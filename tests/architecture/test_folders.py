@@ -35,7 +35,7 @@ def test_redis_names_are_spelled_in_one_file(prefix: str) -> None:
 def test_what_looks_for_names_finds_them_where_they_are_spelled() -> None:
     """The counter-proof of the test above, for a name in an f-string too."""
     values = [str(text.value) for text in _texts_in_code(_SPELLERS[0])]
-    assert "mgs:want" in values
+    assert "mgs:desired" in values
     assert "rq:worker:" in values
 
 

@@ -98,7 +98,7 @@ class Stream(NamedTuple):
 class Worker(NamedTuple):
     """``mode``: unborn, live, told (to stop), dead (with ``code``, not settled yet), gone.
 
-    ``want`` and ``load_job`` are what it was started for; it takes generations once ``is_ready``.
+    ``desired`` and ``load_job`` are what it was started for; it takes generations once ``is_ready``.
     """
 
     mode: str = "unborn"
@@ -108,7 +108,7 @@ class Worker(NamedTuple):
     ctl: Lane = Lane()
     streams: tuple[Stream, ...] = ()
     stops: frozenset[str] = frozenset()
-    want: str = ""
+    desired: str = ""
     load_job: str = ""
     is_ready: bool = True
 

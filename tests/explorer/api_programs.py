@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from api.admin.models.loading import start_load, start_unload
 from jobs.contract.errors import JobError, JobNotFoundError
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from tests.explorer.client import AskingRedis
 from tests.explorer.parts import AGE_S, Parts
 from tests.explorer.sights import LOAD, SLUG
@@ -22,7 +22,7 @@ class ApiPrograms:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = parts.store
-        self._wants = Wants(parts.api)
+        self._desired_models = DesiredModels(parts.api)
 
     def submit(self, job: str) -> str:
         """A client's request becomes a job."""
@@ -32,15 +32,15 @@ class ApiPrograms:
             return "failed"
         return "submitted"
 
-    def submit_wanted(self, job: str) -> str:
+    def submit_desired(self, job: str) -> str:
         """The same where models come and go, as ``JobRunner.submit_ticket`` does it."""
         try:
-            want = self._wants.get(SLUG)
-            if want is None:
+            desired = self._desired_models.get(SLUG)
+            if desired is None:
                 return "not wanted"
             self._store.submit(self._parts.submission(job))
-            stands = self._wants.get(SLUG)
-            if stands is None or stands.uid != want.uid:
+            stands = self._desired_models.get(SLUG)
+            if stands is None or stands.uid != desired.uid:
                 self._store.cancel(job, "the model was unloaded")
         except RedisError:
             return "failed"
@@ -77,16 +77,18 @@ class ApiPrograms:
         async def submit(submission: Any) -> None:
             self._store.submit(submission)
 
-        wants = SimpleNamespace(
-            put=self._wants.put,
-            get=self._wants.get,
-            remove=self._wants.remove,
+        desired_models = SimpleNamespace(
+            put=self._desired_models.put,
+            get=self._desired_models.get,
+            remove=self._desired_models.remove,
             nodes=lambda: ["a node"],
         )
         runner = SimpleNamespace(in_thread=in_thread, submit=submit, name="")
         redis = _Awaited(self._parts.api)
         settings = self._parts.settings
-        return SimpleNamespace(runner=runner, wants=wants, redis=redis, settings=settings)
+        return SimpleNamespace(
+            runner=runner, desired_models=desired_models, redis=redis, settings=settings
+        )
 
     def _run(self, coroutine: Coroutine[Any, Any, str]) -> str:
         """Drive to its end what never waits."""

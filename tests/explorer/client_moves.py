@@ -12,7 +12,7 @@ from tests.explorer.rules import Rules, State
 from tests.explorer.search import Move
 from tests.explorer.supervisor_programs import Who
 
-_WANTS = names.WANTS.encode()
+_DESIRED_MODELS = names.DESIRED_MODELS.encode()
 
 
 def clients_of(rules: Rules) -> tuple[Client, ...]:
@@ -53,12 +53,12 @@ class ClientMoves:
     def _wish(self, state: State, client: Client) -> int:
         """Where a client begins, as soon as there is something for it to do."""
         start, num_submitted = self._ground.points.start, state.clients[0].place
-        is_wanted = self._ground.value(state.redis, _WANTS) is not None
+        is_wanted = self._ground.value(state.redis, _DESIRED_MODELS) is not None
         match client.wish:
             case "submit" if not self._rules.has_loads:
                 return start("submit", f"j{client.place}")
             case "submit" if is_wanted or self._are_loads_done(state):
-                return start("submit_wanted", f"j{client.place}")
+                return start("submit_desired", f"j{client.place}")
             case "cancel" if num_submitted > client.place:
                 return start("cancel", f"j{client.place}")
             case "purge" if num_submitted:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rq.job import Job
 
-from jobs.contract.records import Want, encode_record
+from jobs.contract.records import DesiredModel, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from tests.explorer.client import Request, Words
@@ -19,7 +19,9 @@ from tests.explorer.memory import Hash, Value
 
 SLUG = "0"
 LOAD = LoadRequest(model_name="fake", backend="fake")
-STANDING = Want(model_id="0", uid="u", load=LOAD, load_job="load", created_at=1.0, was_ready=True)
+STANDING = DesiredModel(
+    model_id="0", uid="u", load=LOAD, load_job="load", created_at=1.0, was_ready=True
+)
 """What is wanted for ever in worlds in which nothing is loaded and unloaded."""
 QUEUE = names.generation_queue(SLUG)
 CONTROL = names.control_queue(SLUG)
@@ -41,7 +43,7 @@ class Sights:
         self._unseen: tuple[bytes, ...] = _NEVER_SEEN
         if not has_loads:
             self._unseen += (f"mgs:take:{SLUG}.ctl.".encode(),)
-            self._constant[names.WANTS.encode()] = Hash({b"0": encode_record(STANDING)})
+            self._constant[names.DESIRED_MODELS.encode()] = Hash({b"0": encode_record(STANDING)})
 
     def seen(self, key: bytes) -> Value | bool | None:
         """What a key that is left out of states seems to hold; False for those that are kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jobs.contract.records import Want, decode_record
+from jobs.contract.records import DesiredModel, decode_record
 from jobs.storage import names
 from tests.explorer.actors import GONE, NOWHERE, UNBORN, Supervisor, Worker
 from tests.explorer.ground import Ground, put
@@ -16,7 +16,7 @@ from tests.explorer.sights import CONTROL, SLUG, STANDING, list_keys
 from tests.explorer.supervisor_programs import Ran, Ticked, Who
 
 _OWNER = names.owner_key(SLUG).encode()
-_WANTS = names.WANTS.encode()
+_DESIRED_MODELS = names.DESIRED_MODELS.encode()
 
 
 class SupervisorMoves:
@@ -73,31 +73,31 @@ class SupervisorMoves:
 
     def _ticks_with_loads(self, state: State, one: Supervisor, who: Who) -> list[int]:
         """Only those that may come to something; the others change nothing."""
-        start, want = self._ground.points.start, self._want(state)
+        start, desired = self._ground.points.start, self._desired(state)
         found = []
-        if self._has_stale(state, want):
+        if self._has_stale(state, desired):
             found.append(start("sweep", who, _ran(state, one) if one.mode == "runs" else None))
         if one.mode == "runs":
-            is_changed = want is None or want.uid != state.workers[one.worker].want
+            is_changed = desired is None or desired.uid != state.workers[one.worker].desired
             if state.workers[one.worker].mode == "live" and (is_changed or self._rules.expiries):
                 found.append(start("check", who, _ran(state, one)))
             return found
-        if want is not None and UNBORN in state.workers:
+        if desired is not None and UNBORN in state.workers:
             found.append(start("start", who, state.workers.index(UNBORN)))
-        if want is None and self._has_slug(state):
+        if desired is None and self._has_slug(state):
             found.append(start("drain", who))
         return found
 
-    def _want(self, state: State) -> Want | None:
-        found = self._ground.value(state.redis, _WANTS)
+    def _desired(self, state: State) -> DesiredModel | None:
+        found = self._ground.value(state.redis, _DESIRED_MODELS)
         assert found is None or isinstance(found, Hash)
-        return decode_record(Want, found[SLUG.encode()]) if found else None
+        return decode_record(DesiredModel, found[SLUG.encode()]) if found else None
 
-    def _has_stale(self, state: State, want: Want | None) -> bool:
+    def _has_stale(self, state: State, desired: DesiredModel | None) -> bool:
         """Whether a load or an unload waits that nobody asks for any more."""
         waiting = self._ground.value(state.redis, list_keys(CONTROL)[0].encode()) or ()
         assert isinstance(waiting, tuple)
-        return any(want is None or job != want.load_job.encode() for job in waiting)
+        return any(desired is None or job != desired.load_job.encode() for job in waiting)
 
     def _has_slug(self, state: State) -> bool:
         return self._ground.value(state.redis, names.SLUGS.encode()) is not None
@@ -116,9 +116,9 @@ class SupervisorMoves:
             one = one._replace(holds=ticked.holds)
         if ticked.started is not None and UNBORN in workers:  # else it cannot be started
             number = workers.index(UNBORN)
-            want, load_job = ticked.started
+            desired, load_job = ticked.started
             is_ready = not self._rules.has_loads
-            born = Worker("live", place, want=want, load_job=load_job, is_ready=is_ready)
+            born = Worker("live", place, desired=desired, load_job=load_job, is_ready=is_ready)
             workers = put(workers, number, born)
             one = one._replace(mode="runs", worker=number)
         if ticked.told and workers[one.worker].mode == "live":
@@ -149,7 +149,9 @@ class SupervisorMoves:
 
 def _ran(state: State, one: Supervisor) -> Ran:
     worker = state.workers[one.worker]
-    return Ran(token(one.worker), worker.want or STANDING.uid, worker.load_job or STANDING.load_job)
+    return Ran(
+        token(one.worker), worker.desired or STANDING.uid, worker.load_job or STANDING.load_job
+    )
 
 
 def token(place: int) -> str:

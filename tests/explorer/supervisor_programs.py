@@ -11,15 +11,15 @@ from unittest.mock import patch
 
 from redis.exceptions import RedisError
 
-from jobs.contract.records import Want
-from jobs.storage.desired_models import Desired, Wants
+from jobs.contract.records import DesiredModel
+from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import Aftermath
-from workers.supervision.desired_state import WantKeeper
+from workers.supervision.desired_state import DesiredState
 from workers.supervision.neighbours import Neighbours
 from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.ownership import Ownership
@@ -46,12 +46,12 @@ class Ran(NamedTuple):
     """The worker that it runs: its token, and what it was started for."""
 
     token: str
-    want: str = STANDING.uid
+    desired: str = STANDING.uid
     load_job: str = STANDING.load_job
 
 
 class Ticked(NamedTuple):
-    """What came of a tick. ``started``: the worker's want and load job. ``told``: the worker is to
+    """What came of a tick. ``started``: the worker's desired model and load job. ``told``: the worker is to
     stop. ``is_settled``: of the death of its worker. ``suspects`` stay known until then."""
 
     holds: bool
@@ -134,8 +134,8 @@ class SupervisorPrograms:
             one._children[SLUG] = child
         started: list[tuple[str, str]] = []
 
-        def new_child(slug: str, want: Want, owner: str, on_exit: object) -> Any:
-            started.append((want.uid, want.load_job))
+        def new_child(slug: str, desired: DesiredModel, owner: str, on_exit: object) -> Any:
+            started.append((desired.uid, desired.load_job))
             return SimpleNamespace(pid=0)
 
         with patch("workers.supervision.supervisor.Child", new_child), suppress(*_BREAKS):
@@ -149,21 +149,23 @@ class SupervisorPrograms:
         redis, settings, store = self._parts.api, self._parts.settings, self._parts.store
         one: Any = Supervisor.__new__(Supervisor)
         one._settings, one._redis, one._store = settings, redis, store
-        one._wants = Wants(redis)
+        one._desired_models = DesiredModels(redis)
         one._sight = Sight(lambda: 0.0, lambda: 0.0)
         one._neighbours = Neighbours(lambda: 0.0)
-        one._keeper = WantKeeper(one._wants, one._sight)
+        one._keeper = DesiredState(one._desired_models, one._sight)
         one._keeper._mark = "mark"
-        one._desired = Desired({}, frozenset(), {})
+        one._snapshot = DesiredSnapshot({}, frozenset(), {})
         one._undertaker = Undertaker(store, settings, lambda: one._identity.owner)
         one._children = {}
         one._restarts = RestartPolicy()
-        one._aftermath = Aftermath(one._wants, one._undertaker, one._restarts)
+        one._aftermath = Aftermath(one._desired_models, one._undertaker, one._restarts)
         one._is_stopping = False
         one._identity = self._identity(who)
         one._ownership = Ownership(redis, one._identity)
         one._ownership._held = {SLUG} if who.holds else set()
-        one._claimant = Claimant(settings, one._wants, one._ownership, one._sight, one._neighbours)
+        one._claimant = Claimant(
+            settings, one._desired_models, one._ownership, one._sight, one._neighbours
+        )
         one._watchdog = Watchdog(settings.stall_s, one._sight)
         one._sweeper = Sweeper(store, one._undertaker, settings, one._sight, one._load_job_of)
         one._guarded = _unguarded
@@ -189,10 +191,10 @@ def _unguarded(action: Callable[[], object]) -> bool:
 
 def _child(ran: Ran) -> Any:
     """A worker's process as its supervisor knows it."""
-    want = Want("0", ran.want, STANDING.load, ran.load_job, 1.0, STANDING.was_ready)
+    desired = DesiredModel("0", ran.desired, STANDING.load, ran.load_job, 1.0, STANDING.was_ready)
     child: Any = SimpleNamespace(
         slug=SLUG,
-        want=want,
+        desired=desired,
         token=ran.token,
         worker_names=[worker_name(ran.token, lane) for lane in ("gen", "ctl")],
         last_status=None,

@@ -62,7 +62,7 @@ class WorkerMoves:
             return start("take", token(place), owner, lane, _jobs(worker))
         if not self._rules.has_loads or any(s.task == "mgs.load" for s in worker.streams):
             return NOWHERE
-        args = (_jobs(worker), worker.want, worker.load_job, worker.is_ready)
+        args = (_jobs(worker), worker.desired, worker.load_job, worker.is_ready)
         return start("take_control", token(place), owner, lane, *args)
 
     def _with_lane(self, state: State, place: int, name: str, point: int) -> State:
@@ -138,7 +138,9 @@ class WorkerMoves:
             left = left._replace(worker_deaths=left.worker_deaths - 1)
         codes = {worker.code: None, KILLED: None} if is_told else {KILLED: None}
         for code in codes:
-            dead = Worker("dead", worker.owner, code, want=worker.want, load_job=worker.load_job)
+            dead = Worker(
+                "dead", worker.owner, code, desired=worker.desired, load_job=worker.load_job
+            )
             after = state._replace(workers=put(state.workers, place, dead), left=left)
             yield after, not is_told, f"ends with code {code}"
 

@@ -58,13 +58,13 @@ class WorkerPrograms:
         owner: str,
         lane: Lane,
         in_hand: tuple[str, ...],
-        want: str,
+        desired: str,
         load_job: str,
         is_ready: bool,
     ) -> Round:
-        """The control lane of a worker that was started for that want and load job."""
+        """The control lane of a worker that was started for that desired model and load job."""
         found = self._lane(token, "ctl", owner, in_hand)
-        found._meant = [load_job, f"unload-{want}"]
+        found._meant = [load_job, f"unload-{desired}"]
         found._is_only_meant = lambda: not is_ready
         return _Round(self._parts, found, lane, load_job, is_ready).run(self)
 

@@ -6,17 +6,17 @@ import os
 import signal
 import threading
 
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from workers.supervision.worker_process import Child
 
-WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, was_ready=True)
+DESIRED = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, was_ready=True)
 
 
-def killed_child(want: Want = WANT) -> Child:
+def killed_child(desired: DesiredModel = DESIRED) -> Child:
     """A worker process of model_id 0 that was killed as soon as it was there."""
     ended = threading.Event()
-    child = Child("0", want, "11|aa", lambda _: ended.set())
+    child = Child("0", desired, "11|aa", lambda _: ended.set())
     os.kill(child.pid, signal.SIGKILL)
     assert ended.wait(20)
     return child

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import JobRecord, JobStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, JobRecord, JobStatus, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from tests.helpers.samples import generate, new_job_id, settings_for, submission
@@ -27,7 +27,7 @@ class Driver:
         self.settings = settings_for(redis_url, folder)
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, self.settings)
-        self.wants = Wants(self.redis)
+        self.desired_models = DesiredModels(self.redis)
 
     def close(self) -> None:
         self.redis.close()
@@ -75,35 +75,35 @@ class Driver:
 
     # Models.
 
-    def load(self, name: str = "fake", model_id: str = "0", **options: Any) -> Want:
+    def load(self, name: str = "fake", model_id: str = "0", **options: Any) -> DesiredModel:
         """Want a model, as the API does; returns at once."""
-        want = Want(
+        desired = DesiredModel(
             model_id=model_id,
             uid=new_job_id("uid"),
             load=LoadRequest(name, options.pop("backend", "fake"), **options),
             load_job=new_job_id("load"),
             created_at=time.time(),
         )
-        assert self.wants.put(names.slug_of(model_id), want)
-        self.submit(want.load, model_id, job_id=want.load_job)
-        return want
+        assert self.desired_models.put(names.slug_of(model_id), desired)
+        self.submit(desired.load, model_id, job_id=desired.load_job)
+        return desired
 
     def load_ready(self, name: str = "fake", model_id: str = "0", **options: Any) -> WorkerStatus:
         """The same, and the beat of its worker once it is ready."""
-        want = self.load(name, model_id, **options)
-        found = self.wait_ended(want.load_job)
+        desired = self.load(name, model_id, **options)
+        found = self.wait_ended(desired.load_job)
         assert found[-1].kind is EventKind.FINISHED, found[-1]
         return self.wait_ready(model_id)
 
     def unload(self, model_id: str = "0") -> str:
         """Stop wanting the model; the id of the unload job."""
-        want = self.wants.remove(names.slug_of(model_id))
-        assert want is not None
-        return self.submit(UnloadRequest(), model_id, job_id=names.unload_job_id(want.uid))
+        desired = self.desired_models.remove(names.slug_of(model_id))
+        assert desired is not None
+        return self.submit(UnloadRequest(), model_id, job_id=names.unload_job_id(desired.uid))
 
     def status(self, model_id: str = "0") -> WorkerStatus | None:
         slug = names.slug_of(model_id)
-        return self.wants.statuses([slug]).get(slug)
+        return self.desired_models.statuses([slug]).get(slug)
 
     def wait_ready(
         self, model_id: str = "0", other_than: Sequence[int] = (), timeout_s: float = 30.0

@@ -55,7 +55,7 @@ class Supervised:
         return process
 
     def _beats(self, pid: int) -> bool:
-        return pid in [node.pid for node in self.driver.wants.nodes()]
+        return pid in [node.pid for node in self.driver.desired_models.nodes()]
 
     def worker_pids(self) -> list[int]:
         """Processes that a supervisor of this fixture has started and that are alive."""

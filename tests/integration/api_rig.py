@@ -19,12 +19,12 @@ import uvicorn
 from api.__main__ import listen, uvicorn_config
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import Event, EventKind, Timings, Usage
-from jobs.contract.records import JobRecord, NodeStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, JobRecord, NodeStatus, WorkerState, WorkerStatus
 from jobs.contract.requests import GenerationDefaults, LoadRequest, Request, decode_request
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
 from tests.helpers.taking import open_attempt
@@ -111,7 +111,7 @@ class Rig:
         self.url = f"http://127.0.0.1:{port}"
         self.redis: SyncRedis = connect(settings.effective_redis_url)
         self.store = JobStore(self.redis, settings)
-        self.wants = Wants(self.redis)
+        self.desired_models = DesiredModels(self.redis)
         self.http = httpx.Client(base_url=self.url, timeout=DEADLINE_S)
         self._threads = ThreadPoolExecutor(8)
 
@@ -125,9 +125,9 @@ class Rig:
         model_id: str = "0",
         model_name: str = "fake",
         defaults: GenerationDefaults | None = None,
-    ) -> Want:
+    ) -> DesiredModel:
         """Make a model wanted and its worker ready, as after a load."""
-        want = Want(
+        desired = DesiredModel(
             model_id=model_id,
             uid=f"uid-{model_id}",
             load=LoadRequest(model_name, "fake", defaults=defaults or GenerationDefaults()),
@@ -136,21 +136,21 @@ class Rig:
             was_ready=True,
         )
         slug = names.slug_of(model_id)
-        assert self.wants.put(slug, want)
-        self.beat(want)
-        return want
+        assert self.desired_models.put(slug, desired)
+        self.beat(desired)
+        return desired
 
-    def beat(self, want: Want, **fields: Any) -> None:
+    def beat(self, desired: DesiredModel, **fields: Any) -> None:
         """A worker's status that lasts for the whole test."""
         status = WorkerStatus(
             **{
-                "model_id": want.model_id,
+                "model_id": desired.model_id,
                 "state": WorkerState.READY,
                 "pid": 4711,
                 "node": "here",
                 "names": [WORKER],
-                "model_name": want.load.model_name,
-                "model_path": f"models/{want.load.model_name}",
+                "model_name": desired.load.model_name,
+                "model_path": f"models/{desired.load.model_name}",
                 "backend": "fake",
                 "context_length": 512,
                 "cpu_percent": 12.5,
@@ -158,13 +158,13 @@ class Rig:
                 **fields,
             }
         )
-        slug = names.slug_of(want.model_id)
-        self.wants.beat(slug, status)
+        slug = names.slug_of(desired.model_id)
+        self.desired_models.beat(slug, status)
         self.redis.persist(names.status_key(slug))
 
     def supervise(self) -> None:
         """A supervisor that is alive for the whole test."""
-        self.wants.beat_node(NodeStatus("here", 1, 0, uid="here"))
+        self.desired_models.beat_node(NodeStatus("here", 1, 0, uid="here"))
         self.redis.persist(names.node_key("here"))
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

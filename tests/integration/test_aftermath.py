@@ -10,13 +10,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from jobs.contract.events import EventKind
-from jobs.contract.records import JobStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, JobStatus, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.store import JobStore
-from tests.helpers.children import WANT, killed_child
+from tests.helpers.children import DESIRED, killed_child
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt
@@ -33,11 +33,11 @@ class Rig:
         settings = settings_for(redis_url, folder)
         self.redis: SyncRedis = connect(redis_url)
         self.store = JobStore(self.redis, settings)
-        self.wants = Wants(self.redis)
+        self.desired_models = DesiredModels(self.redis)
         self.cut_redis: SyncRedis = connect(redis_url, retries=0)
         self.restarts = RestartPolicy()
         undertaker = Undertaker(JobStore(self.cut_redis, settings), settings)
-        self.aftermath = Aftermath(Wants(self.cut_redis), undertaker, self.restarts)
+        self.aftermath = Aftermath(DesiredModels(self.cut_redis), undertaker, self.restarts)
 
     def submit(self, request: Any = None, **fields: Any) -> str:
         new = submission(request, **fields)
@@ -79,7 +79,7 @@ def test_a_death_whose_settling_is_cut_at_any_command_counts_once(
     cutter, num_cuts = Cutter(monkeypatch), 0
     while True:
         rig.redis.flushdb()
-        assert rig.wants.put("0", WANT)
+        assert rig.desired_models.put("0", DESIRED)
         child = killed_child()
         silent = [rig.open(child, has_spoken=False) for _ in range(2)]
         spoken = [rig.open(child, has_spoken=True) for _ in range(2)]
@@ -108,7 +108,7 @@ def test_an_unload_whose_settling_is_cut_at_any_command_ends_every_job_once(
         rig.redis.flushdb()
         child = killed_child()
         held, waits = rig.open(child, has_spoken=True), rig.submit()
-        unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+        unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))
         cutter.cut_at(num_cuts, is_carried_out=is_carried_out)
         is_cut = rig.settle_begun_anew(child)
         cutter.cut_at(None)
@@ -130,8 +130,10 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
 ) -> None:
     """Who hears of its end asks for what is loaded."""
     child = killed_child()
-    rig.wants.beat("0", WorkerStatus("0", WorkerState.READY, child.pid, "box", child.worker_names))
-    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+    rig.desired_models.beat(
+        "0", WorkerStatus("0", WorkerState.READY, child.pid, "box", child.worker_names)
+    )
+    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))
     seen: list[bool] = []
     writer = rig.aftermath._undertaker._store.writer
     settle = writer.settle
@@ -148,11 +150,11 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
 
 def test_of_a_want_that_stands_under_the_same_id_by_now_nothing_is_ended(rig: Rig) -> None:
     child = killed_child()
-    newer = Want("0", "newer", LoadRequest("fake", "fake"), "load-2", 2.0)
-    assert rig.wants.put("0", newer)
+    newer = DesiredModel("0", "newer", LoadRequest("fake", "fake"), "load-2", 2.0)
+    assert rig.desired_models.put("0", newer)
     load = rig.submit(newer.load, job_id=newer.load_job)
     waits = rig.submit()
-    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(WANT.uid))
+    unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))
     rig.aftermath.settle(child)
     statuses = [rig.store.record(job_id).status for job_id in (load, waits, unload)]
     assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.FINISHED]

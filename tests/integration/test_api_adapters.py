@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from tests.integration.api_rig import Rig, check_error_shape
 
@@ -28,7 +28,7 @@ def test_the_list_is_empty_without_a_folder(rig: Rig) -> None:
 def test_the_list_shows_what_is_on_disk_and_who_was_loaded_with_it(rig: Rig) -> None:
     add_adapters(rig.settings.adapters_dir)
     load = LoadRequest("fake", "fake", adapter="tuned")
-    assert rig.wants.put("7", Want("7", "uid", load, "load-7", 1.0))
+    assert rig.desired_models.put("7", DesiredModel("7", "uid", load, "load-7", 1.0))
     rig.load("0")
     assert rig.http.get(LIST).json() == {
         "adapter_names": ["other.gguf", "tuned"],

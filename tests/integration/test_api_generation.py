@@ -274,12 +274,12 @@ def test_a_job_whose_events_are_gone_is_no_answer(rig: Rig, stream: bool) -> Non
 
 
 async def test_a_job_whose_model_went_away_meanwhile_is_taken_back(rig: Rig) -> None:
-    want = rig.load()
-    rig.wants.remove("0")
+    desired = rig.load()
+    rig.desired_models.remove("0")
     services = Services.create(rig.settings)
     await services.start()
     request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
-    ticket = new_ticket(services.runner, want, request)
+    ticket = new_ticket(services.runner, desired, request)
     with pytest.raises(ModelUnloadedError):
         await services.runner.submit_ticket(ticket)
     await services.stop()
@@ -291,7 +291,7 @@ def test_a_job_that_waits_for_an_unloaded_model_is_a_410(rig: Rig) -> None:
     rig.load()
     future = rig.chat_soon()
     [job_id] = wait_until(rig.waiting_ids, "the job is queued")
-    rig.wants.remove("0")
+    rig.desired_models.remove("0")
     answer = future.result()
     assert (answer.status_code, answer.json()["error"]["code"]) == (410, "model_unloaded")
     wait_until(lambda: rig.record(job_id).status is JobStatus.CANCELLED, "the job is taken back")
@@ -300,7 +300,7 @@ def test_a_job_that_waits_for_an_unloaded_model_is_a_410(rig: Rig) -> None:
 def test_a_job_that_nobody_drains_is_a_503(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_liveness, "_INTERVAL_S", 0.05)
     rig.load()
-    rig.wants.forget_status("0")
+    rig.desired_models.forget_status("0")
     answer = rig.chat_soon(stream=True).result()
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json()["error"]["code"] == "not_ready"

@@ -131,7 +131,7 @@ def test_a_finished_job_stays_finished(rig: Rig) -> None:
     assert rig.record(job.job_id).status is JobStatus.FINISHED
 
 
-@pytest.mark.parametrize("job_id", ["none", "..", "a" * 500, "mgs:want"])
+@pytest.mark.parametrize("job_id", ["none", "..", "a" * 500, "mgs:desired"])
 def test_an_unknown_job_is_a_404(rig: Rig, job_id: str) -> None:
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/events"):
         answer = rig.http.get(path)

@@ -10,7 +10,7 @@ from openai import NotFoundError, OpenAI
 from openai.types import Model
 
 from api.execution.services import Services
-from jobs.contract.records import JobStatus, Want, WorkerState, encode_record
+from jobs.contract.records import DesiredModel, JobStatus, WorkerState, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.submission import Submission
@@ -32,10 +32,10 @@ def test_a_load_wants_the_model_and_answers_when_it_is_ready(rig: Rig) -> None:
     body = {**FAKE, "temperature": 0.5, "context_length": 128, "slots": 2}
     future = rig.post_soon(LOAD, body, X_Model_Id="0")
     job = rig.take_control()
-    want = rig.wants.get("0")
-    assert want is not None
-    assert (want.load, want.load_job) == (job.request, job.job_id)
-    assert (want.load.defaults.temperature, want.load.context_length, want.load.slots) == (
+    desired = rig.desired_models.get("0")
+    assert desired is not None
+    assert (desired.load, desired.load_job) == (job.request, job.job_id)
+    assert (desired.load.defaults.temperature, desired.load.context_length, desired.load.slots) == (
         0.5,
         128,
         2,
@@ -79,7 +79,7 @@ def test_an_unknown_model_is_a_404_and_nothing_is_wanted(rig: Rig, name: str) ->
     rig.supervise()
     answer = rig.post(LOAD, {"llm_model_name": name})
     assert answer.status_code == 404
-    assert rig.wants.all() == {}
+    assert rig.desired_models.all() == {}
 
 
 @pytest.mark.parametrize("field", ["adapter_name", "draft_model"])
@@ -92,7 +92,7 @@ def test_unknown_names_in_the_options_are_a_404_that_names_the_field(
     assert answer.status_code == 404
     check_error_shape(answer.json())
     assert answer.json()["error"]["param"] == field
-    assert rig.wants.all() == {}
+    assert rig.desired_models.all() == {}
 
 
 def test_the_options_of_a_load_are_wanted_with_it(rig: Rig) -> None:
@@ -105,7 +105,7 @@ def test_the_options_of_a_load_are_wanted_with_it(rig: Rig) -> None:
     job = rig.take_control()
     expected = LoadRequest("fake", "fake", adapter="tuned.gguf", draft_model="fake-1ms", **options)
     assert job.request == expected
-    assert rig.wants.get("0").load == expected
+    assert rig.desired_models.get("0").load == expected
     job.started()
     job.finished()
     assert future.result().json() == {"load": "success"}
@@ -151,7 +151,7 @@ def test_without_a_supervisor_a_load_is_a_503(rig: Rig) -> None:
     answer = rig.post(LOAD, FAKE)
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "not_ready"
-    assert rig.wants.all() == {}
+    assert rig.desired_models.all() == {}
 
 
 def test_a_load_in_the_background_can_be_watched(rig: Rig) -> None:
@@ -172,7 +172,7 @@ def test_an_unload_answers_when_the_process_is_gone(rig: Rig) -> None:
     rig.load()
     future = rig.post_soon(UNLOAD)
     job = rig.take_control()
-    assert rig.wants.all() == {}
+    assert rig.desired_models.all() == {}
     assert not future.done()
     job.finished()
     assert future.result().json() == {"unload": "success"}
@@ -200,14 +200,14 @@ def test_unloads_at_once_and_later_are_answered_alike(rig: Rig) -> None:
 
 
 def test_an_unload_whose_api_died_before_its_job_was_there_can_be_repeated(rig: Rig) -> None:
-    """The want is gone, the model's process is not yet, and nobody has asked for its end."""
+    """The desired model is gone, the model's process is not yet, and nobody has asked for its end."""
     rig.supervise()
-    want = rig.load()
-    rig.redis.set(names.unloaded_key("0"), encode_record(want))
-    rig.wants.remove("0")
+    desired = rig.load()
+    rig.redis.set(names.unloaded_key("0"), encode_record(desired))
+    rig.desired_models.remove("0")
     future = rig.post_soon(UNLOAD)
     job = rig.take_control()
-    assert job.job_id == names.unload_job_id(want.uid)
+    assert job.job_id == names.unload_job_id(desired.uid)
     job.finished()
     assert future.result().status_code == 200
 
@@ -232,7 +232,7 @@ def test_a_load_right_after_an_unload_waits_for_a_job_of_its_own(rig: Rig) -> No
     ending = rig.take_control()
     load = rig.post_soon(LOAD, FAKE)
     job = rig.take_control()
-    assert job.job_id == rig.wants.get("0").load_job
+    assert job.job_id == rig.desired_models.get("0").load_job
     ending.finished()
     assert unload.result().status_code == 200
     assert not load.done()
@@ -241,10 +241,10 @@ def test_a_load_right_after_an_unload_waits_for_a_job_of_its_own(rig: Rig) -> No
 
 
 def test_a_load_repeated_before_the_first_ones_job_is_there_waits_for_that_job(rig: Rig) -> None:
-    """The first one's process has written the want, and died or is about to queue the job."""
+    """The first one's process has written the desired model, and died or is about to queue the job."""
     rig.supervise()
-    want = Want("0", "uid-0", LoadRequest("fake", "fake"), "load-0", time.time())
-    assert rig.wants.put("0", want)
+    desired = DesiredModel("0", "uid-0", LoadRequest("fake", "fake"), "load-0", time.time())
+    assert rig.desired_models.put("0", desired)
     future = rig.post_soon(LOAD, FAKE)
     job = rig.take_control()
     assert job.job_id == "load-0"
@@ -255,7 +255,7 @@ def test_a_load_repeated_before_the_first_ones_job_is_there_waits_for_that_job(r
 
 def test_an_entry_that_cannot_be_read_holds_its_id_until_it_is_unloaded(rig: Rig) -> None:
     rig.supervise()
-    rig.redis.hset(names.WANTS, "0", b"from the future")
+    rig.redis.hset(names.DESIRED_MODELS, "0", b"from the future")
     answer = rig.post(LOAD, FAKE)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "model_id_in_use")
     unload = rig.post_soon(UNLOAD)
@@ -382,12 +382,12 @@ class TestReadiness:
 
     def test_a_model_that_is_loading_or_stands_still(self, rig: Rig) -> None:
         rig.supervise()
-        want = rig.load()
-        rig.beat(want, state=WorkerState.LOADING)
+        desired = rig.load()
+        rig.beat(desired, state=WorkerState.LOADING)
         assert self.ready(rig).json()["reasons"] == ["model_id '0' is loading"]
-        rig.beat(want, idle_s=31.0)
+        rig.beat(desired, idle_s=31.0)
         assert "has not moved for 31 s" in self.ready(rig).json()["reasons"][0]
-        rig.wants.forget_status("0")
+        rig.desired_models.forget_status("0")
         assert self.ready(rig).json()["reasons"] == ["model_id '0' has no worker"]
 
 
@@ -396,7 +396,7 @@ def test_a_load_whose_job_cannot_be_queued_leaves_nothing_wanted(rig: Rig) -> No
     # A queue key of the wrong type makes the submission fail for good.
     rig.redis.set(rig.store.queue(names.control_queue("0")).key, "x")
     assert rig.post(LOAD, FAKE).status_code == 503
-    assert rig.wants.all() == {}
+    assert rig.desired_models.all() == {}
 
 
 def test_the_process_list_is_that_of_the_original_document(rig: Rig) -> None:

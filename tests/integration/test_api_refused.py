@@ -16,7 +16,7 @@ from api.execution.runner import Ticket
 from api.execution.services import Services
 from api.execution.submissions import new_ticket
 from jobs.contract.errors import ModelUnloadedError, QueueFullError
-from jobs.contract.records import JobStatus, Want
+from jobs.contract.records import DesiredModel, JobStatus
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.storage import names
@@ -66,9 +66,9 @@ async def services(rig: Rig) -> AsyncIterator[Services]:
     await found.stop()
 
 
-def ticket_for(services: Services, want: Want) -> Ticket:
+def ticket_for(services: Services, desired: DesiredModel) -> Ticket:
     request = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
-    return new_ticket(services.runner, want, request, is_background=True)
+    return new_ticket(services.runner, desired, request, is_background=True)
 
 
 async def test_a_job_whose_acceptance_is_never_heard_of_is_taken_back(
@@ -103,7 +103,7 @@ async def test_what_cannot_be_checked_after_its_acceptance_is_accepted(
     rig: Rig, services: Services
 ) -> None:
     ticket = ticket_for(services, rig.load())
-    rig.redis.hset(names.WANTS, "0", b"of another version")
+    rig.redis.hset(names.DESIRED_MODELS, "0", b"of another version")
     await services.runner.submit_ticket(ticket)
     assert rig.waiting_ids() == [ticket.job_id]
 
@@ -115,7 +115,7 @@ async def test_a_response_whose_model_went_away_meanwhile_is_not_stored(
     key = names.response_key("resp_1")
     stored = {"stored_key": key, "stored_data": b"what was asked", "stored_ttl_s": 60}
     ticket = replace(ticket, submission=replace(ticket.submission, **stored))
-    rig.wants.remove("0")
+    rig.desired_models.remove("0")
     with pytest.raises(ModelUnloadedError):
         await services.runner.submit_ticket(ticket)
     assert not rig.redis.exists(key)
@@ -125,9 +125,9 @@ async def test_who_waits_for_a_refused_job_cancels_none(full: Rig) -> None:
     """To look for a job that was never there is a load more on who sheds some."""
     services = Services.create(full.settings)
     await services.start()
-    want = full.wants.get("0")
-    assert want is not None
-    waiting = Foreground(services.runner, ticket_for(services, want), 20.0)
+    desired = full.desired_models.get("0")
+    assert desired is not None
+    waiting = Foreground(services.runner, ticket_for(services, desired), 20.0)
     with pytest.raises(QueueFullError):
         await waiting.run(never).__aenter__()
     before = num_scripts(full)

@@ -39,7 +39,7 @@ def error_of(answer: Any) -> tuple[str, str]:
 
 def test_without_any_supervisor_that_is_the_reason(rig: Rig) -> None:
     rig.load()
-    rig.wants.forget_status("0")
+    rig.desired_models.forget_status("0")
     answer = rig.chat_soon().result()
     assert answer.status_code == 503
     assert error_of(answer) == (
@@ -50,7 +50,7 @@ def test_without_any_supervisor_that_is_the_reason(rig: Rig) -> None:
 
 def test_a_supervisor_that_does_not_run_the_model_is_none_for_it(rig: Rig) -> None:
     rig.load()
-    rig.wants.forget_status("0")
+    rig.desired_models.forget_status("0")
     rig.supervise()
     answer = rig.chat_soon().result()
     assert answer.status_code == 503
@@ -62,22 +62,22 @@ def test_a_supervisor_that_does_not_run_the_model_is_none_for_it(rig: Rig) -> No
 
 def test_an_owner_that_is_gone_is_none(rig: Rig) -> None:
     rig.load()
-    rig.wants.forget_status("0")
+    rig.desired_models.forget_status("0")
     rig.supervise()
     own(rig, "elsewhere")
     assert error_of(rig.chat_soon().result())[0] == "not_ready"
 
 
 def test_an_owner_that_is_alive_is_starting_the_worker(rig: Rig) -> None:
-    want = rig.load()
-    rig.wants.forget_status("0")
+    desired = rig.load()
+    rig.desired_models.forget_status("0")
     rig.supervise()
     own(rig, "here")
     future = rig.chat_soon()
     wait_until(rig.waiting_ids, "the job is queued")
     wait_for_looks(rig, 25)
     assert not future.done()
-    rig.beat(want)
+    rig.beat(desired)
     rig.take().answer("there")
     assert future.result().status_code == 200
 
@@ -100,7 +100,7 @@ def test_a_stream_of_a_machine_that_is_lost_is_told_while_another_is_alive(rig: 
     job = rig.take()
     job.started()
     job.chunk("Hel")
-    rig.wants.forget_status("0")
+    rig.desired_models.forget_status("0")
     rig.redis.delete(names.owner_key("0"))
     assert "worker_lost" in future.result().text
     assert "no machine runs the model" in future.result().text

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.records import Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.desired_models import Wants, read_desired
+from jobs.storage.desired_models import DesiredModels, read_snapshot
 from jobs.storage.sight import RECOVERY_S, Sight
 from tests.helpers.samples import settings_for
 from workers.supervision.claimant import Claimant
@@ -75,11 +75,11 @@ def claimant(
     neighbours: Neighbours,
 ) -> Claimant:
     settings = settings_for(redis_url, tmp_path)
-    return Claimant(settings, Wants(redis), ownership, sight, neighbours)
+    return Claimant(settings, DesiredModels(redis), ownership, sight, neighbours)
 
 
-def want(name: str = "fake", *, was_ready: bool = True) -> Want:
-    return Want("0", "uid", LoadRequest(name, "fake"), "load-1", 1.0, was_ready)
+def desired(name: str = "fake", *, was_ready: bool = True) -> DesiredModel:
+    return DesiredModel("0", "uid", LoadRequest(name, "fake"), "load-1", 1.0, was_ready)
 
 
 def holder(redis: SyncRedis, slug: str = "0") -> str | None:
@@ -88,18 +88,18 @@ def holder(redis: SyncRedis, slug: str = "0") -> str | None:
 
 
 def beat(redis: SyncRedis, slug: str = "0") -> None:
-    Wants(redis).beat(slug, WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.x"]))
+    DesiredModels(redis).beat(slug, WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.x"]))
 
 
 def test_a_free_model_is_taken(claimant: Claimant, redis: SyncRedis) -> None:
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
     assert claimant.claim_unwanted({"1", "2"}) == ["1", "2"]
     assert {holder(redis, slug) for slug in "012"} == {HERE.owner}
 
 
 def test_what_another_runs_is_left_to_it(claimant: Claimant, redis: SyncRedis) -> None:
     assert Ownership(redis, ELSEWHERE).take("0")
-    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim({"0": desired()}) == []
     assert claimant.claim_unwanted({"0"}) == []
     assert holder(redis) == ELSEWHERE.owner
 
@@ -108,13 +108,13 @@ def test_who_was_blind_takes_nothing_new(
     claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
 ) -> None:
     sight.note_blindness()
-    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim({"0": desired()}) == []
     assert claimant.claim_unwanted({"1"}) == []
     assert (holder(redis), holder(redis, "1")) == (None, None)
     for _ in range(int(RECOVERY_S)):
         clock.now += 1
         sight.look()
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
     assert claimant.claim_unwanted({"1"}) == ["1"]
 
 
@@ -122,22 +122,22 @@ def test_who_was_blind_takes_what_was_its_own_again(
     claimant: Claimant, redis: SyncRedis, sight: Sight
 ) -> None:
     """Its lock has expired meanwhile, and its worker has beaten all the time."""
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     beat(redis)
     sight.note_blindness()
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
     assert holder(redis) == HERE.owner
 
 
 def test_who_was_blind_leaves_what_others_took_meanwhile(
     claimant: Claimant, redis: SyncRedis, sight: Sight
 ) -> None:
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     assert Ownership(redis, ELSEWHERE).take("0")
     sight.note_blindness()
-    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim({"0": desired()}) == []
     assert holder(redis) == ELSEWHERE.owner
 
 
@@ -146,7 +146,7 @@ def test_after_a_restart_the_models_of_the_process_before_are_taken_though_blind
 ) -> None:
     redis.set(names.owner_key("0"), f"{HERE.uid}|zz")
     sight.note_blindness()
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
 
 
 @pytest.mark.parametrize("status", [None, b"of another version"])
@@ -158,17 +158,17 @@ def test_no_model_moves_while_its_worker_beats(
         beat(redis)
     else:
         redis.set(names.status_key("0"), status)
-    assert claimant.claim({"0": want()}) == []
+    assert claimant.claim({"0": desired()}) == []
     assert claimant.claim_unwanted({"0"}) == []
     assert holder(redis) is None
     redis.delete(names.status_key("0"))
-    assert claimant.claim({"0": want()}) == ["0"]
+    assert claimant.claim({"0": desired()}) == ["0"]
 
 
 def test_a_model_that_has_been_ready_stays_where_its_files_are(
     claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
 ) -> None:
-    missing = {"0": want("not-here"), "1": want()}
+    missing = {"0": desired("not-here"), "1": desired()}
     for _ in range(100):
         clock.now += 1
         sight.look()
@@ -179,7 +179,7 @@ def test_a_model_that_has_been_ready_stays_where_its_files_are(
 def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fails(
     claimant: Claimant, sight: Sight, clock: Clock
 ) -> None:
-    missing = {"0": want("not-here", was_ready=False), "1": want()}
+    missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for _ in range(3):
         assert claimant.claim(missing) == ["1"], "others have the time to take it first"
         clock.now += 1
@@ -190,10 +190,10 @@ def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fai
 def test_the_time_without_files_begins_anew_for_the_next_want(
     claimant: Claimant, sight: Sight, clock: Clock
 ) -> None:
-    missing = {"0": want("not-here", was_ready=False), "1": want()}
+    missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for second in range(6):
         # In the third one another has it; then it is free again.
-        assert claimant.claim(missing if second != 2 else {"1": want()}) == ["1"]
+        assert claimant.claim(missing if second != 2 else {"1": desired()}) == ["1"]
         clock.now += 1
         sight.look()
     assert claimant.claim(missing) == ["0", "1"]
@@ -202,15 +202,20 @@ def test_the_time_without_files_begins_anew_for_the_next_want(
 def test_only_what_can_start_here_again_is_held_for_its_next_start(
     claimant: Claimant, redis: SyncRedis, ownership: Ownership
 ) -> None:
-    wants = Wants(redis)
-    for slug, one in {"0": want(), "1": want("not-here"), "2": want(), "3": want()}.items():
-        wants.put(slug, one)
+    desired_models = DesiredModels(redis)
+    for slug, one in {
+        "0": desired(),
+        "1": desired("not-here"),
+        "2": desired(),
+        "3": desired(),
+    }.items():
+        desired_models.put(slug, one)
         assert ownership.take(slug)
-    redis.hset(names.WANTS, "4", b"of another version")
+    redis.hset(names.DESIRED_MODELS, "4", b"of another version")
     assert ownership.take("4")
     assert ownership.take("unwanted")
-    desired = read_desired(redis.hgetall(names.WANTS))
-    assert claimant.to_restart(desired, {"3"}) == {"0", "2", "4"}
+    snapshot = read_snapshot(redis.hgetall(names.DESIRED_MODELS))
+    assert claimant.to_restart(snapshot, {"3"}) == {"0", "2", "4"}
 
 
 def test_who_is_alone_takes_at_once_however_little_it_sees(
@@ -221,8 +226,8 @@ def test_who_is_alone_takes_at_once_however_little_it_sees(
     alone = Neighbours()
     alone.look([HERE.uid], HERE.uid)
     settings = settings_for(redis_url, tmp_path)
-    claimant = Claimant(settings, Wants(redis), ownership, sight, alone)
-    assert claimant.claim({"0": want()}) == ["0"]
+    claimant = Claimant(settings, DesiredModels(redis), ownership, sight, alone)
+    assert claimant.claim({"0": desired()}) == ["0"]
 
 
 def test_a_node_is_remembered_when_redis_has_forgotten_it(clock: Clock) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from jobs.contract.events import EventKind
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.connection import connect
@@ -30,7 +30,7 @@ from workers.exits import ExitCode
 from workers.supervision.supervisor import Supervisor
 from workers.supervision.worker_process import Child
 
-WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
+DESIRED = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
 
 
 class FailingSpawn:
@@ -60,7 +60,7 @@ def test_a_start_that_fails_leaks_no_file(monkeypatch: pytest.MonkeyPatch) -> No
     exits: list[Child] = []
     for _ in range(50):
         with pytest.raises(OSError, match="unavailable"):
-            Child("0", WANT, "11|aa", exits.append)
+            Child("0", DESIRED, "11|aa", exits.append)
     assert spawn.num_tries == 50
     assert num_open_files() == before
     assert exits == []
@@ -84,7 +84,7 @@ def test_a_worker_that_has_ended_leaves_no_file(
     for name, value in environment(redis_url, tmp_path).items():
         monkeypatch.setenv(name, value)
     before, ended = num_open_files(), threading.Event()
-    child = Child("0", WANT, "11|aa", lambda _: ended.set())
+    child = Child("0", DESIRED, "11|aa", lambda _: ended.set())
     assert ended.wait(60)
     assert child.exit_code == ExitCode.NOTHING_TO_LOAD
     wait_until(lambda: num_open_files() == before, "its output is read to the end, and closed")
@@ -114,11 +114,11 @@ def test_a_supervisor_tries_again_and_loads_when_the_system_lets_it(
     spawn = FailingSpawn(monkeypatch, num_failures=3)
     driver = Driver(redis_url, tmp_path)
     with supervisor_here(redis_url, tmp_path, monkeypatch):
-        want = driver.load()
-        assert driver.wait_ended(want.load_job)[-1].kind is EventKind.FINISHED
+        desired = driver.load()
+        assert driver.wait_ended(desired.load_job)[-1].kind is EventKind.FINISHED
         driver.wait_ready()
         assert spawn.num_tries == 4
-        assert [node.crashes for node in driver.wants.nodes()] == [{}], "nothing has died"
+        assert [node.crashes for node in driver.desired_models.nodes()] == [{}], "nothing has died"
     driver.close()
 
 
@@ -137,12 +137,12 @@ def test_a_model_that_cannot_be_started_keeps_no_other_waiting_and_unloads(
     monkeypatch.setattr(subprocess, "Popen", refuse_zero)
     driver = Driver(redis_url, tmp_path)
     with supervisor_here(redis_url, tmp_path, monkeypatch):
-        want = driver.load()
+        desired = driver.load()
         wait_until(lambda: refused, "it was tried")
         driver.load_ready(model_id="1")
         unload = driver.unload()
         assert driver.wait_ended(unload)[-1].kind is EventKind.FINISHED
-        assert driver.wait_ended(want.load_job)[-1].error.code == "model_unloaded"
+        assert driver.wait_ended(desired.load_job)[-1].error.code == "model_unloaded"
     driver.close()
 
 
@@ -204,19 +204,19 @@ def test_a_worker_whose_load_job_is_gone_is_started_again_with_another(
     running: Supervised, loss: str
 ) -> None:
     driver = running.driver
-    want = driver.load()
+    desired = driver.load()
     (pid,) = wait_until(running.worker_pids, "a worker process is there")
     os.kill(pid, signal.SIGSTOP)
     if loss == "cancelled":
-        driver.store.cancel(want.load_job, "enough")
+        driver.store.cancel(desired.load_job, "enough")
     else:
         with connect(driver.settings.effective_redis_url) as redis:
             redis.delete(driver.store.queue(names.control_queue("0")).key)
-            redis.delete(names.job_key(want.load_job))
+            redis.delete(names.job_key(desired.load_job))
     os.kill(pid, signal.SIGCONT)
     assert driver.wait_ready().pid != pid
-    found = driver.wants.get("0")
-    assert found.uid == want.uid
-    assert (found.load_job != want.load_job) == (loss == "cancelled")
-    assert [node.crashes for node in driver.wants.nodes()] == [{}], "that was no crash"
+    found = driver.desired_models.get("0")
+    assert found.uid == desired.uid
+    assert (found.load_job != desired.load_job) == (loss == "cancelled")
+    assert [node.crashes for node in driver.desired_models.nodes()] == [{}], "that was no crash"
     assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "

@@ -33,8 +33,8 @@ def test_a_worker_that_follows_a_dead_one_loads_the_same(driver: Driver) -> None
 
 
 def test_a_load_whose_adapter_is_gone_fails_by_its_name(driver: Driver) -> None:
-    want = driver.load("fake", adapter="gone")
-    error = driver.wait_ended(want.load_job)[-1].error
+    desired = driver.load("fake", adapter="gone")
+    error = driver.wait_ended(desired.load_job)[-1].error
     assert (error.code, error.param) == ("adapter_not_found", "adapter_name")
 
 
@@ -43,18 +43,18 @@ def test_a_load_of_broken_files_names_the_model_as_what_is_at_fault(
 ) -> None:
     (tmp_path / "models").mkdir(exist_ok=True)
     (tmp_path / "models" / "broken.gguf").write_bytes(b"this is no GGUF file")
-    want = driver.load("broken.gguf", backend="llama-cpp")
+    desired = driver.load("broken.gguf", backend="llama-cpp")
     waiting = driver.generate()
-    error = driver.wait_ended(want.load_job)[-1].error
+    error = driver.wait_ended(desired.load_job)[-1].error
     assert (error.code, error.param) == ("model_load_failed", "llm_model_name")
     error = driver.wait_ended(waiting)[-1].error
     assert (error.code, error.param) == ("model_load_failed", None)
 
 
 def test_a_wrong_option_of_a_load_is_no_fault_of_who_waits_for_its_model(driver: Driver) -> None:
-    want = driver.load("fake", adapter="gone")
+    desired = driver.load("fake", adapter="gone")
     waiting = driver.generate()
-    assert driver.wait_ended(want.load_job)[-1].error.code == "adapter_not_found"
+    assert driver.wait_ended(desired.load_job)[-1].error.code == "adapter_not_found"
     error = driver.wait_ended(waiting)[-1].error
     assert (error.code, error.param) == ("model_load_failed", None)
 

@@ -13,11 +13,11 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry
 import workers.rq_bridge.queue_consumer
 from jobs.contract.errors import ModelUnloadedError
 from jobs.contract.events import EventKind
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.store import JobStore
 from tests.helpers.lane_rig import running_lane
 from tests.helpers.samples import event, settings_for, submission
@@ -97,8 +97,8 @@ def test_a_model_that_is_wanted_again_keeps_its_jobs(
 
 def test_a_wanted_model_is_not_forgotten_though_nothing_waits(store: JobStore) -> None:
     store.cancel(submit(store), "enough")
-    want = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
-    assert Wants(store.redis).put("0", want)
+    desired = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
+    assert DesiredModels(store.redis).put("0", desired)
     assert not store.retire("0")
     assert store.slugs() == {"0"}
 

@@ -50,7 +50,7 @@ def test_a_loaded_model_answers_and_is_marked_as_having_been_ready(driver: Drive
     status = driver.load_ready("fake")
     assert (status.model_name, status.backend, status.slots) == ("fake", "fake", 8)
     assert driver.text_of(driver.generate("x" * 8, 8)) == "0000001 "
-    wait_until(lambda: driver.wants.get("0").was_ready, "the want is marked")
+    wait_until(lambda: driver.desired_models.get("0").was_ready, "the desired model is marked")
 
 
 def test_unloading_ends_the_process_before_its_job_is_finished(
@@ -60,7 +60,7 @@ def test_unloading_ends_the_process_before_its_job_is_finished(
     found = driver.wait_ended(driver.unload())
     assert found[-1].kind is EventKind.FINISHED
     assert pid not in running.worker_pids()
-    assert driver.wants.all() == {}
+    assert driver.desired_models.all() == {}
     assert driver.status() is None
     assert Worker.count(driver.redis) == 0
 
@@ -91,12 +91,12 @@ def test_a_broken_model_is_a_load_error_with_its_reason_and_leaves_nothing(
     folder = tmp_path / "models" / "broken"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    want = driver.load("broken", backend="mlx")
-    found = driver.wait_ended(want.load_job)
+    desired = driver.load("broken", backend="mlx")
+    found = driver.wait_ended(desired.load_job)
     assert found[-1].kind is EventKind.FAILED
     assert found[-1].error.code == "model_load_failed"
     assert len(found[-1].error.message) > 20
-    assert driver.wants.get("0") is None
+    assert driver.desired_models.get("0") is None
     assert running.worker_pids() == []
     assert driver.load_ready().model_name == "fake", "the id is free again"
 
@@ -179,18 +179,18 @@ def test_a_job_cancelled_while_its_worker_is_dead_is_cancelled(driver: Driver) -
 def test_a_worker_killed_while_it_loads_is_started_again(
     driver: Driver, running: Supervised
 ) -> None:
-    want = driver.load("fake")
+    desired = driver.load("fake")
     (pid,) = wait_until(running.worker_pids, "a worker process is there")
     kill(pid)
-    assert driver.wait_ended(want.load_job)[-1].kind is EventKind.FINISHED
+    assert driver.wait_ended(desired.load_job)[-1].kind is EventKind.FINISHED
     assert driver.wait_ready().pid != pid
-    assert driver.wants.get("0").uid == want.uid
+    assert driver.desired_models.get("0").uid == desired.uid
 
 
 def test_a_model_that_kills_its_worker_twice_while_loading_is_given_up(
     driver: Driver, running: Supervised
 ) -> None:
-    want, seen = driver.load("fake"), []
+    desired, seen = driver.load("fake"), []
     for _ in range(2):
         (pid,) = wait_until(
             lambda: [pid for pid in running.worker_pids() if pid not in seen], "a new worker"
@@ -198,9 +198,9 @@ def test_a_model_that_kills_its_worker_twice_while_loading_is_given_up(
         os.kill(pid, signal.SIGSTOP)
         seen.append(pid)
         kill(pid)
-    found = driver.wait_ended(want.load_job)
+    found = driver.wait_ended(desired.load_job)
     assert found[-1].error.code == "model_load_failed"
-    assert driver.wants.get("0") is None
+    assert driver.desired_models.get("0") is None
 
 
 def test_a_model_whose_worker_is_killed_as_soon_as_it_is_ready_stays_wanted(

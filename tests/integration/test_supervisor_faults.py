@@ -57,7 +57,7 @@ def test_a_killed_supervisor_takes_its_workers_along_and_its_successor_goes_on(
     assert_whole(found)
     assert text(found) == COUNTING[:120]
     assert {event.attempt for event in found} == {1, 2}
-    assert driver.wait_ready(other_than=[pid]).want_uid == driver.wants.get("0").uid
+    assert driver.wait_ready(other_than=[pid]).desired_uid == driver.desired_models.get("0").uid
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -71,8 +71,8 @@ def test_a_signal_ends_supervisor_and_workers_and_keeps_what_is_wanted(
     assert supervisor.wait(5) == 0
     assert not is_alive(pid)
     assert driver.record(job_id).status is JobStatus.QUEUED
-    assert driver.wants.get("0") is not None
-    assert driver.wants.nodes() == []
+    assert driver.desired_models.get("0") is not None
+    assert driver.desired_models.nodes() == []
     running.start()
     found = driver.wait_ended(job_id)
     assert_whole(found)
@@ -111,7 +111,7 @@ def test_of_two_supervisors_only_one_runs_a_model(driver: Driver, running: Super
     running.start()
     running.start()
     driver.load_ready()
-    wait_until(lambda: driver.wants.get("0").was_ready, "a supervisor has looked again")
+    wait_until(lambda: driver.desired_models.get("0").was_ready, "a supervisor has looked again")
     assert len(running.worker_pids()) == 1
     assert driver.redis.scard("rq:workers:mgs-gen-0") == 1
 
@@ -135,13 +135,13 @@ def test_a_killed_supervisors_successor_in_its_folder_is_the_same_node(
     driver.wait_ready(other_than=[pid])
     assert holder(driver)[0] == uid
     assert holder(driver)[1] != token
-    assert [node.uid for node in driver.wants.nodes()] == [uid]
+    assert [node.uid for node in driver.desired_models.nodes()] == [uid]
 
 
 def test_two_supervisors_on_one_machine_are_two_nodes(driver: Driver, running: Supervised) -> None:
     """Their names are alike, and so might be their process ids in two containers."""
     processes = [running.start(), running.start()]
-    nodes = driver.wants.nodes()
+    nodes = driver.desired_models.nodes()
     assert {node.pid for node in nodes} == {process.pid for process in processes}
     assert len({node.uid for node in nodes}) == 2
     assert len({node.node for node in nodes}) == 1
@@ -152,14 +152,14 @@ def test_a_supervisor_whose_uid_another_uses_takes_a_new_one_and_keeps_it(
 ) -> None:
     """A machine that was cloned with its state folder, and booted since."""
     first = running.start()
-    (status,) = driver.wants.nodes()
+    (status,) = driver.desired_models.nodes()
     first.terminate()
     first.wait(10)
     uids = []
     for _ in range(2):
-        driver.wants.beat_node(msgspec.structs.replace(status, token="another", pid=1))
+        driver.desired_models.beat_node(msgspec.structs.replace(status, token="another", pid=1))
         process = running.start()
-        uids += [node.uid for node in driver.wants.nodes() if node.pid == process.pid]
+        uids += [node.uid for node in driver.desired_models.nodes() if node.pid == process.pid]
         process.terminate()
         process.wait(10)
     assert uids[0] == uids[1] != status.uid
@@ -184,10 +184,10 @@ def test_the_second_supervisor_takes_over_from_a_killed_one(
 def test_an_unreadable_want_keeps_no_other_model_from_loading(
     driver: Driver, running: Supervised
 ) -> None:
-    driver.redis.hset("mgs:want", "odd", b'{"v": "from the future"}')
+    driver.redis.hset("mgs:desired", "odd", b'{"v": "from the future"}')
     running.start()
     assert driver.load_ready().model_name == "fake"
-    assert [node.num_workers for node in driver.wants.nodes()]
+    assert [node.num_workers for node in driver.desired_models.nodes()]
 
 
 def test_a_restarted_redis_costs_no_token_and_no_worker(tmp_path: Path) -> None:
@@ -224,10 +224,10 @@ def test_a_redis_that_forgets_everything_costs_the_job_but_not_the_model(
 ) -> None:
     running.start()
     job_id, pid = start_slow(driver)
-    uid = driver.wants.get("0").uid
+    uid = driver.desired_models.get("0").uid
     driver.redis.flushall()
-    # The supervisor may mark the want as ready meanwhile, so the uid says that it is the same.
-    found = wait_until(lambda: driver.wants.get("0"), "the model is wanted again")
+    # The supervisor may mark the desired model as ready meanwhile, so the uid says that it is the same.
+    found = wait_until(lambda: driver.desired_models.get("0"), "the model is wanted again")
     assert found.uid == uid
     assert driver.redis.exists(f"mgs:job:{job_id}") == 0
     done = driver.wait_ended(driver.generate("x" * 8, 8))
@@ -244,13 +244,13 @@ def test_a_second_loss_is_a_loss_again_and_an_unload_is_none(
     pid = driver.load_ready().pid
     for _ in range(2):
         driver.redis.flushall()
-        wait_until(lambda: driver.wants.get("0"), "the model is wanted again")
+        wait_until(lambda: driver.desired_models.get("0"), "the model is wanted again")
     driver.unload()
     wait_until(lambda: pid not in running.worker_pids(), "the worker has ended")
     driver.redis.flushall()
-    wait_until(driver.wants.nodes, "the supervisor beats on")
+    wait_until(driver.desired_models.nodes, "the supervisor beats on")
     wait_until(lambda: driver.redis.exists("mgs:storage"), "it has noticed the loss")
-    assert driver.wants.get("0") is None
+    assert driver.desired_models.get("0") is None
 
 
 def test_a_worker_without_its_supervisors_lifeline_ends(

@@ -180,7 +180,7 @@ def test_a_job_that_a_worker_takes_in_this_moment_is_left_to_it(rig: Rig) -> Non
     assert rig.statuses(late) == ["running"]
 
 
-# Loads and unloads of wants that are no more.
+# Loads and unloads of desired models that are no more.
 
 
 def load(rig: Rig, model_id: str = "0") -> str:

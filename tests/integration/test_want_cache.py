@@ -1,4 +1,4 @@
-"""Wants that are kept: not asked for again while nothing has changed, and never old for long."""
+"""DesiredModels that are kept: not asked for again while nothing has changed, and never old for long."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import AsyncIterator
 import pytest
 
 import api.execution.desired_cache
-from api.execution.desired_cache import WantCache
-from jobs.contract.records import Want
+from api.execution.desired_cache import DesiredCache
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from jobs.stream.hub import EventHub
 
 WAIT_S = 20.0
-WANT = Want("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
+DESIRED = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
 
 
 @pytest.fixture
-async def cache(redis_url: str) -> AsyncIterator[WantCache]:
+async def cache(redis_url: str) -> AsyncIterator[DesiredCache]:
     redis, subscriber = connect_async(redis_url), connect_async(redis_url, retries=0)
     hub = EventHub(redis, subscriber)
     await hub.start()
     async with asyncio.timeout(WAIT_S):
         while hub.num_rings is None:
             await asyncio.sleep(0)
-    yield WantCache(redis, hub)
+    yield DesiredCache(redis, hub)
     await hub.stop()
     for client in (redis, subscriber):
         await client.aclose()
@@ -39,40 +39,40 @@ def num_reads(redis: SyncRedis) -> int:
 
 
 async def test_what_has_not_changed_is_read_once(
-    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    cache: DesiredCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 1000.0)
     redis = connect(redis_url)
-    assert Wants(redis).put("0", WANT)
+    assert DesiredModels(redis).put("0", DESIRED)
     async with asyncio.timeout(WAIT_S):
-        while await cache.read() != {"0": WANT}:
+        while await cache.read() != {"0": DESIRED}:
             await asyncio.sleep(0)
     before = num_reads(redis)
     for _ in range(10):
-        assert await cache.read() == {"0": WANT}
+        assert await cache.read() == {"0": DESIRED}
     assert num_reads(redis) <= before + 1  # the ring of the change may still be on its way
 
 
 async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
-    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    cache: DesiredCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 1000.0)
-    wants = Wants(connect(redis_url))
-    for new in (WANT, None, WANT):
-        assert wants.put("0", new) if new is not None else wants.remove("0")
+    desired_models = DesiredModels(connect(redis_url))
+    for new in (DESIRED, None, DESIRED):
+        assert desired_models.put("0", new) if new is not None else desired_models.remove("0")
         async with asyncio.timeout(WAIT_S):
             while (await cache.read()).get("0") != new:
                 await asyncio.sleep(0)
 
 
 async def test_a_lost_ring_is_made_up_for(
-    cache: WantCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    cache: DesiredCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 0.05)
     redis = connect(redis_url)
-    assert Wants(redis).put("0", WANT)
+    assert DesiredModels(redis).put("0", DESIRED)
     await cache.read()
-    redis.delete(names.WANTS)  # nobody rings
+    redis.delete(names.DESIRED_MODELS)  # nobody rings
     async with asyncio.timeout(WAIT_S):
         while await cache.read():
             await asyncio.sleep(0)

@@ -164,7 +164,7 @@ def test_a_job_on_the_wrong_queue_is_refused(driver: Driver, request_: Any, queu
 
 
 def test_a_load_and_an_unload_that_nobody_wants_do_nothing_to_the_model(driver: Driver) -> None:
-    """As of a want that is no more: no worker takes them, and the supervisor ends them."""
+    """As of a desired model that is no more: no worker takes them, and the supervisor ends them."""
     pid = driver.status().pid
     load, unload = driver.submit(LoadRequest("fake", "fake")), driver.submit(UnloadRequest())
     assert driver.wait_ended(load)[-1].error.code == "model_unloaded"

@@ -97,7 +97,7 @@ def both_start_at_once(tally: Tally, *, are_clones: bool = False) -> None:
             machine.supervisor.wait()
         if are_clones:
             _clone_identity(two)
-        want = two.driver.load("fake-20ms")
+        desired = two.driver.load("fake-20ms")
         with WorkerWatch(two) as watch:
             started_at = time.monotonic()
             for machine in two.machines:
@@ -113,7 +113,7 @@ def both_start_at_once(tally: Tally, *, are_clones: bool = False) -> None:
         for stream in streams:
             check_finished(two, stream, num_tokens)
         assert attempts(two, streams) == [1, 1]
-        two.driver.text_of(want.load_job)
+        two.driver.text_of(desired.load_job)
         check_nothing_left(two)
 
 

@@ -40,7 +40,7 @@ def newer_version_is_beside(tally: Tally) -> None:
             _check_views(two)
             two.b.client.load("fake", "1")
             two.b.client.unload("1")
-            with _unreadable_want(two, "0"):
+            with _unreadable_desired(two, "0"):
                 time.sleep(_TICKS_S)
                 assert not stream.ended_at, stream.error
                 assert two.a.worker() == worker
@@ -49,8 +49,8 @@ def newer_version_is_beside(tally: Tally) -> None:
         assert watch.seen["0"] == [("a", worker)]
         assert _FOREIGN not in watch.seen
         check_finished(two, stream, _NUM_TOKENS)
-        assert _raw_want(two, _FOREIGN) == newer.foreign
-        found = json.loads(_raw_want(two, _SHARED))
+        assert _raw_desired(two, _FOREIGN) == newer.foreign
+        found = json.loads(_raw_desired(two, _SHARED))
         assert found.pop("was_ready") is True
         assert found == json.loads(newer.shared)
         two.b.client.unload(_SHARED)
@@ -64,15 +64,15 @@ class _NewerNode(threading.Thread):
 
     def __init__(self, two: Cluster) -> None:
         super().__init__(name="newer-node", daemon=True)
-        self.foreign = _want(_FOREIGN)
-        self.shared = _want(_SHARED)
+        self.foreign = _desired(_FOREIGN)
+        self.shared = _desired(_SHARED)
         self._redis = two.driver.redis
         self._is_over = threading.Event()
 
     def __enter__(self) -> _NewerNode:
         self._beat()
         for slug, data in ((_FOREIGN, self.foreign), (_SHARED, self.shared)):
-            self._redis.hset(names.WANTS, slug, data)
+            self._redis.hset(names.DESIRED_MODELS, slug, data)
         self.start()
         return self
 
@@ -99,8 +99,8 @@ class _NewerNode(threading.Thread):
         self._redis.zadd(names.NODE_INDEX, {"newer": time.time()})
 
 
-def _want(model_id: str) -> bytes:
-    want = {
+def _desired(model_id: str) -> bytes:
+    desired = {
         "model_id": model_id,
         "uid": f"uid-{model_id}",
         "load": {"model_name": "fake", "backend": "fake", "draft": {"model_name": "other"}},
@@ -108,14 +108,14 @@ def _want(model_id: str) -> bytes:
         "created_at": time.time(),
         "placement": {"replicas": 2, "on": ["memory=64"]},
     }
-    return json.dumps(want).encode()
+    return json.dumps(desired).encode()
 
 
-def _raw_want(two: Cluster, slug: str) -> bytes:
-    return bytes(two.driver.redis.hget(names.WANTS, slug))
+def _raw_desired(two: Cluster, slug: str) -> bytes:
+    return bytes(two.driver.redis.hget(names.DESIRED_MODELS, slug))
 
 
-class _unreadable_want:  # noqa: N801 - used as a block
+class _unreadable_desired:  # noqa: N801 - used as a block
     """For the block, the entry of a model that runs is one of a version to come."""
 
     def __init__(self, two: Cluster, slug: str) -> None:
@@ -123,14 +123,14 @@ class _unreadable_want:  # noqa: N801 - used as a block
         self._slug = slug
 
     def __enter__(self) -> None:
-        self._kept = _raw_want(self._two, self._slug)
+        self._kept = _raw_desired(self._two, self._slug)
         changed: dict[str, Any] = {**json.loads(self._kept), "load": ["a", "b"]}
-        self._two.driver.redis.hset(names.WANTS, self._slug, json.dumps(changed))
-        self._two.driver.wants.ring()
+        self._two.driver.redis.hset(names.DESIRED_MODELS, self._slug, json.dumps(changed))
+        self._two.driver.desired_models.ring()
 
     def __exit__(self, *_: object) -> None:
-        self._two.driver.redis.hset(names.WANTS, self._slug, self._kept)
-        self._two.driver.wants.ring()
+        self._two.driver.redis.hset(names.DESIRED_MODELS, self._slug, self._kept)
+        self._two.driver.desired_models.ring()
 
 
 def _check_views(two: Cluster) -> None:

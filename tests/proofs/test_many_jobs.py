@@ -15,7 +15,7 @@ from rq import Queue
 from rq.job import JobStatus as RqStatus
 
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import Want, encode_record
+from jobs.contract.records import DesiredModel, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.desired_models import BEAT_TTL_S
@@ -113,10 +113,12 @@ def use_id(driver: Driver, model_id: str) -> None:
     No process is started: a supervisor sees what stands when it looks.
     """
     slug = names.slug_of(model_id)
-    want = Want(model_id, new_job_id("uid"), LoadRequest("fake", "fake"), "", time.time())
+    desired = DesiredModel(
+        model_id, new_job_id("uid"), LoadRequest("fake", "fake"), "", time.time()
+    )
     with driver.redis.pipeline() as pipe:
-        pipe.hset(names.WANTS, slug, encode_record(want))
-        pipe.hdel(names.WANTS, slug)
+        pipe.hset(names.DESIRED_MODELS, slug, encode_record(desired))
+        pipe.hdel(names.DESIRED_MODELS, slug)
         pipe.execute()
     for number in range(JOBS_PER_ID):
         job_id = driver.submit(model_id=model_id, caller=f"caller of {model_id}")
@@ -158,7 +160,7 @@ def footprint_at_rest(driver: Driver) -> Footprint:
 
 def beat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
     """Seconds between heartbeats of the supervisor, and of the worker, as Redis has seen them."""
-    (node,) = driver.wants.known_nodes()
+    (node,) = driver.desired_models.known_nodes()
     beats: tuple[list[float], list[float]] = ([], [])
     keys = (names.node_key(node), names.status_key("0"))
 

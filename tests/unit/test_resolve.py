@@ -7,21 +7,23 @@ import pytest
 from api.execution.resolve import ModelFinder, read_model_id
 from jobs.catalog.model_aliases import parse_aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 
 
-def wants(**models: str) -> dict[str, Want]:
-    """Wants by slug; ``_0="demo"`` is the model demo under id 0."""
+def desired_models(**models: str) -> dict[str, DesiredModel]:
+    """DesiredModels by slug; ``_0="demo"`` is the model demo under id 0."""
     found = {}
     for key, name in models.items():
         model_id = key.lstrip("_")
-        found[names.slug_of(model_id)] = Want(model_id, "u", LoadRequest(name, "fake"), "j", 0.0)
+        found[names.slug_of(model_id)] = DesiredModel(
+            model_id, "u", LoadRequest(name, "fake"), "j", 0.0
+        )
     return found
 
 
-LOADED = wants(_0="demo", _1="demo.gguf", _2="demo", writer="big", _9="1")
+LOADED = desired_models(_0="demo", _1="demo.gguf", _2="demo", writer="big", _9="1")
 ALIASES = "gpt-4o=big,small=1,big=demo,claude-*=demo.gguf,claude-opus-*=writer,gone=missing,2=big"
 PLAIN = ModelFinder(LOADED)
 FINDER = ModelFinder(LOADED, parse_aliases(ALIASES))
@@ -110,7 +112,7 @@ def test_nothing_is_found_when_nothing_is_loaded(model: str | None) -> None:
 
 
 def test_the_message_is_short_however_much_is_loaded() -> None:
-    loaded = wants(**{f"_{number}": "x" * 200 for number in range(100)})
+    loaded = desired_models(**{f"_{number}": "x" * 200 for number in range(100)})
     with pytest.raises(ModelNotFoundError, match=r"'19' \(x+…\) and 80 more") as caught:
         ModelFinder(loaded).meant(None, "y" * 100_000)
     assert len(caught.value.message) < 3000
@@ -124,26 +126,26 @@ def test_unknown_names_go_to_the_default_where_that_is_set(model: str) -> None:
     with pytest.raises(ModelNotFoundError):
         finder.meant("7", None)
     with pytest.raises(ModelNotFoundError, match="'0'"):
-        ModelFinder(wants(_1="demo"), is_default_for_unknown=True).meant(None, model)
+        ModelFinder(desired_models(_1="demo"), is_default_for_unknown=True).meant(None, model)
 
 
 def test_what_is_listed_addresses_the_same_model() -> None:
-    listed = [FINDER.listed_name(want) for want in LOADED.values()]
+    listed = [FINDER.listed_name(desired) for desired in LOADED.values()]
     assert listed == ["demo", "demo.gguf", "2", "big", "9"]
-    for name, want in zip(listed, LOADED.values(), strict=True):
-        assert FINDER.meant(None, name) is want
+    for name, desired in zip(listed, LOADED.values(), strict=True):
+        assert FINDER.meant(None, name) is desired
 
 
 def test_exact_aliases_that_lead_somewhere_are_listed() -> None:
-    assert [(alias, want.model_id) for alias, want in FINDER.listed_aliases()] == [
+    assert [(alias, desired.model_id) for alias, desired in FINDER.listed_aliases()] == [
         ("gpt-4o", "writer"), ("small", "1"),
     ]  # fmt: skip
     assert PLAIN.listed_aliases() == []
 
 
 def test_a_name_finds_all_models_that_have_it() -> None:
-    assert [want.model_id for want in FINDER.find_all("demo")] == ["0", "2"]
-    assert [want.model_id for want in FINDER.find_all("1")] == ["1"]
+    assert [desired.model_id for desired in FINDER.find_all("demo")] == ["0", "2"]
+    assert [desired.model_id for desired in FINDER.find_all("1")] == ["1"]
     assert FINDER.find_all("gpt-4") == []
 
 

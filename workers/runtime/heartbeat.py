@@ -18,7 +18,7 @@ from jobs.contract.errors import ErrorInfo
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.storage.connection import SyncRedis
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
 from workers.rq_bridge.queue_consumer import LaneWorker
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Facts:
     """What the beat tells; changed by the worker's threads, read by the beat's."""
 
-    def __init__(self, model_id: str, want_uid: str, worker_names: list[str]) -> None:
+    def __init__(self, model_id: str, desired_uid: str, worker_names: list[str]) -> None:
         self.state = WorkerState.STARTING
         self.running = 0
         self.sequences = 0
@@ -40,7 +40,7 @@ class Facts:
         self.idle_s = 0.0
         self.load_fraction: float | None = None
         self._model_id = model_id
-        self._want_uid = want_uid
+        self._desired_uid = desired_uid
         self._names = worker_names
         self._load: LoadRequest | None = None
         self._info: ModelInfo | None = None
@@ -71,7 +71,7 @@ class Facts:
             pid=os.getpid(),
             node=platform.node(),
             names=self._names,
-            want_uid=self._want_uid,
+            desired_uid=self._desired_uid,
             model_name=self._load.model_name if self._load else "",
             model_path=self._path,
             backend=self._load.backend if self._load else "",
@@ -106,7 +106,7 @@ class Beat(threading.Thread):
         measure: Callable[[], None],
     ) -> None:
         super().__init__(name="beat", daemon=True)
-        self._wants = Wants(redis)
+        self._desired_models = DesiredModels(redis)
         self._slug = slug
         self._facts = facts
         self._lanes = lanes
@@ -116,7 +116,7 @@ class Beat(threading.Thread):
     def now(self) -> None:
         """Tell the status at once; its change is news."""
         with contextlib.suppress(RedisError):
-            self._wants.beat(self._slug, self._facts.status())
+            self._desired_models.beat(self._slug, self._facts.status())
 
     def stop(self) -> None:
         """Tell the last status, and take both lanes off RQ's lists."""
@@ -132,7 +132,7 @@ class Beat(threading.Thread):
             count += 1
             try:
                 self._measure()
-                self._wants.beat(self._slug, self._facts.status())
+                self._desired_models.beat(self._slug, self._facts.status())
                 self._beat_lanes(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("beat missed", extra={"error": str(error)})

@@ -57,7 +57,7 @@ class ModelWorker:
         settings: Settings,
         model_id: str,
         token: str,
-        want_uid: str,
+        desired_uid: str,
         load_job: str,
         owner: str,
     ) -> None:
@@ -88,7 +88,7 @@ class ModelWorker:
             lambda job_id: self._reception.refuse(self._ctl, job_id),
             self._stop_job,
             owner,
-            meant=[load_job, names.unload_job_id(want_uid)],
+            meant=[load_job, names.unload_job_id(desired_uid)],
             is_only_meant=lambda: self._intake is None,
         )
         writer = WitnessWriter(
@@ -99,7 +99,7 @@ class ModelWorker:
             writer, self._on_refused, self._on_settled, on_started=self._books.begin
         )
         self._reception = Reception(url, self._publisher, self._books)
-        self._facts = Facts(model_id, want_uid, [self._gen.name, self._ctl.name])
+        self._facts = Facts(model_id, desired_uid, [self._gen.name, self._ctl.name])
         self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
         self._engine_thread = threading.Thread(
             target=self._drive_engine, name="engine", daemon=True

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 
 from jobs.catalog.catalog import find_model
 from jobs.contract.errors import ModelNotFoundError
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
-from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.sight import Sight
 from workers.supervision.neighbours import Neighbours
 from workers.supervision.ownership import Ownership
@@ -26,37 +26,39 @@ class Claimant:
     def __init__(
         self,
         settings: Settings,
-        wants: Wants,
+        desired_models: DesiredModels,
         ownership: Ownership,
         sight: Sight,
         neighbours: Neighbours,
     ) -> None:
         self._settings = settings
         self._neighbours = neighbours
-        self._wants = wants
+        self._desired_models = desired_models
         self._ownership = ownership
         self._sight = sight
         self._missing_since: dict[str, float] = {}
 
-    def claim(self, missing: Mapping[str, Want]) -> list[str]:
+    def claim(self, missing: Mapping[str, DesiredModel]) -> list[str]:
         """Those of the wanted models, none of which runs here, that are ours to start now."""
         self._missing_since = {k: v for k, v in self._missing_since.items() if k in missing}
-        loadable = [slug for slug, want in missing.items() if self._may_load(slug, want)]
+        loadable = [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
         return self._take(loadable)
 
     def claim_unwanted(self, slugs: Collection[str]) -> list[str]:
         """Those of the models that nobody wants and that do not run here that are ours to end."""
         return self._take(sorted(slugs))
 
-    def to_restart(self, desired: Desired, running: Collection[str]) -> set[str]:
+    def to_restart(self, snapshot: DesiredSnapshot, running: Collection[str]) -> set[str]:
         """What is ours and wanted, does not run, and waits for its next start here."""
         idle = self._ownership.held.difference(running)
-        wants = {slug: desired.wants[slug] for slug in idle if slug in desired.wants}
-        loadable = {slug for slug, want in wants.items() if self._has_files(want)}
-        return loadable | (idle & desired.unreadable)
+        desired_models = {
+            slug: snapshot.desired_models[slug] for slug in idle if slug in snapshot.desired_models
+        }
+        loadable = {slug for slug, desired in desired_models.items() if self._has_files(desired)}
+        return loadable | (idle & snapshot.unreadable)
 
     def _take(self, slugs: list[str]) -> list[str]:
-        beating = self._wants.beating(slugs)
+        beating = self._desired_models.beating(slugs)
         # Who is alone takes nothing from anybody, however little is to be seen.
         is_clear = self._sight.is_clear or self._neighbours.are_none
         return [
@@ -65,19 +67,19 @@ class Claimant:
             if self._ownership.take(slug, may_be_new=is_clear and slug not in beating)
         ]
 
-    def _may_load(self, slug: str, want: Want) -> bool:
+    def _may_load(self, slug: str, desired: DesiredModel) -> bool:
         """A node without the model's files leaves it to others.
 
         One that has never been ready is taken in the end, so that its load is told why it fails.
         """
-        if self._has_files(want):
+        if self._has_files(desired):
             return True
         since = self._missing_since.setdefault(slug, time.monotonic())
-        return not want.was_ready and time.monotonic() - since >= _LAST_RESORT_S
+        return not desired.was_ready and time.monotonic() - since >= _LAST_RESORT_S
 
-    def _has_files(self, want: Want) -> bool:
+    def _has_files(self, desired: DesiredModel) -> bool:
         try:
-            find_model(self._settings, want.load.model_name)
+            find_model(self._settings, desired.load.model_name)
         except ModelNotFoundError:
             return False
         return True

@@ -13,9 +13,9 @@ from jobs.contract.errors import (
     ShuttingDownError,
     WorkerLostError,
 )
-from jobs.contract.records import Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.storage import names
-from jobs.storage.desired_models import Wants
+from jobs.storage.desired_models import DesiredModels
 from workers.exits import ExitCode
 from workers.supervision.recovery import MAX_DEATHS, Undertaker
 from workers.supervision.restarts import RestartPolicy
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 class Aftermath:
     """Settles deaths; every call may be repeated until Redis takes it."""
 
-    def __init__(self, wants: Wants, undertaker: Undertaker, restarts: RestartPolicy) -> None:
-        self._wants = wants
+    def __init__(
+        self, desired_models: DesiredModels, undertaker: Undertaker, restarts: RestartPolicy
+    ) -> None:
+        self._desired_models = desired_models
         self._undertaker = undertaker
         self._restarts = restarts
 
@@ -36,78 +38,82 @@ class Aftermath:
         """Decide from how the child ended, and from whether its model is still wanted."""
         code = child.exit_code
         assert code is not None
-        want = self._standing(child)
+        desired = self._standing(child)
         log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
-        child.last_status = child.last_status or self._wants.statuses([child.slug]).get(child.slug)
+        child.last_status = child.last_status or self._desired_models.statuses([child.slug]).get(
+            child.slug
+        )
         # Before the jobs: who hears of an unload's end must not see the process any more.
-        self._wants.forget_status(child.slug)
-        if want is not None:  # it may have been ready since the last tick
-            want = self.note_ready(want, child.last_status)
-        self._judge(child, want, code)
+        self._desired_models.forget_status(child.slug)
+        if desired is not None:  # it may have been ready since the last tick
+            desired = self.note_ready(desired, child.last_status)
+        self._judge(child, desired, code)
 
-    def _judge(self, child: Child, want: Want | None, code: int) -> None:
-        if want is None:
+    def _judge(self, child: Child, desired: DesiredModel | None, code: int) -> None:
+        if desired is None:
             self._end_all(child, ModelUnloadedError("the model was unloaded"))
         elif code == ExitCode.LOAD_FAILED:
-            self._handle_failed_load(child, want)
+            self._handle_failed_load(child, desired)
         elif code in (ExitCode.STOPPED, ExitCode.NOTHING_TO_LOAD):
             stopped = ShuttingDownError("the worker was stopped")
             self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
         else:
-            self._handle_crash(child, want, describe_exit(code))
+            self._handle_crash(child, desired, describe_exit(code))
 
-    def _standing(self, child: Child) -> Want | None:
-        """The child's want if it still stands; an entry that cannot be read may well be it."""
+    def _standing(self, child: Child) -> DesiredModel | None:
+        """The child's model if it is still desired; an entry that cannot be read may well be it."""
         try:
-            want = self._wants.get(child.slug)
+            desired = self._desired_models.get(child.slug)
         except ContractError:
-            return child.want
-        return want if want is not None and want.uid == child.want.uid else None
+            return child.desired
+        return desired if desired is not None and desired.uid == child.desired.uid else None
 
-    def note_ready(self, want: Want, status: WorkerStatus | None) -> Want:
-        """The want, marked if its worker has said that it is ready."""
+    def note_ready(self, desired: DesiredModel, status: WorkerStatus | None) -> DesiredModel:
+        """The desired model, marked if its worker has said that it is ready."""
         is_ready = status is not None and status.state is WorkerState.READY
-        if want.was_ready or status is None or not is_ready or status.want_uid != want.uid:
-            return want
+        if desired.was_ready or status is None or not is_ready or status.desired_uid != desired.uid:
+            return desired
         try:
-            marked = self._wants.change(names.slug_of(want.model_id), want.uid, was_ready=True)
+            marked = self._desired_models.change(
+                names.slug_of(desired.model_id), desired.uid, was_ready=True
+            )
         except ContractError:
-            return want
-        return marked or want
+            return desired
+        return marked or desired
 
     def drain(self, slug: str, error: JobError) -> bool:
         """End what waits for the model, unless somebody wants it (again) by now.
 
         True when nothing of the model is left.
         """
-        return self._undertaker.drain(slug, error, lambda: self._wants.exists(slug))
+        return self._undertaker.drain(slug, error, lambda: self._desired_models.exists(slug))
 
     def _end_all(self, child: Child, error: JobError) -> None:
         """The jobs of a model that is not wanted any more; what loaded and unloads it, by id.
 
-        Another want may stand under its id by now, whose jobs these are not.
+        Its id may be another model's by now, whose jobs these are not.
         """
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
         self._restarts.forget(child.slug)
-        own = [child.want.load_job, names.unload_job_id(child.want.uid)]
+        own = [child.desired.load_job, names.unload_job_id(child.desired.uid)]
         self._undertaker.end_waiting(own, error)
         self.drain(child.slug, _for_who_waits(error))
 
-    def _handle_failed_load(self, child: Child, want: Want) -> None:
+    def _handle_failed_load(self, child: Child, desired: DesiredModel) -> None:
         """Give up a model that has never been ready; one that was is tried again, later."""
         error = _load_error(child.last_status)
-        if not want.was_ready:
-            self._give_up(want)
+        if not desired.was_ready:
+            self._give_up(desired)
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
         self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
         self._undertaker.end_all_waiting(child.slug, _for_who_waits(error))
 
-    def _handle_crash(self, child: Child, want: Want, how: str) -> None:
+    def _handle_crash(self, child: Child, desired: DesiredModel, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug, child.token)
-        if not want.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
-            self._give_up(want)
+        if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
+            self._give_up(desired)
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
         # A stalled engine is not tried again with the same jobs.
         has_crashed = not isinstance(error, JobTimeoutError)
@@ -122,11 +128,11 @@ class Aftermath:
             suspects=child.suspects,
         )
 
-    def _give_up(self, want: Want) -> None:
+    def _give_up(self, desired: DesiredModel) -> None:
         try:
-            self._wants.remove(names.slug_of(want.model_id), want.uid)
+            self._desired_models.remove(names.slug_of(desired.model_id), desired.uid)
         except ContractError:
-            log.warning("want is unreadable by now", extra={"model": want.model_id})
+            log.warning("desired model is unreadable by now", extra={"model": desired.model_id})
 
 
 def _for_who_waits(error: JobError) -> JobError:

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import logging
 
-from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.sight import Sight
 
 log = logging.getLogger(__name__)
 
 
-class WantKeeper:
-    """The wants as a supervisor last saw them. With another mark in Redis its data was lost.
+class DesiredState:
+    """The desired models as a supervisor last saw them. With another mark in Redis its data was lost.
 
     All heartbeats and locks were lost with them, so that nobody can be judged for a while.
     """
 
-    def __init__(self, wants: Wants, sight: Sight) -> None:
-        self._wants = wants
+    def __init__(self, desired_models: DesiredModels, sight: Sight) -> None:
+        self._desired_models = desired_models
         self._sight = sight
         self._mark = ""
         self._known: dict[bytes, bytes] = {}
 
-    def look(self) -> Desired:
+    def look(self) -> DesiredSnapshot:
         """All that is wanted; after a loss what was before it, put back."""
-        mark, found = self._wants.marked()
+        mark, found = self._desired_models.marked()
         if not mark or mark != self._mark:
             if self._mark:
-                log.error("redis has lost its data", extra={"wants": len(self._known)})
+                log.error("redis has lost its data", extra={"desired": len(self._known)})
                 self._sight.note_blindness()
-            mark, found = self._wants.marked(self._known)
+            mark, found = self._desired_models.marked(self._known)
         self._mark, self._known = mark, found.raw
         return found

@@ -26,12 +26,12 @@ from jobs.contract.errors import (
     NotReadyError,
     WorkerLostError,
 )
-from jobs.contract.records import NodeStatus, Want, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_passing, wait_for_redis
-from jobs.storage.desired_models import Desired, Wants
+from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
@@ -39,7 +39,7 @@ from jobs.storage.submission import Submission
 from jobs.upgrade.moves import upgrade
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import Aftermath
-from workers.supervision.desired_state import WantKeeper
+from workers.supervision.desired_state import DesiredState
 from workers.supervision.neighbours import Neighbours
 from workers.supervision.node_identity import identify, save
 from workers.supervision.ownership import Ownership
@@ -58,27 +58,27 @@ log = logging.getLogger("workers.supervision.supervisor")
 
 
 class Supervisor:
-    """Children by slug, and the rule of what to do about each want and each death."""
+    """Children by slug, and the rule of what to do about each desired model and each death."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._redis = connect(settings.effective_redis_url)
-        self._wants = Wants(self._redis)
-        self._desired = Desired({}, frozenset(), {})
+        self._desired_models = DesiredModels(self._redis)
+        self._snapshot = DesiredSnapshot({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._identity = identify(settings.state_dir)
         self._undertaker = Undertaker(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
-        self._aftermath = Aftermath(self._wants, self._undertaker, self._restarts)
+        self._aftermath = Aftermath(self._desired_models, self._undertaker, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._sight = Sight()
         self._neighbours = Neighbours()
-        self._keeper = WantKeeper(self._wants, self._sight)
+        self._keeper = DesiredState(self._desired_models, self._sight)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
-            settings, self._wants, self._ownership, self._sight, self._neighbours
+            settings, self._desired_models, self._ownership, self._sight, self._neighbours
         )
         self._watchdog = Watchdog(settings.stall_s, self._sight)
         self._sweeper = Sweeper(
@@ -107,13 +107,13 @@ class Supervisor:
 
     def _find_place(self) -> None:
         """Be nobody else; and judge nobody at once where there are others."""
-        namesake = self._wants.node(self._identity.uid)
+        namesake = self._desired_models.node(self._identity.uid)
         if namesake is not None and namesake.token not in self._identity.gone:
             log.warning("another node has this uid", extra={"uid": self._identity.uid})
             self._identity = self._identity.with_new_uid()
             save(self._identity, self._settings.state_dir)
             self._ownership.rename(self._identity)
-        self._neighbours.look(self._wants.known_nodes(), self._identity.uid)
+        self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
         if not self._neighbours.are_none:
             self._sight.note_blindness()
 
@@ -159,42 +159,44 @@ class Supervisor:
 
     def _look(self) -> None:
         """What is wanted; and that what is ours stays ours."""
-        self._desired = self._keeper.look()
+        self._snapshot = self._keeper.look()
         self._sight.look()
-        self._neighbours.look(self._wants.known_nodes(), self._identity.uid)
-        kept = self._children.keys() | self._claimant.to_restart(self._desired, self._children)
+        self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
+        kept = self._children.keys() | self._claimant.to_restart(self._snapshot, self._children)
         for slug in self._ownership.renew(kept) & self._children.keys():
             log.warning("another supervisor runs the model by now", extra={"slug": slug})
             self._children[slug].stop(_UNLOAD_S)
 
     def _check_all(self) -> None:
-        statuses = self._wants.statuses(list(self._children))
+        statuses = self._desired_models.statuses(list(self._children))
         self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
-            if slug not in self._desired.unreadable:
-                self._check(child, self._desired.wants.get(slug), statuses.get(slug))
+            if slug not in self._snapshot.unreadable:
+                self._check(child, self._snapshot.desired_models.get(slug), statuses.get(slug))
             child.enforce()
 
-    def _check(self, child: Child, want: Want | None, status: WorkerStatus | None) -> None:
-        if want is None or want.uid != child.want.uid:
+    def _check(
+        self, child: Child, desired: DesiredModel | None, status: WorkerStatus | None
+    ) -> None:
+        if desired is None or desired.uid != child.desired.uid:
             self._stop_unwanted(child, status)
         elif (reason := self._watchdog.judge(child, status)) is not None:
             child.kill(reason)
         else:
-            self._aftermath.note_ready(want, status)
+            self._aftermath.note_ready(desired, status)
 
     def _start_missing(self) -> None:
         missing = {
-            slug: want
-            for slug, want in self._desired.wants.items()
+            slug: desired
+            for slug, desired in self._snapshot.desired_models.items()
             if slug not in self._children and self._restarts.may_start(slug)
         }
         for slug in self._claimant.claim(missing):
             self._guarded(partial(self._start, slug, missing[slug]))
 
-    def _start(self, slug: str, want: Want) -> None:
+    def _start(self, slug: str, desired: DesiredModel) -> None:
         self._bury_leftover(slug)
-        ready = self._with_load_job(slug, want)
+        ready = self._with_load_job(slug, desired)
         if ready is None:
             return  # it has changed under us; the next tick sees
         try:
@@ -215,14 +217,14 @@ class Supervisor:
         lost = WorkerLostError("the worker of the model died with its supervisor")
         self._undertaker.bury(slug, None, lost, has_crashed=True)
 
-    def _with_load_job(self, slug: str, want: Want) -> Want | None:
-        """The want with a load job that waits in its queue: the first one, or a new one."""
-        current: Want | None = want
-        if self._has_ended(want.load_job):
+    def _with_load_job(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
+        """The desired model with a load job that waits in its queue: the first one, or a new one."""
+        current: DesiredModel | None = desired
+        if self._has_ended(desired.load_job):
             new_id = f"load-{secrets.token_hex(16)}"
-            current = self._wants.change(slug, want.uid, load_job=new_id)
+            current = self._desired_models.change(slug, desired.uid, load_job=new_id)
         if current is not None:
-            # Whoever wrote the want submits its load job too; the id makes it one.
+            # Whoever wrote the desired model submits its load job too; the id makes it one.
             self._store.submit(
                 Submission(
                     job_id=current.load_job,
@@ -236,8 +238,8 @@ class Supervisor:
         return current
 
     def _load_job_of(self, slug: str) -> str | None:
-        want = self._wants.get(slug)
-        return want.load_job if want is not None else None
+        desired = self._desired_models.get(slug)
+        return desired.load_job if desired is not None else None
 
     def _has_ended(self, job_id: str) -> bool:
         try:
@@ -257,8 +259,10 @@ class Supervisor:
 
     def _drain_unwanted(self) -> None:
         """End jobs of models that nobody wants and nobody runs."""
-        unwanted = self._store.slugs() - set(self._desired.wants) - self._desired.unreadable
-        self._restarts.keep_only(set(self._desired.wants) | set(self._children))
+        unwanted = (
+            self._store.slugs() - set(self._snapshot.desired_models) - self._snapshot.unreadable
+        )
+        self._restarts.keep_only(set(self._snapshot.desired_models) | set(self._children))
         for slug in sorted(self._claimant.claim_unwanted(unwanted - set(self._children))):
             self._guarded(partial(self._drain, slug))
 
@@ -270,7 +274,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         unloads = {
-            slug: names.unload_job_id(child.want.uid) for slug, child in self._children.items()
+            slug: names.unload_job_id(child.desired.uid) for slug, child in self._children.items()
         }
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
@@ -284,7 +288,7 @@ class Supervisor:
             uid=self._identity.uid,
             token=self._identity.token,
         )
-        self._wants.beat_node(status, is_forgetting=self._sight.is_clear)
+        self._desired_models.beat_node(status, is_forgetting=self._sight.is_clear)
 
     # The end.
 
@@ -297,7 +301,7 @@ class Supervisor:
             for child in self._children.values():
                 child.enforce()
         self._guarded(lambda: self._ownership.renew(set()))
-        self._guarded(lambda: self._wants.forget_node(self._identity.uid))
+        self._guarded(lambda: self._desired_models.forget_node(self._identity.uid))
         log.info("supervisor has stopped")
 
     def _guarded(self, action: Callable[[], object]) -> bool:

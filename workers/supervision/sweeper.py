@@ -121,12 +121,12 @@ class Sweeper:
         left = [record for record in waiting if record.created_at >= limit]
         return min(left, key=lambda record: record.created_at, default=None)
 
-    # Loads and unloads of wants that are no more.
+    # Loads and unloads of desired models that are no more.
 
     def _end_stale(
         self, control: Mapping[str, Collection[str]], unloading: Mapping[str, str | None]
     ) -> None:
-        """A want is written before its load job, so that none found here is of a newer want."""
+        """A desired model is written before its load job: none found here is of a newer one."""
         for slug, job_ids in control.items():
             records = [r for r in self._store.records(list(job_ids)) if r.task in _MANAGEMENT]
             if not records:
@@ -134,7 +134,7 @@ class Sweeper:
             try:
                 kept = {self._load_job_of(slug)}
             except ContractError:
-                continue  # the want cannot be read: any of them may be its
+                continue  # the desired model cannot be read: any of them may be its
             is_ours = slug in unloading
             stale = [
                 record.job_id

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.contract.errors import JobError
-from jobs.contract.records import Want, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.storage import names
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,12 @@ class Child:
     from a thread, as soon as the process has ended.
     """
 
-    def __init__(self, slug: str, want: Want, owner: str, on_exit: Callable[[Child], None]) -> None:
+    def __init__(
+        self, slug: str, desired: DesiredModel, owner: str, on_exit: Callable[[Child], None]
+    ) -> None:
         self.slug = slug
         self._owner = owner
-        self.want = want
+        self.desired = desired
         self.token = secrets.token_hex(4)
         self.started_at = time.monotonic()
         self._term_at: float | None = None
@@ -105,9 +107,9 @@ class Child:
         self._signal(signal.SIGKILL)
 
     def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "workers", "--model-id", self.want.model_id]
-        command += ["--token", self.token, "--want", self.want.uid]
-        command += ["--load-job", self.want.load_job, "--owner", self._owner]
+        command = [sys.executable, "-m", "workers", "--model-id", self.desired.model_id]
+        command += ["--token", self.token, "--uid", self.desired.uid]
+        command += ["--load-job", self.desired.load_job, "--owner", self._owner]
         command += ["--lifeline", str(lifeline)]
         return subprocess.Popen(
             command,
@@ -124,7 +126,7 @@ class Child:
         with self._process.stdout as output:
             for line in output:
                 text = line.decode(errors="replace").rstrip()
-                print(f"[{self.want.model_id}] {text}", flush=True)
+                print(f"[{self.desired.model_id}] {text}", flush=True)
 
     def _wait(self, on_exit: Callable[[Child], None]) -> None:
         self._process.wait()

@@ -27,8 +27,8 @@ async def clean_up(
     body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> CleanUpAnswer:
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
-    want = await resolve(services, x_model_id, None)
-    slug = names.slug_of(want.model_id)
+    desired = await resolve(services, x_model_id, None)
+    slug = names.slug_of(desired.model_id)
     purge = services.store.purge
     waiting, running = await services.runner.in_thread(purge, slug, body.timeout)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)

@@ -20,14 +20,14 @@ _MAX_LISTED = 100
 
 def list_processes(services: Services) -> list[ProcessEntry]:
     """One entry per model that is loaded or loading. Synchronous."""
-    return [_entry(services, model) for model in services.wants.loaded()]
+    return [_entry(services, model) for model in services.desired_models.loaded()]
 
 
 def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
-    load, status = model.want.load, model.status
+    load, status = model.desired.load, model.status
     path = str(services.settings.models_dir / load.model_name)
     return ProcessEntry(
-        model_id=model.want.model_id,
+        model_id=model.desired.model_id,
         model_name=load.model_name,
         model_path=status.model_path if status and status.model_path else path,
         model_type=load.backend,

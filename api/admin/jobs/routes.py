@@ -54,7 +54,7 @@ async def _filter(
     services: Services, model: str | None, status: str | None
 ) -> Callable[[JobRecord], bool]:
     found = (await finder_of(services)).find_all(model) if model else []
-    ids = {want.model_id for want in found} | {model}  # one that was loaded once has jobs too
+    ids = {desired.model_id for desired in found} | {model}  # one that was loaded once has jobs too
 
     def accept(record: JobRecord) -> bool:
         is_model = model is None or record.model_id in ids

@@ -29,24 +29,24 @@ async def list_all(services: ServicesDep) -> ModelList:
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     """One model: a loaded one by whatever addresses it, another by its name."""
-    want = (await finder_of(services)).find(model)
+    desired = (await finder_of(services)).find(model)
     for entry in await services.runner.in_thread(_entries, services):
         if entry.id == model:
             return entry
-        if want is not None and entry.model_id == want.model_id:
-            is_its_own = model in (want.model_id, want.load.model_name)
+        if desired is not None and entry.model_id == desired.model_id:
+            is_its_own = model in (desired.model_id, desired.load.model_name)
             return entry if is_its_own else entry.model_copy(update={"id": model})
     raise ModelNotFoundError(f"there is no model {model[:80]!r}", "model")
 
 
 def _entries(services: Services) -> list[ModelEntry]:
     """No two have one id: of a name that addresses a loaded model, only that one is listed."""
-    loaded = {model.slug: model for model in services.wants.loaded()}
-    wants = {slug: model.want for slug, model in loaded.items()}
-    finder = ModelFinder.of(services.settings, wants)
-    entries = [_loaded_entry(finder.listed_name(model.want), model) for model in loaded.values()]
-    for alias, want in finder.listed_aliases():
-        entries.append(_loaded_entry(alias, loaded[names.slug_of(want.model_id)]))
+    loaded = {model.slug: model for model in services.desired_models.loaded()}
+    desired_models = {slug: model.desired for slug, model in loaded.items()}
+    finder = ModelFinder.of(services.settings, desired_models)
+    entries = [_loaded_entry(finder.listed_name(model.desired), model) for model in loaded.values()]
+    for alias, desired in finder.listed_aliases():
+        entries.append(_loaded_entry(alias, loaded[names.slug_of(desired.model_id)]))
     for found in catalog.list_models(services.settings):
         if finder.find_exact(found.name) is None:
             entries.append(_unloaded_entry(found, services.disk_facts))
@@ -54,14 +54,14 @@ def _entries(services: Services) -> list[ModelEntry]:
 
 
 def _loaded_entry(name: str, model: LoadedModel) -> ModelEntry:
-    want, status = model.want, model.status
+    desired, status = model.desired, model.status
     return ModelEntry(
         id=name,
-        created=int(want.created_at),
-        model_id=want.model_id,
-        model_name=want.load.model_name,
-        backend=want.load.backend,
-        context_length=(status.context_length if status else 0) or want.load.context_length,
+        created=int(desired.created_at),
+        model_id=desired.model_id,
+        model_name=desired.load.model_name,
+        backend=desired.load.backend,
+        context_length=(status.context_length if status else 0) or desired.load.context_length,
         state=state_of(model),
     )
 

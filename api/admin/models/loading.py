@@ -21,7 +21,7 @@ from jobs.contract.errors import (
     NotReadyError,
     StorageLostError,
 )
-from jobs.contract.records import Want
+from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.storage import names
 from jobs.storage.submission import Submission
@@ -36,7 +36,7 @@ _LOST = "Redis has lost its data: look what is loaded, and send the request agai
 
 
 class _TakenAway(NamedTuple):
-    """A want that stands no more."""
+    """A desired model that was removed."""
 
     uid: str
     model_name: str
@@ -48,26 +48,26 @@ async def start_load(services: Services, model_id: str, load: LoadRequest) -> st
     Of a repeated call, the first one's. ``ModelConflictError`` when the id is in use otherwise.
     """
     await wait_for_supervisor(services)
-    want = _new_want(model_id, load)
-    standing = await _put(services, want)
+    desired = _new_desired(model_id, load)
+    standing = await _put(services, desired)
     if standing is not None:
         _check_same(standing, load)
         if not standing.was_ready:  # who wrote it may not have come to its job; the id makes it one
             await services.runner.submit(_load_job(services, standing))
         return standing.load_job
     try:
-        await services.runner.submit(_load_job(services, want))
+        await services.runner.submit(_load_job(services, desired))
     except BaseException:
         with contextlib.suppress(RedisError):
             await services.runner.in_thread(
-                services.wants.remove, names.slug_of(model_id), want.uid
+                services.desired_models.remove, names.slug_of(model_id), desired.uid
             )
         raise
-    return want.load_job
+    return desired.load_job
 
 
-def _new_want(model_id: str, load: LoadRequest) -> Want:
-    return Want(
+def _new_desired(model_id: str, load: LoadRequest) -> DesiredModel:
+    return DesiredModel(
         model_id=model_id,
         uid=secrets.token_hex(8),
         load=load,
@@ -76,29 +76,29 @@ def _new_want(model_id: str, load: LoadRequest) -> Want:
     )
 
 
-def _load_job(services: Services, want: Want) -> Submission:
-    name = want.load.model_name
-    submission = new_submission(services.runner, want.model_id, name, want.load)
-    return replace(submission, job_id=want.load_job)
+def _load_job(services: Services, desired: DesiredModel) -> Submission:
+    name = desired.load.model_name
+    submission = new_submission(services.runner, desired.model_id, name, desired.load)
+    return replace(submission, job_id=desired.load_job)
 
 
-async def _put(services: Services, want: Want) -> Want | None:
-    """``None`` once the want stands, or the one that stood there already."""
-    slug = names.slug_of(want.model_id)
+async def _put(services: Services, desired: DesiredModel) -> DesiredModel | None:
+    """``None`` once the model is desired, or the one that had the id already."""
+    slug = names.slug_of(desired.model_id)
     for _ in range(_TRIES):
-        if await services.runner.in_thread(services.wants.put, slug, want):
+        if await services.runner.in_thread(services.desired_models.put, slug, desired):
             return None
         try:
-            standing = await services.runner.in_thread(services.wants.get, slug)
+            standing = await services.runner.in_thread(services.desired_models.get, slug)
         except ContractError:
-            message = f"model_id {want.model_id!r} holds what cannot be read: unload it first"
+            message = f"model_id {desired.model_id!r} holds what cannot be read: unload it first"
             raise ModelConflictError(message, "X-Model-Id") from None
         if standing is not None:
             return standing
-    raise NotReadyError(f"model_id {want.model_id!r} keeps changing")
+    raise NotReadyError(f"model_id {desired.model_id!r} keeps changing")
 
 
-def _check_same(standing: Want, load: LoadRequest) -> None:
+def _check_same(standing: DesiredModel, load: LoadRequest) -> None:
     if standing.load != load:
         raise ModelConflictError(
             f"model_id {standing.model_id!r} is in use by {standing.load.model_name!r}"
@@ -114,8 +114,8 @@ async def finish_load(services: Services, model_id: str, job_id: str) -> None:
         await services.runner.wait_existing(job_id, timeout_s)
     except JobNotFoundError:
         # A load of long ago has no record any more: what stands has been ready since.
-        want = (await services.runner.wants()).get(names.slug_of(model_id))
-        if want is None or not want.was_ready:
+        desired = (await services.runner.desired_models()).get(names.slug_of(model_id))
+        if desired is None or not desired.was_ready:
             raise StorageLostError(_LOST) from None
 
 
@@ -126,13 +126,13 @@ async def start_unload(services: Services, model_id: str) -> str:
     was loaded there lately.
     """
     await wait_for_supervisor(services)
-    want = await _take_away(services, model_id)
-    if want is None:
+    desired = await _take_away(services, model_id)
+    if desired is None:
         finder = await finder_of(services)
         raise finder.not_loaded(model_id, "X-Model-Id")
-    submission = new_submission(services.runner, model_id, want.model_name, UnloadRequest())
-    # The want's worker takes it by this id; whoever repeats the call submits the same one.
-    submission = replace(submission, job_id=names.unload_job_id(want.uid))
+    submission = new_submission(services.runner, model_id, desired.model_name, UnloadRequest())
+    # The worker takes it by this id; whoever repeats the call submits the same one.
+    submission = replace(submission, job_id=names.unload_job_id(desired.uid))
     await services.runner.submit(submission)
     return submission.job_id
 
@@ -146,35 +146,35 @@ async def finish_unload(services: Services, job_id: str) -> None:
 
 
 async def _take_away(services: Services, model_id: str) -> _TakenAway | None:
-    """The want that stood, or the last one that did."""
+    """The desired model that had the id, or the last one that did."""
     slug = names.slug_of(model_id)
     for _ in range(_TRIES):
         try:
-            want = await services.runner.in_thread(services.wants.get, slug)
+            desired = await services.runner.in_thread(services.desired_models.get, slug)
         except ContractError:
             return await _discard(services, slug)
-        if want is None:
+        if desired is None:
             last = await last_unloaded(services.redis, slug)
             return _TakenAway(last.uid, last.load.model_name) if last is not None else None
-        await note_unload(services.redis, slug, want, services.settings.log_ttl_s)
-        if await services.runner.in_thread(services.wants.remove, slug, want.uid):
-            return _TakenAway(want.uid, want.load.model_name)
+        await note_unload(services.redis, slug, desired, services.settings.log_ttl_s)
+        if await services.runner.in_thread(services.desired_models.remove, slug, desired.uid):
+            return _TakenAway(desired.uid, desired.load.model_name)
     raise NotReadyError(f"model_id {model_id!r} keeps changing")
 
 
 async def _discard(services: Services, slug: str) -> _TakenAway:
     """Remove an entry that cannot be read; its worker, if there is one, tells whose it is."""
-    await services.runner.in_thread(services.wants.discard, slug)
-    status = (await services.runner.in_thread(services.wants.statuses, [slug])).get(slug)
+    await services.runner.in_thread(services.desired_models.discard, slug)
+    status = (await services.runner.in_thread(services.desired_models.statuses, [slug])).get(slug)
     if status is None:
         return _TakenAway(secrets.token_hex(8), "")
-    return _TakenAway(status.want_uid, status.model_name)
+    return _TakenAway(status.desired_uid, status.model_name)
 
 
 async def wait_for_supervisor(services: Services) -> None:
     """``NotReadyError`` when no supervisor shows up: nobody would start or stop the process."""
     deadline = time.monotonic() + _SUPERVISOR_WAIT_S
-    while not await services.runner.in_thread(services.wants.nodes):
+    while not await services.runner.in_thread(services.desired_models.nodes):
         if time.monotonic() >= deadline:
             raise NotReadyError(
                 "no supervisor is running: start `python -m workers.supervision.supervisor`"

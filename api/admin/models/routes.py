@@ -99,24 +99,24 @@ async def unload(
 @router.get("/model/info")
 async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -> ModelInfoAnswer:
     """Facts about the model loaded under a model_id."""
-    want = await resolve(services, x_model_id, None)
-    return await _info(services, want.load.model_name, want.model_id)
+    desired = await resolve(services, x_model_id, None)
+    return await _info(services, desired.load.model_name, desired.model_id)
 
 
 @router.get("/model/info/{model_name}")
 async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
     """Facts about a loaded model, by what addresses it, or about another in the models folder."""
-    want = (await finder_of(services)).find(model_name)
-    if want is not None:
-        return await _info(services, want.load.model_name, want.model_id)
+    desired = (await finder_of(services)).find(model_name)
+    if desired is not None:
+        return await _info(services, desired.load.model_name, desired.model_id)
     return await _info(services, model_name, None)
 
 
 async def _info(services: Services, name: str, model_id: str | None) -> ModelInfoAnswer:
     entry = await services.runner.in_thread(find_model, services.settings, name)
-    every = await services.runner.in_thread(services.wants.loaded)
-    loaded = [model for model in every if model.want.load.model_name == name]
-    chosen = [model for model in loaded if model_id in (None, model.want.model_id)]
+    every = await services.runner.in_thread(services.desired_models.loaded)
+    loaded = [model for model in every if model.desired.load.model_name == name]
+    chosen = [model for model in loaded if model_id in (None, model.desired.model_id)]
     facts = await services.runner.in_thread(services.disk_facts.read, entry)
     return _info_answer(entry, loaded, chosen[0] if chosen else None, facts.context_length)
 
@@ -140,8 +140,8 @@ def _info_answer(
             "load_fraction": status.load_fraction,
             "state": status.state.value,
         }
-    model_id = chosen.want.model_id if chosen else None
-    adapter = chosen.want.load.adapter if chosen else None
+    model_id = chosen.desired.model_id if chosen else None
+    adapter = chosen.desired.load.adapter if chosen else None
     return ModelInfoAnswer(
         model_name=entry.name,
         model_path=str(entry.path),
@@ -151,7 +151,7 @@ def _info_answer(
         is_loaded=chosen is not None,
         model_id=model_id,
         loaded_model_id=model_id,
-        loaded_model_ids=[model.want.model_id for model in loaded],
+        loaded_model_ids=[model.desired.model_id for model in loaded],
         loader=entry.backend,
         lora_names=[adapter] if adapter else [],
         **facts,

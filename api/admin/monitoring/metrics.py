@@ -49,10 +49,10 @@ class Snapshot:
 
 def read_snapshot(services: Services) -> Snapshot:
     """Read it. Synchronous; raises ``RedisError`` while Redis is away."""
-    models = services.wants.loaded()
+    models = services.desired_models.loaded()
     return Snapshot(
         models=models,
-        nodes=services.wants.nodes(),
+        nodes=services.desired_models.nodes(),
         totals=read_totals(services.store.redis),
         waiting=services.store.num_waiting([model.slug for model in models]),
     )
@@ -85,7 +85,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _model_families(models: list[LoadedModel]) -> Iterator[Metric]:
     info = [
-        ([m.want.model_id, m.want.load.model_name, m.want.load.backend, _state(m)], 1.0)
+        ([m.desired.model_id, m.desired.load.model_name, m.desired.load.backend, _state(m)], 1.0)
         for m in models
     ]
     labels = ["model_id", "model", "backend", "state"]
@@ -97,7 +97,7 @@ def _state(model: LoadedModel) -> str:
 
 
 def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
-    ids = {model.slug: model.want.model_id for model in snapshot.models}
+    ids = {model.slug: model.desired.model_id for model in snapshot.models}
     waiting = [([ids[slug], queue], num) for (slug, queue), num in snapshot.waiting.items()]
     help_text = "Jobs that wait in a queue."
     yield _gauge("mgs_jobs_waiting", help_text, ["model_id", "queue"], waiting)
@@ -118,7 +118,7 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     }
     for name, (help_text, value) in gauges.items():
         yield _gauge(name, help_text, ["model_id"], _of_workers(snapshot.models, value))
-    ids = {model.slug: model.want.model_id for model in snapshot.models}
+    ids = {model.slug: model.desired.model_id for model in snapshot.models}
     crashes = [
         ([node.node, ids.get(slug, slug)], num)
         for node in snapshot.nodes
@@ -148,7 +148,7 @@ def _total_families(totals: Totals) -> Iterator[Metric]:
 
 
 def _of_workers(models: list[LoadedModel], value: Callable[[WorkerStatus], float]) -> _Samples:
-    return [([m.want.model_id], value(m.status)) for m in models if m.status is not None]
+    return [([m.desired.model_id], value(m.status)) for m in models if m.status is not None]
 
 
 def _gauge(name: str, help_text: str, labels: list[str], samples: _Samples) -> Metric:

@@ -14,7 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.contract.records import WorkerState
 from jobs.storage.connection import connect
-from jobs.storage.desired_models import LoadedModel, Wants
+from jobs.storage.desired_models import DesiredModels, LoadedModel
 
 _DEADLINE_S = 0.9
 _TIMEOUT_S = 1.0  # so long a thread of a probe that was given up is occupied
@@ -28,7 +28,7 @@ class ReadinessProbe:
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url, retries=0, timeout_s=_TIMEOUT_S)
-        self._wants = Wants(self._redis)
+        self._desired_models = DesiredModels(self._redis)
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "readiness")
 
     async def reasons(self) -> list[str]:
@@ -47,13 +47,13 @@ class ReadinessProbe:
         self._redis.close()
 
     def _look(self) -> list[str]:
-        nodes, loaded = self._wants.nodes(), self._wants.loaded()
+        nodes, loaded = self._desired_models.nodes(), self._desired_models.loaded()
         reasons = [] if nodes else ["no supervisor is running"]
         return reasons + [reason for model in loaded if (reason := _reason(model))]
 
 
 def _reason(model: LoadedModel) -> str | None:
-    name, status = f"model_id {model.want.model_id!r}", model.status
+    name, status = f"model_id {model.desired.model_id!r}", model.status
     if status is None:
         return f"{name} has no worker"
     if status.state is not WorkerState.READY:

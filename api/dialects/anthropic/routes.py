@@ -57,11 +57,11 @@ async def _prepare(
     body: MessagesBody, services: Services, x_model_id: str | None, in_background: bool
 ) -> tuple[Ticket, GenerateRequest]:
     """The job, under an id as Anthropic's messages have it."""
-    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
-    job = to_job(_with_thinking(body, is_thinking), want.load.defaults, want.load.model_name)
+    desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    job = to_job(_with_thinking(body, is_thinking), desired.load.defaults, desired.load.model_name)
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
-    ticket = new_ticket(services.runner, want, job, is_background=in_background)
+    ticket = new_ticket(services.runner, desired, job, is_background=in_background)
     submission = replace(ticket.submission, job_id=f"msg_{secrets.token_hex(16)}")
     return replace(ticket, submission=submission), job
 
@@ -73,10 +73,10 @@ async def count_tokens(
     body: MessagePromptBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """Number of tokens of what the model would read: system, tools, turns, template."""
-    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
-    prompt = to_prompt(_with_thinking(body, is_thinking), want.load.model_name)
+    desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    prompt = to_prompt(_with_thinking(body, is_thinking), desired.load.model_name)
     request = TokenCountRequest(prompt, View(Shape.MESSAGE_TOKENS))
-    ticket = new_ticket(services.runner, want, request)
+    ticket = new_ticket(services.runner, desired, request)
     timeout_s = services.settings.answer_timeout_s
     return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
 

@@ -88,12 +88,12 @@ async def logits(
     if body.use_samplers:
         message = "use_samplers: only the model's own probabilities can be had"
         raise UnsupportedParameterError(message, "use_samplers")
-    want = await resolve(services, x_model_id, None)
+    desired = await resolve(services, x_model_id, None)
     job = GenerateRequest(
         prompts=[Prompt(text=body.prompt)],
         sampling=Sampling(temperature=0.0, num_logprobs=body.top_logits),
         max_tokens=1,
-        model=want.load.model_name,
+        model=desired.load.model_name,
         view=View(Shape.LOGITS),
     )
     check_text(job, "prompt")
@@ -107,8 +107,8 @@ def _show_logits(events: list[Event]) -> bytes:
 @router.post("/v1/internal/stop-generation")
 async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
     """End all generation jobs of the model, whoever's they are."""
-    want = await resolve(services, x_model_id, None)
-    slug = names.slug_of(want.model_id)
+    desired = await resolve(services, x_model_id, None)
+    slug = names.slug_of(desired.model_id)
     await services.runner.in_thread(services.store.purge, slug, _ALL_AGES_S)
     return "OK"
 
@@ -123,9 +123,9 @@ async def lora_list(services: ServicesDep) -> dict[str, list[str]]:
 @router.get("/v1/internal/model/cache_memory")
 async def cache_memory(services: ServicesDep, x_model_id: ModelIdHeader = None) -> dict[str, int]:
     """Bytes that the model's process keeps allocated for reuse."""
-    want = await resolve(services, x_model_id, None)
-    slug = names.slug_of(want.model_id)
-    statuses = await services.runner.in_thread(services.wants.statuses, [slug])
+    desired = await resolve(services, x_model_id, None)
+    slug = names.slug_of(desired.model_id)
+    statuses = await services.runner.in_thread(services.desired_models.statuses, [slug])
     return {"cache_memory_size": statuses[slug].cache_bytes if slug in statuses else 0}
 
 
@@ -142,8 +142,8 @@ async def cache_limit(
 @router.get("/management/debug/latest")
 async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> LatestJob:
     """The newest generation of the model, with its parameters."""
-    want = await resolve(services, x_model_id, None)
-    return await services.runner.in_thread(_latest, services, want.model_id)
+    desired = await resolve(services, x_model_id, None)
+    return await services.runner.in_thread(_latest, services, desired.model_id)
 
 
 def _latest(services: Services, model_id: str) -> LatestJob:

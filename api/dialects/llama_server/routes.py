@@ -22,7 +22,7 @@ from api.execution.resolve import resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import new_ticket
 from api.web.error_schema import ERRORS
-from jobs.contract.records import Want, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.storage import names
 
 router = APIRouter(tags=["llama-server"])
@@ -53,9 +53,9 @@ async def _answer(
     body: NativeCompletionBody | InfillBody, services: Services, x_model_id: str | None
 ) -> Response:
     runner, timeout_s = services.runner, services.settings.answer_timeout_s
-    want = await resolve(services, x_model_id, body.model)
-    job = to_native_request(body, want.load.defaults, want.load.model_name)
-    ticket = new_ticket(runner, want, job)
+    desired = await resolve(services, x_model_id, body.model)
+    job = to_native_request(body, desired.load.defaults, desired.load.model_name)
+    ticket = new_ticket(runner, desired, job)
     view = NativeView(job)
     if job.stream:
         return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view))
@@ -77,16 +77,20 @@ async def slots(services: ServicesDep, x_model_id: ModelIdHeader = None) -> list
 @router.get("/props", responses=ERRORS)
 async def props(services: ServicesDep, x_model_id: ModelIdHeader = None) -> NativeProps:
     """The loaded model, its context and its slots."""
-    want, status = await _status(services, x_model_id)
+    desired, status = await _status(services, x_model_id)
     return NativeProps(
         default_generation_settings={"n_ctx": status.context_length if status else 0},
         total_slots=status.slots if status else 0,
-        model_alias=want.load.model_name,
+        model_alias=desired.load.model_name,
         model_path=status.model_path if status else "",
     )
 
 
-async def _status(services: Services, x_model_id: str | None) -> tuple[Want, WorkerStatus | None]:
-    want = await resolve(services, x_model_id, None)
-    slug = names.slug_of(want.model_id)
-    return want, (await services.runner.in_thread(services.wants.statuses, [slug])).get(slug)
+async def _status(
+    services: Services, x_model_id: str | None
+) -> tuple[DesiredModel, WorkerStatus | None]:
+    desired = await resolve(services, x_model_id, None)
+    slug = names.slug_of(desired.model_id)
+    return desired, (await services.runner.in_thread(services.desired_models.statuses, [slug])).get(
+        slug
+    )

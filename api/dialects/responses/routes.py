@@ -74,13 +74,13 @@ async def _prepare(
     items = to_items(body.input, suffix)
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
-    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
-    job = to_job(body, items, want.load.defaults, want.load.model_name)
+    job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
     check_text(record, "input")
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
-    ticket = new_ticket(runner, want, job, is_background=record.is_background)
+    ticket = new_ticket(runner, desired, job, is_background=record.is_background)
     submission = replace(ticket.submission, job_id=record.response_id)
     if record.echo["store"]:
         submission = library.shelf.beside(submission, record)
@@ -155,12 +155,12 @@ async def count_input_tokens(
     items = to_items(body.input, "")
     if body.previous_response_id:
         items = await Library(services).context(body.previous_response_id) + items
-    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
-    job = to_job(body, items, want.load.defaults, want.load.model_name)
+    job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     request = TokenCountRequest(job.prompts[0], View(Shape.INPUT_TOKENS))
     check_text(request, "input")
-    ticket = new_ticket(services.runner, want, request)
+    ticket = new_ticket(services.runner, desired, request)
     timeout_s = services.settings.answer_timeout_s
     return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
 

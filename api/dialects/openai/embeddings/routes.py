@@ -33,10 +33,10 @@ async def embeddings(
 ) -> Response:
     """Vectors of one or several texts."""
     runner = services.runner
-    want = await resolve(services, x_model_id, body.model)
-    job = to_embed_request(body, want.load.model_name)
+    desired = await resolve(services, x_model_id, body.model)
+    job = to_embed_request(body, desired.load.model_name)
     in_background = is_background(request, None)
-    ticket = new_ticket(runner, want, job, is_background=in_background)
+    ticket = new_ticket(runner, desired, job, is_background=in_background)
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)

@@ -54,11 +54,11 @@ async def _generate(
     body: ChatBody | CompletionBody, request: Request, services: Services, x_model_id: str | None
 ) -> Response:
     runner = services.runner
-    want, is_thinking = await resolve_chat(services, x_model_id, body.model)
+    desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
-    job = to_generate_request(body, want.load.defaults, want.load.model_name)
+    job = to_generate_request(body, desired.load.defaults, desired.load.model_name)
     in_background = is_background(request, body.background)
-    ticket = new_ticket(runner, want, job, is_background=in_background)
+    ticket = new_ticket(runner, desired, job, is_background=in_background)
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)

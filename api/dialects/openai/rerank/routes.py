@@ -32,9 +32,9 @@ async def rerank(
 ) -> Response:
     """Documents in the order of their likeness to a query, by the loaded model's vectors."""
     runner = services.runner
-    want = await resolve(services, x_model_id, body.model)
-    job = to_rerank_request(body, want.load.model_name)
-    ticket = new_ticket(runner, want, job)
+    desired = await resolve(services, x_model_id, body.model)
+    job = to_rerank_request(body, desired.load.model_name)
+    ticket = new_ticket(runner, desired, job)
     return WholeAnswer(runner, ticket, services.settings.answer_timeout_s, partial(_body, job))
 
 

@@ -114,8 +114,8 @@ async def answer_job(
     show: Callable[[list[Event]], bytes],
 ) -> Response:
     """Run any job for the model meant, and answer with what ``show`` makes of its events."""
-    want = await resolve(services, x_model_id, model)
-    ticket = new_ticket(services.runner, want, job)
+    desired = await resolve(services, x_model_id, model)
+    ticket = new_ticket(services.runner, desired, job)
     return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, show)
 
 
