@@ -40,7 +40,7 @@ _RUNNING_PATIENCE = {
 }
 
 
-class Foreground:
+class ClientJob:
     """One job, its client and its reader, the task that made this object."""
 
     def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float) -> None:

@@ -7,7 +7,7 @@ from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import is_storage_marked
 
 
-class StorageWatch:
+class DataLossCheck:
     """Asks only where something is missing; a Redis never marked has lost nothing."""
 
     def __init__(self, redis: AsyncRedis) -> None:

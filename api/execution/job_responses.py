@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api.execution.client_job import Foreground
+from api.execution.client_job import ClientJob
 from api.execution.runner import JobRunner, Ticket
 from api.web.errors import Problem, problem_of
 from api.web.sse import BODY_SEND, PING, SseWriter
@@ -30,9 +30,9 @@ class _JobResponse(Response):
         self._ticket = ticket
         self._timeout_s = timeout_s
 
-    def _foreground(self, scope: Scope) -> Foreground:
+    def _foreground(self, scope: Scope) -> ClientJob:
         scope.setdefault("state", {})["job_id"] = self._ticket.job_id
-        return Foreground(self._runner, self._ticket, self._timeout_s)
+        return ClientJob(self._runner, self._ticket, self._timeout_s)
 
     @property
     def _id_header(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ _LEAVE_TIMEOUT_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class ApiBeat:
+class ApiHeartbeat:
     """Beats each second from a task of its own; each is a look at Redis as well."""
 
     def __init__(self, redis: AsyncRedis, name: str, orphan_s: float, sight: Sight) -> None:

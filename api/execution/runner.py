@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from api.execution.data_loss_check import StorageWatch
+from api.execution.data_loss_check import DataLossCheck
 from api.execution.desired_cache import DesiredCache
-from api.execution.worker_liveness import Missing, StaffWatch
+from api.execution.worker_liveness import Missing, WorkerLiveness
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
@@ -78,9 +78,9 @@ class JobRunner:
         self._redis = redis
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "api")
         self._ends: set[asyncio.Task[None]] = set()
-        self._storage = StorageWatch(redis)
+        self._storage = DataLossCheck(redis)
         self._desired_cache = DesiredCache(redis, hub)
-        self.staff = StaffWatch(self._find_absent, sight)
+        self.staff = WorkerLiveness(self._find_absent, sight)
 
     def for_caller(self, caller: str) -> JobRunner:
         """The same runner, that submits in the name of ``caller``."""

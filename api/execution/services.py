@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.admin.monitoring.readiness import ReadinessProbe
-from api.execution.presence import ApiBeat
+from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.settings import Settings
@@ -32,7 +32,7 @@ class Services:
     store: JobStore
     desired_models: DesiredModels
     runner: JobRunner
-    beat: ApiBeat
+    beat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
 
@@ -47,7 +47,7 @@ class Services:
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         sight = Sight()
         runner = JobRunner(store, desired_models, hub, redis, name, sight)
-        beat = ApiBeat(redis, name, settings.orphan_s, sight)
+        beat = ApiHeartbeat(redis, name, settings.orphan_s, sight)
         facts, probe = DiskFactsReader(), ReadinessProbe(url)
         return cls(
             settings, redis, subscriber, hub, store, desired_models, runner, beat, facts, probe

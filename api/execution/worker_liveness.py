@@ -30,7 +30,7 @@ OnAbsence = Callable[[int, Missing], None]
 log = logging.getLogger(__name__)
 
 
-class StaffWatch:
+class WorkerLiveness:
     """One look a second for all jobs of this process, while there are any.
 
     Whoever waits for a model without staff hears how many looks in a row found none, and what is

@@ -121,7 +121,7 @@ class DesiredModels:
     def discard(self, slug: str) -> None:
         """Remove an entry, whatever it is."""
         self._redis.hdel(names.DESIRED_MODELS, slug)
-        self.ring()
+        self.notify()
 
     def exists(self, slug: str) -> bool:
         """Whether anything stands there, readable or not."""
@@ -130,12 +130,12 @@ class DesiredModels:
     def _write(self, slug: str, before: bytes, after: bytes) -> bool:
         is_done = bool(self._swap(keys=[names.DESIRED_MODELS], args=[slug, before, after])[0])
         if is_done:
-            self.ring()
+            self.notify()
         return is_done
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Tell the supervisors to look now."""
-        self._redis.publish(names.BELL, b"")
+        self._redis.publish(names.WAKEUP, b"")
 
     def loaded(self) -> list[LoadedModel]:
         """Every wanted model with its worker's heartbeat."""

@@ -43,7 +43,7 @@ LAYOUT = "mgs:layout"
 APIS = "mgs:apis"
 """Set: names of the API processes."""
 
-BELL = "mgs:bell"
+WAKEUP = "mgs:wakeup"
 """Channel: rung when ``DESIRED_MODELS`` has changed; supervisors reconcile at once."""
 
 _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -92,10 +92,10 @@ def wake_key(queue: str) -> str:
     return f"mgs:wake:{queue}"
 
 
-def worker_name(slug: str, lane: str, token: str) -> str:
+def worker_name(slug: str, consumer: str, token: str) -> str:
     """RQ name of a worker's loop; ``token`` is new at each start, since RQ rejects a name that is
     still registered."""
-    return f"{slug}.{lane}.{token}"
+    return f"{slug}.{consumer}.{token}"
 
 
 def slug_of_worker(worker: str) -> str:

@@ -59,7 +59,7 @@ def decode_response(data: bytes) -> StoredResponse:
     return record
 
 
-class ResponseShelf:
+class ResponseStore:
     """Keeps responses for ``ttl_s`` seconds from their start, and from their end."""
 
     def __init__(self, redis: AsyncRedis, ttl_s: int) -> None:
@@ -99,7 +99,7 @@ class ResponseShelf:
 
 
 def read_stored(redis: SyncRedis, response_id: str) -> tuple[StoredResponse, bytes | None]:
-    """As ``ResponseShelf.read``, for threads."""
+    """As ``ResponseStore.read``, for threads."""
     return _read(response_id, redis.hmget(names.response_key(response_id), [_RECORD, _ANSWER]))
 
 

@@ -30,14 +30,14 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, is_passing, within
 from jobs.storage.event_log import read_log_async
 from jobs.stream.sequencing import EventMerger, Verdict
-from jobs.stream.subscriber_connection import Bells
+from jobs.stream.subscriber_connection import SubscriberConnection
 from jobs.stream.subscription import Channel, Subscription
 
 _PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
 _SILENT_S = 1.0
 _TICK_S = 0.25
 _MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
-_BELL = names.BELL.encode()
+_WAKEUP = names.WAKEUP.encode()
 _RECONNECT_S = 0.2
 _READ_S = 5.0  # a frozen Redis is asked again, on another connection
 _CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
@@ -56,7 +56,7 @@ class EventHub:
     def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis) -> None:
         self._redis = redis
         self._subscriber = subscriber
-        self._bells: Bells | None = None
+        self._connection: SubscriberConnection | None = None
         self._channels: dict[bytes, Channel] = defaultdict(Channel)
         self._connected = asyncio.Event()
         self._heard_at = float("-inf")
@@ -96,8 +96,8 @@ class EventHub:
         channel.listeners.add(subscription)
         try:
             # A connection that is lost just now is replaced, with this channel too.
-            if is_first and self._bells is not None:
-                self._bells.subscribe([name])
+            if is_first and self._connection is not None:
+                self._connection.subscribe([name])
             await self._wait_for(channel.confirmed)
             yield subscription
         finally:
@@ -118,8 +118,8 @@ class EventHub:
 
     def _drop_channel(self, name: bytes) -> None:
         del self._channels[name]
-        if self._bells is not None:  # a lost connection forgets the channel by itself
-            self._bells.unsubscribe(name)
+        if self._connection is not None:  # a lost connection forgets the channel by itself
+            self._connection.unsubscribe(name)
 
     async def read(
         self, subscription: Subscription, after: EventId = BEFORE_ALL
@@ -190,34 +190,34 @@ class EventHub:
     async def _listen(self) -> None:
         while True:
             try:
-                self._bells = await self._connect()
-                await self._bells.wait_lost()
+                self._connection = await self._connect()
+                await self._connection.wait_lost()
             except RedisError as error:
                 self._connected.clear()
                 log.warning("subscription lost, reconnecting", extra={"error": str(error)})
                 await self._close()
                 await asyncio.sleep(_RECONNECT_S)
 
-    async def _connect(self) -> Bells:
+    async def _connect(self) -> SubscriberConnection:
         """A fresh connection with every channel that somebody listens to.
 
         The bell of the desired models keeps it in pub/sub mode while nobody does.
         """
-        bells = await Bells.open(self._subscriber.connection_pool, self._hear)
-        bells.subscribe([_BELL, *self._channels])
+        connection = await SubscriberConnection.open(self._subscriber.connection_pool, self._hear)
+        connection.subscribe([_WAKEUP, *self._channels])
         self._connected.set()
-        return bells
+        return connection
 
     async def _close(self) -> None:
-        bells, self._bells = self._bells, None
-        if bells is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             with contextlib.suppress(RedisError):
-                await bells.close()
+                await connection.close()
 
     def _hear(self, message: list[Any]) -> None:
         self._heard_at = time.monotonic()
         kind, name, data = message
-        if name == _BELL:
+        if name == _WAKEUP:
             self._num_rings += 1
         channel = self._channels.get(name)
         if channel is None:

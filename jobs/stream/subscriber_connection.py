@@ -29,7 +29,7 @@ OnMessage = Callable[[list[Any]], None]
 """Called with what Redis sends: ``[b"message", channel, data]``, ``[b"subscribe", channel, n]``."""
 
 
-class Bells(asyncio.Protocol):
+class SubscriberConnection(asyncio.Protocol):
     """A subscription connection that, once lost, stays lost.
 
     It only listens, so nothing that it sends would show that nobody is there. When Redis says
@@ -47,7 +47,7 @@ class Bells(asyncio.Protocol):
         self._timer = self._call_later()
 
     @classmethod
-    async def open(cls, pool: ConnectionPool, on_message: OnMessage) -> Bells:
+    async def open(cls, pool: ConnectionPool, on_message: OnMessage) -> SubscriberConnection:
         """Connect, in the way of the pool's connections; ``RedisError`` when that fails."""
         connection = pool.make_connection()
         try:

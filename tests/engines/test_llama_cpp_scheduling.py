@@ -17,7 +17,7 @@ from tests.engines.driving import (
     step_until,
 )
 from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
-from workers.engines.llama_cpp.cache.kv_cells import CellBook
+from workers.engines.llama_cpp.cache.kv_cells import KvCells
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 from workers.engines.llama_cpp.load import context
 
@@ -112,7 +112,7 @@ def test_after_all_has_ended_only_kept_cells_are_taken(cramped: LlamaCppEngine) 
 
 
 def test_shared_cells_are_counted_once() -> None:
-    book = CellBook(10)
+    book = KvCells(10)
     book.extend(0, 4)
     book.share(0, 1, 3)
     book.extend(1, 2)

@@ -254,8 +254,8 @@ def test_a_short_gain_is_not_worth_reading(folder: Path) -> None:
     Spill(folder, "model").close([entry(0, 700)])
     spill = Spill(folder, "model")
     key = to_key(range(700))
-    for num_known, is_worth_it in ((0, True), (700 - MIN_SPILLED, True), (600, False)):
-        assert (spill.find(key, 700, num_known) is not None) == is_worth_it
+    for num_tokens, is_worth_it in ((0, True), (700 - MIN_SPILLED, True), (600, False)):
+        assert (spill.find(key, 700, num_tokens) is not None) == is_worth_it
     found = spill.find(key, 400, 0)
     assert found is not None
     assert found.num_tokens == 400

@@ -20,7 +20,7 @@ class Supervisor(NamedTuple):
     holds: bool = False
 
 
-class Lane(NamedTuple):
+class Consumer(NamedTuple):
     """The thread of a worker that takes jobs of one queue, between two rounds or in one. It looks
     for what it was given without knowing if ``is_unsure``; ``rescued``: what it has found so.
 
@@ -34,7 +34,7 @@ class Lane(NamedTuple):
 
     @property
     def is_at_rest(self) -> bool:
-        return self._replace(num_takes=0) == Lane()
+        return self._replace(num_takes=0) == Consumer()
 
 
 class Opened(NamedTuple):
@@ -49,9 +49,9 @@ class Opened(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What came of a lane's look into its queue; ``exit_code``: why the worker begins to end."""
+    """What came of a consumer's look into its queue; ``exit_code``: why the worker begins to end."""
 
-    lane: Lane
+    consumer: Consumer
     opened: Opened | None = None
     exit_code: int | None = None
 
@@ -104,8 +104,8 @@ class Worker(NamedTuple):
     mode: str = "unborn"
     owner: int = NOWHERE
     code: int = 0
-    gen: Lane = Lane()
-    ctl: Lane = Lane()
+    gen: Consumer = Consumer()
+    ctl: Consumer = Consumer()
     streams: tuple[Stream, ...] = ()
     stops: frozenset[str] = frozenset()
     desired: str = ""

@@ -44,7 +44,7 @@ class Parts:
             fake_engine=True,
         )
         self.api = AskingRedis(on_script, resends="some")  # jobs.storage.connection.connect
-        self.lane = AskingRedis(on_script, resends="never", has_bare_replies=True)
+        self.consumer = AskingRedis(on_script, resends="never", has_bare_replies=True)
         self.reception = AskingRedis(on_script, resends="never")
         self.publisher = AskingRedis(on_script, resends="never")
         with patch("jobs.storage.event_log.ScriptLine", AskingLine):
@@ -56,7 +56,7 @@ class Parts:
 
     @property
     def clients(self) -> tuple[AskingRedis, ...]:
-        return self.api, self.lane, self.reception, self.publisher
+        return self.api, self.consumer, self.reception, self.publisher
 
     def submission(self, job_id: str) -> Submission:
         """A job about to be queued."""
@@ -85,5 +85,5 @@ class AskingLine:
         return SimpleNamespace(answer=lambda: self._script(keys=keys, args=args))
 
 
-def worker_name(token: str, lane: str = "gen") -> str:
-    return names.worker_name(SLUG, lane, token)
+def worker_name(token: str, consumer: str = "gen") -> str:
+    return names.worker_name(SLUG, consumer, token)

@@ -18,12 +18,12 @@ from jobs.storage.sight import Sight
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.supervision.claimant import Claimant
-from workers.supervision.crash_policy import Aftermath
+from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState
 from workers.supervision.neighbours import Neighbours
 from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.ownership import Ownership
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.supervisor import Supervisor
 from workers.supervision.sweeper import Sweeper
@@ -155,10 +155,10 @@ class SupervisorPrograms:
         one._keeper = DesiredState(one._desired_models, one._sight)
         one._keeper._mark = "mark"
         one._snapshot = DesiredSnapshot({}, frozenset(), {})
-        one._undertaker = Undertaker(store, settings, lambda: one._identity.owner)
+        one._recovery = Recovery(store, settings, lambda: one._identity.owner)
         one._children = {}
         one._restarts = RestartPolicy()
-        one._aftermath = Aftermath(one._desired_models, one._undertaker, one._restarts)
+        one._crash_policy = CrashPolicy(one._desired_models, one._recovery, one._restarts)
         one._is_stopping = False
         one._identity = self._identity(who)
         one._ownership = Ownership(redis, one._identity)
@@ -167,7 +167,7 @@ class SupervisorPrograms:
             settings, one._desired_models, one._ownership, one._sight, one._neighbours
         )
         one._watchdog = Watchdog(settings.stall_s, one._sight)
-        one._sweeper = Sweeper(store, one._undertaker, settings, one._sight, one._load_job_of)
+        one._sweeper = Sweeper(store, one._recovery, settings, one._sight, one._load_job_of)
         one._guarded = _unguarded
         one._events = SimpleNamespace(put=None)
         return one
@@ -196,7 +196,7 @@ def _child(ran: Ran) -> Any:
         slug=SLUG,
         desired=desired,
         token=ran.token,
-        worker_names=[worker_name(ran.token, lane) for lane in ("gen", "ctl")],
+        worker_names=[worker_name(ran.token, consumer) for consumer in ("gen", "ctl")],
         last_status=None,
         killed_for=None,
         exit_code=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.explorer import actors
-from tests.explorer.actors import GONE, NOWHERE, Lane, Round, Sent, Stream, Worker
+from tests.explorer.actors import GONE, NOWHERE, Consumer, Round, Sent, Stream, Worker
 from tests.explorer.ground import Ground, put
 from tests.explorer.points import Ended, Replies
 from tests.explorer.rules import State
@@ -38,43 +38,43 @@ class WorkerMoves:
                 yield ground.move(after, step, f"worker {place}, {stream.job}", stream.point)
         yield from self._ends(state, place)
 
-    # Its lanes.
+    # Its consumers.
 
     def _of_lane(self, state: State, place: int, name: str) -> Iterator[Move]:
         point = self._point_of(state, place, name)
         if point == NOWHERE:
             return
         for step in self._ground.steps(state, point, lambda: _in_hand(state.workers[place])):
-            after = self._with_lane(self._ground.after(state, step), place, name, step.point)
+            after = self._with_consumer(self._ground.after(state, step), place, name, step.point)
             yield self._ground.move(after, step, f"worker {place}, {name}", point)
 
     def _point_of(self, state: State, place: int, name: str) -> int:
-        """Where a lane is; between two rounds that is the beginning of the next, if it may."""
+        """Where a consumer is; between two rounds that is the beginning of the next, if it may."""
         worker, start = state.workers[place], self._ground.points.start
-        lane = _lane(worker, name)
-        if lane.point != NOWHERE:
-            return lane.point
+        consumer = _consumer(worker, name)
+        if consumer.point != NOWHERE:
+            return consumer.point
         owner = owner_of(worker.owner, has_one_node=self._rules.has_one_node)
         if name == "gen":
             is_full = worker.num_slots_taken >= self._rules.slots
             if is_full or not worker.is_ready:
                 return NOWHERE
-            return start("take", token(place), owner, lane, _jobs(worker))
+            return start("take", token(place), owner, consumer, _jobs(worker))
         if not self._rules.has_loads or any(s.task == "mgs.load" for s in worker.streams):
             return NOWHERE
         args = (_jobs(worker), worker.desired, worker.load_job, worker.is_ready)
-        return start("take_control", token(place), owner, lane, *args)
+        return start("take_control", token(place), owner, consumer, *args)
 
-    def _with_lane(self, state: State, place: int, name: str, point: int) -> State:
-        """The state with a worker's lane at that point, or after what the program's end means."""
+    def _with_consumer(self, state: State, place: int, name: str, point: int) -> State:
+        """The state with a worker's consumer at that point, or after what the program's end means."""
         worker, ended = state.workers[place], self._ground.points.at(point)
-        lane = _lane(worker, name)
+        consumer = _consumer(worker, name)
         if not isinstance(ended, Ended) or ended.broken:
-            worker = _with_lane(worker, name, lane._replace(point=point))
+            worker = _with_consumer(worker, name, consumer._replace(point=point))
             return state._replace(workers=put(state.workers, place, worker))
         found = ended.result
         assert isinstance(found, Round)
-        worker = _with_lane(worker, name, found.lane)
+        worker = _with_consumer(worker, name, found.consumer)
         if found.opened is not None:
             stream = self._started(actors.stream_of(found.opened), place)
             others = [one for one in worker.streams if one.job != stream.job]
@@ -151,12 +151,12 @@ class WorkerMoves:
         return [point for point in points if point != NOWHERE]
 
 
-def _lane(worker: Worker, name: str) -> Lane:
+def _consumer(worker: Worker, name: str) -> Consumer:
     return worker.gen if name == "gen" else worker.ctl
 
 
-def _with_lane(worker: Worker, name: str, lane: Lane) -> Worker:
-    return worker._replace(gen=lane) if name == "gen" else worker._replace(ctl=lane)
+def _with_consumer(worker: Worker, name: str, consumer: Consumer) -> Worker:
+    return worker._replace(gen=consumer) if name == "gen" else worker._replace(ctl=consumer)
 
 
 def _in_hand(worker: Worker) -> Replies:

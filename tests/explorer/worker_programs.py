@@ -1,6 +1,6 @@
 """What workers do: each public function here is a program, called as its caller calls.
 
-The lanes' rounds, the publisher and the books are the product's own; the engine is none: it says
+The consumers' rounds, the publisher and the books are the product's own; the engine is none: it says
 one token at a time.
 """
 
@@ -19,17 +19,17 @@ from jobs.contract.errors import ErrorInfo, JobError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
 from jobs.storage.event_log import read_log
-from tests.explorer.actors import NOWHERE, Lane, Opened, Round, Sent
+from tests.explorer.actors import NOWHERE, Consumer, Opened, Round, Sent
 from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.points import NOW_S
 from tests.explorer.sights import CONTROL, QUEUE
 from workers.generation.publisher import Outbox, Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
-from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.attempts import Attempt
-from workers.runtime.pending_cancels import EarlyStops
+from workers.runtime.pending_cancels import PendingCancels
 from workers.runtime.reception import Reception
 from workers.runtime.worker import ModelWorker
 
@@ -42,31 +42,31 @@ class WorkerPrograms:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._lanes: dict[str, LaneWorker] = {}
+        self._consumers: dict[str, QueueConsumer] = {}
         self._round: _Round | None = None  # the one that runs now
 
-    # A lane: one look into its queue, and what comes of it.
+    # A consumer: one look into its queue, and what comes of it.
 
-    def take(self, token: str, owner: str, lane: Lane, in_hand: tuple[str, ...]) -> Round:
-        """The generations' lane. ``in_hand``: what the worker has as the round begins."""
-        found = self._lane(token, "gen", owner, in_hand)
-        return _Round(self._parts, found, lane, "", True).run(self)
+    def take(self, token: str, owner: str, consumer: Consumer, in_hand: tuple[str, ...]) -> Round:
+        """The generations' consumer. ``in_hand``: what the worker has as the round begins."""
+        found = self._consumer(token, "gen", owner, in_hand)
+        return _Round(self._parts, found, consumer, "", True).run(self)
 
     def take_control(
         self,
         token: str,
         owner: str,
-        lane: Lane,
+        consumer: Consumer,
         in_hand: tuple[str, ...],
         desired: str,
         load_job: str,
         is_ready: bool,
     ) -> Round:
-        """The control lane of a worker that was started for that desired model and load job."""
-        found = self._lane(token, "ctl", owner, in_hand)
+        """The control consumer of a worker that was started for that desired model and load job."""
+        found = self._consumer(token, "ctl", owner, in_hand)
         found._meant = [load_job, f"unload-{desired}"]
         found._is_only_meant = lambda: not is_ready
-        return _Round(self._parts, found, lane, load_job, is_ready).run(self)
+        return _Round(self._parts, found, consumer, load_job, is_ready).run(self)
 
     # The publisher.
 
@@ -90,59 +90,59 @@ class WorkerPrograms:
 
     # The books.
 
-    def begin(self, token: str, lane: str, job: str) -> str:
+    def begin(self, token: str, consumer: str, job: str) -> str:
         """Note in RQ that the job runs."""
-        books = self._books(token, lane, job, is_begun=False)
+        books = self._books(token, consumer, job, is_begun=False)
         books.begin(job)
         return _done(books)
 
     def close(
-        self, token: str, lane: str, job: str, kind: str, is_end: bool, is_begun: bool
+        self, token: str, consumer: str, job: str, kind: str, is_end: bool, is_begun: bool
     ) -> str:
         """Let go of a job that has ended."""
-        books = self._books(token, lane, job, is_begun=is_begun)
+        books = self._books(token, consumer, job, is_begun=is_begun)
         error = None if kind == EventKind.FINISHED else ErrorInfo("job_cancelled", "enough")
         event = Event(job=job, attempt=1, seq=1, kind=EventKind(kind), t=NOW_S, error=error)
         books.close(event, is_end=is_end)
         return _done(books)
 
-    def drop(self, token: str, lane: str, job: str, is_begun: bool) -> str:
+    def drop(self, token: str, consumer: str, job: str, is_begun: bool) -> str:
         """Let go of a job that is somebody else's by now."""
-        books = self._books(token, lane, job, is_begun=is_begun)
+        books = self._books(token, consumer, job, is_begun=is_begun)
         books.drop(job)
         return _done(books)
 
-    def _books(self, token: str, lane_name: str, job_id: str, *, is_begun: bool) -> Bookkeeper:
-        books, lane = Bookkeeper(), self._lane(token, lane_name)
-        job = lane.job_class.fetch(job_id, lane.connection, lane.serializer)
-        books.take(lane, job)
+    def _books(self, token: str, consumer_name: str, job_id: str, *, is_begun: bool) -> Bookkeeper:
+        books, consumer = Bookkeeper(), self._consumer(token, consumer_name)
+        job = consumer.job_class.fetch(job_id, consumer.connection, consumer.serializer)
+        books.take(consumer, job)
         if is_begun:
-            execution = Execution("an execution", job_id, lane.connection, lane.name)
+            execution = Execution("an execution", job_id, consumer.connection, consumer.name)
             execution._job = job
-            lane.executions[execution.id] = books._pages[job_id].execution = execution
-            lane._is_noted_busy = True
+            consumer.executions[execution.id] = books._pages[job_id].execution = execution
+            consumer._is_noted_busy = True
         return books
 
-    def _lane(
+    def _consumer(
         self, token: str, kind: str, owner: str = "", in_hand: tuple[str, ...] = ()
-    ) -> LaneWorker:
-        """A worker's lane, as if new."""
+    ) -> QueueConsumer:
+        """A worker's consumer, as if new."""
         name = worker_name(token, kind)
-        if name not in self._lanes:
-            self._lanes[name] = self._new_lane(name, QUEUE if kind == "gen" else CONTROL)
-        lane = self._lanes[name]
-        lane._owner = owner
-        lane.in_hand = Hands(self._parts.lane, in_hand)
-        lane.executions.clear()
-        lane._is_noted_busy = False
-        return lane
+        if name not in self._consumers:
+            self._consumers[name] = self._new_lane(name, QUEUE if kind == "gen" else CONTROL)
+        consumer = self._consumers[name]
+        consumer._owner = owner
+        consumer.in_hand = Hands(self._parts.consumer, in_hand)
+        consumer.executions.clear()
+        consumer._is_noted_busy = False
+        return consumer
 
-    def _new_lane(self, name: str, queue_name: str) -> LaneWorker:
-        with patch.object(LaneWorker, "_set_ip_address"):
-            return LaneWorker(
+    def _new_lane(self, name: str, queue_name: str) -> QueueConsumer:
+        with patch.object(QueueConsumer, "_set_ip_address"):
+            return QueueConsumer(
                 queue_name,
                 name,
-                self._parts.lane,
+                self._parts.consumer,
                 lambda: self._current.has_room(),
                 lambda job: self._current.admit(job),
                 lambda job_id: self._current.refuse(job_id),
@@ -156,19 +156,19 @@ class WorkerPrograms:
 
 
 class _IsOver(BaseException):
-    """The lane comes to its next look into the queue."""
+    """The consumer comes to its next look into the queue."""
 
 
 class _Round:
-    """One look of a lane into its queue, and the admission of the job that it has found."""
+    """One look of a consumer into its queue, and the admission of the job that it has found."""
 
     def __init__(
-        self, parts: Parts, lane: LaneWorker, before: Lane, load_job: str, is_ready: bool
+        self, parts: Parts, consumer: QueueConsumer, before: Consumer, load_job: str, is_ready: bool
     ) -> None:
-        self._lane = lane
-        lane._is_unsure = before.is_unsure
-        lane._rescued = list(before.rescued)
-        lane._num_takes = before.num_takes
+        self._consumer = consumer
+        consumer._is_unsure = before.is_unsure
+        consumer._rescued = list(before.rescued)
+        consumer._num_takes = before.num_takes
         self._before = before
         self._parts = parts
         self._said = 0
@@ -180,21 +180,21 @@ class _Round:
         """To the end."""
         programs._round = self
         try:
-            job, found = self._lane.dequeue_job_and_maintain_ttl(None)
-            self._lane.execute_job(job, found)
+            job, found = self._consumer.dequeue_job_and_maintain_ttl(None)
+            self._consumer.execute_job(job, found)
         except (_IsOver, StopRequested):
             pass
         opened = self._opened()
-        assert self._lane.in_hand <= ({opened.job} if opened is not None else set())
+        assert self._consumer.in_hand <= ({opened.job} if opened is not None else set())
         return Round(self._after(), opened, self._exit_code)
 
-    def _after(self) -> Lane:
+    def _after(self) -> Consumer:
         """A take that was answered is over: the next may have its number."""
-        lane = self._lane
-        num_takes = lane._num_takes if lane._is_unsure else self._before.num_takes
-        return Lane(NOWHERE, lane._is_unsure, tuple(lane._rescued), num_takes)
+        consumer = self._consumer
+        num_takes = consumer._num_takes if consumer._is_unsure else self._before.num_takes
+        return Consumer(NOWHERE, consumer._is_unsure, tuple(consumer._rescued), num_takes)
 
-    # What the lane calls.
+    # What the consumer calls.
 
     def has_room(self) -> bool:
         self._num_looks += 1
@@ -209,24 +209,24 @@ class _Round:
             ModelWorker._admit_generation(self._worker, job)
 
     def refuse(self, job_id: str) -> bool:
-        return self._worker._reception.refuse(self._lane, job_id)
+        return self._worker._reception.refuse(self._consumer, job_id)
 
     # A worker with nothing but what admission needs.
 
     @property
     def _is_control(self) -> bool:
-        return self._lane.queue.name == CONTROL
+        return self._consumer.queue.name == CONTROL
 
     def _new_worker(self, load_job: str, is_ready: bool) -> Any:
         with patch("workers.runtime.reception.connect", lambda url, retries: self._parts.reception):
             reception = Reception("", _publisher(), Bookkeeper())
         state = WorkerState.READY if is_ready else WorkerState.STARTING
         one: Any = ModelWorker.__new__(ModelWorker)
-        one._gen = one._ctl = self._lane
+        one._gen = one._ctl = self._consumer
         one._redis = self._parts.api
         one._load_job = load_job
         one._reception, one._publisher = reception, reception._publisher
-        one._early_stops, one._early_control_stops = EarlyStops(), EarlyStops()
+        one._early_stops, one._early_control_stops = PendingCancels(), PendingCancels()
         one._facts = SimpleNamespace(state=state)
         one._intake = SimpleNamespace(generate=self._generate)
         one._load = lambda request, outbox: None
@@ -257,7 +257,7 @@ class _Round:
 
 
 class Hands(set[str]):
-    """The jobs that a lane has taken in this round; what it had before only the world knows.
+    """The jobs that a consumer has taken in this round; what it had before only the world knows.
 
     A take names what the worker had as the round began: something of it may have ended since, and
     the round then only finds less.
@@ -278,7 +278,7 @@ class Hands(set[str]):
 
 def _publisher() -> Any:
     """Keeps what is written to outboxes."""
-    return SimpleNamespace(lock=threading.Lock(), dirty={}, ring=lambda: None)
+    return SimpleNamespace(lock=threading.Lock(), dirty={}, notify=lambda: None)
 
 
 def _done(books: Bookkeeper) -> str:

@@ -20,9 +20,9 @@ from workers.generation.job import GenerationJob
 from workers.generation.preparation import build_job
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox, Publisher
-from workers.markup.forms import AnswerForms
+from workers.markup.output_format import OutputFormats
 from workers.runtime.attempts import Attempt
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 
 class MemoryWriter:
@@ -73,7 +73,7 @@ class LoopRig:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.gate = SlotGate()
+        self.gate = SlotLimiter()
         self.gate.open(engine.info.num_slots)
         self.writer = MemoryWriter()
         self.refused: list[str] = []
@@ -86,7 +86,7 @@ class LoopRig:
         self.loop = DecodeLoop(engine, self.publisher, self.gate)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)
-        self._forms = AnswerForms(engine.tokenizer, self._encoder.template)
+        self._forms = OutputFormats(engine.tokenizer, self._encoder.template)
         self._numbers = itertools.count(1)
 
     def _on_refused(self, job_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from api.execution.client_job import Foreground
+from api.execution.client_job import ClientJob
 from api.execution.runner import Ticket
 from api.execution.services import Services
 from api.execution.submissions import new_ticket
@@ -127,7 +127,7 @@ async def test_who_waits_for_a_refused_job_cancels_none(full: Rig) -> None:
     await services.start()
     desired = full.desired_models.get("0")
     assert desired is not None
-    waiting = Foreground(services.runner, ticket_for(services, desired), 20.0)
+    waiting = ClientJob(services.runner, ticket_for(services, desired), 20.0)
     with pytest.raises(QueueFullError):
         await waiting.run(never).__aenter__()
     before = num_scripts(full)

@@ -13,7 +13,7 @@ from jobs.contract.events import CalledTool
 from jobs.contract.records import JobStatus
 from jobs.storage import names
 from jobs.storage.connection import connect_async
-from jobs.storage.stored_responses import ResponseShelf
+from jobs.storage.stored_responses import ResponseStore
 from tests.integration.api_rig import Rig, Taken, read_until, wait_until
 from tests.integration.responses_rig import ADD, answered, events_of
 
@@ -206,7 +206,7 @@ async def test_an_answer_that_is_kept_late_does_not_bring_a_deleted_response_bac
     rig.load()
     answer = answered(rig, "secret")
     async with connect_async(rig.settings.effective_redis_url) as redis:
-        shelf = ResponseShelf(redis, 60)
+        shelf = ResponseStore(redis, 60)
         record, _ = await shelf.read(answer["id"])
         await shelf.delete(answer["id"])
         await shelf.keep(record, b"secret")

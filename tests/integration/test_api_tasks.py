@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from api.execution import client_job
-from api.execution.client_job import Foreground
-from api.execution.presence import ApiBeat
+from api.execution.client_job import ClientJob
+from api.execution.presence import ApiHeartbeat
 from api.execution.services import Services
 from api.execution.submissions import new_ticket
 from jobs import asyncio_tasks
@@ -75,7 +75,7 @@ async def test_a_subscription_connection_that_breaks_down_oddly_is_made_anew(
 async def test_an_api_whose_heartbeat_breaks_down_oddly_beats_on(redis_url: str) -> None:
     redis = connect_async(redis_url)
     redis.pipeline = Odd(redis.pipeline)
-    beat = ApiBeat(redis, "api-odd", 60.0, Sight())
+    beat = ApiHeartbeat(redis, "api-odd", 60.0, Sight())
     beat.start()
     watching: SyncRedis = connect(redis_url)
     await asyncio.to_thread(
@@ -92,7 +92,7 @@ async def test_a_job_whose_client_cannot_be_watched_is_ended(rig: Rig, services:
         raise RuntimeError("the server has lost the connection")
 
     async def read() -> None:
-        async with Foreground(services.runner, ticket, WAIT_S).run(receive) as events:
+        async with ClientJob(services.runner, ticket, WAIT_S).run(receive) as events:
             async for _ in events:
                 pass
 

@@ -28,7 +28,7 @@ from jobs.storage.connection import (
     within,
 )
 from jobs.storage.script_line import ScriptLine
-from jobs.stream.subscriber_connection import Bells
+from jobs.stream.subscriber_connection import SubscriberConnection
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.tcp_proxy import tcp_proxy
 from tests.helpers.tls_proxy import tls_proxy
@@ -117,14 +117,14 @@ def test_an_asyncio_clients_sockets_are_guarded(tcp_url: str, loop: str) -> None
         _assert_guarded(connection._writer.get_extra_info("socket"))
         await client.connection_pool.release(connection)
         heard: asyncio.Queue[list[Any]] = asyncio.Queue()
-        bells = await Bells.open(client.connection_pool, heard.put_nowait)
-        _assert_guarded(bells._transport.get_extra_info("socket"))
-        bells.subscribe([b"bell"])
+        connection = await SubscriberConnection.open(client.connection_pool, heard.put_nowait)
+        _assert_guarded(connection._transport.get_extra_info("socket"))
+        connection.subscribe([b"bell"])
         async with asyncio.timeout(WAIT_S):
             await heard.get()
             await client.publish("bell", "x" * 100_000)
             assert (await heard.get())[2] == b"x" * 100_000
-        await bells.close()
+        await connection.close()
         await client.aclose()
 
     with asyncio.Runner(loop_factory=_LOOPS[loop]) as runner:

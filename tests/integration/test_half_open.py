@@ -25,7 +25,7 @@ from jobs.storage.connection import (
     connect_bookkeeping,
 )
 from jobs.storage.script_line import ScriptLine
-from jobs.stream.subscriber_connection import Bells
+from jobs.stream.subscriber_connection import SubscriberConnection
 from tests.helpers.far_redis import FarRedis, far_redis
 from tests.helpers.netns import Host, network
 from tests.helpers.waiting import wait_until
@@ -95,16 +95,18 @@ async def _long_command(client: AsyncRedis, cut: Cut) -> None:
     await client.blpop(["nothing comes"], 120)
 
 
-async def _bells(client: AsyncRedis, cut: Cut) -> None:
+async def _connection(client: AsyncRedis, cut: Cut) -> None:
     heard = asyncio.Event()
-    bells = await Bells.open(client.connection_pool, lambda message: heard.set())
-    bells.subscribe([b"bells"])
+    connection = await SubscriberConnection.open(
+        client.connection_pool, lambda message: heard.set()
+    )
+    connection.subscribe([b"bells"])
     await heard.wait()
     cut.expect()
     try:
-        await bells.wait_lost()
+        await connection.wait_lost()
     finally:
-        await bells.close()
+        await connection.close()
 
 
 def _on(loop: Callable[[], asyncio.AbstractEventLoop], use: Use, retries: int) -> Case:
@@ -134,7 +136,7 @@ for _name, _loop in {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_eve
     CASES[f"command, {_name}"] = _on(_loop, _async_command, 0)
     CASES[f"command that is tried again, {_name}"] = _on(_loop, _async_command, 3)
     CASES[f"command that Redis has, {_name}"] = _on(_loop, _long_command, 0)
-    CASES[f"bells, {_name}"] = _on(_loop, _bells, 0)
+    CASES[f"bells, {_name}"] = _on(_loop, _connection, 0)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.event_log import EventWriter, read_log
 from jobs.stream.hub import EventHub
+from tests.helpers.consumer_rig import ConsumerRig
 from tests.helpers.driver import Driver, assert_whole, text
-from tests.helpers.lane_rig import LaneRig
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import claimed
 from tests.helpers.waiting import wait_until
@@ -42,37 +42,37 @@ class Rig:
 
     def __init__(self, redis_url: str, folder: Path, writer_url: str | None = None) -> None:
         self.url = redis_url
-        self.lane = LaneRig(redis_url, folder, is_begun=False)
-        self.redis = self.lane.redis
+        self.consumer = ConsumerRig(redis_url, folder, is_begun=False)
+        self.redis = self.consumer.redis
         self.refused: list[str] = []
         self.publisher = Publisher(
             EventWriter(connect(writer_url or redis_url, retries=0), 60, 60),
             self._on_refused,
-            lambda event, is_end: self.lane.books.close(event, is_end=is_end),
-            self.lane.books.begin,
+            lambda event, is_end: self.consumer.books.close(event, is_end=is_end),
+            self.consumer.books.begin,
         )
         self.outboxes: dict[str, Outbox] = {}
 
     def _on_refused(self, job_id: str) -> None:
         self.refused.append(job_id)
-        self.lane.books.drop(job_id)
+        self.consumer.books.drop(job_id)
 
     def start(self) -> None:
-        self.lane.books.start()
-        self.lane.thread.start()
+        self.consumer.books.start()
+        self.consumer.thread.start()
         self.publisher.start()
 
     def stop(self) -> None:
         assert self.publisher.stop(_FLUSH_S)
-        self.lane.stop()
+        self.consumer.stop()
 
     def run(self, count: int = 1) -> list[str]:
         """Jobs that have started and said a word."""
         started = []
         for _ in range(count):
-            self.lane.submit()
-            job_id = self.lane.take().id
-            attempt = AttemptOpener(self.redis, self.lane.lane.name).open(job_id)
+            self.consumer.submit()
+            job_id = self.consumer.take().id
+            attempt = AttemptOpener(self.redis, self.consumer.consumer.name).open(job_id)
             self.outboxes[job_id] = Outbox(self.publisher, job_id, attempt.attempt, attempt.seq)
             self.outboxes[job_id].started(Usage(3))
             started.append(job_id)
@@ -84,7 +84,7 @@ class Rig:
         """A token of each job; they leave in one call."""
         for job_id in job_ids:
             self.outboxes[job_id].chunk(0, ord(letter), letter)
-        self.publisher.ring()
+        self.publisher.notify()
 
     def finish(self, job_ids: list[str]) -> None:
         for job_id in job_ids:
@@ -94,16 +94,16 @@ class Rig:
     def wait_silent(self) -> None:
         """All is written, and noted in RQ."""
         wait_until(lambda: self.publisher.num_unpublished == 0, "all is written")
-        self.lane.flush()
+        self.consumer.flush()
 
     def events(self, job_id: str) -> list[Event]:
         return read_log(self.redis, job_id)
 
     def is_let_go(self, job_id: str) -> bool:
         """Nothing of the job is left in this worker, nor its claim in Redis."""
-        lane = self.lane.lane
-        held = {*self.lane.books._pages, *lane.in_hand, *self.publisher.dirty}
-        held |= {execution.job_id for execution in lane.executions.values()}
+        consumer = self.consumer.consumer
+        held = {*self.consumer.books._pages, *consumer.in_hand, *self.publisher.dirty}
+        held |= {execution.job_id for execution in consumer.executions.values()}
         return job_id not in held | {claimed_id for _, claimed_id in claimed(self.redis)}
 
     def assert_well(self, job_ids: list[str], said: str) -> None:
@@ -111,7 +111,7 @@ class Rig:
         for job_id in job_ids:
             assert_whole(self.events(job_id))
             assert text(self.events(job_id)) == said
-            assert self.lane.fetch(job_id).get_status() is JobStatus.FINISHED
+            assert self.consumer.fetch(job_id).get_status() is JobStatus.FINISHED
             assert self.is_let_go(job_id)
 
 
@@ -226,9 +226,9 @@ def test_rqs_entry_of_another_type_costs_its_job_alone(rig: Rig, kind: EventKind
 
 def test_rqs_entry_of_another_type_before_the_start_costs_its_job_alone(rig: Rig) -> None:
     ids = rig.run(2)
-    rig.lane.submit()
-    odd = rig.lane.take().id
-    attempt = AttemptOpener(rig.redis, rig.lane.lane.name).open(odd)
+    rig.consumer.submit()
+    odd = rig.consumer.take().id
+    attempt = AttemptOpener(rig.redis, rig.consumer.consumer.name).open(odd)
     rig.redis.delete(Job.key_for(odd))
     rig.redis.set(Job.key_for(odd), "not ours")
     rig.outboxes[odd] = Outbox(rig.publisher, odd, attempt.attempt, attempt.seq)
@@ -246,7 +246,11 @@ def test_a_claim_that_cannot_be_removed_is_not_waited_for(rig: Rig) -> None:
     rig.redis.set(names.claims_key("0"), "not ours")
     rig.finish(ids)
     assert [rig.events(job_id)[-1].kind for job_id in ids] == [EventKind.FINISHED] * 2
-    assert (rig.lane.books._pages, rig.lane.lane.in_hand, rig.lane.lane.executions) == (
+    assert (
+        rig.consumer.books._pages,
+        rig.consumer.consumer.in_hand,
+        rig.consumer.consumer.executions,
+    ) == (
         {},
         set(),
         {},

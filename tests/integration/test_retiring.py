@@ -19,12 +19,12 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.store import JobStore
-from tests.helpers.lane_rig import running_lane
+from tests.helpers.consumer_rig import running_lane
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 
 UNLOADED = ModelUnloadedError("the model is not loaded")
 
@@ -37,8 +37,8 @@ def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
 
 
 @pytest.fixture
-def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
-    return Undertaker(store, settings_for(redis_url, tmp_path))
+def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
+    return Recovery(store, settings_for(redis_url, tmp_path))
 
 
 def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
@@ -47,10 +47,10 @@ def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
     return new.job_id
 
 
-def drain(undertaker: Undertaker, slug: str = "0", *, is_wanted: bool = False) -> bool:
+def drain(recovery: Recovery, slug: str = "0", *, is_wanted: bool = False) -> bool:
     """What a supervisor does for a model that nobody wants and nobody runs."""
-    undertaker.bury(slug, None, UNLOADED, has_crashed=False)
-    return undertaker.drain(slug, UNLOADED, lambda: is_wanted)
+    recovery.settle_jobs_of(slug, None, UNLOADED, has_crashed=False)
+    return recovery.drain(slug, UNLOADED, lambda: is_wanted)
 
 
 def keys_of(redis: SyncRedis, slug: str) -> set[str]:
@@ -73,11 +73,11 @@ def test_a_model_is_known_from_its_first_job_on(store: JobStore) -> None:
 
 
 def test_what_waits_for_an_unwanted_model_is_ended_and_the_model_forgotten(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     ids = [submit(store), submit(store, TokenCountRequest(Prompt(text="x")))]
     assert registered(store.redis) == {"mgs-gen-0", "mgs-ctl-0"}
-    assert drain(undertaker)
+    assert drain(recovery)
     assert [store.record(job_id).error_code for job_id in ids] == ["model_unloaded"] * 2
     assert store.slugs() == set()
     assert registered(store.redis) == set()
@@ -85,12 +85,10 @@ def test_what_waits_for_an_unwanted_model_is_ended_and_the_model_forgotten(
     assert not store.redis.exists(names.claims_key("0"))
 
 
-def test_a_model_that_is_wanted_again_keeps_its_jobs(
-    store: JobStore, undertaker: Undertaker
-) -> None:
+def test_a_model_that_is_wanted_again_keeps_its_jobs(store: JobStore, recovery: Recovery) -> None:
     """A load is written before its job is queued: whoever sees the job sees the load."""
     job_id = submit(store)
-    assert not drain(undertaker, is_wanted=True)
+    assert not drain(recovery, is_wanted=True)
     assert store.queue("mgs-gen-0").get_job_ids() == [job_id]
     assert store.slugs() == {"0"}
 
@@ -116,19 +114,19 @@ def test_a_model_with_a_job_is_not_forgotten(store: JobStore, place: str) -> Non
 
 
 def test_a_job_that_comes_after_makes_the_model_known_again(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     submit(store)
-    assert drain(undertaker)
+    assert drain(recovery)
     job_id = submit(store)
     assert store.slugs() == {"0"}
     assert registered(store.redis) == {"mgs-gen-0"}
-    assert drain(undertaker)
+    assert drain(recovery)
     assert store.record(job_id).error_code == "model_unloaded"
 
 
 def test_ids_without_a_record_of_ours_stay_where_they_are(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     redis, queue = store.redis, store.queue("mgs-gen-0")
     redis.rpush(queue.key, "foreign-1")
@@ -137,23 +135,21 @@ def test_ids_without_a_record_of_ours_stay_where_they_are(
     redis.rpush(queue.key, "foreign-2")
     redis.rpush(queue.intermediate_queue_key, "foreign-3")
     for _ in range(2):
-        assert not drain(undertaker), "others use this queue"
+        assert not drain(recovery), "others use this queue"
         assert redis.lrange(queue.key, 0, -1) == [b"foreign-1", b"foreign-2"]
         assert redis.lrange(queue.intermediate_queue_key, 0, -1) == [b"foreign-3"]
     assert [store.record(job_id).error_code for job_id in (ours, taken)] == ["model_unloaded"] * 2
     assert claimed(redis) == set()
 
 
-def test_what_rq_shows_of_a_forgotten_model_expires(
-    store: JobStore, undertaker: Undertaker
-) -> None:
+def test_what_rq_shows_of_a_forgotten_model_expires(store: JobStore, recovery: Recovery) -> None:
     settings = store._settings
     job_id = submit(store)
     queue = store.queue("mgs-gen-0")
     registries = [FinishedJobRegistry(queue=queue).key, FailedJobRegistry(queue=queue).key]
     for key in registries:
         store.redis.zadd(key, {job_id: 1e12})
-    assert drain(undertaker)
+    assert drain(recovery)
     longest = max(settings.log_ttl_s, settings.failure_ttl_s)
     for key in registries:
         assert longest - 60 < store.redis.ttl(key) <= longest
@@ -177,12 +173,12 @@ def test_a_new_worker_of_the_model_keeps_what_rq_shows(
 
 
 def test_a_dead_workers_jobs_of_an_unwanted_model_are_ended_before_it_is_forgotten(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     job_id = submit(store)
     open_attempt(store.redis, WORKER, job_id)
     store.writer.append([event(EventKind.STARTED, 1, job=job_id)])
-    assert drain(undertaker)
+    assert drain(recovery)
     assert store.record(job_id).error_code == "model_unloaded"
     assert claimed(store.redis) == set()
     assert store.slugs() == set()

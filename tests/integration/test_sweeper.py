@@ -21,7 +21,7 @@ from jobs.storage.sight import RECOVERY_S, Sight
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 from workers.supervision.sweeper import Sweeper
 
 LIMIT_S = 60.0
@@ -61,7 +61,7 @@ class Rig:
         self.sight = Sight(clock, clock)
         self.wanted: dict[str, str | Exception] = {}
         self.sweeper = Sweeper(
-            store, Undertaker(store, settings), settings, self.sight, self._load_job_of
+            store, Recovery(store, settings), settings, self.sight, self._load_job_of
         )
 
     def _load_job_of(self, slug: str) -> str | None:

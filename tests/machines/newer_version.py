@@ -126,11 +126,11 @@ class _unreadable_desired:  # noqa: N801 - used as a block
         self._kept = _raw_desired(self._two, self._slug)
         changed: dict[str, Any] = {**json.loads(self._kept), "load": ["a", "b"]}
         self._two.driver.redis.hset(names.DESIRED_MODELS, self._slug, json.dumps(changed))
-        self._two.driver.desired_models.ring()
+        self._two.driver.desired_models.notify()
 
     def __exit__(self, *_: object) -> None:
         self._two.driver.redis.hset(names.DESIRED_MODELS, self._slug, self._kept)
-        self._two.driver.desired_models.ring()
+        self._two.driver.desired_models.notify()
 
 
 def _check_views(two: Cluster) -> None:

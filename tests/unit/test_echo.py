@@ -19,7 +19,7 @@ def scored(num_tokens: int) -> PromptLogprobs:
 
 
 def pieces(echo: Echo) -> list:
-    return echo.pieces(scored(len(echo.token_ids)), FakeTokenizer())
+    return echo.chunks(scored(len(echo.token_ids)), FakeTokenizer())
 
 
 @given(TEXTS)

@@ -12,7 +12,7 @@ from tests.helpers.samples import event
 from workers.engines.base import FinishReason, Sequence, Token
 from workers.engines.fake import FakeTokenizer
 from workers.generation.job import Choice
-from workers.markup.reader import Shown
+from workers.markup.reader import Delta
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 
@@ -45,7 +45,7 @@ def test_half_a_character_is_not_shown() -> None:
 
 def test_a_character_that_never_came_whole_is_replaced_at_the_end() -> None:
     choice = new_choice()
-    assert choice.feed(Token(1, 0xC3, FinishReason.LENGTH)) == (Shown(text="\ufffd"), "length")
+    assert choice.feed(Token(1, 0xC3, FinishReason.LENGTH)) == (Delta(text="\ufffd"), "length")
 
 
 def test_a_stop_string_is_cut_off_and_ends_the_choice() -> None:
@@ -72,7 +72,7 @@ def test_an_end_token_has_no_text() -> None:
     choice = new_choice()
     end = Token(1, 256, FinishReason.STOP, is_end=True)
     assert feed(choice, list(b"hi")) == "hi"
-    assert choice.feed(end) == (Shown(), "stop")
+    assert choice.feed(end) == (Delta(), "stop")
     assert choice.num_tokens == 3
 
 

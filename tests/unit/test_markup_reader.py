@@ -13,7 +13,7 @@ from jobs.contract.events import CalledTool
 from workers.engines.fake import FakeTokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import load_parser
-from workers.markup.reader import MarkupReader, Reading, Shown
+from workers.markup.reader import Delta, MarkupReader, Reading
 
 TOOLS = [
     {
@@ -39,8 +39,8 @@ def reader_of(
     return MarkupReader(stop or [], reading, tokenizer, "job-1:0")
 
 
-def read(reader: MarkupReader, text: str, *, is_cut: bool = False) -> Shown:
-    total = Shown()
+def read(reader: MarkupReader, text: str, *, is_cut: bool = False) -> Delta:
+    total = Delta()
     for character in text:
         added = reader.feed(character)
         total.reasoning += added.reasoning
@@ -103,7 +103,7 @@ def test_llamas_bare_objects_are_calls_where_an_answer_begins_with_one() -> None
     shown = read(reader_of("<|python_tag|>"), f"{call}; {call}")
     assert [(c.name, c.arguments) for c in shown.calls] == [("add", '{"a": 1}')] * 2
     for text in (f"Call {call}", '{"name": "Bob"}', '{"names": []}'):
-        assert read(reader_of("<|python_tag|>"), text) == Shown(text=text)
+        assert read(reader_of("<|python_tag|>"), text) == Delta(text=text)
 
 
 def test_the_channels_of_harmony_are_thoughts_and_content() -> None:

@@ -23,7 +23,7 @@ from workers.generation.job import GenerationJob
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
-from workers.markup.forms import AnswerForms
+from workers.markup.output_format import OutputFormats
 from workers.runtime.attempts import Attempt
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
@@ -271,7 +271,7 @@ def test_a_choice_whose_grammar_breaks_down_in_what_was_said_ends_by_name() -> N
     outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
     attempt = Attempt("j", 2, 1, b"", 1.5)
     logged = {0: Logged(list(LETTERS))}
-    forms = AnswerForms(engine.tokenizer, PLAIN_TEMPLATE)
+    forms = OutputFormats(engine.tokenizer, PLAIN_TEMPLATE)
     with pytest.raises(GrammarError) as caught:
         build_job(attempt, request, logged, outbox, engine, encoder(), 60.0, forms=forms)
     assert caught.value.param == "grammar"

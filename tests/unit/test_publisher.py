@@ -31,7 +31,7 @@ class Rig:
     def say(self, outbox: Outbox, words: str, choice: int = 0) -> None:
         for letter in words:
             outbox.chunk(choice, ord(letter), letter)
-        self.publisher.ring()
+        self.publisher.notify()
 
     def wait_for(self, count: int) -> None:
         wait_until(lambda: len(self.writer.events) >= count, f"{count} events are written")
@@ -124,7 +124,7 @@ def test_a_choices_last_chunk_carries_its_reason_and_log_probabilities(rig: Rig)
     rig.wait_blocked()
     outbox.chunk(0, 1, "a", TokenLogprob(1, "a", -0.5))
     outbox.chunk(0, 2, "b", TokenLogprob(2, "b", -0.25), "stop", stop="END")
-    rig.publisher.ring()
+    rig.publisher.notify()
     rig.writer.is_away = False
     rig.wait_for(2)
     chunk = rig.writer.events[1]
@@ -226,6 +226,6 @@ def test_a_log_probability_that_json_cannot_say_reaches_the_reader(rig: Rig, val
 
     outbox = rig.outbox()
     outbox.chunk(0, 1, "a", TokenLogprob(1, "a", value))
-    rig.publisher.ring()
+    rig.publisher.notify()
     rig.wait_for(1)
     decode_event(encode_event(rig.writer.events[0]))

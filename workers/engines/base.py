@@ -137,7 +137,7 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Facts about a loaded model. ``context_length`` is the longest sequence, in tokens."""
+    """WorkerReport about a loaded model. ``context_length`` is the longest sequence, in tokens."""
 
     backend: str
     context_length: int

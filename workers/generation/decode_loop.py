@@ -25,7 +25,7 @@ from workers.engines.base import (
 from workers.generation.embedding import EmbeddingJob
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.publisher import Publisher
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 _POLL_S = 0.01
 
@@ -50,7 +50,7 @@ class DecodeLoop:
     steps, the oldest job of them moves on a little.
     """
 
-    def __init__(self, engine: Engine, publisher: Publisher, gate: SlotGate) -> None:
+    def __init__(self, engine: Engine, publisher: Publisher, gate: SlotLimiter) -> None:
         self._engine = engine
         self._publisher = publisher
         self._gate = gate
@@ -168,7 +168,7 @@ class DecodeLoop:
         for event in events:
             self._handle_guarded(event)
         self._moved_at = time.monotonic()
-        self._publisher.ring()
+        self._publisher.notify()
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))

@@ -12,7 +12,7 @@ from workers.text.detokenizer import Detokenizer
 PIECE_TOKENS = 256
 """Prompt tokens per event: each carries some hundred bytes of log-probabilities."""
 
-Piece = tuple[str, list[TokenLogprob]]
+EchoChunk = tuple[str, list[TokenLogprob]]
 """A part of the prompt: text to show, and its tokens."""
 
 TopLogprobs = tuple[tuple[int, float], ...]
@@ -22,7 +22,7 @@ TopLogprobs = tuple[tuple[int, float], ...]
 class Echo:
     """What to repeat: ``text`` as the client gave it, ``None`` for who gave token ids.
 
-    ``num_sent`` pieces are in the job's log already, from an earlier attempt.
+    ``num_sent`` chunks are in the job's log already, from an earlier attempt.
     """
 
     text: str | None
@@ -37,11 +37,11 @@ class Echo:
     def is_sent(self) -> bool:
         return self.num_sent >= self.num_pieces
 
-    def pieces(self, scored: PromptLogprobs, tokenizer: Tokenizer) -> list[Piece]:
+    def chunks(self, scored: PromptLogprobs, tokenizer: Tokenizer) -> list[EchoChunk]:
         """What is still to be sent, in order. A given text goes out whole with the first."""
-        return [*self._pieces(scored, tokenizer)][self.num_sent :]
+        return [*self._chunks(scored, tokenizer)][self.num_sent :]
 
-    def _pieces(self, scored: PromptLogprobs, tokenizer: Tokenizer) -> Iterator[Piece]:
+    def _chunks(self, scored: PromptLogprobs, tokenizer: Tokenizer) -> Iterator[EchoChunk]:
         detokenizer = Detokenizer()
         tokens = [*self._tokens(scored, tokenizer)]
         for start in range(0, len(tokens), PIECE_TOKENS):

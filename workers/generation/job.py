@@ -16,9 +16,9 @@ from workers.engines.base import (
     Token,
     Tokenizer,
 )
-from workers.generation.echo import Echo, Piece, to_logprob
+from workers.generation.echo import Echo, EchoChunk, to_logprob
 from workers.generation.publisher import Outbox
-from workers.markup.reader import PlainReader, Reader, Shown
+from workers.markup.reader import Delta, PlainReader, Reader
 from workers.text.detokenizer import Detokenizer
 
 TOOL_CALLS = "tool_calls"
@@ -53,7 +53,7 @@ class Choice:
         self._detokenizer = Detokenizer()
         self._reader = PlainReader(stop) if reader is None else reader
 
-    def feed(self, token: Token) -> tuple[Shown, str | None]:
+    def feed(self, token: Token) -> tuple[Delta, str | None]:
         """What may be shown after this token, and the reason if the choice ends here."""
         text = self._text(token.token_id, is_end=token.is_end)
         if token.finish is not None:
@@ -79,11 +79,11 @@ class Choice:
         piece = b"" if is_end else self._tokenizer.piece(token_id)
         return self._detokenizer.feed(piece or self._reader.control_piece(token_id, is_end=is_end))
 
-    def _count(self, shown: Shown) -> None:
+    def _count(self, shown: Delta) -> None:
         self.num_tokens += 1
         self.num_reasoning += bool(shown.reasoning) or self._reader.is_reasoning
 
-    def _finish_reason(self, finish: FinishReason | None, shown: Shown) -> str | None:
+    def _finish_reason(self, finish: FinishReason | None, shown: Delta) -> str | None:
         if finish is FinishReason.LENGTH and not shown.is_over:
             return finish.value
         if finish is None and not shown.is_over:
@@ -97,12 +97,12 @@ class Choice:
             return None
         return to_logprob(self._tokenizer, token.token_id, token.logprob, token.top_logprobs)
 
-    def echo(self, scored: PromptLogprobs) -> list[Piece]:
+    def echo(self, scored: PromptLogprobs) -> list[EchoChunk]:
         """The prompt's tokens as events carry them, as far as nobody has sent them yet."""
-        return self._echo.pieces(scored, self._tokenizer) if self._echo is not None else []
+        return self._echo.chunks(scored, self._tokenizer) if self._echo is not None else []
 
 
-def _add(shown: Shown, more: Shown) -> None:
+def _add(shown: Delta, more: Delta) -> None:
     shown.reasoning += more.reasoning
     shown.text += more.text
     shown.calls += more.calls

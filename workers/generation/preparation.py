@@ -20,7 +20,7 @@ from workers.generation.echo import Echo
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
-from workers.markup.forms import AnswerForm, AnswerForms
+from workers.markup.output_format import OutputFormat, OutputFormats
 from workers.runtime.attempts import Attempt
 
 _sequence_ids = itertools.count(1)
@@ -68,7 +68,7 @@ def build_job(
     encoder: PromptEncoder,
     max_run_s: float,
     adapter: str | None = None,
-    forms: AnswerForms | None = None,
+    forms: OutputFormats | None = None,
 ) -> GenerationJob:
     """The job with its open sequences, one per prompt and choice, ready to be admitted.
 
@@ -108,7 +108,7 @@ def _choice(
     earlier: Logged,
     engine: Engine,
     adapter: str | None,
-    forms: AnswerForms | None,
+    forms: OutputFormats | None,
 ) -> Choice:
     """The choice, at the place that its text has reached."""
     form = _form(request, ids, request.prompts[index // request.num_choices].tools, forms)
@@ -130,8 +130,8 @@ def _form(
     request: GenerateRequest,
     ids: list[int],
     tools: list[dict[str, Any]] | None,
-    forms: AnswerForms | None,
-) -> AnswerForm | None:
+    forms: OutputFormats | None,
+) -> OutputFormat | None:
     """How the answers are read and what they are held to; ``None``: plain text of any form."""
     is_plain = request.grammar is None and request.tool_use is None
     if is_plain and not request.is_reasoning_split:

@@ -11,13 +11,13 @@ from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import Message, Prompt
 from workers.engines.base import Tokenizer
 from workers.text.chat_template import ChatTemplate
-from workers.text.written_text import Marker, has_control_tokens
+from workers.text.control_token_escaping import Marker, has_control_tokens
 
 Json = dict[str, Any]
 
 
 # Behind the text of a message that goes on, so that its end is found in what the template makes of
-# it: the last one there. A noncharacter, which no template trims and no mark is (written_text.py).
+# it: the last one there. A noncharacter, which no template trims and no mark is (control_token_escaping.py).
 _END = "\ufdd0"
 
 

@@ -174,7 +174,7 @@ class Outbox:
         with self._publisher.lock:
             self._drafts.append(draft)
             self._publisher.dirty[self.job_id] = self
-        self._publisher.ring()
+        self._publisher.notify()
 
 
 class Publisher(threading.Thread):
@@ -212,7 +212,7 @@ class Publisher(threading.Thread):
         """Events built but not yet in Redis, and outboxes with something to say."""
         return self._num_in_flight + len(self.dirty)
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Something is in an outbox."""
         if self._bell.empty():  # else it still rings, and what is there by then is taken
             self._bell.put(None)
@@ -220,7 +220,7 @@ class Publisher(threading.Thread):
     def stop(self, timeout_s: float) -> bool:
         """Send what is there, then end; False when it could not be sent in time."""
         self._is_stopping = True
-        self.ring()
+        self.notify()
         self.join(timeout_s)
         return not self.is_alive()
 
@@ -238,7 +238,7 @@ class Publisher(threading.Thread):
             elif self._is_stopping:
                 return
             if self._is_stopping:
-                self.ring()
+                self.notify()
 
     def _take(self) -> list[Event]:
         with self.lock:

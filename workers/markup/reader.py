@@ -10,12 +10,12 @@ from jobs.contract.events import CalledTool
 from workers.engines.base import Tokenizer
 from workers.markup.dialects import Dialect
 from workers.markup.parsers import ParsedCall
-from workers.markup.splitter import Part, Splitter, Stretch
+from workers.markup.splitter import Part, Segment, Splitter
 from workers.text.stop_matcher import StopMatcher
 
 
 @dataclass(slots=True)
-class Shown:
+class Delta:
     """What a piece of text adds to an answer; ``is_over``: nothing of what follows counts."""
 
     reasoning: str = ""
@@ -38,13 +38,13 @@ class PlainReader:
         """The stop string that ended the answer."""
         return self._matcher.found
 
-    def feed(self, text: str) -> Shown:
+    def feed(self, text: str) -> Delta:
         shown, is_over = self._matcher.feed(text)
-        return Shown(text=shown, is_over=is_over)
+        return Delta(text=shown, is_over=is_over)
 
-    def finish(self, *, is_cut: bool) -> Shown:
+    def finish(self, *, is_cut: bool) -> Delta:
         """What was held back when the engine ended the text; ``is_cut``: at a limit."""
-        return Shown(text=self._matcher.finish())
+        return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
         """A control token has no text."""
@@ -99,16 +99,16 @@ class MarkupReader:
     def has_calls(self) -> bool:
         return self._num_calls > 0
 
-    def feed(self, text: str) -> Shown:
-        shown = Shown()
+    def feed(self, text: str) -> Delta:
+        shown = Delta()
         for stretch in self._splitter.feed(text):
             if not shown.is_over:
                 self._show(stretch, shown)
         return shown
 
-    def finish(self, *, is_cut: bool) -> Shown:
+    def finish(self, *, is_cut: bool) -> Delta:
         """What was held back when the engine ended the text; ``is_cut``: at a limit."""
-        shown = Shown()
+        shown = Delta()
         for stretch in self._splitter.finish(is_cut=is_cut):
             if not shown.is_over:
                 self._show(stretch, shown)
@@ -121,7 +121,7 @@ class MarkupReader:
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 
-    def _show(self, stretch: Stretch, shown: Shown) -> None:
+    def _show(self, stretch: Segment, shown: Delta) -> None:
         if stretch.part is Part.REASONING:
             shown.reasoning += stretch.text
         elif stretch.part is Part.CONTENT:
@@ -129,11 +129,11 @@ class MarkupReader:
         else:
             self._show_call(stretch, shown)
 
-    def _show_content(self, text: str, shown: Shown) -> None:
+    def _show_content(self, text: str, shown: Delta) -> None:
         text, shown.is_over = self._matcher.feed(text)
         shown.text += text
 
-    def _show_call(self, stretch: Stretch, shown: Shown) -> None:
+    def _show_call(self, stretch: Segment, shown: Delta) -> None:
         parser = self._reading.dialect.parser
         assert parser is not None
         calls = parser.parse(stretch.text, self._reading.tools) if stretch.is_whole else None

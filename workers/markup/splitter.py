@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from workers.markup.dialects import Marker
-from workers.text.matching import num_open
+from workers.text.matching import num_held_back
 
 
 class Part(Enum):
@@ -22,7 +22,7 @@ class Part(Enum):
     CALL = auto()
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """Text of one part; a call's comes whole, ``is_whole`` is false when it was cut."""
 
     part: Part
@@ -53,9 +53,9 @@ class Splitter:
         self._is_inside = not is_thinking  # the part has begun, so that white space counts
         self._edges = self._edges_here()
 
-    def feed(self, text: str) -> list[Stretch]:
+    def feed(self, text: str) -> list[Segment]:
         """What ``text`` adds, in order."""
-        found: list[Stretch] = []
+        found: list[Segment] = []
         rest = self._held + text
         while match := _first(rest, self._edges):
             start, marker = match
@@ -64,11 +64,11 @@ class Splitter:
             if marker in self._edges:  # what came before it may have ended that
                 found += self._cross(marker)
                 rest = rest[len(marker) :]
-        safe = len(rest) - num_open(rest, self._edges)
+        safe = len(rest) - num_held_back(rest, self._edges)
         self._held = rest[safe:]
         return found + self._take(rest[:safe])
 
-    def finish(self, *, is_cut: bool) -> list[Stretch]:
+    def finish(self, *, is_cut: bool) -> list[Segment]:
         """What was held back. ``is_cut``: half a marker at the end was to become one."""
         held, self._held = self._held, ""
         is_half = is_cut and len(held) > 1 and self.part is not Part.CALL
@@ -78,7 +78,7 @@ class Splitter:
             return found + self._end_call(is_whole=not self._call.end)
         blank, self._blank = self._blank, ""
         if blank and self.part is Part.CONTENT:
-            found.append(Stretch(Part.CONTENT, blank))
+            found.append(Segment(Part.CONTENT, blank))
         return found
 
     def reads(self, text: str, *, is_end: bool) -> bool:
@@ -87,7 +87,7 @@ class Splitter:
             return self._call is not None and text == self._call.end
         return self._call is not None or any(text in edge for edge in self._edges)
 
-    def _take(self, text: str) -> list[Stretch]:
+    def _take(self, text: str) -> list[Segment]:
         if self.part is Part.CALL:
             self._payload += text
             return []
@@ -100,15 +100,15 @@ class Splitter:
             self._edges = self._edges_here()
         self._is_inside = True
         if not self._edges:
-            return [Stretch(self.part, text)]
+            return [Segment(self.part, text)]
         text = self._blank + text
         shown = text.rstrip()
         self._blank = text[len(shown) :]
-        return [Stretch(self.part, shown)] if shown else []
+        return [Segment(self.part, shown)] if shown else []
 
-    def _cross(self, marker: str) -> list[Stretch]:
+    def _cross(self, marker: str) -> list[Segment]:
         """Go on behind ``marker``, which may end a call."""
-        ended: list[Stretch] = []
+        ended: list[Segment] = []
         call = next((call for call in self._calls if call.start == marker), None)
         if self._call is not None:
             self._payload += marker if self._call.is_kept else ""
@@ -132,9 +132,9 @@ class Splitter:
         self._is_inside = False
         self._edges = self._edges_here()
 
-    def _end_call(self, *, is_whole: bool) -> list[Stretch]:
+    def _end_call(self, *, is_whole: bool) -> list[Segment]:
         payload, self._payload, self._call = self._payload, "", None
-        return [Stretch(Part.CALL, payload, is_whole)]
+        return [Segment(Part.CALL, payload, is_whole)]
 
     def _edges_here(self) -> tuple[str, ...]:
         """The markers that mean something in this part."""

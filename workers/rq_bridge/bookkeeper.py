@@ -23,7 +23,7 @@ from rq.utils import now
 from jobs.contract.errors import JobError
 from jobs.contract.events import Event, EventKind
 from jobs.storage.connection import is_passing
-from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 
 _RETRY_S = 0.2
@@ -33,30 +33,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Page:
-    """A job in a lane's hands. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
+    """A job in a consumer's hands. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
     know yet that it runs."""
 
-    lane: LaneWorker
+    consumer: QueueConsumer
     job: QueuedJob | None = None
     execution: Execution | None = None
 
 
 class Bookkeeper(threading.Thread):
-    """One thread for both lanes of a worker."""
+    """One thread for both consumers of a worker."""
 
     def __init__(self) -> None:
         super().__init__(name="bookkeeper", daemon=True)
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._pages: dict[str, _Page] = {}
 
-    def take(self, lane: LaneWorker, job: QueuedJob) -> None:
+    def take(self, consumer: QueueConsumer, job: QueuedJob) -> None:
         """The job is admitted; it is noted as running when ``begin`` says so."""
         job.started_at = now()
-        self._pages[job.id] = _Page(lane, job)
+        self._pages[job.id] = _Page(consumer, job)
 
-    def hold(self, lane: LaneWorker, job_id: str) -> None:
+    def hold(self, consumer: QueueConsumer, job_id: str) -> None:
         """The job is about to be refused: there is nothing of it in RQ, but we have claimed it."""
-        self._pages[job_id] = _Page(lane)
+        self._pages[job_id] = _Page(consumer)
 
     def begin(self, job_id: str) -> None:
         """The job's ``started`` event is out. Not before: these books would only delay it."""
@@ -97,19 +97,19 @@ class Bookkeeper(threading.Thread):
         page = self._pages.pop(job_id, None)
         if page is None:
             return
-        executions = page.lane.executions
+        executions = page.consumer.executions
         for lost in [key for key, one in executions.items() if one.job_id == job_id]:
             del executions[lost]  # or the beat would renew its lease
         try:
-            _until_done(lambda: page.lane.forget(job_id))
+            _until_done(lambda: page.consumer.forget(job_id))
         except RedisError:
             log.exception("the job's claim cannot be removed", extra={"job": job_id})
-            page.lane.in_hand.discard(job_id)
+            page.consumer.in_hand.discard(job_id)
 
     def _begin(self, job_id: str) -> None:
         page = self._pages.get(job_id)
         if page is not None and page.job is not None and page.execution is None:
-            page.execution = page.lane.begin(page.job)
+            page.execution = page.consumer.begin(page.job)
 
     def _close(self, event: Event, is_end: bool) -> None:
         is_finish = is_end and event.kind is EventKind.FINISHED
@@ -121,8 +121,8 @@ class Bookkeeper(threading.Thread):
         is_closed = is_end and page.job is not None and _close_in_rq(page, page.job, event)
         if not is_closed:
             _let_lapse(page)
-        if not (is_closed and is_finish):  # else the lane has let go already
-            page.lane.forget(event.job)
+        if not (is_closed and is_finish):  # else the consumer has let go already
+            page.consumer.forget(event.job)
         del self._pages[event.job]
 
     def _drop(self, job_id: str) -> None:
@@ -130,7 +130,7 @@ class Bookkeeper(threading.Thread):
         page = self._pages.get(job_id)
         if page is not None:
             _let_lapse(page)
-            page.lane.forget(job_id)
+            page.consumer.forget(job_id)
             del self._pages[job_id]
 
 
@@ -148,7 +148,7 @@ def _until_done(action: Callable[[], None]) -> None:
 
 def _let_lapse(page: _Page) -> None:
     if page.job is not None and page.execution is not None:
-        page.lane.close_lost(page.job, page.execution)
+        page.consumer.close_lost(page.job, page.execution)
 
 
 def _close_in_rq(page: _Page, job: QueuedJob, event: Event) -> bool:
@@ -167,14 +167,14 @@ def _close(page: _Page, job: QueuedJob, event: Event) -> None:
     facts = _facts(event)
     job.meta.update(facts)
     if event.kind is EventKind.FINISHED:
-        return page.lane.close_finished(job, page.execution, facts)
+        return page.consumer.close_finished(job, page.execution, facts)
     job.save_meta()
     assert page.execution is not None
     assert event.error is not None
     error = JobError.from_info(event.error)
     if event.kind is EventKind.CANCELLED:
-        return page.lane.close_stopped(job, page.execution, error)
-    return page.lane.close_failed(job, page.execution, error)
+        return page.consumer.close_stopped(job, page.execution, error)
+    return page.consumer.close_failed(job, page.execution, error)
 
 
 def _facts(event: Event) -> dict[str, Any]:

@@ -37,7 +37,7 @@ _MAX_NAMED = 512  # of the jobs in hand; generations have a slot each
 log = logging.getLogger(__name__)
 
 
-class LaneWorker(RqRecords):
+class QueueConsumer(RqRecords):
     """The loop of one queue.
 
     ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;

@@ -1,4 +1,4 @@
-"""What RQ's tools see of a lane and its jobs: written, and renewed, as RQ itself would.
+"""What RQ's tools see of a consumer and its jobs: written, and renewed, as RQ itself would.
 
 Every call may be repeated after a lost reply.
 """
@@ -26,7 +26,7 @@ LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
 
 
 class RqRecords(BaseWorker):
-    """RQ's records of one lane. ``in_hand`` are the ids of the jobs taken and not yet let go."""
+    """RQ's records of one consumer. ``in_hand`` are the ids of the jobs taken and not yet let go."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,7 +189,7 @@ class RqRecords(BaseWorker):
         self._clock_lag_s = seconds + microseconds / 1e6 - time.time()
 
     def register_death(self) -> None:
-        """Off RQ's lists; what still ran stays noted, for the undertaker to settle."""
+        """Off RQ's lists; what still ran stays noted, for the recovery to settle."""
         with self.connection.pipeline() as pipe:
             worker_registration.unregister(self, pipe)
             pipe.hset(self.key, "death", utcformat(now()))

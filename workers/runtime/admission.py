@@ -13,14 +13,14 @@ from workers.generation.embedding import build_embedding
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.publisher import Outbox
 from workers.generation.text_jobs import TextRequest, answer
-from workers.markup.forms import AnswerForms
+from workers.markup.output_format import OutputFormats
 from workers.runtime.attempts import Attempt
 from workers.runtime.loading import LoadedEngine
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 
 class Intake:
-    """The work that a loaded model takes; each lane calls its part from its own thread.
+    """The work that a loaded model takes; each consumer calls its part from its own thread.
 
     What is wrong with a request is raised, as a ``JobError``, before the job has started.
     """
@@ -31,13 +31,13 @@ class Intake:
         redis: SyncRedis,
         loaded: LoadedEngine,
         loop: DecodeLoop,
-        gate: SlotGate,
+        gate: SlotLimiter,
     ) -> None:
         self._settings = settings
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
-        self._forms = AnswerForms(loaded.engine.tokenizer, loaded.encoder.template)
+        self._forms = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
         self._gate = gate
 

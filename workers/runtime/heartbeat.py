@@ -20,7 +20,7 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
-from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queue_consumer import QueueConsumer
 
 _INTERVAL_S = 1.0
 _CLEAN_EVERY = 60
@@ -28,7 +28,7 @@ _CLEAN_EVERY = 60
 log = logging.getLogger(__name__)
 
 
-class Facts:
+class WorkerReport:
     """What the beat tells; changed by the worker's threads, read by the beat's."""
 
     def __init__(self, model_id: str, desired_uid: str, worker_names: list[str]) -> None:
@@ -94,22 +94,22 @@ class Facts:
         )
 
 
-class Beat(threading.Thread):
+class Heartbeat(threading.Thread):
     """Renews the worker's status and RQ's leases; a beat that fails is tried again in a second."""
 
     def __init__(
         self,
         redis: SyncRedis,
         slug: str,
-        facts: Facts,
-        lanes: list[LaneWorker],
+        facts: WorkerReport,
+        consumers: list[QueueConsumer],
         measure: Callable[[], None],
     ) -> None:
         super().__init__(name="beat", daemon=True)
         self._desired_models = DesiredModels(redis)
         self._slug = slug
         self._facts = facts
-        self._lanes = lanes
+        self._consumers = consumers
         self._measure = measure
         self._stopping = threading.Event()
 
@@ -119,12 +119,12 @@ class Beat(threading.Thread):
             self._desired_models.beat(self._slug, self._facts.status())
 
     def stop(self) -> None:
-        """Tell the last status, and take both lanes off RQ's lists."""
+        """Tell the last status, and take both consumers off RQ's lists."""
         self._stopping.set()
         self.now()
-        for lane in self._lanes:
+        for consumer in self._consumers:
             with contextlib.suppress(RedisError):
-                lane.register_death()
+                consumer.register_death()
 
     def run(self) -> None:
         count = 0
@@ -138,8 +138,8 @@ class Beat(threading.Thread):
                 log.warning("beat missed", extra={"error": str(error)})
 
     def _beat_lanes(self, *, is_cleaning: bool) -> None:
-        for lane in self._lanes:
-            if lane.birth_date is not None:  # it has registered
-                lane.beat()
+        for consumer in self._consumers:
+            if consumer.birth_date is not None:  # it has registered
+                consumer.beat()
                 if is_cleaning:
-                    lane.clean()
+                    consumer.clean()

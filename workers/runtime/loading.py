@@ -14,7 +14,7 @@ from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Outbox
-from workers.runtime.heartbeat import Facts
+from workers.runtime.heartbeat import WorkerReport
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -111,7 +111,7 @@ def _default_slots(settings: Settings, request: LoadRequest, backend: str) -> in
 class LoadProgress:
     """Passes an engine's loading on to the job's events and the beat, at most each 5 %."""
 
-    def __init__(self, outbox: Outbox, facts: Facts) -> None:
+    def __init__(self, outbox: Outbox, facts: WorkerReport) -> None:
         self._outbox = outbox
         self._facts = facts
         self._shown = -1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class EarlyStops:
+class PendingCancels:
     """Remembers the cancel of the one job in preparation, from whatever thread it comes."""
 
     def __init__(self) -> None:

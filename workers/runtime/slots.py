@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 
-class SlotGate:
+class SlotLimiter:
     """Counts the sequences in hand against the slots; closed until it is opened.
 
     A job takes one slot per sequence, and may take more than there are: what exceeds waits inside

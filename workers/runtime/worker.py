@@ -1,6 +1,6 @@
 """The worker process of one model_id: its threads, its jobs, its life and its orderly end.
 
-Threads: main (the generation lane's RQ loop), control lane, engine (the only one to touch the
+Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one to touch the
 model), publisher, bookkeeper, beat, lifeline, and RQ's two command listeners.
 
 Somewhat over 300 lines because they all meet here; each of their own parts is in a file of its own.
@@ -33,16 +33,16 @@ from workers.exits import ExitCode
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.publisher import Outbox, Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
-from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.admission import Intake
 from workers.runtime.attempts import Attempt
-from workers.runtime.heartbeat import Beat, Facts
+from workers.runtime.heartbeat import Heartbeat, WorkerReport
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
-from workers.runtime.pending_cancels import EarlyStops
+from workers.runtime.pending_cancels import PendingCancels
 from workers.runtime.reception import Reception
-from workers.runtime.slots import SlotGate
-from workers.supervision.blame import WitnessWriter
+from workers.runtime.slots import SlotLimiter
+from workers.supervision.blame import BlameWriter
 
 _FLUSH_S = 2.0
 
@@ -65,11 +65,11 @@ class ModelWorker:
         self._load_job = load_job
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
-        # No retries in the lanes: a repeated BLMOVE would take a second job.
+        # No retries in the consumers: a repeated BLMOVE would take a second job.
         lane_redis = connect_bookkeeping(url)
         self._redis = connect(url)
-        self._gate = SlotGate()
-        self._gen = LaneWorker(
+        self._gate = SlotLimiter()
+        self._gen = QueueConsumer(
             names.generation_queue(slug),
             names.worker_name(slug, "gen", token),
             lane_redis,
@@ -79,7 +79,7 @@ class ModelWorker:
             self._stop_job,
             owner,
         )
-        self._ctl = LaneWorker(
+        self._ctl = QueueConsumer(
             names.control_queue(slug),
             names.worker_name(slug, "ctl", token),
             lane_redis,
@@ -91,7 +91,7 @@ class ModelWorker:
             meant=[load_job, names.unload_job_id(desired_uid)],
             is_only_meant=lambda: self._intake is None,
         )
-        writer = WitnessWriter(
+        writer = BlameWriter(
             connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._gate
         )
         self._books = Bookkeeper()
@@ -99,16 +99,18 @@ class ModelWorker:
             writer, self._on_refused, self._on_settled, on_started=self._books.begin
         )
         self._reception = Reception(url, self._publisher, self._books)
-        self._facts = Facts(model_id, desired_uid, [self._gen.name, self._ctl.name])
-        self._beat = Beat(self._redis, slug, self._facts, [self._gen, self._ctl], self._measure)
+        self._facts = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
+        self._beat = Heartbeat(
+            self._redis, slug, self._facts, [self._gen, self._ctl], self._measure
+        )
         self._engine_thread = threading.Thread(
             target=self._drive_engine, name="engine", daemon=True
         )
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
         self._intake: Intake | None = None
         self._loop: DecodeLoop | None = None
-        self._early_stops = EarlyStops()
-        self._early_control_stops = EarlyStops()
+        self._early_stops = PendingCancels()
+        self._early_control_stops = PendingCancels()
         self._load_done = threading.Event()
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
@@ -120,20 +122,20 @@ class ModelWorker:
         self._beat.start()
         self._engine_thread.start()
         threading.Thread(
-            target=self._work, args=(self._ctl,), name="control-lane", daemon=True
+            target=self._work, args=(self._ctl,), name="control-consumer", daemon=True
         ).start()
         self._work(self._gen)
         threading.Event().wait()  # the end is the exit thread's
         raise AssertionError("unreachable")
 
-    def _work(self, lane: LaneWorker) -> None:
-        """Run a lane's loop; one that ends unasked ends the process: its queue would be deaf."""
+    def _work(self, consumer: QueueConsumer) -> None:
+        """Run a consumer's loop; one that ends unasked ends the process: its queue would be deaf."""
         try:
-            lane.work()
+            consumer.work()
         except Exception:
-            log.exception("lane broke", extra={"lane": lane.name})
+            log.exception("consumer broke", extra={"consumer": consumer.name})
         if self._exit_code is None:
-            log.error("lane ended unasked", extra={"lane": lane.name})
+            log.error("consumer ended unasked", extra={"consumer": consumer.name})
             os._exit(ExitCode.CRASHED)
 
     def request_exit(self, code: ExitCode, error: JobError | None, grace_s: float = 0.0) -> None:
@@ -149,7 +151,7 @@ class ModelWorker:
             target=self._exit, args=(code, error, grace_s), name="exit", daemon=True
         ).start()
 
-    # The generation lane.
+    # The generation consumer.
 
     def _admit_generation(self, job: QueuedJob) -> None:
         self._early_stops.begin(job.id)
@@ -181,7 +183,7 @@ class ModelWorker:
             raise NotReadyError("the model is not loaded")
         return self._intake
 
-    # The control lane.
+    # The control consumer.
 
     def _may_take_control(self) -> bool:
         """Asked before each look into the queue; without a job to load there is nothing to do."""
@@ -238,7 +240,7 @@ class ModelWorker:
                 self._ready_intake().answer(request, outbox)
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
-        """Have the engine's thread load, and wait: what follows in this lane needs the model."""
+        """Have the engine's thread load, and wait: what follows in this consumer needs the model."""
         if self._intake is not None:
             raise ContractError("this worker holds a model already")
         self._engine_work.put((request, outbox))
@@ -313,8 +315,8 @@ class ModelWorker:
             WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
         )
         self._gate.close()
-        for lane in (self._gen, self._ctl):
-            lane.request_lane_stop()
+        for consumer in (self._gen, self._ctl):
+            consumer.request_lane_stop()
         if self._loop is not None:
             self._loop.wind_down(error, grace_s, _FLUSH_S)
         self._publisher.stop(_FLUSH_S)
@@ -322,7 +324,7 @@ class ModelWorker:
         self._beat.stop()
         if self._settings.prompt_cache_dir is not None:
             self._engine_thread.join(_FLUSH_S)  # the engine spills what it has kept
-        # Not waiting for the lanes, which may block in Redis for a second: what they might take
+        # Not waiting for the consumers, which may block in Redis for a second: what they might take
         # in this moment is in the intermediate list, and the supervisor puts it back.
         os._exit(code)
 

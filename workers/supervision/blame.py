@@ -17,7 +17,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_passing
 from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import Fence
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 
 def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
@@ -38,11 +38,11 @@ def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
         return False  # its log is none, so that it cannot have said anything
 
 
-class WitnessWriter(EventWriter):
+class BlameWriter(EventWriter):
     """An event writer that releases the gate when the job that holds it has spoken, or is over."""
 
     def __init__(
-        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, gate: SlotGate
+        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, gate: SlotLimiter
     ) -> None:
         super().__init__(redis, log_ttl_s, failure_ttl_s)
         self._gate = gate

@@ -17,21 +17,21 @@ from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.storage import names
 from jobs.storage.desired_models import DesiredModels
 from workers.exits import ExitCode
-from workers.supervision.recovery import MAX_DEATHS, Undertaker
+from workers.supervision.recovery import MAX_DEATHS, Recovery
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.worker_process import Child, describe_exit
 
 log = logging.getLogger(__name__)
 
 
-class Aftermath:
+class CrashPolicy:
     """Settles deaths; every call may be repeated until Redis takes it."""
 
     def __init__(
-        self, desired_models: DesiredModels, undertaker: Undertaker, restarts: RestartPolicy
+        self, desired_models: DesiredModels, recovery: Recovery, restarts: RestartPolicy
     ) -> None:
         self._desired_models = desired_models
-        self._undertaker = undertaker
+        self._recovery = recovery
         self._restarts = restarts
 
     def settle(self, child: Child) -> None:
@@ -56,7 +56,9 @@ class Aftermath:
             self._handle_failed_load(child, desired)
         elif code in (ExitCode.STOPPED, ExitCode.NOTHING_TO_LOAD):
             stopped = ShuttingDownError("the worker was stopped")
-            self._undertaker.bury(child.slug, child.worker_names, stopped, has_crashed=False)
+            self._recovery.settle_jobs_of(
+                child.slug, child.worker_names, stopped, has_crashed=False
+            )
         else:
             self._handle_crash(child, desired, describe_exit(code))
 
@@ -86,17 +88,17 @@ class Aftermath:
 
         True when nothing of the model is left.
         """
-        return self._undertaker.drain(slug, error, lambda: self._desired_models.exists(slug))
+        return self._recovery.drain(slug, error, lambda: self._desired_models.exists(slug))
 
     def _end_all(self, child: Child, error: JobError) -> None:
         """The jobs of a model that is not wanted any more; what loaded and unloads it, by id.
 
         Its id may be another model's by now, whose jobs these are not.
         """
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
+        self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
         self._restarts.forget(child.slug)
         own = [child.desired.load_job, names.unload_job_id(child.desired.uid)]
-        self._undertaker.end_waiting(own, error)
+        self._recovery.end_waiting(own, error)
         self.drain(child.slug, _for_who_waits(error))
 
     def _handle_failed_load(self, child: Child, desired: DesiredModel) -> None:
@@ -106,8 +108,8 @@ class Aftermath:
             self._give_up(desired)
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
-        self._undertaker.bury(child.slug, child.worker_names, error, has_crashed=False)
-        self._undertaker.end_all_waiting(child.slug, _for_who_waits(error))
+        self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
+        self._recovery.end_all_waiting(child.slug, _for_who_waits(error))
 
     def _handle_crash(self, child: Child, desired: DesiredModel, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
@@ -118,9 +120,9 @@ class Aftermath:
         # A stalled engine is not tried again with the same jobs.
         has_crashed = not isinstance(error, JobTimeoutError)
         if child.suspects is None:  # once: a settling that is begun anew finds fewer jobs
-            suspects = self._undertaker.suspects(child.slug, child.worker_names)
+            suspects = self._recovery.suspects(child.slug, child.worker_names)
             child.suspects = suspects if has_crashed else set()
-        self._undertaker.bury(
+        self._recovery.settle_jobs_of(
             child.slug,
             child.worker_names,
             error,

@@ -1,5 +1,5 @@
 """Settles what a worker left: each of its jobs goes back to its queue or gets its end, never
-neither. Every step may be repeated, so that an undertaker that dies has a successor."""
+neither. Every step may be repeated, so that an recovery that dies has a successor."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _END_TRIES = 20
 log = logging.getLogger(__name__)
 
 
-class Undertaker:
+class Recovery:
     """Works on the records of jobs and on RQ's, from outside of any worker.
 
     Only the supervisor that holds a model may call it for that model: each step of its own asks
@@ -62,7 +62,7 @@ class Undertaker:
         """Ids of the jobs that may have killed those workers; ask once per death."""
         return find_suspects(self._redis, [record for _, record in self._held(slug, set(workers))])
 
-    def bury(
+    def settle_jobs_of(
         self,
         slug: str,
         workers: Iterable[str] | None,

@@ -38,15 +38,15 @@ from jobs.storage.store import JobStore
 from jobs.storage.submission import Submission
 from jobs.upgrade.moves import upgrade
 from workers.supervision.claimant import Claimant
-from workers.supervision.crash_policy import Aftermath
+from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState
 from workers.supervision.neighbours import Neighbours
 from workers.supervision.node_identity import identify, save
 from workers.supervision.ownership import Ownership
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
-from workers.supervision.wakeup import BellListener
+from workers.supervision.wakeup import WakeupListener
 from workers.supervision.watchdog import Watchdog
 from workers.supervision.worker_process import Child
 
@@ -67,10 +67,10 @@ class Supervisor:
         self._snapshot = DesiredSnapshot({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._identity = identify(settings.state_dir)
-        self._undertaker = Undertaker(self._store, settings, lambda: self._identity.owner)
+        self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
-        self._aftermath = Aftermath(self._desired_models, self._undertaker, self._restarts)
+        self._crash_policy = CrashPolicy(self._desired_models, self._recovery, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._sight = Sight()
@@ -82,7 +82,7 @@ class Supervisor:
         )
         self._watchdog = Watchdog(settings.stall_s, self._sight)
         self._sweeper = Sweeper(
-            self._store, self._undertaker, settings, self._sight, self._load_job_of
+            self._store, self._recovery, settings, self._sight, self._load_job_of
         )
 
     def run(self) -> None:
@@ -91,7 +91,7 @@ class Supervisor:
         for step in (self._find_place, partial(upgrade, self._redis, lambda: self._is_stopping)):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
-        BellListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
+        WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
         log.info(
             "supervisor is ready",
             extra={"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()},
@@ -140,7 +140,7 @@ class Supervisor:
     def _settle(self, child: Child) -> None:
         """What a model's next supervisor has taken over is not ours to settle."""
         if self._ownership.take(child.slug):
-            self._aftermath.settle(child)
+            self._crash_policy.settle(child)
         else:
             log.warning("worker of another's model ended", extra={"slug": child.slug})
 
@@ -183,7 +183,7 @@ class Supervisor:
         elif (reason := self._watchdog.judge(child, status)) is not None:
             child.kill(reason)
         else:
-            self._aftermath.note_ready(desired, status)
+            self._crash_policy.note_ready(desired, status)
 
     def _start_missing(self) -> None:
         missing = {
@@ -215,7 +215,7 @@ class Supervisor:
         Their lifelines have ended them, or they are out of reach; that was no death of their own.
         """
         lost = WorkerLostError("the worker of the model died with its supervisor")
-        self._undertaker.bury(slug, None, lost, has_crashed=True)
+        self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
 
     def _with_load_job(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
         """The desired model with a load job that waits in its queue: the first one, or a new one."""
@@ -268,8 +268,8 @@ class Supervisor:
 
     def _drain(self, slug: str) -> None:
         unloaded = ModelUnloadedError("the model is not loaded")
-        self._undertaker.bury(slug, None, unloaded, has_crashed=False)
-        self._aftermath.drain(slug, unloaded)
+        self._recovery.settle_jobs_of(slug, None, unloaded, has_crashed=False)
+        self._crash_policy.drain(slug, unloaded)
         self._ownership.release(slug)
 
     def _sweep(self) -> None:

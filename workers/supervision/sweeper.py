@@ -27,7 +27,7 @@ from jobs.storage.presence import Presence
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 
 _LEAST_S = 0.05
 _HEAD = 100  # jobs looked at per queue and round; they are in the order of their age
@@ -48,13 +48,13 @@ class Sweeper:
     def __init__(
         self,
         store: JobStore,
-        undertaker: Undertaker,
+        recovery: Recovery,
         settings: Settings,
         sight: Sight,
         load_job_of: Callable[[str], str | None],
     ) -> None:
         self._store = store
-        self._undertaker = undertaker
+        self._recovery = recovery
         self._queue_timeout_s = settings.queue_timeout_s
         self._presence = Presence(store.redis)
         self._sight = sight
@@ -117,7 +117,7 @@ class Sweeper:
         overdue = [record.job_id for record in waiting if record.created_at < limit]
         if overdue:
             error = JobTimeoutError(f"waited in the queue for {self._queue_timeout_s:g} s")
-            self._undertaker.end_waiting(overdue, error)
+            self._recovery.end_waiting(overdue, error)
         left = [record for record in waiting if record.created_at >= limit]
         return min(left, key=lambda record: record.created_at, default=None)
 
@@ -142,7 +142,7 @@ class Sweeper:
                 if record.job_id not in kept
                 and (record.task is Task.LOAD or (is_ours and record.job_id != unloading[slug]))
             ]
-            self._undertaker.end_waiting(stale, ModelUnloadedError("the model was unloaded"))
+            self._recovery.end_waiting(stale, ModelUnloadedError("the model was unloaded"))
 
     # Without anybody to read them.
 

@@ -15,7 +15,7 @@ _POLL_S = 10.0
 _RETRY_S = 1.0
 
 
-class BellListener(threading.Thread):
+class WakeupListener(threading.Thread):
     """Calls ``on_ring`` at each ring, and once per connection: rings may have been missed."""
 
     def __init__(self, redis_url: str, on_ring: Callable[[], None]) -> None:
@@ -33,7 +33,7 @@ class BellListener(threading.Thread):
 
     def _listen(self) -> None:
         with connect(self._redis_url).pubsub() as pubsub:
-            pubsub.subscribe(names.BELL)
+            pubsub.subscribe(names.WAKEUP)
             while True:
                 if pubsub.get_message(timeout=_POLL_S) is not None:
                     self._on_ring()

@@ -81,7 +81,7 @@ class Child:
     @property
     def worker_names(self) -> list[str]:
         """RQ names of its two loops."""
-        return [names.worker_name(self.slug, lane, self.token) for lane in ("gen", "ctl")]
+        return [names.worker_name(self.slug, consumer, self.token) for consumer in ("gen", "ctl")]
 
     def stop(self, grace_s: float, *, after_s: float = 0.0) -> None:
         """Ask for the end, once: a polite signal in ``after_s``, a firm one ``grace_s`` later."""

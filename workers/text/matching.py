@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 
-def num_open(text: str, wanted: Collection[str]) -> int:
+def num_held_back(text: str, wanted: Collection[str]) -> int:
     """Length of the longest end of ``text`` that may become one of ``wanted``."""
     longest = max(map(len, wanted), default=0)
     for length in range(min(longest - 1, len(text)), 0, -1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from workers.text.matching import num_open
+from workers.text.matching import num_held_back
 
 
 class StopMatcher:
@@ -29,7 +29,7 @@ class StopMatcher:
             self._held = ""
             start, self.found = first
             return text[:start], True
-        cut = len(text) - num_open(text, self._stops)
+        cut = len(text) - num_held_back(text, self._stops)
         self._held = text[cut:]
         return text[:cut], False
 

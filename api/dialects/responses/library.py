@@ -21,7 +21,7 @@ from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
 from jobs.contract.events import Event
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.storage.event_log import read_log_async
-from jobs.storage.stored_responses import ResponseShelf, StoredResponse, no_response
+from jobs.storage.stored_responses import ResponseStore, StoredResponse, no_response
 
 _CANCEL_WAIT_S = 2.0
 
@@ -34,7 +34,7 @@ class Library:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._runner = services.runner
-        self.shelf = ResponseShelf(services.redis, services.settings.response_ttl_s)
+        self.shelf = ResponseStore(services.redis, services.settings.response_ttl_s)
 
     async def show(self, response_id: str) -> bytes:
         """The response object as JSON; ``JobNotFoundError`` when there is none.

@@ -195,7 +195,7 @@ class LlamaCppEngine:
     def _add_drafts(self, parts: list[Part]) -> None:
         if self._drafter is None:
             return
-        decoding = {p.run.sequence.sequence_id: p for p in parts if p.run.num_pending == 1}
+        decoding = {p.run.sequence.sequence_id: p for p in parts if p.run.num_uncomputed == 1}
         guesses = self._drafter.propose([part.run for part in decoding.values()])
         for sequence_id, guess in guesses.items():
             decoding[sequence_id].drafts = guess

@@ -116,7 +116,7 @@ class Layout:
         return _PASSES_PER_CELL * self._num_cells
 
     def _would_fit(self, run: Running) -> bool:
-        return run.num_known + run.num_foreseen <= self._range_length
+        return run.num_tokens + run.expected_output <= self._range_length
 
     def _open_ranges(self) -> KvMemory | None:
         if self._range_length == 0:

@@ -31,7 +31,7 @@ from workers.engines.mlx.cpu import threads
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
-from workers.engines.mlx.load.engine_parts import Machinery, assemble
+from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts
 from workers.engines.mlx.load.folder import check_folder
 from workers.engines.mlx.load.loading import LoadedModel, explained, load
 from workers.engines.mlx.load.options import check_options, describe
@@ -57,8 +57,8 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     drafter = open_drafter(options, loaded, lambda done: on_progress(share + (1.0 - share) * done))
     # Some models name end tokens that they cannot make.
     end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
-    machinery = assemble(path, loaded, end_ids, options, drafter)
-    return MlxEngine(loaded, tokenizer, options, machinery)
+    parts = build_engine_parts(path, loaded, end_ids, options, drafter)
+    return MlxEngine(loaded, tokenizer, options, parts)
 
 
 class MlxEngine:
@@ -69,15 +69,15 @@ class MlxEngine:
         loaded: LoadedModel,
         tokenizer: Tokenizer,
         options: EngineOptions,
-        machinery: Machinery,
+        parts: EngineParts,
     ) -> None:
         self._tokenizer = tokenizer
         self._adapter = options.adapter
         self._info = describe(loaded, options)
         self._module: object = loaded.module
         self._waiting: deque[Sequence] = deque()
-        self._prefill, self._batch = machinery.prefill, machinery.batch
-        self._store, self._spill = machinery.store, machinery.spill
+        self._prefill, self._batch = parts.prefill, parts.batch
+        self._store, self._spill = parts.store, parts.spill
 
     @property
     def info(self) -> ModelInfo:

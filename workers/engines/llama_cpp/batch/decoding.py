@@ -79,7 +79,7 @@ class Decoder:
     def _call(self, parts: list[Part]) -> int:
         """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
         call_stop, native = self._call_stop, self._batch.native
-        is_decoding = any(part.run.num_pending == 1 for part in parts)
+        is_decoding = any(part.run.num_uncomputed == 1 for part in parts)
         if call_stop is None or is_decoding or not self.can_stop:
             status: int = lib.llama_decode(self._memory.context, native)
         else:
@@ -192,7 +192,7 @@ class Decoder:
             run.num_rounds_without_hit = 0 if num_right else run.num_rounds_without_hit + 1
 
     def _next_token(self, run: Running, row: int) -> Token:
-        token = run.sampler.sample(self._memory.context, row, run.num_known)
+        token = run.sampler.sample(self._memory.context, row, run.num_tokens)
         run.append(token)
         is_end = token in self._end_ids
         num_top = run.sequence.sampling.num_logprobs

@@ -50,7 +50,7 @@ class PromptLookup:
         found = {}
         for run in runs:
             if is_worth_a_guess(run):
-                count = min(self._num_drafts, run.num_open - 1)
+                count = min(self._num_drafts, run.num_remaining - 1)
                 guess = look_up(run.known, count)
                 if len(guess):
                     found[run.sequence.sequence_id] = guess
@@ -95,10 +95,10 @@ class DraftModel:
         self._seqs: dict[int, tuple[int, IntArray]] = {}  # seq_id, tokens in it
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
-        wanted = [run for run in runs if run.num_open > 1 and is_worth_a_guess(run)]
+        wanted = [run for run in runs if run.num_remaining > 1 and is_worth_a_guess(run)]
         texts = {run.sequence.sequence_id: run.known for run in wanted}
         guesses: dict[int, list[int]] = {sequence_id: [] for sequence_id in texts}
-        limits = {run.sequence.sequence_id: run.num_open - 1 for run in wanted}
+        limits = {run.sequence.sequence_id: run.num_remaining - 1 for run in wanted}
         for _ in range(self._num_drafts):
             texts = {i: text for i, text in texts.items() if len(guesses[i]) < limits[i]}
             for sequence_id, token in self._next_tokens(texts).items():

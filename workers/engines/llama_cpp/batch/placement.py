@@ -32,13 +32,13 @@ class Placement:
         """Whether ranges are too short for it to start, or it had better share cells."""
         if not self._memory.has_ranges:
             return False
-        if run.num_known + min(_RESERVED, run.num_open) > self._memory.longest:
+        if run.num_tokens + min(_RESERVED, run.num_remaining) > self._memory.longest:
             return True
         wanted = _reusable(run)
         shared = max(
             (num_common(o.known, wanted) for o in running if o.adapter == run.adapter), default=0
         )
-        own = run.num_known - shared + run.num_foreseen // 2
+        own = run.num_tokens - shared + run.expected_output // 2
         if shared < max(_LONG_BEGINNING, own):
             return False
         return shared + _MIN_RESTORED > self._num_ready(run, wanted)
@@ -51,8 +51,8 @@ class Placement:
         if self._memory.has_ranges:
             return True
         entry, num_found = self._prefixes.find(_reusable(run), run.adapter)
-        needed = run.num_pending - num_found
-        reserved = sum(min(_RESERVED, other.num_open) for other in (*running, run))
+        needed = run.num_uncomputed - num_found
+        reserved = sum(min(_RESERVED, other.num_remaining) for other in (*running, run))
         while self._memory.num_free < needed + reserved:
             if not self._prefixes.evict(spared=entry):
                 break
@@ -62,7 +62,7 @@ class Placement:
             # The threads of a lone one divide the cells up to the last one between them: with idle
             # cells before its own, some have nothing to do.
             shared = entry if num_found >= _MIN_SHARED else None
-            num_rows = rows_foreseen(needed, run.num_foreseen) if running else math.inf
+            num_rows = rows_foreseen(needed, run.expected_output) if running else math.inf
             self._prefixes.clear_idle(num_rows, shared)
         return True
 
@@ -173,4 +173,4 @@ class Placement:
 
 def _reusable(run: Running) -> IntArray:
     """What may come from the cache: not the last token, whose logits are wanted."""
-    return run.tokens[: 0 if run.is_scoring else run.num_known - 1]
+    return run.tokens[: 0 if run.is_scoring else run.num_tokens - 1]

@@ -26,27 +26,27 @@ class Part:
     @property
     def is_last(self) -> bool:
         """A token can be drawn after it."""
-        return self.num_tokens == self.run.num_pending
+        return self.num_tokens == self.run.num_uncomputed
 
     @property
     def num_rows(self) -> int:
         return self.num_tokens + (0 if self.drafts is None else len(self.drafts))
 
 
-def share_out(reading: list[Running], budget: int) -> list[Part]:
+def split_prefill_budget(reading: list[Running], budget: int) -> list[Part]:
     """The oldest prompt is finished if that can be done, else it gets half; the rest the shortest.
 
     Of prompts that came together each would be late if all advanced alike.
     """
     if not reading:
         return []
-    oldest = reading[0].num_pending
+    oldest = reading[0].num_uncomputed
     shares = {reading[0]: oldest if oldest <= budget else max(1, budget // 2)}
     budget -= shares[reading[0]]
     num_scored = SCORED_ROWS
-    for run in sorted(reading, key=lambda run: run.num_pending):
+    for run in sorted(reading, key=lambda run: run.num_uncomputed):
         already = shares.get(run, 0)
-        more = min(run.num_pending - already, budget)
+        more = min(run.num_uncomputed - already, budget)
         shares[run] = already + more
         budget -= more
     parts = []

@@ -19,7 +19,7 @@ PromptEntry = tuple[float, tuple[tuple[int, float], ...]]
 class Running:
     """A sequence and how far it has come, prompt and generated tokens as one row.
 
-    ``tokens[:num_known]`` is the text so far, of which the first ``num_in_cache`` tokens are in
+    ``tokens[:num_tokens]`` is the text so far, of which the first ``num_in_cache`` tokens are in
     the KV cache; the rest is pending: many at a prompt's start or after a preemption, then one, the
     token generated last. ``seq_id`` is -1 while it waits.
     """
@@ -28,7 +28,7 @@ class Running:
     adapter: str | None
     limit: int  # tokens to generate at most: max_tokens, or fewer where the context ends
     tokens: IntArray
-    num_known: int
+    num_tokens: int
     sampler: Sampler
     seq_id: int = -1
     num_in_cache: int = 0
@@ -46,25 +46,25 @@ class Running:
 
     @property
     def num_generated(self) -> int:
-        return self.num_known - self.num_prompt
+        return self.num_tokens - self.num_prompt
 
     @property
-    def num_pending(self) -> int:
-        return self.num_known - self.num_in_cache
+    def num_uncomputed(self) -> int:
+        return self.num_tokens - self.num_in_cache
 
     @property
-    def num_open(self) -> int:
+    def num_remaining(self) -> int:
         """Tokens that it may still generate."""
         return self.limit - self.num_generated
 
     @property
-    def num_foreseen(self) -> int:
+    def expected_output(self) -> int:
         """How many it is reckoned with: few generate all that they may."""
-        return min(self.num_open, _FORESEEN)
+        return min(self.num_remaining, _FORESEEN)
 
     @property
     def known(self) -> IntArray:
-        return self.tokens[: self.num_known]
+        return self.tokens[: self.num_tokens]
 
     @property
     def is_scoring(self) -> bool:
@@ -72,14 +72,14 @@ class Running:
         return self.sequence.num_prompt_logprobs is not None and self.num_generated == 0
 
     def append(self, token: int) -> None:
-        self.tokens[self.num_known] = token
-        self.num_known += 1
+        self.tokens[self.num_tokens] = token
+        self.num_tokens += 1
 
     def finish_after(self, *, is_end: bool) -> FinishReason | None:
         """Why the token just appended is the last one, if it is."""
         if is_end:
             return FinishReason.STOP
-        return FinishReason.LENGTH if self.num_open == 0 else None
+        return FinishReason.LENGTH if self.num_remaining == 0 else None
 
 
 def make_running(

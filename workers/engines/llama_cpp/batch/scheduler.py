@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from workers.engines.llama_cpp.batch.placement import Placement
-from workers.engines.llama_cpp.batch.prefill_budget import Part, share_out
+from workers.engines.llama_cpp.batch.prefill_budget import Part, split_prefill_budget
 from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.cache.host_cache import Shelf
 from workers.engines.llama_cpp.cache.memory import KvMemory
@@ -141,8 +141,8 @@ class Scheduler:
         self._settle_followers()
         self._placement.close_ranks(self._running.values())
         chosen = self._runs_of_one_adapter()
-        decoding = [Part(run, 1) for run in chosen if run.num_pending == 1]
-        reading = [run for run in chosen if run.num_pending > 1 and run.leader is None]
+        decoding = [Part(run, 1) for run in chosen if run.num_uncomputed == 1]
+        reading = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
         if not decoding:
             num_budgets = BUDGETS_PER_CALL if can_stop else 1
         elif self._tile == 1 or not reading:
@@ -157,9 +157,9 @@ class Scheduler:
         if budget == 0:
             return []
         budget = min(budget, self._most_read)
-        if len(reading) == 1 and budget < reading[0].num_pending < budget + self._tile:
-            budget = reading[0].num_pending
-        return share_out(reading, budget)
+        if len(reading) == 1 and budget < reading[0].num_uncomputed < budget + self._tile:
+            budget = reading[0].num_uncomputed
+        return split_prefill_budget(reading, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""

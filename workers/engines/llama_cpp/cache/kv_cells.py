@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class CellBook:
+class KvCells:
     """Cells by ``seq_id``, shared ones counted once.
 
     llama.cpp tells nobody how many cells are free, and a decode that finds none fails for all of

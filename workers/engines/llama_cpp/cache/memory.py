@@ -12,7 +12,7 @@ from collections.abc import Sequence as ListLike
 from typing import Any, ClassVar, NamedTuple
 
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.cache.kv_cells import CellBook
+from workers.engines.llama_cpp.cache.kv_cells import KvCells
 from workers.engines.llama_cpp.new_pages import new_bytes
 from workers.engines.llama_cpp.sequence_state import StateBytes
 
@@ -43,7 +43,7 @@ class KvMemory(ABC):
         self.num_cells = num_cells
         self.longest = longest
         self.has_fours = has_fours
-        self.book = CellBook(num_cells)
+        self.book = KvCells(num_cells)
         self._memory = lib.llama_get_memory(context)
 
     @property

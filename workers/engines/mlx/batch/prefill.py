@@ -23,7 +23,7 @@ Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
 """``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
 FindSpilled = Callable[[bytes, int, int], Match | None]
-"""``find(key, max_tokens, num_known)``: one on disk, worth reading when so many are known."""
+"""``find(key, max_tokens, num_cached)``: one on disk, worth reading when so many are known."""
 
 
 class PrefillQueue:

@@ -54,14 +54,14 @@ class Prompt:
         """Tokens to process here."""
         return self.num_reusable - self.num_done
 
-    def follow(self, others: Iterable[Prompt], num_known: int) -> None:
+    def follow(self, others: Iterable[Prompt], num_cached: int) -> None:
         """Wait for the one of ``others`` with the longest common beginning, if that is worth it.
 
-        ``num_known`` tokens are there without waiting.
+        ``num_cached`` tokens are there without waiting.
         """
         commons = [(self._num_common(other), other) for other in others if not other.is_gone]
         num, leader = max(commons, key=lambda common: common[0], default=(0, None))
-        if leader is not None and num >= num_known + _MIN_AWAITED:
+        if leader is not None and num >= num_cached + _MIN_AWAITED:
             self._leader, self._num_awaited = leader, num
             leader._stops.add(num)
 

@@ -51,11 +51,11 @@ class Spill:
             raise ModelLoadError(message, "prompt_cache_dir") from error
         self._writer = SpillWriter(folder, max_bytes)
 
-    def find(self, key: bytes, max_tokens: int, num_known: int) -> Match | None:
-        """The longest beginning of ``key`` on disk, if it is worth reading beyond ``num_known``."""
+    def find(self, key: bytes, max_tokens: int, num_cached: int) -> Match | None:
+        """The longest beginning of ``key`` on disk, if it is worth reading beyond ``num_cached``."""
         self._note_written()
         found = self._index.longest(key, max_tokens)
-        if found is None or found[1] < num_known + MIN_SPILLED:
+        if found is None or found[1] < num_cached + MIN_SPILLED:
             return None
         spilled, num = found
         return Match(num, lambda: kv.prefix(self._take(spilled), num))

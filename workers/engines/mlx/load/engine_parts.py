@@ -19,7 +19,7 @@ from workers.engines.mlx.load.options import cache_budget
 
 
 @dataclass(frozen=True, slots=True)
-class Machinery:
+class EngineParts:
     """What steps: prompts, the running batch, and what is kept of both."""
 
     prefill: PrefillQueue
@@ -28,13 +28,13 @@ class Machinery:
     spill: Spill | None
 
 
-def assemble(
+def build_engine_parts(
     path: Path,
     loaded: LoadedModel,
     end_ids: frozenset[int],
     options: EngineOptions,
     drafter: Drafter | None,
-) -> Machinery:
+) -> EngineParts:
     """The parts for the model of the folder ``path``.
 
     Raises ``ModelLoadError`` when the folder for spilled prompts cannot be used.
@@ -54,7 +54,7 @@ def assemble(
         head=loaded.head,
         end_ids=end_ids,
     )
-    return Machinery(prefill, batch, store, spill)
+    return EngineParts(prefill, batch, store, spill)
 
 
 def _open_spill(path: Path, options: EngineOptions) -> Spill | None:

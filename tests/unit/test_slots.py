@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.waiting import wait_until
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 
 class Waiter:
     """A thread that waits at the gate."""
 
-    def __init__(self, gate: SlotGate) -> None:
+    def __init__(self, gate: SlotLimiter) -> None:
         self.answers: list[bool] = []
         self._thread = threading.Thread(
             target=lambda: self.answers.append(gate.wait()), daemon=True
@@ -27,7 +27,7 @@ class Waiter:
 
 
 def test_a_gate_that_was_never_opened_lets_nobody_pass_until_it_closes() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     waiter = Waiter(gate)
     assert waiter.answers == []
     gate.close()
@@ -35,14 +35,14 @@ def test_a_gate_that_was_never_opened_lets_nobody_pass_until_it_closes() -> None
 
 
 def test_opening_lets_the_waiter_pass() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     waiter = Waiter(gate)
     gate.open(1)
     assert waiter.answer() is True
 
 
 def test_a_full_gate_opens_when_a_slot_is_given_back() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(2)
     gate.take(2)
     waiter = Waiter(gate)
@@ -52,7 +52,7 @@ def test_a_full_gate_opens_when_a_slot_is_given_back() -> None:
 
 
 def test_a_job_may_take_more_than_there_is_and_all_wait_until_it_fits() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(2)
     gate.take(5)
     waiter = Waiter(gate)
@@ -63,7 +63,7 @@ def test_a_job_may_take_more_than_there_is_and_all_wait_until_it_fits() -> None:
 
 
 def test_a_closed_gate_stays_closed_whatever_is_free() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(8)
     gate.close()
     assert gate.wait() is False
@@ -72,7 +72,7 @@ def test_a_closed_gate_stays_closed_whatever_is_free() -> None:
 
 
 def test_a_held_gate_lets_nobody_in_before_its_holder_releases_it() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(8)
     gate.hold("a")
     waiter = Waiter(gate)
@@ -83,7 +83,7 @@ def test_a_held_gate_lets_nobody_in_before_its_holder_releases_it() -> None:
 
 
 def test_a_held_gate_that_is_closed_lets_its_waiters_go() -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(8)
     gate.hold("a")
     waiter = Waiter(gate)
@@ -93,7 +93,7 @@ def test_a_held_gate_that_is_closed_lets_its_waiters_go() -> None:
 
 @given(st.lists(st.integers(1, 9), max_size=30))
 def test_what_is_given_back_is_what_was_taken(amounts: list[int]) -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(4)
     for amount in amounts:
         gate.take(amount)

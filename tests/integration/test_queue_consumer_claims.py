@@ -19,7 +19,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import EventWriter, read_log
 from jobs.storage.lua import job_scripts
-from tests.helpers.lane_rig import GET_S, LaneRig, running_lane
+from tests.helpers.consumer_rig import GET_S, ConsumerRig, running_lane
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
 from workers.generation.publisher import Publisher
@@ -37,7 +37,7 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
-class ReceivingRig(LaneRig):
+class ReceivingRig(ConsumerRig):
     """A loop whose jobs are opened, by what opens them in a worker. ``before_open`` comes first."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
@@ -54,12 +54,12 @@ class ReceivingRig(LaneRig):
 
     def _admit(self, job: QueuedJob) -> None:
         self.before_open(job)
-        attempt = self.reception.open(self.lane, job, Task.GENERATE)
+        attempt = self.reception.open(self.consumer, job, Task.GENERATE)
         if attempt is not None:
             self.opened.put(attempt)
 
     def _refuse(self, job_id: str) -> bool:
-        return self.reception.refuse(self.lane, job_id)
+        return self.reception.refuse(self.consumer, job_id)
 
     def open_next(self) -> str:
         """Id of the next job whose attempt was opened."""
@@ -76,11 +76,11 @@ def receiving(redis_url: str, tmp_path: Path) -> Iterator[ReceivingRig]:
     rig.stop()
 
 
-def waiting(rig: LaneRig) -> list[str]:
+def waiting(rig: ConsumerRig) -> list[str]:
     return [item.decode() for item in rig.redis.lrange(rig.queue.key, 0, -1)]
 
 
-def between(rig: LaneRig) -> list[str]:
+def between(rig: ConsumerRig) -> list[str]:
     found = rig.redis.lrange(rig.queue.intermediate_queue_key, 0, -1)
     return [item.decode() for item in found]
 
@@ -93,7 +93,7 @@ def test_a_job_whose_take_was_cut_is_admitted_once(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
 ) -> None:
     """The claim says that it was given to this worker; nothing else does."""
-    rig = LaneRig(redis_url, tmp_path)
+    rig = ConsumerRig(redis_url, tmp_path)
     first, second = rig.submit(), rig.submit()
     sha = rig.redis.script_load(job_scripts.TAKE).encode()
     send, losses = Connection.send_packed_command, iter([True])
@@ -113,7 +113,7 @@ def test_a_job_whose_take_was_cut_is_admitted_once(
     assert sorted([rig.take().id, rig.take().id]) == sorted([first, second])
     rig.flush()
     assert next(losses, None) is None, "the call was cut"
-    assert claimed(rig.redis) == {(rig.lane.name, first), (rig.lane.name, second)}
+    assert claimed(rig.redis) == {(rig.consumer.name, first), (rig.consumer.name, second)}
     for job_id in (first, second):
         rig.close(job_id)
     assert (waiting(rig), between(rig), claimed(rig.redis)) == ([], [], set())
@@ -124,7 +124,7 @@ def test_a_job_whose_take_was_cut_is_admitted_once(
 # What is meant for it.
 
 
-def submit_mixed(rig: LaneRig) -> dict[str, str]:
+def submit_mixed(rig: ConsumerRig) -> dict[str, str]:
     """Foreign loads and unloads around what is meant for the worker, and what is for anybody."""
     kinds = {
         "old-load": LoadRequest("fake", "fake"),
@@ -217,7 +217,7 @@ def test_a_job_that_was_taken_away_before_it_was_opened_is_left_alone(
     receiving: ReceivingRig, claim_of_the_next: Callable[[SyncRedis, str, str], object]
 ) -> None:
     """A supervisor takes the worker for dead, gives its job back, and the next worker has it."""
-    redis, store, me = receiving.redis, receiving.store, receiving.lane.name
+    redis, store, me = receiving.redis, receiving.store, receiving.consumer.name
     before: dict[str, Any] = {}
 
     def steal(job: QueuedJob) -> None:
@@ -233,7 +233,7 @@ def test_a_job_that_was_taken_away_before_it_was_opened_is_left_alone(
     assert traces(redis, stolen) == before
     assert between(receiving) == [stolen, other]
     assert claimed(redis) == {(NEXT, stolen), (me, other)}
-    assert receiving.lane.in_hand == {other}
+    assert receiving.consumer.in_hand == {other}
 
 
 # Entries that are of no use.
@@ -247,12 +247,12 @@ def test_a_refused_job_stays_claimed_until_its_end_is_written(receiving: Receivi
     assert receiving.open_next() == other
     assert receiving.store.record(refused).status is JobStatus.RUNNING
     assert read_log(receiving.redis, refused) == []
-    assert claimed(receiving.redis) == {(receiving.lane.name, id_) for id_ in (refused, other)}
-    assert receiving.lane.in_hand == {refused, other}
+    assert claimed(receiving.redis) == {(receiving.consumer.name, id_) for id_ in (refused, other)}
+    assert receiving.consumer.in_hand == {refused, other}
     receiving.publisher.start()
-    wait_until(lambda: receiving.lane.in_hand == {other}, "it is let go")
+    wait_until(lambda: receiving.consumer.in_hand == {other}, "it is let go")
     assert read_log(receiving.redis, refused)[-1].error.code == "bad_contract"
-    assert claimed(receiving.redis) == {(receiving.lane.name, other)}
+    assert claimed(receiving.redis) == {(receiving.consumer.name, other)}
     assert receiving.store.record(refused).attempt == 1
 
 
@@ -273,6 +273,6 @@ def test_a_job_with_a_key_of_another_type_keeps_no_other_from_being_taken(
     if odd in opened:  # what is wrong with it is seen when its events are written
         opened.append(receiving.open_next())
     assert [job_id for job_id in opened if job_id != odd] == others
-    me = receiving.lane.name
+    me = receiving.consumer.name
     wait_until(lambda: claimed(receiving.redis) <= {(me, id_) for id_ in opened}, "it is let go")
     assert receiving.thread.is_alive()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from workers.runtime.pending_cancels import EarlyStops
+from workers.runtime.pending_cancels import PendingCancels
 
 
 def test_a_cancel_during_preparation_is_remembered() -> None:
-    stops = EarlyStops()
+    stops = PendingCancels()
     stops.begin("a")
     stops.note("a", "enough")
     assert stops.end("a") == "enough"
 
 
 def test_a_cancel_of_another_job_is_not() -> None:
-    stops = EarlyStops()
+    stops = PendingCancels()
     stops.begin("a")
     stops.note("b", "enough")
     assert stops.end("a") is None
 
 
 def test_the_next_job_does_not_inherit_a_cancel() -> None:
-    stops = EarlyStops()
+    stops = PendingCancels()
     stops.begin("a")
     stops.note("a", "enough")
     stops.begin("b")

@@ -14,9 +14,9 @@ from jobs.storage.connection import connect
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt
-from workers.runtime.slots import SlotGate
-from workers.supervision.blame import WitnessWriter
-from workers.supervision.recovery import Undertaker
+from workers.runtime.slots import SlotLimiter
+from workers.supervision.blame import BlameWriter
+from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")
@@ -30,8 +30,8 @@ def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
 
 
 @pytest.fixture
-def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
-    return Undertaker(store, settings_for(redis_url, tmp_path))
+def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
+    return Recovery(store, settings_for(redis_url, tmp_path))
 
 
 def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
@@ -50,9 +50,9 @@ def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
     return job_id
 
 
-def bury(undertaker: Undertaker) -> None:
-    suspects = undertaker.suspects("0", [WORKER])
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
+def settle_jobs_of(recovery: Recovery) -> None:
+    suspects = recovery.suspects("0", [WORKER])
+    recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
 
 
 def deaths(store: JobStore, *job_ids: str) -> list[int]:
@@ -64,44 +64,42 @@ def waiting(store: JobStore) -> list[str]:
 
 
 def test_of_the_jobs_in_hand_the_silent_ones_are_suspected(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     silent = [taken(store, has_spoken=False) for _ in range(2)]
     speakers = [taken(store, has_spoken=True) for _ in range(2)]
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert deaths(store, *silent, *speakers) == [1, 1, 0, 0]
     assert waiting(store) == [*speakers, *silent]
 
 
-def test_when_all_have_spoken_all_are_suspected(store: JobStore, undertaker: Undertaker) -> None:
+def test_when_all_have_spoken_all_are_suspected(store: JobStore, recovery: Recovery) -> None:
     job_ids = [taken(store, has_spoken=True) for _ in range(3)]
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert deaths(store, *job_ids) == [1, 1, 1]
     assert waiting(store) == job_ids
 
 
 def test_a_neighbour_at_both_deaths_goes_on_once_it_has_spoken_again(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     killer, neighbour = (taken(store, has_spoken=False) for _ in range(2))
-    bury(undertaker)
+    settle_jobs_of(recovery)
     taken(store, neighbour, has_spoken=True)
     taken(store, killer, has_spoken=False)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert store.record(killer).error_code == "worker_lost"
     assert store.record(neighbour).status is JobStatus.QUEUED
     assert waiting(store) == [neighbour]
 
 
-def test_what_an_earlier_attempt_said_clears_nobody(
-    store: JobStore, undertaker: Undertaker
-) -> None:
+def test_what_an_earlier_attempt_said_clears_nobody(store: JobStore, recovery: Recovery) -> None:
     job_id = taken(store, has_spoken=True)
     neighbour = taken(store, has_spoken=True)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     taken(store, neighbour, has_spoken=True)
     taken(store, job_id, has_spoken=False)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert store.record(job_id).status is JobStatus.FAILED
     assert store.record(neighbour).status is JobStatus.QUEUED
 
@@ -110,9 +108,9 @@ def test_what_an_earlier_attempt_said_clears_nobody(
 def test_the_gate_is_held_until_its_holder_has_spoken_or_ended(
     store: JobStore, kind: EventKind
 ) -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(8)
-    writer = WitnessWriter(store.redis, 60, 60, gate)
+    writer = BlameWriter(store.redis, 60, 60, gate)
     job_id = taken(store, has_spoken=False)
     gate.hold(job_id)
     assert not gate.has_room
@@ -124,9 +122,9 @@ def test_the_gate_is_held_until_its_holder_has_spoken_or_ended(
 
 
 def test_a_holder_that_is_another_workers_by_now_holds_nobody(store: JobStore) -> None:
-    gate = SlotGate()
+    gate = SlotLimiter()
     gate.open(8)
-    writer = WitnessWriter(store.redis, 60, 60, gate)
+    writer = BlameWriter(store.redis, 60, 60, gate)
     job_id = taken(store, has_spoken=False)
     gate.hold(job_id)
     open_attempt(store.redis, "0.gen.other", job_id)

@@ -19,11 +19,11 @@ from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
-from tests.helpers.lane_rig import running_lane
+from tests.helpers.consumer_rig import running_lane
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.runtime.attempts import AttemptOpener
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")
@@ -37,8 +37,8 @@ def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
 
 
 @pytest.fixture
-def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
-    return Undertaker(store, settings_for(redis_url, tmp_path))
+def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
+    return Recovery(store, settings_for(redis_url, tmp_path))
 
 
 def held(store: JobStore, request=None, **fields) -> str:
@@ -53,18 +53,18 @@ def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
     return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
-def bury(undertaker: Undertaker, error=LOST, *, has_crashed: bool = True) -> None:
-    suspects = undertaker.suspects("0", [WORKER]) if has_crashed else set()
-    undertaker.bury("0", [WORKER], error, has_crashed=has_crashed, suspects=suspects)
+def settle_jobs_of(recovery: Recovery, error=LOST, *, has_crashed: bool = True) -> None:
+    suspects = recovery.suspects("0", [WORKER]) if has_crashed else set()
+    recovery.settle_jobs_of("0", [WORKER], error, has_crashed=has_crashed, suspects=suspects)
 
 
 def test_every_held_job_goes_back_before_those_that_wait(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     ids = {held(store) for _ in range(3)}
     later = submission()
     store.submit(later)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert set(waiting(store)[:3]) == ids
     assert waiting(store)[3:] == [later.job_id]
     for job_id in ids:
@@ -75,10 +75,10 @@ def test_every_held_job_goes_back_before_those_that_wait(
 
 
 def test_a_burial_that_was_cut_short_counts_no_job_twice(
-    store: JobStore, undertaker: Undertaker, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = {held(store) for _ in range(3)}
-    forget, calls = undertaker._forget_in_rq, []
+    forget, calls = recovery._forget_in_rq, []
 
     def cut(*args: str) -> None:
         calls.append(args)
@@ -86,22 +86,22 @@ def test_a_burial_that_was_cut_short_counts_no_job_twice(
             raise RedisConnectionError("away")
         forget(*args)
 
-    monkeypatch.setattr(undertaker, "_forget_in_rq", cut)
-    suspects = undertaker.suspects("0", [WORKER])
+    monkeypatch.setattr(recovery, "_forget_in_rq", cut)
+    suspects = recovery.suspects("0", [WORKER])
     assert suspects == ids
     with pytest.raises(RedisConnectionError):
-        undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
+        recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
+    recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
     assert sorted(waiting(store)) == sorted(ids)
     assert [store.record(job_id).deaths for job_id in ids] == [1, 1, 1]
 
 
-def test_a_second_death_is_the_end(store: JobStore, undertaker: Undertaker) -> None:
+def test_a_second_death_is_the_end(store: JobStore, recovery: Recovery) -> None:
     job_id = held(store)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     open_attempt(store.redis, WORKER, job_id)
     store.writer.append([event(EventKind.STARTED, 1, 2, job_id)])
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert waiting(store) == []
     found = read_log(store.redis, job_id)
     assert [(str(said.id), said.kind) for said in found] == [
@@ -122,10 +122,10 @@ def test_a_second_death_is_the_end(store: JobStore, undertaker: Undertaker) -> N
     ],
 )
 def test_what_becomes_of_a_job_depends_on_it_and_on_the_death(
-    store: JobStore, undertaker: Undertaker, request_of, has_crashed, error, is_returned
+    store: JobStore, recovery: Recovery, request_of, has_crashed, error, is_returned
 ) -> None:
     job_id = held(store, request_of)
-    bury(undertaker, error, has_crashed=has_crashed)
+    settle_jobs_of(recovery, error, has_crashed=has_crashed)
     record = store.record(job_id)
     if is_returned:
         assert record.status is JobStatus.QUEUED
@@ -137,59 +137,55 @@ def test_what_becomes_of_a_job_depends_on_it_and_on_the_death(
         assert error.message in job.latest_result().exc_string
 
 
-def test_an_unload_is_done_when_its_process_is_gone(
-    store: JobStore, undertaker: Undertaker
-) -> None:
+def test_an_unload_is_done_when_its_process_is_gone(store: JobStore, recovery: Recovery) -> None:
     for has_crashed in (True, False):
         job_id = held(store, UnloadRequest())
-        bury(undertaker, ModelUnloadedError("x"), has_crashed=has_crashed)
+        settle_jobs_of(recovery, ModelUnloadedError("x"), has_crashed=has_crashed)
         assert read_log(store.redis, job_id)[-1].kind is EventKind.FINISHED
         assert Job.fetch(job_id, store.redis, JSONSerializer).get_status() == "finished"
 
 
-def test_a_cancelled_job_of_a_dead_worker_is_cancelled(
-    store: JobStore, undertaker: Undertaker
-) -> None:
+def test_a_cancelled_job_of_a_dead_worker_is_cancelled(store: JobStore, recovery: Recovery) -> None:
     job_id = held(store)
     store.cancel(job_id, "enough")
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert read_log(store.redis, job_id)[-1].error.message == "enough"
     assert store.record(job_id).status is JobStatus.CANCELLED
     assert waiting(store) == []
 
 
 def test_a_job_that_had_ended_is_closed_in_rq_too(
-    redis_url: str, tmp_path: Path, undertaker: Undertaker
+    redis_url: str, tmp_path: Path, recovery: Recovery
 ) -> None:
     """Its end is in the log, and its worker died before it could tell RQ."""
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
-        assert AttemptOpener(rig.redis, rig.lane.name).open(job_id)
+        assert AttemptOpener(rig.redis, rig.consumer.name).open(job_id)
         assert rig.store.writer.settle(event(EventKind.FINISHED, 1, job=job_id))
         key = Job.key_for(job_id)
         assert (rig.redis.hget(key, "status"), rig.redis.ttl(key)) == (b"started", -1)
-        undertaker.bury("0", [rig.lane.name], LOST, has_crashed=True)
+        recovery.settle_jobs_of("0", [rig.consumer.name], LOST, has_crashed=True)
         assert rig.redis.hget(key, "status") == b"finished"
         assert rig.redis.ttl(key) > 0
         assert [said.kind for said in read_log(rig.redis, job_id)] == [EventKind.FINISHED]
 
 
 def test_a_dead_worker_and_its_executions_leave_rqs_lists(
-    redis_url: str, tmp_path: Path, undertaker: Undertaker
+    redis_url: str, tmp_path: Path, recovery: Recovery
 ) -> None:
     with running_lane(redis_url, tmp_path, slots=1) as rig:  # takes nothing back
         job_id = rig.submit()
         rig.take_begun()
-        assert AttemptOpener(rig.redis, rig.lane.name).open(job_id)
-        undertaker.bury("0", [rig.lane.name], LOST, has_crashed=True)
+        assert AttemptOpener(rig.redis, rig.consumer.name).open(job_id)
+        recovery.settle_jobs_of("0", [rig.consumer.name], LOST, has_crashed=True)
         assert Worker.count(rig.redis) == 0
         left = [key.decode() for key in rig.redis.keys("rq:*")]
         assert not [key for key in left if "execution" in key or "wip" in key or "worker" in key]
 
 
 def test_what_never_reached_the_worker_goes_back_unharmed(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     new, ended = submission(), submission()
     for one in (new, ended):
@@ -198,7 +194,7 @@ def test_what_never_reached_the_worker_goes_back_unharmed(
     queue = store.queue("mgs-gen-0")
     store.redis.delete(queue.key)
     store.redis.rpush(queue.intermediate_queue_key, new.job_id, ended.job_id, "cmpl-unknown")
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert waiting(store) == [new.job_id]
     assert store.record(new.job_id).deaths == 0
     left = store.redis.lrange(queue.intermediate_queue_key, 0, -1)
@@ -206,27 +202,27 @@ def test_what_never_reached_the_worker_goes_back_unharmed(
 
 
 def test_what_the_worker_had_taken_and_not_opened_goes_back_unharmed(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     new = submission()
     store.submit(new)
     take(store.redis, WORKER, new.job_id)
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert waiting(store) == [new.job_id]
     assert store.record(new.job_id).deaths == 0
     assert claimed(store.redis) == set()
     assert store.redis.llen(store.queue("mgs-gen-0").intermediate_queue_key) == 0
 
 
-def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: Undertaker) -> None:
+def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, recovery: Recovery) -> None:
     """A load that comes meanwhile queues a job of its own, which must live."""
     old, other = submission(), submission(TokenCountRequest(Prompt(text="x")))
     for one in (old, other):
         store.submit(one)
-    snapshot = undertaker.waiting("0")
+    snapshot = recovery.waiting("0")
     new = submission()
     store.submit(new)
-    undertaker.end_waiting(snapshot, ModelUnloadedError("gone"))
+    recovery.end_waiting(snapshot, ModelUnloadedError("gone"))
     assert waiting(store) == [new.job_id]
     assert waiting(store, "mgs-ctl-0") == []
     for one in (old, other):
@@ -234,10 +230,10 @@ def test_only_the_jobs_that_were_waiting_are_ended(store: JobStore, undertaker: 
 
 
 def test_a_broken_record_keeps_no_other_job_from_being_settled(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     broken, healthy = held(store), held(store)
     store.redis.hset(names.job_key(broken), "deaths", "many")
-    bury(undertaker)
+    settle_jobs_of(recovery)
     assert healthy in waiting(store)
     assert claimed(store.redis) == set()

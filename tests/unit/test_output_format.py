@@ -16,7 +16,7 @@ from tests.helpers.samples import generate
 from workers.engines.base import Constraint
 from workers.engines.fake import FakeTokenizer
 from workers.markup.call_grammar import marker
-from workers.markup.forms import AnswerForm, AnswerForms
+from workers.markup.output_format import OutputFormat, OutputFormats
 
 ADD: Any = {
     "type": "function",
@@ -41,9 +41,9 @@ JSON_A = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object", "required": ["x"]}
 
 def form(
     template: str = "<tool_call>", prompt: str = "hi", tools: Any = (ADD, BARE), **fields: Any
-) -> AnswerForm:
+) -> OutputFormat:
     request = generate(**{"tool_use": ToolUse(), **fields})
-    forms = AnswerForms(FakeTokenizer(), template)
+    forms = OutputFormats(FakeTokenizer(), template)
     return forms.of(request, list(prompt.encode()), list(tools))
 
 
@@ -172,7 +172,7 @@ def test_a_coders_texts_and_choices_are_written_bare() -> None:
     assert walk(form(template, tools=[tool]).new_constraint(), wrong).endswith("<parameter=u>\n")
 
 
-def thinking(prompt: str = "hi <think>\n", **fields: Any) -> AnswerForm:
+def thinking(prompt: str = "hi <think>\n", **fields: Any) -> OutputFormat:
     fields = {"tool_use": None, "is_reasoning_split": True, **fields}
     return form("<think></think><tool_call>", prompt, **fields)
 
@@ -242,7 +242,7 @@ class WideTokenizer(FakeTokenizer):
 def after_thoughts(last: int) -> Constraint | None:
     """What the answer is held to after thoughts whose last token is that one."""
     request = generate(grammar=JSON_A, is_reasoning_split=True)
-    forms = AnswerForms(WideTokenizer(), "<think></think><tool_call>")
+    forms = OutputFormats(WideTokenizer(), "<think></think><tool_call>")
     constraint = forms.of(request, list(b"hi <think>\n"), []).new_constraint()
     assert walk(constraint, "hm</think") == "hm</think"
     assert constraint is not None

@@ -25,7 +25,7 @@ import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
 from jobs.storage import names
 from jobs.storage.connection import connect
-from tests.helpers.lane_rig import LaneRig, running_lane
+from tests.helpers.consumer_rig import ConsumerRig, running_lane
 from tests.helpers.waiting import wait_until
 
 
@@ -35,7 +35,7 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def rig(redis_url: str, tmp_path) -> Iterator[LaneRig]:
+def rig(redis_url: str, tmp_path) -> Iterator[ConsumerRig]:
     with running_lane(redis_url, tmp_path) as running:
         yield running
 
@@ -50,13 +50,13 @@ def test_no_job_is_taken_while_there_is_no_room(redis_url: str, tmp_path) -> Non
         assert rig.take().id == second
 
 
-def test_an_empty_queue_does_not_end_the_loop(rig: LaneRig) -> None:
+def test_an_empty_queue_does_not_end_the_loop(rig: ConsumerRig) -> None:
     wait_until(lambda: rig.num_waits >= 3, "the loop has seen an empty queue twice")
     job_id = rig.submit()
     assert rig.take().id == job_id
 
 
-def test_the_worker_is_busy_while_any_of_its_jobs_runs(rig: LaneRig) -> None:
+def test_the_worker_is_busy_while_any_of_its_jobs_runs(rig: ConsumerRig) -> None:
     ids = [rig.submit() for _ in range(3)]
     for _ in ids:
         rig.take_begun()
@@ -66,15 +66,15 @@ def test_the_worker_is_busy_while_any_of_its_jobs_runs(rig: LaneRig) -> None:
         assert rig.worker_fields()["state"] == "busy"
         rig.close(job_id)
     assert rig.worker_fields()["state"] == "idle"
-    assert rig.lane.executions == {}
+    assert rig.consumer.executions == {}
 
 
-def test_a_running_job_is_where_rq_looks_for_it(rig: LaneRig) -> None:
+def test_a_running_job_is_where_rq_looks_for_it(rig: ConsumerRig) -> None:
     job_id = rig.submit()
     rig.take_begun()
     job = rig.fetch(job_id)
     assert job.get_status() is RqStatus.STARTED
-    assert job.worker_name == rig.lane.name
+    assert job.worker_name == rig.consumer.name
     assert rig.queue.started_job_registry.get_job_ids(cleanup=False) == [job_id]
     assert rig.redis.llen(rig.queue.intermediate_queue_key) == 0
     assert rig.redis.llen(rig.queue.key) == 0
@@ -90,7 +90,7 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
         start = rig.redis.time()[0]
 
         def outlived() -> bool:
-            rig.lane.beat()
+            rig.consumer.beat()
             registry = StartedJobRegistry(queue=rig.queue)
             assert registry.count == 1, "counting, as `rq info` does, gave the job away"
             assert Worker.count(rig.redis) == 1
@@ -103,12 +103,12 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
-    monkeypatch: pytest.MonkeyPatch, rig: LaneRig, hours: int
+    monkeypatch: pytest.MonkeyPatch, rig: ConsumerRig, hours: int
 ) -> None:
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + 3600 * hours)
     monkeypatch.setattr(rq.registry, "current_timestamp", lambda: int(time.time()))
-    rig.lane.beat()
+    rig.consumer.beat()
     job_id = rig.submit()
     rig.take_begun()
     for _ in range(2):  # as it began, and as a beat has renewed it
@@ -118,7 +118,7 @@ def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
         assert until == pytest.approx(
             rig.redis.time()[0] + workers.rq_bridge.rq_records.LEASE_S, abs=10
         )
-        rig.lane.beat()
+        rig.consumer.beat()
     assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
 
@@ -135,7 +135,7 @@ def test_without_a_beat_the_lease_ends(
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_rqs_own_stop_command_reaches_any_of_several_jobs(rig: LaneRig, index: int) -> None:
+def test_rqs_own_stop_command_reaches_any_of_several_jobs(rig: ConsumerRig, index: int) -> None:
     ids = [rig.submit() for _ in range(3)]
     for _ in ids:
         rig.take_begun()
@@ -143,8 +143,8 @@ def test_rqs_own_stop_command_reaches_any_of_several_jobs(rig: LaneRig, index: i
     assert rig.stopped.get(timeout=20) == (ids[index], "stopped by command")
 
 
-def test_a_thousand_malformed_commands_do_not_make_it_deaf(rig: LaneRig) -> None:
-    channel = rig.lane.pubsub_channel_name
+def test_a_thousand_malformed_commands_do_not_make_it_deaf(rig: ConsumerRig) -> None:
+    channel = rig.consumer.pubsub_channel_name
     wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is open")
     bad = [
         "not json", "[]", "{}", "null", "1", '"stop-job"', '{"command": []}', b"\xff\xfe",
@@ -155,14 +155,14 @@ def test_a_thousand_malformed_commands_do_not_make_it_deaf(rig: LaneRig) -> None
         for number in range(1000):
             pipe.publish(channel, bad[number % len(bad)] if number < 200 else bad[number % 12])
         assert pipe.execute() == [1] * 1000
-    rig.store.send_stop(rig.lane.name, "cmpl-1", "now")
+    rig.store.send_stop(rig.consumer.name, "cmpl-1", "now")
     assert rig.stopped.get(timeout=20) == ("cmpl-1", "now")
     assert rig.thread.is_alive()
 
 
-def test_a_reason_that_is_no_text_becomes_one(rig: LaneRig) -> None:
+def test_a_reason_that_is_no_text_becomes_one(rig: ConsumerRig) -> None:
     """A lone surrogate cannot be written as JSON: it would end the thread that sends events."""
-    channel = rig.lane.pubsub_channel_name
+    channel = rig.consumer.pubsub_channel_name
     command = r'{"command": "stop-job", "job_id": "j", "reason": "\ud800"}'
     wait_until(lambda: rig.redis.publish(channel, command), "the command channel is open")
     assert rig.stopped.get(timeout=20) == ("j", "?")
@@ -170,7 +170,7 @@ def test_a_reason_that_is_no_text_becomes_one(rig: LaneRig) -> None:
 
 def test_the_loop_leaves_the_processs_signals_alone(redis_url: str, tmp_path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    rig = LaneRig(redis_url, tmp_path)
+    rig = ConsumerRig(redis_url, tmp_path)
 
     def run_one_and_stop() -> None:
         rig.submit()
@@ -181,12 +181,12 @@ def test_the_loop_leaves_the_processs_signals_alone(redis_url: str, tmp_path) ->
     rig.thread = stopper
     rig.books.start()
     stopper.start()
-    rig.lane.work()  # in the main thread, where RQ would install its own
+    rig.consumer.work()  # in the main thread, where RQ would install its own
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
     rig.stop()
 
 
-def test_finished_jobs_are_where_rq_shows_them_and_expire(rig: LaneRig) -> None:
+def test_finished_jobs_are_where_rq_shows_them_and_expire(rig: ConsumerRig) -> None:
     job_id = rig.submit()
     rig.take_begun()
     rig.close(job_id)
@@ -208,7 +208,7 @@ def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_
         rig.close(job_id)
         job = rig.fetch(job_id)
         assert job.get_status() is RqStatus.FINISHED
-        assert job.worker_name == rig.lane.name
+        assert job.worker_name == rig.consumer.name
         assert job.started_at is not None
         assert job.ended_at is not None
         assert job.latest_result().return_value["phase"] == "finished"
@@ -216,7 +216,7 @@ def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_
         assert rig.redis.llen(rig.queue.intermediate_queue_key) == 0
         assert rig.redis.smembers(names.claims_key("0")) == set()
         assert rig.redis.keys("rq:execution*") == []
-        assert job_id not in rig.lane.in_hand
+        assert job_id not in rig.consumer.in_hand
 
 
 @pytest.mark.parametrize("kind", [EventKind.FAILED, EventKind.CANCELLED])
@@ -228,12 +228,12 @@ def test_one_that_fails_before_that_has_run_all_the_same(
         rig.take()
         rig.close(job_id, kind)
         assert rig.fetch(job_id).get_status() in (RqStatus.FAILED, RqStatus.STOPPED)
-        assert rig.lane.executions == {}
+        assert rig.consumer.executions == {}
         assert rig.worker_fields()["state"] == "idle"
-        assert job_id not in rig.lane.in_hand
+        assert job_id not in rig.consumer.in_hand
 
 
-def test_failed_jobs_are_where_rq_shows_them_with_their_reason(rig: LaneRig) -> None:
+def test_failed_jobs_are_where_rq_shows_them_with_their_reason(rig: ConsumerRig) -> None:
     job_id = rig.submit()
     rig.take_begun()
     rig.close(job_id, EventKind.FAILED)
@@ -245,7 +245,7 @@ def test_failed_jobs_are_where_rq_shows_them_with_their_reason(rig: LaneRig) -> 
     assert 0 < rig.redis.ttl(job.key) <= 86400
 
 
-def test_cancelled_jobs_are_stopped_and_not_among_the_failed(rig: LaneRig) -> None:
+def test_cancelled_jobs_are_stopped_and_not_among_the_failed(rig: ConsumerRig) -> None:
     job_id, other = rig.submit(), rig.submit()
     rig.take_begun()
     rig.take_begun()
@@ -257,17 +257,17 @@ def test_cancelled_jobs_are_stopped_and_not_among_the_failed(rig: LaneRig) -> No
     rig.close(other)
 
 
-def test_an_execution_whose_job_another_has_ended_is_forgotten(rig: LaneRig) -> None:
+def test_an_execution_whose_job_another_has_ended_is_forgotten(rig: ConsumerRig) -> None:
     job_id = rig.submit()
     rig.take_begun()
     rig.close(job_id, is_end=False)
-    assert rig.lane.executions == {}
-    assert rig.lane.in_hand == set()
+    assert rig.consumer.executions == {}
+    assert rig.consumer.in_hand == set()
     assert rig.redis.zcard(rig.queue.started_job_registry.key) == 0
 
 
 def test_no_description_and_no_argument_is_logged(
-    rig: LaneRig, caplog: pytest.LogCaptureFixture
+    rig: ConsumerRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     ids = [rig.submit(facts={"model": "canary"}) for _ in range(2)]
@@ -289,7 +289,7 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(redis_url: str, tm
         assert rig.take().id == job_id
 
 
-def test_the_loop_does_none_of_rqs_maintenance(rig: LaneRig) -> None:
+def test_the_loop_does_none_of_rqs_maintenance(rig: ConsumerRig) -> None:
     """A lost reply there would end it, and its rescue fails what it should put back."""
     rig.redis.rpush(rig.queue.intermediate_queue_key, "cmpl-left")
     job_id = rig.submit()
@@ -299,11 +299,11 @@ def test_the_loop_does_none_of_rqs_maintenance(rig: LaneRig) -> None:
     assert rig.redis.keys("rq:intermediate*") == []
 
 
-def test_old_entries_leave_rqs_registries(rig: LaneRig) -> None:
+def test_old_entries_leave_rqs_registries(rig: ConsumerRig) -> None:
     registries = (rig.queue.finished_job_registry, rig.queue.failed_job_registry)
     for registry in registries:
         rig.redis.zadd(registry.key, {"old": 1, "new": 1e12})
-    rig.lane.clean()
+    rig.consumer.clean()
     assert [rig.redis.zrange(r.key, 0, -1) for r in registries] == [[b"new"], [b"new"]]
 
 
@@ -320,6 +320,6 @@ def test_the_executions_of_a_stopped_worker_stay_for_its_undertaker(
     with running_lane(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
-        rig.lane.register_death()
-        members = rig.redis.smembers(f"{rig.lane.key}:executions")
+        rig.consumer.register_death()
+        members = rig.redis.smembers(f"{rig.consumer.key}:executions")
         assert [member.decode().split(":")[0] for member in members] == [job_id]

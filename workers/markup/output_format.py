@@ -29,7 +29,7 @@ NewConstraint = Callable[[], Constraint | None]
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerForm:
+class OutputFormat:
     """What holds for the answers to one prompt; each gets a reader and a constraint of its own."""
 
     reading: Reading
@@ -45,7 +45,7 @@ class AnswerForm:
         return MarkupReader(self.stop, self.reading, self.tokenizer, answer_id)
 
 
-class AnswerForms:
+class OutputFormats:
     """Finds the form that a request asks of one loaded model; may be used from any thread."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
@@ -53,7 +53,7 @@ class AnswerForms:
         self._dialect = Dialect.of(template, tokenizer)
         self._grammars = GrammarCompiler(tokenizer)
 
-    def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> AnswerForm:
+    def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
         """Raises ``InvalidRequestError`` for a grammar or tools that cannot be honoured."""
         dialect = self._read_dialect(request)
         use = request.tool_use
@@ -61,7 +61,7 @@ class AnswerForms:
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
         reading = Reading(dialect, tools, use is not None and use.is_single, is_thinking)
         new_constraint = self._constraints(request, reading)
-        return AnswerForm(reading, request.stop, self._tokenizer, new_constraint)
+        return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
         """The part of the model's dialect that this request wants read."""

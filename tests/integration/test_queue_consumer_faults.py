@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 import workers.rq_bridge.queue_consumer
 import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
-from tests.helpers.lane_rig import LaneRig, running_lane
+from tests.helpers.consumer_rig import ConsumerRig, running_lane
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 
@@ -27,7 +27,7 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def rig(redis_url: str, tmp_path) -> Iterator[LaneRig]:
+def rig(redis_url: str, tmp_path) -> Iterator[ConsumerRig]:
     with running_lane(redis_url, tmp_path) as running:
         yield running
 
@@ -50,7 +50,7 @@ class TestForgedJobs:
         return tmp_path / "executed"
 
     @pytest.fixture
-    def forged(self, rig: LaneRig, canary: Path, listener: socket.socket) -> str:
+    def forged(self, rig: ConsumerRig, canary: Path, listener: socket.socket) -> str:
         """A job whose every field asks to run something."""
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         job = Job.create(
@@ -81,7 +81,7 @@ class TestForgedJobs:
 
     @pytest.mark.parametrize("kind", [EventKind.FINISHED, EventKind.FAILED, EventKind.CANCELLED])
     def test_no_field_of_a_forged_hash_is_obeyed(
-        self, rig: LaneRig, canary: Path, forged: str, listener: socket.socket, kind: EventKind
+        self, rig: ConsumerRig, canary: Path, forged: str, listener: socket.socket, kind: EventKind
     ) -> None:
         job = rig.take_begun()
         assert job.id == forged
@@ -92,10 +92,12 @@ class TestForgedJobs:
         assert not canary.exists()
         with pytest.raises(BlockingIOError):
             listener.accept()
-        assert rig.lane.executions == {}
-        assert rig.lane.in_hand == set()
+        assert rig.consumer.executions == {}
+        assert rig.consumer.in_hand == set()
 
-    def test_a_pickle_as_data_is_never_read(self, rig: LaneRig, canary: Path, forged: str) -> None:
+    def test_a_pickle_as_data_is_never_read(
+        self, rig: ConsumerRig, canary: Path, forged: str
+    ) -> None:
         rig.take_begun()
         rig.close(forged)
         rig.redis.hset(Job.key_for(forged), "data", pickle.dumps(Canary(canary)))
@@ -103,8 +105,10 @@ class TestForgedJobs:
         rig.take_begun()
         rig.close(forged)
         assert not canary.exists()
-        assert rig.lane.executions == {}, "an execution that never ends would look busy for ever"
-        assert rig.lane.in_hand == set()
+        assert rig.consumer.executions == {}, (
+            "an execution that never ends would look busy for ever"
+        )
+        assert rig.consumer.in_hand == set()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ class TestForgedJobs:
         ("webhooks", "{"),
     ],
 )
-def test_a_poisoned_hash_delays_nobody(rig: LaneRig, field: str, value: str) -> None:
+def test_a_poisoned_hash_delays_nobody(rig: ConsumerRig, field: str, value: str) -> None:
     poisoned = _queue_poisoned(rig, field, value)
     healthy = rig.submit()
     while (job := rig.take()).id != healthy:
@@ -129,11 +133,11 @@ def test_a_poisoned_hash_delays_nobody(rig: LaneRig, field: str, value: str) -> 
     rig.flush()
     rig.close(healthy)
     assert rig.thread.is_alive()
-    assert rig.lane.in_hand == set()
+    assert rig.consumer.in_hand == set()
     assert rig.redis.llen(rig.queue.intermediate_queue_key) == 0
 
 
-def _queue_poisoned(rig: LaneRig, field: str, value: str) -> str:
+def _queue_poisoned(rig: ConsumerRig, field: str, value: str) -> str:
     """Queue a job whose RQ hash cannot be right, before the loop can see the healthy one."""
     with rig.redis.pipeline() as pipe:
         job = Job.create(
@@ -154,30 +158,30 @@ def _hash_of(job: Job) -> dict:
     return {key: value for key, value in job.to_dict().items() if value is not None}
 
 
-def test_an_unreadable_hash_is_handed_over_by_its_id(rig: LaneRig) -> None:
+def test_an_unreadable_hash_is_handed_over_by_its_id(rig: ConsumerRig) -> None:
     """Its client waits for an end; who has the log must write one."""
     poisoned = _queue_poisoned(rig, "status", "nonsense")
     assert rig.refused.get(timeout=20) == poisoned
     wait_until(lambda: rig.redis.ttl(Job.key_for(poisoned)) > 0, "its hash expires")
 
 
-def test_a_job_that_cannot_be_admitted_does_not_end_the_loop(rig: LaneRig) -> None:
+def test_a_job_that_cannot_be_admitted_does_not_end_the_loop(rig: ConsumerRig) -> None:
     rig.raise_at_next_admit(ValueError("a broken record"))
     first, second = rig.submit(), rig.submit()
     assert rig.take().id == second
     assert rig.refused.get(timeout=20) == first
     rig.close(second)
-    assert rig.lane.in_hand == set()
+    assert rig.consumer.in_hand == set()
 
 
-def test_what_was_moved_while_its_reply_got_lost_is_put_back(rig: LaneRig) -> None:
+def test_what_was_moved_while_its_reply_got_lost_is_put_back(rig: ConsumerRig) -> None:
     running = rig.submit()
     rig.take()
     lost = rig.submit()
     rig.take()
     rig.flush()
     # As after a lost reply: in the intermediate list, and in nobody's hands.
-    rig.lane.in_hand.discard(lost)
+    rig.consumer.in_hand.discard(lost)
     rig.redis.rpush(rig.queue.intermediate_queue_key, lost, running)
     rig.cut_connections()
     assert rig.take().id == lost
@@ -191,17 +195,17 @@ def test_a_loop_that_starts_while_redis_is_away_begins_when_it_is_back(
 ) -> None:
     with private_redis() as server:
         if is_made:
-            rig = LaneRig(server.url, tmp_path)
+            rig = ConsumerRig(server.url, tmp_path)
         server.kill()
         if not is_made:
-            rig = LaneRig(server.url, tmp_path)
+            rig = ConsumerRig(server.url, tmp_path)
         rig.books.start()
         rig.thread.start()
         server.start()
         wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
         job_id = rig.submit()
         assert rig.take_begun().id == job_id
-        channel = rig.lane.pubsub_channel_name
+        channel = rig.consumer.pubsub_channel_name
         wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is open")
         rig.close(job_id)
         rig.stop()
@@ -216,38 +220,38 @@ def test_a_loop_that_ends_while_redis_is_away_ends_well(tmp_path) -> None:
         server.start()
 
 
-def test_it_takes_jobs_and_commands_after_its_connections_were_cut(rig: LaneRig) -> None:
+def test_it_takes_jobs_and_commands_after_its_connections_were_cut(rig: ConsumerRig) -> None:
     rig.redis.ping()
-    channel = rig.lane.pubsub_channel_name
+    channel = rig.consumer.pubsub_channel_name
     wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is open")
     for _ in range(3):
         rig.cut_connections()
         job_id = rig.submit()
         assert rig.take().id == job_id
         wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is back")
-        rig.store.send_stop(rig.lane.name, job_id, "enough")
+        rig.store.send_stop(rig.consumer.name, job_id, "enough")
         assert rig.stopped.get(timeout=20) == (job_id, "enough")
 
 
-def test_a_redis_that_lost_everything_gets_the_worker_back(rig: LaneRig) -> None:
+def test_a_redis_that_lost_everything_gets_the_worker_back(rig: ConsumerRig) -> None:
     wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
     rig.redis.flushall()
-    rig.lane.beat()
+    rig.consumer.beat()
     (worker,) = Worker.all(rig.redis, serializer=JSONSerializer)
-    assert worker.name == rig.lane.name
+    assert worker.name == rig.consumer.name
     assert worker.queue_names() == ["mgs-gen-0"]
     assert worker.birth_date is not None
     assert Worker.count(queue=rig.queue) == 1
-    assert 0 < rig.redis.ttl(rig.lane.key) <= workers.rq_bridge.rq_records.LEASE_S
+    assert 0 < rig.redis.ttl(rig.consumer.key) <= workers.rq_bridge.rq_records.LEASE_S
 
 
-def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: LaneRig) -> None:
+def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: ConsumerRig) -> None:
     wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
     rig.redis.flushall()
     # The bookkeeper's word comes before the beat's: the hash exists, the lists are empty.
-    rig.lane.set_state("idle")
-    rig.redis.hset(rig.lane.key, "last_heartbeat", "2026-01-01T00:00:00.000000Z")
-    rig.lane.beat()
+    rig.consumer.set_state("idle")
+    rig.redis.hset(rig.consumer.key, "last_heartbeat", "2026-01-01T00:00:00.000000Z")
+    rig.consumer.beat()
     assert Worker.count(rig.redis) == 1
     assert rig.worker_fields()["queues"] == "mgs-gen-0"
 
@@ -260,7 +264,7 @@ def test_a_killed_redis_comes_back_to_a_working_loop(tmp_path) -> None:
         server.start()
         after = rig.submit()
         assert rig.take_begun().id == after
-        channel = rig.lane.pubsub_channel_name
+        channel = rig.consumer.pubsub_channel_name
         wait_until(lambda: rig.redis.publish(channel, "{}"), "the command channel is back")
         for job_id in (before, after):
             rig.close(job_id)

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.execution import worker_liveness
-from api.execution.worker_liveness import Missing, StaffWatch
+from api.execution.worker_liveness import Missing, WorkerLiveness
 from jobs import asyncio_tasks
 from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
 
@@ -38,7 +38,7 @@ class Looks:
         return answer
 
 
-async def heard(watch: StaffWatch, num: int) -> list[int]:
+async def heard(watch: WorkerLiveness, num: int) -> list[int]:
     """The first counts that a listener for model 0 hears."""
     counts: list[int] = []
     has_all = asyncio.Event()
@@ -60,19 +60,19 @@ async def heard(watch: StaffWatch, num: int) -> list[int]:
 )
 async def test_a_look_that_raises_does_not_end_the_watch(odd: Exception) -> None:
     looks = Looks(GONE, odd, GONE)
-    assert await heard(StaffWatch(looks, Sight()), 3) == [1, 1, 2]
+    assert await heard(WorkerLiveness(looks, Sight()), 3) == [1, 1, 2]
 
 
 async def test_the_watch_goes_on_for_who_comes_after_all_others_have_left() -> None:
     looks = Looks(GONE)
-    watch = StaffWatch(looks, Sight())
+    watch = WorkerLiveness(looks, Sight())
     assert await heard(watch, 1) == [1]
     await until(lambda: len(asyncio.all_tasks()) == 1)
     assert await heard(watch, 1) == [1]
 
 
 async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
-    watch = StaffWatch(Looks(GONE), Sight())
+    watch = WorkerLiveness(Looks(GONE), Sight())
 
     def raise_(num_looks: int, what: Missing) -> None:
         raise KeyError("odd")
@@ -85,7 +85,7 @@ async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
 async def test_nobody_is_judged_soon_after_redis_was_out_of_sight() -> None:
     clock = Clock()
     looks = Looks(GONE)
-    watch = StaffWatch(looks, Sight(clock, clock))
+    watch = WorkerLiveness(looks, Sight(clock, clock))
     clock.now += BLIND_AFTER_S
     counts: list[int] = []
     watch.add("0", lambda num_looks, what: counts.append(num_looks))

@@ -22,7 +22,7 @@ from jobs.storage.store import JobStore
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
-from workers.supervision.recovery import Undertaker
+from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")
@@ -39,8 +39,8 @@ def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
 
 
 @pytest.fixture
-def undertaker(store: JobStore, redis_url: str, tmp_path: Path) -> Undertaker:
-    return Undertaker(store, settings_for(redis_url, tmp_path))
+def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
+    return Recovery(store, settings_for(redis_url, tmp_path))
 
 
 def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
@@ -109,12 +109,12 @@ def three(store: JobStore) -> list[str]:
 
 @damaged
 def test_after_a_crash_one_damaged_job_keeps_no_other_from_going_on(
-    store: JobStore, undertaker: Undertaker, three: list[str], damage: Damage
+    store: JobStore, recovery: Recovery, three: list[str], damage: Damage
 ) -> None:
     damage(store.redis, three[1])
-    suspects = undertaker.suspects("0", [WORKER])
+    suspects = recovery.suspects("0", [WORKER])
     assert {three[0], three[2]} <= suspects
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
+    recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True, suspects=suspects)
     assert {three[0], three[2]} <= set(waiting(store))
     assert claimed(store.redis) == set()
     assert set(between(store)) <= {three[1]}
@@ -122,10 +122,10 @@ def test_after_a_crash_one_damaged_job_keeps_no_other_from_going_on(
 
 @damaged
 def test_after_an_unload_one_damaged_job_keeps_no_other_from_ending(
-    store: JobStore, undertaker: Undertaker, three: list[str], damage: Damage
+    store: JobStore, recovery: Recovery, three: list[str], damage: Damage
 ) -> None:
     damage(store.redis, three[1])
-    undertaker.bury("0", [WORKER], UNLOADED, has_crashed=False)
+    recovery.settle_jobs_of("0", [WORKER], UNLOADED, has_crashed=False)
     for job_id in (three[0], three[2]):
         assert read_log(store.redis, job_id)[-1].error.code == "model_unloaded"
     assert claimed(store.redis) == set()
@@ -134,7 +134,7 @@ def test_after_an_unload_one_damaged_job_keeps_no_other_from_ending(
 
 @damaged
 def test_a_damaged_job_that_nobody_claims_keeps_no_other_from_coming_back(
-    store: JobStore, undertaker: Undertaker, damage: Damage
+    store: JobStore, recovery: Recovery, damage: Damage
 ) -> None:
     """As after a loss of the claims: all lie in the intermediate list."""
     ids = [submit(store) for _ in range(3)]
@@ -142,17 +142,17 @@ def test_a_damaged_job_that_nobody_claims_keeps_no_other_from_coming_back(
         take(store.redis, WORKER, job_id)
     store.redis.delete(names.claims_key("0"))
     damage(store.redis, ids[1])
-    undertaker.bury("0", None, LOST, has_crashed=True)
+    recovery.settle_jobs_of("0", None, LOST, has_crashed=True)
     assert {ids[0], ids[2]} <= set(waiting(store))
 
 
 @damaged
 def test_a_damaged_job_that_waits_keeps_no_other_from_ending(
-    store: JobStore, undertaker: Undertaker, damage: Damage
+    store: JobStore, recovery: Recovery, damage: Damage
 ) -> None:
     ids = [submit(store) for _ in range(3)]
     damage(store.redis, ids[1])
-    undertaker.drain("0", UNLOADED, lambda: False)
+    recovery.drain("0", UNLOADED, lambda: False)
     for job_id in (ids[0], ids[2]):
         assert read_log(store.redis, job_id)[-1].error.code == "model_unloaded"
     assert set(waiting(store)) <= {ids[1]}
@@ -160,52 +160,52 @@ def test_a_damaged_job_that_waits_keeps_no_other_from_ending(
 
 @pytest.mark.parametrize("damage", [DAMAGES[name] for name in READABLE], ids=READABLE)
 def test_a_job_whose_record_can_be_read_is_settled_whatever_else_is_wrong(
-    store: JobStore, undertaker: Undertaker, three: list[str], damage: Damage
+    store: JobStore, recovery: Recovery, three: list[str], damage: Damage
 ) -> None:
     damage(store.redis, three[1])
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True, suspects=set(three))
+    recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True, suspects=set(three))
     record = store.record(three[1])
     assert (record.status is JobStatus.QUEUED) == (three[1] in waiting(store))
     assert record.status is JobStatus.QUEUED or read_log(store.redis, three[1])[-1].is_terminal
     open_again = [job_id for job_id in three if job_id in waiting(store)]
     for job_id in open_again:
         open_attempt(store.redis, WORKER, job_id)
-    undertaker.bury("0", [WORKER], UNLOADED, has_crashed=False)
+    recovery.settle_jobs_of("0", [WORKER], UNLOADED, has_crashed=False)
     assert store.record(three[1]).status is JobStatus.FAILED
     assert read_log(store.redis, three[1])[-1].is_terminal
     assert claimed(store.redis) == set()
 
 
 def test_what_has_ended_and_waits_all_the_same_is_taken_off_its_queue(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     """A worker that was taken for dead may end its job after it was given back."""
     job_id = held(store)
-    undertaker.bury("0", [WORKER], LOST, has_crashed=True)
+    recovery.settle_jobs_of("0", [WORKER], LOST, has_crashed=True)
     assert store.writer.settle(event(EventKind.FINISHED, 1, job=job_id))
     assert waiting(store) == [job_id]
-    assert undertaker.drain("0", UNLOADED, lambda: False), "the model is retired"
+    assert recovery.drain("0", UNLOADED, lambda: False), "the model is retired"
     assert waiting(store) == []
     assert store.record(job_id).status is JobStatus.FINISHED
     assert store.redis.hget(Job.key_for(job_id), "status") == b"finished"
 
 
-def test_what_is_no_claim_is_swept_off_the_claims(store: JobStore, undertaker: Undertaker) -> None:
+def test_what_is_no_claim_is_swept_off_the_claims(store: JobStore, recovery: Recovery) -> None:
     job_id = held(store)
     odd = [b"", b"|", b"no bar", b"\xff\xfe|x", b"|x", b"x|"]
     store.redis.sadd(names.claims_key("0"), *odd)
-    undertaker.bury("0", None, LOST, has_crashed=True)
+    recovery.settle_jobs_of("0", None, LOST, has_crashed=True)
     assert not store.redis.exists(names.claims_key("0"))
     assert waiting(store) == [job_id]
 
 
 def test_a_supervisors_death_is_no_death_of_its_workers(
-    store: JobStore, undertaker: Undertaker
+    store: JobStore, recovery: Recovery
 ) -> None:
     """Ten in a row: a machine that loses power again and again convicts no job."""
     job_id = held(store)
     for times in range(1, 11):
-        undertaker.bury("0", None, LOST, has_crashed=True)
+        recovery.settle_jobs_of("0", None, LOST, has_crashed=True)
         record = store.record(job_id)
         assert (record.status, record.deaths) == (JobStatus.QUEUED, 0)
         assert waiting(store) == [job_id]
@@ -215,7 +215,7 @@ def test_a_supervisors_death_is_no_death_of_its_workers(
 @pytest.mark.parametrize("num_words", [1, 7, 19])
 def test_a_late_worker_that_writes_on_delays_the_end_and_does_not_prevent_it(
     store: JobStore,
-    undertaker: Undertaker,
+    recovery: Recovery,
     monkeypatch: pytest.MonkeyPatch,
     num_words: int,
 ) -> None:
@@ -230,7 +230,7 @@ def test_a_late_worker_that_writes_on_delays_the_end_and_does_not_prevent_it(
         return settle(end, *lists)
 
     monkeypatch.setattr(store.writer, "settle", speak_first)
-    undertaker.bury("0", [WORKER], UNLOADED, has_crashed=False)
+    recovery.settle_jobs_of("0", [WORKER], UNLOADED, has_crashed=False)
     found = read_log(store.redis, job_id)
     assert [said.seq for said in found] == list(range(1, num_words + 2))
     assert found[-1].error.code == "model_unloaded"
@@ -239,7 +239,7 @@ def test_a_late_worker_that_writes_on_delays_the_end_and_does_not_prevent_it(
 
 
 def test_who_never_stops_writing_keeps_its_claim_for_the_next_burial(
-    store: JobStore, undertaker: Undertaker, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless, other = held(store), held(store)
     settle, seqs = store.writer.settle, iter(range(1, 1000))
@@ -251,10 +251,10 @@ def test_who_never_stops_writing_keeps_its_claim_for_the_next_burial(
 
     with monkeypatch.context() as patched:
         patched.setattr(store.writer, "settle", speak_first)
-        undertaker.bury("0", [WORKER], UNLOADED, has_crashed=False)
+        recovery.settle_jobs_of("0", [WORKER], UNLOADED, has_crashed=False)
     assert store.record(other).status is JobStatus.FAILED
     assert claimed(store.redis) == {(WORKER, endless)}
-    undertaker.bury("0", None, UNLOADED, has_crashed=False)
+    recovery.settle_jobs_of("0", None, UNLOADED, has_crashed=False)
     assert store.record(endless).status is JobStatus.FAILED
     assert claimed(store.redis) == set()
 
@@ -301,10 +301,12 @@ def leave_a_mess(store: JobStore) -> list[str]:
     ]  # fmt: skip
 
 
-def settle_all(undertaker: Undertaker, burial: Burial, suspects: set[str]) -> None:
-    undertaker.bury("0", [WORKER], burial.error, has_crashed=burial.has_crashed, suspects=suspects)
+def settle_all(recovery: Recovery, burial: Burial, suspects: set[str]) -> None:
+    recovery.settle_jobs_of(
+        "0", [WORKER], burial.error, has_crashed=burial.has_crashed, suspects=suspects
+    )
     if burial.is_drained:
-        undertaker.drain("0", burial.error, lambda: False)
+        recovery.drain("0", burial.error, lambda: False)
 
 
 def picture(store: JobStore, job_ids: list[str]) -> dict[str, Any]:
@@ -352,7 +354,7 @@ def test_a_burial_cut_at_any_command_and_begun_anew_leaves_the_same(
 ) -> None:
     client = connect(redis_url, retries=0)
     settings = settings_for(redis_url, tmp_path)
-    undertaker = Undertaker(JobStore(client, settings), settings)
+    recovery = Recovery(JobStore(client, settings), settings)
     cutter = Cutter(monkeypatch)
     pictures: list[dict[str, Any]] = []
 
@@ -360,14 +362,14 @@ def test_a_burial_cut_at_any_command_and_begun_anew_leaves_the_same(
         """Whether the burial was cut."""
         store.redis.flushdb()
         job_ids = leave_a_mess(store)
-        suspects = undertaker.suspects("0", [WORKER]) if burial.has_crashed else set()
+        suspects = recovery.suspects("0", [WORKER]) if burial.has_crashed else set()
         cutter.cut_at(cut_at, is_carried_out=is_carried_out)
         is_cut = False
         try:
-            settle_all(undertaker, burial, suspects)
+            settle_all(recovery, burial, suspects)
         except RedisConnectionError:
             is_cut = True
-            settle_all(undertaker, burial, suspects)
+            settle_all(recovery, burial, suspects)
         cutter.cut_at(None)
         pictures.append(picture(store, job_ids))
         return is_cut

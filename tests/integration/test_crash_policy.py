@@ -20,8 +20,8 @@ from tests.helpers.children import DESIRED, killed_child
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt
-from workers.supervision.crash_policy import Aftermath
-from workers.supervision.recovery import Undertaker
+from workers.supervision.crash_policy import CrashPolicy
+from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.worker_process import Child
 
@@ -36,8 +36,8 @@ class Rig:
         self.desired_models = DesiredModels(self.redis)
         self.cut_redis: SyncRedis = connect(redis_url, retries=0)
         self.restarts = RestartPolicy()
-        undertaker = Undertaker(JobStore(self.cut_redis, settings), settings)
-        self.aftermath = Aftermath(DesiredModels(self.cut_redis), undertaker, self.restarts)
+        recovery = Recovery(JobStore(self.cut_redis, settings), settings)
+        self.crash_policy = CrashPolicy(DesiredModels(self.cut_redis), recovery, self.restarts)
 
     def submit(self, request: Any = None, **fields: Any) -> str:
         new = submission(request, **fields)
@@ -56,9 +56,9 @@ class Rig:
     def settle_begun_anew(self, child: Child) -> bool:
         """As a supervisor does; whether it had to begin anew."""
         try:
-            self.aftermath.settle(child)
+            self.crash_policy.settle(child)
         except RedisConnectionError:
-            self.aftermath.settle(child)
+            self.crash_policy.settle(child)
             return True
         return False
 
@@ -135,7 +135,7 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
     )
     unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))
     seen: list[bool] = []
-    writer = rig.aftermath._undertaker._store.writer
+    writer = rig.crash_policy._recovery._store.writer
     settle = writer.settle
 
     def look_first(*args: Any) -> bool:
@@ -143,7 +143,7 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
         return settle(*args)
 
     monkeypatch.setattr(writer, "settle", look_first)
-    rig.aftermath.settle(child)
+    rig.crash_policy.settle(child)
     assert rig.store.record(unload).status is JobStatus.FINISHED
     assert seen == [False]
 
@@ -155,6 +155,6 @@ def test_of_a_want_that_stands_under_the_same_id_by_now_nothing_is_ended(rig: Ri
     load = rig.submit(newer.load, job_id=newer.load_job)
     waits = rig.submit()
     unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))
-    rig.aftermath.settle(child)
+    rig.crash_policy.settle(child)
     statuses = [rig.store.record(job_id).status for job_id in (load, waits, unload)]
     assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.FINISHED]

@@ -20,14 +20,14 @@ from jobs.storage.connection import SyncRedis, connect, connect_bookkeeping
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from workers.rq_bridge.bookkeeper import Bookkeeper
-from workers.rq_bridge.queue_consumer import LaneWorker
+from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.slots import SlotGate
+from workers.runtime.slots import SlotLimiter
 
 GET_S = 20.0
 
 
-class LaneRig:
+class ConsumerRig:
     """``admitted`` and ``stopped`` are what the loop hands over, as it happens."""
 
     def __init__(
@@ -44,7 +44,7 @@ class LaneRig:
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, settings_for(redis_url, folder))
         self.queue = self.store.queue(queue)
-        self.gate = SlotGate()
+        self.gate = SlotLimiter()
         self.gate.open(slots)
         self.admitted: Hand[QueuedJob] = Hand()
         self.stopped: Hand[tuple[str, str]] = Hand()
@@ -52,7 +52,7 @@ class LaneRig:
         self.num_waits = 0
         self._next_error: Exception | None = None
         self.books = Bookkeeper()
-        self.lane = LaneWorker(
+        self.consumer = QueueConsumer(
             queue,
             names.worker_name("0", "gen", "t"),
             connect_bookkeeping(redis_url),
@@ -62,7 +62,7 @@ class LaneRig:
             lambda job_id, reason: self.stopped.put((job_id, reason)),
             **of_lane,
         )
-        self.thread = threading.Thread(target=self.lane.work, daemon=True)
+        self.thread = threading.Thread(target=self.consumer.work, daemon=True)
 
     def _wait_for_room(self) -> bool:
         self.num_waits += 1
@@ -76,7 +76,7 @@ class LaneRig:
         if error is not None:
             raise error
         self.gate.take(1)
-        self.books.take(self.lane, job)
+        self.books.take(self.consumer, job)
         if self._is_begun:
             self.books.begin(job.id)
         self.admitted.put(job)
@@ -123,7 +123,7 @@ class LaneRig:
         return Job.fetch(job_id, self.redis, JSONSerializer)
 
     def worker_fields(self) -> dict[str, str]:
-        found = self.redis.hgetall(self.lane.key)
+        found = self.redis.hgetall(self.consumer.key)
         return {key.decode(): value.decode(errors="replace") for key, value in found.items()}
 
     def cut_connections(self) -> None:
@@ -137,7 +137,7 @@ class LaneRig:
 
     def stop_loop(self) -> None:
         self.gate.close()
-        self.lane.request_lane_stop()
+        self.consumer.request_lane_stop()
 
     def stop(self) -> None:
         self.stop_loop()
@@ -156,12 +156,12 @@ def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
 @contextmanager
 def running_lane(
     redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True, **of_lane: Any
-) -> Iterator[LaneRig]:
+) -> Iterator[ConsumerRig]:
     """A loop that works until the block ends; unless ``is_begun``, no job's start is noted.
 
     ``of_lane``: whose queue it is, and which jobs on it are meant for it.
     """
-    rig = LaneRig(redis_url, folder, slots, is_begun=is_begun, **of_lane)
+    rig = ConsumerRig(redis_url, folder, slots, is_begun=is_begun, **of_lane)
     rig.start()
     try:
         yield rig
