@@ -32,7 +32,7 @@ from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 from jobs.stream.hub import EventHub
 from jobs.stream.subscription import Subscription
 

@@ -23,7 +23,7 @@ from jobs.contract.requests import (
     UnloadRequest,
 )
 from jobs.contract.requests import Request as AnyRequest
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 
 _PREFIXES = {
     EmbedRequest: "embd",

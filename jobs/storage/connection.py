@@ -30,7 +30,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.contract.errors import NotReadyError
-from jobs.storage.one_command import OneCommandRedis
 
 MIN_VERSION = (6, 2)
 _TIMEOUT_S = 5.0  # of one try: to connect, or for an answer. No command blocks for longer than 1 s.
@@ -68,11 +67,6 @@ def connect(url: str, *, retries: int = 3, timeout_s: float | None = None) -> Sy
     if timeout_s is not None:
         options.update(socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
     return redis.Redis.from_url(url, **options)
-
-
-def connect_bookkeeping(url: str) -> SyncRedis:
-    """For RQ's own bookkeeping: no retries, and transactions are one command each."""
-    return OneCommandRedis.from_url(url, **_thread_options(url, retries=0))
 
 
 def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:

@@ -205,6 +205,20 @@ async def read_desired_models(redis: AsyncRedis) -> dict[str, DesiredModel]:
     return read_snapshot(await redis.hgetall(names.DESIRED_MODELS)).desired_models
 
 
+async def note_unload(redis: AsyncRedis, slug: str, desired: DesiredModel, ttl_s: int) -> None:
+    """To be called before the desired model is removed: who finds none must find this."""
+    await redis.set(names.unloaded_key(slug), encode_record(desired), ex=ttl_s)
+
+
+async def last_unloaded(redis: AsyncRedis, slug: str) -> DesiredModel | None:
+    """What was removed last; ``None`` after its time, or when it cannot be read."""
+    data = await redis.get(names.unloaded_key(slug))
+    try:
+        return decode_record(DesiredModel, data) if data else None
+    except ContractError:
+        return None
+
+
 async def is_storage_marked(redis: AsyncRedis) -> bool:
     """False for a Redis that no supervisor has seen, or that has lost its data since."""
     return bool(await redis.exists(names.STORAGE_MARK))

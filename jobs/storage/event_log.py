@@ -17,7 +17,7 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.fence import Fence, checked
 from jobs.storage.lua import job_scripts
-from jobs.storage.script_line import ScriptLine
+from jobs.storage.script_connection import ScriptConnection
 from jobs.storage.totals import amounts_of
 
 _STATUS = {
@@ -32,7 +32,7 @@ class EventWriter:
 
     def __init__(self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int) -> None:
         self._redis = redis
-        self._append = ScriptLine(redis, job_scripts.APPEND)
+        self._append = ScriptConnection(redis, job_scripts.APPEND)
         self._settle = redis.register_script(job_scripts.SETTLE)
         self._log_ttl_s = log_ttl_s
         self._failure_ttl_s = failure_ttl_s

@@ -134,7 +134,7 @@ def unload_job_id(desired_uid: str) -> str:
 
 
 def unloaded_key(slug: str) -> str:
-    """String with expiry: what an unloaded model was desired as (``jobs/storage/unloads.py``)."""
+    """String with expiry: what an unloaded model was desired as (see ``note_unload``)."""
     return f"mgs:unloaded:{slug}"
 
 

@@ -28,8 +28,7 @@ from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import checked
 from jobs.storage.lua import job_scripts
 from jobs.storage.purger import Purger
-from jobs.storage.submission import Submission
-from jobs.storage.submitter import Submitter
+from jobs.storage.submitter import Submission, Submitter
 
 TAKE_FENCE_TTL_S = 3600  # longer than any request is under way
 

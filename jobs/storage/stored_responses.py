@@ -16,7 +16,7 @@ from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import job_scripts
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 
 VERSION = 1
 _RECORD = "record"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from rq import Queue
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
@@ -10,16 +13,51 @@ from rq.utils import now
 
 from jobs.contract.errors import QueueFullError, TooManyJobsError
 from jobs.contract.records import JobRecord, JobStatus
-from jobs.contract.requests import Task, encode_request
+from jobs.contract.requests import TASKS, Request, Task, encode_request
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import job_scripts
-from jobs.storage.submission import Submission
 
 ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
 _MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
 _NO_LIMIT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt.
+
+    ``owner`` is the API process, ``caller`` a hash that stands for the key of its client.
+    ``stored_data`` is kept for ``stored_ttl_s`` seconds in the field ``record`` of the hash
+    ``stored_key``, if the job is accepted.
+    """
+
+    job_id: str
+    model_id: str
+    request: Request
+    facts: dict[str, Any]
+    is_background: bool = False
+    owner: str = ""
+    caller: str = ""
+    is_first: bool = False
+    stored_key: str = ""
+    stored_data: bytes = b""
+    stored_ttl_s: int = 0
+
+    @property
+    def slug(self) -> str:
+        return names.slug_of(self.model_id)
+
+    @property
+    def task(self) -> Task:
+        return TASKS[type(self.request)]
+
+    @property
+    def queue_name(self) -> str:
+        is_generation = self.task is Task.GENERATE
+        name_of = names.generation_queue if is_generation else names.control_queue
+        return name_of(self.slug)
 
 
 class Submitter:

@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.helpers.server import Server
 
-MAX_COMMANDS = 20
+MAX_COMMANDS = 25
 NUM_JOBS = 100
 
 

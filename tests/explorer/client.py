@@ -36,21 +36,18 @@ Ask = Callable[[Request], list[Reply | ReplyError]]
 
 
 class AskingRedis(redis.Redis):  # type: ignore[misc]
-    """Stands for a client of Redis. ``has_bare_replies``: transactions answer as
-    Redis gives it, as those of ``connect_bookkeeping`` do."""
+    """Stands for a client of Redis."""
 
     def __init__(
         self,
         on_script: Callable[[str], object],
         *,
         resends: Resends,
-        has_bare_replies: bool = False,
     ) -> None:
         super().__init__(protocol=2, unix_socket_path="/nowhere")
         self.ask: Ask = _ask_nobody
         self._on_script = on_script
         self.resends: Resends = resends
-        self.has_bare_replies = has_bare_replies
         self._encoder = self.get_encoder()
 
     def register_script(self, script: str) -> Any:
@@ -108,11 +105,7 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         found: list[Any] = []
         for reply, (args, options) in zip(replies, stack, strict=True):
             try:
-                bare = self._client.has_bare_replies and not isinstance(reply, ReplyError)
-                is_read = not (bare and self.transaction)
-                found.append(
-                    self._client.read_reply(reply, args[0], options) if is_read else _plain(reply)
-                )
+                found.append(self._client.read_reply(reply, args[0], options))
             except ResponseError as error:
                 if raise_on_error:
                     raise
@@ -120,9 +113,9 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         return found
 
 
-def _plain(reply: Reply) -> Reply:
-    return bytes(reply) if isinstance(reply, Status) else reply
-
-
 def _ask_nobody(request: Request) -> list[Reply]:
     raise AssertionError(f"nobody answers {request}")
+
+
+def _plain(reply: Reply) -> Reply:
+    return bytes(reply) if isinstance(reply, Status) else reply

@@ -16,7 +16,7 @@ from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 from tests.explorer.client import AskingRedis
 from tests.explorer.memory import Hash
 from tests.explorer.sights import LOAD, SLUG, Sights, rq_hash
@@ -44,10 +44,10 @@ class Parts:
             fake_engine=True,
         )
         self.api = AskingRedis(on_script, resends="some")  # jobs.storage.connection.connect
-        self.consumer = AskingRedis(on_script, resends="never", has_bare_replies=True)
+        self.consumer = AskingRedis(on_script, resends="never")
         self.reception = AskingRedis(on_script, resends="never")
         self.publisher = AskingRedis(on_script, resends="never")
-        with patch("jobs.storage.event_log.ScriptLine", AskingLine):
+        with patch("jobs.storage.event_log.ScriptConnection", AskingConnection):
             self.store = JobStore(self.api, self.settings)
             self.writer = EventWriter(
                 self.publisher, self.settings.log_ttl_s, self.settings.failure_ttl_s
@@ -75,14 +75,14 @@ class Parts:
         return rq_hash(self.store._submitter._rq_job(submission, queue))
 
 
-class AskingLine:
-    """In place of ``ScriptLine``, which has a socket of its own."""
+class AskingConnection:
+    """In place of ``ScriptConnection``, which has a socket of its own."""
 
     def __init__(self, redis: AskingRedis, script: str) -> None:
         self._script = redis.register_script(script)
 
     def send(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        return SimpleNamespace(answer=lambda: self._script(keys=keys, args=args))
+        return SimpleNamespace(wait=lambda: self._script(keys=keys, args=args))
 
 
 def worker_name(token: str, consumer: str = "gen") -> str:

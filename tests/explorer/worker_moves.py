@@ -31,7 +31,7 @@ class WorkerMoves:
         if not worker.is_alive:
             return
         for name in _LANES:
-            yield from self._of_lane(state, place, name)
+            yield from self._of_consumer(state, place, name)
         for stream in worker.streams:
             for step in ground.steps(state, stream.point) if stream.point != NOWHERE else ():
                 after = self._with_stream(ground.after(state, step), place, stream, step.point)
@@ -40,7 +40,7 @@ class WorkerMoves:
 
     # Its consumers.
 
-    def _of_lane(self, state: State, place: int, name: str) -> Iterator[Move]:
+    def _of_consumer(self, state: State, place: int, name: str) -> Iterator[Move]:
         point = self._point_of(state, place, name)
         if point == NOWHERE:
             return

@@ -129,7 +129,7 @@ class WorkerPrograms:
         """A worker's consumer, as if new."""
         name = worker_name(token, kind)
         if name not in self._consumers:
-            self._consumers[name] = self._new_lane(name, QUEUE if kind == "gen" else CONTROL)
+            self._consumers[name] = self._new_consumer(name, QUEUE if kind == "gen" else CONTROL)
         consumer = self._consumers[name]
         consumer._owner = owner
         consumer.in_hand = Hands(self._parts.consumer, in_hand)
@@ -137,7 +137,7 @@ class WorkerPrograms:
         consumer._is_noted_busy = False
         return consumer
 
-    def _new_lane(self, name: str, queue_name: str) -> QueueConsumer:
+    def _new_consumer(self, name: str, queue_name: str) -> QueueConsumer:
         with patch.object(QueueConsumer, "_set_ip_address"):
             return QueueConsumer(
                 queue_name,

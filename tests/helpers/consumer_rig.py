@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, connect, connect_bookkeeping
+from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from workers.rq_bridge.bookkeeper import Bookkeeper
@@ -38,14 +38,14 @@ class ConsumerRig:
         *,
         is_begun: bool = True,
         queue: str = "mgs-gen-0",
-        **of_lane: Any,
+        **of_consumer: Any,
     ) -> None:
         self._is_begun = is_begun
         self.redis: SyncRedis = connect(redis_url, retries=8)
         self.store = JobStore(self.redis, settings_for(redis_url, folder))
         self.queue = self.store.queue(queue)
-        self.gate = SlotLimiter()
-        self.gate.open(slots)
+        self.slots = SlotLimiter()
+        self.slots.open(slots)
         self.admitted: Hand[QueuedJob] = Hand()
         self.stopped: Hand[tuple[str, str]] = Hand()
         self.refused: Hand[str] = Hand()
@@ -55,18 +55,18 @@ class ConsumerRig:
         self.consumer = QueueConsumer(
             queue,
             names.worker_name("0", "gen", "t"),
-            connect_bookkeeping(redis_url),
+            connect(redis_url, retries=0),
             self._wait_for_room,
             self._admit,
             self._refuse,
             lambda job_id, reason: self.stopped.put((job_id, reason)),
-            **of_lane,
+            **of_consumer,
         )
         self.thread = threading.Thread(target=self.consumer.work, daemon=True)
 
     def _wait_for_room(self) -> bool:
         self.num_waits += 1
-        return self.gate.wait()
+        return self.slots.wait()
 
     def raise_at_next_admit(self, error: Exception) -> None:
         self._next_error = error
@@ -75,7 +75,7 @@ class ConsumerRig:
         error, self._next_error = self._next_error, None
         if error is not None:
             raise error
-        self.gate.take(1)
+        self.slots.take(1)
         self.books.take(self.consumer, job)
         if self._is_begun:
             self.books.begin(job.id)
@@ -104,7 +104,7 @@ class ConsumerRig:
         """The job's terminal event has been written."""
         self.close_unflushed(job_id, kind, is_end=is_end)
         self.flush()
-        self.gate.give(1)
+        self.slots.give(1)
 
     def close_unflushed(
         self, job_id: str, kind: EventKind = EventKind.FINISHED, *, is_end: bool = True
@@ -136,8 +136,8 @@ class ConsumerRig:
         self.thread.start()
 
     def stop_loop(self) -> None:
-        self.gate.close()
-        self.consumer.request_lane_stop()
+        self.slots.close()
+        self.consumer.request_consumer_stop()
 
     def stop(self) -> None:
         self.stop_loop()
@@ -154,14 +154,14 @@ def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
 
 
 @contextmanager
-def running_lane(
-    redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True, **of_lane: Any
+def running_consumer(
+    redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True, **of_consumer: Any
 ) -> Iterator[ConsumerRig]:
     """A loop that works until the block ends; unless ``is_begun``, no job's start is noted.
 
-    ``of_lane``: whose queue it is, and which jobs on it are meant for it.
+    ``of_consumer``: whose queue it is, and which jobs on it are meant for it.
     """
-    rig = ConsumerRig(redis_url, folder, slots, is_begun=is_begun, **of_lane)
+    rig = ConsumerRig(redis_url, folder, slots, is_begun=is_begun, **of_consumer)
     rig.start()
     try:
         yield rig

@@ -73,8 +73,8 @@ class LoopRig:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.gate = SlotLimiter()
-        self.gate.open(engine.info.num_slots)
+        self.slots = SlotLimiter()
+        self.slots.open(engine.info.num_slots)
         self.writer = MemoryWriter()
         self.refused: list[str] = []
         self.settled: list[tuple[Event, bool]] = []
@@ -83,7 +83,7 @@ class LoopRig:
             self._on_refused,
             lambda event, is_end: self.settled.append((event, is_end)),
         )
-        self.loop = DecodeLoop(engine, self.publisher, self.gate)
+        self.loop = DecodeLoop(engine, self.publisher, self.slots)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)
         self._forms = OutputFormats(engine.tokenizer, self._encoder.template)
@@ -109,7 +109,7 @@ class LoopRig:
 
     def start(self, request: GenerateRequest, max_run_s: float = 60.0) -> str:
         job = self.build(request, max_run_s)
-        self.gate.take(len(job.choices))
+        self.slots.take(len(job.choices))
         self.loop.admit(job)
         return job.job_id
 

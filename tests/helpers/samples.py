@@ -10,7 +10,7 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.settings import Settings
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 
 _numbers = itertools.count(1)
 

@@ -13,7 +13,7 @@ from api.execution.services import Services
 from jobs.contract.records import DesiredModel, JobStatus, WorkerState, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 from tests.gguf_bytes import gguf_bytes
 from tests.integration.api_rig import Rig, check_error_shape, wait_until
 

@@ -108,25 +108,25 @@ def test_what_an_earlier_attempt_said_clears_nobody(store: JobStore, recovery: R
 def test_the_gate_is_held_until_its_holder_has_spoken_or_ended(
     store: JobStore, kind: EventKind
 ) -> None:
-    gate = SlotLimiter()
-    gate.open(8)
-    writer = BlameWriter(store.redis, 60, 60, gate)
+    slots = SlotLimiter()
+    slots.open(8)
+    writer = BlameWriter(store.redis, 60, 60, slots)
     job_id = taken(store, has_spoken=False)
-    gate.hold(job_id)
-    assert not gate.has_room
+    slots.hold(job_id)
+    assert not slots.has_room
     said = event(
         kind, seq=2, job=job_id, error=LOST.to_info() if kind is EventKind.FAILED else None
     )
     assert writer.settle(said) if said.is_terminal else writer.append([said]) == [True]
-    assert gate.has_room
+    assert slots.has_room
 
 
 def test_a_holder_that_is_another_workers_by_now_holds_nobody(store: JobStore) -> None:
-    gate = SlotLimiter()
-    gate.open(8)
-    writer = BlameWriter(store.redis, 60, 60, gate)
+    slots = SlotLimiter()
+    slots.open(8)
+    writer = BlameWriter(store.redis, 60, 60, slots)
     job_id = taken(store, has_spoken=False)
-    gate.hold(job_id)
+    slots.hold(job_id)
     open_attempt(store.redis, "0.gen.other", job_id)
     assert writer.append([event(EventKind.STARTED, seq=2, job=job_id)]) == [False]
-    assert gate.has_room
+    assert slots.has_room

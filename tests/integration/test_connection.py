@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,10 @@ from jobs.contract.errors import NotReadyError
 from jobs.storage.connection import (
     connect,
     connect_async,
-    connect_bookkeeping,
     wait_for_redis,
     within,
 )
-from jobs.storage.script_line import ScriptLine
+from jobs.storage.script_connection import ScriptConnection
 from jobs.stream.subscriber_connection import SubscriberConnection
 from tests.helpers.private_redis import PrivateRedis, private_redis
 from tests.helpers.tcp_proxy import tcp_proxy
@@ -92,9 +91,8 @@ def _assert_guarded(peer: Any) -> None:
     assert found == options
 
 
-@pytest.mark.parametrize("make", [connect, connect_bookkeeping])
-def test_a_threads_socket_is_guarded(tcp_url: str, make: Callable[[str], Any]) -> None:
-    client = make(tcp_url)
+def test_a_threads_socket_is_guarded(tcp_url: str) -> None:
+    client = connect(tcp_url)
     connection = client.connection_pool.get_connection()
     _assert_guarded(connection._sock)
     client.connection_pool.release(connection)
@@ -103,10 +101,10 @@ def test_a_threads_socket_is_guarded(tcp_url: str, make: Callable[[str], Any]) -
 
 
 def test_a_script_lines_socket_is_guarded(tcp_url: str) -> None:
-    line = ScriptLine(connect(tcp_url, retries=0), "return 1")
+    line = ScriptConnection(connect(tcp_url, retries=0), "return 1")
     assert [line([], []) for _ in range(3)] == [1, 1, 1]
     _assert_guarded(line._connection._sock)
-    line._drop_connection()
+    line.disconnect()
 
 
 @pytest.mark.parametrize("loop", _LOOPS)

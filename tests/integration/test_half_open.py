@@ -22,9 +22,8 @@ from jobs.storage.connection import (
     SyncRedis,
     connect,
     connect_async,
-    connect_bookkeeping,
 )
-from jobs.storage.script_line import ScriptLine
+from jobs.storage.script_connection import ScriptConnection
 from jobs.stream.subscriber_connection import SubscriberConnection
 from tests.helpers.far_redis import FarRedis, far_redis
 from tests.helpers.netns import Host, network
@@ -76,8 +75,8 @@ def _listening_thread(url: str, cut: Cut) -> None:
             pubsub.get_message(timeout=60)
 
 
-def _script_line(url: str, cut: Cut) -> None:
-    line = ScriptLine(connect(url, retries=0), "return 1")
+def _script_connection(url: str, cut: Cut) -> None:
+    line = ScriptConnection(connect(url, retries=0), "return 1")
     line([], [])
     cut.wait()
     line([], [])
@@ -128,9 +127,9 @@ def _on(loop: Callable[[], asyncio.AbstractEventLoop], use: Use, retries: int) -
 CASES: dict[str, Case] = {
     "command": lambda url, cut: _command(connect(url, retries=0), cut),
     "command that is tried again": lambda url, cut: _command(connect(url), cut),
-    "rq": lambda url, cut: _command(connect_bookkeeping(url), cut),
+    "rq": lambda url, cut: _command(connect(url, retries=0), cut),
     "listening thread": _listening_thread,
-    "script line": _script_line,
+    "script line": _script_connection,
 }
 for _name, _loop in {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}.items():
     CASES[f"command, {_name}"] = _on(_loop, _async_command, 0)

@@ -25,7 +25,7 @@ import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
 from jobs.storage import names
 from jobs.storage.connection import connect
-from tests.helpers.consumer_rig import ConsumerRig, running_lane
+from tests.helpers.consumer_rig import ConsumerRig, running_consumer
 from tests.helpers.waiting import wait_until
 
 
@@ -36,12 +36,12 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rig(redis_url: str, tmp_path) -> Iterator[ConsumerRig]:
-    with running_lane(redis_url, tmp_path) as running:
+    with running_consumer(redis_url, tmp_path) as running:
         yield running
 
 
 def test_no_job_is_taken_while_there_is_no_room(redis_url: str, tmp_path) -> None:
-    with running_lane(redis_url, tmp_path, slots=1) as rig:
+    with running_consumer(redis_url, tmp_path, slots=1) as rig:
         first, second = rig.submit(), rig.submit()
         assert rig.take().id == first
         wait_until(lambda: rig.num_waits >= 2, "the loop asks for room again")
@@ -84,7 +84,7 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
     monkeypatch.setattr(workers.rq_bridge.rq_records, "LEASE_S", 2)
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
         start = rig.redis.time()[0]
@@ -127,7 +127,7 @@ def test_without_a_beat_the_lease_ends(
 ) -> None:
     """The counter-proof of the test above: the lease is what keeps the job."""
     monkeypatch.setattr(workers.rq_bridge.rq_records, "LEASE_S", 1)
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         rig.submit()
         rig.take_begun()
         registry = StartedJobRegistry(queue=rig.queue)
@@ -202,7 +202,7 @@ def test_finished_jobs_are_where_rq_shows_them_and_expire(rig: ConsumerRig) -> N
 def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_only(
     redis_url: str, tmp_path
 ) -> None:
-    with running_lane(redis_url, tmp_path, is_begun=False) as rig:
+    with running_consumer(redis_url, tmp_path, is_begun=False) as rig:
         job_id = rig.submit()
         rig.take()
         rig.close(job_id)
@@ -223,7 +223,7 @@ def test_a_job_that_is_over_before_it_was_noted_as_running_is_noted_as_finished_
 def test_one_that_fails_before_that_has_run_all_the_same(
     redis_url: str, tmp_path, kind: EventKind
 ) -> None:
-    with running_lane(redis_url, tmp_path, is_begun=False) as rig:
+    with running_consumer(redis_url, tmp_path, is_begun=False) as rig:
         job_id = rig.submit()
         rig.take()
         rig.close(job_id, kind)
@@ -281,7 +281,7 @@ def test_no_description_and_no_argument_is_logged(
 def test_a_suspended_worker_takes_nothing_until_it_is_resumed(redis_url: str, tmp_path) -> None:
     with connect(redis_url) as redis:
         suspend(redis)
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         wait_until(lambda: rig.worker_fields().get("state") == "suspended", "it has noticed")
         assert rig.queue.get_job_ids() == [job_id]
@@ -308,16 +308,16 @@ def test_old_entries_leave_rqs_registries(rig: ConsumerRig) -> None:
 
 
 def test_a_stopped_loop_leaves_rqs_lists(redis_url: str, tmp_path) -> None:
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
-    with running_lane(redis_url, tmp_path) as other:
+    with running_consumer(redis_url, tmp_path) as other:
         wait_until(lambda: Worker.count(other.redis) == 1, "only the new one is listed")
 
 
 def test_the_executions_of_a_stopped_worker_stay_for_its_undertaker(
     redis_url: str, tmp_path
 ) -> None:
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
         rig.consumer.register_death()

@@ -19,7 +19,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import EventWriter, read_log
 from jobs.storage.lua import job_scripts
-from tests.helpers.consumer_rig import GET_S, ConsumerRig, running_lane
+from tests.helpers.consumer_rig import GET_S, ConsumerRig, running_consumer
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
 from workers.generation.publisher import Publisher
@@ -145,7 +145,7 @@ OLD = ["job-old-load", "job-old-unload", "job-older-load"]
 def test_loads_and_unloads_of_other_wants_are_left_and_those_behind_them_taken(
     redis_url: str, tmp_path: Path
 ) -> None:
-    with running_lane(redis_url, tmp_path, queue=CONTROL, meant=MEANT) as rig:
+    with running_consumer(redis_url, tmp_path, queue=CONTROL, meant=MEANT) as rig:
         submit_mixed(rig)
         taken = [rig.take().id for _ in range(4)]
         assert taken == ["job-first-count", "job-load", "job-second-count", "job-unload"]
@@ -160,7 +160,7 @@ def test_a_worker_without_a_model_takes_its_load_before_all_else(
     redis_url: str, tmp_path: Path
 ) -> None:
     is_loaded: list[bool] = []
-    with running_lane(
+    with running_consumer(
         redis_url, tmp_path, queue=CONTROL, meant=MEANT[:1], is_only_meant=lambda: not is_loaded
     ) as rig:
         submit_mixed(rig)
@@ -174,7 +174,7 @@ def test_a_worker_without_a_model_takes_its_load_before_all_else(
 
 
 def test_without_a_load_of_its_own_nothing_is_taken_for_one(redis_url: str, tmp_path: Path) -> None:
-    with running_lane(redis_url, tmp_path, queue=CONTROL) as rig:
+    with running_consumer(redis_url, tmp_path, queue=CONTROL) as rig:
         rig.submit(LoadRequest("fake", "fake"), job_id="job-load")
         count = rig.submit(COUNT)
         assert rig.take().id == count
@@ -187,7 +187,7 @@ def test_without_a_load_of_its_own_nothing_is_taken_for_one(redis_url: str, tmp_
 def test_once_another_owner_has_the_model_no_job_is_taken(redis_url: str, tmp_path: Path) -> None:
     with connect(redis_url) as redis:
         redis.set(names.owner_key("0"), "22|bb")
-    with running_lane(redis_url, tmp_path, owner="11|aa") as rig:
+    with running_consumer(redis_url, tmp_path, owner="11|aa") as rig:
         job_id = rig.submit()
         seen = rig.num_waits
         wait_until(lambda: rig.num_waits >= seen + 3, "the loop has looked")
@@ -198,7 +198,7 @@ def test_once_another_owner_has_the_model_no_job_is_taken(redis_url: str, tmp_pa
 
 def test_while_nobody_holds_the_model_its_worker_goes_on(redis_url: str, tmp_path: Path) -> None:
     """A lock expires while Redis is away; no job has to wait for its renewal."""
-    with running_lane(redis_url, tmp_path, owner="11|aa") as rig:
+    with running_consumer(redis_url, tmp_path, owner="11|aa") as rig:
         job_id = rig.submit()
         assert rig.take().id == job_id
 

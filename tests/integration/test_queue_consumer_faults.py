@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 import workers.rq_bridge.queue_consumer
 import workers.rq_bridge.rq_records
 from jobs.contract.events import EventKind
-from tests.helpers.consumer_rig import ConsumerRig, running_lane
+from tests.helpers.consumer_rig import ConsumerRig, running_consumer
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 
@@ -28,7 +28,7 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def rig(redis_url: str, tmp_path) -> Iterator[ConsumerRig]:
-    with running_lane(redis_url, tmp_path) as running:
+    with running_consumer(redis_url, tmp_path) as running:
         yield running
 
 
@@ -212,7 +212,7 @@ def test_a_loop_that_starts_while_redis_is_away_begins_when_it_is_back(
 
 
 def test_a_loop_that_ends_while_redis_is_away_ends_well(tmp_path) -> None:
-    with private_redis() as server, running_lane(server.url, tmp_path) as rig:
+    with private_redis() as server, running_consumer(server.url, tmp_path) as rig:
         wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
         server.kill()
         rig.stop()
@@ -257,7 +257,7 @@ def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: ConsumerR
 
 
 def test_a_killed_redis_comes_back_to_a_working_loop(tmp_path) -> None:
-    with private_redis(is_kept=True) as server, running_lane(server.url, tmp_path) as rig:
+    with private_redis(is_kept=True) as server, running_consumer(server.url, tmp_path) as rig:
         before = rig.submit()
         rig.take_begun()
         server.kill()
@@ -272,7 +272,7 @@ def test_a_killed_redis_comes_back_to_a_working_loop(tmp_path) -> None:
 
 
 def test_the_end_of_a_job_waits_in_the_books_while_redis_is_away(tmp_path) -> None:
-    with private_redis(is_kept=True) as server, running_lane(server.url, tmp_path) as rig:
+    with private_redis(is_kept=True) as server, running_consumer(server.url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
         server.kill()

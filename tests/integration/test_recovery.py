@@ -19,7 +19,7 @@ from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
-from tests.helpers.consumer_rig import running_lane
+from tests.helpers.consumer_rig import running_consumer
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.runtime.attempts import AttemptOpener
@@ -158,7 +158,7 @@ def test_a_job_that_had_ended_is_closed_in_rq_too(
     redis_url: str, tmp_path: Path, recovery: Recovery
 ) -> None:
     """Its end is in the log, and its worker died before it could tell RQ."""
-    with running_lane(redis_url, tmp_path) as rig:
+    with running_consumer(redis_url, tmp_path) as rig:
         job_id = rig.submit()
         rig.take_begun()
         assert AttemptOpener(rig.redis, rig.consumer.name).open(job_id)
@@ -174,7 +174,7 @@ def test_a_job_that_had_ended_is_closed_in_rq_too(
 def test_a_dead_worker_and_its_executions_leave_rqs_lists(
     redis_url: str, tmp_path: Path, recovery: Recovery
 ) -> None:
-    with running_lane(redis_url, tmp_path, slots=1) as rig:  # takes nothing back
+    with running_consumer(redis_url, tmp_path, slots=1) as rig:  # takes nothing back
         job_id = rig.submit()
         rig.take_begun()
         assert AttemptOpener(rig.redis, rig.consumer.name).open(job_id)

@@ -14,7 +14,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 import tests.helpers.private_redis
 from jobs.embedded_redis.binary import RedisBinary, find_redis_binary
 from jobs.storage.connection import SyncRedis, connect, is_passing
-from jobs.storage.script_line import ScriptLine
+from jobs.storage.script_connection import ScriptConnection
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 
@@ -47,7 +47,7 @@ def redis(url: str) -> Iterator[SyncRedis]:
 
 def _errors_of_writing(redis: SyncRedis) -> list[Exception]:
     """What is said to a command, to a script in each of three ways, and through a line."""
-    line = ScriptLine(redis, _SET)
+    line = ScriptConnection(redis, _SET)
     ways: list[Callable[[], Any]] = [
         lambda: redis.set("k", "x"),
         lambda: redis.eval(_SET, 1, "k"),
@@ -142,7 +142,7 @@ def test_a_key_of_another_type_is_for_good(redis: SyncRedis) -> None:
         lambda: redis.get("k"),
         lambda: redis.eval(_XADD, 1, "log"),
         lambda: redis.eval(_ANSWER_ERROR, 1, "log"),
-        lambda: ScriptLine(redis, _XADD)(["log"], []),
+        lambda: ScriptConnection(redis, _XADD)(["log"], []),
     ):
         error = _error_of(way)
         assert "WRONGTYPE" in str(error)
@@ -155,7 +155,7 @@ def test_a_command_that_this_user_may_not_send_is_for_good(redis: SyncRedis, url
     for way in (
         lambda: limited.xadd("log", {"e": "x"}),
         lambda: limited.eval(_XADD, 1, "log"),
-        lambda: ScriptLine(limited, _XADD)(["log"], []),
+        lambda: ScriptConnection(limited, _XADD)(["log"], []),
     ):
         assert not is_passing(_error_of(way))
     limited.close()

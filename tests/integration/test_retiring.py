@@ -19,7 +19,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.store import JobStore
-from tests.helpers.consumer_rig import running_lane
+from tests.helpers.consumer_rig import running_consumer
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
@@ -164,7 +164,7 @@ def test_a_new_worker_of_the_model_keeps_what_rq_shows(
         for key in keys:
             redis.zadd(key, {"job": 1e12})
             redis.expire(key, 600)
-        with running_lane(redis_url, tmp_path) as rig:
+        with running_consumer(redis_url, tmp_path) as rig:
             job_id = rig.submit()
             rig.take_begun()
             assert [redis.ttl(key) for key in keys] == [-1] * len(keys)

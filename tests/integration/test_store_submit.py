@@ -17,7 +17,7 @@ from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.store import JobStore
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 
 QUEUE = names.generation_queue("0")
 

@@ -27,7 +27,7 @@ def test_a_job_counts_up_to_its_limit_and_frees_its_slot() -> None:
         last = found[-1]
         assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (8, 20)
         assert last.timings.prefill_tokens_per_s >= 0
-        assert (rig.gate.taken, rig.loop.num_jobs, rig.loop.idle_s) == (0, 0, 0.0)
+        assert (rig.slots.taken, rig.loop.num_jobs, rig.loop.idle_s) == (0, 0, 0.0)
         assert rig.settled == [(last, True)]
 
 
@@ -47,7 +47,7 @@ def test_several_jobs_run_at_once_and_do_not_mix() -> None:
         lengths = {rig.start(generate("x" * size, 30)): size for size in range(1, 11)}
         for job_id, size in lengths.items():
             assert text(rig.wait_ended(job_id)) == _counting(size, size + 30)
-        wait_until(lambda: rig.gate.taken == 0, "every slot is free")
+        wait_until(lambda: rig.slots.taken == 0, "every slot is free")
 
 
 def test_a_stop_string_ends_the_sequence_in_the_engine_too() -> None:
@@ -58,7 +58,7 @@ def test_a_stop_string_ends_the_sequence_in_the_engine_too() -> None:
         assert [event.finish_reason for event in found if event.finish_reason] == ["stop"]
         assert [event.stop for event in found if event.stop] == ["2 0"]
         wait_until(lambda: not rig.engine.has_work, "the engine has forgotten it")
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
 
 
 def test_a_cancelled_job_ends_with_its_reason_and_its_neighbour_goes_on() -> None:
@@ -82,7 +82,7 @@ def test_a_job_that_waits_for_a_slot_of_the_engine_can_be_cancelled() -> None:
         assert kinds == [EventKind.STARTED, EventKind.CANCELLED]
         rig.loop.end(running, JobCancelledError("enough"))
         rig.wait_ended(running)
-        wait_until(lambda: rig.gate.taken == 0, "both slots are free")
+        wait_until(lambda: rig.slots.taken == 0, "both slots are free")
 
 
 def test_ending_an_unknown_or_ended_job_does_nothing() -> None:
@@ -93,7 +93,7 @@ def test_ending_an_unknown_or_ended_job_does_nothing() -> None:
         rig.loop.end(job_id, JobCancelledError("late"))
         rig.wait_ended(rig.start(generate("x" * 8, 4)))
         assert [event.is_terminal for event in rig.writer.of(job_id)].count(True) == 1
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
 
 
 def test_a_job_that_is_dropped_says_nothing_more() -> None:
@@ -101,7 +101,7 @@ def test_a_job_that_is_dropped_says_nothing_more() -> None:
         job_id = rig.start(generate("x", **FOREVER))
         rig.wait_tokens(job_id)
         rig.loop.end(job_id, None)
-        wait_until(lambda: rig.gate.taken == 0, "its slot is free")
+        wait_until(lambda: rig.slots.taken == 0, "its slot is free")
         rig.wait_ended(rig.start(generate("x", 4)))
         assert not any(event.is_terminal for event in rig.writer.of(job_id))
 
@@ -111,7 +111,7 @@ def test_a_job_past_its_deadline_fails_by_name() -> None:
         found = rig.wait_ended(rig.start(generate("x", **FOREVER), max_run_s=0.05))
         assert found[-1].kind is EventKind.FAILED
         assert found[-1].error.code == "job_timeout"
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
 
 
 def test_every_choice_ends_by_itself_and_the_job_with_the_last() -> None:
@@ -122,7 +122,7 @@ def test_every_choice_ends_by_itself_and_the_job_with_the_last() -> None:
         reasons = {event.choice: event.finish_reason for event in found if event.finish_reason}
         assert reasons == {0: "length", 1: "length", 2: "stop", 3: "stop"}
         assert_whole(found)
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
 
 
 def test_log_probabilities_come_with_their_tokens() -> None:
@@ -168,7 +168,7 @@ def test_a_prompt_that_is_only_echoed_has_no_token_behind_it() -> None:
     with running_loop() as rig:
         found = rig.wait_ended(rig.start(scored("x" * 8, 0, num_choices=2)))
         assert_whole(found)
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
     assert [text(found, choice) for choice in (0, 1)] == ["x" * 8] * 2
     assert [event.finish_reason for event in found if event.finish_reason] == ["length"] * 2
     assert [event.token_ids for event in found if event.token_ids] == []
@@ -230,7 +230,7 @@ def test_an_engine_that_raises_ends_every_job_of_its_batch_and_the_loop_goes_on(
             found = rig.wait_ended(job_id)
             assert found[-1].error.code == "engine_error"
             assert "out of memory" in found[-1].error.message
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
         assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
 
 
@@ -254,7 +254,7 @@ def test_a_job_that_the_engine_does_not_take_fails_before_it_has_started(
         (failed,) = rig.wait_ended(rig.start(generate(prompts=prompts)))
         assert (failed.kind, failed.error.code) == (EventKind.FAILED, code)
         assert text(rig.wait_ended(healthy)) == _counting(8, 108)
-        wait_until(lambda: rig.gate.taken == 0, "every slot is free")
+        wait_until(lambda: rig.slots.taken == 0, "every slot is free")
         assert not rig.engine.has_work
 
 
@@ -302,7 +302,7 @@ def test_an_answer_that_cannot_be_read_ends_its_job_alone(monkeypatch: pytest.Mo
         found = rig.wait_ended(doomed)
         assert found[-1].error.code == "internal_error"
         assert text(rig.wait_ended(other)) == _counting(8, 208)
-        wait_until(lambda: rig.gate.taken == 0, "both slots are free")
+        wait_until(lambda: rig.slots.taken == 0, "both slots are free")
         assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
 
 

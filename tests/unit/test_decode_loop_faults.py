@@ -29,7 +29,7 @@ def assert_neighbours_go_on(rig: LoopRig, doomed: str, code: str) -> list[Event]
     assert (found[-1].kind, found[-1].error.code) == (EventKind.FAILED, code)
     assert text(rig.wait_ended(healthy)) == counting(8, 108)
     assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
-    wait_until(lambda: rig.gate.taken == 0, "every slot is free")
+    wait_until(lambda: rig.slots.taken == 0, "every slot is free")
     assert not rig.engine.has_work
     return found
 
@@ -51,7 +51,7 @@ def test_an_answer_that_cannot_be_read_ends_all_choices_of_its_job() -> None:
         found = rig.wait_ended(job_id)
         assert found[-1].error.code == "internal_error"
         assert [event.is_terminal for event in found].count(True) == 1
-        wait_until(lambda: rig.gate.taken == 0, "every slot is free")
+        wait_until(lambda: rig.slots.taken == 0, "every slot is free")
         assert not rig.engine.has_work
         assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
 
@@ -73,7 +73,7 @@ def test_a_step_that_raises_ends_the_jobs_of_its_batch_and_no_later_one() -> Non
         for job_id in ids:
             assert rig.wait_ended(job_id)[-1].error.code == "engine_error"
         assert text(rig.wait_ended(rig.start(generate("x" * 8, 8)))) == "0000001 "
-        assert rig.gate.taken == 0
+        assert rig.slots.taken == 0
 
 
 @pytest.mark.parametrize("num_prompts", [1, 3])

@@ -53,7 +53,7 @@ def test_each_input_gets_its_vector_in_order() -> None:
     expected = fake_engine().embed([list(b"one")], None)[0]
     assert result[0] == pytest.approx(expected, abs=1e-6)
     assert (found[-1].usage.prompt_tokens, found[-1].usage.total_tokens) == (9, 9)
-    assert (rig.gate.taken, rig.loop.num_jobs) == (0, 0)
+    assert (rig.slots.taken, rig.loop.num_jobs) == (0, 0)
 
 
 class CountingEngine(FakeEngine):

@@ -46,14 +46,14 @@ _Command = GenerationJob | EmbeddingJob | _End
 class DecodeLoop:
     """Continuous batching for jobs: any number at a time, each ends by itself.
 
-    Each choice gives its slot back to ``gate`` when it ends. Embeddings take no slot: between two
+    Each choice gives its slot back to ``slots`` when it ends. Embeddings take no slot: between two
     steps, the oldest job of them moves on a little.
     """
 
-    def __init__(self, engine: Engine, publisher: Publisher, gate: SlotLimiter) -> None:
+    def __init__(self, engine: Engine, publisher: Publisher, slots: SlotLimiter) -> None:
         self._engine = engine
         self._publisher = publisher
-        self._gate = gate
+        self._slots = slots
         self._commands: deque[_Command] = deque()
         self._wake = threading.Event()
         self._jobs: dict[str, GenerationJob] = {}
@@ -235,7 +235,7 @@ class DecodeLoop:
         if not is_engine_done:
             self._engine.abort(sequence_id)
         del job.choices[sequence_id], self._job_of[sequence_id]
-        self._gate.give(1)
+        self._slots.give(1)
         if not job.choices:
             job.outbox.finish(job.usage, job.timings())
             del self._jobs[job.job_id]
@@ -255,4 +255,4 @@ class DecodeLoop:
         elif error is not None:
             job.outbox.fail(error, job.usage)
         del self._jobs[job.job_id]
-        self._gate.give(len(job.choices))
+        self._slots.give(len(job.choices))

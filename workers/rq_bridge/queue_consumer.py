@@ -2,7 +2,7 @@
 
 RQ 3.0's own workers run one job at a time, or fork. This subclass keeps RQ's loop, registration
 and bookkeeping, so that its tools show the truth, and replaces what rules batching out. Each
-override has a test that fails when RQ changes (tests/integration/test_lane.py).
+override has a test that fails when RQ changes (tests/integration/test_consumer.py).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class QueueConsumer(RqRecords):
         self._is_unsure = False  # something may have been given to us that we do not know of
         self._looked_for_suspension_at = -math.inf
 
-    def request_lane_stop(self) -> None:
+    def request_consumer_stop(self) -> None:
         """Take no further job; ``work`` returns within a second."""
         self._stop_requested = True
 

@@ -31,7 +31,7 @@ class Intake:
         redis: SyncRedis,
         loaded: LoadedEngine,
         loop: DecodeLoop,
-        gate: SlotLimiter,
+        slots: SlotLimiter,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -39,7 +39,7 @@ class Intake:
         self._encoder = loaded.encoder
         self._forms = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
-        self._gate = gate
+        self._slots = slots
 
     def generate(self, attempt: Attempt, outbox: Outbox) -> None:
         """Start a generation, or go on with it."""
@@ -61,9 +61,9 @@ class Intake:
             outbox.started(job.usage)
             outbox.finish(job.usage, job.timings())
             return
-        self._gate.take(len(job.choices))
+        self._slots.take(len(job.choices))
         if attempt.deaths:
-            self._gate.hold(attempt.job_id)  # until it has spoken (``suspects``)
+            self._slots.hold(attempt.job_id)  # until it has spoken (``suspects``)
         self._loop.admit(job)
 
     def embed(self, request: EmbedRequest, outbox: Outbox) -> None:

@@ -133,11 +133,11 @@ class Heartbeat(threading.Thread):
             try:
                 self._measure()
                 self._desired_models.beat(self._slug, self._facts.status())
-                self._beat_lanes(is_cleaning=count % _CLEAN_EVERY == 0)
+                self._beat_consumers(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("beat missed", extra={"error": str(error)})
 
-    def _beat_lanes(self, *, is_cleaning: bool) -> None:
+    def _beat_consumers(self, *, is_cleaning: bool) -> None:
         for consumer in self._consumers:
             if consumer.birth_date is not None:  # it has registered
                 consumer.beat()

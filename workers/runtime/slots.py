@@ -9,7 +9,7 @@ class SlotLimiter:
     """Counts the sequences in hand against the slots; closed until it is opened.
 
     A job takes one slot per sequence, and may take more than there are: what exceeds waits inside
-    the engine, in order, and the gate stays shut until the count is below the slots again. It also
+    the engine, in order, and the slots stays shut until the count is below the slots again. It also
     stays shut while somebody holds it.
     """
 
@@ -36,14 +36,14 @@ class SlotLimiter:
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """True as soon as a slot is free and nobody holds the gate, False when it was closed."""
+        """True as soon as a slot is free and nobody holds the slots, False when it was closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self.has_room)
             return not self._is_closed
 
     @property
     def has_room(self) -> bool:
-        """A slot is free, and nobody holds the gate."""
+        """A slot is free, and nobody holds the slots."""
         return self._taken < self._slots and not self._holders
 
     def hold(self, job_id: str) -> None:
@@ -52,7 +52,7 @@ class SlotLimiter:
             self._holders.add(job_id)
 
     def release(self, job_id: str) -> None:
-        """End of ``hold``; of no effect for a job that does not hold the gate."""
+        """End of ``hold``; of no effect for a job that does not hold the slots."""
         if job_id in self._holders:
             with self._changed:
                 self._holders.discard(job_id)

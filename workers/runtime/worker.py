@@ -28,7 +28,7 @@ from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
 from jobs.storage import names
-from jobs.storage.connection import connect, connect_bookkeeping
+from jobs.storage.connection import connect
 from workers.exits import ExitCode
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.publisher import Outbox, Publisher
@@ -66,14 +66,14 @@ class ModelWorker:
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
         # No retries in the consumers: a repeated BLMOVE would take a second job.
-        lane_redis = connect_bookkeeping(url)
+        consumer_redis = connect(url, retries=0)
         self._redis = connect(url)
-        self._gate = SlotLimiter()
+        self._slots = SlotLimiter()
         self._gen = QueueConsumer(
             names.generation_queue(slug),
             names.worker_name(slug, "gen", token),
-            lane_redis,
-            self._gate.wait,
+            consumer_redis,
+            self._slots.wait,
             self._admit_generation,
             lambda job_id: self._reception.refuse(self._gen, job_id),
             self._stop_job,
@@ -82,7 +82,7 @@ class ModelWorker:
         self._ctl = QueueConsumer(
             names.control_queue(slug),
             names.worker_name(slug, "ctl", token),
-            lane_redis,
+            consumer_redis,
             self._may_take_control,
             self._run_control,
             lambda job_id: self._reception.refuse(self._ctl, job_id),
@@ -92,7 +92,7 @@ class ModelWorker:
             is_only_meant=lambda: self._intake is None,
         )
         writer = BlameWriter(
-            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._gate
+            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._slots
         )
         self._books = Bookkeeper()
         self._publisher = Publisher(
@@ -272,11 +272,11 @@ class ModelWorker:
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loop = DecodeLoop(loaded.engine, self._publisher, self._gate)
-        self._intake = Intake(self._settings, self._redis, loaded, self._loop, self._gate)
+        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
+        self._intake = Intake(self._settings, self._redis, loaded, self._loop, self._slots)
         self._facts.note_ready(loaded.path, loaded.engine.info)
         self._beat.now()
-        self._gate.open(loaded.engine.info.num_slots)
+        self._slots.open(loaded.engine.info.num_slots)
 
     def _fail_load(self, error: ErrorInfo) -> None:
         """Leave the load job in hand: the supervisor reports the reason once we are gone."""
@@ -304,7 +304,7 @@ class ModelWorker:
         """Refresh the numbers of the beat."""
         loop = self._loop
         self._facts.running = loop.num_jobs if loop else 0
-        self._facts.sequences = self._gate.taken
+        self._facts.sequences = self._slots.taken
         self._facts.cache_bytes = self._intake.cache_bytes if self._intake else 0
         self._facts.idle_s = loop.idle_s if loop else 0.0
         self._facts.unpublished = self._publisher.num_unpublished
@@ -314,9 +314,9 @@ class ModelWorker:
         self._facts.state = (
             WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
         )
-        self._gate.close()
+        self._slots.close()
         for consumer in (self._gen, self._ctl):
-            consumer.request_lane_stop()
+            consumer.request_consumer_stop()
         if self._loop is not None:
             self._loop.wind_down(error, grace_s, _FLUSH_S)
         self._publisher.stop(_FLUSH_S)

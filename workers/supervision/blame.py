@@ -39,13 +39,13 @@ def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
 
 
 class BlameWriter(EventWriter):
-    """An event writer that releases the gate when the job that holds it has spoken, or is over."""
+    """An event writer that releases the slots when the job that holds it has spoken, or is over."""
 
     def __init__(
-        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, gate: SlotLimiter
+        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, slots: SlotLimiter
     ) -> None:
         super().__init__(redis, log_ttl_s, failure_ttl_s)
-        self._gate = gate
+        self._slots = slots
 
     def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
         answers_of = super().post(events)
@@ -54,11 +54,11 @@ class BlameWriter(EventWriter):
     def _noted(self, events: Sequence[Event], answers: list[bool]) -> list[bool]:
         for event, is_written in zip(events, answers, strict=True):
             if event.kind is EventKind.CHUNK or not is_written:
-                self._gate.release(event.job)
+                self._slots.release(event.job)
         return answers
 
     def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
         try:
             return super().settle(event, lists, fence)
         finally:  # also when Redis refuses: the engine is done with the job
-            self._gate.release(event.job)
+            self._slots.release(event.job)

@@ -35,7 +35,7 @@ from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
-from jobs.storage.submission import Submission
+from jobs.storage.submitter import Submission
 from jobs.upgrade.moves import upgrade
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy

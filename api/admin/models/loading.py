@@ -24,8 +24,8 @@ from jobs.contract.errors import (
 from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.storage import names
-from jobs.storage.submission import Submission
-from jobs.storage.unloads import last_unloaded, note_unload
+from jobs.storage.submitter import Submission
+from jobs.storage.desired_models import last_unloaded, note_unload
 
 _SUPERVISOR_WAIT_S = 3.0
 _POLL_S = 0.1

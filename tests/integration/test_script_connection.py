@@ -12,7 +12,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobs.storage.connection import SyncRedis, connect
-from jobs.storage.script_line import ScriptLine
+from jobs.storage.script_connection import ScriptConnection
 from tests.helpers.private_redis import private_redis
 
 _SCRIPT = "return {KEYS[1], ARGV[1], redis.call('INCR', KEYS[1])}"
@@ -24,48 +24,48 @@ def redis(redis_url: str) -> SyncRedis:
 
 
 def test_it_answers_at_the_first_call_and_after_the_script_was_forgotten(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, _SCRIPT)
-    assert line(["k"], ["é".encode()]) == [b"k", "é".encode(), 1]
-    assert line(["k"], [7]) == [b"k", b"7", 2]
+    connection = ScriptConnection(redis, _SCRIPT)
+    assert connection(["k"], ["é".encode()]) == [b"k", "é".encode(), 1]
+    assert connection(["k"], [7]) == [b"k", b"7", 2]
     redis.script_flush()
-    assert line(["k"], ["x"]) == [b"k", b"x", 3]
+    assert connection(["k"], ["x"]) == [b"k", b"x", 3]
 
 
 def test_a_script_s_error_is_raised_and_the_line_stays_usable(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, _SCRIPT)
+    connection = ScriptConnection(redis, _SCRIPT)
     redis.set("text", "no number")
     for _ in range(2):
         with pytest.raises(ResponseError, match="not an integer"):
-            line(["text"], [1])
-    assert line(["k"], [1])[2] == 1
+            connection(["text"], [1])
+    assert connection(["k"], [1])[2] == 1
 
 
 def test_a_cut_connection_is_made_anew(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, _SCRIPT)
+    connection = ScriptConnection(redis, _SCRIPT)
     for count in range(1, 6):
-        assert line(["k"], [1])[2] == count
+        assert connection(["k"], [1])[2] == count
         redis.client_kill_filter(_type="normal", skipme=True)
 
 
 def test_a_redis_that_is_away_is_an_error_until_it_is_back() -> None:
     with private_redis() as server:
-        line = ScriptLine(connect(server.url, retries=0), _SCRIPT)
-        line(["k"], [1])
+        connection = ScriptConnection(connect(server.url, retries=0), _SCRIPT)
+        connection(["k"], [1])
         server.kill()
         for _ in range(2):
             with pytest.raises(RedisConnectionError):
-                line(["k"], [1])
+                connection(["k"], [1])
         server.start()
-        assert line(["k"], [1])[2] == 1
+        assert connection(["k"], [1])[2] == 1
 
 
 def test_threads_get_their_own_answers(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, _SCRIPT)
+    connection = ScriptConnection(redis, _SCRIPT)
     wrong: list[object] = []
 
     def call(name: str) -> None:
         for count in range(1, 201):
-            answer = line([name], [count])
+            answer = connection([name], [count])
             if answer != [name.encode(), str(count).encode(), count]:
                 wrong.append(answer)
 
@@ -78,75 +78,75 @@ def test_threads_get_their_own_answers(redis: SyncRedis) -> None:
 
 
 def test_an_answer_may_be_asked_for_later_and_in_any_order(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, _SCRIPT)
-    line(["k"], ["first"])
-    calls = [line.send(["k"], [number]) for number in range(4)]
-    assert line(["k"], ["last"])[2] == 6
+    connection = ScriptConnection(redis, _SCRIPT)
+    connection(["k"], ["first"])
+    calls = [connection.send(["k"], [number]) for number in range(4)]
+    assert connection(["k"], ["last"])[2] == 6
     for number in (2, 0, 3, 1):
-        assert calls[number].answer() == [b"k", str(number).encode(), number + 2]
+        assert calls[number].wait() == [b"k", str(number).encode(), number + 2]
 
 
 def test_an_answer_that_a_cut_connection_has_swallowed_is_asked_for_again(redis: SyncRedis) -> None:
-    line = ScriptLine(redis, "return redis.call('SADD', KEYS[1], ARGV[1])")
-    line(["s"], ["first"])
-    lost = line.send(["s"], ["second"])
+    connection = ScriptConnection(redis, "return redis.call('SADD', KEYS[1], ARGV[1])")
+    connection(["s"], ["first"])
+    lost = connection.send(["s"], ["second"])
     redis.client_kill_filter(_type="normal", skipme=True)
-    assert lost.answer() in (0, 1)
+    assert lost.wait() in (0, 1)
     assert redis.smembers("s") == {b"first", b"second"}
 
 
 def test_what_could_not_be_sent_is_an_error_for_who_asks() -> None:
     with private_redis() as server:
-        line = ScriptLine(connect(server.url, retries=0), _SCRIPT)
-        line(["k"], [1])
+        connection = ScriptConnection(connect(server.url, retries=0), _SCRIPT)
+        connection(["k"], [1])
         server.kill()
-        unsent = line.send(["k"], [2])
+        unsent = connection.send(["k"], [2])
         with pytest.raises(RedisConnectionError):
-            unsent.answer()
+            unsent.wait()
         server.start()
-        assert unsent.answer() == [b"k", b"2", 1]
+        assert unsent.wait() == [b"k", b"2", 1]
 
 
 def test_a_redis_that_says_nothing_is_not_waited_for_without_end(redis_url: str) -> None:
     redis = connect(redis_url, retries=0)
     redis.connection_pool.connection_kwargs["socket_timeout"] = 0.2
-    line = ScriptLine(redis, "return 1")
-    assert line([], []) == 1
-    assert line([], []) == 1  # on the line's own socket by now
+    connection = ScriptConnection(redis, "return 1")
+    assert connection([], []) == 1
+    assert connection([], []) == 1  # on the connection's own socket by now
     other = connect(redis_url)
     other.execute_command("CLIENT", "PAUSE", 600)
     with pytest.raises(RedisTimeoutError):
-        line([], [])
+        connection([], [])
     other.execute_command("CLIENT", "UNPAUSE")
-    assert line([], []) == 1
+    assert connection([], []) == 1
 
 
 def test_a_late_answer_is_an_error_and_who_asks_once_more_has_it_sent_again() -> None:
     with private_redis() as server:
         redis = connect(server.url, retries=0)
         redis.connection_pool.connection_kwargs["socket_timeout"] = 0.2
-        line = ScriptLine(redis, "return redis.call('INCR', KEYS[1])")
-        assert line(["k"], []) == 1
+        connection = ScriptConnection(redis, "return redis.call('INCR', KEYS[1])")
+        assert connection(["k"], []) == 1
         pid = redis.info("server")["process_id"]
         redis.connection_pool.disconnect()
         os.kill(pid, signal.SIGSTOP)
-        late = line.send(["k"], [])
+        late = connection.send(["k"], [])
         with pytest.raises(RedisTimeoutError):
-            late.answer()
+            late.wait()
         os.kill(pid, signal.SIGCONT)
         assert int(redis.get("k")) == 2, "what was sent once is done once"
-        assert late.answer() == 3
+        assert late.wait() == 3
 
 
 def test_a_master_that_is_one_no_more_is_left() -> None:
     """A new connection may lead to the new master."""
     with private_redis() as server:
         redis = connect(server.url, retries=0)
-        line = ScriptLine(redis, _SCRIPT)
-        line(["k"], [1])
+        connection = ScriptConnection(redis, _SCRIPT)
+        connection(["k"], [1])
         redis.replicaof("127.0.0.1", 1)
         with pytest.raises(ReadOnlyError):
-            line(["k"], [1])
-        assert line._connection is None
+            connection(["k"], [1])
+        assert connection._connection is None
         redis.replicaof("no", "one")
-        assert line(["k"], [1])[2] == 2
+        assert connection(["k"], [1])[2] == 2
