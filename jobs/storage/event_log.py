@@ -6,7 +6,7 @@ Writers go through the scripts, which refuse what is not of the job's current at
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from redis.exceptions import ResponseError
 
@@ -17,7 +17,7 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.fence import Fence, checked
 from jobs.storage.lua import job_scripts
-from jobs.storage.script_connection import ScriptConnection
+from jobs.storage.script_connection import PendingReply, ScriptConnection
 from jobs.storage.totals import amounts_of
 
 _STATUS = {
@@ -39,10 +39,10 @@ class EventWriter:
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Write non-terminal events in order; False for each that is of a stale attempt."""
-        return self.post(events)()
+        return [bool(answer) for answer in self.send(events).wait()]
 
-    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
-        """The same, but only sent: what it returns waits for the answer, and raises if need be.
+    def send(self, events: Sequence[Event]) -> PendingReply:
+        """The same, but the reply (a number per event, 0: stale) is waited for by the caller.
 
         Until then, an event of the same jobs that goes another way may be there before them.
         """
@@ -51,8 +51,7 @@ class EventWriter:
         for event in events:
             keys += (names.job_key(event.job), names.log_key(event.job))
             args += (event.attempt, event.seq, names.event_channel(event.job), encode_event(event))
-        call = self._append.send(keys, args)
-        return lambda: [bool(answer) for answer in call.answer()]
+        return self._append.send(keys, args)
 
     def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
         """Write the terminal event; True when it is the job's end, False when another was.

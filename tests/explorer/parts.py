@@ -45,7 +45,7 @@ class Parts:
         )
         self.api = AskingRedis(on_script, resends="some")  # jobs.storage.connection.connect
         self.consumer = AskingRedis(on_script, resends="never")
-        self.reception = AskingRedis(on_script, resends="never")
+        self.admission = AskingRedis(on_script, resends="never")
         self.publisher = AskingRedis(on_script, resends="never")
         with patch("jobs.storage.event_log.ScriptConnection", AskingConnection):
             self.store = JobStore(self.api, self.settings)
@@ -56,7 +56,7 @@ class Parts:
 
     @property
     def clients(self) -> tuple[AskingRedis, ...]:
-        return self.api, self.consumer, self.reception, self.publisher
+        return self.api, self.consumer, self.admission, self.publisher
 
     def submission(self, job_id: str) -> Submission:
         """A job about to be queued."""

@@ -24,13 +24,13 @@ from tests.explorer.client import Request
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.points import NOW_S
 from tests.explorer.sights import CONTROL, QUEUE
-from workers.generation.publisher import Outbox, Publisher
+from workers.generation.attempts import Attempt
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.attempts import Attempt
-from workers.runtime.pending_cancels import PendingCancels
-from workers.runtime.reception import Reception
+from workers.runtime.admission import Admission
 from workers.runtime.worker import ModelWorker
 
 IN_HAND = Request(((b"IN-HAND",),))
@@ -85,7 +85,7 @@ class WorkerPrograms:
         for kind in kinds:
             _SAY[kind](outbox)
         publisher._send(publisher._take())
-        publisher._note_answers()
+        publisher._note_replies()
         return Sent(bool(refused), ended[0] if ended else None, bool(started))
 
     # The books.
@@ -204,12 +204,12 @@ class _Round:
 
     def admit(self, job: QueuedJob) -> None:
         if self._is_control:
-            ModelWorker._run_control(self._worker, job)
+            ModelWorker._admit_control(self._worker, job)
         else:
             ModelWorker._admit_generation(self._worker, job)
 
     def refuse(self, job_id: str) -> bool:
-        return self._worker._reception.refuse(self._consumer, job_id)
+        return self._admission.refuse(self._consumer, job_id)
 
     # A worker with nothing but what admission needs.
 
@@ -218,17 +218,18 @@ class _Round:
         return self._consumer.queue.name == CONTROL
 
     def _new_worker(self, load_job: str, is_ready: bool) -> Any:
-        with patch("workers.runtime.reception.connect", lambda url, retries: self._parts.reception):
-            reception = Reception("", _publisher(), Bookkeeper())
+        self._publisher = _publisher()
+        self._admission = Admission(
+            self._parts.admission, self._publisher, Bookkeeper(), lambda job_id, reason: None
+        )
         state = WorkerState.READY if is_ready else WorkerState.STARTING
         one: Any = ModelWorker.__new__(ModelWorker)
         one._gen = one._ctl = self._consumer
         one._redis = self._parts.api
         one._load_job = load_job
-        one._reception, one._publisher = reception, reception._publisher
-        one._early_stops, one._early_control_stops = PendingCancels(), PendingCancels()
+        one._gen_admission = one._ctl_admission = self._admission
         one._facts = SimpleNamespace(state=state)
-        one._intake = SimpleNamespace(generate=self._generate)
+        one._jobs = SimpleNamespace(generate=self._generate)
         one._load = lambda request, outbox: None
         one.request_exit = self._request_exit
         return one
@@ -237,7 +238,7 @@ class _Round:
         self._exit_code = int(code)
 
     def _generate(self, attempt: Attempt, outbox: Outbox) -> None:
-        """In place of ``Intake``: read what earlier attempts said, and begin."""
+        """In place of ``ModelJobs``: read what earlier attempts said, and begin."""
         events = read_log(self._parts.api, attempt.job_id) if attempt.seq else []
         self._said = sum(event.kind is EventKind.CHUNK for event in events)
         outbox.started()
@@ -245,11 +246,11 @@ class _Round:
             outbox.finish()
 
     def _opened(self) -> Opened | None:
-        dirty = list(self._worker._publisher.dirty.values())
+        dirty = list(self._publisher.dirty.values())
         if not dirty:
             return None
         (outbox,) = dirty
-        kinds = tuple(draft.kind.value for draft in outbox._drafts)
+        kinds = tuple(event.kind.value for event in outbox._pending)
         task = "mgs.generate"
         if self._is_control:
             task = "mgs.load" if outbox.job_id == self._worker._load_job else "mgs.unload"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -15,13 +17,14 @@ from jobs.contract.requests import GenerateRequest
 from tests.helpers.waiting import wait_until
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.fake import FakeEngine, open_fake
+from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.job import GenerationJob
+from workers.generation.outbox import Outbox
 from workers.generation.preparation import build_job
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox, Publisher
+from workers.generation.publisher import Publisher
 from workers.markup.output_format import OutputFormats
-from workers.runtime.attempts import Attempt
 from workers.runtime.slots import SlotLimiter
 
 
@@ -34,12 +37,12 @@ class MemoryWriter:
         self.refused: set[str] = set()
         self.is_away = False
 
-    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
+    def send(self, events: Sequence[Event]) -> Any:
         try:
             taken = self.append(events)
         except RedisConnectionError:
-            return lambda: self.append(events)
-        return lambda: taken
+            return SimpleNamespace(wait=lambda: self.append(events))
+        return SimpleNamespace(wait=lambda: taken)
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         self._offer(events)

@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import job_scripts
-from workers.runtime.attempts import Attempt, AttemptOpener
+from workers.generation.attempts import Attempt, AttemptOpener
 
 WORKER = "0.gen.test"
 _NEXT = 1_000_000  # later than any take that a loop has given up

@@ -11,11 +11,15 @@ from jobs.contract.errors import WorkerLostError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.storage.connection import connect
+from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import open_attempt
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
+from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.runtime.slots import SlotLimiter
-from workers.supervision.blame import BlameWriter
+from workers.runtime.worker import ModelWorker
 from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
@@ -104,29 +108,55 @@ def test_what_an_earlier_attempt_said_clears_nobody(store: JobStore, recovery: R
     assert store.record(neighbour).status is JobStatus.QUEUED
 
 
-@pytest.mark.parametrize("kind", [EventKind.CHUNK, EventKind.FAILED])
-def test_the_gate_is_held_until_its_holder_has_spoken_or_ended(
-    store: JobStore, kind: EventKind
+class Holder:
+    """A job that holds the slots of a worker, and what publishes its events."""
+
+    def __init__(self, store: JobStore) -> None:
+        self.job_id = taken(store, has_spoken=False)
+        self.slots = SlotLimiter()
+        self.slots.open(8)
+        self.slots.hold(self.job_id)
+        worker = ModelWorker.__new__(ModelWorker)
+        worker._slots, worker._loop, worker._books = self.slots, None, Bookkeeper()
+        self.publisher = Publisher(
+            EventWriter(store.redis, 60, 60),
+            worker._on_refused,
+            worker._on_settled,
+            on_written=worker._on_written,
+        )
+        self.outbox = Outbox(self.publisher, self.job_id, 1, 1)
+
+    def publish(self) -> None:
+        """All that is in the outbox."""
+        self.publisher.start()
+        assert self.publisher.stop(10)
+
+
+@pytest.mark.parametrize("is_end", [False, True])
+def test_the_slots_are_held_until_their_holder_has_spoken_or_ended(
+    store: JobStore, is_end: bool
 ) -> None:
-    slots = SlotLimiter()
-    slots.open(8)
-    writer = BlameWriter(store.redis, 60, 60, slots)
-    job_id = taken(store, has_spoken=False)
-    slots.hold(job_id)
-    assert not slots.has_room
-    said = event(
-        kind, seq=2, job=job_id, error=LOST.to_info() if kind is EventKind.FAILED else None
-    )
-    assert writer.settle(said) if said.is_terminal else writer.append([said]) == [True]
-    assert slots.has_room
+    holder = Holder(store)
+    assert not holder.slots.has_room
+    if is_end:
+        holder.outbox.fail(LOST)
+    else:
+        holder.outbox.chunk(0, 1, "a word")
+        holder.publisher.notify()
+    holder.publish()
+    assert holder.slots.has_room
+
+
+def test_a_holder_that_has_only_started_holds_on(store: JobStore) -> None:
+    holder = Holder(store)
+    holder.outbox.started()
+    holder.publish()
+    assert not holder.slots.has_room
 
 
 def test_a_holder_that_is_another_workers_by_now_holds_nobody(store: JobStore) -> None:
-    slots = SlotLimiter()
-    slots.open(8)
-    writer = BlameWriter(store.redis, 60, 60, slots)
-    job_id = taken(store, has_spoken=False)
-    slots.hold(job_id)
-    open_attempt(store.redis, "0.gen.other", job_id)
-    assert writer.append([event(EventKind.STARTED, seq=2, job=job_id)]) == [False]
-    assert slots.has_room
+    holder = Holder(store)
+    open_attempt(store.redis, "0.gen.other", holder.job_id)
+    holder.outbox.started()
+    holder.publish()
+    assert holder.slots.has_room

@@ -23,8 +23,9 @@ from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import claimed
 from tests.helpers.waiting import wait_until
-from workers.generation.publisher import Outbox, Publisher
-from workers.runtime.attempts import AttemptOpener
+from workers.generation.attempts import AttemptOpener
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
 
 _FLUSH_S = 20.0
 _PATTERNS = {"log": names.log_key, "record": names.job_key}

@@ -22,10 +22,11 @@ from jobs.storage.lua import job_scripts
 from tests.helpers.consumer_rig import GET_S, ConsumerRig, running_consumer
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
+from workers.generation.attempts import Attempt
+from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.attempts import Attempt
-from workers.runtime.reception import Reception
+from workers.runtime.admission import Admission
 
 CONTROL = "mgs-ctl-0"
 NEXT = "0.gen.next"
@@ -38,28 +39,37 @@ def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class ReceivingRig(ConsumerRig):
-    """A loop whose jobs are opened, by what opens them in a worker. ``before_open`` comes first."""
+    """A loop whose jobs are opened, by what opens them in a worker. ``before_open`` comes first,
+    ``start_job`` while the job is being started."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
         super().__init__(redis_url, folder, is_begun=False)
         self.opened: Hand[Attempt] = Hand()
         self.before_open: Callable[[QueuedJob], object] = lambda job: None
+        self.start_job: Callable[[Attempt], object] = lambda attempt: None
         self.publisher = Publisher(
             EventWriter(connect(redis_url, retries=0), 60, 60),
             self.books.drop,
             lambda event, is_end: self.books.close(event, is_end=is_end),
             self.books.begin,
         )
-        self.reception = Reception(redis_url, self.publisher, self.books)
+        self.admission = Admission(
+            connect(redis_url, retries=0),
+            self.publisher,
+            self.books,
+            lambda job_id, reason: self.stopped.put((job_id, reason)),
+        )
 
     def _admit(self, job: QueuedJob) -> None:
         self.before_open(job)
-        attempt = self.reception.open(self.consumer, job, Task.GENERATE)
-        if attempt is not None:
-            self.opened.put(attempt)
+        self.admission.admit(self.consumer, job, Task.GENERATE, self._start_job)
+
+    def _start_job(self, attempt: Attempt, outbox: Outbox) -> None:
+        self.start_job(attempt)
+        self.opened.put(attempt)
 
     def _refuse(self, job_id: str) -> bool:
-        return self.reception.refuse(self.consumer, job_id)
+        return self.admission.refuse(self.consumer, job_id)
 
     def open_next(self) -> str:
         """Id of the next job whose attempt was opened."""
@@ -83,6 +93,34 @@ def waiting(rig: ConsumerRig) -> list[str]:
 def between(rig: ConsumerRig) -> list[str]:
     found = rig.redis.lrange(rig.queue.intermediate_queue_key, 0, -1)
     return [item.decode() for item in found]
+
+
+# Cancels.
+
+
+@pytest.mark.parametrize("is_its_own", [True, False])
+def test_a_cancel_while_a_job_is_being_started_ends_it_and_no_other(
+    receiving: ReceivingRig, is_its_own: bool
+) -> None:
+    """It comes after the attempt was opened, and before anything runs that it could end."""
+    receiving.start_job = lambda attempt: receiving.admission.note_cancel(
+        attempt.job_id if is_its_own else "another", "enough"
+    )
+    first, second = receiving.submit(), receiving.submit()
+    receiving.start()
+    assert [receiving.open_next(), receiving.open_next()] == [first, second]
+    receiving.stop()
+    stopped = [receiving.stopped.get_nowait() for _ in range(receiving.stopped.qsize())]
+    assert stopped == ([(first, "enough"), (second, "enough")] if is_its_own else [])
+
+
+def test_a_cancel_that_comes_when_the_job_has_started_is_not_kept(receiving: ReceivingRig) -> None:
+    first, second = receiving.submit(), receiving.submit()
+    receiving.before_open = lambda job: receiving.admission.note_cancel(first, "late")
+    receiving.start()
+    assert [receiving.open_next(), receiving.open_next()] == [first, second]
+    receiving.stop()
+    assert receiving.stopped.empty()
 
 
 # A reply that is lost.

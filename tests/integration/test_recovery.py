@@ -22,7 +22,7 @@ from jobs.storage.store import JobStore
 from tests.helpers.consumer_rig import running_consumer
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt, take
-from workers.runtime.attempts import AttemptOpener
+from workers.generation.attempts import AttemptOpener
 from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"

@@ -21,7 +21,7 @@ from jobs.storage.store import JobStore
 from jobs.storage.totals import read_totals
 from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
-from workers.runtime.attempts import AttemptOpener
+from workers.generation.attempts import AttemptOpener
 
 OTHER = "0.gen.other"
 

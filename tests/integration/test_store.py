@@ -22,7 +22,7 @@ from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
-from workers.runtime.attempts import AttemptOpener
+from workers.generation.attempts import AttemptOpener
 
 
 @pytest.fixture

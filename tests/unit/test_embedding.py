@@ -18,8 +18,8 @@ from tests.helpers.waiting import wait_until
 from workers.engines.base import Pooling
 from workers.engines.fake import FakeEngine
 from workers.generation.embedding import EmbeddingJob, build_embedding
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 
 
 def build(rig: LoopRig, *texts: str, max_run_s: float = 60.0, **fields) -> EmbeddingJob:

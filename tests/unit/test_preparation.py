@@ -18,13 +18,13 @@ from tests.helpers.loop_rig import LoopRig, fake_engine
 from tests.helpers.samples import event, generate
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
+from workers.generation.attempts import Attempt
 from workers.generation.echo import PIECE_TOKENS
 from workers.generation.job import GenerationJob
+from workers.generation.outbox import Outbox
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 from workers.markup.output_format import OutputFormats
-from workers.runtime.attempts import Attempt
 
 PLAIN_TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
 TOOL_TEMPLATE = "{% if tools %}[{{ tools | length }}]{% endif %}" + PLAIN_TEMPLATE

@@ -11,7 +11,8 @@ from jobs.contract.events import EventKind, TokenLogprob, Usage
 from tests.helpers.driver import assert_whole, text, token_ids
 from tests.helpers.loop_rig import MemoryWriter
 from tests.helpers.waiting import wait_until
-from workers.generation.publisher import Outbox, Publisher
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
 
 
 class Rig:

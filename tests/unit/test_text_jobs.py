@@ -16,8 +16,8 @@ from jobs.contract.requests import (
 )
 from tests.helpers.loop_rig import LoopRig, fake_engine
 from workers.engines.fake import FakeTokenizer
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 from workers.generation.text_jobs import TextRequest, answer
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}

@@ -20,8 +20,8 @@ from jobs.contract.errors import (
 from jobs.contract.events import Usage
 from jobs.contract.requests import EmbedRequest
 from workers.engines.base import Engine
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 
 _STEP_TOKENS = 512  # about what a chunk of prefill has
 

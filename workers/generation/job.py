@@ -17,7 +17,7 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.generation.echo import Echo, EchoChunk, to_logprob
-from workers.generation.publisher import Outbox
+from workers.generation.outbox import Outbox
 from workers.markup.reader import Delta, PlainReader, Reader
 from workers.text.detokenizer import Detokenizer
 

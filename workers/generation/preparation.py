@@ -16,12 +16,12 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest
 from jobs.contract.sampling import choice_seed
 from workers.engines.base import Constraint, Engine, Sequence
+from workers.generation.attempts import Attempt
 from workers.generation.echo import Echo
 from workers.generation.job import Choice, GenerationJob
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 from workers.markup.output_format import OutputFormat, OutputFormats
-from workers.runtime.attempts import Attempt
 
 _sequence_ids = itertools.count(1)
 

@@ -11,170 +11,24 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import JobError
-from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.contract.events import Event, EventKind
 from jobs.storage.connection import is_passing
 from jobs.storage.event_log import EventWriter
+from jobs.storage.script_connection import PendingReply
+from workers.generation.outbox import Outbox
 
 _RETRY_S = 0.1
-_ANSWER_S = 1.0  # for which an answer may lie unread
+_REPLY_S = 1.0  # for which a reply may lie unread
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class _Draft:
-    """An event without its number yet; a chunk grows until it is sent."""
-
-    __slots__ = ("fields", "kind", "logprobs", "reasoning", "text", "token_ids", "tool_calls")
-
-    def __init__(self, kind: EventKind, **fields: Any) -> None:
-        self.kind = kind
-        self.fields = fields
-        self.token_ids: list[int] = []
-        self.text: list[str] = []
-        self.reasoning = ""
-        self.tool_calls: list[CalledTool] = []
-        self.logprobs: list[TokenLogprob] = []
-
-    def is_past(self, text: str, reasoning: str) -> bool:
-        """Whether these come too late: a chunk has thoughts, then text, then calls."""
-        if self.tool_calls:
-            return bool(text or reasoning)
-        return bool(reasoning) and any(self.text)
-
-    def to_event(self, job_id: str, attempt: int, seq: int) -> Event:
-        return Event(
-            job=job_id,
-            attempt=attempt,
-            seq=seq,
-            kind=self.kind,
-            t=time.time(),
-            token_ids=self.token_ids,
-            text="".join(self.text),
-            reasoning=self.reasoning,
-            tool_calls=self.tool_calls,
-            logprobs=self.logprobs or None,
-            **self.fields,
-        )
-
-
-class Outbox:
-    """The events of one attempt of one job, in order. Any thread may write to it."""
-
-    def __init__(self, publisher: Publisher, job_id: str, attempt: int, seq: int) -> None:
-        self.job_id = job_id
-        self.attempt = attempt
-        # Redis knows a newer attempt, or takes nothing of this job: nothing of this one counts.
-        self.is_refused = False
-        self._seq = seq
-        self._publisher = publisher
-        self._drafts: list[_Draft] = []
-        self._open_chunks: dict[int, _Draft] = {}
-
-    def started(self, usage: Usage | None = None) -> None:
-        self._put(_Draft(EventKind.STARTED, usage=usage))
-
-    def progress(self, phase: str, fraction: float) -> None:
-        self._put(_Draft(EventKind.PROGRESS, phase=phase, fraction=fraction))
-
-    def finish(
-        self,
-        usage: Usage | None = None,
-        timings: Timings | None = None,
-        num_tokens: int | None = None,
-    ) -> None:
-        self._put(_Draft(EventKind.FINISHED, usage=usage, timings=timings, num_tokens=num_tokens))
-
-    def finish_tokens(self, token_ids: list[int], pieces: list[bytes] | None) -> None:
-        """The tokens that a text was asked for."""
-        draft = _Draft(EventKind.FINISHED, pieces=pieces)
-        draft.token_ids = token_ids
-        self._put(draft)
-
-    def finish_text(self, text: str) -> None:
-        """The text that tokens, or messages, were asked for."""
-        draft = _Draft(EventKind.FINISHED)
-        draft.text.append(text)
-        self._put(draft)
-
-    def fail(self, error: JobError, usage: Usage | None = None) -> None:
-        self._put(_Draft(EventKind.FAILED, error=error.to_info(), usage=usage))
-
-    def cancel(self, error: JobError, usage: Usage | None = None) -> None:
-        self._put(_Draft(EventKind.CANCELLED, error=error.to_info(), usage=usage))
-
-    def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
-        """A part of the choice's echoed prompt; before its first token."""
-        draft = _Draft(EventKind.CHUNK, choice=choice, prompt=tokens)
-        draft.text.append(text)
-        self._put(draft)
-
-    def embedding(self, index: int, vector: bytes) -> None:
-        """The vector of one input."""
-        self._put(_Draft(EventKind.CHUNK, choice=index, embedding=vector))
-
-    def chunk(
-        self,
-        choice: int,
-        token_id: int | None,
-        text: str,
-        logprob: TokenLogprob | None = None,
-        finish_reason: str | None = None,
-        mirostat_mu: float | None = None,
-        stop: str | None = None,
-        reasoning: str = "",
-        calls: Sequence[CalledTool] = (),
-    ) -> None:
-        """Add a token's text to the choice's chunk; it leaves at the next ``ring``."""
-        with self._publisher.lock:
-            draft = self._open_chunks.get(choice)
-            if draft is None or draft.is_past(text, reasoning):
-                draft = self._open_chunks[choice] = _Draft(EventKind.CHUNK, choice=choice)
-                self._drafts.append(draft)
-                self._publisher.dirty[self.job_id] = self
-            if token_id is not None:
-                draft.token_ids.append(token_id)
-            draft.reasoning += reasoning
-            draft.text.append(text)
-            draft.tool_calls += calls
-            if logprob is not None:
-                draft.logprobs.append(logprob)
-            if finish_reason is not None:
-                draft.fields["finish_reason"] = finish_reason
-            if mirostat_mu is not None:
-                draft.fields["mirostat_mu"] = mirostat_mu
-            if stop is not None:
-                draft.fields["stop"] = stop
-
-    def take(self) -> list[Event]:
-        """All drafts as numbered events; called by the publisher with its lock held."""
-        events = []
-        for draft in self._drafts:
-            self._seq += 1
-            events.append(draft.to_event(self.job_id, self.attempt, self._seq))
-        self._drafts, self._open_chunks = [], {}
-        return events
-
-    def last_word(self, error: JobError) -> Event:
-        """The end of a job of which nothing else can be written any more."""
-        with self._publisher.lock:
-            self.is_refused = True
-            self._seq += 1
-            draft = _Draft(EventKind.FAILED, error=error.to_info())
-            return draft.to_event(self.job_id, self.attempt, self._seq)
-
-    def _put(self, draft: _Draft) -> None:
-        with self._publisher.lock:
-            self._drafts.append(draft)
-            self._publisher.dirty[self.job_id] = self
-        self._publisher.notify()
 
 
 class Publisher(threading.Thread):
@@ -183,7 +37,7 @@ class Publisher(threading.Thread):
     ``on_refused(job_id)``: the attempt is stale, or nothing of it can be written: nothing of it
     counts any more. ``on_settled(event, is_end)``: a terminal event was written (``is_end``), or
     lost against another end. ``on_started(job_id)``: the job's ``started`` event is out, and its
-    end is not at hand.
+    end is not at hand. ``on_written(event)``: Redis has an event that is not terminal.
     """
 
     def __init__(
@@ -192,20 +46,22 @@ class Publisher(threading.Thread):
         on_refused: Callable[[str], None],
         on_settled: Callable[[Event, bool], None],
         on_started: Callable[[str], None] = lambda job_id: None,
+        on_written: Callable[[Event], None] = lambda event: None,
     ) -> None:
         super().__init__(name="publisher", daemon=True)
         self.lock = threading.Lock()
         self.dirty: dict[str, Outbox] = {}
-        # The decode loop rings: this is one call of C, an Event's Python takes ten.
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # What the decode loop calls: one call of C, where threading.Event takes ten of Python.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._writer = writer
         self._on_refused = on_refused
         self._on_settled = on_settled
         self._on_started = on_started
+        self._on_written = on_written
         self._is_stopping = False
         self._num_in_flight = 0
         self._sending: dict[str, Outbox] = {}
-        self._posted: tuple[list[Event], Callable[[], list[bool]]] | None = None
+        self._sent: tuple[list[Event], PendingReply] | None = None
 
     @property
     def num_unpublished(self) -> int:
@@ -214,8 +70,10 @@ class Publisher(threading.Thread):
 
     def notify(self) -> None:
         """Something is in an outbox."""
-        if self._bell.empty():  # else it still rings, and what is there by then is taken
-            self._bell.put(None)
+        if (
+            self._wakeups.empty()
+        ):  # else the thread wakes up anyway, and takes what is there by then
+            self._wakeups.put(None)
 
     def stop(self, timeout_s: float) -> bool:
         """Send what is there, then end; False when it could not be sent in time."""
@@ -227,11 +85,11 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         while True:
             try:
-                self._bell.get(timeout=None if self._posted is None else _ANSWER_S)
+                self._wakeups.get(timeout=None if self._sent is None else _REPLY_S)
             except queue.Empty:
-                self._note_answers()
+                self._note_replies()
                 continue
-            self._note_answers()  # first: while Redis is slow, what waits grows into one chunk
+            self._note_replies()  # first: while Redis is slow, what waits grows into one chunk
             events = self._take()
             if events:
                 self._send(events)
@@ -257,10 +115,10 @@ class Publisher(threading.Thread):
         """
         ongoing = [event for event in events if not event.is_terminal]
         if ongoing:
-            self._posted = ongoing, self._writer.post(ongoing)
+            self._sent = ongoing, self._writer.send(ongoing)
             if all(event.kind is EventKind.CHUNK for event in events):
                 return
-            self._note_answers()
+            self._note_replies()
         ending = [event for event in events if event.is_terminal]
         for job_id in {e.job for e in ongoing if e.kind is EventKind.STARTED}:
             if not self._sending[job_id].is_refused and job_id not in {e.job for e in ending}:
@@ -270,22 +128,25 @@ class Publisher(threading.Thread):
                 self._settle(event)
         self._num_in_flight = 0
 
-    def _note_answers(self) -> None:
-        """What Redis says to the events that were posted; those that it has not taken go again."""
-        if self._posted is None:
+    def _note_replies(self) -> None:
+        """What Redis says to the events that were sent; those that it has not taken go again."""
+        if self._sent is None:
             return
-        events, answers_of = self._posted
-        answers = self._ask(events, answers_of)
-        self._posted = None
+        events, reply = self._sent
+        answers = self._ask(events, reply.wait)
+        self._sent = None
         self._num_in_flight = 0
+        for event, is_written in zip(events, answers, strict=True):
+            if is_written:
+                self._on_written(event)
         for job_id in {e.job for e, ok in zip(events, answers, strict=True) if not ok}:
             self._sending[job_id].is_refused = True
             self._on_refused(job_id)
 
-    def _ask(self, events: list[Event], answers_of: Callable[[], list[bool]]) -> list[bool]:
+    def _ask(self, events: list[Event], ask: Callable[[], list[bool]]) -> list[bool]:
         """Whether Redis has taken each event; a refusal that does not pass is one job's alone."""
         try:
-            return _until_done(answers_of, lambda: self._writer.append(events))
+            return _until_done(ask, lambda: self._writer.append(events))
         except RedisError as error:
             job_ids = {event.job for event in events}
             if len(job_ids) == 1:

@@ -10,8 +10,8 @@ from jobs.contract.requests import (
     TokenizeRequest,
 )
 from workers.engines.base import Tokenizer
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 
 TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
 

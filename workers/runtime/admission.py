@@ -1,97 +1,111 @@
-"""Where requests become jobs of the loaded model: prepared, then handed to its decode loop."""
+"""Where a consumer's jobs come in: opened and started, or turned away with a reason."""
 
 from __future__ import annotations
 
-from jobs.catalog.catalog import find_adapter
-from jobs.contract.errors import ContractError
-from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
-from jobs.settings import Settings
+import logging
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from jobs.contract.errors import ContractError, JobCancelledError, JobError
+from jobs.contract.requests import Task
 from jobs.storage.connection import SyncRedis
-from jobs.storage.event_log import read_log
-from workers.generation.decode_loop import DecodeLoop
-from workers.generation.embedding import build_embedding
-from workers.generation.preparation import Logged, build_job, logged_choices
-from workers.generation.publisher import Outbox
-from workers.generation.text_jobs import TextRequest, answer
-from workers.markup.output_format import OutputFormats
-from workers.runtime.attempts import Attempt
-from workers.runtime.loading import LoadedEngine
-from workers.runtime.slots import SlotLimiter
+from workers.generation.attempts import Attempt, AttemptOpener
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
+from workers.rq_bridge.bookkeeper import Bookkeeper
+from workers.rq_bridge.queue_consumer import QueueConsumer
+from workers.rq_bridge.queued_job import QueuedJob, is_ours
+
+log = logging.getLogger(__name__)
 
 
-class Intake:
-    """The work that a loaded model takes; each consumer calls its part from its own thread.
+class Admission:
+    """Takes in the jobs of one consumer, on the consumer's thread.
 
-    What is wrong with a request is raised, as a ``JobError``, before the job has started.
+    ``redis`` must not repeat commands: an attempt opened twice would be two. ``stop_job(job_id,
+    reason)`` ends a job that has started.
     """
 
     def __init__(
         self,
-        settings: Settings,
         redis: SyncRedis,
-        loaded: LoadedEngine,
-        loop: DecodeLoop,
-        slots: SlotLimiter,
+        publisher: Publisher,
+        books: Bookkeeper,
+        stop_job: Callable[[str, str], None],
     ) -> None:
-        self._settings = settings
         self._redis = redis
-        self._engine = loaded.engine
-        self._encoder = loaded.encoder
-        self._forms = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
-        self._loop = loop
-        self._slots = slots
+        self._publisher = publisher
+        self._books = books
+        self._stop_job = stop_job
+        self._starting: str | None = None
+        self._cancel_reason: str | None = None
 
-    def generate(self, attempt: Attempt, outbox: Outbox) -> None:
-        """Start a generation, or go on with it."""
-        request = attempt.request()
-        if not isinstance(request, GenerateRequest):
-            raise ContractError("this queue holds generation jobs only")
-        job = build_job(
-            attempt,
-            request,
-            self._read_logged(attempt),
-            outbox,
-            self._engine,
-            self._encoder,
-            self._settings.request_timeout_s,
-            self._find_adapter(request),
-            self._forms,
-        )
-        if not job.choices:  # an earlier attempt had said all but the last word
-            outbox.started(job.usage)
-            outbox.finish(job.usage, job.timings())
+    def admit(
+        self,
+        consumer: QueueConsumer,
+        job: QueuedJob,
+        expected: Task | None,
+        start: Callable[[Attempt, Outbox], None],
+    ) -> None:
+        """Open the job's attempt and ``start`` it; what that raises is the job's end.
+
+        A ``RedisError`` is the caller's, who tries again.
+        """
+        self._begin(job.id)
+        attempt = self._open(consumer, job, expected)
+        if attempt is None:
             return
-        self._slots.take(len(job.choices))
-        if attempt.deaths:
-            self._slots.hold(attempt.job_id)  # until it has spoken (``suspects``)
-        self._loop.admit(job)
+        outbox = self._outbox(attempt)
+        try:
+            if attempt.cancel_reason:
+                raise JobCancelledError(attempt.cancel_reason)
+            start(attempt, outbox)
+        except JobCancelledError as error:
+            outbox.cancel(error)
+        except JobError as error:
+            outbox.fail(error)
+        except RedisError:
+            raise
+        except Exception as error:
+            log.exception("job failed before it had started", extra={"job": job.id})
+            outbox.fail(JobError(f"the job could not be started: {error}"))
+        self._starting = None
+        if self._cancel_reason is not None:
+            self._stop_job(job.id, self._cancel_reason)
 
-    def embed(self, request: EmbedRequest, outbox: Outbox) -> None:
-        """Start an embeddings job; it takes no slot."""
-        context_length = self._engine.info.context_length
-        max_run_s = self._settings.request_timeout_s
-        job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
-        self._loop.admit(job)
+    def _begin(self, job_id: str) -> None:
+        self._cancel_reason = None
+        self._starting = job_id
 
-    @property
-    def cache_bytes(self) -> int:
-        """See ``Engine``."""
-        return self._engine.cache_bytes
+    def note_cancel(self, job_id: str, reason: str) -> None:
+        """A cancel, from any thread: kept if the job is being started, and cannot be ended yet."""
+        if job_id == self._starting:
+            self._cancel_reason = reason
 
-    def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
-        """Do a job that needs no step of the engine, and end it."""
-        if isinstance(request, CacheLimitRequest):
-            self._engine.limit_cache(request.num_bytes)
-            return outbox.finish()
-        answer(request, self._engine.tokenizer, self._encoder, outbox)
+    def refuse(self, consumer: QueueConsumer, job_id: str) -> bool:
+        """Tell the client that the job's entry on the queue is broken; False if there is none."""
+        attempt = self._opener(consumer).open(job_id)
+        if attempt is None:
+            return False
+        self._books.hold(consumer, job_id)
+        error = ContractError("the job's entry on the queue cannot be read")
+        self._outbox(attempt).fail(error)
+        return True
 
-    def _find_adapter(self, request: GenerateRequest) -> str | None:
-        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
-        if request.adapter is None:
-            return None
-        return find_adapter(self._settings, request.adapter, self._engine.info.backend).name
+    def _open(
+        self, consumer: QueueConsumer, job: QueuedJob, expected: Task | None
+    ) -> Attempt | None:
+        """``None`` when there is nothing (any more) to do for the job."""
+        attempt = self._opener(consumer).open(job.id) if is_ours(job, expected) else None
+        if attempt is None:
+            consumer.set_aside(job.id, "not a job of ours, or one that has ended")
+        else:
+            self._books.take(consumer, job)
+        return attempt
 
-    def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
-        """What earlier attempts said; nothing to read for a first attempt."""
-        events = read_log(self._redis, attempt.job_id) if attempt.seq else []
-        return logged_choices(events)
+    def _opener(self, consumer: QueueConsumer) -> AttemptOpener:
+        return AttemptOpener(self._redis, consumer.name)
+
+    def _outbox(self, attempt: Attempt) -> Outbox:
+        return Outbox(self._publisher, attempt.job_id, attempt.attempt, attempt.seq)

@@ -12,8 +12,8 @@ from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
+from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
-from workers.generation.publisher import Outbox
 from workers.runtime.heartbeat import WorkerReport
 
 _MODEL = "llm_model_name"

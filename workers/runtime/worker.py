@@ -2,8 +2,6 @@
 
 Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one to touch the
 model), publisher, bookkeeper, beat, lifeline, and RQ's two command listeners.
-
-Somewhat over 300 lines because they all meet here; each of their own parts is in a file of its own.
 """
 
 from __future__ import annotations
@@ -23,26 +21,26 @@ from jobs.contract.errors import (
     ModelUnloadedError,
     NotReadyError,
 )
-from jobs.contract.events import Event
+from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
+from jobs.storage.event_log import EventWriter
 from workers.exits import ExitCode
+from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
-from workers.generation.publisher import Outbox, Publisher
+from workers.generation.outbox import Outbox
+from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.admission import Intake
-from workers.runtime.attempts import Attempt
+from workers.runtime.admission import Admission
 from workers.runtime.heartbeat import Heartbeat, WorkerReport
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
-from workers.runtime.pending_cancels import PendingCancels
-from workers.runtime.reception import Reception
+from workers.runtime.model_jobs import ModelJobs
 from workers.runtime.slots import SlotLimiter
-from workers.supervision.blame import BlameWriter
 
 _FLUSH_S = 2.0
 
@@ -75,7 +73,7 @@ class ModelWorker:
             consumer_redis,
             self._slots.wait,
             self._admit_generation,
-            lambda job_id: self._reception.refuse(self._gen, job_id),
+            lambda job_id: self._gen_admission.refuse(self._gen, job_id),
             self._stop_job,
             owner,
         )
@@ -84,21 +82,24 @@ class ModelWorker:
             names.worker_name(slug, "ctl", token),
             consumer_redis,
             self._may_take_control,
-            self._run_control,
-            lambda job_id: self._reception.refuse(self._ctl, job_id),
+            self._admit_control,
+            lambda job_id: self._ctl_admission.refuse(self._ctl, job_id),
             self._stop_job,
             owner,
             meant=[load_job, names.unload_job_id(desired_uid)],
-            is_only_meant=lambda: self._intake is None,
+            is_only_meant=lambda: self._jobs is None,
         )
-        writer = BlameWriter(
-            connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s, self._slots
-        )
+        writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
         self._books = Bookkeeper()
         self._publisher = Publisher(
-            writer, self._on_refused, self._on_settled, on_started=self._books.begin
+            writer,
+            self._on_refused,
+            self._on_settled,
+            on_started=self._books.begin,
+            on_written=self._on_written,
         )
-        self._reception = Reception(url, self._publisher, self._books)
+        parts = connect(url, retries=0), self._publisher, self._books, self._stop_job
+        self._gen_admission, self._ctl_admission = Admission(*parts), Admission(*parts)
         self._facts = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
         self._beat = Heartbeat(
             self._redis, slug, self._facts, [self._gen, self._ctl], self._measure
@@ -107,10 +108,8 @@ class ModelWorker:
             target=self._drive_engine, name="engine", daemon=True
         )
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
-        self._intake: Intake | None = None
+        self._jobs: ModelJobs | None = None
         self._loop: DecodeLoop | None = None
-        self._early_stops = PendingCancels()
-        self._early_control_stops = PendingCancels()
         self._load_done = threading.Event()
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
@@ -154,34 +153,15 @@ class ModelWorker:
     # The generation consumer.
 
     def _admit_generation(self, job: QueuedJob) -> None:
-        self._early_stops.begin(job.id)
-        attempt = self._reception.open(self._gen, job, Task.GENERATE)
-        if attempt is None:
-            return
-        outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
-        try:
-            self._start_generation(attempt, outbox)
-        except JobCancelledError as error:
-            outbox.cancel(error)
-        except JobError as error:
-            outbox.fail(error)
-        except RedisError:
-            raise  # the loop tries again
-        except Exception as error:
-            log.exception("job could not be prepared", extra={"job": job.id})
-            outbox.fail(JobError(f"the job could not be prepared: {error}"))
-        reason = self._early_stops.end(job.id)
-        if reason is not None:
-            self._stop_job(job.id, reason)
+        self._gen_admission.admit(self._gen, job, Task.GENERATE, self._start_generation)
 
     def _start_generation(self, attempt: Attempt, outbox: Outbox) -> None:
-        _raise_if_cancelled(attempt)
-        self._ready_intake().generate(attempt, outbox)
+        self._ready_jobs().generate(attempt, outbox)
 
-    def _ready_intake(self) -> Intake:
-        if self._intake is None:
+    def _ready_jobs(self) -> ModelJobs:
+        if self._jobs is None:
             raise NotReadyError("the model is not loaded")
-        return self._intake
+        return self._jobs
 
     # The control consumer.
 
@@ -200,28 +180,8 @@ class ModelWorker:
             return False
         return status not in (b"queued", b"running")
 
-    def _run_control(self, job: QueuedJob) -> None:
-        self._early_control_stops.begin(job.id)
-        self._take_control(job)
-        reason = self._early_control_stops.end(job.id)
-        if reason is not None:
-            self._stop_job(job.id, reason)
-
-    def _take_control(self, job: QueuedJob) -> None:
-        attempt = self._reception.open(self._ctl, job, None)
-        if attempt is None:
-            return
-        outbox = Outbox(self._publisher, job.id, attempt.attempt, attempt.seq)
-        try:
-            _raise_if_cancelled(attempt)
-            self._dispatch_control(attempt, outbox)
-        except JobCancelledError as error:
-            outbox.cancel(error)
-        except JobError as error:
-            outbox.fail(error)
-        except Exception as error:
-            log.exception("control job failed", extra={"job": job.id})
-            outbox.fail(JobError(f"the job failed: {error}"))
+    def _admit_control(self, job: QueuedJob) -> None:
+        self._ctl_admission.admit(self._ctl, job, None, self._dispatch_control)
 
     def _dispatch_control(self, attempt: Attempt, outbox: Outbox) -> None:
         request = attempt.request()
@@ -230,18 +190,18 @@ class ModelWorker:
             case LoadRequest():
                 self._load(request, outbox)
             case EmbedRequest():
-                self._ready_intake().embed(request, outbox)
+                self._ready_jobs().embed(request, outbox)
             case UnloadRequest():
                 # Still in hand when the process ends: the supervisor reports it done then.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
             case GenerateRequest():
                 raise ContractError("this queue holds control jobs only")
             case _:
-                self._ready_intake().answer(request, outbox)
+                self._ready_jobs().answer(request, outbox)
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
         """Have the engine's thread load, and wait: what follows in this consumer needs the model."""
-        if self._intake is not None:
+        if self._jobs is not None:
             raise ContractError("this worker holds a model already")
         self._engine_work.put((request, outbox))
         self._load_done.wait()
@@ -273,7 +233,7 @@ class ModelWorker:
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
         self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
-        self._intake = Intake(self._settings, self._redis, loaded, self._loop, self._slots)
+        self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._facts.note_ready(loaded.path, loaded.engine.info)
         self._beat.now()
         self._slots.open(loaded.engine.info.num_slots)
@@ -286,18 +246,24 @@ class ModelWorker:
     # Whatever ends jobs.
 
     def _stop_job(self, job_id: str, reason: str) -> None:
-        self._early_stops.note(job_id, reason)
-        self._early_control_stops.note(job_id, reason)
+        self._gen_admission.note_cancel(job_id, reason)
+        self._ctl_admission.note_cancel(job_id, reason)
         if self._loop is not None:
             self._loop.end(job_id, JobCancelledError(reason))
 
+    def _on_written(self, event: Event) -> None:
+        if event.kind is EventKind.CHUNK:
+            self._slots.release(event.job)
+
     def _on_refused(self, job_id: str) -> None:
         log.warning("nothing of the job counts any more", extra={"job": job_id})
+        self._slots.release(job_id)
         if self._loop is not None:
             self._loop.end(job_id, None)
         self._books.drop(job_id)
 
     def _on_settled(self, event: Event, is_end: bool) -> None:
+        self._slots.release(event.job)
         self._books.close(event, is_end=is_end)
 
     def _measure(self) -> None:
@@ -305,7 +271,7 @@ class ModelWorker:
         loop = self._loop
         self._facts.running = loop.num_jobs if loop else 0
         self._facts.sequences = self._slots.taken
-        self._facts.cache_bytes = self._intake.cache_bytes if self._intake else 0
+        self._facts.cache_bytes = self._jobs.cache_bytes if self._jobs else 0
         self._facts.idle_s = loop.idle_s if loop else 0.0
         self._facts.unpublished = self._publisher.num_unpublished
 
@@ -327,8 +293,3 @@ class ModelWorker:
         # Not waiting for the consumers, which may block in Redis for a second: what they might take
         # in this moment is in the intermediate list, and the supervisor puts it back.
         os._exit(code)
-
-
-def _raise_if_cancelled(attempt: Attempt) -> None:
-    if attempt.cancel_reason:
-        raise JobCancelledError(attempt.cancel_reason)

@@ -7,17 +7,13 @@ next worker alone: nobody else is let in before it has spoken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from redis.exceptions import RedisError
 
-from jobs.contract.events import Event, EventKind
 from jobs.contract.records import JobRecord
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_passing
-from jobs.storage.event_log import EventWriter
-from jobs.storage.fence import Fence
-from workers.runtime.slots import SlotLimiter
 
 
 def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
@@ -36,29 +32,3 @@ def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
         if is_passing(error):
             raise
         return False  # its log is none, so that it cannot have said anything
-
-
-class BlameWriter(EventWriter):
-    """An event writer that releases the slots when the job that holds it has spoken, or is over."""
-
-    def __init__(
-        self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int, slots: SlotLimiter
-    ) -> None:
-        super().__init__(redis, log_ttl_s, failure_ttl_s)
-        self._slots = slots
-
-    def post(self, events: Sequence[Event]) -> Callable[[], list[bool]]:
-        answers_of = super().post(events)
-        return lambda: self._noted(events, answers_of())
-
-    def _noted(self, events: Sequence[Event], answers: list[bool]) -> list[bool]:
-        for event, is_written in zip(events, answers, strict=True):
-            if event.kind is EventKind.CHUNK or not is_written:
-                self._slots.release(event.job)
-        return answers
-
-    def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
-        try:
-            return super().settle(event, lists, fence)
-        finally:  # also when Redis refuses: the engine is done with the job
-            self._slots.release(event.job)

@@ -1,0 +1,99 @@
+"""What a loaded model is asked: prepared, then handed to its decode loop, or answered at once."""
+
+from __future__ import annotations
+
+from jobs.catalog.catalog import find_adapter
+from jobs.contract.errors import ContractError
+from jobs.contract.requests import CacheLimitRequest, EmbedRequest, GenerateRequest
+from jobs.settings import Settings
+from jobs.storage.connection import SyncRedis
+from jobs.storage.event_log import read_log
+from workers.generation.attempts import Attempt
+from workers.generation.decode_loop import DecodeLoop
+from workers.generation.embedding import build_embedding
+from workers.generation.outbox import Outbox
+from workers.generation.preparation import Logged, build_job, logged_choices
+from workers.generation.text_jobs import TextRequest, answer
+from workers.markup.output_format import OutputFormats
+from workers.runtime.loading import LoadedEngine
+from workers.runtime.slots import SlotLimiter
+
+
+class ModelJobs:
+    """The work that a loaded model takes; each consumer calls its part from its own thread.
+
+    What is wrong with a request is raised, as a ``JobError``, before the job has started.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: SyncRedis,
+        loaded: LoadedEngine,
+        loop: DecodeLoop,
+        slots: SlotLimiter,
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._engine = loaded.engine
+        self._encoder = loaded.encoder
+        self._forms = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
+        self._loop = loop
+        self._slots = slots
+
+    def generate(self, attempt: Attempt, outbox: Outbox) -> None:
+        """Start a generation, or go on with it."""
+        request = attempt.request()
+        if not isinstance(request, GenerateRequest):
+            raise ContractError("this queue holds generation jobs only")
+        job = build_job(
+            attempt,
+            request,
+            self._read_logged(attempt),
+            outbox,
+            self._engine,
+            self._encoder,
+            self._settings.request_timeout_s,
+            self._find_adapter(request),
+            self._forms,
+        )
+        if not job.choices:  # an earlier attempt had said all but the last word
+            outbox.started(job.usage)
+            outbox.finish(job.usage, job.timings())
+            return
+        self._slots.take(len(job.choices))
+        if attempt.deaths:
+            self._slots.hold(
+                attempt.job_id
+            )  # until it has spoken (``workers/supervision/blame.py``)
+        self._loop.admit(job)
+
+    def embed(self, request: EmbedRequest, outbox: Outbox) -> None:
+        """Start an embeddings job; it takes no slot."""
+        context_length = self._engine.info.context_length
+        max_run_s = self._settings.request_timeout_s
+        job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
+        self._loop.admit(job)
+
+    @property
+    def cache_bytes(self) -> int:
+        """See ``Engine``."""
+        return self._engine.cache_bytes
+
+    def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
+        """Do a job that needs no step of the engine, and end it."""
+        if isinstance(request, CacheLimitRequest):
+            self._engine.limit_cache(request.num_bytes)
+            return outbox.finish()
+        answer(request, self._engine.tokenizer, self._encoder, outbox)
+
+    def _find_adapter(self, request: GenerateRequest) -> str | None:
+        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
+        if request.adapter is None:
+            return None
+        return find_adapter(self._settings, request.adapter, self._engine.info.backend).name
+
+    def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
+        """What earlier attempts said; nothing to read for a first attempt."""
+        events = read_log(self._redis, attempt.job_id) if attempt.seq else []
+        return logged_choices(events)
