@@ -11,6 +11,6 @@ class ExitCode(IntEnum):
     STOPPED = 0  # told to by a signal
     CRASHED = 70  # an invariant of ours broke
     UNLOADED = 80  # an unload job was obeyed
-    LOAD_FAILED = 81  # the reason is in the worker's last beat
+    LOAD_FAILED = 81  # the reason is in the worker's last heartbeat
     ORPHANED = 82  # the supervisor is gone
     NOTHING_TO_LOAD = 83  # the job that should load the model is not there any more

@@ -142,7 +142,7 @@ class ClientJob:
         self._runner.staff.add(self._slug, self._on_absence)
 
     def _on_absence(self, num_looks: int, what: Missing) -> None:
-        """Nobody beats for the model; a supervisor that restarts its worker would."""
+        """No worker sends heartbeats for the model, and no supervisor restarts one."""
         error: JobError
         if self._is_started:
             patience = _RUNNING_PATIENCE[what]

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
 from jobs.storage.connection import AsyncRedis
-from jobs.storage.presence import beat_api, leave_api
+from jobs.storage.presence import heartbeat_api, leave_api
 from jobs.storage.sight import Sight
 
 _INTERVAL_S = 1.0
@@ -31,8 +31,8 @@ class ApiHeartbeat:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to beat; Redis may come later."""
-        self._task = asyncio_tasks.keep_running(self._run, "api-beat")
+        """Begin to send heartbeats; Redis may come later."""
+        self._task = asyncio_tasks.keep_running(self._run, "api-heartbeat")
 
     async def stop(self) -> None:
         """Stop, and say so."""
@@ -46,8 +46,8 @@ class ApiHeartbeat:
         while True:
             try:
                 async with asyncio.timeout(_BEAT_TIMEOUT_S):
-                    await beat_api(self._redis, self._name, self._orphan_s)
+                    await heartbeat_api(self._redis, self._name, self._orphan_s)
                 self._sight.look()
             except (RedisError, TimeoutError) as error:
-                log.debug("beat missed", extra={"error": str(error)})
+                log.debug("heartbeat missed", extra={"error": str(error)})
             await asyncio.sleep(_INTERVAL_S)

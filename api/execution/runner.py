@@ -132,7 +132,7 @@ class JobRunner:
                 await self._redis.delete(submission.stored_key)
 
     async def is_wanted(self, desired: DesiredModel) -> bool:
-        """True while this is the desired model of its id; ``StorageLostError`` as ``desired_models``.
+        """True while this is the desired model of its id; raises as ``desired_models``.
 
         ``ContractError`` when what stands there cannot be read.
         """
@@ -187,9 +187,9 @@ class JobRunner:
 
     def _has_staff(self, slug: str) -> bool:
         redis = self.store.redis
-        beat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
-        if beat is not None or owner is None:
-            return beat is not None
+        heartbeat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
+        if heartbeat is not None or owner is None:
+            return heartbeat is not None
         node = owner.decode(errors="replace").partition("|")[0]
         return bool(redis.exists(names.node_key(node)))
 

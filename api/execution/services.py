@@ -22,8 +22,9 @@ from jobs.stream.hub import EventHub
 
 @dataclass(frozen=True)
 class Services:
-    """Everything of one API process. ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call
-    them in a thread."""
+    """Everything of one API process.
+
+    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread."""
 
     settings: Settings
     redis: AsyncRedis
@@ -32,7 +33,7 @@ class Services:
     store: JobStore
     desired_models: DesiredModels
     runner: JobRunner
-    beat: ApiHeartbeat
+    heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
 
@@ -47,20 +48,20 @@ class Services:
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         sight = Sight()
         runner = JobRunner(store, desired_models, hub, redis, name, sight)
-        beat = ApiHeartbeat(redis, name, settings.orphan_s, sight)
+        heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, sight)
         facts, probe = DiskFactsReader(), ReadinessProbe(url)
         return cls(
-            settings, redis, subscriber, hub, store, desired_models, runner, beat, facts, probe
+            settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
         )
 
     async def start(self) -> None:
         await self.hub.start()
-        self.beat.start()
+        self.heartbeat.start()
 
     async def stop(self) -> None:
         """Cancels of jobs whose clients have gone first, then the connections."""
         await self.runner.stop()
-        await self.beat.stop()
+        await self.heartbeat.stop()
         await self.hub.stop()
         self.readiness.close()
         await self.redis.aclose()

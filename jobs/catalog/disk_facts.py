@@ -1,4 +1,4 @@
-"""WorkerReport of models on disk that listings show: read from the heads of their files, each once."""
+"""Facts of models on disk that listings show: read from the heads of their files, each once."""
 
 from __future__ import annotations
 

@@ -97,9 +97,9 @@ class WorkerState(StrEnum):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A worker's beat: what it is and does. Expires when the beats stop.
+    """A worker's heartbeat: what it is and does. Expires when the heartbeats stop.
 
-    ``cpu_percent`` is over the last beat's interval (100 = one core), ``memory_bytes`` the
+    ``cpu_percent`` is over the last heartbeat's interval (100 = one core), ``memory_bytes`` the
     process's resident set, ``cache_bytes`` what the engine keeps for reuse, ``running`` its jobs
     and ``sequences`` what they have in the engine, ``idle_s`` the time since the decode loop last
     moved while it had work.

@@ -21,7 +21,7 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import state_scripts
 
-BEAT_TTL_S = 5
+HEARTBEAT_TTL_S = 5
 _NODE_REMEMBERED_S = 60
 _FOR_EVER_S = 10**9
 
@@ -64,7 +64,7 @@ class DesiredModels:
     def __init__(self, redis: SyncRedis) -> None:
         self._redis = redis
         self._swap = redis.register_script(state_scripts.SWAP_FIELD)
-        self._beat_node = redis.register_script(state_scripts.BEAT_NODE)
+        self._heartbeat_node = redis.register_script(state_scripts.HEARTBEAT_NODE)
 
     def get(self, slug: str) -> DesiredModel | None:
         """The entry; ``ContractError`` when it cannot be read."""
@@ -72,7 +72,7 @@ class DesiredModels:
         return decode_record(DesiredModel, data) if data else None
 
     def all(self) -> dict[str, DesiredModel]:
-        """DesiredModels by slug, in the order of their model ids; without those that cannot be read."""
+        """By slug, in the order of their model ids; without those that cannot be read."""
         return read_snapshot(self._redis.hgetall(names.DESIRED_MODELS)).desired_models
 
     def marked(self, known: Mapping[bytes, bytes] | None = None) -> tuple[str, DesiredSnapshot]:
@@ -96,7 +96,7 @@ class DesiredModels:
         return self._write(slug, b"", encode_record(desired))
 
     def change(self, slug: str, uid: str, **fields: Any) -> DesiredModel | None:
-        """The model with other values for those fields; ``None`` when the id is another one's by now."""
+        """The model with those fields changed; ``None`` when the id is another one's by now."""
         while raw := self._redis.hget(names.DESIRED_MODELS, slug):
             if decode_record(DesiredModel, raw).uid != uid:
                 return None
@@ -160,22 +160,22 @@ class DesiredModels:
         found = self._redis.mget([names.status_key(slug) for slug in slugs])
         return {slug for slug, data in zip(slugs, found, strict=True) if data}
 
-    def beat(self, slug: str, status: WorkerStatus) -> None:
-        """Say that the worker of ``slug`` is alive; forgotten after ``BEAT_TTL_S``."""
-        self._redis.set(names.status_key(slug), encode_record(status), ex=BEAT_TTL_S)
+    def heartbeat(self, slug: str, status: WorkerStatus) -> None:
+        """Say that the worker of ``slug`` is alive; forgotten after ``HEARTBEAT_TTL_S``."""
+        self._redis.set(names.status_key(slug), encode_record(status), ex=HEARTBEAT_TTL_S)
 
     def forget_status(self, slug: str) -> None:
         self._redis.delete(names.status_key(slug))
 
-    def beat_node(self, status: NodeStatus, *, is_forgetting: bool = True) -> None:
+    def heartbeat_node(self, status: NodeStatus, *, is_forgetting: bool = True) -> None:
         """Say that a supervisor is alive.
 
         The index forgets others that have been silent for a minute, if one can tell that now.
         """
         keys = [names.node_key(status.uid), names.NODE_INDEX]
         remembered_s = _NODE_REMEMBERED_S if is_forgetting else _FOR_EVER_S
-        args = [status.uid, encode_record(status), BEAT_TTL_S, remembered_s]
-        self._beat_node(keys=keys, args=args)
+        args = [status.uid, encode_record(status), HEARTBEAT_TTL_S, remembered_s]
+        self._heartbeat_node(keys=keys, args=args)
 
     def forget_node(self, uid: str) -> None:
         """A supervisor ends in good order."""

@@ -193,7 +193,7 @@ def parse_claim(member: bytes) -> tuple[str, str] | None:
 
 
 def status_key(slug: str) -> str:
-    """String with expiry: the encoded ``WorkerStatus``, a worker's beat."""
+    """String with expiry: the encoded ``WorkerStatus``, a worker's heartbeat."""
     return f"mgs:worker:{slug}"
 
 
@@ -208,5 +208,5 @@ def owner_key(slug: str) -> str:
 
 
 def api_key(name: str) -> str:
-    """String with expiry: an API process's beat."""
+    """String with expiry: an API process's heartbeat."""
     return f"mgs:api:{name}"

@@ -8,8 +8,8 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 
 
-async def beat_api(redis: AsyncRedis, name: str, orphan_s: float) -> None:
-    """Say that this API process lives; it counts as gone ``orphan_s`` after its last beat."""
+async def heartbeat_api(redis: AsyncRedis, name: str, orphan_s: float) -> None:
+    """Say that this API process lives; it counts as gone ``orphan_s`` after its last heartbeat."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.set(names.api_key(name), b"", px=int(orphan_s * 1000))
         pipe.sadd(names.APIS, name)
@@ -35,8 +35,10 @@ class Presence:
         known = sorted(self._redis.smembers(names.APIS))
         if not known:
             return set()
-        beats = self._redis.mget([names.api_key("").encode() + name for name in known])
-        silent = [name for name, beat in zip(known, beats, strict=True) if beat is None]
+        heartbeats = self._redis.mget([names.api_key("").encode() + name for name in known])
+        silent = [
+            name for name, heartbeat in zip(known, heartbeats, strict=True) if heartbeat is None
+        ]
         return {name.decode(errors="replace") for name in silent}
 
     def forget_apis(self, gone: Iterable[str]) -> None:

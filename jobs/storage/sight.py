@@ -1,7 +1,7 @@
 """Whether Redis has been in sight for long enough to judge others by their silence.
 
 While Redis is away nobody's heartbeats arrive, so that afterwards everybody seems dead. Whoever
-was blind waits until all the others have had the time to beat again.
+was blind waits until all the others have had the time for a heartbeat.
 """
 
 from __future__ import annotations

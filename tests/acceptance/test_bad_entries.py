@@ -324,7 +324,7 @@ def assert_no_bug(scene: Scene) -> None:
 
 
 def assert_supervised(scene: Scene) -> None:
-    """The supervisor beats on, and a killed worker comes back."""
+    """The supervisor goes on, and a killed worker comes back."""
     server, before = scene.server, last_beat(scene.redis)
     pid = worker_pid(server, PROBE)
     kill(pid)
@@ -332,10 +332,10 @@ def assert_supervised(scene: Scene) -> None:
     wait_until(lambda: worker_pid(server, PROBE) not in (0, pid), "another worker", 20)
     fresh = submit(server, body(8, 8), model_id=PROBE)
     assert text_of(wait_ended(server, fresh)) == expected(8, 8)
-    wait_until(lambda: last_beat(scene.redis) > before, "the supervisor beats")
+    wait_until(lambda: last_beat(scene.redis) > before, "the supervisor sends heartbeats")
 
 
 def last_beat(redis: SyncRedis) -> float:
     """When a supervisor has beaten last; an odd entry is of the far future."""
-    beats = [score for _, score in redis.zrange(names.NODE_INDEX, 0, -1, withscores=True)]
-    return max(score for score in beats if score < float(FUTURE))
+    heartbeats = [score for _, score in redis.zrange(names.NODE_INDEX, 0, -1, withscores=True)]
+    return max(score for score in heartbeats if score < float(FUTURE))

@@ -45,4 +45,4 @@ def test_a_small_job_costs_few_commands(server: Server, ask: Callable[[httpx.Cli
             if seen["client_type"] != "lua":
                 commands[seen["command"].split()[0]] += 1
     print({name: count / NUM_JOBS for name, count in commands.most_common()})
-    assert commands.total() / NUM_JOBS <= MAX_COMMANDS, "the beats of all processes included"
+    assert commands.total() / NUM_JOBS <= MAX_COMMANDS, "the heartbeats of all processes included"

@@ -95,7 +95,7 @@ def _num_live(server: Server) -> int:
 
 
 def test_a_worker_that_its_supervisor_restarts_is_a_pause(own_server: Server) -> None:
-    """The watchdog takes longer than a lost host is given; all the while the supervisor beats."""
+    """The watchdog takes longer than a lost host is given; its heartbeats go on."""
     own_server.load("fake-20ms")
     stream = Stream(own_server, max_tokens=400, ignore_eos=True)
     with ThreadPoolExecutor(1) as threads:

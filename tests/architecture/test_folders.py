@@ -11,7 +11,10 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("api", "bench", "jobs", "workers")
 # The second one spells the names of earlier versions, to move what lies there.
-_SPELLERS = (_ROOT / "jobs" / "names.py", _ROOT / "jobs" / "moves.py")
+_SPELLERS = (
+    _ROOT / "jobs" / "storage" / "names.py",
+    _ROOT / "jobs" / "upgrade" / "moves.py",
+)
 
 
 def test_the_model_folders_hold_no_python() -> None:

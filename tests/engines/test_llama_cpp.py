@@ -30,7 +30,7 @@ def engine() -> Iterator[LlamaCppEngine]:
     engine.close()
 
 
-# WorkerReport and wrong requests
+# Facts and wrong requests
 
 
 def test_the_facts_come_from_the_file(engine: LlamaCppEngine) -> None:

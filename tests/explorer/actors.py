@@ -49,7 +49,7 @@ class Opened(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What came of a consumer's look into its queue; ``exit_code``: why the worker begins to end."""
+    """What came of a look into the queue; ``exit_code``: why the worker begins to end."""
 
     consumer: Consumer
     opened: Opened | None = None
@@ -98,7 +98,8 @@ class Stream(NamedTuple):
 class Worker(NamedTuple):
     """``mode``: unborn, live, told (to stop), dead (with ``code``, not settled yet), gone.
 
-    ``desired`` and ``load_job`` are what it was started for; it takes generations once ``is_ready``.
+    ``desired`` and ``load_job`` are what it was started for; once ``is_ready`` it takes
+    generations.
     """
 
     mode: str = "unborn"

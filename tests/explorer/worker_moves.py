@@ -66,7 +66,7 @@ class WorkerMoves:
         return start("take_control", token(place), owner, consumer, *args)
 
     def _with_consumer(self, state: State, place: int, name: str, point: int) -> State:
-        """The state with a worker's consumer at that point, or after what the program's end means."""
+        """The state with a consumer at that point, or after what the program's end means."""
         worker, ended = state.workers[place], self._ground.points.at(point)
         consumer = _consumer(worker, name)
         if not isinstance(ended, Ended) or ended.broken:

@@ -1,7 +1,7 @@
 """What workers do: each public function here is a program, called as its caller calls.
 
-The consumers' rounds, the publisher and the books are the product's own; the engine is none: it says
-one token at a time.
+The consumers' rounds, the publisher and the books are the product's own; the engine is none: it
+says one token at a time.
 """
 
 from __future__ import annotations

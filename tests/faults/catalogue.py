@@ -54,7 +54,7 @@ ROWS = (
     ),
     Row(
         "F5",
-        "an engine that stands still while its process beats",
+        "an engine that stands still while its process sends heartbeats",
         "terminal event <= stall time + 2 s; the next job runs",
     ),
     Row(

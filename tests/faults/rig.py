@@ -124,7 +124,7 @@ def embedded_redis(server: Server) -> Redis:
     return Redis.from_url(server.redis_url, protocol=2)
 
 
-# WorkerReport about processes.
+# Facts about processes.
 
 
 def worker_pid(server: Server, model_id: str = "0") -> int:

@@ -89,7 +89,7 @@ class Driver:
         return desired
 
     def load_ready(self, name: str = "fake", model_id: str = "0", **options: Any) -> WorkerStatus:
-        """The same, and the beat of its worker once it is ready."""
+        """The same, and the heartbeat of its worker once it is ready."""
         desired = self.load(name, model_id, **options)
         found = self.wait_ended(desired.load_job)
         assert found[-1].kind is EventKind.FINISHED, found[-1]
@@ -108,7 +108,7 @@ class Driver:
     def wait_ready(
         self, model_id: str = "0", other_than: Sequence[int] = (), timeout_s: float = 30.0
     ) -> WorkerStatus:
-        """The beat of a ready worker that is none of the processes ``other_than``."""
+        """The heartbeat of a ready worker that is none of the processes ``other_than``."""
 
         def ready() -> WorkerStatus | None:
             status = self.status(model_id)

@@ -51,10 +51,10 @@ class Supervised:
                 start_new_session=True,
             )
         self._processes.append(process)
-        wait_until(lambda: self._beats(process.pid), "the supervisor beats")
+        wait_until(lambda: self._heartbeats(process.pid), "the supervisor sends heartbeats")
         return process
 
-    def _beats(self, pid: int) -> bool:
+    def _heartbeats(self, pid: int) -> bool:
         return pid in [node.pid for node in self.driver.desired_models.nodes()]
 
     def worker_pids(self) -> list[int]:

@@ -137,10 +137,10 @@ class Rig:
         )
         slug = names.slug_of(model_id)
         assert self.desired_models.put(slug, desired)
-        self.beat(desired)
+        self.heartbeat(desired)
         return desired
 
-    def beat(self, desired: DesiredModel, **fields: Any) -> None:
+    def heartbeat(self, desired: DesiredModel, **fields: Any) -> None:
         """A worker's status that lasts for the whole test."""
         status = WorkerStatus(
             **{
@@ -159,12 +159,12 @@ class Rig:
             }
         )
         slug = names.slug_of(desired.model_id)
-        self.desired_models.beat(slug, status)
+        self.desired_models.heartbeat(slug, status)
         self.redis.persist(names.status_key(slug))
 
     def supervise(self) -> None:
         """A supervisor that is alive for the whole test."""
-        self.desired_models.beat_node(NodeStatus("here", 1, 0, uid="here"))
+        self.desired_models.heartbeat_node(NodeStatus("here", 1, 0, uid="here"))
         self.redis.persist(names.node_key("here"))
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

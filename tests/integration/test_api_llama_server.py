@@ -63,7 +63,7 @@ def test_a_wrong_value_is_a_400_that_names_itself(
 
 
 def test_slots_and_props_are_the_workers(rig: Rig) -> None:
-    rig.beat(rig.load(), slots=3, sequences=1)
+    rig.heartbeat(rig.load(), slots=3, sequences=1)
     slots = rig.http.get("/slots").json()
     assert [slot["is_processing"] for slot in slots] == [True, False, False]
     assert {slot["n_ctx"] for slot in slots} == {512}

@@ -26,7 +26,7 @@ def samples(rig: Rig) -> dict[tuple[str, ...], float]:
 def test_queues_and_workers_are_shown_by_model_id(rig: Rig) -> None:
     rig.supervise()
     desired = rig.load()
-    rig.beat(desired, running=2, sequences=5, slots=8, memory_bytes=1000, cpu_percent=50.0)
+    rig.heartbeat(desired, running=2, sequences=5, slots=8, memory_bytes=1000, cpu_percent=50.0)
     rig.load("my model", "fake-20ms")
     futures = [rig.chat_soon(), rig.chat_soon()]
     wait_until(lambda: len(rig.waiting_ids()) == 2, "both wait")
@@ -84,7 +84,7 @@ def test_a_job_cancelled_in_its_queue_has_ended_too(rig: Rig) -> None:
 def test_deaths_of_workers_are_told_by_their_supervisor(rig: Rig) -> None:
     rig.load("a b")
     crashes = {names.slug_of("a b"): 3, "gone": 1}
-    rig.desired_models.beat_node(NodeStatus("here", 1, 0, crashes=crashes))
+    rig.desired_models.heartbeat_node(NodeStatus("here", 1, 0, crashes=crashes))
     found = samples(rig)
     assert found["mgs_worker_crashes_total", "a b", "here"] == 3
     assert found["mgs_worker_crashes_total", "gone", "here"] == 1

@@ -200,7 +200,7 @@ def test_unloads_at_once_and_later_are_answered_alike(rig: Rig) -> None:
 
 
 def test_an_unload_whose_api_died_before_its_job_was_there_can_be_repeated(rig: Rig) -> None:
-    """The desired model is gone, the model's process is not yet, and nobody has asked for its end."""
+    """Nobody desires the model, its process is there still, and has not been asked to end."""
     rig.supervise()
     desired = rig.load()
     rig.redis.set(names.unloaded_key("0"), encode_record(desired))
@@ -241,7 +241,7 @@ def test_a_load_right_after_an_unload_waits_for_a_job_of_its_own(rig: Rig) -> No
 
 
 def test_a_load_repeated_before_the_first_ones_job_is_there_waits_for_that_job(rig: Rig) -> None:
-    """The first one's process has written the desired model, and died or is about to queue the job."""
+    """The first one has written the desired model, and died or is about to queue the job."""
     rig.supervise()
     desired = DesiredModel("0", "uid-0", LoadRequest("fake", "fake"), "load-0", time.time())
     assert rig.desired_models.put("0", desired)
@@ -383,9 +383,9 @@ class TestReadiness:
     def test_a_model_that_is_loading_or_stands_still(self, rig: Rig) -> None:
         rig.supervise()
         desired = rig.load()
-        rig.beat(desired, state=WorkerState.LOADING)
+        rig.heartbeat(desired, state=WorkerState.LOADING)
         assert self.ready(rig).json()["reasons"] == ["model_id '0' is loading"]
-        rig.beat(desired, idle_s=31.0)
+        rig.heartbeat(desired, idle_s=31.0)
         assert "has not moved for 31 s" in self.ready(rig).json()["reasons"][0]
         rig.desired_models.forget_status("0")
         assert self.ready(rig).json()["reasons"] == ["model_id '0' has no worker"]

@@ -77,7 +77,7 @@ def test_an_owner_that_is_alive_is_starting_the_worker(rig: Rig) -> None:
     wait_until(rig.waiting_ids, "the job is queued")
     wait_for_looks(rig, 25)
     assert not future.done()
-    rig.beat(desired)
+    rig.heartbeat(desired)
     rig.take().answer("there")
     assert future.result().status_code == 200
 

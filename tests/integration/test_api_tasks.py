@@ -75,13 +75,13 @@ async def test_a_subscription_connection_that_breaks_down_oddly_is_made_anew(
 async def test_an_api_whose_heartbeat_breaks_down_oddly_beats_on(redis_url: str) -> None:
     redis = connect_async(redis_url)
     redis.pipeline = Odd(redis.pipeline)
-    beat = ApiHeartbeat(redis, "api-odd", 60.0, Sight())
-    beat.start()
+    heartbeat = ApiHeartbeat(redis, "api-odd", 60.0, Sight())
+    heartbeat.start()
     watching: SyncRedis = connect(redis_url)
     await asyncio.to_thread(
-        wait_until, lambda: watching.exists(names.api_key("api-odd")), "the API beats"
+        wait_until, lambda: watching.exists(names.api_key("api-odd")), "the API sends heartbeats"
     )
-    await beat.stop()
+    await heartbeat.stop()
     await redis.aclose()
 
 

@@ -87,8 +87,10 @@ def holder(redis: SyncRedis, slug: str = "0") -> str | None:
     return found.decode() if found else None
 
 
-def beat(redis: SyncRedis, slug: str = "0") -> None:
-    DesiredModels(redis).beat(slug, WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.x"]))
+def heartbeat(redis: SyncRedis, slug: str = "0") -> None:
+    DesiredModels(redis).heartbeat(
+        slug, WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.x"])
+    )
 
 
 def test_a_free_model_is_taken(claimant: Claimant, redis: SyncRedis) -> None:
@@ -124,7 +126,7 @@ def test_who_was_blind_takes_what_was_its_own_again(
     """Its lock has expired meanwhile, and its worker has beaten all the time."""
     assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
-    beat(redis)
+    heartbeat(redis)
     sight.note_blindness()
     assert claimant.claim({"0": desired()}) == ["0"]
     assert holder(redis) == HERE.owner
@@ -155,7 +157,7 @@ def test_no_model_moves_while_its_worker_beats(
 ) -> None:
     """Its supervisor's lock may have expired; the worker has the model, and may have jobs."""
     if status is None:
-        beat(redis)
+        heartbeat(redis)
     else:
         redis.set(names.status_key("0"), status)
     assert claimant.claim({"0": desired()}) == []

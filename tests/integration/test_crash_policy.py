@@ -130,7 +130,7 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
 ) -> None:
     """Who hears of its end asks for what is loaded."""
     child = killed_child()
-    rig.desired_models.beat(
+    rig.desired_models.heartbeat(
         "0", WorkerStatus("0", WorkerState.READY, child.pid, "box", child.worker_names)
     )
     unload = rig.submit(UnloadRequest(), job_id=names.unload_job_id(DESIRED.uid))

@@ -1,4 +1,4 @@
-"""DesiredModels that are kept: not asked for again while nothing has changed, and never old for long."""
+"""Desired models are kept: not read again while nothing has changed, and never old for long."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_a_route_with_a_control_job(
 
 @pytest.mark.parametrize(("method", "path", "body", "expected"), READ)
 def test_a_route_without_one(rig: Rig, method: str, path: str, body: Any, expected: Any) -> None:
-    rig.beat(rig.load(), cache_bytes=77)
+    rig.heartbeat(rig.load(), cache_bytes=77)
     answer = rig.http.request(method, path, json=body)
     assert answer.status_code == 200
     found = answer.json()
@@ -196,7 +196,7 @@ def test_facts_of_a_model_have_the_names_of_each_version(rig: Rig) -> None:
 
 
 def test_a_process_shows_the_names_of_each_version(rig: Rig) -> None:
-    rig.beat(rig.load(), running=1)
+    rig.heartbeat(rig.load(), running=1)
     futures = [rig.chat_soon(), rig.chat_soon(stream=True)]
     job = rig.take()
     (process,) = rig.http.get("/management/processes").json()["processes"]

@@ -90,7 +90,7 @@ def test_a_job_that_outlives_its_lease_is_never_given_away(
         start = rig.redis.time()[0]
 
         def outlived() -> bool:
-            rig.consumer.beat()
+            rig.consumer.send_heartbeat()
             registry = StartedJobRegistry(queue=rig.queue)
             assert registry.count == 1, "counting, as `rq info` does, gave the job away"
             assert Worker.count(rig.redis) == 1
@@ -108,17 +108,17 @@ def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + 3600 * hours)
     monkeypatch.setattr(rq.registry, "current_timestamp", lambda: int(time.time()))
-    rig.consumer.beat()
+    rig.consumer.send_heartbeat()
     job_id = rig.submit()
     rig.take_begun()
-    for _ in range(2):  # as it began, and as a beat has renewed it
+    for _ in range(2):  # as it began, and as a heartbeat has renewed it
         ((_, until),) = rig.redis.zrange(
             StartedJobRegistry(queue=rig.queue).key, 0, -1, withscores=True
         )
         assert until == pytest.approx(
             rig.redis.time()[0] + workers.rq_bridge.rq_records.LEASE_S, abs=10
         )
-        rig.consumer.beat()
+        rig.consumer.send_heartbeat()
     assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
 

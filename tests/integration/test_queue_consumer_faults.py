@@ -236,7 +236,7 @@ def test_it_takes_jobs_and_commands_after_its_connections_were_cut(rig: Consumer
 def test_a_redis_that_lost_everything_gets_the_worker_back(rig: ConsumerRig) -> None:
     wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
     rig.redis.flushall()
-    rig.consumer.beat()
+    rig.consumer.send_heartbeat()
     (worker,) = Worker.all(rig.redis, serializer=JSONSerializer)
     assert worker.name == rig.consumer.name
     assert worker.queue_names() == ["mgs-gen-0"]
@@ -248,10 +248,10 @@ def test_a_redis_that_lost_everything_gets_the_worker_back(rig: ConsumerRig) -> 
 def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: ConsumerRig) -> None:
     wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
     rig.redis.flushall()
-    # The bookkeeper's word comes before the beat's: the hash exists, the lists are empty.
+    # The bookkeeper's word comes before the heartbeat's: the hash exists, the lists are empty.
     rig.consumer.set_state("idle")
     rig.redis.hset(rig.consumer.key, "last_heartbeat", "2026-01-01T00:00:00.000000Z")
-    rig.consumer.beat()
+    rig.consumer.send_heartbeat()
     assert Worker.count(rig.redis) == 1
     assert rig.worker_fields()["queues"] == "mgs-gen-0"
 

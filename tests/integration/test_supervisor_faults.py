@@ -157,7 +157,9 @@ def test_a_supervisor_whose_uid_another_uses_takes_a_new_one_and_keeps_it(
     first.wait(10)
     uids = []
     for _ in range(2):
-        driver.desired_models.beat_node(msgspec.structs.replace(status, token="another", pid=1))
+        driver.desired_models.heartbeat_node(
+            msgspec.structs.replace(status, token="another", pid=1)
+        )
         process = running.start()
         uids += [node.uid for node in driver.desired_models.nodes() if node.pid == process.pid]
         process.terminate()
@@ -226,7 +228,7 @@ def test_a_redis_that_forgets_everything_costs_the_job_but_not_the_model(
     job_id, pid = start_slow(driver)
     uid = driver.desired_models.get("0").uid
     driver.redis.flushall()
-    # The supervisor may mark the desired model as ready meanwhile, so the uid says that it is the same.
+    # The supervisor may mark the model as ready meanwhile: the uid says that it is the same.
     found = wait_until(lambda: driver.desired_models.get("0"), "the model is wanted again")
     assert found.uid == uid
     assert driver.redis.exists(f"mgs:job:{job_id}") == 0
@@ -248,7 +250,7 @@ def test_a_second_loss_is_a_loss_again_and_an_unload_is_none(
     driver.unload()
     wait_until(lambda: pid not in running.worker_pids(), "the worker has ended")
     driver.redis.flushall()
-    wait_until(driver.desired_models.nodes, "the supervisor beats on")
+    wait_until(driver.desired_models.nodes, "the supervisor goes on")
     wait_until(lambda: driver.redis.exists("mgs:storage"), "it has noticed the loss")
     assert driver.desired_models.get("0") is None
 

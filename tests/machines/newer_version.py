@@ -70,7 +70,7 @@ class _NewerNode(threading.Thread):
         self._is_over = threading.Event()
 
     def __enter__(self) -> _NewerNode:
-        self._beat()
+        self._heartbeat()
         for slug, data in ((_FOREIGN, self.foreign), (_SHARED, self.shared)):
             self._redis.hset(names.DESIRED_MODELS, slug, data)
         self.start()
@@ -82,9 +82,9 @@ class _NewerNode(threading.Thread):
 
     def run(self) -> None:
         while not self._is_over.wait(1.0):
-            self._beat()
+            self._heartbeat()
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         status = {
             "model_id": _FOREIGN,
             "state": "warming-up",

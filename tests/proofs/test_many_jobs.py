@@ -18,7 +18,7 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, encode_record
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
-from jobs.storage.desired_models import BEAT_TTL_S
+from jobs.storage.desired_models import HEARTBEAT_TTL_S
 from jobs.storage.store import JobStore
 from jobs.storage.totals import MAX_FIELDS
 from tests.helpers.driver import Driver
@@ -161,20 +161,20 @@ def footprint_at_rest(driver: Driver) -> Footprint:
 def beat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
     """Seconds between heartbeats of the supervisor, and of the worker, as Redis has seen them."""
     (node,) = driver.desired_models.known_nodes()
-    beats: tuple[list[float], list[float]] = ([], [])
+    heartbeats: tuple[list[float], list[float]] = ([], [])
     keys = (names.node_key(node), names.status_key("0"))
 
     def look() -> bool:
-        for key, times in zip(keys, beats, strict=True):
+        for key, times in zip(keys, heartbeats, strict=True):
             with driver.redis.pipeline() as pipe:
                 now, left_ms = pipe.time().pttl(key).execute()
-            at = now[0] + now[1] / 1e6 - (BEAT_TTL_S - left_ms / 1000)
+            at = now[0] + now[1] / 1e6 - (HEARTBEAT_TTL_S - left_ms / 1000)
             if left_ms > 0 and (not times or at - times[-1] > 0.05):
                 times.append(at)
-        return min(map(len, beats)) > count
+        return min(map(len, heartbeats)) > count
 
-    wait_until(look, "they beat", _QUIET_S)
-    supervisors, workers = ([b - a for a, b in itertools.pairwise(times)] for times in beats)
+    wait_until(look, "they heartbeat", _QUIET_S)
+    supervisors, workers = ([b - a for a, b in itertools.pairwise(times)] for times in heartbeats)
     return supervisors, workers
 
 

@@ -1,4 +1,4 @@
-"""WorkerReport of models on disk: from the heads of both kinds of files, read again when they change."""
+"""Facts of models on disk: from the heads of both kinds of files, read again when they change."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ def test_a_restarted_node_keeps_its_uid_and_knows_that_its_earlier_processes_are
 
 def test_a_process_that_was_killed_is_gone_for_the_next_one(tmp_path: Path) -> None:
     """The lock ends with the process, and with nothing else."""
-    code = "import sys; from pathlib import Path; from workers.supervision.node_identity import identify; "
+    code = "import sys; from pathlib import Path; "
+    code += "from workers.supervision.node_identity import identify; "
     code += "me = identify(Path(sys.argv[1])); print(me.owner, flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -1,10 +1,10 @@
-"""Who was blind judges nobody until all the others have had the time to beat again."""
+"""Who was blind judges nobody until all the others have had the time for a heartbeat."""
 
 from __future__ import annotations
 
 import pytest
 
-from jobs.storage.desired_models import BEAT_TTL_S
+from jobs.storage.desired_models import HEARTBEAT_TTL_S
 from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
 
 
@@ -65,7 +65,7 @@ def test_six_seconds_after_the_first_answer_it_is_clear_again(sight: Sight, cloc
 
 
 def test_who_has_recovered_has_left_every_heartbeat_its_time() -> None:
-    assert RECOVERY_S > BEAT_TTL_S
+    assert RECOVERY_S > HEARTBEAT_TTL_S
 
 
 def test_blindness_in_the_recovery_begins_it_anew(sight: Sight, clocks: Clocks) -> None:

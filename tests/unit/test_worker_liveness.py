@@ -56,7 +56,8 @@ async def heard(watch: WorkerLiveness, num: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "odd", [ValueError("an unreadable beat"), RuntimeError("no thread"), RedisConnectionError()]
+    "odd",
+    [ValueError("an unreadable heartbeat"), RuntimeError("no thread"), RedisConnectionError()],
 )
 async def test_a_look_that_raises_does_not_end_the_watch(odd: Exception) -> None:
     looks = Looks(GONE, odd, GONE)

@@ -17,7 +17,8 @@ Json = dict[str, Any]
 
 
 # Behind the text of a message that goes on, so that its end is found in what the template makes of
-# it: the last one there. A noncharacter, which no template trims and no mark is (control_token_escaping.py).
+# it: the last one there. A noncharacter, which no template trims, and no mark
+# is (control_token_escaping.py).
 _END = "\ufdd0"
 
 

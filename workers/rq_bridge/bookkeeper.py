@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Page:
-    """A job in a consumer's hands. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
+    """A job that was taken. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
     know yet that it runs."""
 
     consumer: QueueConsumer
@@ -99,7 +99,7 @@ class Bookkeeper(threading.Thread):
             return
         executions = page.consumer.executions
         for lost in [key for key, one in executions.items() if one.job_id == job_id]:
-            del executions[lost]  # or the beat would renew its lease
+            del executions[lost]  # or the heartbeat would renew its lease
         try:
             _until_done(lambda: page.consumer.forget(job_id))
         except RedisError:

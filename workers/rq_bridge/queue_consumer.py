@@ -94,7 +94,7 @@ class QueueConsumer(RqRecords):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Register and listen for commands, also when Redis is away for a moment."""
         self.birth_date = now()  # no look for a namesake, as RQ has: our names are new each time
-        for step in (self.keep_registries, self.beat, self.subscribe):
+        for step in (self.keep_registries, self.heartbeat, self.subscribe):
             while not self._stop_requested:
                 try:
                     step()
@@ -238,7 +238,7 @@ class QueueConsumer(RqRecords):
                 listener.stop()  # RQ does so only after it has signed off
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Nothing: a thread beats (``beat``), so that a long step cannot starve it."""
+        """Nothing: a thread sends them (``send_heartbeat``): a long step cannot starve it."""
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         return LEASE_S

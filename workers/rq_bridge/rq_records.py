@@ -22,11 +22,11 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from workers.rq_bridge.queued_job import QueuedJob
 
-LEASE_S = 30  # how long RQ believes in a worker or an execution without a beat
+LEASE_S = 30  # how long RQ believes in a worker or an execution without a heartbeat
 
 
 class RqRecords(BaseWorker):
-    """RQ's records of one consumer. ``in_hand`` are the ids of the jobs taken and not yet let go."""
+    """RQ's records of one consumer. ``in_hand``: ids of jobs taken and not yet let go."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -155,9 +155,9 @@ class RqRecords(BaseWorker):
                 pipe.persist(key)
             pipe.execute()
 
-    # The beat, on the thread that beats.
+    # Heartbeats, on the thread that sends them.
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Renew RQ's leases of this worker and of what it runs.
 
         It registers each time: whatever Redis has lost in between is there again.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerReport:
-    """What the beat tells; changed by the worker's threads, read by the beat's."""
+    """What the heartbeat tells; changed by the worker's threads, read by the heartbeat's."""
 
     def __init__(self, model_id: str, desired_uid: str, worker_names: list[str]) -> None:
         self.state = WorkerState.STARTING
@@ -95,7 +95,7 @@ class WorkerReport:
 
 
 class Heartbeat(threading.Thread):
-    """Renews the worker's status and RQ's leases; a beat that fails is tried again in a second."""
+    """Renews the worker's status and RQ's leases; what fails is tried again in a second."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Heartbeat(threading.Thread):
         consumers: list[QueueConsumer],
         measure: Callable[[], None],
     ) -> None:
-        super().__init__(name="beat", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self._desired_models = DesiredModels(redis)
         self._slug = slug
         self._facts = facts
@@ -116,7 +116,7 @@ class Heartbeat(threading.Thread):
     def now(self) -> None:
         """Tell the status at once; its change is news."""
         with contextlib.suppress(RedisError):
-            self._desired_models.beat(self._slug, self._facts.status())
+            self._desired_models.heartbeat(self._slug, self._facts.status())
 
     def stop(self) -> None:
         """Tell the last status, and take both consumers off RQ's lists."""
@@ -132,14 +132,14 @@ class Heartbeat(threading.Thread):
             count += 1
             try:
                 self._measure()
-                self._desired_models.beat(self._slug, self._facts.status())
-                self._beat_consumers(is_cleaning=count % _CLEAN_EVERY == 0)
+                self._desired_models.heartbeat(self._slug, self._facts.status())
+                self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
-                log.warning("beat missed", extra={"error": str(error)})
+                log.warning("heartbeat missed", extra={"error": str(error)})
 
-    def _beat_consumers(self, *, is_cleaning: bool) -> None:
+    def _renew_leases(self, *, is_cleaning: bool) -> None:
         for consumer in self._consumers:
             if consumer.birth_date is not None:  # it has registered
-                consumer.beat()
+                consumer.send_heartbeat()
                 if is_cleaning:
                     consumer.clean()

@@ -109,7 +109,7 @@ def _default_slots(settings: Settings, request: LoadRequest, backend: str) -> in
 
 
 class LoadProgress:
-    """Passes an engine's loading on to the job's events and the beat, at most each 5 %."""
+    """Passes an engine's loading on to the job's events and the heartbeat, at most each 5 %."""
 
     def __init__(self, outbox: Outbox, facts: WorkerReport) -> None:
         self._outbox = outbox

@@ -1,7 +1,7 @@
 """The worker process of one model_id: its threads, its jobs, its life and its orderly end.
 
-Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one to touch the
-model), publisher, bookkeeper, beat, lifeline, and RQ's two command listeners.
+Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one to touch
+the model), publisher, bookkeeper, heartbeat, lifeline, and RQ's two command listeners.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ModelWorker:
         parts = connect(url, retries=0), self._publisher, self._books, self._stop_job
         self._gen_admission, self._ctl_admission = Admission(*parts), Admission(*parts)
         self._facts = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
-        self._beat = Heartbeat(
+        self._heartbeat = Heartbeat(
             self._redis, slug, self._facts, [self._gen, self._ctl], self._measure
         )
         self._engine_thread = threading.Thread(
@@ -118,7 +118,7 @@ class ModelWorker:
         """Work until the end; the process should exit with the code returned."""
         self._publisher.start()
         self._books.start()
-        self._beat.start()
+        self._heartbeat.start()
         self._engine_thread.start()
         threading.Thread(
             target=self._work, args=(self._ctl,), name="control-consumer", daemon=True
@@ -128,7 +128,7 @@ class ModelWorker:
         raise AssertionError("unreachable")
 
     def _work(self, consumer: QueueConsumer) -> None:
-        """Run a consumer's loop; one that ends unasked ends the process: its queue would be deaf."""
+        """Run a consumer's loop; one that ends unasked ends the process: nobody would read its queue."""
         try:
             consumer.work()
         except Exception:
@@ -200,7 +200,7 @@ class ModelWorker:
                 self._ready_jobs().answer(request, outbox)
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
-        """Have the engine's thread load, and wait: what follows in this consumer needs the model."""
+        """Have the engine's thread load, and wait: what follows on this queue needs the model."""
         if self._jobs is not None:
             raise ContractError("this worker holds a model already")
         self._engine_work.put((request, outbox))
@@ -235,7 +235,7 @@ class ModelWorker:
         self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
         self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._facts.note_ready(loaded.path, loaded.engine.info)
-        self._beat.now()
+        self._heartbeat.now()
         self._slots.open(loaded.engine.info.num_slots)
 
     def _fail_load(self, error: ErrorInfo) -> None:
@@ -267,7 +267,7 @@ class ModelWorker:
         self._books.close(event, is_end=is_end)
 
     def _measure(self) -> None:
-        """Refresh the numbers of the beat."""
+        """Refresh the numbers of the heartbeat."""
         loop = self._loop
         self._facts.running = loop.num_jobs if loop else 0
         self._facts.sequences = self._slots.taken
@@ -287,7 +287,7 @@ class ModelWorker:
             self._loop.wind_down(error, grace_s, _FLUSH_S)
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
-        self._beat.stop()
+        self._heartbeat.stop()
         if self._settings.prompt_cache_dir is not None:
             self._engine_thread.join(_FLUSH_S)  # the engine spills what it has kept
         # Not waiting for the consumers, which may block in Redis for a second: what they might take

@@ -11,7 +11,8 @@ log = logging.getLogger(__name__)
 
 
 class DesiredState:
-    """The desired models as a supervisor last saw them. With another mark in Redis its data was lost.
+    """The desired models as a supervisor last saw them. With another mark in Redis, its data
+    was lost.
 
     All heartbeats and locks were lost with them, so that nobody can be judged for a while.
     """

@@ -155,7 +155,7 @@ class Supervisor:
             return
         for step in (self._check_all, self._start_missing, self._drain_unwanted, self._sweep):
             self._guarded(step)
-        self._guarded(self._beat)
+        self._guarded(self._heartbeat)
 
     def _look(self) -> None:
         """What is wanted; and that what is ours stays ours."""
@@ -218,7 +218,7 @@ class Supervisor:
         self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
 
     def _with_load_job(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
-        """The desired model with a load job that waits in its queue: the first one, or a new one."""
+        """The model with a load job that waits in its queue: the first one, or a new one."""
         current: DesiredModel | None = desired
         if self._has_ended(desired.load_job):
             new_id = f"load-{secrets.token_hex(16)}"
@@ -278,7 +278,7 @@ class Supervisor:
         }
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         status = NodeStatus(
             node=self._identity.name,
             pid=os.getpid(),
@@ -288,7 +288,7 @@ class Supervisor:
             uid=self._identity.uid,
             token=self._identity.token,
         )
-        self._desired_models.beat_node(status, is_forgetting=self._sight.is_clear)
+        self._desired_models.heartbeat_node(status, is_forgetting=self._sight.is_clear)
 
     # The end.
 

@@ -1,4 +1,4 @@
-"""Finds workers whose process lives but which do not: no beat, or a decode loop that stands still.
+"""Finds workers that hang: no heartbeat though the process lives, or a decode loop without steps.
 
 Time in which Redis could not be asked does not count: a worker must not die of our blindness.
 """

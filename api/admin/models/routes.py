@@ -98,14 +98,14 @@ async def unload(
 
 @router.get("/model/info")
 async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -> ModelInfoAnswer:
-    """WorkerReport about the model loaded under a model_id."""
+    """Facts about the model loaded under a model_id."""
     desired = await resolve(services, x_model_id, None)
     return await _info(services, desired.load.model_name, desired.model_id)
 
 
 @router.get("/model/info/{model_name}")
 async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
-    """WorkerReport about a loaded model, by what addresses it, or about another in the models folder."""
+    """Facts about a loaded model, by what addresses it, or about another in the models folder."""
     desired = (await finder_of(services)).find(model_name)
     if desired is not None:
         return await _info(services, desired.load.model_name, desired.model_id)

@@ -1,4 +1,4 @@
-"""What Prometheus is told: read from Redis and the workers' beats anew at each scrape.
+"""What Prometheus is told: read from Redis and the workers' heartbeats anew at each scrape.
 
 Nothing is counted in this process, so any number of API processes tell the same. Only the label
 ``model_id`` is on all of a model's numbers; ``mgs_model_info`` says which model that is by now.

@@ -15,7 +15,7 @@ else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return {1}
 """
 
-BEAT_NODE: Final = """
+HEARTBEAT_NODE: Final = """
 -- KEYS: the node's status, index of nodes. ARGV: uid, status, ttl in s of the status, for how long
 -- in s the index remembers a silent node.
 local now = redis.call('TIME')[1]

@@ -1,4 +1,4 @@
-"""Choosing the next token: one native sampler chain per sequence, ordered as in jobs.contract.sampling.
+"""Choosing the next token: a native sampler chain per sequence, in jobs.contract.sampling's order.
 
 The end of a text is ignored (``ignore_eos``) by making every end token impossible, as llama.cpp's
 own server does, so such a sequence never yields a token with ``is_end``.

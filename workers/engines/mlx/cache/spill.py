@@ -52,7 +52,7 @@ class Spill:
         self._writer = SpillWriter(folder, max_bytes)
 
     def find(self, key: bytes, max_tokens: int, num_cached: int) -> Match | None:
-        """The longest beginning of ``key`` on disk, if it is worth reading beyond ``num_cached``."""
+        """The longest beginning of ``key`` on disk, if worth reading beyond ``num_cached``."""
         self._note_written()
         found = self._index.longest(key, max_tokens)
         if found is None or found[1] < num_cached + MIN_SPILLED:
