@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     """A decode loop that has not moved for so long is ended with its worker, which starts anew."""
     slots: int | None = Field(default=None, ge=1, le=256)
     """Sequences that run at once per model; none: the engine's default."""
+    cpu_tuning: bool = True
     step_budget_ms: int = Field(default=250, ge=10, le=10_000)
     """About how long an engine's step may read prompts: the longest pause of other streams."""
     prompt_cache_bytes: int | None = Field(default=None, ge=0)

@@ -54,6 +54,9 @@ def load(
     slots: Annotated[int | None, typer.Option(help="Sequences that run at once.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Entry of the adapters folder.")] = None,
     kv_bits: Annotated[int | None, typer.Option(help="Bits of the KV cache's values.")] = None,
+    kv_layout: Annotated[
+        str | None, typer.Option(help="KV cells of a GGUF model: unified or per_slot.")
+    ] = None,
     draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
     url: Url = None,
@@ -65,6 +68,7 @@ def load(
         "slots": slots,
         "adapter_name": adapter,
         "kv_bits": kv_bits,
+        "kv_layout": kv_layout,
         "draft_model": draft,
         "num_draft_tokens": draft_tokens,
     }

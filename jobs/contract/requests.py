@@ -218,6 +218,9 @@ class GenerationDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_bias: dict[int, float] | None = None
 
 
+KvLayout = Literal["unified", "per_slot"]
+
+
 class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
     """Which model to hold, and how. ``None`` leaves a choice to the engine."""
 
@@ -231,6 +234,7 @@ class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
     trust_remote_code: bool = False
     adapter: str | None = None
     kv_bits: int | None = None
+    kv_layout: KvLayout | None = None
     draft_model: str | None = None
     num_draft_tokens: int | None = None
     prompt_cache_bytes: int | None = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,22 +19,36 @@ BACKENDS = {
     "llama-cpp": (MODELS / "demo.gguf", "llama_cpp"),
     "mlx": (MODELS / "demo", "mlx"),
 }
+# What a GPU runs: without what is made for a CPU.
+_UNTUNED: dict[str, Any] = {"is_cpu_tuned": False}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in BACKENDS},
+    "llama-cpp-untuned": ("llama-cpp", _UNTUNED),
+    "llama-cpp-per-slot": ("llama-cpp", {"kv_layout": "per_slot", **_UNTUNED}),
+    "mlx-untuned": ("mlx", _UNTUNED),
+}
 
 OpenEngine = Callable[[EngineOptions], Engine]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The name of a backend that is installed here."""
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    """A backend that is installed here, and options that hold for all engines of a test."""
     name: str = request.param
-    if importlib.util.find_spec(BACKENDS[name][1]) is None:
-        pytest.skip(f"{BACKENDS[name][1]} is not installed")
+    library = BACKENDS[CASES[name][0]][1]
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
     return name
 
 
 @pytest.fixture(scope="module")
-def shared_engine(backend: str) -> Iterator[Engine]:
-    engine = _open(backend, EngineOptions())
+def backend(case: str) -> str:
+    return CASES[case][0]
+
+
+@pytest.fixture(scope="module")
+def shared_engine(case: str) -> Iterator[Engine]:
+    engine = _open(case, EngineOptions())
     yield engine
     engine.close()
 
@@ -45,12 +61,12 @@ def engine(shared_engine: Engine) -> Engine:
 
 
 @pytest.fixture
-def open_with(backend: str) -> Iterator[OpenEngine]:
+def open_with(case: str) -> Iterator[OpenEngine]:
     """Opens engines with options of the test's own, and closes them after it."""
     opened: list[Engine] = []
 
     def open_one(options: EngineOptions) -> Engine:
-        opened.append(_open(backend, options))
+        opened.append(_open(case, options))
         return opened[-1]
 
     yield open_one
@@ -58,5 +74,7 @@ def open_with(backend: str) -> Iterator[OpenEngine]:
         engine.close()
 
 
-def _open(backend: str, options: EngineOptions) -> Engine:
-    return open_engine(backend, BACKENDS[backend][0], options, lambda fraction: None)
+def _open(case: str, options: EngineOptions) -> Engine:
+    backend, own = CASES[case]
+    given = replace(options, **own)
+    return open_engine(backend, BACKENDS[backend][0], given, lambda fraction: None)

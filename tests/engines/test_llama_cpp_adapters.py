@@ -154,7 +154,7 @@ def test_an_input_that_cannot_be_embedded_is_refused(
 
 
 def test_a_model_that_only_ranks_has_no_vectors(engine: LlamaCppEngine) -> None:
-    embedder = engine._native.embedder
+    embedder = engine._loaded.embedder
     with pytest.raises(UnsupportedParameterError):
         embedder._open(lib.LLAMA_POOLING_TYPE_RANK, 4)
     (vector,) = engine.embed([[40, 41]], None)

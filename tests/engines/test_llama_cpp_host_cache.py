@@ -13,7 +13,6 @@ from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.cache.prefixes import ROWS_PER_COPY
 from workers.engines.llama_cpp.cache.spill import Spill
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.load import loaded_model
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
@@ -49,12 +48,6 @@ def test_what_left_the_pool_comes_back_from_memory(uncached: LlamaCppEngine) -> 
     engine.close()
 
 
-@pytest.fixture
-def in_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaded_model, "_may_have_ranges", lambda *_: False)
-
-
-@pytest.mark.usefixtures("in_a_pool")
 def test_what_is_in_the_way_of_a_lone_sequence_leaves_the_pool(uncached: LlamaCppEngine) -> None:
     engine = opened()
     run_one(engine, history(engine))
@@ -66,7 +59,6 @@ def test_what_is_in_the_way_of_a_lone_sequence_leaves_the_pool(uncached: LlamaCp
     engine.close()
 
 
-@pytest.mark.usefixtures("in_a_pool")
 @pytest.mark.parametrize(("num_starts", "is_there"), [(1, True), (6, False)])
 def test_beside_others_it_leaves_when_it_has_cost_enough(num_starts: int, is_there: bool) -> None:
     engine = opened()
@@ -160,11 +152,11 @@ def test_one_that_had_to_leave_after_it_was_found_is_not_there() -> None:
     engine = opened()
     run_one(engine, history(engine))
     engine._prefixes.evict_all()
-    shelf = engine._shelf
-    assert shelf is not None
-    found, _ = shelf.find(np.asarray(history(engine), np.int32), None)
+    host_cache = engine._host_cache
+    assert host_cache is not None
+    found, _ = host_cache.find(np.asarray(history(engine), np.int32), None)
     assert found is not None
-    shelf._max_bytes = 0
-    shelf._make_room()
-    assert shelf.restore(found) is None
+    host_cache._max_bytes = 0
+    host_cache._make_room()
+    assert host_cache.restore(found) is None
     engine.close()

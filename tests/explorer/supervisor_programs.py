@@ -52,7 +52,7 @@ class Ran(NamedTuple):
 
 class Ticked(NamedTuple):
     """What came of a tick. ``started``: the worker's desired model and load job. ``told``: the
-    worker is to stop. ``is_settled``: of the death of its worker. ``suspects`` stay known until then."""
+    worker is to stop. ``is_settled``: of its worker's death; ``suspects`` are known until then."""
 
     holds: bool
     started: tuple[str, str] | None = None

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.contract.errors import EngineError, ErrorInfo, JobError
+from jobs.contract.requests import KvLayout
 from jobs.contract.sampling import Sampling
 
 
@@ -137,7 +138,7 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """WorkerReport about a loaded model. ``context_length`` is the longest sequence, in tokens."""
+    """Facts about a loaded model. ``context_length`` is the longest sequence, in tokens."""
 
     backend: str
     context_length: int
@@ -173,6 +174,10 @@ class EngineOptions:
     """About how long a step may read prompts while others decode."""
     kv_bits: int | None = None
     """Quantize the KV cache to so many bits; ``None``: keep it as it is."""
+    kv_layout: KvLayout | None = None
+    """Whether slots share the KV cells (``None``: they do) or each has its own."""
+    is_cpu_tuned: bool = True
+    """On a CPU, compute in ways made for it."""
 
 
 @dataclass(frozen=True, slots=True)

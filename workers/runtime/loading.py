@@ -98,7 +98,9 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
         draft_path=draft or None,
         num_draft_tokens=request.num_draft_tokens,
         kv_bits=request.kv_bits,
+        kv_layout=request.kv_layout,
         step_budget_s=settings.step_budget_ms / 1000,
+        is_cpu_tuned=settings.cpu_tuning,
     )
 
 

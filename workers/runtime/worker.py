@@ -128,7 +128,7 @@ class ModelWorker:
         raise AssertionError("unreachable")
 
     def _work(self, consumer: QueueConsumer) -> None:
-        """Run a consumer's loop; one that ends unasked ends the process: nobody would read its queue."""
+        """Run a consumer's loop. If it ends unasked, so does the process, which owns the queue."""
         try:
             consumer.work()
         except Exception:

@@ -67,6 +67,7 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
         trust_remote_code=bool(body.trust_remote_code),
         adapter=find_adapter(settings, adapter, entry.backend).name if adapter else None,
         kv_bits=body.kv_bits,
+        kv_layout=body.kv_layout,
         draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
         num_draft_tokens=body.num_draft_tokens,
         prompt_cache_bytes=body.prompt_cache_bytes,

@@ -19,6 +19,8 @@ from api.web.base_schema import (
     integer,
 )
 
+from jobs.contract.requests import KvLayout
+
 _WITHOUT_EFFECT = frozenset(
     "model auto_unload priority use_kv_cache kv_cache_threshold llm_model_path".split()
 )
@@ -53,6 +55,7 @@ class LoadBody(Body):
     trust_remote_code: Flag | None = None
     adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
     kv_bits: Literal[2, 3, 4, 5, 6, 8] | None = None
+    kv_layout: KvLayout | None = None
     draft_model: Annotated[str, Field(strict=True, max_length=255)] | None = None
     num_draft_tokens: Annotated[int, integer(1, 64)] | None = None
     prompt_cache_bytes: Annotated[int, integer(0, 2**50)] | None = None

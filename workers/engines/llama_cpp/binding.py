@@ -66,11 +66,11 @@ class NativeLog:
             self._complaints.append(line)
 
 
-native_log = NativeLog()
+llama_log = NativeLog()
 
 # llama.cpp keeps the pointer for good, so the callback must live as long as the process. At exit
 # its own destructors still log, when Python can no longer be called: hand logging back first.
-_log_callback = lib.llama_log_callback(native_log.write)
+_log_callback = lib.llama_log_callback(llama_log.write)
 lib.llama_log_set(_log_callback, None)
 atexit.register(lib.llama_log_set, lib.llama_log_callback(), None)
 

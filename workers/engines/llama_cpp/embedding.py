@@ -10,7 +10,7 @@ import numpy as np
 from jobs.contract.errors import EngineError, InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
 from workers.engines.llama_cpp.batch.decode_batch import Batch
-from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 
 _SEQ_ID = 0
 _SMALLEST = 512
@@ -56,13 +56,13 @@ class Embedder:
         self.close()
         capacity = max(_SMALLEST, 1 << (num_tokens - 1).bit_length())
         self._capacity = min(capacity, self._context_length)
-        native_log.clear()
+        llama_log.clear()
         self._context = self._new_context(pooling)
         if self._pooling_in_use == lib.LLAMA_POOLING_TYPE_NONE:
             self.close()
             self._context = self._new_context(lib.LLAMA_POOLING_TYPE_MEAN)
         if not self._context:
-            raise EngineError(f"no room to embed: {native_log.complaints()}")
+            raise EngineError(f"no room to embed: {llama_log.complaints()}")
         if self._pooling_in_use == lib.LLAMA_POOLING_TYPE_RANK:
             # Its output is one score, not a vector of the model's width.
             self.close()
@@ -90,9 +90,9 @@ class Embedder:
             lib.llama_memory_clear(memory, False)
         batch = Batch(len(ids))
         batch.add(np.asarray(ids, np.int32), 0, _SEQ_ID, num_outputs=len(ids))
-        native_log.clear()
+        llama_log.clear()
         if lib.llama_decode(self._context, batch.native) != 0:
-            raise EngineError(f"embedding failed: {native_log.complaints()}")
+            raise EngineError(f"embedding failed: {llama_log.complaints()}")
         lib.llama_synchronize(self._context)
         pointer = lib.llama_get_embeddings_seq(self._context, _SEQ_ID)
         size = lib.llama_model_n_embd_out(self._model)

@@ -28,7 +28,7 @@ from workers.engines.llama_cpp.batch.running import Running, make_running
 from workers.engines.llama_cpp.batch.scheduler import Scheduler
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
-from workers.engines.llama_cpp.load.loaded_model import Native, load_native
+from workers.engines.llama_cpp.load.loaded_model import LoadedModel, load_gguf
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
 
@@ -39,29 +39,33 @@ def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) 
     Of a split model (``…-00001-of-00003.gguf``), ``path`` is the first part. An exception from
     ``on_progress`` stops the load and comes out of this function.
     """
-    return LlamaCppEngine(load_native(path, options, on_progress))
+    return LlamaCppEngine(load_gguf(path, options, on_progress))
 
 
 class LlamaCppEngine:
     """Implements ``workers.engines.base.Engine``; made by ``open_llama_cpp``."""
 
-    def __init__(self, native: Native) -> None:
-        self._native = native
-        self._info = native.info
-        self._end_ids = native.tokenizer.end_ids
-        self._adapters = native.adapters
-        self._drafter = native.drafter
-        self._layout = native.layout
-        self._memory = native.layout.memory
-        self._shelf = native.shelf
-        self._prefixes = self._new_prefixes()
-        num_slots, tile = native.info.num_slots, native.tiles.num_rows
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self._info = loaded.info
+        self._end_ids = loaded.tokenizer.end_ids
+        self._adapters = loaded.adapters
+        self._drafter = loaded.drafter
+        self._memory = loaded.memory
+        self._host_cache = loaded.host_cache
+        self._prefixes = PrefixCache(
+            loaded.memory,
+            loaded.num_kept_cells,
+            can_trim=loaded.can_trim,
+            on_evicted=None if loaded.host_cache is None else loaded.host_cache.put,
+        )
+        num_slots, tuning = loaded.info.num_slots, loaded.tuning
         batch = Batch(lib.llama_n_batch(self._memory.context))
-        self._decoder = Decoder(native, batch, self._remove)
-        largest = batch.capacity - num_slots * (1 + native.num_drafts) - tile
-        self._chunk_size = ChunkSize(largest, native.step_budget_s, tile)
+        self._decoder = Decoder(loaded, batch, self._remove)
+        largest = batch.capacity - num_slots * (1 + loaded.num_drafts) - tuning.tile
+        self._chunk_size = ChunkSize(largest, loaded.step_budget_s, tuning.tile)
         self._scheduler = Scheduler(
-            self._memory, self._prefixes, native.shelf, num_slots, tile, largest
+            self._memory, self._prefixes, loaded.host_cache, num_slots, tuning, largest
         )
         self._is_closed = False
 
@@ -71,7 +75,7 @@ class LlamaCppEngine:
 
     @property
     def tokenizer(self) -> LlamaCppTokenizer:
-        return self._native.tokenizer
+        return self._loaded.tokenizer
 
     @property
     def has_work(self) -> bool:
@@ -84,7 +88,7 @@ class LlamaCppEngine:
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run."""
         _check_prompt(sequence.prompt, self._info)
-        adapter = sequence.adapter or self._native.adapter
+        adapter = sequence.adapter or self._loaded.adapter
         if adapter is not None:
             self._adapters.load(adapter)
         sampler = Sampler(
@@ -106,15 +110,12 @@ class LlamaCppEngine:
 
     def interrupt(self, sequence_id: int) -> None:
         """See ``base.Engine``; others in the same call are read again."""
-        if self._native.call_stop is not None:
-            self._native.call_stop.stop(sequence_id)
+        if self._loaded.tuning.abort is not None:
+            self._loaded.tuning.abort.stop(sequence_id)
 
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``."""
-        self._lay_out_anew_if_due()
         self._scheduler.admit()
-        if self._lay_out_anew_if_due():
-            self._scheduler.admit()
         parts = self._scheduler.plan(self._chunk_size.num_tokens, can_stop=self._decoder.can_stop)
         self._add_drafts(parts)
         parts = self._scheduler.fit(parts)
@@ -122,8 +123,8 @@ class LlamaCppEngine:
             return []
         self._share_cores()
         events = self._timed(parts)
-        if self._native.threads is not None:
-            self._native.threads.note_step(time.monotonic())
+        if self._loaded.threads is not None:
+            self._loaded.threads.note_step(time.monotonic())
         return events
 
     def _timed(self, parts: list[Part]) -> list[StepEvent]:
@@ -133,13 +134,11 @@ class LlamaCppEngine:
         if not self._decoder.was_stopped:
             read = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
             self._chunk_size.observe(sum(read), len(parts) - len(read), elapsed_s)
-            if not read:
-                self._layout.note_decoded([part.run for part in parts], self._scheduler.all_runs)
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """See ``base.Engine``; by a second context, made at the first call."""
-        return self._native.embedder.embed(inputs, pooling)
+        return self._loaded.embedder.embed(inputs, pooling)
 
     def close(self) -> None:
         """See ``base.Engine``; a second time does nothing."""
@@ -147,10 +146,10 @@ class LlamaCppEngine:
             return
         self._is_closed = True
         self._scheduler.clear()
-        if self._shelf is not None:
+        if self._host_cache is not None:
             self._prefixes.evict_all()
-            self._shelf.close()
-        self._native.close()
+            self._host_cache.close()
+        self._loaded.close()
 
     @property
     def cache_bytes(self) -> int:
@@ -162,34 +161,10 @@ class LlamaCppEngine:
         message = "cache_limit: llama.cpp keeps no freed memory"
         raise UnsupportedParameterError(message, "cache_limit")
 
-    def _lay_out_anew_if_due(self) -> bool:
-        """Between ranges and pool; the sequences wait, and find what they had on the shelf."""
-        if not (self._scheduler.needs_pool or self._layout.wants_ranges):
-            return False
-        self._scheduler.vacate()
-        self._prefixes.evict_all()
-        self._layout.switch()
-        self._memory = self._layout.memory
-        self._prefixes = self._new_prefixes()
-        self._decoder.use(self._memory)
-        self._scheduler.use(self._memory, self._prefixes)
-        if self._shelf is not None:
-            self._shelf.use(self._memory)
-        return True
-
-    def _new_prefixes(self) -> PrefixCache:
-        num_cells = self._memory.num_cells
-        return PrefixCache(
-            self._memory,
-            num_cells if self._memory.has_ranges else self._native.num_kept_cells,
-            can_trim=self._native.can_trim,
-            on_evicted=None if self._shelf is None else self._shelf.put,
-        )
-
     def _share_cores(self) -> None:
-        if self._native.threads is None:
+        if self._loaded.threads is None:
             return
-        num_threads = self._native.threads.look(time.monotonic())
+        num_threads = self._loaded.threads.look(time.monotonic())
         lib.llama_set_n_threads(self._memory.context, num_threads, num_threads)
 
     def _add_drafts(self, parts: list[Part]) -> None:

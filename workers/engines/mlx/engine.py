@@ -27,7 +27,6 @@ from workers.engines.base import (
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.batch.running_batch import RunningBatch
-from workers.engines.mlx.cpu import threads
 from workers.engines.mlx.embedding import embed
 from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
@@ -75,6 +74,7 @@ class MlxEngine:
         self._adapter = options.adapter
         self._info = describe(loaded, options)
         self._module: object = loaded.module
+        self._step_scope = loaded.step_scope
         self._waiting: deque[Sequence] = deque()
         self._prefill, self._batch = parts.prefill, parts.batch
         self._store, self._spill = parts.store, parts.spill
@@ -135,7 +135,7 @@ class MlxEngine:
     def step(self) -> list[StepEvent]:
         """Admit, process a chunk of prompts, advance the batch by one token."""
         self._admit()
-        with threads.shared():
+        with self._step_scope():
             was_idle = len(self._batch) == 0
             self._batch.start()  # who has joined with a token in hand waits for one prompt at most
             events = self._prefill.step(self._batch.join)

@@ -17,13 +17,13 @@ from workers.engines.failures import failure_of
 from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.batch.prefill_budget import Part
 from workers.engines.llama_cpp.batch.running import Running
-from workers.engines.llama_cpp.binding import lib, native_log
-from workers.engines.llama_cpp.cache.memory import Filler, KvMemory
-from workers.engines.llama_cpp.cpu.abort import STOPPED
-from workers.engines.llama_cpp.load.loaded_model import Native
+from workers.engines.llama_cpp.batch.step_tuning import Padding
+from workers.engines.llama_cpp.binding import lib, llama_log
+from workers.engines.llama_cpp.load.loaded_model import LoadedModel
 from workers.engines.llama_cpp.sampling.scoring import logits_of, score
 
-_FILLER = np.zeros(1, np.int32)  # any token will do
+_STOPPED = 2  # what llama_decode returns when it was broken off
+_PADDING = np.zeros(1, np.int32)  # any token will do
 
 OnEnd = Callable[[Running, bool], None]
 """``on_end(run, is_kept)``: the sequence is over; ``is_kept``: its state may serve others."""
@@ -32,23 +32,18 @@ OnEnd = Callable[[Running, bool], None]
 class Decoder:
     """Decodes parts of sequences in one call. ``was_stopped``: the last one was broken off."""
 
-    def __init__(self, native: Native, batch: Batch, on_end: OnEnd) -> None:
-        self._adapters = native.adapters
-        self._call_stop = native.call_stop
-        self._tiles = native.tiles
-        self._end_ids = native.tokenizer.end_ids
-        self._vocab_size = native.info.vocab_size
+    def __init__(self, loaded: LoadedModel, batch: Batch, on_end: OnEnd) -> None:
+        self._adapters = loaded.adapters
+        self._abort = loaded.tuning.abort
+        self._padding = loaded.tuning.padding
+        self._end_ids = loaded.tokenizer.end_ids
+        self._vocab_size = loaded.info.vocab_size
         self._batch = batch
         self._on_end = on_end
         self.was_stopped = False
-        self.use(native.layout.memory)
-
-    def use(self, memory: KvMemory) -> None:
-        """Decode there from now on."""
-        self._memory = memory
-        self._adapters.forget_context()
-        if self._call_stop is not None:
-            self._call_stop.attach(memory.context)
+        self._memory = loaded.memory
+        if self._abort is not None:
+            self._abort.attach(self._memory.context)
 
     @property
     def can_stop(self) -> bool:
@@ -56,19 +51,22 @@ class Decoder:
 
         Not right after one was: clients who come and leave must not keep others from being read.
         """
-        return self._call_stop is not None and not self.was_stopped
+        return self._abort is not None and not self.was_stopped
 
     def decode(self, parts: list[Part]) -> list[StepEvent]:
         """One call for ``parts``, all of one adapter, and what it brought for each of them."""
         self._adapters.apply(self._memory.context, parts[0].run.adapter)
-        fillers = self._write(parts)
-        native_log.clear()
+        self._write(parts)
+        llama_log.clear()
         status = self._call(parts)
-        self._memory.forget(fillers)
+        for part in parts:
+            if part.num_padding:
+                run = part.run
+                self._memory.forget(run.seq_id, run.num_in_cache + part.num_rows)
         if status == 0:
             lib.llama_synchronize(self._memory.context)
             return [event for part in parts for event in self._harvest(part)]
-        if status == STOPPED:
+        if status == _STOPPED:
             for part in parts:
                 self._memory.truncate(part.run.seq_id, part.run.num_in_cache)
             return []
@@ -78,14 +76,14 @@ class Decoder:
 
     def _call(self, parts: list[Part]) -> int:
         """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
-        call_stop, native = self._call_stop, self._batch.native
+        abort, native = self._abort, self._batch.native
         is_decoding = any(part.run.num_uncomputed == 1 for part in parts)
-        if call_stop is None or is_decoding or not self.can_stop:
+        if abort is None or is_decoding or not self.can_stop:
             status: int = lib.llama_decode(self._memory.context, native)
         else:
-            with call_stop.watching([part.run.sequence.sequence_id for part in parts]):
+            with abort.watching([part.run.sequence.sequence_id for part in parts]):
                 status = lib.llama_decode(self._memory.context, native)
-        self.was_stopped = status == STOPPED
+        self.was_stopped = status == _STOPPED
         return status
 
     def _retry(self, part: Part) -> list[StepEvent]:
@@ -95,35 +93,21 @@ class Decoder:
             return [self._give_up(part.run)]
         return self.decode([part])
 
-    def _write(self, parts: list[Part]) -> list[Filler]:
-        """Fill the batch; the rows of no use that were added."""
+    def _write(self, parts: list[Part]) -> None:
         self._batch.clear()
-        is_decoding = all(part.num_tokens == 1 for part in parts)
-        if not is_decoding:
-            self._pad(parts)
-        num_rows = sum(part.num_rows + part.num_padding for part in parts)
-        fillers = self._memory.fillers([part.run.seq_id for part in parts], num_rows)
-        rows: list[Part | Filler] = [*parts, *fillers]
-        if self._memory.has_ranges:
-            # llama.cpp takes successive ranges together, as many rows of each; what fills tiles of
-            # its own is better taken sequence by sequence.
-            tile = self._tiles.num_rows
-            has_tiles = any(part.num_rows + part.num_padding >= tile for part in parts)
-            rows.sort(key=_seq_id_of, reverse=has_tiles)
-        for row in rows:
-            if isinstance(row, Part):
-                self._write_part(row)
-            else:
-                # Beside rows whose logits are wanted, a filler is one of those as well.
-                self._batch.add(_FILLER, row.position, row.seq_id, num_outputs=int(is_decoding))
-        return [*fillers, *(_padding_of(part) for part in parts if part.num_padding)]
+        if self._padding is not None and any(part.num_tokens > 1 for part in parts):
+            self._pad(parts, self._padding)
+        if self._memory.is_per_slot:  # successive slots are computed together
+            parts = sorted(parts, key=lambda part: part.run.seq_id)
+        for part in parts:
+            self._write_part(part)
 
-    def _pad(self, parts: list[Part]) -> None:
+    def _pad(self, parts: list[Part], padding: Padding) -> None:
         """Make whole tiles of short parts where that is sooner done."""
         largest = self._memory.num_paddable([part.run.seq_id for part in parts])
         room = self._batch.capacity - sum(part.num_rows for part in parts)
         for part in parts:
-            missing = self._tiles.num_missing(part.num_rows, part.run.num_in_cache)
+            missing = padding.num_missing(part.num_rows, part.run.num_in_cache)
             if part.drafts is None and part.num_rows + missing <= largest and missing <= room:
                 part.num_padding = missing
                 room -= missing
@@ -141,7 +125,7 @@ class Decoder:
         part.first_row = batch.add(tokens, first, run.seq_id, num_outputs=num_outputs)
         if part.num_padding:
             first += part.num_rows
-            batch.add(_FILLER.repeat(part.num_padding), first, run.seq_id, num_outputs=0)
+            batch.add(_PADDING.repeat(part.num_padding), first, run.seq_id, num_outputs=0)
 
     def _harvest(self, part: Part) -> list[StepEvent]:
         """What the part brought. An exception ends its sequence: the others have theirs to come."""
@@ -218,14 +202,5 @@ class Decoder:
 
     def _give_up(self, run: Running) -> SequenceFailure:
         self._on_end(run, False)
-        reason = native_log.complaints() or "llama.cpp gave no reason"
+        reason = llama_log.complaints() or "llama.cpp gave no reason"
         return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")
-
-
-def _seq_id_of(row: Part | Filler) -> int:
-    return row.run.seq_id if isinstance(row, Part) else row.seq_id
-
-
-def _padding_of(part: Part) -> Filler:
-    run = part.run
-    return Filler(run.seq_id, run.num_in_cache + part.num_rows, part.num_padding)

@@ -13,7 +13,7 @@ import numpy as np
 from workers.engines.llama_cpp.batch.decode_batch import Batch, IntArray
 from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import num_common
 from workers.engines.llama_cpp.sampling.scoring import logits_of
 
@@ -85,7 +85,7 @@ def is_worth_a_guess(run: Running) -> bool:
 class DraftModel:
     """A smaller model of the same vocabulary, which continues each text greedily."""
 
-    def __init__(self, model: Pointer, memory: Pool, num_drafts: int) -> None:
+    def __init__(self, model: Pointer, memory: KvMemory, num_drafts: int) -> None:
         self._model = model
         self._context = memory.context
         self._memory = memory

@@ -7,48 +7,29 @@ from collections.abc import Collection
 
 from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.batch.running import Running
-from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache, num_common, rows_foreseen
-from workers.engines.llama_cpp.slot_ranges import SlotRanges
 
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
 _MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
-_MIN_RESTORED = 64  # tokens that a copy from the shelf must save
-_LONG_BEGINNING = 128  # tokens; with 8 sequences as much in common as of one's own is the limit
-_STEPS_APART = 4
+_MIN_RESTORED = 64  # tokens that a copy from the host_cache must save
 
 
 class Placement:
-    """Opens sequences in ``memory`` with what is kept in ``prefixes`` and on the ``shelf``."""
+    """Opens sequences in ``memory`` with what is kept in ``prefixes`` and on the ``host_cache``."""
 
-    def __init__(self, memory: KvMemory, prefixes: PrefixCache, shelf: Shelf | None) -> None:
+    def __init__(
+        self, memory: KvMemory, prefixes: PrefixCache, host_cache: HostCache | None
+    ) -> None:
         self._memory = memory
         self._prefixes = prefixes
-        self._shelf = shelf
-        self._num_steps_apart = 0
-
-    def needs_pool(self, run: Running, running: Collection[Running]) -> bool:
-        """Whether ranges are too short for it to start, or it had better share cells."""
-        if not self._memory.has_ranges:
-            return False
-        if run.num_tokens + min(_RESERVED, run.num_remaining) > self._memory.longest:
-            return True
-        wanted = _reusable(run)
-        shared = max(
-            (num_common(o.known, wanted) for o in running if o.adapter == run.adapter), default=0
-        )
-        own = run.num_tokens - shared + run.expected_output // 2
-        if shared < max(_LONG_BEGINNING, own):
-            return False
-        return shared + _MIN_RESTORED > self._num_ready(run, wanted)
+        self._host_cache = host_cache
 
     def make_room(self, run: Running, running: Collection[Running]) -> bool:
-        """Free cells of a pool; False when those that run have to end first.
-
-        A range needs nothing: whose it is next is seen when the sequence is opened.
-        """
-        if self._memory.has_ranges:
+        """Free cells that all share; False when those that run have to end first."""
+        if self._memory.is_per_slot:
             return True
         entry, num_found = self._prefixes.find(_reusable(run), run.adapter)
         needed = run.num_uncomputed - num_found
@@ -58,7 +39,7 @@ class Placement:
                 break
         if self._memory.num_free < needed + reserved and running:
             return False
-        if self._shelf is not None:
+        if self._host_cache is not None:
             # The threads of a lone one divide the cells up to the last one between them: with idle
             # cells before its own, some have nothing to do.
             shared = entry if num_found >= _MIN_SHARED else None
@@ -77,19 +58,19 @@ class Placement:
         if restored is not None:
             run.seq_id = restored
         elif other is not None and num_beside > num_kept:
-            self._clear_range()
+            self._clear_slot()
             run.seq_id = self._memory.branch(other.seq_id, num_beside)
         elif entry is not None and self._memory.is_worth_branching(entry.seq_id, num_kept):
             # Whole it will be kept again with the sequence, which covers it.
-            if self._memory.has_ranges or num_kept == len(entry.tokens):
+            if self._memory.is_per_slot or num_kept == len(entry.tokens):
                 run.seq_id = self._prefixes.take(entry, num_kept)
             else:
                 run.seq_id = self._memory.branch(entry.seq_id, num_kept)
         else:
-            self._clear_range()
+            self._clear_slot()
             run.seq_id = self._memory.open_seq()
         run.num_in_cache = self._memory.book.length(run.seq_id)
-        if run.num_generated == 0 and not run.has_moved:
+        if run.num_generated == 0:
             run.num_cached = run.num_in_cache
 
     def leader_of(self, run: Running, running: Collection[Running]) -> Running | None:
@@ -109,49 +90,26 @@ class Placement:
         """Whether the leader has read what the two share."""
         return leader.num_in_cache >= num_common(leader.known, _reusable(run))
 
-    def close_ranks(self, running: Collection[Running]) -> None:
-        """Those that run lie side by side again, if that makes their calls shorter.
-
-        A new sequence would fill the hole by itself, so it is given some steps to come.
-        """
-        if not isinstance(self._memory, SlotRanges) or len(running) < 2:
-            return
-        runs = sorted(running, key=lambda run: run.seq_id)
-        are_apart = self._memory.are_apart([run.seq_id for run in runs])
-        self._num_steps_apart = self._num_steps_apart + 1 if are_apart else 0
-        if self._num_steps_apart > _STEPS_APART:
-            outer = min(runs[0], runs[-1], key=lambda run: run.num_in_cache)
-            self._clear_range()
-            outer.seq_id = self._memory.move(outer.seq_id)
-
-    def _num_ready(self, run: Running, wanted: IntArray) -> int:
-        """Tokens that lie somewhere for this sequence alone."""
-        _, num_kept = self._prefixes.find(wanted, run.adapter)
-        _, num_shelved = (None, 0) if self._shelf is None else self._shelf.find(wanted, run.adapter)
-        return max(num_kept, num_shelved)
-
-    def _clear_range(self) -> None:
-        """The range that the next sequence should have becomes free."""
-        if isinstance(self._memory, SlotRanges):
+    def _clear_slot(self) -> None:
+        """A slot's cells become free for the next sequence."""
+        if isinstance(self._memory, PerSlotCells):
             in_the_way = self._memory.in_the_way
             if in_the_way is not None:
                 self._prefixes.evict_seq(in_the_way)
 
     def _restore(self, run: Running, wanted: IntArray, at_least: int) -> int | None:
-        """A sequence with a state from the shelf, if it has so many of the wanted tokens."""
-        if self._shelf is None:
+        """A sequence with a state from the host_cache, if it has so many of the wanted tokens."""
+        if self._host_cache is None:
             return None
-        shelved, length = self._shelf.find(wanted, run.adapter)
-        if shelved is None or length < max(at_least, len(shelved.tokens) // 4):
+        cached, length = self._host_cache.find(wanted, run.adapter)
+        if cached is None or length < max(at_least, len(cached.tokens) // 4):
             return None
-        if len(shelved.tokens) > self._memory.longest:
-            return None
-        while self._memory.num_free < len(shelved.tokens) and self._prefixes.evict():
+        while self._memory.num_free < len(cached.tokens) and self._prefixes.evict():
             pass
-        if self._memory.num_free < len(shelved.tokens):
+        if self._memory.num_free < len(cached.tokens):
             return None
-        self._clear_range()
-        seq_id = self._shelf.restore(shelved)
+        self._clear_slot()
+        seq_id = self._host_cache.restore(cached)
         if seq_id is not None:
             self._memory.truncate(seq_id, length)
         return seq_id

@@ -33,8 +33,6 @@ class Running:
     seq_id: int = -1
     num_in_cache: int = 0
     num_cached: int = 0
-    has_moved: bool = False
-    """It had to leave its cells and take them along: what is there of it is its own work."""
     leader: Running | None = None
     """Another one that is reading the same beginning, which will be shared, not read twice."""
     scores: list[PromptEntry] = field(default_factory=list)

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections import deque
 
 from workers.engines.llama_cpp.batch.placement import Placement
-from workers.engines.llama_cpp.batch.prefill_budget import Part, split_prefill_budget
+from workers.engines.llama_cpp.batch.prefill_budget import (
+    BUDGETS_PER_PASS,
+    Part,
+    split_prefill_budget,
+)
 from workers.engines.llama_cpp.batch.running import Running
-from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.batch.step_tuning import StepTuning
+from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
-from workers.engines.llama_cpp.cpu.interleaving import BUDGETS_PER_CALL, Turns
 
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 
@@ -24,37 +28,30 @@ _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 class Scheduler:
     """Sequences in the order of their arrival, at most ``num_slots`` of them running.
 
-    The end of a prompt that is shorter than ``tile`` is read together with what comes before it.
-    A step reads ``most_read`` tokens of prompts at most, and such an end. ``needs_pool``: the
-    cells should no longer be in ranges.
+    The end of a prompt that is shorter than a tile is read together with what comes before it.
+    A step reads ``most_read`` tokens of prompts at most, and such an end.
     """
 
     def __init__(
         self,
         memory: KvMemory,
         prefixes: PrefixCache,
-        shelf: Shelf | None,
+        host_cache: HostCache | None,
         num_slots: int,
-        tile: int = 1,
-        most_read: int = 1 << 30,
+        tuning: StepTuning,
+        most_read: int,
     ) -> None:
-        self._shelf = shelf
         self._num_slots = num_slots
-        self._tile = tile
+        self._tile = tuning.tile
         self._most_read = most_read
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
-        self._turns = Turns()
+        self._interleaving = tuning.interleaving
         self._adapter: str | None = None
         self._num_steps_with_adapter = 0
-        self.use(memory, prefixes)
-
-    def use(self, memory: KvMemory, prefixes: PrefixCache) -> None:
-        """Start sequences there from now on; none has a slot."""
         self._memory = memory
         self._prefixes = prefixes
-        self._placement = Placement(memory, prefixes, self._shelf)
-        self.needs_pool = False
+        self._placement = Placement(memory, prefixes, host_cache)
 
     @property
     def has_work(self) -> bool:
@@ -96,13 +93,6 @@ class Scheduler:
         for run in self.all_runs:
             self.remove(run)
 
-    def vacate(self) -> None:
-        """All that run wait again, in their order; what the cache has of them is kept."""
-        for run in reversed(self.running):
-            self._prefixes.keep(run.seq_id, run.tokens[: run.num_in_cache], run.adapter)
-            run.has_moved = True
-            self._send_back(run)
-
     # Admission
 
     def admit(self) -> None:
@@ -115,9 +105,6 @@ class Scheduler:
             self._running[run.sequence.sequence_id] = run
 
     def _start(self, run: Running) -> bool:
-        if self._placement.needs_pool(run, self._running.values()):
-            self.needs_pool = True
-            return False
         if not self._placement.make_room(run, self._running.values()):
             return False
         self._place(run)
@@ -130,25 +117,24 @@ class Scheduler:
     # The next step
 
     def plan(self, budget: int, *, can_stop: bool = False) -> list[Part]:
-        """Who decodes and what is read of prompts in the next call; only one adapter's.
+        """Who decodes and what is read of prompts in the next pass; only one adapter's.
 
-        Where attention computes in tiles they take turns, else every decoding sequence goes along.
+        Where ``tuning`` says so they take turns, else every decoding sequence goes along.
         ``budget`` tokens for each prompt that is being read beside them: each step of decoding
         makes all that wait for their first token wait longer. Where nothing decodes four times as
-        much, if ``can_stop``: the call can be broken off. Less than a tile more, where that is all
+        much, if ``can_stop``: the pass can be broken off. Less than a tile more, where that is all
         that is left.
         """
         self._settle_followers()
-        self._placement.close_ranks(self._running.values())
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_uncomputed == 1]
         reading = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
         if not decoding:
-            num_budgets = BUDGETS_PER_CALL if can_stop else 1
-        elif self._tile == 1 or not reading:
-            num_budgets = min(len(reading), BUDGETS_PER_CALL)
+            num_budgets = BUDGETS_PER_PASS if can_stop else 1
+        elif self._interleaving is None or not reading:
+            num_budgets = min(len(reading), BUDGETS_PER_PASS)
         else:
-            num_budgets = self._turns.next(len(reading))
+            num_budgets = self._interleaving.next(len(reading))
             if num_budgets > 0:
                 decoding = []
         return decoding + self._read(reading, budget * num_budgets)
@@ -163,10 +149,8 @@ class Scheduler:
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """The parts that find cells, which are made free for them."""
-        if self._memory.has_ranges:
-            longest = self._memory.longest
-            self.needs_pool = any(p.run.num_in_cache + p.num_rows > longest for p in parts)
-            return [] if self.needs_pool else parts
+        if self._memory.is_per_slot:
+            return parts
         while True:
             needed = sum(part.num_rows for part in parts)
             while self._memory.num_free < needed and self._prefixes.evict():

@@ -17,13 +17,12 @@ from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import Kept, num_common
 from workers.engines.llama_cpp.cache.spill import Spill, SpilledState
-from workers.engines.llama_cpp.sequence_state import for_pool
 
 MIN_TOKENS = 64  # less is sooner read than copied
 
 
 @dataclass(eq=False, slots=True)
-class Shelved:
+class CachedState:
     """The state after ``tokens``: its bytes, or the file they are in."""
 
     tokens: IntArray
@@ -37,7 +36,7 @@ class Shelved:
         return 0 if self.state is None else len(self.state)
 
 
-class Shelf:
+class HostCache:
     """At most ``max_bytes`` of states in memory; what leaves goes to ``spill``, if there is one."""
 
     def __init__(
@@ -49,11 +48,7 @@ class Shelf:
         self._spill = spill
         self._clock = 0
         found: Iterable[SpilledState] = () if spill is None else spill.states
-        self._entries = [Shelved(one.tokens, one.adapter, None, one) for one in found]
-
-    def use(self, memory: KvMemory) -> None:
-        """States come from there and go there from now on."""
-        self._memory = memory
+        self._entries = [CachedState(one.tokens, one.adapter, None, one) for one in found]
 
     @property
     def num_bytes(self) -> int:
@@ -69,12 +64,12 @@ class Shelf:
             return
         if self._can_trim:
             self._drop_beginnings_of(kept)
-        entry = Shelved(kept.tokens, kept.adapter, state)
+        entry = CachedState(kept.tokens, kept.adapter, state)
         self._touch(entry)
         self._entries.append(entry)
         self._make_room()
 
-    def find(self, tokens: IntArray, adapter: str | None) -> tuple[Shelved | None, int]:
+    def find(self, tokens: IntArray, adapter: str | None) -> tuple[CachedState | None, int]:
         """The entry with the longest common beginning, and that beginning's usable length."""
         best, best_length = None, 0
         for entry in self._entries:
@@ -87,12 +82,11 @@ class Shelf:
             self._touch(best)
         return best, best_length
 
-    def restore(self, entry: Shelved) -> int | None:
+    def restore(self, entry: CachedState) -> int | None:
         """A new sequence of the pool with the entry's tokens; ``None`` when that failed."""
         if entry.state is None and (entry.file is None or not self._read(entry)):
             return None  # it had to leave for another one in the meantime
         assert entry.state is not None
-        entry.state = self._memory.adapted(entry.state)
         seq_id = self._memory.copy_in(entry.state, len(entry.tokens))
         self._touch(entry)
         self._make_room()
@@ -105,7 +99,7 @@ class Shelf:
         for entry in sorted(self._entries, key=lambda entry: entry.last_used):
             self._write(entry)
 
-    def _read(self, entry: Shelved) -> bool:
+    def _read(self, entry: CachedState) -> bool:
         assert self._spill is not None
         assert entry.file is not None
         entry.state = self._spill.read(entry.file)
@@ -114,9 +108,8 @@ class Shelf:
             return False
         return True
 
-    def _write(self, entry: Shelved) -> None:
+    def _write(self, entry: CachedState) -> None:
         if self._spill is not None and entry.file is None and entry.state is not None:
-            entry.state = for_pool(entry.state)  # on disk they are of one form
             entry.file = self._spill.write(entry.tokens, entry.adapter, entry.state)
 
     def _make_room(self) -> None:
@@ -146,6 +139,6 @@ class Shelf:
                 if self._spill is not None and entry.file is not None:
                     self._spill.remove(entry.file)
 
-    def _touch(self, entry: Shelved) -> None:
+    def _touch(self, entry: CachedState) -> None:
         self._clock += 1
         entry.last_used = self._clock

@@ -7,44 +7,40 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from collections.abc import Sequence as ListLike
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.llama_cpp.cache.kv_cells import KvCells
-from workers.engines.llama_cpp.new_pages import new_bytes
-from workers.engines.llama_cpp.sequence_state import StateBytes
+
+StateBytes = npt.NDArray[np.uint8]
+"""A sequence's state as llama.cpp writes it; good for contexts of the same layout."""
 
 _TO_THE_END = -1
-
-
-class Filler(NamedTuple):
-    """Rows of no use in a call that is sooner done with them, forgotten afterwards."""
-
-    seq_id: int
-    position: int
-    num_rows: int = 1
 
 
 class KvMemory(ABC):
     """The sequences of one context, here and in llama.cpp.
 
-    ``longest``: tokens that one sequence can hold. ``has_fours``: see ``fourth_row``.
-    ``has_ranges``: each slot has cells of its own.
+    ``longest``: tokens that one sequence can hold. ``is_per_slot``: each slot has its own cells.
     """
 
-    has_ranges: ClassVar[bool]
+    is_per_slot: ClassVar[bool]
 
-    def __init__(
-        self, context: Pointer, num_cells: int, longest: int, *, has_fours: bool = False
-    ) -> None:
+    def __init__(self, context: Pointer, num_cells: int, longest: int) -> None:
         self.context = context
         self.num_cells = num_cells
         self.longest = longest
-        self.has_fours = has_fours
         self.book = KvCells(num_cells)
         self._memory = lib.llama_get_memory(context)
+
+    def close(self) -> None:
+        """Free the context; a second time does nothing."""
+        context, self.context = self.context, None
+        lib.llama_free(context)
 
     @property
     def num_free(self) -> int:
@@ -53,7 +49,7 @@ class KvMemory(ABC):
 
     @property
     @abstractmethod
-    def num_free_shelves(self) -> int:
+    def num_free_aside(self) -> int:
         """How often ``set_aside`` can be called."""
 
     @abstractmethod
@@ -77,10 +73,6 @@ class KvMemory(ABC):
         """What was set aside as a sequence to decode into."""
 
     @abstractmethod
-    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
-        """Rows to add to a call that has ``num_rows`` of these sequences."""
-
-    @abstractmethod
     def num_paddable(self, seq_ids: ListLike[int]) -> int:
         """Rows that a call which reads parts of these may add after each of them."""
 
@@ -89,18 +81,11 @@ class KvMemory(ABC):
         """The state of a sequence as bytes, for ``copy_in``; ``None`` when llama.cpp cannot."""
 
     @abstractmethod
-    def adapted(self, state: StateBytes) -> StateBytes:
-        """A state from a context of any layout as this one takes it; the other is of no more use.
-
-        It may lie in the same bytes.
-        """
-
-    @abstractmethod
     def _give_back(self, seq_id: int) -> None:
         """The id is free."""
 
     def copy_in(self, state: StateBytes, num_tokens: int) -> int | None:
-        """A new sequence with an adapted state of ``num_tokens``, for which there must be cells.
+        """A new sequence with a state of ``num_tokens``, for which there must be cells.
 
         ``None`` when llama.cpp refuses it.
         """
@@ -132,14 +117,13 @@ class KvMemory(ABC):
         self.book.truncate(seq_id, 0)
         self._give_back(seq_id)
 
-    def forget(self, fillers: Collection[Filler]) -> None:
-        """Clear the cells of what is of no use."""
-        for filler in fillers:
-            lib.llama_memory_seq_rm(self._memory, filler.seq_id, filler.position, _TO_THE_END)
+    def forget(self, seq_id: int, position: int) -> None:
+        """Clear the cells from ``position`` on that are not counted here."""
+        lib.llama_memory_seq_rm(self._memory, seq_id, position, _TO_THE_END)
 
     def _state_of(self, seq_id: int) -> StateBytes | None:
         size = lib.llama_state_seq_get_size(self.context, seq_id)
-        state = new_bytes(size)
+        state = np.empty(size, np.uint8)
         written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, seq_id)
         return state[:written] if written else None
 

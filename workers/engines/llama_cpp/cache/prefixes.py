@@ -102,7 +102,7 @@ class PrefixCache:
             return
         if self.can_trim:
             self._drop_beginnings_of(tokens, adapter)
-        if not self._memory.num_free_shelves and not self.evict():
+        if not self._memory.num_free_aside and not self.evict():
             self._memory.release(seq_id)  # all ids are slots
             return
         entry = Kept(self._memory.set_aside(seq_id), tokens.copy(), adapter)

@@ -1,4 +1,4 @@
-"""Breaking off a ``llama_decode`` from another thread."""
+"""Breaking off a decode pass from another thread."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from collections.abc import Collection, Iterator
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 
-STOPPED = 2  # what llama_decode returns when it was broken off
 _GO_ON, _STOP = b"", b"x"
 
 
-class CallStop:
-    """Breaks off the calls of a context that somebody watches.
+class Abort:
+    """Breaks off the passes of a context that somebody watches.
 
     llama.cpp asks before each node of its graph whether to go on. A Python function would cost the
-    GIL there, a thousand times a call; it asks C's ``strlen`` of a text of one letter or none.
+    GIL there, a thousand times a pass; it asks C's ``strlen`` of a text of one letter or none.
     """
 
     def __init__(self) -> None:
@@ -26,21 +25,21 @@ class CallStop:
         self._text = ctypes.create_string_buffer(2)
 
     def attach(self, context: Pointer) -> None:
-        """The context whose calls it breaks off from now on."""
+        """The context whose passes it breaks off from now on."""
         address = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
         lib.llama_set_abort_callback(
             context, lib.ggml_abort_callback(address), ctypes.addressof(self._text)
         )
 
     def stop(self, sequence_id: int) -> None:
-        """Break off the call at hand if it is watched for this sequence. Any thread may."""
+        """Break off the pass at hand if it is watched for this sequence. Any thread may."""
         with self._lock:
             if sequence_id in self._watched:
                 self._text.value = _STOP
 
     @contextlib.contextmanager
     def watching(self, sequence_ids: Collection[int]) -> Iterator[None]:
-        """The call within may be broken off for the sake of each of these sequences."""
+        """The pass within may be broken off for the sake of each of these sequences."""
         with self._lock:
             self._watched = sequence_ids
         try:

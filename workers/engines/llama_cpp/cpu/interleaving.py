@@ -1,17 +1,18 @@
-"""Turns of reading and decoding, where one call had better not do both.
+"""Turns of reading and decoding, where one pass had better not do both.
 
-Attention in tiles is computed for all cells that any row of a tile looks at: in a call of both
+Attention in tiles is computed for all cells that any row of a tile looks at: in a pass of both
 every row pays for every sequence's cells (64 + 14 rows: 700 ms; apart: 250 ms). See docs/adr/0009.
 """
 
 from __future__ import annotations
 
-BUDGETS_PER_CALL = 4  # more in one call would keep the first token of the oldest prompt waiting
+from workers.engines.llama_cpp.batch.prefill_budget import BUDGETS_PER_PASS
+
 _PER_READER = 2
 _AT_MOST = 8
 
 
-class Turns:
+class Interleaving:
     """How much is read between two steps of decoding.
 
     One budget of a lone prompt: that is how long those that run have to wait. Of several two for
@@ -23,9 +24,9 @@ class Turns:
         self._num_read = 0
 
     def next(self, num_readers: int) -> int:
-        """Budgets that the next call may read, beside ``num_readers``; 0 for a step of decoding."""
+        """Budgets that the next pass may read, beside ``num_readers``; 0 for a step of decoding."""
         owed = num_readers if num_readers < 2 else min(_PER_READER * num_readers, _AT_MOST)
-        num_budgets = min(owed - self._num_read, BUDGETS_PER_CALL)
+        num_budgets = min(owed - self._num_read, BUDGETS_PER_PASS)
         if num_budgets <= 0:
             self._num_read = 0
             return 0

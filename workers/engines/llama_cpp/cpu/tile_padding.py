@@ -21,15 +21,11 @@ _TILED_WEIGHTS = 1.16
 _TILED_CELL = 0.18
 
 
-class Tiles:
-    """``num_rows``: of a tile; 1 where there are none.
+class TilePadding:
+    """For tiles of ``num_rows`` rows."""
 
-    ``can_pad``: the model's memory forgets such rows as if they had never been there.
-    """
-
-    def __init__(self, header: GgufHeader, model: Pointer, num_rows: int, *, can_pad: bool) -> None:
-        self.num_rows = num_rows
-        self._can_pad = can_pad
+    def __init__(self, header: GgufHeader, model: Pointer, num_rows: int) -> None:
+        self._num_rows = num_rows
         num_heads: int = lib.llama_model_n_head(model)
         length = header.count(f"{header.architecture}.attention.key_length")
         width = num_heads * length if length else lib.llama_model_n_embd(model)
@@ -38,8 +34,8 @@ class Tiles:
 
     def num_missing(self, num_rows: int, num_before: int) -> int:
         """How many rows to add to these, which stand after ``num_before`` tokens; often 0."""
-        if num_rows >= self.num_rows or not self._can_pad:
+        if num_rows >= self._num_rows:
             return 0
         passes = self._cell * (num_before + num_rows)
-        tiled = self.num_rows * (_TILED_WEIGHTS + _TILED_CELL * passes)
-        return self.num_rows - num_rows if num_rows * (1 + passes) > tiled else 0
+        tiled = self._num_rows * (_TILED_WEIGHTS + _TILED_CELL * passes)
+        return self._num_rows - num_rows if num_rows * (1 + passes) > tiled else 0

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError
-from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 
 _FIELD = "adapter_name"
 
@@ -29,20 +29,16 @@ class Adapters:
         if name in self._loaded:
             return
         path = self._find(name)
-        native_log.clear()
+        llama_log.clear()
         adapter = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
         if not adapter:
-            reason = native_log.complaints() or "llama.cpp gave no reason"
+            reason = llama_log.complaints() or "llama.cpp gave no reason"
             raise InvalidRequestError(f"the adapter {name!r} cannot be used: {reason}", _FIELD)
         if lib.llama_adapter_get_alora_n_invocation_tokens(adapter):
             lib.llama_adapter_lora_free(adapter)
             message = f"the adapter {name!r} waits for a phrase of its own (aLoRA): not supported"
             raise InvalidRequestError(message, _FIELD)
         self._loaded[name] = adapter
-
-    def forget_context(self) -> None:
-        """The context is another one now, to which none is applied."""
-        self._applied = None
 
     def apply(self, context: Pointer, name: str | None) -> None:
         """From the next decode on, the context computes with this adapter, or with none."""

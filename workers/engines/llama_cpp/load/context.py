@@ -9,11 +9,13 @@ from typing import Any
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.base import EngineOptions
+from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
-from workers.engines.llama_cpp.binding import Pointer, lib, native_log
-from workers.engines.llama_cpp.cache.pool import Pool
+from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
+from workers.engines.llama_cpp.cache.memory import KvMemory
+from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
+from workers.engines.llama_cpp.cache.unified import UnifiedCells
 from workers.engines.llama_cpp.load.model_file import load_error
-from workers.engines.llama_cpp.slot_ranges import SlotRanges
 from workers.engines.shared.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
@@ -23,53 +25,84 @@ POOL_CELLS = 16384  # KV cells that all slots share, unless one context alone is
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
 DEFAULT_DRAFTS = 4
+_CELLS_UNIT = 256  # llama.cpp rounds a slot's cells up to it
 FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 
 _logger = logging.getLogger(__name__)
 
 
-def open_pool(
+def open_cells(
     path: Path,
     model: Pointer,
-    num_cells: int,
+    header: GgufHeader,
     context_length: int,
     options: EngineOptions,
-    *,
-    has_fours: bool = False,
-) -> Pool:
-    """A context of ``num_cells``, or of fewer when memory is short, one full context at least."""
-    native_log.clear()
+) -> KvMemory:
+    """A context whose cells are laid out as ``options.kv_layout`` says, and which can decode.
+
+    ``ModelLoadError`` when there is no room for it.
+    """
+    num_slots = num_slots_of(options)
     params = _context_params(model, options)
-    params.n_seq_max = num_slots_of(options) + 1  # one to copy states out, see pool.py
+    memory: KvMemory
+    if options.kv_layout == "per_slot":
+        longest = -(-context_length // _CELLS_UNIT) * _CELLS_UNIT
+        params.n_seq_max, params.kv_unified = num_slots, False
+        params.n_ctx = longest * num_slots
+        reason = f"no room for {num_slots} contexts of {context_length} tokens"
+        memory = PerSlotCells(_open(path, model, params, reason), longest, num_slots)
+    else:
+        num_cells = num_cells_of(header, context_length, num_slots)
+        memory = _open_unified(path, model, params, num_cells, context_length, num_slots)
+    try:
+        _decode_a_row(path, memory)
+    except ModelLoadError:
+        memory.close()
+        raise
+    return memory
+
+
+def _open_unified(
+    path: Path, model: Pointer, params: Any, num_cells: int, context_length: int, num_slots: int
+) -> UnifiedCells:
+    """``num_cells``, or fewer when memory is short, one full context at least."""
+    params.n_seq_max = num_slots + 1  # one to copy states out, see unified.py
     params.kv_unified = True
     while True:
         params.n_ctx = num_cells
-        context = lib.llama_init_from_model(model, params)
-        if context and lib.llama_get_memory(context):
-            return Pool(context, num_cells, num_slots_of(options), has_fours=has_fours)
-        if context:
-            lib.llama_free(context)
-            raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
-        if num_cells == context_length:
-            raise load_error(path, f"no room for a context of {context_length} tokens")
+        reason = f"no room for a context of {context_length} tokens"
+        try:
+            return UnifiedCells(_open(path, model, params, reason), num_cells, num_slots)
+        except ModelLoadError:
+            if num_cells == context_length:
+                raise
         num_cells = max(num_cells // 2, context_length)
-        _logger.warning("KV pool does not fit, trying less", extra={"num_cells": num_cells})
+        _logger.warning("KV cells do not fit, trying fewer", extra={"num_cells": num_cells})
 
 
-def open_ranges(
-    model: Pointer, longest: int, options: EngineOptions, *, has_fours: bool
-) -> SlotRanges | None:
-    """A context with a range of ``longest`` cells for each slot; ``None`` when memory is short."""
-    num_slots = num_slots_of(options)
-    params = _context_params(model, options)
-    params.n_seq_max = num_slots
-    params.kv_unified = False
-    params.n_ctx = longest * num_slots
+def _open(path: Path, model: Pointer, params: Any, reason: str) -> Pointer:
+    llama_log.clear()
     context = lib.llama_init_from_model(model, params)
     if not context:
-        return None
-    return SlotRanges(context, longest, num_slots, has_fours=has_fours)
+        raise load_error(path, reason)
+    if not lib.llama_get_memory(context):
+        lib.llama_free(context)
+        raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
+    return context
+
+
+def _decode_a_row(path: Path, memory: KvMemory) -> None:
+    """Here, and not at the first request, what the context allocates late is allocated."""
+    llama_log.clear()
+    seq_id = memory.open_seq()
+    batch = Batch(1)
+    batch.add_token(0, 0, seq_id)
+    status = lib.llama_decode(memory.context, batch.native)
+    lib.llama_synchronize(memory.context)
+    memory.release(seq_id)
+    if status != 0:
+        raise load_error(path, "it cannot decode")
 
 
 def _context_params(model: Pointer, options: EngineOptions) -> Any:

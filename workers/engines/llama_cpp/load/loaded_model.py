@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -10,60 +10,48 @@ import psutil
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
-from workers.engines.llama_cpp import mapped_pages
 from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, PromptLookup
+from workers.engines.llama_cpp.batch.step_tuning import StepTuning
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
-from workers.engines.llama_cpp.cache.host_cache import Shelf
+from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.spill import Spill
-from workers.engines.llama_cpp.cpu.abort import CallStop
-from workers.engines.llama_cpp.cpu.tile_padding import Tiles
+from workers.engines.llama_cpp.cpu.tuning import tune
 from workers.engines.llama_cpp.embedding import Embedder
-from workers.engines.llama_cpp.first_touch import decode_first_row, private_regions
-from workers.engines.llama_cpp.fourth_row import is_fourth_row_welcome
-from workers.engines.llama_cpp.layout import Layout
 from workers.engines.llama_cpp.load.adapters import Adapters
 from workers.engines.llama_cpp.load.context import (
     KV_TYPES,
     context_length_of,
-    num_cells_of,
     num_drafts_of,
     num_slots_of,
     num_threads_of,
-    open_pool,
-    original_context_of,
+    open_cells,
 )
 from workers.engines.llama_cpp.load.model_file import (
     check_file,
     check_generates,
-    files_of,
     load_model,
 )
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.shared.thread_share import ThreadShare
 
 MAX_DRAFTS = 16
-# The CPU's attention takes so many rows or more as tiles. Fewer read all of the past each by
-# itself: after 1,500 tokens, 32 took 910 ms and 64 took 590 ms.
-_CPU_TILE = 64
-MAX_SHELF_BYTES = 2 << 30
+MAX_HOST_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Native:
-    """A loaded model and its context, whose KV cells ``layout`` divides.
+class LoadedModel:
+    """A loaded model, and ``memory``: its context with the KV cells.
 
-    ``num_kept_cells`` of a pool may hold kept prefixes, ``shelf`` has room for more (``None``: it
-    keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` where
-    their number is given. ``tiles``: of one row where that is of no account. ``call_stop``:
-    ``None`` on a GPU, which computes on after the call, and where the memory cannot forget what a
-    call that was broken off has left in it.
+    ``num_kept_cells`` may hold kept prefixes, ``host_cache`` has room for more
+    (``None``: it keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``:
+    ``None`` where their number is given.
     """
 
     model: Pointer
-    layout: Layout
+    memory: KvMemory
     num_kept_cells: int
-    shelf: Shelf | None
+    host_cache: HostCache | None
     can_trim: bool
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
@@ -73,9 +61,8 @@ class Native:
     drafter: Drafter | None
     num_drafts: int
     threads: ThreadShare | None
-    tiles: Tiles
     step_budget_s: float
-    call_stop: CallStop | None
+    tuning: StepTuning
 
     def close(self) -> None:
         """Free it all."""
@@ -83,11 +70,11 @@ class Native:
         self.embedder.close()
         if self.drafter is not None:
             self.drafter.close()
-        self.layout.close()
+        self.memory.close()
         lib.llama_model_free(self.model)
 
 
-def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> Native:
+def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
     """See ``open_llama_cpp``."""
     _check_options(options)
     header = check_file(path)
@@ -102,19 +89,19 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         context_length = context_length_of(model, options)
         can_trim = lib.llama_model_n_swa(model) == 0
         can_forget = can_trim and _can_share(model)
-        is_on_cpu = _is_on_cpu(options)
-        layout = _open_layout(path, header, model, context_length, options, can_forget=can_forget)
+        is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
+        memory = open_cells(path, model, header, context_length, options)
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
-        shelf = _open_shelf(path, model, layout.memory, options, can_trim=can_trim)
+        host_cache = _open_host_cache(path, model, memory, options, can_trim=can_trim)
     except Exception:
         lib.llama_model_free(model)
         raise
-    return Native(
+    return LoadedModel(
         model=model,
-        layout=layout,
-        num_kept_cells=_num_kept_cells(model, layout.num_pool_cells, options),
-        shelf=shelf,
+        memory=memory,
+        num_kept_cells=_num_kept_cells(model, memory, options),
+        host_cache=host_cache,
         can_trim=can_trim,
         tokenizer=tokenizer,
         info=_info(header, model, context_length, num_slots),
@@ -124,39 +111,9 @@ def load_native(path: Path, options: EngineOptions, on_progress: OnProgress) -> 
         drafter=drafter,
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
-        tiles=Tiles(header, model, _CPU_TILE if is_on_cpu else 1, can_pad=can_forget),
         step_budget_s=options.step_budget_s,
-        call_stop=CallStop() if is_on_cpu and can_forget else None,
+        tuning=tune(header, model, can_forget=can_forget) if is_tuned else StepTuning(),
     )
-
-
-def _open_layout(
-    path: Path,
-    header: GgufHeader,
-    model: Pointer,
-    context_length: int,
-    options: EngineOptions,
-    *,
-    can_forget: bool,
-) -> Layout:
-    """The KV cells, in a context that has decoded a row."""
-    regions = private_regions()
-    layout = Layout(
-        path,
-        model,
-        num_cells_of(header, context_length, num_slots_of(options)),
-        context_length,
-        options,
-        may_have_ranges=can_forget and _may_have_ranges(header, options),
-        has_fours=_is_on_cpu(options) and _can_share(model) and is_fourth_row_welcome(header),
-    )
-    mapped_pages.release(files_of(path, header))
-    try:
-        decode_first_row(path, layout.memory, regions)
-    except ModelLoadError:
-        layout.close()
-        raise
-    return layout
 
 
 def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
@@ -189,13 +146,12 @@ def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -
     draft = load_model(path, options, lambda fraction: None)
     try:
         _check_same_vocabulary(path, model, draft)
-        num_slots = num_slots_of(options)
-        num_cells = num_cells_of(header, context_length, num_slots)
-        pool = open_pool(path, draft, num_cells, context_length, options)
+        shared = replace(options, kv_layout="unified")
+        cells = open_cells(path, draft, header, context_length, shared)
     except Exception:
         lib.llama_model_free(draft)
         raise
-    return DraftModel(draft, pool, num_drafts)
+    return DraftModel(draft, cells, num_drafts)
 
 
 def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
@@ -215,49 +171,40 @@ def _can_share(model: Pointer) -> bool:
     return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
 
 
-def _may_have_ranges(header: GgufHeader, options: EngineOptions) -> bool:
-    """On a CPU: a GPU's attention leaves out cells of others by itself.
-
-    Not where sequences have several rows in a call, nor without a shelf to go by. llama.cpp picks
-    RoPE factors by the length of a range: a model with two sets of them stays with one layout.
-    """
-    return (
-        _is_on_cpu(options)
-        and num_slots_of(options) > 1
-        and num_drafts_of(options) == 0
-        and _prompt_cache_bytes(options) > 0
-        and original_context_of(header) is None
-    )
-
-
 def _prompt_cache_bytes(options: EngineOptions) -> int:
     if options.prompt_cache_bytes is not None:
         return options.prompt_cache_bytes
-    return min(MAX_SHELF_BYTES, psutil.virtual_memory().total // 16)
+    return min(MAX_HOST_CACHE_BYTES, psutil.virtual_memory().total // 16)
 
 
-def _num_kept_cells(model: Pointer, num_cells: int, options: EngineOptions) -> int:
-    """Cells of the pool for kept prefixes: few, since idle cells slow every step."""
-    if not _can_share(model):
+def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
+    """Cells for kept prefixes; of shared ones few, since idle cells slow every step."""
+    max_bytes = _prompt_cache_bytes(options)
+    if max_bytes == 0 or not _can_share(model):
         return 0
-    return min(num_cells // 4, _prompt_cache_bytes(options) // _bytes_per_cell(model, options))
+    if memory.is_per_slot:
+        return memory.num_cells
+    return min(memory.num_cells // 4, max_bytes // _bytes_per_cell(model, options))
 
 
-def _open_shelf(
+def _open_host_cache(
     path: Path, model: Pointer, memory: KvMemory, options: EngineOptions, *, can_trim: bool
-) -> Shelf | None:
+) -> HostCache | None:
     max_bytes = _prompt_cache_bytes(options)
     if max_bytes == 0 or not _can_share(model):
         return None
     folder = options.prompt_cache_dir
     spill = None if folder is None else Spill(folder, _identity(path, options), max_bytes)
-    return Shelf(memory, max_bytes, can_trim=can_trim, spill=spill)
+    return HostCache(memory, max_bytes, can_trim=can_trim, spill=spill)
 
 
 def _identity(path: Path, options: EngineOptions) -> str:
     """What must be equal for a state of one process to be good for another."""
     facts = path.stat()
-    parts = (path.name, facts.st_size, facts.st_mtime_ns, options.kv_bits, LIBRARY_VERSION)
+    parts: list[object] = [path.name, facts.st_size, facts.st_mtime_ns]
+    parts += [options.kv_bits, LIBRARY_VERSION]
+    if options.kv_layout == "per_slot":  # a state names the number of slots
+        parts += [options.kv_layout, num_slots_of(options)]
     return " ".join(map(str, parts))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.catalog.gguf_header import GgufHeader, read_gguf_header, split_parts
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
-from workers.engines.llama_cpp.binding import Pointer, lib, native_log
+from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 
 _ALL_LAYERS = -1
 
@@ -57,7 +57,7 @@ def load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> P
     params.progress_callback = lib.llama_progress_callback(report)
     num_layers = options.num_gpu_layers
     params.n_gpu_layers = _ALL_LAYERS if num_layers is None else num_layers
-    native_log.clear()
+    llama_log.clear()
     model = lib.llama_model_load_from_file(os.fsencode(path), params)
     if stopped_by:
         if model:
@@ -77,7 +77,7 @@ def check_generates(path: Path, model: Pointer) -> None:
 
 def load_error(path: Path, reason: str) -> ModelLoadError:
     """With what llama.cpp complained of."""
-    detail = native_log.complaints()
+    detail = llama_log.complaints()
     return ModelLoadError(
         f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}"
     )

@@ -36,14 +36,28 @@ def install(module: nn.Module) -> None:
 
     They are names in the namespaces of mlx_lm's modules, and so changed for the whole process.
     """
+    for name, theirs, ours in _replaced():
+        _replace(module, name, theirs, ours)
+
+
+def remove(module: nn.Module) -> None:
+    """Let it use mlx_lm's again."""
+    for name, theirs, ours in _replaced():
+        _replace(module, name, ours, theirs)
+
+
+def _replaced() -> tuple[tuple[str, object, object], ...]:
+    return (
+        ("scaled_dot_product_attention", _mlx_attention, attention),
+        ("swiglu", _mlx_swiglu, swiglu),
+    )
+
+
+def _replace(module: nn.Module, name: str, old: object, new: object) -> None:
     namespaces = {type(layer).__module__ for _, layer in module.named_modules()}
     for namespace in map(sys.modules.__getitem__, namespaces):
-        for name, theirs, ours in (
-            ("scaled_dot_product_attention", _mlx_attention, attention),
-            ("swiglu", _mlx_swiglu, swiglu),
-        ):
-            if getattr(namespace, name, None) is theirs:
-                setattr(namespace, name, ours)
+        if getattr(namespace, name, None) is old:
+            setattr(namespace, name, new)
 
 
 def attention(

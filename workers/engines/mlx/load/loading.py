@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
 from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
-from workers.engines.mlx.cpu import functions, layers, modules
+from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter, find_adapter
@@ -34,6 +34,7 @@ class LoadedModel:
     """A model in memory: ``module``, and how it is called to generate, ``model``.
 
     ``vocab_size`` is the width of its logits; ``head`` makes them, if it can be told which.
+    ``step_scope`` is the context of a step.
     """
 
     module: nn.Module
@@ -44,6 +45,7 @@ class LoadedModel:
     num_parameters: int
     quantization: str
     head: Head | None = None
+    step_scope: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
@@ -65,10 +67,11 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     _read_weights(path, module, on_progress)
     with explained(path):
         loaded = _describe(module, config, context_length)
-        if is_cpu():
-            layers.install(module, loaded.vocab_size)
-            functions.install(module)
-            modules.install(module)
+        if is_cpu() and options.is_cpu_tuned:
+            tuning.install(module, loaded.vocab_size)
+            loaded = replace(loaded, step_scope=tuning.step_scope)
+        else:
+            tuning.remove(module)
         loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
     if options.kv_bits is None:
         return loaded

@@ -18,7 +18,11 @@ _MAX_DEFAULT_CACHE_BYTES = 2 << 30
 
 def check_options(options: EngineOptions) -> None:
     """Raise ``InvalidRequestError`` for what no MLX model can do, by name."""
-    refused = {"threads": options.num_threads, "gpu_layers": options.num_gpu_layers}
+    refused = {
+        "threads": options.num_threads,
+        "gpu_layers": options.num_gpu_layers,
+        "kv_layout": options.kv_layout,
+    }
     for name, value in refused.items():
         if value is not None:
             raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)

@@ -1,4 +1,4 @@
-"""One pool of KV cells for all slots.
+"""KV cells that all slots share, as ``kv_layout`` ``unified`` asks for.
 
 Its sequences share cells for a common beginning, which costs nothing: only the cells' list of
 owners changes. A context decodes the ids below its number of slots; the others, of which a unified
@@ -8,35 +8,30 @@ cache always has 256, serve to keep what has ended.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
 from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.cache.memory import Filler, KvMemory
-from workers.engines.llama_cpp.fourth_row import num_missing_rows
-from workers.engines.llama_cpp.sequence_state import StateBytes, for_pool
+from workers.engines.llama_cpp.cache.memory import KvMemory, StateBytes
 
 NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
 
 
-class Pool(KvMemory):
+class UnifiedCells(KvMemory):
     """See ``KvMemory``; any sequence may have all of the cells."""
 
-    has_ranges = False
+    is_per_slot = False
 
-    def __init__(
-        self, context: Pointer, num_cells: int, num_slots: int, *, has_fours: bool = False
-    ) -> None:
-        super().__init__(context, num_cells, num_cells, has_fours=has_fours)
+    def __init__(self, context: Pointer, num_cells: int, num_slots: int) -> None:
+        super().__init__(context, num_cells, num_cells)
         self._num_slots = num_slots
         self._free_seq_ids = list(range(num_slots))
         # llama.cpp only decodes, and copies out, ids below n_seq_max: the slots and this one.
         self._gangway = num_slots
-        self._free_shelves = list(range(num_slots + 1, NUM_SEQ_IDS))
+        self._free_aside = list(range(num_slots + 1, NUM_SEQ_IDS))
 
     @property
-    def num_free_shelves(self) -> int:
-        return len(self._free_shelves)
+    def num_free_aside(self) -> int:
+        return len(self._free_aside)
 
     def open_seq(self) -> int:
         return heapq.heappop(self._free_seq_ids)
@@ -46,16 +41,11 @@ class Pool(KvMemory):
         self._copy(source, seq_id, count)
         return seq_id
 
-    def num_shared(self, seq_ids: Collection[int]) -> int:
-        """Cells that these sequences would need more if they did not share any."""
-        cells = [cell for seq_id in seq_ids for cell in self.book.cells(seq_id)]
-        return len(cells) - len(set(cells))
-
     def set_aside(self, seq_id: int) -> int:
-        shelf = heapq.heappop(self._free_shelves)
-        self._copy(seq_id, shelf, self.book.length(seq_id))
+        host_cache = heapq.heappop(self._free_aside)
+        self._copy(seq_id, host_cache, self.book.length(seq_id))
         self.release(seq_id)
-        return shelf
+        return host_cache
 
     def take_back(self, seq_id: int) -> int:
         taken = self.branch(seq_id, self.book.length(seq_id))
@@ -65,10 +55,6 @@ class Pool(KvMemory):
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count > 0
 
-    def fillers(self, seq_ids: Collection[int], num_rows: int) -> list[Filler]:
-        is_welcome = self.has_fours and num_missing_rows(num_rows) and num_rows < self.num_free
-        return [Filler(self._gangway, 0)] if is_welcome else []
-
     def num_paddable(self, seq_ids: ListLike[int]) -> int:
         """A tile of several sequences' rows would be computed for all of their cells."""
         return self.num_free if len(seq_ids) == 1 else 0
@@ -76,16 +62,11 @@ class Pool(KvMemory):
     def copy_out(self, seq_id: int) -> StateBytes | None:
         lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
         state = self._state_of(self._gangway)
-        self.forget([Filler(self._gangway, 0)])
+        self.forget(self._gangway, 0)
         return state
 
-    def adapted(self, state: StateBytes) -> StateBytes:
-        return for_pool(state)
-
     def _give_back(self, seq_id: int) -> None:
-        heapq.heappush(
-            self._free_seq_ids if seq_id < self._num_slots else self._free_shelves, seq_id
-        )
+        heapq.heappush(self._free_seq_ids if seq_id < self._num_slots else self._free_aside, seq_id)
 
     def _copy(self, source: int, target: int, count: int) -> None:
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from workers.engines.llama_cpp.cpu.interleaving import Turns
+from workers.engines.llama_cpp.cpu.interleaving import Interleaving
 
 
 def rounds(num_readers: int, count: int) -> list[int]:
-    turns = Turns()
+    turns = Interleaving()
     return [turns.next(num_readers) for _ in range(count)]
 
 
@@ -22,7 +22,7 @@ def test_several_readers_read_two_budgets_each_and_eight_at_most() -> None:
 
 
 def test_decoding_is_due_when_fewer_are_left_to_read() -> None:
-    turns = Turns()
+    turns = Interleaving()
     assert turns.next(15) == 4
     assert turns.next(2) == 0
     assert turns.next(2) == 4

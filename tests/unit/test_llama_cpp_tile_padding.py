@@ -9,20 +9,21 @@ import pytest
 
 from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import lib
-from workers.engines.llama_cpp.cpu.tile_padding import Tiles
+from workers.engines.llama_cpp.cpu.tile_padding import TilePadding
+from workers.engines.llama_cpp.cpu.tuning import tune
 
 
 @pytest.fixture(autouse=True)
 def half_billion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shape of the model that the table in ``tiles`` is of."""
+    """The shape of the model that the table in ``tile_padding`` is of."""
     facts = {"n_layer": 28, "n_head": 16, "n_embd": 1024, "n_params": 474_000_000}
     for name, value in facts.items():
         monkeypatch.setattr(lib, f"llama_model_{name}", lambda _, value=value: value)
 
 
-def tiles(num_rows: int = 64, *, key_length: int | None = 128, can_pad: bool = True) -> Tiles:
+def tiles(*, key_length: int | None = 128) -> TilePadding:
     header: Any = SimpleNamespace(architecture="qwen3", count=lambda _: key_length)
-    return Tiles(cast("GgufHeader", header), None, num_rows, can_pad=can_pad)
+    return TilePadding(cast("GgufHeader", header), None, 64)
 
 
 @pytest.mark.parametrize(
@@ -38,12 +39,11 @@ def test_they_make_a_whole_tile() -> None:
     assert [tiles().num_missing(n, 3000) for n in (40, 63, 64, 65, 200)] == [24, 1, 0, 0, 0]
 
 
-def test_where_there_are_no_tiles_nothing_is_missing() -> None:
-    assert tiles(1).num_missing(1, 3000) == tiles(1).num_missing(40, 3000) == 0
-
-
 def test_a_memory_that_cannot_forget_them_gets_none() -> None:
-    assert tiles(can_pad=False).num_missing(40, 3000) == 0
+    header = cast("GgufHeader", SimpleNamespace(architecture="qwen3", count=lambda _: 128))
+    assert tune(header, None, can_forget=True).padding is not None
+    tuning = tune(header, None, can_forget=False)
+    assert (tuning.padding, tuning.abort) == (None, None)
 
 
 def test_a_larger_model_needs_a_longer_text(monkeypatch: pytest.MonkeyPatch) -> None:
