@@ -78,17 +78,18 @@ def find_draft(settings: Settings, name: str, backend: str) -> ModelEntry:
     return entry
 
 
-def list_adapters(settings: Settings) -> list[AdapterEntry]:
-    """All LoRA adapters, sorted by name."""
-    return sorted(_read_each(settings.adapters_dir, _adapter), key=lambda entry: entry.name)
+def list_adapters(folder: Path | None) -> list[AdapterEntry]:
+    """All LoRA adapters of the folder, sorted by name."""
+    found = [] if folder is None else _read_each(folder, _adapter)
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def find_adapter(settings: Settings, name: str, backend: str) -> AdapterEntry:
+def find_adapter(folder: Path | None, name: str, backend: str) -> AdapterEntry:
     """The adapter of that name for models of ``backend``; a GGUF one also without its suffix.
 
     ``AdapterNotFoundError`` when there is none. The fake engine takes adapters of both kinds.
     """
-    for entry in list_adapters(settings):
+    for entry in list_adapters(folder):
         is_meant = name == entry.name or (entry.is_file and name == Path(entry.name).stem)
         if is_meant and backend in (entry.backend, "fake"):
             return entry

@@ -12,7 +12,6 @@ from jobs.contract.errors import ContextLengthExceededError, InvalidRequestError
 from jobs.contract.sampling import Sampling
 from tests.engines.driving import GREEDY, chat, drain, ids_of, run_one, sequence
 from workers.engines.base import EngineOptions, FinishReason, SequenceFailure
-from workers.engines.llama_cpp.batch.chunk_size import CHUNK_TARGET_S, MIN_CHUNK, ChunkSize
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
@@ -110,46 +109,3 @@ def test_a_closed_engine_refuses_to_encode_and_still_knows_its_pieces() -> None:
     assert b"".join(map(engine.tokenizer.piece, ids)) == b"abc"
     with pytest.raises(Exception, match="closed"):
         engine.tokenizer.encode("abc", add_special=False, parse_special=False)
-
-
-# Chunks
-
-
-def test_chunks_grow_while_fast_and_shrink_when_slow() -> None:
-    chunk = ChunkSize(1000)
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S / 10)
-    assert chunk.num_tokens == 1000
-    chunk.observe(1000, 0, CHUNK_TARGET_S * 1.25)
-    assert chunk.num_tokens == 800
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * 100)
-    assert chunk.num_tokens == MIN_CHUNK
-
-
-def test_a_small_fast_chunk_says_nothing_about_large_ones() -> None:
-    chunk = ChunkSize(1000)
-    first = chunk.num_tokens
-    chunk.observe(1, 0, 0.001)
-    chunk.observe(0, 1, 99.0)
-    assert chunk.num_tokens == first
-
-
-def test_a_chunk_does_not_pay_for_those_who_decode_beside_it() -> None:
-    chunk = ChunkSize(1000)
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S / 10)
-    chunk.observe(0, 10, CHUNK_TARGET_S)
-    chunk.observe(1000, 10, CHUNK_TARGET_S * 2)
-    assert chunk.num_tokens == 1000
-
-
-def test_chunks_are_of_whole_tiles() -> None:
-    chunk = ChunkSize(1000, tile=64)
-    for _ in range(10):
-        chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * 100)
-    assert chunk.num_tokens == 64
-    for fitting, expected in [(90, 64), (110, 128), (150, 128), (170, 192)]:
-        for _ in range(4):
-            chunk.observe(chunk.num_tokens, 0, CHUNK_TARGET_S * chunk.num_tokens / fitting)
-        assert chunk.num_tokens == expected

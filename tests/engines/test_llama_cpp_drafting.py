@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
@@ -15,7 +14,6 @@ from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.shape import Shape
 from tests.engines.driving import chat, run, sequence
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.batch.drafting import look_up
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
@@ -97,18 +95,3 @@ def test_an_impossible_number_of_drafts_is_refused(count: int) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         opened(EngineOptions(num_draft_tokens=count))
     assert caught.value.param == "num_draft_tokens"
-
-
-@pytest.mark.parametrize(
-    ("tokens", "count", "expected"),
-    [
-        ([1, 2, 3, 9, 1, 2, 3], 2, [9, 1]),
-        ([1, 2, 7, 1, 2, 8, 1, 2], 1, [8]),  # the last occurrence
-        ([5, 1, 2, 6, 4, 1, 2, 7, 5, 1, 2], 1, [6]),  # the longest ending
-        ([1, 2, 3, 4], 3, []),
-        ([1, 1], 3, []),
-        ([1, 2, 1, 2], 0, []),
-    ],
-)
-def test_look_up(tokens: list[int], count: int, expected: list[int]) -> None:
-    assert look_up(np.asarray(tokens, np.int32), count).tolist() == expected

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts.make_model import make_adapter
+from scripts.modelfiles.shape import Shape
 from tests.engines.driving import chat, run_one, sequence
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.cache.prefixes import ROWS_PER_COPY
-from workers.engines.llama_cpp.cache.spill import Spill
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
@@ -111,7 +113,7 @@ def test_a_damaged_file_is_removed_and_read_anew(
     elif damage == "header":
         data[:20] = b"x" * 20
     else:
-        path.with_suffix(".part").write_bytes(b"half")
+        (tmp_path / "old.part").write_bytes(b"half")
     path.write_bytes(data)
     second = opened(prompt_cache_dir=tmp_path)
     transcript = run_one(second, question(second), 20)
@@ -130,33 +132,46 @@ def test_another_cache_type_reads_anew(tmp_path: Path) -> None:
     second.close()
 
 
-def test_the_least_recently_used_files_leave(tmp_path: Path) -> None:
+def test_an_adapter_that_was_changed_reads_anew(tmp_path: Path) -> None:
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    shape = Shape.from_config(DEMO.parent / "demo" / "config.json")
+    make_adapter(adapters / "tuned", shape, scale=4.0, seed=1, mlx=False)
+    options = {"prompt_cache_dir": tmp_path / "kv", "adapters_dir": adapters, "adapter": "tuned"}
+    first = opened(**options)
+    run_one(first, history(first))
+    first.close()
+    for is_changed in (False, True):
+        if is_changed:
+            os.utime(adapters / "tuned.gguf", (1, 1))
+        second = opened(**options)
+        cached = run_one(second, question(second), 2).prefills[-1].num_cached
+        assert (cached == 0) == is_changed
+        second.close()
+
+
+def test_what_memory_has_no_room_for_goes_to_disk(tmp_path: Path) -> None:
     engine = opened(prompt_cache_dir=tmp_path, prompt_cache_bytes=1_000_000)
     texts = [chat(engine, f"{word} " * 60) for word in ("one", "two", "three", "four", "five")]
     for prompt in texts:
         run_one(engine, prompt, 2)
     engine.close()
-    assert 0 < sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_100_000
     again = opened(prompt_cache_dir=tmp_path, prompt_cache_bytes=1_000_000)
-    assert run_one(again, [*texts[-1], 40], 2).prefills[-1].num_cached > 0
+    for prompt in texts:
+        assert run_one(again, [*prompt, 40], 2).prefills[-1].num_cached > 0
     again.close()
 
 
-def test_a_folder_that_refuses_costs_only_the_files(tmp_path: Path) -> None:
-    spill = Spill(tmp_path / "sub", "model", 1000)
-    (tmp_path / "sub").rmdir()
-    assert spill.write(np.arange(70, dtype=np.int32), None, np.zeros(10, np.uint8)) is None
-
-
-def test_one_that_had_to_leave_after_it_was_found_is_not_there() -> None:
-    engine = opened()
-    run_one(engine, history(engine))
-    engine._prefixes.evict_all()
+def test_one_that_had_to_leave_after_it_was_found_is_not_there(tmp_path: Path) -> None:
+    first = opened(prompt_cache_dir=tmp_path)
+    run_one(first, history(first))
+    first.close()
+    engine = opened(prompt_cache_dir=tmp_path)
     host_cache = engine._host_cache
     assert host_cache is not None
     found, _ = host_cache.find(np.asarray(history(engine), np.int32), None)
     assert found is not None
-    host_cache._max_bytes = 0
-    host_cache._make_room()
+    (file,) = tmp_path.iterdir()
+    file.unlink()
     assert host_cache.restore(found) is None
     engine.close()

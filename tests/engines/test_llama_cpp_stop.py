@@ -112,12 +112,12 @@ def test_a_lone_prompt_is_read_in_long_pieces_that_can_be_broken_off(
 ) -> None:
     one = sequence(long_prompt(engine, 1900), 2)
     engine.submit(one)
-    budget = engine._chunk_size.num_tokens
+    budget = engine._budget.num_tokens
     engine.step()
     assert num_read(engine, one) == 4 * budget
     with interrupting(engine, one):
         assert engine.step() == []
-    before, budget = num_read(engine, one), engine._chunk_size.num_tokens
+    before, budget = num_read(engine, one), engine._budget.num_tokens
     engine.step()
     assert num_read(engine, one) - before == budget
     drain(engine)

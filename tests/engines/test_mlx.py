@@ -26,7 +26,6 @@ from tests.engines.tiny_mlx import (
 )
 from workers.engines.base import FinishReason, Prefill, Sequence, SequenceFailure, Token
 from workers.engines.mlx import library
-from workers.engines.mlx.batch.budget import ChunkBudget
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.cache.prompt_cache import PromptStore
@@ -83,23 +82,6 @@ def test_the_running_row_gets_a_token_at_every_step_of_a_long_prefill(engine: Ml
     assert progress == sorted(progress)
     assert len(progress) > 1
     assert progress[-1] == 500
-
-
-def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
-    budget = ChunkBudget()
-    first = budget.num_tokens
-    budget.record(first, 0.01)
-    assert budget.num_tokens == 2 * first
-    budget.record(first, 0.01)  # was not full: says nothing about a full one
-    assert budget.num_tokens == 2 * first
-    budget.record(2 * first, 1.0)
-    assert budget.num_tokens == first // 2
-
-
-def test_a_small_model_begins_with_larger_chunks() -> None:
-    sizes = [ChunkBudget(0.25, num).num_tokens for num in (1_000_000, 5_000_000, 8_000_000_000)]
-    assert sizes == [256, 125, ChunkBudget().num_tokens]
-    assert ChunkBudget(0.05, 1_000_000).num_tokens == 125
 
 
 def nothing(key: bytes, max_tokens: int) -> None:

@@ -26,7 +26,7 @@ from tests.engines.tiny_mlx import (
     write_qwen,
 )
 from workers.engines.base import Engine, EngineOptions, FinishReason, Sequence, Token
-from workers.engines.mlx.batch.drafting import PromptLookup
+from workers.engines.mlx.batch.drafting import TextDrafter
 from workers.engines.mlx.engine import MlxEngine, open_mlx
 
 PROMPTS = [[5, 6, 7], [9], list(range(100)) * 3, [1, 2, 3, 1, 2, 3, 1, 2]]
@@ -226,20 +226,8 @@ def test_progress_rises_over_both_models(qwen: Path) -> None:
     assert seen[-1] == pytest.approx(1.0)
 
 
-# The look-up
-
-
-def test_what_followed_the_last_time_is_drafted() -> None:
-    lookup = PromptLookup()
-    lookup.start([])
-    assert lookup.draft([1, 2, 3, 9, 8, 1, 2, 3], 3) == [9, 8, 1]
-    assert lookup.draft([1, 2, 3, 9, 8, 1, 2, 3, 7, 1, 2, 3], 2) == [7, 1]
-    assert lookup.draft([1, 2, 3, 9, 8, 1, 2, 3, 7, 1, 2, 3, 6, 8, 1], 2) == [2, 3]
-    assert lookup.draft([1, 2, 3, 9, 8, 1, 2, 3, 7, 1, 2, 3, 6, 8, 1, 5], 2) == []
-
-
 def test_a_sequence_does_not_look_into_the_one_before() -> None:
-    lookup = PromptLookup()
+    lookup = TextDrafter()
     lookup.start([])
     lookup.draft([1, 2, 3, 4], 2)
     lookup.start([])

@@ -19,13 +19,15 @@ from jobs.contract.errors import ModelLoadError
 from tests.engines.driving import Transcript
 from tests.engines.mlx_demo import DEMO, open_demo, transcripts
 from tests.engines.tiny_mlx import opened, write_gemma
-from workers.engines.mlx.cache import kv, spill_file
+from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Entry
-from workers.engines.mlx.cache.spill import MIN_SPILLED, Spill
-from workers.engines.mlx.cache.spill_file import BrokenSpillError, SpillHeader
-from workers.engines.mlx.cache.token_key import to_key
+from workers.engines.mlx.cache.spill import MIN_SPILLED, PromptSpill, pack, unpack
 from workers.engines.mlx.engine import MlxEngine
 from workers.engines.mlx.library import PromptCache
+from workers.engines.shared import spill_file
+from workers.engines.shared.spill_file import BrokenSpillError, SpillHeader
+from workers.engines.shared.state_store import Stored
+from workers.engines.shared.token_key import to_key
 
 LONG = [40 + (7 * step) % 500 for step in range(600)]
 OTHER = [40 + (11 * step) % 500 for step in range(400)]
@@ -37,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.kv.safetensors"))
+    return sorted(folder.glob("*.kvstate"))
 
 
 def say(engine: MlxEngine, *prompts: list[int]) -> list[Transcript]:
@@ -80,8 +82,8 @@ def test_spilled_prompts_join_a_batch(folder: Path, uncached: Any) -> None:
 def test_what_leaves_memory_is_found_on_disk(folder: Path, uncached: Any) -> None:
     engine = open_demo(prompt_cache_dir=folder, prompt_cache_bytes=2_500_000)
     texts = [transcripts(engine, [prompt], 12)[0] for prompt in (LONG, OTHER, LONG[::-1])]
-    while engine._spill._pending or not files(folder):  # written by another thread
-        engine._spill._note_written()
+    while engine._spill._spill._pending or not files(folder):  # written by another thread
+        engine._spill._spill._note_written()
     again = say(engine, LONG)[0]
     assert num_cached(again) == len(LONG) - 1
     assert again.ids == texts[0].ids == uncached(LONG)
@@ -193,8 +195,8 @@ def test_what_a_dead_process_was_writing_is_removed(folder: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     folder.mkdir(parents=True)
-    half = folder / f".{child.pid}-abc.kv.safetensors"
-    alive = folder / f".{os.getppid()}-abc.kv.safetensors"
+    half = folder / f".{child.pid}-abc.kvstate"
+    alive = folder / f".{os.getppid()}-abc.kvstate"
     theirs = folder / "notes.txt"
     for file in (half, alive, theirs):
         file.write_text("half")
@@ -226,33 +228,34 @@ def state(num: int) -> PromptCache:
 
 def entry(start: int, num: int = 300) -> Entry:
     cache = state(num)
-    return Entry(to_key(range(start, start + num)), cache, kv.num_bytes(cache), can_trim=True)
+    key = to_key(range(start, start + num))
+    return Stored("", key, cache, kv.num_bytes(cache), can_trim=True)
 
 
 def test_the_least_recently_used_files_are_deleted_first(folder: Path) -> None:
     one, two, three = entry(0), entry(1000), entry(2000)
-    Spill(folder, "model").close([one, two])
+    PromptSpill(folder, "model").close([one, two])
     size = files(folder)[0].stat().st_size
-    used = Spill(folder, "model", max_bytes=int(2.5 * size))
+    used = PromptSpill(folder, "model", max_bytes=int(2.5 * size))
     for file in files(folder):
         os.utime(file, (1, 1))
     match = used.find(one.key, 300, 0)
     assert match is not None
     match.take()
     used.close([three])
-    left = Spill(folder, "model")
+    left = PromptSpill(folder, "model")
     assert [left.find(e.key, 300, 0) is not None for e in (one, two, three)] == [True, False, True]
     left.close([])
 
 
 def test_a_state_beyond_the_bound_is_not_written(folder: Path) -> None:
-    Spill(folder, "model", max_bytes=1000).close([entry(0)])
+    PromptSpill(folder, "model", max_bytes=1000).close([entry(0)])
     assert files(folder) == []
 
 
 def test_a_short_gain_is_not_worth_reading(folder: Path) -> None:
-    Spill(folder, "model").close([entry(0, 700)])
-    spill = Spill(folder, "model")
+    PromptSpill(folder, "model").close([entry(0, 700)])
+    spill = PromptSpill(folder, "model")
     key = to_key(range(700))
     for num_tokens, is_worth_it in ((0, True), (700 - MIN_SPILLED, True), (600, False)):
         assert (spill.find(key, 700, num_tokens) is not None) == is_worth_it
@@ -273,19 +276,21 @@ def test_every_kind_of_state_comes_back_as_it_was(dtype: mx.Dtype, tmp_path: Pat
     states = mlx_cache.ArraysCache(2)
     states[1] = values
     cache = [*layers, states]
-    path, header = tmp_path / "one.kv.safetensors", SpillHeader("model", to_key([1, 2]), False)
-    spill_file.write(path, spill_file.pack(header, cache))
+    path, header = tmp_path / "one.kvstate", SpillHeader("model", to_key([1, 2]), False)
+    packed = pack(cache)
+    assert packed is not None
+    spill_file.write(path, header, packed)
     assert spill_file.read_header(path) == header
-    again = spill_file.read_cache(path)
+    again = unpack(spill_file.read(path))
     assert [type(layer) for layer in again] == [type(layer) for layer in cache]
     for one, other in zip(kv.arrays(cache), kv.arrays(again), strict=True):
         assert one.dtype == other.dtype
         assert np.array_equal(np.array(one.astype(mx.float32)), np.array(other.astype(mx.float32)))
 
 
-def test_other_safetensors_are_not_taken_for_states(tmp_path: Path) -> None:
-    path = tmp_path / "model.kv.safetensors"
+def test_other_files_are_not_taken_for_states(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
     mx.save_safetensors(str(path), {"a": mx.zeros(3)})
-    for read in (spill_file.read_header, spill_file.read_cache):
+    for read in (spill_file.read_header, spill_file.read):
         with pytest.raises(BrokenSpillError):
             read(path)

@@ -78,7 +78,7 @@ def test_a_file_whose_name_is_no_text_hides_no_other(settings: Settings, folder:
         except OSError:
             pytest.skip("this file system takes text only")
     assert names(settings) == ["good.gguf"]
-    assert [entry.name for entry in list_adapters(settings)] == ["good.gguf"]
+    assert [entry.name for entry in list_adapters(settings.adapters_dir)] == ["good.gguf"]
 
 
 def test_the_parts_of_a_split_model_are_one(settings: Settings, folder: Path) -> None:
@@ -148,14 +148,17 @@ def add_mlx_adapter(path: Path) -> None:
 
 
 def test_adapters_are_listed_by_their_format(settings: Settings) -> None:
-    assert list_adapters(settings) == []
+    assert list_adapters(settings.adapters_dir) == []
     folder = add_adapters(settings)
     (folder / "README.md").write_text("")
     (folder / "half").mkdir()
     (folder / "half" / "adapter_config.json").write_text("{}")
     (folder / "gone.gguf").symlink_to(folder / "nothing")
     add_mlx_adapter(folder / ".cache")
-    found = [(entry.name, entry.backend, entry.size_bytes) for entry in list_adapters(settings)]
+    found = [
+        (entry.name, entry.backend, entry.size_bytes)
+        for entry in list_adapters(settings.adapters_dir)
+    ]
     assert found == [
         ("other.GGUF", "llama-cpp", 1),
         ("tuned", "mlx", 5),
@@ -178,7 +181,7 @@ def test_an_adapter_is_found_for_the_models_that_can_use_it(
     settings: Settings, name: str, backend: str, found: str
 ) -> None:
     add_adapters(settings)
-    assert find_adapter(settings, name, backend).name == found
+    assert find_adapter(settings.adapters_dir, name, backend).name == found
 
 
 @pytest.mark.parametrize(("name", "backend"), [("other", "mlx"), ("tuned.gguf", "mlx")])
@@ -187,7 +190,7 @@ def test_an_adapter_of_the_other_format_is_not_found(
 ) -> None:
     add_adapters(settings)
     with pytest.raises(AdapterNotFoundError, match=backend):
-        find_adapter(settings, name, backend)
+        find_adapter(settings.adapters_dir, name, backend)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +208,7 @@ def test_no_adapters_name_leads_out_of_the_folder(
     add_mlx_adapter(folder.parent / "secret")
     (folder.parent / "secret.gguf").write_bytes(b"x")
     with pytest.raises(AdapterNotFoundError) as caught:
-        find_adapter(settings, name, backend)
+        find_adapter(settings.adapters_dir, name, backend)
     assert caught.value.param == "adapter_name"
     assert len(caught.value.message) < 300
 
@@ -214,7 +217,7 @@ def test_a_link_in_the_folder_is_the_users_own_wish(settings: Settings, folder: 
     add_mlx_adapter(folder.parent / "elsewhere")
     settings.adapters_dir.mkdir()
     (settings.adapters_dir / "linked").symlink_to(folder.parent / "elsewhere")
-    assert find_adapter(settings, "linked", "mlx").name == "linked"
+    assert find_adapter(settings.adapters_dir, "linked", "mlx").name == "linked"
 
 
 def test_a_draft_is_a_model_for_the_same_library(settings: Settings, folder: Path) -> None:

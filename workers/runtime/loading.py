@@ -83,7 +83,7 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
     Raises what ``find_adapter`` and ``find_draft`` raise for names that are not there.
     """
     cache_bytes = request.prompt_cache_bytes
-    adapter = request.adapter and find_adapter(settings, request.adapter, backend).name
+    adapter = request.adapter and find_adapter(settings.adapters_dir, request.adapter, backend).name
     draft = request.draft_model and find_draft(settings, request.draft_model, backend).path
     return EngineOptions(
         context_length=request.context_length,

@@ -91,7 +91,8 @@ class ModelJobs:
         """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
         if request.adapter is None:
             return None
-        return find_adapter(self._settings, request.adapter, self._engine.info.backend).name
+        folder = self._settings.adapters_dir
+        return find_adapter(folder, request.adapter, self._engine.info.backend).name
 
     def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
         """What earlier attempts said; nothing to read for a first attempt."""

@@ -65,7 +65,7 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
         threads=body.threads,
         gpu_layers=body.gpu_layers,
         trust_remote_code=bool(body.trust_remote_code),
-        adapter=find_adapter(settings, adapter, entry.backend).name if adapter else None,
+        adapter=find_adapter(settings.adapters_dir, adapter, entry.backend).name if adapter else None,
         kv_bits=body.kv_bits,
         kv_layout=body.kv_layout,
         draft_model=find_draft(settings, draft, entry.backend).name if draft else None,

@@ -20,7 +20,6 @@ from workers.engines.base import (
     Sequence,
     StepEvent,
 )
-from workers.engines.llama_cpp.batch.chunk_size import ChunkSize
 from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.batch.decoding import Decoder
 from workers.engines.llama_cpp.batch.prefill_budget import Part
@@ -31,6 +30,7 @@ from workers.engines.llama_cpp.cache.prefixes import PrefixCache
 from workers.engines.llama_cpp.load.loaded_model import LoadedModel, load_gguf
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
+from workers.engines.shared.chunk_budget import ChunkBudget
 
 
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
@@ -63,7 +63,7 @@ class LlamaCppEngine:
         batch = Batch(lib.llama_n_batch(self._memory.context))
         self._decoder = Decoder(loaded, batch, self._remove)
         largest = batch.capacity - num_slots * (1 + loaded.num_drafts) - tuning.tile
-        self._chunk_size = ChunkSize(largest, loaded.step_budget_s, tuning.tile)
+        self._budget = ChunkBudget(loaded.step_budget_s, largest=largest, tile=tuning.tile)
         self._scheduler = Scheduler(
             self._memory, self._prefixes, loaded.host_cache, num_slots, tuning, largest
         )
@@ -116,7 +116,7 @@ class LlamaCppEngine:
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``."""
         self._scheduler.admit()
-        parts = self._scheduler.plan(self._chunk_size.num_tokens, can_stop=self._decoder.can_stop)
+        parts = self._scheduler.plan(self._budget.num_tokens, can_stop=self._decoder.can_stop)
         self._add_drafts(parts)
         parts = self._scheduler.fit(parts)
         if not parts:
@@ -133,7 +133,7 @@ class LlamaCppEngine:
         elapsed_s = time.perf_counter() - started
         if not self._decoder.was_stopped:
             read = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
-            self._chunk_size.observe(sum(read), len(parts) - len(read), elapsed_s)
+            self._budget.record(sum(read), elapsed_s, len(parts) - len(read))
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:

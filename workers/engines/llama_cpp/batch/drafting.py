@@ -16,9 +16,8 @@ from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import num_common
 from workers.engines.llama_cpp.sampling.scoring import logits_of
+from workers.engines.shared.prompt_lookup import PromptLookup
 
-_LONGEST_PATTERN = 4
-_SHORTEST_PATTERN = 2
 _MAX_MISSES = 4  # rounds without a hit, after which a sequence is asked less often
 _RETRY_EVERY = 8
 
@@ -37,43 +36,28 @@ class Drafter(Protocol):
     def close(self) -> None: ...
 
 
-class PromptLookup:
-    """What followed the last few tokens where they occurred before in the same text.
-
-    Saxena 2023, "Prompt Lookup Decoding".
-    """
+class TextDrafter:
+    """Looks guesses up in each sequence's own text."""
 
     def __init__(self, num_drafts: int) -> None:
         self._num_drafts = num_drafts
+        self._lookups: dict[int, PromptLookup] = {}
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
         found = {}
-        for run in runs:
-            if is_worth_a_guess(run):
-                count = min(self._num_drafts, run.num_remaining - 1)
-                guess = look_up(run.known, count)
-                if len(guess):
-                    found[run.sequence.sequence_id] = guess
+        for run in filter(is_worth_a_guess, runs):
+            sequence_id = run.sequence.sequence_id
+            lookup = self._lookups.setdefault(sequence_id, PromptLookup())
+            count = min(self._num_drafts, run.num_remaining - 1)
+            if count > 0 and (guess := lookup.draft(run.known, count)):
+                found[sequence_id] = np.asarray(guess, np.int32)
         return found
 
     def forget(self, run: Running) -> None:
-        pass
+        self._lookups.pop(run.sequence.sequence_id, None)
 
     def close(self) -> None:
         pass
-
-
-def look_up(tokens: IntArray, count: int) -> IntArray:
-    """Up to ``count`` tokens that followed the last occurrence of the longest ending."""
-    for length in range(_LONGEST_PATTERN, _SHORTEST_PATTERN - 1, -1):
-        if len(tokens) <= length or count <= 0:
-            continue
-        pattern = tokens[-length:]
-        candidates = np.flatnonzero(tokens[:-length] == pattern[0])
-        for place in candidates[::-1][:64]:
-            if np.array_equal(tokens[place : place + length], pattern):
-                return tokens[place + length : place + length + count]
-    return tokens[:0]
 
 
 def is_worth_a_guess(run: Running) -> bool:

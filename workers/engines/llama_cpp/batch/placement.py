@@ -11,10 +11,11 @@ from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache, num_common, rows_foreseen
+from workers.engines.shared.leaders import choose_leader
 
 _RESERVED = 64  # cells kept free per sequence at an admission, so that it is not preempted at once
-_MIN_SHARED = 32  # tokens worth waiting for a leader, or keeping an entry in the way
-_MIN_RESTORED = 64  # tokens that a copy from the host_cache must save
+_MIN_SHARED = 32  # tokens worth keeping an entry in the way
+_MIN_RESTORED = 64  # tokens that a copy from the host cache must save
 
 
 class Placement:
@@ -78,13 +79,11 @@ class Placement:
         if not self._prefixes.can_trim:
             return None
         wanted = _reusable(run)
-        for other in running:
-            if other.adapter != run.adapter or other.leader is not None:
-                continue
-            length = num_common(other.known, wanted)
-            if length >= run.num_in_cache + _MIN_SHARED and other.num_in_cache < length:
-                return other
-        return None
+        others = [o for o in running if o.adapter == run.adapter and o.leader is None]
+        commons = [(num_common(other.known, wanted), other) for other in others]
+        being_read = [(num, other) for num, other in commons if other.num_in_cache < num]
+        found = choose_leader(being_read, run.num_in_cache)
+        return None if found is None else found[1]
 
     def has_followed(self, run: Running, leader: Running) -> bool:
         """Whether the leader has read what the two share."""
@@ -98,15 +97,15 @@ class Placement:
                 self._prefixes.evict_seq(in_the_way)
 
     def _restore(self, run: Running, wanted: IntArray, at_least: int) -> int | None:
-        """A sequence with a state from the host_cache, if it has so many of the wanted tokens."""
+        """A sequence with a state from the host cache, if it has so many of the wanted tokens."""
         if self._host_cache is None:
             return None
         cached, length = self._host_cache.find(wanted, run.adapter)
-        if cached is None or length < max(at_least, len(cached.tokens) // 4):
+        if cached is None or length < max(at_least, cached.num_tokens // 4):
             return None
-        while self._memory.num_free < len(cached.tokens) and self._prefixes.evict():
+        while self._memory.num_free < cached.num_tokens and self._prefixes.evict():
             pass
-        if self._memory.num_free < len(cached.tokens):
+        if self._memory.num_free < cached.num_tokens:
             return None
         self._clear_slot()
         seq_id = self._host_cache.restore(cached)

@@ -42,10 +42,10 @@ class UnifiedCells(KvMemory):
         return seq_id
 
     def set_aside(self, seq_id: int) -> int:
-        host_cache = heapq.heappop(self._free_aside)
-        self._copy(seq_id, host_cache, self.book.length(seq_id))
+        aside = heapq.heappop(self._free_aside)
+        self._copy(seq_id, aside, self.book.length(seq_id))
         self.release(seq_id)
-        return host_cache
+        return aside
 
     def take_back(self, seq_id: int) -> int:
         taken = self.branch(seq_id, self.book.length(seq_id))

@@ -6,7 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
-from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError
+from jobs.catalog.catalog import find_adapter
+from jobs.contract.errors import InvalidRequestError
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 
 _FIELD = "adapter_name"
@@ -28,7 +29,7 @@ class Adapters:
         """
         if name in self._loaded:
             return
-        path = self._find(name)
+        path = find_adapter(self._folder, name, "llama-cpp").path
         llama_log.clear()
         adapter = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
         if not adapter:
@@ -50,11 +51,3 @@ class Adapters:
             pointers = (lib.llama_adapter_lora_p_ctypes * 1)(self._loaded[name])
             lib.llama_set_adapters_lora(context, pointers, 1, (ctypes.c_float * 1)(1.0))
         self._applied = name
-
-    def _find(self, name: str) -> Path:
-        """Names are looked up among the folder's entries, never joined to a path."""
-        entries = self._folder.iterdir() if self._folder and self._folder.is_dir() else ()
-        for path in entries:
-            if path.name in (name, f"{name}.gguf") and path.suffix.lower() == ".gguf":
-                return path
-        raise AdapterNotFoundError(f"there is no GGUF adapter {name[:120]!r}", _FIELD)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from jobs.catalog.catalog import find_adapter
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
-from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, PromptLookup
+from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, TextDrafter
 from workers.engines.llama_cpp.batch.step_tuning import StepTuning
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
-from workers.engines.llama_cpp.cache.host_cache import HostCache
+from workers.engines.llama_cpp.cache.host_cache import MIN_TOKENS, HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
-from workers.engines.llama_cpp.cache.spill import Spill
 from workers.engines.llama_cpp.cpu.tuning import tune
 from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.load.adapters import Adapters
@@ -30,11 +31,15 @@ from workers.engines.llama_cpp.load.context import (
 from workers.engines.llama_cpp.load.model_file import (
     check_file,
     check_generates,
+    files_of,
     load_model,
 )
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
+from workers.engines.shared.identity import digest_of
+from workers.engines.shared.spill import Spill
 from workers.engines.shared.thread_share import ThreadShare
 
+BACKEND = "llama-cpp"
 MAX_DRAFTS = 16
 MAX_HOST_CACHE_BYTES = 2 << 30
 
@@ -87,13 +92,13 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
             adapters.load(options.adapter)
         tokenizer = LlamaCppTokenizer(model)
         context_length = context_length_of(model, options)
-        can_trim = lib.llama_model_n_swa(model) == 0
+        can_trim = _can_trim(model)
         can_forget = can_trim and _can_share(model)
         is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
         memory = open_cells(path, model, header, context_length, options)
         num_threads = options.num_threads or num_threads_of(model)
         drafter = _open_drafter(model, context_length, options)
-        host_cache = _open_host_cache(path, model, memory, options, can_trim=can_trim)
+        host_cache = _open_host_cache(path, header, model, memory, options)
     except Exception:
         lib.llama_model_free(model)
         raise
@@ -140,7 +145,7 @@ def _check_options(options: EngineOptions) -> None:
 def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -> Drafter | None:
     num_drafts = num_drafts_of(options)
     if options.draft_path is None:
-        return PromptLookup(num_drafts) if num_drafts else None
+        return TextDrafter(num_drafts) if num_drafts else None
     path = options.draft_path
     header = check_file(path)
     draft = load_model(path, options, lambda fraction: None)
@@ -188,24 +193,36 @@ def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) ->
 
 
 def _open_host_cache(
-    path: Path, model: Pointer, memory: KvMemory, options: EngineOptions, *, can_trim: bool
+    path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> HostCache | None:
     max_bytes = _prompt_cache_bytes(options)
     if max_bytes == 0 or not _can_share(model):
         return None
+    identity = _identity(path, header, options)
+
+    @functools.cache
+    def identity_of(adapter: str | None) -> str:
+        if adapter is None:
+            return identity
+        file = find_adapter(options.adapters_dir, adapter, BACKEND).path
+        return f"{identity}:{digest_of([file])}"
+
     folder = options.prompt_cache_dir
-    spill = None if folder is None else Spill(folder, _identity(path, options), max_bytes)
-    return HostCache(memory, max_bytes, can_trim=can_trim, spill=spill)
+    spill = None if folder is None else Spill(folder, identity, MIN_TOKENS)
+    can_trim = _can_trim(model)
+    return HostCache(memory, max_bytes, identity_of, can_trim=can_trim, spill=spill)
 
 
-def _identity(path: Path, options: EngineOptions) -> str:
-    """What must be equal for a state of one process to be good for another."""
-    facts = path.stat()
-    parts: list[object] = [path.name, facts.st_size, facts.st_mtime_ns]
-    parts += [options.kv_bits, LIBRARY_VERSION]
+def _can_trim(model: Pointer) -> bool:
+    """Whether the model's memory can be cut anywhere."""
+    return bool(lib.llama_model_n_swa(model) == 0)
+
+
+def _identity(path: Path, header: GgufHeader, options: EngineOptions) -> str:
+    facts: list[object] = [LIBRARY_VERSION, options.kv_bits]
     if options.kv_layout == "per_slot":  # a state names the number of slots
-        parts += [options.kv_layout, num_slots_of(options)]
-    return " ".join(map(str, parts))
+        facts += [options.kv_layout, num_slots_of(options)]
+    return digest_of(files_of(path, header), *facts)
 
 
 def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
@@ -218,7 +235,7 @@ def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
 
 def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: int) -> ModelInfo:
     return ModelInfo(
-        backend="llama-cpp",
+        backend=BACKEND,
         context_length=context_length,
         num_slots=num_slots,
         vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),

@@ -8,12 +8,11 @@ from typing import Protocol, cast
 import mlx.core as mx
 
 from workers.engines.mlx import library
-from workers.engines.mlx.batch.budget import ChunkBudget
 from workers.engines.mlx.cache import kv
-from workers.engines.mlx.cache.token_key import num_common, to_key
 from workers.engines.mlx.library import Model, PromptCache
-
-_NGRAM_SIZES = (3, 2)  # the longer one is the better guess
+from workers.engines.shared.chunk_budget import ChunkBudget
+from workers.engines.shared.prompt_lookup import PromptLookup
+from workers.engines.shared.token_key import num_common, to_key
 
 
 class Drafter(Protocol):
@@ -28,34 +27,17 @@ class Drafter(Protocol):
         ...
 
 
-class PromptLookup:
-    """What followed the last n-gram when it stood in the text before.
-
-    Prompt lookup decoding, Saxena 2023 (github.com/apoorvumang/prompt-lookup-decoding).
-    """
+class TextDrafter:
+    """Looks guesses up in the sequence's own text."""
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[int, ...], int] = {}
-        self._num_known = 0
+        self._lookup = PromptLookup()
 
     def start(self, tokens: list[int]) -> None:
-        self._ends, self._num_known = {}, 0
+        self._lookup = PromptLookup()
 
     def draft(self, tokens: list[int], max_tokens: int) -> list[int]:
-        self._learn(tokens)
-        for size in _NGRAM_SIZES:
-            end = self._ends.get(tuple(tokens[-size:]))
-            if end is not None:
-                return tokens[end : end + max_tokens]
-        return []
-
-    def _learn(self, tokens: list[int]) -> None:
-        """Note where each n-gram ends that has a token behind it; later ones count."""
-        for end in range(max(1, self._num_known), len(tokens)):
-            for size in _NGRAM_SIZES:
-                if end >= size:
-                    self._ends[tuple(tokens[end - size : end])] = end
-        self._num_known = len(tokens)
+        return self._lookup.draft(tokens, max_tokens)
 
 
 class ModelDrafter:

@@ -10,14 +10,15 @@ import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
 from workers.engines.mlx import library
-from workers.engines.mlx.batch.budget import ChunkBudget
 from workers.engines.mlx.batch.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
-from workers.engines.mlx.cache.prompt_cache import Match, PromptStore, StateLostError
-from workers.engines.mlx.cache.token_key import first, to_key
+from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
 from workers.engines.mlx.head import Head
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.sampling.sampler import BatchSampler
+from workers.engines.shared.chunk_budget import ChunkBudget
+from workers.engines.shared.spill import StateLostError
+from workers.engines.shared.token_key import first, to_key
 
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]

@@ -11,11 +11,10 @@ from workers.engines.mlx.batch.prompt_logprobs import LogprobPass
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match
-from workers.engines.mlx.cache.token_key import num_common
 from workers.engines.mlx.library import PromptCache
+from workers.engines.shared.leaders import choose_leader
+from workers.engines.shared.token_key import num_common
 
-# A shorter common beginning is computed again sooner than it is waited for.
-_MIN_AWAITED = 32
 # A copy of a few tokens' state costs more than computing it.
 MIN_REUSED = 8
 
@@ -60,10 +59,10 @@ class Prompt:
         ``num_cached`` tokens are there without waiting.
         """
         commons = [(self._num_common(other), other) for other in others if not other.is_gone]
-        num, leader = max(commons, key=lambda common: common[0], default=(0, None))
-        if leader is not None and num >= num_cached + _MIN_AWAITED:
-            self._leader, self._num_awaited = leader, num
-            leader._stops.add(num)
+        found = choose_leader(commons, num_cached)
+        if found is not None:
+            self._num_awaited, self._leader = found
+            self._leader._stops.add(self._num_awaited)
 
     def _num_common(self, other: Prompt) -> int:
         num = num_common(other.row.prompt_key, self.row.prompt_key)

@@ -9,8 +9,8 @@ from typing import cast
 from jobs.contract.sampling import Sampling
 from workers.engines.base import Constraint, FinishReason, Sequence, SequenceFailure, Token
 from workers.engines.failures import failure_of
-from workers.engines.mlx.cache.token_key import to_key
 from workers.engines.mlx.sampling.sampler import Draw, LogprobDraw
+from workers.engines.shared.token_key import to_key
 
 
 @dataclass(eq=False, slots=True)

@@ -17,9 +17,9 @@ from workers.engines.mlx import library
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
-from workers.engines.mlx.cache.token_key import num_common, to_key
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.sampling.sampler import BatchSampler, Draw
+from workers.engines.shared.token_key import num_common, to_key
 
 # MLX keeps freed buffers for reuse; as sequences grow, most are never the right size again.
 _STEPS_BETWEEN_CLEARS = 256

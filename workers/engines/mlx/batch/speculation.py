@@ -21,9 +21,9 @@ from workers.engines.mlx.batch.drafting import Drafter
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
-from workers.engines.mlx.cache.token_key import to_key
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.sampling.sampler import BatchSampler
+from workers.engines.shared.token_key import to_key
 
 _DEFAULT_DRAFT_TOKENS = 3
 _MAX_DRAFT_TOKENS = 64

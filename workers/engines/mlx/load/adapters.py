@@ -15,18 +15,6 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapters.safetensors"
 _MAX_REASON = 500  # characters: the library lists every tensor that does not fit
 
 
-def find_adapter(folder: Path | None, name: str) -> Path:
-    """The adapter of that name; ``InvalidRequestError`` when there is none.
-
-    As in the catalog, names are looked up among the entries, never joined to a path.
-    """
-    entries = folder.iterdir() if folder is not None and folder.is_dir() else ()
-    for path in entries:
-        if path.name == name and not name.startswith(".") and (path / _CONFIG).is_file():
-            return path
-    raise InvalidRequestError(f"there is no MLX adapter {name[:120]!r}", FIELD)
-
-
 def apply_adapter(module: nn.Module, path: Path) -> None:
     """Change the model by the adapter in ``path``; its weights are not read yet.
 

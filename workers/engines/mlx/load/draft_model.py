@@ -8,7 +8,7 @@ from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx.batch import speculation
-from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, PromptLookup
+from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafter
 from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, explained, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
@@ -39,7 +39,7 @@ def open_drafter(
         return None
     speculation.check_can_draft(loaded.model, speculation.field_of(options))
     if options.draft_path is None:
-        return PromptLookup()
+        return TextDrafter()
     draft = _load(options.draft_path, options, loaded.context_length, on_progress)
     speculation.check_can_draft(draft.model, _FIELD)
     return ModelDrafter(draft.model, loaded.vocab_size, draft.vocab_size, draft.context_length)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.engines.base import EngineOptions
-from workers.engines.mlx.batch.budget import ChunkBudget
 from workers.engines.mlx.batch.drafting import Drafter
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.running_batch import RunningBatch
 from workers.engines.mlx.batch.speculation import SpeculativeBatch, num_draft_tokens
 from workers.engines.mlx.cache.prompt_cache import PromptStore
-from workers.engines.mlx.cache.spill import Spill
+from workers.engines.mlx.cache.spill import PromptSpill
 from workers.engines.mlx.load.identity import model_identity
 from workers.engines.mlx.load.loading import LoadedModel
 from workers.engines.mlx.load.options import cache_budget
+from workers.engines.shared.chunk_budget import ChunkBudget, first_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class EngineParts:
     prefill: PrefillQueue
     batch: RunningBatch | SpeculativeBatch
     store: PromptStore
-    spill: Spill | None
+    spill: PromptSpill | None
 
 
 def build_engine_parts(
@@ -50,17 +50,19 @@ def build_engine_parts(
         batch.find,
         find_spilled,
         is_reusing=max_bytes > 0,
-        budget=ChunkBudget(options.step_budget_s, loaded.num_parameters),
+        budget=ChunkBudget(
+            options.step_budget_s, first=first_chunk(loaded.num_parameters, options.step_budget_s)
+        ),
         head=loaded.head,
         end_ids=end_ids,
     )
     return EngineParts(prefill, batch, store, spill)
 
 
-def _open_spill(path: Path, options: EngineOptions) -> Spill | None:
+def _open_spill(path: Path, options: EngineOptions) -> PromptSpill | None:
     if options.prompt_cache_dir is None:
         return None
-    return Spill(options.prompt_cache_dir, model_identity(path, options))
+    return PromptSpill(options.prompt_cache_dir, model_identity(path, options))
 
 
 def _batch(

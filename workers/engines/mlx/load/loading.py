@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from jobs.catalog.catalog import find_adapter
 from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
@@ -20,7 +21,7 @@ from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
 from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
-from workers.engines.mlx.load.adapters import apply_adapter, find_adapter
+from workers.engines.mlx.load.adapters import apply_adapter
 from workers.engines.mlx.load.folder import Json
 
 # Longer contexts are there for who asks: the KV cache grows with them.
@@ -61,7 +62,8 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
             path, is_remote_code_trusted=options.is_remote_code_trusted
         )
     if options.adapter is not None:
-        apply_adapter(module, find_adapter(options.adapters_dir, options.adapter))
+        adapter = find_adapter(options.adapters_dir, options.adapter, "mlx")
+        apply_adapter(module, adapter.path)
     if is_cpu():
         widen(module)
     _read_weights(path, module, on_progress)

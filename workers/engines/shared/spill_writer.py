@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.engines.mlx.cache import spill_file
-from workers.engines.mlx.cache.spill_file import PackedState, SpillHeader
+from workers.engines.shared import spill_file
+from workers.engines.shared.spill_file import PackedState, SpillHeader
 
 # Prefixes leave memory several at a time; so much may wait for the disk.
 _MAX_WAITING_BYTES = 256 << 20
@@ -82,7 +82,7 @@ class SpillWriter:
         if order.state.num_bytes > self._max_bytes:
             return False
         try:
-            spill_file.write(order.path, order.state)
+            spill_file.write(order.path, order.header, order.state)
             for path in order.replaced:
                 path.unlink(missing_ok=True)
             self._make_room()

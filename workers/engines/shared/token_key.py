@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence as ListLike
 
 import numpy as np
+import numpy.typing as npt
 
+Tokens = ListLike[int] | npt.NDArray[np.int32]
 _ID = np.dtype(">u4")
 _ID_BYTES = _ID.itemsize
 
 
-def to_key(tokens: ListLike[int]) -> bytes:
+def to_key(tokens: Tokens) -> bytes:
     """Four bytes a token, most significant first."""
     return np.asarray(tokens, dtype=_ID).tobytes()
 

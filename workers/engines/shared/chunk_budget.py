@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import math
 
-CHUNK_TARGET_S = 0.25
+DEFAULT_TARGET_S = 0.25
 MIN_CHUNK = 32
-FIRST_CHUNK = 64
+MAX_CHUNK = 2048
+FIRST_CHUNK = 64  # small, so that the first prompt of a slow model is bounded too
+_LARGEST_FIRST_CHUNK = 256
+_SLOW = 5e9  # floating-point operations per second: what any machine here can do
 _FORGET = 1.01
 
 
-class ChunkSize:
+def first_chunk(num_parameters: int, target_s: float = DEFAULT_TARGET_S) -> int:
+    """With how many tokens a model of that size begins."""
+    affordable = int(target_s * _SLOW / (2 * num_parameters))
+    return min(max(affordable, FIRST_CHUNK), _LARGEST_FIRST_CHUNK)
+
+
+class ChunkBudget:
     """How many prompt tokens a step may take so that they last about ``target_s``.
 
     What the step's decoding sequences take comes on top: it is due anyway, and a chunk that shrank
-    for it would have all of a step's fixed costs paid for ever fewer tokens.
+    for it would have all of a step's fixed costs paid for ever fewer tokens. Chunks of less than
+    ``tile`` tokens are slower than one of a whole tile.
     """
 
-    def __init__(self, largest: int, target_s: float = CHUNK_TARGET_S, tile: int = 1) -> None:
-        """``tile``: chunks of less than so many tokens are slower than one of a whole tile."""
-        self._largest = largest
+    def __init__(
+        self,
+        target_s: float = DEFAULT_TARGET_S,
+        *,
+        first: int = FIRST_CHUNK,
+        largest: int = MAX_CHUNK,
+        tile: int = 1,
+    ) -> None:
         self._target_s = target_s
+        self._largest = largest
         self._tile = tile
-        self._num_tokens = min(FIRST_CHUNK, largest)
+        self._num_tokens = min(first, largest)
         self._row_s = math.inf  # of a decoding sequence; unknown yet
 
     @property
@@ -30,7 +46,7 @@ class ChunkSize:
         num_tiles = max(1, round(self._num_tokens / self._tile))
         return min(num_tiles * self._tile, self._largest)
 
-    def observe(self, num_tokens: int, num_decoding: int, elapsed_s: float) -> None:
+    def record(self, num_tokens: int, elapsed_s: float, num_decoding: int = 0) -> None:
         """Learn from a step of ``num_tokens`` of prompts and ``num_decoding`` sequences.
 
         At most doubled or halved a step: the first one also pays for reading the model from disk.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterator
 
-from workers.engines.mlx.cache.token_key import first, num_common, num_tokens
+from workers.engines.shared.token_key import first, num_common, num_tokens
 
 
 class PrefixIndex:
@@ -57,6 +57,9 @@ class StateIndex:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._can_trim
+
+    def can_trim(self, key: bytes) -> bool:
+        return self._can_trim[key]
 
     def add(self, key: bytes, *, can_trim: bool) -> None:
         assert key not in self._can_trim

@@ -1,0 +1,101 @@
+"""KV states of sequences that have ended, in memory, found by the longest common beginning."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from workers.engines.shared.prefix_index import StateIndex
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[State]):
+    """The state after all tokens of ``key``; ``can_trim``: after any beginning of them too.
+
+    ``identity`` is what else it depends on: states of different ones have nothing in common.
+    """
+
+    identity: str
+    key: bytes
+    state: State
+    num_bytes: int
+    can_trim: bool
+
+
+class StateStore(Generic[State]):
+    """States within a budget of bytes, the least recently used leave first.
+
+    ``on_evicted`` is told who had to leave for want of room.
+    """
+
+    def __init__(
+        self, max_bytes: int, on_evicted: Callable[[Stored[State]], None] | None = None
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._on_evicted = on_evicted
+        self._entries: OrderedDict[tuple[str, bytes], Stored[State]] = OrderedDict()
+        self._indexes: dict[str, StateIndex] = defaultdict(StateIndex)
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, entry: Stored[State]) -> bool:
+        return self._entries.get((entry.identity, entry.key)) is entry
+
+    @property
+    def entries(self) -> list[Stored[State]]:
+        """All entries, the least recently used first."""
+        return list(self._entries.values())
+
+    def fits(self, num_bytes: int) -> bool:
+        """Whether a state of so many bytes can be kept at all."""
+        return num_bytes <= self._max_bytes
+
+    def covers(self, identity: str, key: bytes) -> bool:
+        """Whether the state after ``key`` can be had; counts as a use."""
+        found = self._indexes[identity].covering(key)
+        if found is not None:
+            self._entries.move_to_end((identity, found))
+        return found is not None
+
+    def put(self, entry: Stored[State]) -> None:
+        """Keep a state that nothing here covers; those that it covers leave."""
+        if entry.can_trim:
+            for shorter in self._indexes[entry.identity].beginnings(entry.key):
+                self.drop(self._entries[entry.identity, shorter])
+        self._entries[entry.identity, entry.key] = entry
+        self._indexes[entry.identity].add(entry.key, can_trim=entry.can_trim)
+        self.num_bytes += entry.num_bytes
+        while self.num_bytes > self._max_bytes:
+            oldest = next(iter(self._entries.values()))
+            self.drop(oldest)
+            if self._on_evicted is not None:
+                self._on_evicted(oldest)
+
+    def find(self, identity: str, key: bytes, max_tokens: int) -> tuple[Stored[State], int] | None:
+        """The entry with the longest beginning of ``key``, and the beginning's length.
+
+        At most ``max_tokens``.
+        """
+        found = self._indexes[identity].longest(key, max_tokens)
+        return None if found is None else (self._entries[identity, found[0]], found[1])
+
+    def touch(self, entry: Stored[State]) -> None:
+        """It was used."""
+        self._entries.move_to_end((entry.identity, entry.key))
+
+    def drop(self, entry: Stored[State]) -> None:
+        """Forget an entry."""
+        del self._entries[entry.identity, entry.key]
+        self._indexes[entry.identity].remove(entry.key)
+        self.num_bytes -= entry.num_bytes
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._indexes.clear()
+        self.num_bytes = 0
