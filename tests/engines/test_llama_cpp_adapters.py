@@ -92,7 +92,7 @@ def test_a_wrong_adapter_is_refused_by_name(engine: LlamaCppEngine, name: str) -
 
 
 def test_a_wrong_adapter_at_load_is_refused(folder: Path) -> None:
-    with pytest.raises(AdapterNotFoundError, match="no GGUF adapter"):
+    with pytest.raises(AdapterNotFoundError, match="no adapter 'none' for llama-cpp"):
         opened(EngineOptions(adapters_dir=folder, adapter="none"))
 
 

@@ -12,7 +12,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.errors import (
+    AdapterNotFoundError,
+    InvalidRequestError,
+    UnsupportedParameterError,
+)
 from scripts.modelfiles.lora import random_updates
 from scripts.modelfiles.mlx_folder import write_mlx_adapter
 from scripts.modelfiles.shape import Shape
@@ -93,11 +97,11 @@ def test_names_are_looked_up_and_never_joined(folder: Path, tmp_path: Path) -> N
     (folder / "empty").mkdir(exist_ok=True)
     names = ["none", "", ".", "..", "good/", "./good", f"../{folder.name}/good", ".hidden"]
     for name in [*names, "empty", str(folder / "good")]:
-        with pytest.raises(InvalidRequestError, match="there is no MLX adapter") as refusal:
+        with pytest.raises(AdapterNotFoundError, match="there is no adapter") as refusal:
             open_demo(adapters_dir=folder, adapter=name)
         assert refusal.value.param == "adapter_name"
     for elsewhere in (None, tmp_path / "nowhere"):
-        with pytest.raises(InvalidRequestError, match="there is no MLX adapter"):
+        with pytest.raises(AdapterNotFoundError, match="there is no adapter"):
             open_demo(adapters_dir=elsewhere, adapter="good")
 
 
@@ -132,7 +136,10 @@ SPOILS: dict[str, tuple[Any, str]] = {
         lambda f: (f / "adapter_config.json").write_text('{"peft_type": "LORA"}'),
         "no lora_parameters",
     ),
-    "no weights": (lambda f: (f / "adapters.safetensors").unlink(), "it has no adapters"),
+    "no weights": (
+        lambda f: (f / "adapters.safetensors").unlink(),
+        "there is no adapter 'spoiled' for mlx",
+    ),
     "truncated": (lambda f: truncate(f / "adapters.safetensors"), "is truncated"),
     "no scale": (lambda f: change_config(f, lora_parameters={"rank": 4}), "scale"),
     "other rank": (widen_rank, "does not match model parameter shape"),
@@ -149,7 +156,7 @@ SPOILS: dict[str, tuple[Any, str]] = {
 def test_a_spoiled_adapter_is_refused_with_what_is_wrong(name: str, spoiled: Path) -> None:
     spoil, words = SPOILS[name]
     spoil(spoiled)
-    with pytest.raises(InvalidRequestError, match=words) as refusal:
+    with pytest.raises((InvalidRequestError, AdapterNotFoundError), match=words) as refusal:
         open_demo(adapters_dir=spoiled.parent, adapter="spoiled")
     assert refusal.value.param == "adapter_name"
 

@@ -33,6 +33,4 @@ def _check_files(path: Path) -> None:
     config = read_json(path / _CONFIG)
     if config.get("fine_tune_type", "lora") != "full" and "lora_parameters" not in config:
         raise ModelLoadError(f"{_CONFIG} has no lora_parameters: it is not an adapter of mlx_lm")
-    if not (path / _WEIGHTS).is_file():
-        raise ModelLoadError(f"it has no {_WEIGHTS}")
     check_safetensors(path / _WEIGHTS)
