@@ -279,7 +279,7 @@ class Hands(set[str]):
 
 def _publisher() -> Any:
     """Keeps what is written to outboxes."""
-    return SimpleNamespace(lock=threading.Lock(), dirty={}, notify=lambda: None)
+    return SimpleNamespace(lock=threading.Lock(), dirty={}, notify=lambda is_urgent=True: None)
 
 
 def _done(books: Bookkeeper) -> str:

@@ -168,7 +168,7 @@ class DecodeLoop:
         for event in events:
             self._handle_guarded(event)
         self._moved_at = time.monotonic()
-        self._publisher.notify()
+        self._publisher.notify(is_urgent=False)
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))

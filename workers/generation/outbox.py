@@ -17,7 +17,7 @@ class Sender(Protocol):
     lock: threading.Lock
     dirty: dict[str, Outbox]
 
-    def notify(self) -> None:
+    def notify(self, *, is_urgent: bool = True) -> None:
         """Something is in an outbox."""
 
 
@@ -69,6 +69,7 @@ class Outbox:
         self._sender = sender
         self._pending: list[_PendingEvent] = []
         self._open_chunks: dict[int, _PendingEvent] = {}
+        self._begun: set[int] = set()
 
     def started(self, usage: Usage | None = None) -> None:
         self._put(_PendingEvent(EventKind.STARTED, usage=usage))
@@ -126,7 +127,7 @@ class Outbox:
         reasoning: str = "",
         calls: Sequence[CalledTool] = (),
     ) -> None:
-        """Add a token's text to the choice's chunk; it leaves at the next ``notify``."""
+        """Add a token's text to the choice's chunk; it leaves at the next ``notify``, a first one at once."""
         with self._sender.lock:
             event = self._open_chunks.get(choice)
             if event is None or event.is_past(text, reasoning):
@@ -146,6 +147,9 @@ class Outbox:
                 event.fields["mirostat_mu"] = mirostat_mu
             if stop is not None:
                 event.fields["stop"] = stop
+        if choice not in self._begun:
+            self._begun.add(choice)
+            self._sender.notify()
 
     def take(self) -> list[Event]:
         """All pending events, numbered; called by the sender with its lock held."""

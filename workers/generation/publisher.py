@@ -24,6 +24,7 @@ from jobs.storage.script_connection import PendingReply
 from workers.generation.outbox import Outbox
 
 _RETRY_S = 0.1
+_CHUNK_GAP_S = 1 / 60  # between two rounds of nothing but tokens
 _REPLY_S = 1.0  # for which a reply may lie unread
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class Publisher(threading.Thread):
         self.dirty: dict[str, Outbox] = {}
         # What the decode loop calls: one call of C, where threading.Event takes ten of Python.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._urgent = threading.Event()
+        self._next_at = 0.0
         self._writer = writer
         self._on_refused = on_refused
         self._on_settled = on_settled
@@ -68,11 +71,12 @@ class Publisher(threading.Thread):
         """Events built but not yet in Redis, and outboxes with something to say."""
         return self._num_in_flight + len(self.dirty)
 
-    def notify(self) -> None:
-        """Something is in an outbox."""
-        if (
-            self._wakeups.empty()
-        ):  # else the thread wakes up anyway, and takes what is there by then
+    def notify(self, *, is_urgent: bool = True) -> None:
+        """Something is in an outbox; tokens after the first are not urgent."""
+        if is_urgent:
+            self._urgent.set()
+        # Else the thread wakes up anyway, and takes what is there by then.
+        if self._wakeups.empty():
             self._wakeups.put(None)
 
     def stop(self, timeout_s: float) -> bool:
@@ -89,6 +93,7 @@ class Publisher(threading.Thread):
             except queue.Empty:
                 self._note_replies()
                 continue
+            self._pace()
             self._note_replies()  # first: while Redis is slow, what waits grows into one chunk
             events = self._take()
             if events:
@@ -97,6 +102,13 @@ class Publisher(threading.Thread):
                 return
             if self._is_stopping:
                 self.notify()
+
+    def _pace(self) -> None:
+        """Tokens that come faster than people read share an event, unless something is urgent."""
+        wait_s = self._next_at - time.monotonic()
+        if wait_s > 0:
+            self._urgent.wait(wait_s)
+        self._urgent.clear()
 
     def _take(self) -> list[Event]:
         with self.lock:
@@ -117,6 +129,7 @@ class Publisher(threading.Thread):
         if ongoing:
             self._sent = ongoing, self._writer.send(ongoing)
             if all(event.kind is EventKind.CHUNK for event in events):
+                self._next_at = time.monotonic() + _CHUNK_GAP_S
                 return
             self._note_replies()
         ending = [event for event in events if event.is_terminal]

@@ -11,29 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from jobs.contract.errors import JobError
 from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.storage import names
+from workers.supervision.environment import worker_environment
 
 log = logging.getLogger(__name__)
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-# For GCC's OpenMP, with which llama.cpp computes: a thread that waits for the others would keep its
-# core busy for milliseconds, which others need: Redis and the API between two calls, and other
-# models. Within a call it waits about so long. Two models at once on two cores: 65 instead of 44
-# tokens/s; one alone is as fast as before.
-_SPINS = "2000"
-# For OpenBLAS, with which NumPy computes for MLX: its threads would take their core from others for
-# tens of milliseconds before they sleep. What they wait now is 2 to the power of this in cycles,
-# one or two milliseconds. Who sleeps after each product is not better: on a virtual machine that
-# had been idle, products then waited for ticks of the clock, 4 to 12 ms each.
-_BLAS_WAIT = "22"
-# For the GNU C library: ask for huge pages for what is large, which are weights and KV cache. Where
-# the system gives them, a step of one sequence (0.5 B, 2 cores) takes 13.2 instead of 14 ms.
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 class Child:
@@ -118,7 +102,7 @@ class Child:
             stderr=subprocess.STDOUT,
             pass_fds=(lifeline,),
             start_new_session=True,  # a signal to the terminal's group is ours to pass on
-            env=_environment(),
+            env=worker_environment(),
         )
 
     def _relay(self) -> None:
@@ -138,20 +122,6 @@ class Child:
     def _signal(self, signum: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signum)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, where the packages are, and how C library and threads behave, unless that is set."""
-    inherited = dict(os.environ)  # noqa: TID251 - handed on whole
-    # Nothing depends on the current folder.
-    own = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
-    if "OMP_WAIT_POLICY" not in inherited:
-        inherited.setdefault("GOMP_SPINCOUNT", _SPINS)
-    inherited.setdefault("OPENBLAS_THREAD_TIMEOUT", _BLAS_WAIT)
-    tunables = inherited.get("GLIBC_TUNABLES", "")
-    if "glibc.malloc.hugetlb" not in tunables:
-        own["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, _HUGE_PAGES)))
-    return inherited | own
 
 
 def describe_exit(code: int) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.batch.running import Running
 
-BUDGETS_PER_PASS = 4  # more in one pass would keep the first token of the oldest prompt waiting
 SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
 
 

@@ -12,7 +12,6 @@ from collections import deque
 
 from workers.engines.llama_cpp.batch.placement import Placement
 from workers.engines.llama_cpp.batch.prefill_budget import (
-    BUDGETS_PER_PASS,
     Part,
     split_prefill_budget,
 )
@@ -22,6 +21,7 @@ from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
 
+_BUDGETS_ALONE = 4
 _STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
 
 
@@ -46,7 +46,8 @@ class Scheduler:
         self._most_read = most_read
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
-        self._interleaving = tuning.interleaving
+        self._is_interleaved = tuning.is_interleaved
+        self._has_read = False
         self._adapter: str | None = None
         self._num_steps_with_adapter = 0
         self._memory = memory
@@ -119,29 +120,22 @@ class Scheduler:
     def plan(self, budget: int, *, can_stop: bool = False) -> list[Part]:
         """Who decodes and what is read of prompts in the next pass; only one adapter's.
 
-        Where ``tuning`` says so they take turns, else every decoding sequence goes along.
-        ``budget`` tokens for each prompt that is being read beside them: each step of decoding
-        makes all that wait for their first token wait longer. Where nothing decodes four times as
-        much, if ``can_stop``: the pass can be broken off. Less than a tile more, where that is all
-        that is left.
+        Where ``tuning`` says so a pass decodes or reads, in turn; else it does both. ``budget``
+        tokens of prompts are read. Where nothing decodes four times as much, if ``can_stop``: the
+        pass can be broken off. Less than a tile more, where that is all that is left.
         """
         self._settle_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_uncomputed == 1]
         reading = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
         if not decoding:
-            num_budgets = BUDGETS_PER_PASS if can_stop else 1
-        elif self._interleaving is None or not reading:
-            num_budgets = min(len(reading), BUDGETS_PER_PASS)
-        else:
-            num_budgets = self._interleaving.next(len(reading))
-            if num_budgets > 0:
-                decoding = []
-        return decoding + self._read(reading, budget * num_budgets)
+            return self._read(reading, budget * (_BUDGETS_ALONE if can_stop else 1))
+        if reading and self._is_interleaved:
+            self._has_read = not self._has_read
+            return self._read(reading, budget) if self._has_read else decoding
+        return decoding + self._read(reading, budget)
 
     def _read(self, reading: list[Running], budget: int) -> list[Part]:
-        if budget == 0:
-            return []
         budget = min(budget, self._most_read)
         if len(reading) == 1 and budget < reading[0].num_uncomputed < budget + self._tile:
             budget = reading[0].num_uncomputed

@@ -17,13 +17,6 @@ class Padding(Protocol):
         """How many rows to add to these, which stand after ``num_before`` tokens; often 0."""
 
 
-class Turns(Protocol):
-    """How much is read between two steps of decoding, where a pass had better not do both."""
-
-    def next(self, num_readers: int) -> int:
-        """Budgets that the next pass may read; 0 for a step of decoding."""
-
-
 class PassAbort(Protocol):
     """Breaks off a decode pass that only reads; ``llama_decode`` then returns 2."""
 
@@ -39,9 +32,12 @@ class PassAbort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepTuning:
-    """``tile``: rows that are computed together; the end of a prompt goes into the last one."""
+    """``tile``: rows that are computed together; the end of a prompt goes into the last one.
+
+    ``is_interleaved``: a pass reads prompts or decodes, not both.
+    """
 
     tile: int = 1
     padding: Padding | None = None
-    interleaving: Turns | None = None
+    is_interleaved: bool = False
     abort: PassAbort | None = None

@@ -6,7 +6,6 @@ from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.batch.step_tuning import StepTuning
 from workers.engines.llama_cpp.binding import Pointer
 from workers.engines.llama_cpp.cpu.abort import Abort
-from workers.engines.llama_cpp.cpu.interleaving import Interleaving
 from workers.engines.llama_cpp.cpu.tile_padding import TilePadding
 
 # The CPU's attention takes so many rows or more as tiles. Fewer read all of the past each by
@@ -19,6 +18,8 @@ def tune(header: GgufHeader, model: Pointer, *, can_forget: bool) -> StepTuning:
     return StepTuning(
         tile=_TILE,
         padding=TilePadding(header, model, _TILE) if can_forget else None,
-        interleaving=Interleaving(),
+        # Attention in tiles is computed for all cells that any row of a tile looks at: in a pass of
+        # both every row pays for every sequence's cells (64 + 14 rows: 700 ms; apart: 250 ms).
+        is_interleaved=True,
         abort=Abort() if can_forget else None,
     )
