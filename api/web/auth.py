@@ -7,22 +7,15 @@ import hmac
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from fastapi import Depends
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
-from api.web.errors import Problem
+from api.web.errors import Problem, ProblemError
 from jobs.settings import Settings, is_loopback
 
-_MANAGEMENT_PREFIX = "/management/"
-_MANAGEMENT_PATHS = frozenset(
-    {
-        "/v1/internal/model/load",
-        "/v1/internal/model/unload",
-        "/v1/internal/model/cache_limit",
-        "/v1/internal/stop-generation",
-    }
-)
 _OPEN_PATHS = frozenset({"/health"})
 _MAX_SEEN = 64
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
@@ -99,9 +92,9 @@ def _host_name(netloc: str) -> str | None:
 
 
 class KeyGuard:
-    """ASGI middleware: the API key, and the management key where that is set.
+    """ASGI middleware: a key, where one is set; which routes need more, they say themselves.
 
-    ``scope["state"]["caller"]`` says whose key it was, by a hash.
+    In ``scope["state"]``, ``caller`` says whose key it was, by a hash.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -121,19 +114,22 @@ class KeyGuard:
         given = _given_key(Headers(scope=scope))
         is_manager = _matches(given, self._management_key)
         is_user = is_manager or _matches(given, self._api_key)
+        state = scope.setdefault("state", {})
+        state["is_known"] = is_user
+        state["may_manage"] = is_manager or self._management_key is None
         if is_user:
-            scope.setdefault("state", {})["caller"] = caller_of(given)
-        if _is_management(scope["path"]) and self._management_key:
-            if is_manager:
-                return None
-            return _forbidden() if is_user else _unauthorized()
-        if self._api_key and not is_user:
-            return _unauthorized()
-        return None
+            state["caller"] = caller_of(given)
+        return _unauthorized() if self._api_key and not is_user else None
 
 
-def _is_management(path: str) -> bool:
-    return path.startswith(_MANAGEMENT_PREFIX) or path in _MANAGEMENT_PATHS
+async def require_management(request: Request) -> None:
+    """A route's dependency: the management key, where one is set."""
+    state = request.scope["state"]
+    if not state["may_manage"]:
+        raise ProblemError(_forbidden() if state["is_known"] else _unauthorized())
+
+
+ForManagers = Depends(require_management)
 
 
 def _given_key(headers: Headers) -> str:

@@ -73,8 +73,18 @@ class Problem:
         return b"data: " + self.body() + b"\n\n"
 
 
+class ProblemError(Exception):
+    """An error that is known as a client sees it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
 def problem_of(error: Exception) -> Problem:
     """What a client is told about ``error``."""
+    if isinstance(error, ProblemError):
+        return error.problem
     if isinstance(error, ModelLoadError):
         return _failed_load(error)
     if isinstance(error, JobError):
@@ -131,6 +141,7 @@ def _param_of(place: Sequence[str | int]) -> str | None:
 
 
 HANDLED: tuple[type[Exception], ...] = (
+    ProblemError,
     JobError,
     RedisError,
     RequestValidationError,

@@ -127,7 +127,7 @@ class Outbox:
         reasoning: str = "",
         calls: Sequence[CalledTool] = (),
     ) -> None:
-        """Add a token's text to the choice's chunk; it leaves at the next ``notify``, a first one at once."""
+        """Add a token's text to the choice's chunk; a first one leaves at once."""
         with self._sender.lock:
             event = self._open_chunks.get(choice)
             if event is None or event.is_past(text, reasoning):

@@ -9,10 +9,13 @@ from api.admin.jobs.processes import list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
+from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
 from jobs.storage import names
 
-router = APIRouter(prefix="/management", tags=["management"], responses=ERRORS)
+router = APIRouter(
+    prefix="/management", tags=["management"], responses=ERRORS, dependencies=[ForManagers]
+)
 
 
 @router.get("/processes")

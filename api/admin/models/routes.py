@@ -16,6 +16,7 @@ from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
 from api.admin.models.loading import finish_load, finish_unload, start_load, start_unload
 from api.admin.models.schema import LoadAnswer, LoadBody, ModelInfoAnswer, ModelNames, UnloadAnswer
+from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
 from jobs.contract.errors import UnsupportedParameterError
@@ -35,7 +36,12 @@ async def list_on_disk(services: ServicesDep) -> ModelNames:
     return ModelNames(model_names=[entry.name for entry in entries])
 
 
-@router.post("/model/load", response_model=LoadAnswer, responses=_ACCEPTED)
+@router.post(
+    "/model/load",
+    response_model=LoadAnswer,
+    responses=_ACCEPTED,
+    dependencies=[ForManagers],
+)
 async def load(
     body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> LoadAnswer | Response:
@@ -84,7 +90,12 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
     return request
 
 
-@router.post("/model/unload", response_model=UnloadAnswer, responses=_ACCEPTED)
+@router.post(
+    "/model/unload",
+    response_model=UnloadAnswer,
+    responses=_ACCEPTED,
+    dependencies=[ForManagers],
+)
 async def unload(
     request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> UnloadAnswer | Response:

@@ -24,6 +24,7 @@ from api.dialects.openai.text.translate import to_apply_template_request
 from api.execution.resolve import finder_of, resolve, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
+from api.web.auth import ForManagers
 from jobs.catalog.catalog import list_adapters
 from jobs.contract.errors import JobNotFoundError, UnsupportedParameterError
 from jobs.contract.events import Event
@@ -104,7 +105,7 @@ def _show_logits(events: list[Event]) -> bytes:
     return _encode({"logits": next_token_probabilities(events)})
 
 
-@router.post("/v1/internal/stop-generation")
+@router.post("/v1/internal/stop-generation", dependencies=[ForManagers])
 async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
     """End all generation jobs of the model, whoever's they are."""
     desired = await resolve(services, x_model_id, None)
@@ -129,7 +130,7 @@ async def cache_memory(services: ServicesDep, x_model_id: ModelIdHeader = None) 
     return {"cache_memory_size": statuses[slug].cache_bytes if slug in statuses else 0}
 
 
-@router.post("/v1/internal/model/cache_limit")
+@router.post("/v1/internal/model/cache_limit", dependencies=[ForManagers])
 async def cache_limit(
     body: CacheLimitBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
