@@ -26,7 +26,7 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import checked
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts, job_scripts
 from jobs.storage.purger import Purger
 from jobs.storage.submitter import Submission, Submitter
 
@@ -45,13 +45,13 @@ class JobStore:
         self._submitter = Submitter(redis, settings)
         self._purger = Purger(redis, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(job_scripts.REQUEST_CANCEL)
-        self._return_to_queue = redis.register_script(job_scripts.RETURN_TO_QUEUE)
-        self._stop_takes = redis.register_script(job_scripts.STOP_TAKES)
-        self._drop_claim = redis.register_script(job_scripts.DROP_CLAIM)
-        self._return_stray = redis.register_script(job_scripts.RETURN_STRAY)
+        self._return_to_queue = redis.register_script(claim_scripts.RETURN_TO_QUEUE)
+        self._stop_takes = redis.register_script(claim_scripts.STOP_TAKES)
+        self._drop_claim = redis.register_script(claim_scripts.DROP_CLAIM)
+        self._return_stray = redis.register_script(claim_scripts.RETURN_STRAY)
         self._retire = redis.register_script(job_scripts.RETIRE)
         self._forget_expired = redis.register_script(job_scripts.FORGET_EXPIRED)
-        self._adopt = redis.register_script(job_scripts.ADOPT)
+        self._adopt = redis.register_script(claim_scripts.ADOPT)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
 
     def queue(self, name: str) -> Queue:

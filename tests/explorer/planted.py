@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts, job_scripts
 from tests.explorer.rules import Rules
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld
 
 _MOST_STATES = 300_000
+
+_SCRIPTS = vars(job_scripts) | vars(claim_scripts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Planted:
         edits = [(self.script, self.before, self.after)]
         edits += [(script, before, "") for script, before in self.more]
         for script, before, after in edits:
-            if text == getattr(job_scripts, script):
+            if text == _SCRIPTS[script]:
                 assert before in text
                 return text.replace(before, after)
         return text

@@ -7,7 +7,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts
 from workers.generation.attempts import Attempt, AttemptOpener
 
 WORKER = "0.gen.test"
@@ -25,7 +25,7 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
     owner_key = names.owner_key(slug)
     keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug), owner_key]
     keys += [names.take_key(worker)]
-    script = redis.register_script(job_scripts.TAKE)
+    script = redis.register_script(claim_scripts.TAKE)
     owner = redis.get(owner_key) or b""
     args = [worker, owner, names.job_key(""), 1, _NEXT, 1, job_id]
     if script(keys=keys, args=args) is not None:

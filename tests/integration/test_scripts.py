@@ -16,7 +16,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import EventWriter, read_log
 from jobs.storage.fence import Fence, OwnershipLostError
-from jobs.storage.lua import job_scripts, state_scripts
+from jobs.storage.lua import claim_scripts, job_scripts, state_scripts
 from jobs.storage.store import JobStore
 from jobs.storage.totals import read_totals
 from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
@@ -96,7 +96,7 @@ def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobSto
     new = submission()
     store.submit(new)
     queue, claims, owner = store.queue("mgs-gen-0"), names.claims_key("0"), names.owner_key("0")
-    taken = redis.register_script(job_scripts.TAKE)(
+    taken = redis.register_script(claim_scripts.TAKE)(
         keys=[queue.key, queue.intermediate_queue_key, claims, owner, names.take_key(WORKER)],
         args=[WORKER, "", names.job_key(""), 0, 1, 0],
     )
@@ -361,9 +361,9 @@ def test_a_worker_that_is_dead_or_has_given_up_a_take_is_given_nothing_by_it(
         keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
         keys += [names.owner_key(slug), names.take_key(worker)]
         args = [worker, "", names.job_key(""), 0, number, 0]
-        return redis.register_script(job_scripts.TAKE)(keys=keys, args=args)
+        return redis.register_script(claim_scripts.TAKE)(keys=keys, args=args)
 
-    find = redis.register_script(job_scripts.FIND_TAKEN)
+    find = redis.register_script(claim_scripts.FIND_TAKEN)
     keys = [names.claims_key("0"), names.take_key(WORKER)]
     assert find(keys=keys, args=[3, 60]) == []
     assert take_number(2) is None
@@ -383,7 +383,7 @@ def test_what_a_worker_has_in_hand_it_is_not_given_again(redis: SyncRedis, store
     keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
     keys += [names.owner_key(slug), names.take_key(WORKER)]
     args = [WORKER, "", names.job_key(""), 0, 1, 0, first.job_id]
-    taken = redis.register_script(job_scripts.TAKE)(keys=keys, args=args)
+    taken = redis.register_script(claim_scripts.TAKE)(keys=keys, args=args)
     assert taken == second.job_id.encode()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jobs.contract.requests import Request, decode_request
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class AttemptOpener:
 
     def __init__(self, redis: SyncRedis, worker: str) -> None:
         self._worker = worker
-        self._script = redis.register_script(job_scripts.OPEN_ATTEMPT)
+        self._script = redis.register_script(claim_scripts.OPEN_ATTEMPT)
 
     def open(self, job_id: str) -> Attempt | None:
         """The attempt, or ``None`` when the job has ended already, or is not this worker's."""

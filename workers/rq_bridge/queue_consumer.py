@@ -25,7 +25,7 @@ from rq.utils import now
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_passing
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts
 from jobs.storage.store import TAKE_FENCE_TTL_S
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.rq_bridge.rq_records import LEASE_S, RqRecords
@@ -79,8 +79,8 @@ class QueueConsumer(RqRecords):
         self._meant = list(meant)
         self._is_only_meant = is_only_meant
         self._num_takes = 0
-        self._find_taken = redis.register_script(job_scripts.FIND_TAKEN)
-        self._take_script = redis.register_script(job_scripts.TAKE)
+        self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
+        self._take_script = redis.register_script(claim_scripts.TAKE)
         self._rescued: list[str] = []
         self._is_unsure = False  # something may have been given to us that we do not know of
         self._looked_for_suspension_at = -math.inf

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import claim_scripts
 from workers.supervision.node_identity import NodeIdentity
 
 _TTL_S = 6
@@ -22,7 +22,7 @@ class Ownership:
     def __init__(self, redis: SyncRedis, identity: NodeIdentity) -> None:
         self._redis = redis
         self._identity = identity
-        self._replace = redis.register_script(job_scripts.REPLACE_OWNER)
+        self._replace = redis.register_script(claim_scripts.REPLACE_OWNER)
         self._held: set[str] = set()
 
     def rename(self, identity: NodeIdentity) -> None:
