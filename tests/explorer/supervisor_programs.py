@@ -19,9 +19,8 @@ from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
-from workers.supervision.desired_state import DesiredState
-from workers.supervision.neighbours import Neighbours
-from workers.supervision.node_identity import NodeIdentity
+from workers.supervision.desired_state import DesiredState, LoadJobs
+from workers.supervision.node_identity import Neighbours, NodeIdentity
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
@@ -75,7 +74,7 @@ class SupervisorPrograms:
         try:
             if not one._claimant.claim({SLUG: STANDING}):
                 return Ticked(who.holds)
-            one._bury_leftover(SLUG)
+            one._settle_leftover(SLUG)
         except _BREAKS:
             return Ticked(who.holds)
         return Ticked(who.holds, started=(STANDING.uid, STANDING.load_job))
@@ -156,6 +155,7 @@ class SupervisorPrograms:
         one._keeper._mark = "mark"
         one._snapshot = DesiredSnapshot({}, frozenset(), {})
         one._recovery = Recovery(store, settings, lambda: one._identity.owner)
+        one._load_jobs = LoadJobs(store, one._desired_models)
         one._children = {}
         one._restarts = RestartPolicy()
         one._crash_policy = CrashPolicy(one._desired_models, one._recovery, one._restarts)
@@ -167,7 +167,7 @@ class SupervisorPrograms:
             settings, one._desired_models, one._ownership, one._sight, one._neighbours
         )
         one._watchdog = Watchdog(settings.stall_s, one._sight)
-        one._sweeper = Sweeper(store, one._recovery, settings, one._sight, one._load_job_of)
+        one._sweeper = Sweeper(store, one._recovery, settings, one._sight, one._load_jobs.of)
         one._guarded = _unguarded
         one._events = SimpleNamespace(put=None)
         return one

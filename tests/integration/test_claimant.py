@@ -16,8 +16,7 @@ from jobs.storage.desired_models import DesiredModels, read_snapshot
 from jobs.storage.sight import RECOVERY_S, Sight
 from tests.helpers.samples import settings_for
 from workers.supervision.claimant import Claimant
-from workers.supervision.neighbours import Neighbours
-from workers.supervision.node_identity import NodeIdentity
+from workers.supervision.node_identity import Neighbours, NodeIdentity
 from workers.supervision.ownership import Ownership
 
 HERE = NodeIdentity("11", "aa", "box", frozenset({"zz"}))

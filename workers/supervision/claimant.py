@@ -12,7 +12,7 @@ from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.sight import Sight
-from workers.supervision.neighbours import Neighbours
+from workers.supervision.node_identity import Neighbours
 from workers.supervision.ownership import Ownership
 
 _LAST_RESORT_S = 3.0

@@ -1,20 +1,25 @@
-"""Keeps what is wanted through a loss of all of Redis' data: the models are still in memory."""
+"""Which models are desired, kept through a loss of Redis' data, and the jobs that load them."""
 
 from __future__ import annotations
 
 import logging
+import secrets
 
+from jobs.contract.errors import ContractError, JobNotFoundError
+from jobs.contract.records import DesiredModel
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.sight import Sight
+from jobs.storage.store import JobStore
+from jobs.storage.submitter import Submission
 
 log = logging.getLogger(__name__)
 
 
 class DesiredState:
-    """The desired models as a supervisor last saw them. With another mark in Redis, its data
-    was lost.
+    """The desired models as a supervisor last saw them.
 
-    All heartbeats and locks were lost with them, so that nobody can be judged for a while.
+    When Redis has another mark, its data was lost: they are put back. All heartbeats and locks were
+    lost with them, so that nobody can be judged for a while.
     """
 
     def __init__(self, desired_models: DesiredModels, sight: Sight) -> None:
@@ -33,3 +38,46 @@ class DesiredState:
             mark, found = self._desired_models.marked(self._known)
         self._mark, self._known = mark, found.raw
         return found
+
+
+class LoadJobs:
+    """The jobs by which workers load their models."""
+
+    def __init__(self, store: JobStore, desired_models: DesiredModels) -> None:
+        self._store = store
+        self._desired_models = desired_models
+
+    def ensure(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
+        """The model with a load job that waits in its queue: the first one, or a new one.
+
+        ``None`` when it is not desired any more.
+        """
+        current: DesiredModel | None = desired
+        if self._has_ended(desired.load_job):
+            new_id = f"load-{secrets.token_hex(16)}"
+            current = self._desired_models.change(slug, desired.uid, load_job=new_id)
+        if current is not None:
+            # Whoever wrote the desired model submits its load job too; the id makes it one.
+            self._store.submit(
+                Submission(
+                    job_id=current.load_job,
+                    model_id=current.model_id,
+                    request=current.load,
+                    facts={"model": current.load.model_name},
+                    is_background=True,
+                    is_first=True,
+                )
+            )
+        return current
+
+    def of(self, slug: str) -> str | None:
+        desired = self._desired_models.get(slug)
+        return desired.load_job if desired is not None else None
+
+    def _has_ended(self, job_id: str) -> bool:
+        try:
+            return self._store.record(job_id).status.is_terminal
+        except JobNotFoundError:
+            return False
+        except ContractError:
+            return True

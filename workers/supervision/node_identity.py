@@ -15,7 +15,9 @@ import platform
 import secrets
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -25,6 +27,7 @@ import psutil
 
 _FILE = "node.json"
 _LOCK = "node.lock"
+_NEIGHBOUR_S = 600.0  # for which a node is remembered that is not listed any more
 _MAX_TOKENS = 16  # of earlier processes; their locks in Redis have expired long before
 
 log = logging.getLogger(__name__)
@@ -158,3 +161,26 @@ def _boot_id() -> str:
         if done.returncode == 0 and done.stdout.strip():
             return done.stdout.strip()
     return str(int(psutil.boot_time()))
+
+
+class Neighbours:
+    """The other nodes, whatever Redis has forgotten since; ``look`` at each tick."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen_at: dict[str, float] = {}
+
+    def look(self, uids: Iterable[str], own_uid: str) -> None:
+        """Note the nodes that are listed now."""
+        now = self._monotonic()
+        self._seen_at.update(dict.fromkeys(uids, now))
+        self._seen_at = {
+            uid: at
+            for uid, at in self._seen_at.items()
+            if uid != own_uid and now - at < _NEIGHBOUR_S
+        }
+
+    @property
+    def are_none(self) -> bool:
+        """True while no other node is known."""
+        return not self._seen_at

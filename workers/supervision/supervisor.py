@@ -1,6 +1,6 @@
 """The supervisor of one machine: makes the running workers match what is wanted.
 
-It reconciles at each ring of the bell, at each death and each second, so that loading has one
+It reconciles at each wake-up, at each death and each second, so that loading has one
 mechanism for first start, crash and reboot. ``python -m workers.supervision.supervisor``.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -20,8 +19,6 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import (
-    ContractError,
-    JobNotFoundError,
     ModelUnloadedError,
     NotReadyError,
     WorkerLostError,
@@ -35,13 +32,11 @@ from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
-from jobs.storage.submitter import Submission
 from jobs.upgrade.moves import upgrade
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
-from workers.supervision.desired_state import DesiredState
-from workers.supervision.neighbours import Neighbours
-from workers.supervision.node_identity import identify, save
+from workers.supervision.desired_state import DesiredState, LoadJobs
+from workers.supervision.node_identity import Neighbours, identify, save
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
@@ -75,6 +70,7 @@ class Supervisor:
         self._is_stopping = False
         self._sight = Sight()
         self._neighbours = Neighbours()
+        self._load_jobs = LoadJobs(self._store, self._desired_models)
         self._keeper = DesiredState(self._desired_models, self._sight)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
@@ -82,7 +78,7 @@ class Supervisor:
         )
         self._watchdog = Watchdog(settings.stall_s, self._sight)
         self._sweeper = Sweeper(
-            self._store, self._recovery, settings, self._sight, self._load_job_of
+            self._store, self._recovery, settings, self._sight, self._load_jobs.of
         )
 
     def run(self) -> None:
@@ -120,7 +116,7 @@ class Supervisor:
     # Events.
 
     def _handle_events(self, timeout_s: float) -> None:
-        """Wait for a ring or a death, then handle all that has come."""
+        """Wait for a wake-up or a death, then handle all that has come."""
         try:
             event = self._events.get(timeout=timeout_s)
             while True:
@@ -195,8 +191,8 @@ class Supervisor:
             self._guarded(partial(self._start, slug, missing[slug]))
 
     def _start(self, slug: str, desired: DesiredModel) -> None:
-        self._bury_leftover(slug)
-        ready = self._with_load_job(slug, desired)
+        self._settle_leftover(slug)
+        ready = self._load_jobs.ensure(slug, desired)
         if ready is None:
             return  # it has changed under us; the next tick sees
         try:
@@ -209,45 +205,13 @@ class Supervisor:
         self._children[slug] = child
         log.info("worker started", extra={"slug": slug, "pid": child.pid})
 
-    def _bury_leftover(self, slug: str) -> None:
+    def _settle_leftover(self, slug: str) -> None:
         """Settle what workers of an earlier supervisor, or another, left.
 
         Their lifelines have ended them, or they are out of reach; that was no death of their own.
         """
         lost = WorkerLostError("the worker of the model died with its supervisor")
         self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
-
-    def _with_load_job(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
-        """The model with a load job that waits in its queue: the first one, or a new one."""
-        current: DesiredModel | None = desired
-        if self._has_ended(desired.load_job):
-            new_id = f"load-{secrets.token_hex(16)}"
-            current = self._desired_models.change(slug, desired.uid, load_job=new_id)
-        if current is not None:
-            # Whoever wrote the desired model submits its load job too; the id makes it one.
-            self._store.submit(
-                Submission(
-                    job_id=current.load_job,
-                    model_id=current.model_id,
-                    request=current.load,
-                    facts={"model": current.load.model_name},
-                    is_background=True,
-                    is_first=True,
-                )
-            )
-        return current
-
-    def _load_job_of(self, slug: str) -> str | None:
-        desired = self._desired_models.get(slug)
-        return desired.load_job if desired is not None else None
-
-    def _has_ended(self, job_id: str) -> bool:
-        try:
-            return self._store.record(job_id).status.is_terminal
-        except JobNotFoundError:
-            return False
-        except ContractError:
-            return True
 
     def _stop_unwanted(self, child: Child, status: WorkerStatus | None) -> None:
         """A ready worker gets a second to take its unload job; one that loads cannot see it."""
