@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from bench import scenarios, system
-from bench.machine import describe_machine, physical_cores
+from bench.machine import describe_machine, heading, physical_cores
 from bench.measurement import BenchError
 from bench.model_files import EngineKind, find_models
 from bench.overhead import OVERHEAD
@@ -53,7 +53,8 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     num_failures = len(record.failures)
     run(dataclasses.replace(plan, first_round=record.next_round), record, file.write)
     file.write()
-    text = (_QUICK_NOTE if arguments.quick else "") + report(record)
+    note = _QUICK_NOTE if arguments.quick else ""
+    text = f"{heading(machine)}\n\n{note}{report(record)}"
     path.with_suffix(".txt").write_text(text)
     path.with_suffix(".svg").write_text(plot(record))
     print(f"\n{text}\nwritten: {path.name} and, beside it, .txt and .svg")

@@ -32,6 +32,15 @@ def describe_machine(llama_server: Path | None) -> dict[str, str]:
     return {**facts, **{name: version for name, version in versions.items() if version}}
 
 
+def heading(machine: dict[str, str]) -> str:
+    """What the figures are of: they say nothing about other kinds of machines."""
+    lines = [f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"]
+    if machine["system"].startswith("Linux"):
+        lines.append("MLX on the CPU; in ours its products go through OpenBLAS (NumPy).")
+    versions = [f"{name} {machine[name]}" for name in _PACKAGES if name in machine]
+    return "\n".join([*lines, ", ".join(versions)])
+
+
 def physical_cores() -> int:
     """Cores, not hyperthreads: what the engines take as their number of threads."""
     return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.client import Post
+from bench.machine import heading
 from bench.measurement import BenchError
 from bench.model_files import EngineKind, ModelFile
 from bench.servers import Setup, find_llama_server
@@ -55,3 +56,11 @@ def test_every_kind_of_model_has_the_bare_loop_and_our_server() -> None:
         first = [target for target in TARGETS if kind in target.kinds][:2]
         assert [target.name for target in first] == ["bare", "ours"]
         assert [target.missing(setup) for target in first] == ["", ""]
+
+
+@pytest.mark.parametrize(("system", "is_said"), [("Linux x86_64", True), ("Darwin arm64", False)])
+def test_a_heading_says_what_computes(system: str, is_said: bool) -> None:
+    text = heading({"system": system, "processor": "P", "cores": "2 physical", "mlx": "1"})
+    assert text.startswith(f"{system}, P, 2 physical cores\n")
+    assert text.endswith("mlx 1")
+    assert ("OpenBLAS" in text) is is_said
