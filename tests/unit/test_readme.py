@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 
 from api.admin.models.schema import LoadBody
@@ -75,6 +76,7 @@ def _real_routes() -> set[tuple[str, str]]:
         (method, route.path.replace(":path}", "}"))
         for router in _ROUTERS
         for route in router.routes
+        if isinstance(route, APIRoute)
         for method in route.methods
     }
 
