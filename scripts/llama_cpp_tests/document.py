@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from scripts.llama_cpp_tests.reasons import REASONS
+from scripts.llama_cpp_tests.reasons import DESCRIPTIONS, REASONS, Group
 from scripts.llama_cpp_tests.run import Outcome
 
 _HEAD = """# llama.cpp's server tests against this server
@@ -18,21 +18,18 @@ $ scripts/llama_cpp_server_tests.sh
 ```
 
 which takes the tests from the sources of the pinned llama-cpp-python ({version}), starts a server,
-loads the demo model as model 0 in either format and runs the files below. The tests would start
-llama-server with a model of their own, which they download: what looks at that model's text, token
-counts or chat template cannot pass with another one, not even with llama-server itself. Cases that
-the authors mark slow want large real models, and run here with the demo model all the same.
+loads the demo model as model 0 in either format and runs the files below. The demo model is not the
+one that the tests download. Models are loaded with `"temperature": 0`, where the tests start their
+server with a fixed seed; `test_chat_completion` and `test_completion` with a context of 256 tokens,
+as they do. Cases that the authors skip are left out; those that they mark slow want large models.
 
-Loaded with `"temperature": 0`, where the tests start their server with a fixed seed;
-`test_chat_completion` and `test_completion` with a context of 256 tokens, as they do.
+Passed of run, and how many cases do not pass for which kind of reason (of each format, where the
+two differ):
 
-## Counts
-
-Passed of run, without the cases that the authors skip.
 """
 
 _OTHERS = """
-For comparison, once, by hand: other servers with the same model under the same tests.
+Other servers with the same model under the same tests, once, by hand:
 
 {others}
 """
@@ -42,40 +39,58 @@ def page(
     version: str, outcomes: dict[str, list[Outcome]], others: str, files: Sequence[str]
 ) -> str:
     """The whole page; ``outcomes`` by model."""
-    parts = [_HEAD.format(version=version), _counts(outcomes, files)]
-    parts.append(_OTHERS.format(others=others))
-    parts.append("## Tests\n")
-    parts += [_file_table(file, outcomes) for file in files]
-    return "\n".join(parts)
+    failed = [one for found in outcomes.values() for one in found if not one.has_passed]
+    parts = [_HEAD.format(version=version) + _figures(outcomes, files)]
+    parts += ["", "## Reasons", "", *_reasons(failed)]
+    return "\n".join(parts) + "\n" + _OTHERS.format(others=others)
 
 
-def _counts(outcomes: dict[str, list[Outcome]], files: Sequence[str]) -> str:
+def _figures(outcomes: dict[str, list[Outcome]], files: Sequence[str]) -> str:
     titles = [f"{model}{kind}" for model in outcomes for kind in ("", ", slow")]
-    rows = [_row(["file", *titles]), _row(["---"] * (len(titles) + 1))]
+    rows = [_row(["file", *titles, *Group]), _row(["---"] * (1 + len(titles) + len(Group)))]
     for file in [*files, "all"]:
-        cells = [
-            _share(one for one in found if one.is_slow is is_slow and file in (one.file, "all"))
-            for found in outcomes.values()
+        chosen = {
+            model: [one for one in found if file in (one.file, "all")]
+            for model, found in outcomes.items()
+        }
+        shares = [
+            _share(one for one in found if one.is_slow is is_slow)
+            for found in chosen.values()
             for is_slow in (False, True)
         ]
-        rows.append(_row([f"`{file}`" if file != "all" else "all", *cells]))
+        counts = [_counts([*chosen.values()], group) for group in Group]
+        rows.append(_row([f"`{file}`" if file != "all" else "all", *shares, *counts]))
     return "\n".join(rows)
 
 
-def _file_table(file: str, outcomes: dict[str, list[Outcome]]) -> str:
-    rows = [f"### {file}\n", _row(["test", *outcomes, "why not all"]), _row(["---"] * 4)]
-    functions = dict.fromkeys(
-        one.function for found in outcomes.values() for one in found if one.file == file
-    )
-    for function in functions:
-        cases = [
-            [one for one in found if (one.file, one.function) == (file, function)]
-            for found in outcomes.values()
-        ]
-        is_whole = all(one.has_passed for group in cases for one in group)
-        reason = "" if is_whole else REASONS.get(function, "?")
-        rows.append(_row([f"`{function}`", *map(_share, cases), reason]))
-    return "\n".join(rows) + "\n"
+def _counts(found: list[list[Outcome]], group: Group) -> str:
+    """How many of each format's cases fail for that reason; one number when all are equal."""
+    counts = [
+        sum(not one.has_passed and _group_of(one) is group for one in cases) for cases in found
+    ]
+    shown = dict.fromkeys(counts) if len(set(counts)) == 1 else counts
+    return ", ".join(map(str, shown)) if any(counts) else ""
+
+
+def _group_of(one: Outcome) -> Group | None:
+    reason = REASONS.get(one.function)
+    return None if reason is None else reason.group
+
+
+def _reasons(failed: Sequence[Outcome]) -> list[str]:
+    lines = []
+    for group in Group:
+        lines.append(f"- **{group}**: {DESCRIPTIONS[group]}")
+        functions: dict[str, list[str]] = {}
+        for one in failed:
+            if _group_of(one) is group:
+                named = functions.setdefault(REASONS[one.function].detail, [])
+                if one.function not in named:
+                    named.append(one.function)
+        for detail, names in functions.items():
+            listed = ", ".join(f"`{name.removeprefix('test_')}`" for name in names)
+            lines.append(f"  - {detail}: {listed}" if detail else f"  - {listed}")
+    return lines
 
 
 def _share(cases: Iterable[Outcome]) -> str:
