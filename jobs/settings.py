@@ -1,7 +1,7 @@
 """Every setting of the product: read once from the environment, frozen, passed down.
 
 Each field is the environment variable ``MGS_<FIELD>`` (``REDIS_URL`` has no prefix) and a line of
-the README's table. A bad value stops the start and names itself.
+docs/settings.md. A bad value stops the start and names itself.
 """
 
 from __future__ import annotations

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
+from api.app import create_app
+from jobs.settings import Settings
 from tests.integration.api_rig import Rig, running_api
 
 
@@ -49,6 +52,32 @@ def test_the_key_opens_the_api_but_not_its_management(locked: Rig, name: str) ->
     assert load.status_code == 403
     assert locked.http.get("/management/processes", headers=manager).status_code == 200
     assert locked.http.get("/v1/models", headers=manager).status_code == 200
+
+
+MANAGEMENT = {
+    ("POST", "/v1/internal/model/load"),
+    ("POST", "/v1/internal/model/unload"),
+    ("POST", "/v1/internal/model/cache_limit"),
+    ("POST", "/v1/internal/stop-generation"),
+    ("GET", "/management/processes"),
+    ("POST", "/management/process/clean-up"),
+    ("GET", "/management/debug/latest"),
+}
+
+
+def test_no_route_lacks_the_key_that_it_needs(locked: Rig, tmp_path: Path) -> None:
+    """Routes that are not in the description are asked too."""
+    needing = set()
+    for route in create_app(Settings(state_dir=tmp_path)).routes:
+        if not isinstance(route, APIRoute):
+            continue
+        for method in route.methods - {"HEAD"}:
+            path = route.path.replace("{", "").replace("}", "")
+            answer = locked.http.request(method, path, headers={"X-Api-Key": "user-key"}, json={})
+            if answer.status_code == 403:
+                assert answer.json()["error"]["code"] == "management_key_required"
+                needing.add((method, route.path))
+    assert needing == MANAGEMENT
 
 
 def test_the_key_is_not_read_from_the_query(locked: Rig) -> None:

@@ -2,7 +2,7 @@
 
 RQ 3.0's own workers run one job at a time, or fork. This subclass keeps RQ's loop, registration
 and bookkeeping, so that its tools show the truth, and replaces what rules batching out. Each
-override has a test that fails when RQ changes (tests/integration/test_consumer.py).
+override has a test that fails when RQ changes (tests/integration/test_queue_consumer.py).
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ async def cache_limit(
     return await answer_job(services, job, x_model_id, None, lambda events: answer)
 
 
-@router.get("/management/debug/latest")
+@router.get("/management/debug/latest", dependencies=[ForManagers])
 async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> LatestJob:
     """The newest generation of the model, with its parameters."""
     desired = await resolve(services, x_model_id, None)
