@@ -34,7 +34,7 @@ from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from jobs.settings import Settings
 
-_ROUTERS = (
+ROUTERS = (
     completions_router,
     responses_router,
     messages_router,
@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         exception_handlers=dict.fromkeys(HANDLED, handle_error),
     )
-    for router in _ROUTERS:
+    for router in ROUTERS:
         app.include_router(router)
     mount_assets(app)
     # The last added is the outermost.

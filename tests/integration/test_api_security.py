@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from api.app import create_app
-from jobs.settings import Settings
+from api.app import ROUTERS
 from tests.integration.api_rig import Rig, running_api
 
 
@@ -65,12 +64,13 @@ MANAGEMENT = {
 }
 
 
-def test_no_route_lacks_the_key_that_it_needs(locked: Rig, tmp_path: Path) -> None:
+def test_no_route_lacks_the_key_that_it_needs(locked: Rig) -> None:
     """Routes that are not in the description are asked too."""
     needing = set()
-    for route in create_app(Settings(state_dir=tmp_path)).routes:
-        if not isinstance(route, APIRoute):
-            continue
+    routes = [route for router in ROUTERS for route in router.routes]
+    assert len(routes) > 40
+    for route in routes:
+        assert isinstance(route, APIRoute)
         for method in route.methods - {"HEAD"}:
             path = route.path.replace("{", "").replace("}", "")
             answer = locked.http.request(method, path, headers={"X-Api-Key": "user-key"}, json={})

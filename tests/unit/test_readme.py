@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 
 from api.admin.models.schema import LoadBody
-from api.app import _ROUTERS
+from api.app import ROUTERS
 from api.cli import main
 from jobs.settings import Settings
 
@@ -74,7 +74,7 @@ def _real_routes() -> set[tuple[str, str]]:
     """Those of the description and those that are not in it."""
     return {
         (method, route.path.replace(":path}", "}"))
-        for router in _ROUTERS
+        for router in ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute)
         for method in route.methods
