@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -43,6 +43,7 @@ _STOP_TIMEOUT_S = 2.0
 _NUM_THREADS = 16
 
 log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -88,9 +89,11 @@ class JobRunner:
         runner.caller = caller
         return runner
 
-    async def in_thread(self, call: Callable[..., _T], *args: Any) -> _T:
+    async def in_thread(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a synchronous call of ``jobs`` off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(call, *args, **kwargs)
+        )
 
     async def desired_models(self) -> dict[str, DesiredModel]:
         """All desired models by slug, in the order of their model ids.

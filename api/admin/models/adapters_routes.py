@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/internal/adapter", tags=["models"], responses=ERR
 @router.get("/list")
 async def list_on_disk(services: ServicesDep) -> AdapterList:
     """The adapters folder, sorted by name, and which models were loaded with an adapter."""
-    entries = await services.runner.in_thread(list_adapters, services.settings)
+    entries = await services.runner.in_thread(list_adapters, services.settings.adapters_dir)
     desired_models = list((await services.runner.desired_models()).values())
     return AdapterList(
         adapter_names=[entry.name for entry in entries],

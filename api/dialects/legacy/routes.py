@@ -117,7 +117,7 @@ async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = Non
 @router.get("/v1/internal/lora/list")
 async def lora_list(services: ServicesDep) -> dict[str, list[str]]:
     """The adapters folder."""
-    entries = await services.runner.in_thread(list_adapters, services.settings)
+    entries = await services.runner.in_thread(list_adapters, services.settings.adapters_dir)
     return {"lora_names": [entry.name for entry in entries]}
 
 
