@@ -64,7 +64,7 @@ def test_a_gap_stands_between_its_tokens(filler: Engine) -> None:
     tokenizer = filler.tokenizer
     encode = PromptEncoder(tokenizer, None).encode
     plain = tokenizer.encode("def f(", add_special=False, parse_special=False)
-    after = tokenizer.encode("<|im_end|>", add_special=False, parse_special=False)
+    after = tokenizer.encode("<|im_end|>", add_special=False, parse_special=True)
     found = tokenizer.fim_tokens
     expected = [found.prefix, *plain, found.suffix, *after, found.middle]
     assert encode(Prompt(text="def f(", suffix="<|im_end|>")) == expected

@@ -37,7 +37,7 @@ def test_the_facts_come_from_the_file(engine: LlamaCppEngine) -> None:
     assert (info.architecture, info.quantization) == ("qwen3", "F16")
     assert info.num_parameters == 1_993_088
     assert (info.context_length, info.num_slots) == (2048, 8)
-    assert "<|im_start|>" in (engine.tokenizer.chat_template or "")
+    assert "<|im_start|>" in engine.tokenizer.chat_templates["default"]
 
 
 def test_a_prompt_that_cannot_run_is_refused(engine: LlamaCppEngine) -> None:

@@ -31,7 +31,7 @@ def sentencepiece_tokenizer() -> Tokenizer:
 
 
 def adapter(tokenizer: Tokenizer, **changes: Any) -> MlxTokenizer:
-    known: dict[str, Any] = {"bos_token": "", "eos_token": "", "end_ids": [], "chat_template": None}
+    known: dict[str, Any] = {"bos_token": "", "eos_token": "", "end_ids": [], "chat_templates": {}}
     return MlxTokenizer(tokenizer.to_str(), **(known | changes))
 
 
@@ -106,16 +106,33 @@ NAMED = [{"name": "rag", "template": "no"}, {"name": "default", "template": "yes
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"), [("yes", "yes"), (NAMED, "yes"), (NAMED[:1], None), (None, None)]
+    ("found", "expected"),
+    [
+        ("yes", {"default": "yes"}),
+        (NAMED, {"rag": "no", "default": "yes"}),
+        (NAMED[:1], {"rag": "no"}),
+        (None, {}),
+    ],
 )
-def test_a_chat_template_is_a_text_or_the_default_of_several(
-    found: Any, expected: str | None, tmp_path: Path
+def test_a_chat_template_is_a_text_or_several_by_name(
+    found: Any, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    assert write_tokenizer(tmp_path, {"chat_template": found}).chat_template == expected
+    assert write_tokenizer(tmp_path, {"chat_template": found}).chat_templates == expected
+
+
+def test_further_templates_lie_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    found = write_tokenizer(tmp_path, {"chat_template": "plain"}).chat_templates
+    assert found == {"default": "plain", "tool_use": "tools"}
 
 
 def test_a_chat_template_in_a_file_of_its_own_comes_first(tmp_path: Path) -> None:
     (tmp_path / "chat_template.json").write_text('{"chat_template": "second"}')
-    assert write_tokenizer(tmp_path, {"chat_template": "third"}).chat_template == "second"
+    assert write_tokenizer(tmp_path, {"chat_template": "third"}).chat_templates == {
+        "default": "second"
+    }
     (tmp_path / "chat_template.jinja").write_text("first")
-    assert write_tokenizer(tmp_path, {"chat_template": "third"}).chat_template == "first"
+    assert write_tokenizer(tmp_path, {"chat_template": "third"}).chat_templates == {
+        "default": "first"
+    }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from workers.text.chat_template import MAX_SOURCE, ChatTemplate
+from workers.text.chat_template import MAX_SOURCE, ChatTemplate, ChatTemplates
 
 USER = [{"role": "user", "content": "Hi"}]
 
@@ -21,9 +21,20 @@ def refusal(source: str) -> str:
 
 
 def test_the_named_format_comes_before_the_models_own_template() -> None:
-    assert "[INST]" in ChatTemplate.choose("llama-2", "own").render(USER)
-    assert ChatTemplate.choose(None, "own").render(USER) == "own"
-    assert "<|im_start|>" in ChatTemplate.choose(None, None).render(USER)
+    own = {"default": "own"}
+    assert "[INST]" in ChatTemplates.choose("llama-2", own).default.render(USER)
+    assert ChatTemplates.choose(None, own).default.render(USER) == "own"
+    assert "<|im_start|>" in ChatTemplates.choose(None, {}).default.render(USER)
+
+
+def test_a_template_is_chosen_by_its_use() -> None:
+    sources = {"default": "d{{ tools }}", "tool_use": "t{{ tools }}", "rag": "r"}
+    found = ChatTemplates.choose(None, sources)
+    assert found.for_use(has_tools=True, has_documents=True).source.startswith("t")
+    assert found.for_use(has_tools=False, has_documents=True).source == "r"
+    assert found.for_use(has_tools=False, has_documents=False).source.startswith("d")
+    alone = ChatTemplates.choose(None, {"tool_use": "t"})
+    assert alone.for_use(has_tools=False, has_documents=False).source == "t"
 
 
 def test_the_template_sees_what_transformers_gives_it() -> None:

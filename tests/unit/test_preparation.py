@@ -33,7 +33,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
 
 class TemplateTokenizer(FakeTokenizer):
     def __init__(self, template: str | None) -> None:
-        self.chat_template = template
+        self.chat_templates = {} if template is None else {"default": template}
 
 
 def encoder(template: str | None = PLAIN_TEMPLATE) -> PromptEncoder:
@@ -58,8 +58,26 @@ def test_the_time_that_a_job_may_run_is_that_of_all_its_attempts() -> None:
     assert build(generate("x"), ran_s=3600.0).deadline < first.deadline - 60.0
 
 
-def test_a_text_is_taken_as_it_is() -> None:
-    assert bytes(encoder().encode(Prompt(text="<|im_start|>é"))).decode() == "<|im_start|>é"
+def test_control_tokens_of_a_text_act() -> None:
+    assert encoder().encode(Prompt(text="<|im_start|>é")) == [257, *"é".encode()]
+
+
+class BosTokenizer(FakeTokenizer):
+    """Puts a BOS before what a client gives."""
+
+    bos_token = "<|endoftext|>"
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        ids = super().encode(text, add_special=add_special, parse_special=parse_special)
+        return [256, *ids] if add_special else ids
+
+
+def test_a_bos_that_a_text_begins_with_is_not_doubled() -> None:
+    encode = PromptEncoder(BosTokenizer(), None).encode
+    assert encode(Prompt(text="a")) == [256, 97]
+    assert encode(Prompt(text="<|endoftext|>a")) == [256, 97]
+    assert encode(Prompt(text="<|endoftext|>")) == [256]
+    assert encode(Prompt(text="<|endoftext|><|endoftext|>a")) == [256, 256, 97]
 
 
 def test_a_chat_goes_through_the_template() -> None:

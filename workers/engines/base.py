@@ -7,7 +7,7 @@ thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 from enum import StrEnum
@@ -210,8 +210,8 @@ class Tokenizer(Protocol):
     def eos_token(self) -> str: ...
 
     @property
-    def chat_template(self) -> str | None:
-        """The model's own Jinja chat template, or ``None``."""
+    def chat_templates(self) -> Mapping[str, str]:
+        """The model's own Jinja chat templates by name (``default``, ``tool_use``, ``rag``)."""
         ...
 
     @property

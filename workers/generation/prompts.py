@@ -1,8 +1,7 @@
-"""From a prompt to token ids: chat templates, what clients wrote kept text, limits by name."""
+"""From a prompt to token ids: chat templates, texts of clients, limits by name."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -10,15 +9,14 @@ import msgspec
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import Message, Prompt
 from workers.engines.base import Tokenizer
-from workers.text.chat_template import ChatTemplate
-from workers.text.control_token_escaping import Marker, has_control_tokens
+from workers.text.chat_template import ChatTemplate, ChatTemplates
+from workers.text.control_tokens import ControlTokens
 
 Json = dict[str, Any]
 
 
 # Behind the text of a message that goes on, so that its end is found in what the template makes of
-# it: the last one there. A noncharacter, which no template trims, and no mark
-# is (control_token_escaping.py).
+# it: the last one there. A noncharacter, which no template trims.
 _END = "\ufdd0"
 
 
@@ -27,14 +25,15 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Tokenizer, chat_format: str | None) -> None:
         self._tokenizer = tokenizer
-        self._template = ChatTemplate.choose(
-            chat_format, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token
+        self._templates = ChatTemplates.choose(
+            chat_format, tokenizer.chat_templates, tokenizer.bos_token, tokenizer.eos_token
         )
+        self._control_tokens = ControlTokens(tokenizer)
 
     @property
     def template(self) -> str:
-        """The source of the chat template in use."""
-        return self._template.source
+        """The source of the chat template in use for chats with tools."""
+        return self._templates.for_use(has_tools=True, has_documents=False).source
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of the prompt, at least one; ``InvalidRequestError`` names what is wrong."""
@@ -44,9 +43,17 @@ class PromptEncoder:
             return self._check_ids(prompt.token_ids)
         if prompt.messages is not None or prompt.is_chat:
             return self._encode_chat(prompt)
-        ids = self._tokenizer.encode(prompt.text or "", add_special=True, parse_special=False)
+        ids = self._encode_raw(prompt.text or "")
         if not ids:
             raise InvalidRequestError("the prompt is empty", "prompt")
+        return ids
+
+    def _encode_raw(self, text: str) -> list[int]:
+        """A client's own prompt: control tokens act, and BOS at its beginning is not doubled."""
+        ids = self._tokenizer.encode(text, add_special=True, parse_special=True)
+        bos = self._tokenizer.bos_token
+        if bos and text.startswith(bos) and len(ids) > 1 and ids[0] == ids[1]:
+            return ids[1:]
         return ids
 
     def _encode_gap(self, prompt: Prompt, suffix: str) -> list[int]:
@@ -57,7 +64,7 @@ class PromptEncoder:
             raise UnsupportedParameterError(f"suffix: {reason}", "suffix")
         beginning = self._tokenizer.encode("", add_special=True, parse_special=False)
         before, after = (
-            self._tokenizer.encode(text, add_special=False, parse_special=False)
+            self._tokenizer.encode(text, add_special=False, parse_special=True)
             for text in (prompt.text or "", suffix)
         )
         if prompt.token_ids is not None:
@@ -66,35 +73,38 @@ class PromptEncoder:
 
     def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
         """What the chat template makes of the prompt's messages; without it, no answer begins."""
-        return self._render(self._messages(prompt), prompt, add_generation_prompt)
+        return self._render(prompt, begins_answer=add_generation_prompt)
 
-    def _render(self, messages: list[Json], prompt: Prompt, begins_answer: bool = True) -> str:
-        text = self._template.render(
-            messages,
+    def _render(
+        self, prompt: Prompt, *, begins_answer: bool = True, keeps_origin: bool = False
+    ) -> str:
+        template = self._template_for(prompt)
+        text = template.render(
+            _messages(prompt),
             tools=prompt.tools,
             options=prompt.template_options,
             add_generation_prompt=begins_answer and not prompt.is_continued,
+            keeps_origin=keeps_origin,
         )
         return _up_to_end(text) if prompt.is_continued else text
 
-    def _messages(self, prompt: Prompt) -> list[Json]:
-        if prompt.tools and not self._template.has_tools:
+    def _template_for(self, prompt: Prompt) -> ChatTemplate:
+        documents = (prompt.template_options or {}).get("documents")
+        template = self._templates.for_use(
+            has_tools=bool(prompt.tools), has_documents=bool(documents)
+        )
+        if prompt.tools and not template.has_tools:
             raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
-        given = prompt.messages or [Message(role="user", content=prompt.text or "")]
-        messages = [_to_dict(message) for message in given]
-        if prompt.is_continued:
-            messages[-1]["content"] += _END
-        return messages
+        return template
 
     def _encode_chat(self, prompt: Prompt) -> list[int]:
-        messages = self._messages(prompt)
-        text = self._render(messages, prompt)
+        given = [_messages(prompt), prompt.tools, prompt.template_options]
         # The template writes its own BOS where the model wants one.
-        if not has_control_tokens(messages, self._tokenizer):
-            ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
+        if self._control_tokens.may_be_in(given):
+            ids = self._control_tokens.encode(self._render(prompt, keeps_origin=True))
         else:
-            marker = Marker(text)
-            ids = marker.encode(self._render(marker.mark(messages), prompt), self._tokenizer)
+            text = self._render(prompt)
+            ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
         if not ids:
             raise InvalidRequestError("the chat template makes no prompt of this", "messages")
         return ids
@@ -108,6 +118,14 @@ class PromptEncoder:
         return list(token_ids)
 
 
+def _messages(prompt: Prompt) -> list[Json]:
+    given = prompt.messages or [Message(role="user", content=prompt.text or "")]
+    messages = [_to_dict(message) for message in given]
+    if prompt.is_continued:
+        messages[-1]["content"] += _END
+    return messages
+
+
 def _up_to_end(text: str) -> str:
     """What the template wrote up to the end of the last message's own text."""
     text, found, _ = text.rpartition(_END)
@@ -118,19 +136,7 @@ def _up_to_end(text: str) -> str:
 
 
 def _to_dict(message: Message) -> Json:
-    """The message as chat templates read it: plain dicts, ``arguments`` as an object."""
+    """The message as plain dicts, with a content."""
     fields: Json = msgspec.to_builtins(message)
     fields.setdefault("content", "")
-    for call in fields.get("tool_calls") or ():
-        function = call["function"]
-        function["arguments"] = _to_object(function.get("arguments", "{}"))
     return fields
-
-
-def _to_object(text: str) -> Any:
-    """Arguments as templates want them; a text that is no JSON object stays one."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, dict) else text

@@ -10,13 +10,16 @@ from jinja2.exceptions import TemplateError
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text.chat_formats import CHATML, chat_format
-from workers.text.template_sandbox import MAX_SIZE, TemplateSandbox, check_time, time_limit
+from workers.text.input_text import as_input, concat
+from workers.text.template_limits import MAX_SIZE, tick, time_limit
+from workers.text.template_sandbox import TemplateSandbox
+from workers.text.template_traits import TemplateTraits, find_traits
 
 MAX_SOURCE = 1 << 18  # characters; the largest known templates have about 30,000
-MAX_RENDER_S = 1.0
+MAX_RENDER_S = 10.0  # of processor time; a chat of 1,000 messages takes some 0.05
 
 Message = Mapping[str, Any]
-"""One message as a template sees it: ``role``, ``content`` (a string), ``tool_calls``, …"""
+"""One message: ``role``, ``content`` (a string), ``tool_calls`` (arguments as JSON text), …"""
 
 
 class ChatTemplate:
@@ -38,22 +41,8 @@ class ChatTemplate:
         # Python's own limits on nesting come out of the compiler as these.
         except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
             raise ModelLoadError(f"the chat template does not compile: {error}") from error
-
-    @classmethod
-    def choose(
-        cls,
-        chat_format_name: str | None,
-        model_template: str | None,
-        bos_token: str = "",
-        eos_token: str = "",
-    ) -> ChatTemplate:
-        """The named format, else the model's own template, else ChatML.
-
-        Raises ``InvalidRequestError`` for a name that is not known.
-        """
-        if chat_format_name is not None:
-            return cls(chat_format(chat_format_name), bos_token, eos_token)
-        return cls(model_template or CHATML, bos_token, eos_token)
+        self.traits = TemplateTraits()
+        self.traits = find_traits(self._probe)
 
     @property
     def has_tools(self) -> bool:
@@ -67,27 +56,34 @@ class ChatTemplate:
         *,
         options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
+        keeps_origin: bool = False,
     ) -> str:
         """The prompt text. Raises ``InvalidRequestError`` when the template refuses or fails.
 
         ``tools`` are OpenAI's tool objects, ``None`` for none; ``options`` further variables that a
-        client may set. The text holds control tokens, so
-        it is encoded with ``parse_special``; whether it begins with BOS is up to the template.
+        client may set. The text holds control tokens, so it is encoded with ``parse_special``;
+        whether it begins with BOS is up to the template. With ``keeps_origin`` it is an
+        ``InputText`` that knows what came out of the request.
         """
+        given = self.traits.adapt([dict(message) for message in messages])
+        request = {"messages": given, "tools": tools or None, "options": dict(options or {})}
+        return self._render(as_input(request) if keeps_origin else request, add_generation_prompt)
+
+    def _probe(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        return self._render({"messages": messages, "tools": tools, "options": {}}, True)
+
+    def _render(self, request: dict[str, Any], add_generation_prompt: bool) -> str:
         variables = {
-            **(options or {}),
-            "messages": messages,
-            "tools": tools or None,
             "documents": None,
+            **request["options"],
+            "messages": request["messages"],
+            "tools": request["tools"],
             "add_generation_prompt": add_generation_prompt,
             **self._special_tokens,
         }
-        with time_limit(MAX_RENDER_S):
-            return self._render(variables)
-
-    def _render(self, variables: dict[str, Any]) -> str:
         try:
-            return _join_bounded(self._template.generate(variables))
+            with time_limit(MAX_RENDER_S):
+                return _join_bounded(self._template.generate(variables))
         except TemplateError as error:  # what the template raises itself, and the sandbox's limits
             reason = f"the chat template refuses the messages: {error}"
             raise InvalidRequestError(reason, "messages") from error
@@ -98,13 +94,46 @@ class ChatTemplate:
             raise InvalidRequestError(reason, "messages") from error
 
 
+class ChatTemplates:
+    """The templates of a model by use: ``default``, and perhaps ``tool_use`` and ``rag``."""
+
+    def __init__(self, sources: Mapping[str, str], bos_token: str, eos_token: str) -> None:
+        """At least one of ``sources``; without a ``default``, the first is taken for it."""
+        self._templates = {
+            name: ChatTemplate(source, bos_token, eos_token) for name, source in sources.items()
+        }
+        first = next(iter(self._templates.values()))
+        self.default = self._templates.get("default", first)
+
+    @classmethod
+    def choose(
+        cls,
+        chat_format_name: str | None,
+        model_templates: Mapping[str, str],
+        bos_token: str = "",
+        eos_token: str = "",
+    ) -> ChatTemplates:
+        """The named format, else the model's own templates, else ChatML.
+
+        Raises ``InvalidRequestError`` for a name that is not known.
+        """
+        if chat_format_name is not None:
+            return cls({"default": chat_format(chat_format_name)}, bos_token, eos_token)
+        return cls(model_templates or {"default": CHATML}, bos_token, eos_token)
+
+    def for_use(self, *, has_tools: bool, has_documents: bool) -> ChatTemplate:
+        """The template for a chat with tools, or with documents, or with neither."""
+        wanted = "tool_use" if has_tools else "rag" if has_documents else "default"
+        return self._templates.get(wanted, self.default)
+
+
 def _join_bounded(pieces: Iterable[str]) -> str:
     parts: list[str] = []
     size = 0
     for piece in pieces:
-        check_time()
+        tick()
         size += len(piece)
         if size > MAX_SIZE:
             raise TemplateError(f"the text exceeds {MAX_SIZE} characters")
         parts.append(piece)
-    return "".join(parts)
+    return concat(parts)

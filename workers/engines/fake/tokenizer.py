@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from workers.engines.base import FimTokens
 
@@ -28,7 +30,7 @@ class FakeTokenizer:
     end_ids = frozenset({END_ID, _SPECIALS["<|im_end|>"]})
     bos_token = ""
     eos_token = "<|endoftext|>"
-    chat_template: str | None = None
+    chat_templates: Mapping[str, str] = MappingProxyType({})
     fim_tokens: FimTokens | None = FimTokens(259, 260, 261)
     num_faults = 0
 

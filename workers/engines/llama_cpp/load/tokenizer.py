@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Mapping
 
 from jobs.contract.errors import EngineError, InvalidRequestError
 from workers.engines.base import FimTokens
@@ -34,8 +35,7 @@ class LlamaCppTokenizer:
         )
         self._bos_token = _text(self._vocab, lib.llama_vocab_bos(self._vocab))
         self._eos_token = _text(self._vocab, lib.llama_vocab_eos(self._vocab))
-        template = lib.llama_model_chat_template(model, None)
-        self._chat_template = template.decode("utf-8", errors="replace") if template else None
+        self._chat_templates = _chat_templates(model)
         # llama_tokenize only reads, but close() must not pull the vocabulary from under it.
         self._in_use = threading.Lock()
         self._is_closed = False
@@ -58,8 +58,8 @@ class LlamaCppTokenizer:
         return self._eos_token
 
     @property
-    def chat_template(self) -> str | None:
-        return self._chat_template
+    def chat_templates(self) -> Mapping[str, str]:
+        return self._chat_templates
 
     @property
     def fim_tokens(self) -> FimTokens | None:
@@ -113,6 +113,16 @@ def _fim_tokens(vocab: Pointer) -> FimTokens | None:
     suffix = lib.llama_vocab_fim_suf(vocab)
     middle = lib.llama_vocab_fim_mid(vocab)
     return None if NULL_TOKEN in (prefix, suffix, middle) else FimTokens(prefix, suffix, middle)
+
+
+def _chat_templates(model: Pointer) -> dict[str, str]:
+    """By name; the one without a name is ``default``."""
+    found = {}
+    for name in (None, "tool_use", "rag"):
+        template = lib.llama_model_chat_template(model, None if name is None else name.encode())
+        if template:
+            found[name or "default"] = template.decode("utf-8", errors="replace")
+    return found
 
 
 def _text(vocab: Pointer, token: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ def load_tokenizer(path: Path, config: Json) -> MlxTokenizer:
         bos_token=_token_text(special.get("bos_token")),
         eos_token=_token_text(special.get("eos_token")),
         end_ids=[token_id for found in ends for token_id in _as_list(found.get("eos_token_id"))],
-        chat_template=_chat_template(path, settings),
+        chat_templates=_chat_templates(path, settings),
         adds_bos=settings.get("add_bos_token"),
     )
 
@@ -69,21 +70,27 @@ def _token_text(value: str | Json | None) -> str:
     return text or ""
 
 
-def _chat_template(path: Path, settings: Json) -> str | None:
-    """From chat_template.jinja, chat_template.json or tokenizer_config.json, in that order."""
+def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
+    """By name, from the first of chat_template.jinja, chat_template.json, tokenizer_config.json.
+
+    Further ones lie in ``additional_chat_templates/<name>.jinja``.
+    """
     file = path / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
-    found = read_optional_json(path / "chat_template.json") or settings
-    return _default_template(found.get("chat_template"))
+        found: str | list[Json] | None = file.read_text(encoding="utf-8")
+    else:
+        found = (read_optional_json(path / "chat_template.json") or settings).get("chat_template")
+    templates = _named(found)
+    for file in sorted(path.glob("additional_chat_templates/*.jinja")):
+        templates.setdefault(file.stem, file.read_text(encoding="utf-8"))
+    return templates
 
 
-def _default_template(found: str | list[Json] | None) -> str | None:
+def _named(found: str | list[Json] | None) -> dict[str, str]:
     """A model with several templates lists them by name."""
-    if not isinstance(found, list):
-        return found
-    named = {str(entry["name"]): str(entry["template"]) for entry in found}
-    return named.get("default")
+    if isinstance(found, list):
+        return {str(entry["name"]): str(entry["template"]) for entry in found}
+    return {"default": found} if found else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +138,12 @@ class MlxTokenizer:
         bos_token: str,
         eos_token: str,
         end_ids: list[int],
-        chat_template: str | None,
+        chat_templates: Mapping[str, str],
         adds_bos: bool | None = None,
     ) -> None:
         self._encoders = _encoders(definition)
         self._bos_token, self._eos_token = bos_token, eos_token
-        self._chat_template = chat_template
+        self._chat_templates = chat_templates
         self._adds_bos = adds_bos
         self._pieces = piece_reader(self._encoders.parsing)
         self._control_texts = {
@@ -171,8 +178,8 @@ class MlxTokenizer:
         return self._eos_token
 
     @property
-    def chat_template(self) -> str | None:
-        return self._chat_template
+    def chat_templates(self) -> Mapping[str, str]:
+        return self._chat_templates
 
     @property
     def fim_tokens(self) -> FimTokens | None:

@@ -11,7 +11,7 @@ from tests.engines.test_demo_model import HELD_OUT, MODELS, to_prompt
 from workers.engines.base import EngineOptions, Tokenizer
 from workers.engines.factory import open_engine
 from workers.generation.prompts import PromptEncoder, _to_dict
-from workers.text.chat_template import ChatTemplate
+from workers.text.chat_template import ChatTemplates
 
 CHATS = [entry for entry in HELD_OUT if entry["kind"] != "completion"]
 ATTACKS = [
@@ -38,9 +38,9 @@ def test_ordinary_chats_have_exactly_the_tokens_of_their_rendered_text(
     tokenizer: Tokenizer,
 ) -> None:
     encoder = PromptEncoder(tokenizer, None)
-    template = ChatTemplate.choose(
-        None, tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token
-    )
+    template = ChatTemplates.choose(
+        None, tokenizer.chat_templates, tokenizer.bos_token, tokenizer.eos_token
+    ).default
     for entry in CHATS:
         prompt = to_prompt(entry)
         text = template.render([_to_dict(m) for m in prompt.messages], tools=prompt.tools)

@@ -1,0 +1,88 @@
+"""A model's control tokens in text: those of a template act, those that people wrote stay text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from workers.engines.base import Tokenizer
+from workers.text.input_text import origin_of
+
+_SHORTEST = 2  # characters of a control token's text
+
+
+class ControlTokens:
+    """The texts of a tokenizer's control tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        found = {tokenizer.control_text(token_id) for token_id in range(tokenizer.vocab_size)}
+        texts = sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
+        self._longest = len(texts[0]) if texts else 0
+        self._pattern = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
+        self._beginnings = {text[:i] for text in texts for i in range(_SHORTEST, len(text))}
+        self._parts = {
+            text[i:j]
+            for text in texts
+            for i in range(len(text) - 1)
+            for j in range(i + _SHORTEST, len(text) + 1)
+        }
+
+    def may_be_in(self, value: Any) -> bool:
+        """Whether the strings of a JSON value could make a control token in a template's text.
+
+        By themselves, as the halves of one, or in the middle of a template's own.
+        """
+        return any(map(self._is_suspect, _strings(value)))
+
+    def _is_suspect(self, text: str) -> bool:
+        if len(text) <= self._longest and text in self._parts:
+            return True
+        ends = (text[-length:] for length in range(_SHORTEST, min(self._longest, len(text) + 1)))
+        return self._pattern.search(text) is not None or any(e in self._beginnings for e in ends)
+
+    def encode(self, rendered: str) -> list[int]:
+        """Token ids of a rendered template: control tokens that hold input (``input_text``) are
+        text, and so are the characters up to the template's own ones around them."""
+        ids: list[int] = []
+        for text, is_plain in self._spans(rendered):
+            ids += self._tokenizer.encode(text, add_special=False, parse_special=not is_plain)
+        return ids
+
+    def _spans(self, rendered: str) -> Iterator[tuple[str, bool]]:
+        """Successive parts of the text; in the plain ones no control token may be read."""
+        origin, text = origin_of(rendered), str.__str__(rendered)
+        start = end_of_own = 0
+        is_plain = False
+        for match in self._pattern.finditer(text):
+            if 1 in origin[match.start() : match.end()]:
+                if not is_plain:
+                    yield from _part(text, start, end_of_own, is_plain=False)
+                    start, is_plain = end_of_own, True
+            else:
+                if is_plain:
+                    yield from _part(text, start, match.start(), is_plain=True)
+                    start, is_plain = match.start(), False
+                end_of_own = match.end()
+        yield from _part(text, start, len(text), is_plain=is_plain)
+
+
+def _part(text: str, start: int, end: int, *, is_plain: bool) -> Iterator[tuple[str, bool]]:
+    if start < end:
+        yield text[start:end], is_plain
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from value
+        yield from _all_strings(value.values())
+    elif isinstance(value, list | tuple):
+        yield from _all_strings(value)
+
+
+def _all_strings(values: Iterable[Any]) -> Iterator[str]:
+    for value in values:
+        yield from _strings(value)

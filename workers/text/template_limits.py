@@ -1,0 +1,134 @@
+"""Bounds on what a chat template may build, and on how long it may take."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2.exceptions import SecurityError
+
+from workers.text.input_text import InputText
+
+MAX_SIZE = 1 << 22  # characters (and list elements) of any value: four bodies of a megabyte
+_MAX_NUMBER = 1 << 20  # of a width, and of what is raised to a power
+_MAX_BITS = 1024  # of a product of numbers
+_MAX_POWER = 64
+_STEPS_PER_LOOK = 64
+_WIDE_FIELD = re.compile(r"\d{4}|\*")
+
+
+class _Clock:
+    """The processor time that a render may still take, of its own thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.thread_time() + seconds
+        self._num_steps = 0
+
+    def tick(self) -> None:
+        self._num_steps += 1
+        if self._num_steps % _STEPS_PER_LOOK == 0 and time.thread_time() > self._end:
+            raise SecurityError("it takes too long to render")
+
+
+_clock: ContextVar[_Clock | None] = ContextVar("template_clock", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """A render within fails with ``SecurityError`` after so much processor time of its thread."""
+    token = _clock.set(_Clock(seconds))
+    try:
+        yield
+    finally:
+        _clock.reset(token)
+
+
+def tick() -> None:
+    """A step of the running render: ``SecurityError`` when its time is over."""
+    clock = _clock.get()
+    if clock is not None:
+        clock.tick()
+
+
+def check_size(*values: Any) -> bool:
+    """Whether there is input in ``values``; ``SecurityError`` when their text is too long.
+
+    A list of references to one long string counts it each time, as its text would.
+    """
+    size, has_input, open_values = 0, False, list(values)
+    while open_values:
+        value = open_values.pop()
+        if isinstance(value, str | bytes | list | tuple | dict):
+            size += len(value) + 2
+            has_input = has_input or type(value) is InputText
+        else:
+            size += 8
+        if size > MAX_SIZE:
+            raise SecurityError(f"it builds a value of more than {MAX_SIZE} characters")
+        if isinstance(value, list | tuple):
+            open_values.extend(value)
+        elif isinstance(value, dict):
+            open_values.extend(value.keys())
+            open_values.extend(value.values())
+    return has_input
+
+
+def check_length(length: int) -> None:
+    """``SecurityError`` for a value that would be longer than ``MAX_SIZE``."""
+    if length > MAX_SIZE:
+        raise SecurityError(f"it builds a value of more than {MAX_SIZE} characters")
+
+
+def to_text(value: Any) -> str:
+    """What a template writes for a value."""
+    if isinstance(value, str):
+        check_length(len(value))
+        return value
+    if isinstance(value, list | tuple | dict):
+        return InputText(value) if check_size(value) else str(value)
+    return str(value)
+
+
+def check_numbers(*values: Any) -> None:
+    """``SecurityError`` for a width or a count beyond all need."""
+    if any(isinstance(value, int) and abs(value) > _MAX_NUMBER for value in values):
+        raise SecurityError(f"it passes a number above {_MAX_NUMBER}")
+
+
+def check_format(form: str, values: Any) -> bool:
+    """Whether the formatted text counts as input."""
+    if _WIDE_FIELD.search(form):
+        raise SecurityError("it formats with a wide field")
+    num_fields = form.count("%") + form.count("{")
+    return check_size(form, *([values] * min(num_fields, MAX_SIZE)))
+
+
+def check_binop(operator: str, left: Any, right: Any) -> bool:
+    """Whether the result counts as input as a whole."""
+    if operator == "**":
+        _check_power(left, right)
+    elif operator == "%" and isinstance(left, str):
+        return check_format(left, right)
+    elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+        check_length(len(left) + len(right))
+    elif operator == "*":
+        _check_product(left, right)
+    return False
+
+
+def _check_power(base: Any, exponent: Any) -> None:
+    if abs(base) > _MAX_NUMBER or abs(exponent) > _MAX_POWER:
+        raise SecurityError("it raises to a large power")
+
+
+def _check_product(left: Any, right: Any) -> None:
+    numbers = [value for value in (left, right) if isinstance(value, int)]
+    if sum(number.bit_length() for number in numbers) > _MAX_BITS:
+        raise SecurityError("it multiplies large numbers")
+    texts = [value for value in (left, right) if hasattr(value, "__len__")]
+    if texts and numbers:
+        check_length(len(texts[0]) * numbers[0])
