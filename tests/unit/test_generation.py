@@ -55,6 +55,13 @@ def test_a_stop_string_is_cut_off_and_ends_the_choice() -> None:
     assert choice.stop == "END"
 
 
+def test_a_stop_string_may_name_a_control_token() -> None:
+    choice = new_choice(["<|im_start|>"])
+    assert feed(choice, [*b"one", 259, *b" two", 257, *b"three"]) == "one two"
+    assert choice.stop == "<|im_start|>"
+    assert feed(new_choice(["im_start"]), [*b"a", 257, *b"b"], FinishReason.LENGTH) == "ab"
+
+
 def test_what_might_become_a_stop_string_is_shown_when_it_does_not() -> None:
     choice = new_choice(["END"])
     assert feed(choice, list(b"an EN"), FinishReason.LENGTH) == "an EN"

@@ -50,6 +50,7 @@ class Choice:
         self.num_reasoning = 0
         self._tokenizer = tokenizer
         self._echo = echo
+        self._stop = frozenset(stop)
         self._detokenizer = Detokenizer()
         self._reader = PlainReader(stop) if reader is None else reader
 
@@ -77,7 +78,15 @@ class Choice:
     def _text(self, token_id: int, *, is_end: bool) -> str:
         """What the token adds to the text, as far as its characters are whole."""
         piece = b"" if is_end else self._tokenizer.piece(token_id)
-        return self._detokenizer.feed(piece or self._reader.control_piece(token_id, is_end=is_end))
+        return self._detokenizer.feed(piece or self._control_piece(token_id, is_end=is_end))
+
+    def _control_piece(self, token_id: int, *, is_end: bool) -> bytes:
+        """The text of a control token where it counts: as a stop string, or as markup."""
+        if self._stop and not self._reader.is_reasoning:
+            text = self._tokenizer.control_text(token_id)
+            if text in self._stop:
+                return text.encode()
+        return self._reader.control_piece(token_id, is_end=is_end)
 
     def _count(self, shown: Delta) -> None:
         self.num_tokens += 1

@@ -61,7 +61,9 @@ class TemplateTraits:
         function = dict(call["function"])
         given = function.get("arguments")
         if self.reads_text_arguments:
-            function["arguments"] = given if isinstance(given, str) else json.dumps(given or {})
+            if not isinstance(given, str):
+                given = json.dumps(given or {}, ensure_ascii=False)
+            function["arguments"] = given if given.strip() else "{}"
         else:
             function["arguments"] = _to_object(given)
         return {**call, "function": function}
