@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from api.execution.services import Services
+from jobs.catalog.catalog import list_models
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import DesiredModel
@@ -30,15 +31,28 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 async def resolve(services: Services, header: str | None, model: str | None) -> DesiredModel:
     """The loaded model that the header and the body's ``model`` mean, or ``ModelNotFoundError``."""
-    return (await finder_of(services)).meant(header, model)
+    finder = await finder_of(services)
+    await _check_no_other(services, finder, header, model)
+    return finder.meant(header, model)
 
 
 async def resolve_chat(
     services: Services, header: str | None, model: str | None
 ) -> tuple[DesiredModel, bool | None]:
     """The same, and whether it is to think, where a suffix of ``model`` says so."""
-    finder = await finder_of(services)
-    return finder.meant(header, model), finder.thinking_of(model)
+    return await resolve(services, header, model), (await finder_of(services)).thinking_of(model)
+
+
+async def _check_no_other(
+    services: Services, finder: ModelFinder, header: str | None, model: str | None
+) -> None:
+    """What lies on disk is somebody: its name is not answered by another model."""
+    is_taken_by_default = services.settings.unknown_model == "default"
+    if header or not model or not is_taken_by_default or finder.find(model) is not None:
+        return
+    entries = await services.runner.in_thread(list_models, services.settings)
+    if model in {entry.name for entry in entries}:
+        raise finder.unknown(model)
 
 
 async def finder_of(services: Services) -> ModelFinder:
@@ -100,7 +114,7 @@ class ModelFinder:
             return found
         if not model or model in _PLACEHOLDERS or self._is_default_for_unknown:
             return self._under(names.DEFAULT_MODEL_ID, "model")
-        raise self._unknown(model)
+        raise self.unknown(model)
 
     def not_loaded(self, model_id: str, param: str) -> ModelNotFoundError:
         """That there is nothing under this id, and what there is; ``param`` is who named it."""
@@ -167,7 +181,8 @@ class ModelFinder:
             raise self.not_loaded(model_id, param)
         return desired
 
-    def _unknown(self, model: str) -> ModelNotFoundError:
+    def unknown(self, model: str) -> ModelNotFoundError:
+        """That the text addresses no loaded model, and what there is."""
         shown = repr(_shortened(model))
         target = self._aliases.exact.get(model) or self._aliases.by_prefix(model)
         reason = f"stands for {target!r}, which is not loaded" if target else "is no loaded model"

@@ -1,7 +1,8 @@
 """What is on disk: the folders of models and of LoRA adapters, read again at each call.
 
 A folder with a ``config.json`` is an MLX model, a ``*.gguf`` file a GGUF model; a split GGUF
-(``-00001-of-0000N``) is one model, named by its first part. An MLX adapter is a folder with
+(``-00001-of-0000N``) is one model, named by its first part; a projector for images
+(``mmproj-*.gguf``) is none. An MLX adapter is a folder with
 ``adapter_config.json`` and ``adapters.safetensors``, a GGUF adapter a ``*.gguf`` file. Names are
 entries of the folder and are only ever looked up, never joined to a path, so none can lead out.
 """
@@ -21,6 +22,7 @@ from jobs.contract.errors import AdapterNotFoundError, InvalidRequestError, Mode
 from jobs.settings import Settings
 
 _SPLIT_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+_PROJECTOR = re.compile(r"(^|[-_.])mmproj([-_.])", re.IGNORECASE)
 _FAKE_NAME = re.compile(r"fake(-\d{1,4}ms)?")
 
 log = logging.getLogger(__name__)
@@ -127,7 +129,7 @@ def _entry(path: Path) -> ModelEntry | None:
         return None
     if path.is_dir() and (path / "config.json").is_file():
         return ModelEntry(path.name, path, "mlx", _size(path.glob("*.safetensors")))
-    if path.suffix.lower() == ".gguf" and path.is_file():
+    if path.suffix.lower() == ".gguf" and path.is_file() and not _PROJECTOR.search(path.name):
         return _gguf_entry(path)
     return None
 

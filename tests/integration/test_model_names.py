@@ -116,6 +116,19 @@ def test_unknown_names_go_to_model_0_where_that_is_set(tmp_path: Path, redis_url
         assert future.result().json()["model"] == "fake"
 
 
+def test_a_model_that_is_not_loaded_is_not_answered_by_another(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """Its name is on disk, so it is somebody's; a name that is nobody's goes to model 0."""
+    with running_api(tmp_path, redis_url, unknown_model="default") as rig:
+        rig.load("0", "fake")
+        for path, body in ((CHAT, _MESSAGES), ("/v1/embeddings", {"input": "x"})):
+            answer = rig.post(path, {**body, "model": "tiny.gguf"})
+            message = check_not_found(path, answer, "model")
+            assert "'tiny.gguf' is no loaded model" in message
+            assert "load others with `mgs load`" in message
+
+
 def test_a_clients_own_check_of_its_models_name_finds_an_alias(aliased: Rig) -> None:
     with OpenAI(
         base_url=f"{aliased.url}/v1", api_key="x", _strict_response_validation=True

@@ -57,6 +57,15 @@ def test_what_is_no_model_is_not_listed(settings: Settings, folder: Path) -> Non
     assert names(settings) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["mmproj-model-f16.gguf", "MMPROJ-x.gguf", "gemma-3-mmproj.gguf", "a.mmproj-q8_0.gguf"]
+)
+def test_a_projector_for_images_is_no_model(settings: Settings, folder: Path, name: str) -> None:
+    for file in (name, "improj-model.gguf"):
+        (folder / file).write_bytes(b"x")
+    assert names(settings) == ["improj-model.gguf"]
+
+
 def test_a_file_that_cannot_be_looked_at_hides_no_model(settings: Settings, folder: Path) -> None:
     """As in a cache of which a part was deleted; its load says what is missing."""
     add_mlx(folder, "cut", 10)
