@@ -32,6 +32,7 @@ from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
+from api.web.tolerance import Tolerance
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     mount_assets(app)
     # The last added is the outermost.
+    app.add_middleware(Tolerance)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
     app.add_middleware(HostGuard, settings=settings)

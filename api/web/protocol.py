@@ -9,13 +9,32 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.web.errors import INVALID, Problem
 
 HEAD_TIMEOUT_S = 9.0  # cut off within 10
 _MAX_HEAD_BYTES = 64 * 1024
+
+
+class _UnchunkedCycle(RequestResponseCycle):
+    """A request of HTTP/1.0, which knows no chunks: the end of the connection ends the answer."""
+
+    _has_length = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            self._has_length = b"content-length" in names
+            if not self._has_length:
+                self.chunked_encoding = False
+                self.keep_alive = False
+        elif not self._has_length:  # uvicorn counts down what is still to come
+            is_last = not message.get("more_body", False)
+            self.expected_content_length = len(message.get("body", b"")) + (not is_last)
+        await super().send(message)
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -47,6 +66,8 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = _UnchunkedCycle
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()

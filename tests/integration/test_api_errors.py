@@ -16,9 +16,11 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 def test_a_form_is_no_json(rig: Rig) -> None:
     rig.load()
-    answer = rig.http.post(
-        "/v1/completions", content=b'{"prompt":"x"}', headers={"Content-Type": "text/plain"}
-    )
+    for content in (b"prompt=x", b"--x\r\n"):
+        answer = rig.http.post("/v1/completions", content=content)
+        assert answer.status_code == 400
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = rig.http.post("/v1/completions", content=b'{"prompt":"x"}', headers=form)
     assert answer.status_code == 400
 
 
