@@ -84,7 +84,7 @@ class StreamEncoder(Protocol):
 
 
 class StreamedAnswer(_JobResponse):
-    """Sends an encoder's frames as the job's events come, and ``ping`` while none do."""
+    """Sends an encoder's frames as the job's events come, and ``ping()`` while none do."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class StreamedAnswer(_JobResponse):
         ticket: Ticket,
         timeout_s: float,
         encoder: StreamEncoder,
-        ping: bytes = PING,
+        ping: Callable[[], bytes] = lambda: PING,
     ) -> None:
         super().__init__(runner, ticket, timeout_s)
         self._encoder = encoder

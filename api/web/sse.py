@@ -28,14 +28,15 @@ BODY_SEND = "mgs.body_send"
 class SseWriter:
     """Writes one answer. Nothing is sent before ``open``, so an early error can have a status.
 
-    ``send`` gets the head, ``body_send`` (none: ``send``) what follows.
+    ``send`` gets the head, ``body_send`` (none: ``send``) what follows. ``ping`` makes what is sent
+    while there is nothing else.
     """
 
     def __init__(
         self,
         send: Send,
         headers: Mapping[str, str],
-        ping: bytes = PING,
+        ping: Callable[[], bytes] = lambda: PING,
         body_send: Send | None = None,
     ) -> None:
         self.is_open = False
@@ -109,5 +110,5 @@ class SseWriter:
                     return
             elif now - self._last_sent >= _PING_S - 0.1:
                 await self.open()
-                await self.write(self._ping)
+                await self.write(self._ping())
             await asyncio.sleep(_TICK_S)

@@ -268,3 +268,18 @@ def test_input_items_come_in_pages() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         page_of(items, limit=1, is_newest_first=True, after="x")
     assert caught.value.param == "after"
+
+
+def test_a_stream_is_kept_alive_by_events_that_take_no_number() -> None:
+    """Codex ends a stream without events; comments do not count."""
+    pinged, plain = ResponseEncoder(record(stream=True)), ResponseEncoder(record(stream=True))
+    frames = b""
+    for one in TEXT:
+        ping = json.loads(pinged.ping().partition(b"data: ")[2])
+        assert ping["type"] == "keepalive"
+        frames += pinged.feed(one)
+    assert frames == b"".join(map(plain.feed, TEXT))
+    last = json.loads(frames.decode().strip().rpartition("data: ")[2])["sequence_number"]
+    ping = pinged.ping()
+    assert ping.startswith(b"event: keepalive\n")
+    assert json.loads(ping.partition(b"data: ")[2])["sequence_number"] == last

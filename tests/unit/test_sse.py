@@ -83,7 +83,7 @@ async def test_a_client_that_stops_reading_is_given_up(client: Client) -> None:
 
 
 async def test_a_stream_may_have_keep_alives_of_its_own(client: Client) -> None:
-    writer = SseWriter(client.send, {}, b"event: ping\n\n")
+    writer = SseWriter(client.send, {}, lambda: b"event: ping\n\n")
     async with writer.kept_alive(fail), asyncio.timeout(5):
         while len(client.messages) < 2:
             client.got.clear()

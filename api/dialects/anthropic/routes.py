@@ -49,7 +49,7 @@ async def create_message(
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = MessageEncoder(answer)
-        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, PING)
+        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, lambda: PING)
     return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_message, answer))
 
 

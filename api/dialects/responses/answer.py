@@ -176,6 +176,13 @@ class ResponseEncoder:
         """The frames of a response that fails after its first byte."""
         return self._frames(self._answer.fail(problem))
 
+    def ping(self) -> bytes:
+        """An event while the model reads: clients' idle timers do not count comments.
+
+        It has the number of the last event, so that those of a stream read again stay the same.
+        """
+        return self._numbered("keepalive", max(self._number, 0), {})
+
     def _frames(self, steps: list[Step]) -> bytes:
         return b"".join(self._frame(kind, fields) for kind, fields in steps)
 
@@ -183,5 +190,9 @@ class ResponseEncoder:
         self._number += 1
         if self._number <= self._after:
             return b""
-        data = _encode({"type": kind, "sequence_number": self._number, **fields})
+        return self._numbered(kind, self._number, fields)
+
+    @staticmethod
+    def _numbered(kind: str, number: int, fields: dict[str, Any]) -> bytes:
+        data = _encode({"type": kind, "sequence_number": number, **fields})
         return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"

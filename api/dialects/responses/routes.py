@@ -92,7 +92,8 @@ def _foreground(
 ) -> Response:
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
-        return StreamedAnswer(services.runner, ticket, timeout_s, ResponseEncoder(record))
+        encoder = ResponseEncoder(record)
+        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, encoder.ping)
     return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record))
 
 
