@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
 from jobs.storage.connection import AsyncRedis
+from jobs.storage.contact import RedisContact
 from jobs.storage.presence import heartbeat_api, leave_api
-from jobs.storage.sight import Sight
 
 _INTERVAL_S = 1.0
 _BEAT_TIMEOUT_S = 2.0  # then by another connection: this one may be half-open
@@ -23,9 +23,11 @@ log = logging.getLogger(__name__)
 class ApiHeartbeat:
     """Beats each second from a task of its own; each is a look at Redis as well."""
 
-    def __init__(self, redis: AsyncRedis, name: str, orphan_s: float, sight: Sight) -> None:
+    def __init__(
+        self, redis: AsyncRedis, name: str, orphan_s: float, contact: RedisContact
+    ) -> None:
         self._redis = redis
-        self._sight = sight
+        self._contact = contact
         self._name = name
         self._orphan_s = orphan_s
         self._task: asyncio.Task[None] | None = None
@@ -47,7 +49,7 @@ class ApiHeartbeat:
             try:
                 async with asyncio.timeout(_BEAT_TIMEOUT_S):
                     await heartbeat_api(self._redis, self._name, self._orphan_s)
-                self._sight.look()
+                self._contact.note_answer()
             except (RedisError, TimeoutError) as error:
                 log.debug("heartbeat missed", extra={"error": str(error)})
             await asyncio.sleep(_INTERVAL_S)

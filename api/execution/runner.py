@@ -29,8 +29,8 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, decode_record
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels
-from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submitter import Submission
 from jobs.stream.hub import EventHub
@@ -69,7 +69,7 @@ class JobRunner:
         hub: EventHub,
         redis: AsyncRedis,
         name: str,
-        sight: Sight,
+        contact: RedisContact,
     ) -> None:
         self.name = name
         self.caller = ""
@@ -81,7 +81,7 @@ class JobRunner:
         self._ends: set[asyncio.Task[None]] = set()
         self._storage = DataLossCheck(redis)
         self._desired_cache = DesiredCache(redis, hub)
-        self.staff = WorkerLiveness(self._find_absent, sight)
+        self.staff = WorkerLiveness(self._find_absent, contact)
 
     def for_caller(self, caller: str) -> JobRunner:
         """The same runner, that submits in the name of ``caller``."""

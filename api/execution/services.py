@@ -14,8 +14,8 @@ from api.execution.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels
-from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.stream.hub import EventHub
 
@@ -46,9 +46,9 @@ class Services:
         hub = EventHub(redis, subscriber)
         client = connect(url)
         store, desired_models = JobStore(client, settings), DesiredModels(client)
-        sight = Sight()
-        runner = JobRunner(store, desired_models, hub, redis, name, sight)
-        heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, sight)
+        contact = RedisContact()
+        runner = JobRunner(store, desired_models, hub, redis, name, contact)
+        heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts, probe = DiskFactsReader(), ReadinessProbe(url)
         return cls(
             settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe

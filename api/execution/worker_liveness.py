@@ -11,7 +11,7 @@ from enum import StrEnum
 from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
-from jobs.storage.sight import Sight
+from jobs.storage.contact import RedisContact
 
 _INTERVAL_S = 1.0
 
@@ -34,13 +34,13 @@ class WorkerLiveness:
     """One look a second for all jobs of this process, while there are any.
 
     Whoever waits for a model without staff hears how many looks in a row found none, and what is
-    missing. A look that fails proves nothing, nor does one soon after Redis was out of ``sight``:
-    the count begins anew.
+    missing. A look that fails proves nothing, nor does one while ``contact`` is not stable: the
+    count begins anew.
     """
 
-    def __init__(self, look: Look, sight: Sight) -> None:
+    def __init__(self, look: Look, contact: RedisContact) -> None:
         self._look = look
-        self._sight = sight
+        self._contact = contact
         self._listeners: dict[str, set[OnAbsence]] = defaultdict(set)
         self._counts: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -75,8 +75,8 @@ class WorkerLiveness:
             missing = await self._look(list(self._listeners))
         except RedisError:
             return {}
-        self._sight.look()
-        return missing if self._sight.is_clear else {}
+        self._contact.note_answer()
+        return missing if self._contact.is_stable else {}
 
     def _tell(self, slug: str, what: Missing) -> None:
         for on_absence in list(self._listeners.get(slug, ())):

@@ -48,7 +48,7 @@ _OPTIONS = {  # of TCP; the numbers, as Python does not know all of them on each
 }
 
 # What Redis says first when it cannot do now what it could do later.
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOAUTH NOREPLICAS OOM READONLY TRYAGAIN".split()
 )
 _IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")  # Redis 6.2 puts other words first
@@ -205,7 +205,7 @@ def _look_at(task: asyncio.Future[Any]) -> None:
         task.exception()
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same command may succeed later: Redis is away, starting, full, busy or locked.
 
     Everything else is for good: another type under the key, a command that this user may not send,
@@ -214,7 +214,7 @@ def is_passing(error: BaseException) -> bool:
     """
     if isinstance(error, _DISCONNECTS):  # AuthenticationError and BusyLoadingError are such too
         return True
-    return isinstance(error, RedisError) and not _PASSING.isdisjoint(_codes(error))
+    return isinstance(error, RedisError) and not _TRANSIENT.isdisjoint(_codes(error))
 
 
 def _codes(error: RedisError) -> list[str]:

@@ -27,7 +27,7 @@ from jobs.contract.errors import (
 from jobs.contract.events import BEFORE_ALL, Event, EventId, decode_event
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from jobs.storage.connection import AsyncRedis, is_passing, within
+from jobs.storage.connection import AsyncRedis, is_transient, within
 from jobs.storage.event_log import read_log_async
 from jobs.stream.sequencing import EventMerger, Verdict
 from jobs.stream.subscriber_connection import SubscriberConnection
@@ -169,7 +169,7 @@ class EventHub:
                 events = await self._read_page(job_id, last)
                 return events or None
         except RedisError as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise JobError(f"the job's events cannot be read: {error}") from error
             log.warning("log unreadable, will retry", extra={"job": job_id, "error": str(error)})
             await asyncio.sleep(_RECONNECT_S)

@@ -12,9 +12,9 @@ from unittest.mock import patch
 from redis.exceptions import RedisError
 
 from jobs.contract.records import DesiredModel
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
-from jobs.storage.sight import Sight
 from tests.explorer.parts import Parts, worker_name
 from tests.explorer.sights import SLUG, STANDING
 from workers.supervision.claimant import Claimant
@@ -149,9 +149,9 @@ class SupervisorPrograms:
         one: Any = Supervisor.__new__(Supervisor)
         one._settings, one._redis, one._store = settings, redis, store
         one._desired_models = DesiredModels(redis)
-        one._sight = Sight(lambda: 0.0, lambda: 0.0)
+        one._contact = RedisContact(lambda: 0.0, lambda: 0.0)
         one._neighbours = Neighbours(lambda: 0.0)
-        one._keeper = DesiredState(one._desired_models, one._sight)
+        one._keeper = DesiredState(one._desired_models, one._contact)
         one._keeper._mark = "mark"
         one._snapshot = DesiredSnapshot({}, frozenset(), {})
         one._recovery = Recovery(store, settings, lambda: one._identity.owner)
@@ -164,10 +164,10 @@ class SupervisorPrograms:
         one._ownership = Ownership(redis, one._identity)
         one._ownership._held = {SLUG} if who.holds else set()
         one._claimant = Claimant(
-            settings, one._desired_models, one._ownership, one._sight, one._neighbours
+            settings, one._desired_models, one._ownership, one._contact, one._neighbours
         )
-        one._watchdog = Watchdog(settings.stall_s, one._sight)
-        one._sweeper = Sweeper(store, one._recovery, settings, one._sight, one._load_jobs.of)
+        one._watchdog = Watchdog(settings.stall_s, one._contact)
+        one._sweeper = Sweeper(store, one._recovery, settings, one._contact, one._load_jobs.of)
         one._guarded = _unguarded
         one._events = SimpleNamespace(put=None)
         return one

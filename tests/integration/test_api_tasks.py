@@ -21,7 +21,7 @@ from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
-from jobs.storage.sight import Sight
+from jobs.storage.contact import RedisContact
 from jobs.stream.hub import EventHub
 from tests.integration.api_rig import Rig, wait_until
 
@@ -75,7 +75,7 @@ async def test_a_subscription_connection_that_breaks_down_oddly_is_made_anew(
 async def test_an_api_whose_heartbeat_breaks_down_oddly_beats_on(redis_url: str) -> None:
     redis = connect_async(redis_url)
     redis.pipeline = Odd(redis.pipeline)
-    heartbeat = ApiHeartbeat(redis, "api-odd", 60.0, Sight())
+    heartbeat = ApiHeartbeat(redis, "api-odd", 60.0, RedisContact())
     heartbeat.start()
     watching: SyncRedis = connect(redis_url)
     await asyncio.to_thread(

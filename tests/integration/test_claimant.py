@@ -12,8 +12,8 @@ from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.desired_models import DesiredModels, read_snapshot
-from jobs.storage.sight import RECOVERY_S, Sight
 from tests.helpers.samples import settings_for
 from workers.supervision.claimant import Claimant
 from workers.supervision.node_identity import Neighbours, NodeIdentity
@@ -47,8 +47,8 @@ def redis(redis_url: str) -> Iterator[SyncRedis]:
 
 
 @pytest.fixture
-def sight(clock: Clock) -> Sight:
-    return Sight(clock, clock)
+def contact(clock: Clock) -> RedisContact:
+    return RedisContact(clock, clock)
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def claimant(
     redis_url: str,
     tmp_path: Path,
     ownership: Ownership,
-    sight: Sight,
+    contact: RedisContact,
     neighbours: Neighbours,
 ) -> Claimant:
     settings = settings_for(redis_url, tmp_path)
-    return Claimant(settings, DesiredModels(redis), ownership, sight, neighbours)
+    return Claimant(settings, DesiredModels(redis), ownership, contact, neighbours)
 
 
 def desired(name: str = "fake", *, was_ready: bool = True) -> DesiredModel:
@@ -106,47 +106,47 @@ def test_what_another_runs_is_left_to_it(claimant: Claimant, redis: SyncRedis) -
 
 
 def test_who_was_blind_takes_nothing_new(
-    claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
+    claimant: Claimant, redis: SyncRedis, contact: RedisContact, clock: Clock
 ) -> None:
-    sight.note_blindness()
+    contact.note_interruption()
     assert claimant.claim({"0": desired()}) == []
     assert claimant.claim_unwanted({"1"}) == []
     assert (holder(redis), holder(redis, "1")) == (None, None)
-    for _ in range(int(RECOVERY_S)):
+    for _ in range(int(STABLE_AFTER_S)):
         clock.now += 1
-        sight.look()
+        contact.note_answer()
     assert claimant.claim({"0": desired()}) == ["0"]
     assert claimant.claim_unwanted({"1"}) == ["1"]
 
 
 def test_who_was_blind_takes_what_was_its_own_again(
-    claimant: Claimant, redis: SyncRedis, sight: Sight
+    claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
     """Its lock has expired meanwhile, and its worker has beaten all the time."""
     assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     heartbeat(redis)
-    sight.note_blindness()
+    contact.note_interruption()
     assert claimant.claim({"0": desired()}) == ["0"]
     assert holder(redis) == HERE.owner
 
 
 def test_who_was_blind_leaves_what_others_took_meanwhile(
-    claimant: Claimant, redis: SyncRedis, sight: Sight
+    claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
     assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     assert Ownership(redis, ELSEWHERE).take("0")
-    sight.note_blindness()
+    contact.note_interruption()
     assert claimant.claim({"0": desired()}) == []
     assert holder(redis) == ELSEWHERE.owner
 
 
 def test_after_a_restart_the_models_of_the_process_before_are_taken_though_blind(
-    claimant: Claimant, redis: SyncRedis, sight: Sight
+    claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
     redis.set(names.owner_key("0"), f"{HERE.uid}|zz")
-    sight.note_blindness()
+    contact.note_interruption()
     assert claimant.claim({"0": desired()}) == ["0"]
 
 
@@ -167,36 +167,36 @@ def test_no_model_moves_while_its_worker_beats(
 
 
 def test_a_model_that_has_been_ready_stays_where_its_files_are(
-    claimant: Claimant, redis: SyncRedis, sight: Sight, clock: Clock
+    claimant: Claimant, redis: SyncRedis, contact: RedisContact, clock: Clock
 ) -> None:
     missing = {"0": desired("not-here"), "1": desired()}
     for _ in range(100):
         clock.now += 1
-        sight.look()
+        contact.note_answer()
         assert claimant.claim(missing) == ["1"]
     assert holder(redis) is None
 
 
 def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fails(
-    claimant: Claimant, sight: Sight, clock: Clock
+    claimant: Claimant, contact: RedisContact, clock: Clock
 ) -> None:
     missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for _ in range(3):
         assert claimant.claim(missing) == ["1"], "others have the time to take it first"
         clock.now += 1
-        sight.look()
+        contact.note_answer()
     assert claimant.claim(missing) == ["0", "1"]
 
 
 def test_the_time_without_files_begins_anew_for_the_next_want(
-    claimant: Claimant, sight: Sight, clock: Clock
+    claimant: Claimant, contact: RedisContact, clock: Clock
 ) -> None:
     missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for second in range(6):
         # In the third one another has it; then it is free again.
         assert claimant.claim(missing if second != 2 else {"1": desired()}) == ["1"]
         clock.now += 1
-        sight.look()
+        contact.note_answer()
     assert claimant.claim(missing) == ["0", "1"]
 
 
@@ -220,14 +220,14 @@ def test_only_what_can_start_here_again_is_held_for_its_next_start(
 
 
 def test_who_is_alone_takes_at_once_however_little_it_sees(
-    redis: SyncRedis, redis_url: str, tmp_path: Path, ownership: Ownership, sight: Sight
+    redis: SyncRedis, redis_url: str, tmp_path: Path, ownership: Ownership, contact: RedisContact
 ) -> None:
     """A busy machine looks seldom; there is nobody from whom anything could be taken."""
-    sight.note_blindness()
+    contact.note_interruption()
     alone = Neighbours()
     alone.look([HERE.uid], HERE.uid)
     settings = settings_for(redis_url, tmp_path)
-    claimant = Claimant(settings, DesiredModels(redis), ownership, sight, alone)
+    claimant = Claimant(settings, DesiredModels(redis), ownership, contact, alone)
     assert claimant.claim({"0": desired()}) == ["0"]
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 import tests.helpers.private_redis
 from jobs.embedded_redis.binary import RedisBinary, find_redis_binary
-from jobs.storage.connection import SyncRedis, connect, is_passing
+from jobs.storage.connection import SyncRedis, connect, is_transient
 from jobs.storage.script_connection import ScriptConnection
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
@@ -68,22 +68,22 @@ def test_a_full_memory_passes(redis: SyncRedis) -> None:
     redis.eval(_SET, 1, "k")
     redis.config_set("maxmemory", 1)
     for error in _errors_of_writing(redis):
-        assert is_passing(error), str(error)
+        assert is_transient(error), str(error)
 
 
 def test_a_replica_passes(redis: SyncRedis) -> None:
     """It is to become the master, or was told to by mistake."""
     redis.replicaof("127.0.0.1", 1)
     for error in _errors_of_writing(redis):
-        assert is_passing(error), str(error)
+        assert is_transient(error), str(error)
     redis.config_set("replica-serve-stale-data", "no")
-    assert is_passing(_error_of(lambda: redis.get("k")))
+    assert is_transient(_error_of(lambda: redis.get("k")))
 
 
 def test_a_master_without_replicas_passes(redis: SyncRedis) -> None:
     redis.config_set("min-replicas-to-write", 1)
     for error in _errors_of_writing(redis):
-        assert is_passing(error), str(error)
+        assert is_transient(error), str(error)
 
 
 def test_a_disk_that_takes_nothing_passes(redis: SyncRedis) -> None:
@@ -95,7 +95,7 @@ def test_a_disk_that_takes_nothing_passes(redis: SyncRedis) -> None:
         lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "saving has failed"
     )
     for error in _errors_of_writing(redis):
-        assert is_passing(error), str(error)
+        assert is_transient(error), str(error)
 
 
 def test_a_redis_that_is_busy_with_a_script_passes(redis: SyncRedis, url: str) -> None:
@@ -118,21 +118,21 @@ def test_a_redis_that_is_busy_with_a_script_passes(redis: SyncRedis, url: str) -
     error = wait_until(refusal, "Redis is busy")
     redis.script_kill()
     thread.join(20)
-    assert is_passing(error), str(error)
+    assert is_transient(error), str(error)
 
 
 def test_a_password_that_changes_passes(redis: SyncRedis, url: str) -> None:
     redis.config_set("requirepass", "new")
     for given in ("", ":old@"):
         other = connect(url.replace("unix://", f"unix://{given}"), retries=0)
-        assert is_passing(_error_of(other.ping))
+        assert is_transient(_error_of(other.ping))
         other.close()
 
 
 def test_a_redis_that_is_gone_or_loads_passes(tmp_path: Path) -> None:
     absent = connect(f"unix://{tmp_path / 'none'}", retries=0)
-    assert is_passing(_error_of(absent.ping))
-    assert is_passing(BusyLoadingError("Redis is loading the dataset in memory"))
+    assert is_transient(_error_of(absent.ping))
+    assert is_transient(BusyLoadingError("Redis is loading the dataset in memory"))
 
 
 def test_a_key_of_another_type_is_for_good(redis: SyncRedis) -> None:
@@ -146,7 +146,7 @@ def test_a_key_of_another_type_is_for_good(redis: SyncRedis) -> None:
     ):
         error = _error_of(way)
         assert "WRONGTYPE" in str(error)
-        assert not is_passing(error)
+        assert not is_transient(error)
 
 
 def test_a_command_that_this_user_may_not_send_is_for_good(redis: SyncRedis, url: str) -> None:
@@ -157,16 +157,16 @@ def test_a_command_that_this_user_may_not_send_is_for_good(redis: SyncRedis, url
         lambda: limited.eval(_XADD, 1, "log"),
         lambda: ScriptConnection(limited, _XADD)(["log"], []),
     ):
-        assert not is_passing(_error_of(way))
+        assert not is_transient(_error_of(way))
     limited.close()
 
 
 @pytest.mark.parametrize("script", ["no script", "error('OOM')", "return nothing.at_all"])
 def test_an_error_of_a_script_is_for_good(redis: SyncRedis, script: str) -> None:
-    assert not is_passing(_error_of(lambda: redis.eval(script, 0)))
+    assert not is_transient(_error_of(lambda: redis.eval(script, 0)))
 
 
 def test_a_command_that_is_none_is_for_good(redis: SyncRedis) -> None:
-    assert not is_passing(_error_of(lambda: redis.execute_command("OOM")))
-    assert not is_passing(_error_of(lambda: redis.execute_command("GET")))
-    assert not is_passing(ValueError("OOM"))
+    assert not is_transient(_error_of(lambda: redis.execute_command("OOM")))
+    assert not is_transient(_error_of(lambda: redis.execute_command("GET")))
+    assert not is_transient(ValueError("OOM"))

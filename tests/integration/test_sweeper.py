@@ -16,8 +16,8 @@ from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.storage import names
 from jobs.storage.connection import connect
+from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.event_log import read_log
-from jobs.storage.sight import RECOVERY_S, Sight
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
@@ -58,10 +58,10 @@ class Rig:
         self.store = store
         self.redis = store.redis
         self.clock = clock
-        self.sight = Sight(clock, clock)
+        self.contact = RedisContact(clock, clock)
         self.wanted: dict[str, str | Exception] = {}
         self.sweeper = Sweeper(
-            store, Recovery(store, settings), settings, self.sight, self._load_job_of
+            store, Recovery(store, settings), settings, self.contact, self._load_job_of
         )
 
     def _load_job_of(self, slug: str) -> str | None:
@@ -73,7 +73,7 @@ class Rig:
     def sweep(self, unloading: dict[str, str | None] | None = None) -> None:
         """One tick of a supervisor, a second after the last one."""
         self.clock.now += 1
-        self.sight.look()
+        self.contact.note_answer()
         self.sweeper.sweep(unloading or {})
 
     def submit(self, request: Any = None, age_s: float = 0.0, **fields: Any) -> str:
@@ -278,8 +278,8 @@ def test_who_was_blind_takes_no_api_for_dead(rig: Rig) -> None:
     rig.redis.sadd(names.APIS, "alive")
     job_id = submit_of(rig, "alive")
     rig.sweep()
-    rig.sight.note_blindness()
-    for _ in range(int(RECOVERY_S) - 1):
+    rig.contact.note_interruption()
+    for _ in range(int(STABLE_AFTER_S) - 1):
         rig.sweep()
         assert rig.statuses(job_id) == ["queued"]
     rig.redis.set(names.api_key("alive"), b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from jobs.storage.sight import RECOVERY_S
+from jobs.storage.contact import STABLE_AFTER_S
 from tests.faults.registry import Tally
 from tests.helpers.waiting import wait_until
 from tests.machines.client import Stream
@@ -32,7 +32,7 @@ def supervisor_is_drained(tally: Tally) -> None:
         two.start()
         learn_reference(two)
         old = two.load_on(two.a)
-        time.sleep(RECOVERY_S)  # whoever has just started takes nothing yet
+        time.sleep(STABLE_AFTER_S)  # whoever has just started takes nothing yet
         streams = [two.b.client.stream(num_tokens) for _ in range(_NUM_STREAMS)]
         wait_until(lambda: _num_running(streams) >= _NUM_SLOTS, "all slots are busy", 30.0)
         assert two.a.supervisor is not None

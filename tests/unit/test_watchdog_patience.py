@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jobs.contract.records import WorkerState, WorkerStatus
-from jobs.storage.sight import Sight
+from jobs.storage.contact import RedisContact
 from tests.helpers.children import killed_child
 from workers.supervision.watchdog import Watchdog
 from workers.supervision.worker_process import Child
@@ -41,8 +41,8 @@ class Ticks:
     def __init__(self, clock: Clock, child: Child) -> None:
         self.clock = clock
         self.child = child
-        self.sight = Sight(clock, clock)
-        self.watchdog = Watchdog(30.0, self.sight)
+        self.contact = RedisContact(clock, clock)
+        self.watchdog = Watchdog(30.0, self.contact)
 
     def first_verdict(
         self, seconds: int, status: WorkerStatus | None = None
@@ -50,7 +50,7 @@ class Ticks:
         """After how many seconds the child has to be killed, and the error's code."""
         for second in range(1, seconds + 1):
             self.clock.now += 1
-            self.sight.look()
+            self.contact.note_answer()
             self.watchdog.look({self.child.slug})
             reason = self.watchdog.judge(self.child, status)
             if reason is not None:

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from api.execution import worker_liveness
 from api.execution.worker_liveness import Missing, WorkerLiveness
 from jobs import asyncio_tasks
-from jobs.storage.sight import BLIND_AFTER_S, RECOVERY_S, Sight
+from jobs.storage.contact import INTERRUPTED_AFTER_S, STABLE_AFTER_S, RedisContact
 
 WAIT_S = 20.0
 GONE = {"0": Missing.MACHINE}
@@ -61,19 +61,19 @@ async def heard(watch: WorkerLiveness, num: int) -> list[int]:
 )
 async def test_a_look_that_raises_does_not_end_the_watch(odd: Exception) -> None:
     looks = Looks(GONE, odd, GONE)
-    assert await heard(WorkerLiveness(looks, Sight()), 3) == [1, 1, 2]
+    assert await heard(WorkerLiveness(looks, RedisContact()), 3) == [1, 1, 2]
 
 
 async def test_the_watch_goes_on_for_who_comes_after_all_others_have_left() -> None:
     looks = Looks(GONE)
-    watch = WorkerLiveness(looks, Sight())
+    watch = WorkerLiveness(looks, RedisContact())
     assert await heard(watch, 1) == [1]
     await until(lambda: len(asyncio.all_tasks()) == 1)
     assert await heard(watch, 1) == [1]
 
 
 async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
-    watch = WorkerLiveness(Looks(GONE), Sight())
+    watch = WorkerLiveness(Looks(GONE), RedisContact())
 
     def raise_(num_looks: int, what: Missing) -> None:
         raise KeyError("odd")
@@ -83,17 +83,17 @@ async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
     watch.discard("0", raise_)
 
 
-async def test_nobody_is_judged_soon_after_redis_was_out_of_sight() -> None:
+async def test_nothing_is_reported_missing_soon_after_an_interruption() -> None:
     clock = Clock()
     looks = Looks(GONE)
-    watch = WorkerLiveness(looks, Sight(clock, clock))
-    clock.now += BLIND_AFTER_S
+    watch = WorkerLiveness(looks, RedisContact(clock, clock))
+    clock.now += INTERRUPTED_AFTER_S
     counts: list[int] = []
     watch.add("0", lambda num_looks, what: counts.append(num_looks))
     await until(lambda: len(looks.asked) >= 5)
     assert counts == []
     for _ in range(3):
-        clock.now += RECOVERY_S / 3
+        clock.now += STABLE_AFTER_S / 3
         num_asked = len(looks.asked)
         await until(lambda: len(looks.asked) >= num_asked + 2)  # noqa: B023
     await until(lambda: len(counts) >= 2)

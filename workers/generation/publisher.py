@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from jobs.contract.errors import JobError
 from jobs.contract.events import Event, EventKind
-from jobs.storage.connection import is_passing
+from jobs.storage.connection import is_transient
 from jobs.storage.event_log import EventWriter
 from jobs.storage.script_connection import PendingReply
 from workers.generation.outbox import Outbox
@@ -199,7 +199,7 @@ def _until_done(write: Callable[[], T], again: Callable[[], T] | None = None) ->
         try:
             return write()
         except RedisError as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             log.warning("redis refuses events, will retry", extra={"error": str(error)})
             time.sleep(_RETRY_S)

@@ -22,7 +22,7 @@ from rq.utils import now
 
 from jobs.contract.errors import JobError
 from jobs.contract.events import Event, EventKind
-from jobs.storage.connection import is_passing
+from jobs.storage.connection import is_transient
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 
@@ -140,7 +140,7 @@ def _until_done(action: Callable[[], None]) -> None:
         try:
             return action()
         except RedisError as error:
-            if not is_passing(error):
+            if not is_transient(error):
                 raise
             log.warning("redis refuses bookkeeping, will retry", extra={"error": str(error)})
             time.sleep(_RETRY_S)

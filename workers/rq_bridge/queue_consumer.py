@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, is_passing
+from jobs.storage.connection import SyncRedis, is_transient
 from jobs.storage.lua import claim_scripts
 from jobs.storage.store import TAKE_FENCE_TTL_S
 from workers.rq_bridge.queued_job import QueuedJob
@@ -149,7 +149,7 @@ class QueueConsumer(RqRecords):
         try:
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
         except Exception as error:  # a hash that RQ cannot restore, or none
-            if is_passing(error):
+            if is_transient(error):
                 self.in_hand.discard(job_id)
                 raise
             self.set_aside(job_id, repr(error))
@@ -197,7 +197,7 @@ class QueueConsumer(RqRecords):
         try:
             return self._refuse(job_id)
         except RedisError as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             log.error("nobody can be told", extra={"job": job_id, "error": str(error)})
             return False
@@ -208,7 +208,7 @@ class QueueConsumer(RqRecords):
         try:
             self._admit(job)
         except Exception as error:
-            if is_passing(error):
+            if is_transient(error):
                 log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
                 return self._hand_back(job.id)
             # One odd job must not end the loop for all others.

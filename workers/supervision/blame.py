@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from jobs.contract.records import JobRecord
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, is_passing
+from jobs.storage.connection import SyncRedis, is_transient
 
 
 def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
@@ -29,6 +29,6 @@ def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
     try:
         return len(redis.xrange(names.log_key(record.job_id), min=first, count=2)) > 1
     except RedisError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         return False  # its log is none, so that it cannot have said anything

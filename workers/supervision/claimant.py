@@ -10,8 +10,8 @@ from jobs.catalog.catalog import find_model
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
-from jobs.storage.sight import Sight
 from workers.supervision.node_identity import Neighbours
 from workers.supervision.ownership import Ownership
 
@@ -28,14 +28,14 @@ class Claimant:
         settings: Settings,
         desired_models: DesiredModels,
         ownership: Ownership,
-        sight: Sight,
+        contact: RedisContact,
         neighbours: Neighbours,
     ) -> None:
         self._settings = settings
         self._neighbours = neighbours
         self._desired_models = desired_models
         self._ownership = ownership
-        self._sight = sight
+        self._contact = contact
         self._missing_since: dict[str, float] = {}
 
     def claim(self, missing: Mapping[str, DesiredModel]) -> list[str]:
@@ -60,11 +60,11 @@ class Claimant:
     def _take(self, slugs: list[str]) -> list[str]:
         beating = self._desired_models.beating(slugs)
         # Who is alone takes nothing from anybody, however little is to be seen.
-        is_clear = self._sight.is_clear or self._neighbours.are_none
+        may_take_free = self._contact.is_stable or self._neighbours.are_none
         return [
             slug
             for slug in slugs
-            if self._ownership.take(slug, may_be_new=is_clear and slug not in beating)
+            if self._ownership.take(slug, may_be_new=may_take_free and slug not in beating)
         ]
 
     def _may_load(self, slug: str, desired: DesiredModel) -> bool:

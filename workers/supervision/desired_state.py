@@ -7,8 +7,8 @@ import secrets
 
 from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.contract.records import DesiredModel
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
-from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.submitter import Submission
 
@@ -22,9 +22,9 @@ class DesiredState:
     lost with them, so that nobody can be judged for a while.
     """
 
-    def __init__(self, desired_models: DesiredModels, sight: Sight) -> None:
+    def __init__(self, desired_models: DesiredModels, contact: RedisContact) -> None:
         self._desired_models = desired_models
-        self._sight = sight
+        self._contact = contact
         self._mark = ""
         self._known: dict[bytes, bytes] = {}
 
@@ -34,7 +34,7 @@ class DesiredState:
         if not mark or mark != self._mark:
             if self._mark:
                 log.error("redis has lost its data", extra={"desired": len(self._known)})
-                self._sight.note_blindness()
+                self._contact.note_interruption()
             mark, found = self._desired_models.marked(self._known)
         self._mark, self._known = mark, found.raw
         return found

@@ -30,7 +30,7 @@ from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import GenerateRequest, Task
 from jobs.settings import Settings
 from jobs.storage import names
-from jobs.storage.connection import is_passing
+from jobs.storage.connection import is_transient
 from jobs.storage.event_log import last_event_id
 from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.store import JobStore
@@ -158,7 +158,7 @@ class Recovery:
             yield
             return
         except RedisError as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             log.error("job cannot be settled", extra={"job": job_id, "error": str(error)})
         except OwnershipLostError:

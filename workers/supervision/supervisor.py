@@ -27,10 +27,10 @@ from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerS
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_settings
 from jobs.storage import names
-from jobs.storage.connection import connect, is_passing, wait_for_redis
+from jobs.storage.connection import connect, is_transient, wait_for_redis
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
-from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.upgrade.moves import upgrade
 from workers.supervision.claimant import Claimant
@@ -68,17 +68,17 @@ class Supervisor:
         self._crash_policy = CrashPolicy(self._desired_models, self._recovery, self._restarts)
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
-        self._sight = Sight()
+        self._contact = RedisContact()
         self._neighbours = Neighbours()
         self._load_jobs = LoadJobs(self._store, self._desired_models)
-        self._keeper = DesiredState(self._desired_models, self._sight)
+        self._keeper = DesiredState(self._desired_models, self._contact)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
-            settings, self._desired_models, self._ownership, self._sight, self._neighbours
+            settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
-        self._watchdog = Watchdog(settings.stall_s, self._sight)
+        self._watchdog = Watchdog(settings.stall_s, self._contact)
         self._sweeper = Sweeper(
-            self._store, self._recovery, settings, self._sight, self._load_jobs.of
+            self._store, self._recovery, settings, self._contact, self._load_jobs.of
         )
 
     def run(self) -> None:
@@ -111,7 +111,7 @@ class Supervisor:
             self._ownership.rename(self._identity)
         self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
         if not self._neighbours.are_none:
-            self._sight.note_blindness()
+            self._contact.note_interruption()
 
     # Events.
 
@@ -156,7 +156,7 @@ class Supervisor:
     def _look(self) -> None:
         """What is wanted; and that what is ours stays ours."""
         self._snapshot = self._keeper.look()
-        self._sight.look()
+        self._contact.note_answer()
         self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
         kept = self._children.keys() | self._claimant.to_restart(self._snapshot, self._children)
         for slug in self._ownership.renew(kept) & self._children.keys():
@@ -252,7 +252,7 @@ class Supervisor:
             uid=self._identity.uid,
             token=self._identity.token,
         )
-        self._desired_models.heartbeat_node(status, is_forgetting=self._sight.is_clear)
+        self._desired_models.heartbeat_node(status, is_forgetting=self._contact.is_stable)
 
     # The end.
 
@@ -273,7 +273,7 @@ class Supervisor:
         try:
             action()
         except RedisError as error:
-            if is_passing(error):
+            if is_transient(error):
                 log.warning("redis away", extra={"error": str(error)})
                 return self._is_stopping
             log.exception("redis refuses a supervision step")

@@ -23,8 +23,8 @@ from jobs.contract.records import JobRecord
 from jobs.contract.requests import Task
 from jobs.settings import Settings
 from jobs.storage import names
+from jobs.storage.contact import RedisContact
 from jobs.storage.presence import Presence
-from jobs.storage.sight import Sight
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
 from workers.supervision.recovery import Recovery
@@ -50,14 +50,14 @@ class Sweeper:
         store: JobStore,
         recovery: Recovery,
         settings: Settings,
-        sight: Sight,
+        contact: RedisContact,
         load_job_of: Callable[[str], str | None],
     ) -> None:
         self._store = store
         self._recovery = recovery
         self._queue_timeout_s = settings.queue_timeout_s
         self._presence = Presence(store.redis)
-        self._sight = sight
+        self._contact = contact
         self._load_job_of = load_job_of
         self._silent_since: dict[str, float] = {}
         self._next_overdue_at = math.inf
@@ -160,7 +160,7 @@ class Sweeper:
 
     def _gone_apis(self) -> set[str]:
         """API processes without a sign of life, at two looks with a second between."""
-        if not self._sight.is_clear:
+        if not self._contact.is_stable:
             self._silent_since = {}
             return set()
         now, silent = time.monotonic(), self._presence.silent_apis()

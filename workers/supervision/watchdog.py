@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jobs.contract.errors import JobError, JobTimeoutError, WorkerLostError
 from jobs.contract.records import WorkerState, WorkerStatus
-from jobs.storage.sight import Sight
+from jobs.storage.contact import RedisContact
 from workers.supervision.worker_process import Child
 
 _NO_BEAT_S = 8.0
@@ -29,9 +29,9 @@ class _Seen:
 class Watchdog:
     """Judges the children at each tick. ``stall_s``: see ``Settings``."""
 
-    def __init__(self, stall_s: float, sight: Sight) -> None:
+    def __init__(self, stall_s: float, contact: RedisContact) -> None:
         self._stall_s = stall_s
-        self._sight = sight
+        self._contact = contact
         self._seen: dict[str, _Seen] = {}
         self._looked_at = time.monotonic()
 
@@ -39,7 +39,7 @@ class Watchdog:
         """Begin a tick over those models; call it when Redis has answered."""
         self._looked_at = time.monotonic()
         self._seen = {slug: seen for slug, seen in self._seen.items() if slug in slugs}
-        if not self._sight.is_clear:
+        if not self._contact.is_stable:
             for seen in self._seen.values():
                 seen.beat_at = self._looked_at
 
