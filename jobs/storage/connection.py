@@ -82,10 +82,10 @@ def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:
         retry=_AsyncShortRetry(_backoff(retries), retries, supported_errors=_DISCONNECTS),
         **_common_options(url),
     )
-    return _PunctualRedis.from_pool(pool)
+    return _DeadlineRedis.from_pool(pool)
 
 
-class _PunctualRedis(redis.asyncio.Redis):  # type: ignore[misc]
+class _DeadlineRedis(redis.asyncio.Redis):  # type: ignore[misc]
     """Each command is answered in time, or raises ``redis.TimeoutError``; pipelines are not."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -187,7 +187,7 @@ async def within(seconds: float, asked: Awaitable[T]) -> T:
     calling task is safe.
     """
     task = asyncio.ensure_future(asked)
-    task.add_done_callback(_look_at)
+    task.add_done_callback(_retrieve_error)
     try:
         await asyncio.wait({task}, timeout=seconds)
         if not task.done():
@@ -199,7 +199,7 @@ async def within(seconds: float, asked: Awaitable[T]) -> T:
     return task.result()
 
 
-def _look_at(task: asyncio.Future[Any]) -> None:
+def _retrieve_error(task: asyncio.Future[Any]) -> None:
     """Else asyncio complains about the error of a command that nobody waits for any more."""
     if not task.cancelled():
         task.exception()

@@ -153,7 +153,7 @@ class DesiredModels:
         read = {slug: _read(WorkerStatus, data) for slug, data in zip(slugs, found, strict=True)}
         return {slug: status for slug, status in read.items() if status is not None}
 
-    def beating(self, slugs: Sequence[str]) -> set[str]:
+    def with_heartbeat(self, slugs: Sequence[str]) -> set[str]:
         """Slugs with a worker's heartbeat, readable or not."""
         if not slugs:
             return set()

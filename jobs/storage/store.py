@@ -174,7 +174,7 @@ class JobStore:
         """(worker, job id) of all that the model's workers hold."""
         return _parsed(self.redis.smembers(names.claims_key(slug)))
 
-    def drop_odd_claims(self, slug: str) -> None:
+    def drop_unreadable_claims(self, slug: str) -> None:
         """Take off the claims what is none."""
         key = names.claims_key(slug)
         odd = [one for one in self.redis.smembers(key) if names.parse_claim(one) is None]

@@ -66,7 +66,7 @@ class ResponseStore:
         self._redis = redis
         self._ttl_s = ttl_s
 
-    def beside(self, submission: Submission, record: StoredResponse) -> Submission:
+    def with_record(self, submission: Submission, record: StoredResponse) -> Submission:
         """The submission with the record, which is kept if the job is accepted."""
         return replace(
             submission,

@@ -59,20 +59,20 @@ class EventHub:
         self._connection: SubscriberConnection | None = None
         self._channels: dict[bytes, Channel] = defaultdict(Channel)
         self._connected = asyncio.Event()
-        self._heard_at = float("-inf")
-        self._num_rings = 0
+        self._last_message_at = float("-inf")
+        self._num_wakeups = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def num_rings(self) -> int | None:
+    def num_wakeups(self) -> int | None:
         """Another number once the desired models have changed; ``None`` while nobody would tell."""
-        return self._num_rings if self._connected.is_set() else None
+        return self._num_wakeups if self._connected.is_set() else None
 
     async def start(self) -> None:
         """Begin to listen; Redis may come later."""
         self._tasks = [
             asyncio_tasks.keep_running(self._listen, "event-hub"),
-            asyncio_tasks.keep_running(self._mind_silence, "event-hub silence"),
+            asyncio_tasks.keep_running(self._check_silent_readers, "event-hub silent readers"),
         ]
 
     async def stop(self) -> None:
@@ -109,7 +109,7 @@ class EventHub:
         """``NotReadyError`` when Redis has been silent for too long before the event came."""
         start = time.monotonic()
         while not event.is_set():
-            left = max(start, self._heard_at) + _CONNECT_S - time.monotonic()
+            left = max(start, self._last_message_at) + _CONNECT_S - time.monotonic()
             if left <= 0:
                 raise NotReadyError("Redis does not answer")
             with contextlib.suppress(TimeoutError):
@@ -203,7 +203,9 @@ class EventHub:
 
         The bell of the desired models keeps it in pub/sub mode while nobody does.
         """
-        connection = await SubscriberConnection.open(self._subscriber.connection_pool, self._hear)
+        connection = await SubscriberConnection.open(
+            self._subscriber.connection_pool, self._on_message
+        )
         connection.subscribe([_WAKEUP, *self._channels])
         self._connected.set()
         return connection
@@ -214,11 +216,11 @@ class EventHub:
             with contextlib.suppress(RedisError):
                 await connection.close()
 
-    def _hear(self, message: list[Any]) -> None:
-        self._heard_at = time.monotonic()
+    def _on_message(self, message: list[Any]) -> None:
+        self._last_message_at = time.monotonic()
         kind, name, data = message
         if name == _WAKEUP:
-            self._num_rings += 1
+            self._num_wakeups += 1
         channel = self._channels.get(name)
         if channel is None:
             return
@@ -235,7 +237,7 @@ class EventHub:
             # Not ours to show; the log decides.
             subscription.note_gap()
 
-    async def _mind_silence(self) -> None:
+    async def _check_silent_readers(self) -> None:
         """Send readers who have long heard nothing to the log, in turn when they are many."""
         while True:
             await asyncio.sleep(_TICK_S)

@@ -95,7 +95,7 @@ class SupervisorPrograms:
 
     def drain(self, who: Who) -> Ticked:
         """Look, and end what nobody wants and nobody runs."""
-        return self._tick(who, None, lambda one: one._drain_unwanted())
+        return self._tick(who, None, lambda one: one._drain_undesired())
 
     def check(self, who: Who, ran: Ran) -> Ticked:
         """Look, and stop the worker that runs if it is not wanted, or not its own any more."""
@@ -151,8 +151,8 @@ class SupervisorPrograms:
         one._desired_models = DesiredModels(redis)
         one._contact = RedisContact(lambda: 0.0, lambda: 0.0)
         one._neighbours = Neighbours(lambda: 0.0)
-        one._keeper = DesiredState(one._desired_models, one._contact)
-        one._keeper._mark = "mark"
+        one._desired_state = DesiredState(one._desired_models, one._contact)
+        one._desired_state._mark = "mark"
         one._snapshot = DesiredSnapshot({}, frozenset(), {})
         one._recovery = Recovery(store, settings, lambda: one._identity.owner)
         one._load_jobs = LoadJobs(store, one._desired_models)

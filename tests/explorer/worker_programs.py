@@ -119,7 +119,7 @@ class WorkerPrograms:
         if is_begun:
             execution = Execution("an execution", job_id, consumer.connection, consumer.name)
             execution._job = job
-            consumer.executions[execution.id] = books._pages[job_id].execution = execution
+            consumer.executions[execution.id] = books._open_jobs[job_id].execution = execution
             consumer._is_noted_busy = True
         return books
 
@@ -166,7 +166,7 @@ class _Round:
         self, parts: Parts, consumer: QueueConsumer, before: Consumer, load_job: str, is_ready: bool
     ) -> None:
         self._consumer = consumer
-        consumer._is_unsure = before.is_unsure
+        consumer._must_rescue = before.is_unsure
         consumer._rescued = list(before.rescued)
         consumer._num_takes = before.num_takes
         self._before = before
@@ -191,8 +191,8 @@ class _Round:
     def _after(self) -> Consumer:
         """A take that was answered is over: the next may have its number."""
         consumer = self._consumer
-        num_takes = consumer._num_takes if consumer._is_unsure else self._before.num_takes
-        return Consumer(NOWHERE, consumer._is_unsure, tuple(consumer._rescued), num_takes)
+        num_takes = consumer._num_takes if consumer._must_rescue else self._before.num_takes
+        return Consumer(NOWHERE, consumer._must_rescue, tuple(consumer._rescued), num_takes)
 
     # What the consumer calls.
 
@@ -228,7 +228,7 @@ class _Round:
         one._redis = self._parts.api
         one._load_job = load_job
         one._gen_admission = one._ctl_admission = self._admission
-        one._facts = SimpleNamespace(state=state)
+        one._report = SimpleNamespace(state=state)
         one._jobs = SimpleNamespace(generate=self._generate)
         one._load = lambda request, outbox: None
         one.request_exit = self._request_exit

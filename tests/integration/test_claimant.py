@@ -94,14 +94,14 @@ def heartbeat(redis: SyncRedis, slug: str = "0") -> None:
 
 def test_a_free_model_is_taken(claimant: Claimant, redis: SyncRedis) -> None:
     assert claimant.claim({"0": desired()}) == ["0"]
-    assert claimant.claim_unwanted({"1", "2"}) == ["1", "2"]
+    assert claimant.claim_undesired({"1", "2"}) == ["1", "2"]
     assert {holder(redis, slug) for slug in "012"} == {HERE.owner}
 
 
 def test_what_another_runs_is_left_to_it(claimant: Claimant, redis: SyncRedis) -> None:
     assert Ownership(redis, ELSEWHERE).take("0")
     assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_unwanted({"0"}) == []
+    assert claimant.claim_undesired({"0"}) == []
     assert holder(redis) == ELSEWHERE.owner
 
 
@@ -110,13 +110,13 @@ def test_who_was_blind_takes_nothing_new(
 ) -> None:
     contact.note_interruption()
     assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_unwanted({"1"}) == []
+    assert claimant.claim_undesired({"1"}) == []
     assert (holder(redis), holder(redis, "1")) == (None, None)
     for _ in range(int(STABLE_AFTER_S)):
         clock.now += 1
         contact.note_answer()
     assert claimant.claim({"0": desired()}) == ["0"]
-    assert claimant.claim_unwanted({"1"}) == ["1"]
+    assert claimant.claim_undesired({"1"}) == ["1"]
 
 
 def test_who_was_blind_takes_what_was_its_own_again(
@@ -160,7 +160,7 @@ def test_no_model_moves_while_its_worker_beats(
     else:
         redis.set(names.status_key("0"), status)
     assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_unwanted({"0"}) == []
+    assert claimant.claim_undesired({"0"}) == []
     assert holder(redis) is None
     redis.delete(names.status_key("0"))
     assert claimant.claim({"0": desired()}) == ["0"]
@@ -235,7 +235,7 @@ def test_a_node_is_remembered_when_redis_has_forgotten_it(clock: Clock) -> None:
     neighbours = Neighbours(clock)
     neighbours.look([HERE.uid, "other"], HERE.uid)
     neighbours.look([HERE.uid], HERE.uid)
-    assert not neighbours.are_none
+    assert not neighbours.is_empty
     clock.now += 601
     neighbours.look([HERE.uid], HERE.uid)
-    assert neighbours.are_none
+    assert neighbours.is_empty

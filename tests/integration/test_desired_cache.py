@@ -26,7 +26,7 @@ async def cache(redis_url: str) -> AsyncIterator[DesiredCache]:
     hub = EventHub(redis, subscriber)
     await hub.start()
     async with asyncio.timeout(WAIT_S):
-        while hub.num_rings is None:
+        while hub.num_wakeups is None:
             await asyncio.sleep(0)
     yield DesiredCache(redis, hub)
     await hub.stop()

@@ -203,7 +203,7 @@ async def _read_over_a_cut(server: FarRedis, far: Host, folder: Path) -> None:
     far.cut()
     writer.write(job, 3)
     async with asyncio.timeout(_TOLD_S):
-        while reader.hub.num_rings is not None:  # nobody would tell
+        while reader.hub.num_wakeups is not None:  # nobody would tell
             await asyncio.sleep(0.05)
     far.restore()
     writer.write(job, 3)

@@ -343,7 +343,7 @@ async def test_a_stream_is_whole_after_a_frozen_redis_was_given_up(
         pid = rig.redis.info("server")["process_id"]
         os.kill(pid, signal.SIGSTOP)
         async with asyncio.timeout(WAIT_S):
-            while rig.hub.num_rings is not None:
+            while rig.hub.num_wakeups is not None:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.5)
         os.kill(pid, signal.SIGCONT)
@@ -367,8 +367,8 @@ async def test_a_log_or_record_that_can_never_be_read_is_an_error_and_not_a_wait
 
 async def _read_later(rig: Rig, job: str) -> asyncio.Task[list[Event]]:
     """Subscribe once the delayed messages of other jobs arrive."""
-    heard = rig.hub._heard_at
+    heard = rig.hub._last_message_at
     async with asyncio.timeout(WAIT_S):
-        while rig.hub._heard_at == heard:
+        while rig.hub._last_message_at == heard:
             await asyncio.sleep(0.01)
     return await rig.start_reading(job)

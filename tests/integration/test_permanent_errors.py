@@ -103,7 +103,7 @@ class Rig:
     def is_let_go(self, job_id: str) -> bool:
         """Nothing of the job is left in this worker, nor its claim in Redis."""
         consumer = self.consumer.consumer
-        held = {*self.consumer.books._pages, *consumer.in_hand, *self.publisher.dirty}
+        held = {*self.consumer.books._open_jobs, *consumer.in_hand, *self.publisher.dirty}
         held |= {execution.job_id for execution in consumer.executions.values()}
         return job_id not in held | {claimed_id for _, claimed_id in claimed(self.redis)}
 
@@ -248,7 +248,7 @@ def test_a_claim_that_cannot_be_removed_is_not_waited_for(rig: Rig) -> None:
     rig.finish(ids)
     assert [rig.events(job_id)[-1].kind for job_id in ids] == [EventKind.FINISHED] * 2
     assert (
-        rig.consumer.books._pages,
+        rig.consumer.books._open_jobs,
         rig.consumer.consumer.in_hand,
         rig.consumer.consumer.executions,
     ) == (

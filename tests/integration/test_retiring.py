@@ -47,10 +47,10 @@ def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
     return new.job_id
 
 
-def drain(recovery: Recovery, slug: str = "0", *, is_wanted: bool = False) -> bool:
+def drain(recovery: Recovery, slug: str = "0", *, is_desired: bool = False) -> bool:
     """What a supervisor does for a model that nobody wants and nobody runs."""
     recovery.settle_jobs_of(slug, None, UNLOADED, has_crashed=False)
-    return recovery.drain(slug, UNLOADED, lambda: is_wanted)
+    return recovery.drain(slug, UNLOADED, lambda: is_desired)
 
 
 def keys_of(redis: SyncRedis, slug: str) -> set[str]:
@@ -88,7 +88,7 @@ def test_what_waits_for_an_unwanted_model_is_ended_and_the_model_forgotten(
 def test_a_model_that_is_wanted_again_keeps_its_jobs(store: JobStore, recovery: Recovery) -> None:
     """A load is written before its job is queued: whoever sees the job sees the load."""
     job_id = submit(store)
-    assert not drain(recovery, is_wanted=True)
+    assert not drain(recovery, is_desired=True)
     assert store.queue("mgs-gen-0").get_job_ids() == [job_id]
     assert store.slugs() == {"0"}
 

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Page:
+class _OpenJob:
     """A job that was taken. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
     know yet that it runs."""
 
@@ -47,16 +47,16 @@ class Bookkeeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="bookkeeper", daemon=True)
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._pages: dict[str, _Page] = {}
+        self._open_jobs: dict[str, _OpenJob] = {}
 
     def take(self, consumer: QueueConsumer, job: QueuedJob) -> None:
         """The job is admitted; it is noted as running when ``begin`` says so."""
         job.started_at = now()
-        self._pages[job.id] = _Page(consumer, job)
+        self._open_jobs[job.id] = _OpenJob(consumer, job)
 
     def hold(self, consumer: QueueConsumer, job_id: str) -> None:
         """The job is about to be refused: there is nothing of it in RQ, but we have claimed it."""
-        self._pages[job_id] = _Page(consumer)
+        self._open_jobs[job_id] = _OpenJob(consumer)
 
     def begin(self, job_id: str) -> None:
         """The job's ``started`` event is out. Not before: these books would only delay it."""
@@ -85,53 +85,53 @@ class Bookkeeper(threading.Thread):
                 log.exception("bookkeeping failed")
 
     def _end(self, job_id: str, action: Callable[[], None]) -> None:
-        """Do the last that is done for a job; whatever comes of it, the page is gone."""
+        """Do the last that is done for a job; whatever comes of it, the entry is gone."""
         try:
             _until_done(action)
         except Exception:
             log.exception("the job's books cannot be closed", extra={"job": job_id})
-            self._give_up(job_id)
+            self._drop_broken(job_id)
 
-    def _give_up(self, job_id: str) -> None:
+    def _drop_broken(self, job_id: str) -> None:
         """Let go of a job; what RQ has of it lapses with its lease."""
-        page = self._pages.pop(job_id, None)
-        if page is None:
+        entry = self._open_jobs.pop(job_id, None)
+        if entry is None:
             return
-        executions = page.consumer.executions
+        executions = entry.consumer.executions
         for lost in [key for key, one in executions.items() if one.job_id == job_id]:
             del executions[lost]  # or the heartbeat would renew its lease
         try:
-            _until_done(lambda: page.consumer.forget(job_id))
+            _until_done(lambda: entry.consumer.forget(job_id))
         except RedisError:
             log.exception("the job's claim cannot be removed", extra={"job": job_id})
-            page.consumer.in_hand.discard(job_id)
+            entry.consumer.in_hand.discard(job_id)
 
     def _begin(self, job_id: str) -> None:
-        page = self._pages.get(job_id)
-        if page is not None and page.job is not None and page.execution is None:
-            page.execution = page.consumer.begin(page.job)
+        entry = self._open_jobs.get(job_id)
+        if entry is not None and entry.job is not None and entry.execution is None:
+            entry.execution = entry.consumer.begin(entry.job)
 
     def _close(self, event: Event, is_end: bool) -> None:
         is_finish = is_end and event.kind is EventKind.FINISHED
         if not is_finish:  # a finish that comes before the beginning is all that there is to note
             self._begin(event.job)
-        page = self._pages.get(event.job)
-        if page is None:
+        entry = self._open_jobs.get(event.job)
+        if entry is None:
             return
-        is_closed = is_end and page.job is not None and _close_in_rq(page, page.job, event)
+        is_closed = is_end and entry.job is not None and _close_in_rq(entry, entry.job, event)
         if not is_closed:
-            _let_lapse(page)
+            _close_execution(entry)
         if not (is_closed and is_finish):  # else the consumer has let go already
-            page.consumer.forget(event.job)
-        del self._pages[event.job]
+            entry.consumer.forget(event.job)
+        del self._open_jobs[event.job]
 
     def _drop(self, job_id: str) -> None:
         self._begin(job_id)
-        page = self._pages.get(job_id)
-        if page is not None:
-            _let_lapse(page)
-            page.consumer.forget(job_id)
-            del self._pages[job_id]
+        entry = self._open_jobs.get(job_id)
+        if entry is not None:
+            _close_execution(entry)
+            entry.consumer.forget(job_id)
+            del self._open_jobs[job_id]
 
 
 def _until_done(action: Callable[[], None]) -> None:
@@ -146,15 +146,15 @@ def _until_done(action: Callable[[], None]) -> None:
             time.sleep(_RETRY_S)
 
 
-def _let_lapse(page: _Page) -> None:
-    if page.job is not None and page.execution is not None:
-        page.consumer.close_lost(page.job, page.execution)
+def _close_execution(entry: _OpenJob) -> None:
+    if entry.job is not None and entry.execution is not None:
+        entry.consumer.close_lost(entry.job, entry.execution)
 
 
-def _close_in_rq(page: _Page, job: QueuedJob, event: Event) -> bool:
+def _close_in_rq(entry: _OpenJob, job: QueuedJob, event: Event) -> bool:
     """False when RQ cannot: its hash of the job is broken."""
     try:
-        _close(page, job, event)
+        _close(entry, job, event)
     except RedisError:
         raise
     except Exception:
@@ -163,18 +163,18 @@ def _close_in_rq(page: _Page, job: QueuedJob, event: Event) -> bool:
     return True
 
 
-def _close(page: _Page, job: QueuedJob, event: Event) -> None:
+def _close(entry: _OpenJob, job: QueuedJob, event: Event) -> None:
     facts = _facts(event)
     job.meta.update(facts)
     if event.kind is EventKind.FINISHED:
-        return page.consumer.close_finished(job, page.execution, facts)
+        return entry.consumer.close_finished(job, entry.execution, facts)
     job.save_meta()
-    assert page.execution is not None
+    assert entry.execution is not None
     assert event.error is not None
     error = JobError.from_info(event.error)
     if event.kind is EventKind.CANCELLED:
-        return page.consumer.close_stopped(job, page.execution, error)
-    return page.consumer.close_failed(job, page.execution, error)
+        return entry.consumer.close_stopped(job, entry.execution, error)
+    return entry.consumer.close_failed(job, entry.execution, error)
 
 
 def _facts(event: Event) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class QueueConsumer(RqRecords):
         self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
         self._take_script = redis.register_script(claim_scripts.TAKE)
         self._rescued: list[str] = []
-        self._is_unsure = False  # something may have been given to us that we do not know of
+        self._must_rescue = False  # something may have been given to us that we do not know of
         self._looked_for_suspension_at = -math.inf
 
     def request_consumer_stop(self) -> None:
@@ -130,7 +130,7 @@ class QueueConsumer(RqRecords):
                 job = self._take()
             except RedisError as error:
                 log.warning("redis away", extra={"worker": self.name, "error": str(error)})
-                self._is_unsure = True
+                self._must_rescue = True
                 time.sleep(_RETRY_S)
                 continue
             if job is not None:
@@ -139,7 +139,7 @@ class QueueConsumer(RqRecords):
 
     def _take(self) -> QueuedJob | None:
         """The next job, after a wait if need be; one that cannot be read is set aside."""
-        if self._is_unsure:
+        if self._must_rescue:
             self.rescue()
         job_id = self._rescued.pop() if self._rescued else self._take_id()
         if job_id is None:
@@ -224,7 +224,7 @@ class QueueConsumer(RqRecords):
     def _hand_back(self, job_id: str) -> None:
         """Leave the job to the next try, in a moment."""
         self.in_hand.discard(job_id)
-        self._is_unsure = True
+        self._must_rescue = True
         time.sleep(_RETRY_S)
 
     def teardown(self) -> None:
@@ -278,4 +278,4 @@ class QueueConsumer(RqRecords):
         members = map(names.parse_claim, found)
         ours = {member[1] for member in members if member and member[0] == self.name}
         self._rescued = sorted(ours - self.in_hand)
-        self._is_unsure = False
+        self._must_rescue = False

@@ -55,7 +55,7 @@ class RqRecords(BaseWorker):
     def begin(self, job: QueuedJob) -> Execution:
         """Note in RQ that the job runs."""
         for lost in [e for e in self.executions.values() if e.job_id == job.id]:
-            self._take_back(job, lost)
+            self._delete_execution(job, lost)
         # RQ's prepare_execution and prepare_job_execution, in one transaction.
         with self.connection.pipeline() as pipe:
             execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
@@ -69,7 +69,7 @@ class RqRecords(BaseWorker):
             pipe.execute()
         return execution
 
-    def _take_back(self, job: QueuedJob, lost: Execution) -> None:
+    def _delete_execution(self, job: QueuedJob, lost: Execution) -> None:
         """Delete what a try has written whose reply got lost: its lease would run out, and RQ
         would take the job for abandoned."""
         with self.connection.pipeline() as pipe:
@@ -91,7 +91,7 @@ class RqRecords(BaseWorker):
             else:
                 self.cleanup_execution(job, pipe, execution)
             self._note_success(job, execution.id if execution else None, result, pipe)
-            self._let_go(job.id, pipe)
+            self._release(job.id, pipe)
 
     def _note_success(
         self, job: QueuedJob, execution_id: str | None, result: dict[str, Any], pipe: Pipeline
@@ -136,9 +136,9 @@ class RqRecords(BaseWorker):
     def forget(self, job_id: str) -> None:
         """The job is out of this worker's hands."""
         with self.connection.pipeline() as pipe:
-            self._let_go(job_id, pipe)
+            self._release(job_id, pipe)
 
-    def _let_go(self, job_id: str, pipe: Pipeline) -> None:
+    def _release(self, job_id: str, pipe: Pipeline) -> None:
         """The last words about a job; all that is in ``pipe`` is sent."""
         is_idle = not self.executions
         pipe.srem(self.claims_key, names.claim(self.name, job_id))

@@ -101,14 +101,14 @@ class Heartbeat(threading.Thread):
         self,
         redis: SyncRedis,
         slug: str,
-        facts: WorkerReport,
+        report: WorkerReport,
         consumers: list[QueueConsumer],
         measure: Callable[[], None],
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._desired_models = DesiredModels(redis)
         self._slug = slug
-        self._facts = facts
+        self._report = report
         self._consumers = consumers
         self._measure = measure
         self._stopping = threading.Event()
@@ -116,7 +116,7 @@ class Heartbeat(threading.Thread):
     def now(self) -> None:
         """Tell the status at once; its change is news."""
         with contextlib.suppress(RedisError):
-            self._desired_models.heartbeat(self._slug, self._facts.status())
+            self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:
         """Tell the last status, and take both consumers off RQ's lists."""
@@ -132,7 +132,7 @@ class Heartbeat(threading.Thread):
             count += 1
             try:
                 self._measure()
-                self._desired_models.heartbeat(self._slug, self._facts.status())
+                self._desired_models.heartbeat(self._slug, self._report.status())
                 self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("heartbeat missed", extra={"error": str(error)})

@@ -113,13 +113,13 @@ def _default_slots(settings: Settings, request: LoadRequest, backend: str) -> in
 class LoadProgress:
     """Passes an engine's loading on to the job's events and the heartbeat, at most each 5 %."""
 
-    def __init__(self, outbox: Outbox, facts: WorkerReport) -> None:
+    def __init__(self, outbox: Outbox, report: WorkerReport) -> None:
         self._outbox = outbox
-        self._facts = facts
+        self._report = report
         self._shown = -1.0
 
     def __call__(self, fraction: float) -> None:
         if fraction - self._shown >= 0.05 or (fraction >= 1.0 > self._shown):
             self._shown = fraction
-            self._facts.load_fraction = fraction
+            self._report.load_fraction = fraction
             self._outbox.progress("load", fraction)

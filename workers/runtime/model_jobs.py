@@ -37,7 +37,7 @@ class ModelJobs:
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
-        self._forms = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
+        self._formats = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
         self._slots = slots
 
@@ -55,7 +55,7 @@ class ModelJobs:
             self._encoder,
             self._settings.request_timeout_s,
             self._find_adapter(request),
-            self._forms,
+            self._formats,
         )
         if not job.choices:  # an earlier attempt had said all but the last word
             outbox.started(job.usage)

@@ -100,9 +100,9 @@ class ModelWorker:
         )
         parts = connect(url, retries=0), self._publisher, self._books, self._stop_job
         self._gen_admission, self._ctl_admission = Admission(*parts), Admission(*parts)
-        self._facts = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
+        self._report = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
         self._heartbeat = Heartbeat(
-            self._redis, slug, self._facts, [self._gen, self._ctl], self._measure
+            self._redis, slug, self._report, [self._gen, self._ctl], self._measure
         )
         self._engine_thread = threading.Thread(
             target=self._drive_engine, name="engine", daemon=True
@@ -167,7 +167,7 @@ class ModelWorker:
 
     def _may_take_control(self) -> bool:
         """Asked before each look into the queue; without a job to load there is nothing to do."""
-        if self._facts.state is WorkerState.STARTING and self._is_load_gone():
+        if self._report.state is WorkerState.STARTING and self._is_load_gone():
             self.request_exit(ExitCode.NOTHING_TO_LOAD, None)
             return False
         return True
@@ -210,9 +210,9 @@ class ModelWorker:
 
     def _drive_engine(self) -> None:
         request, outbox = self._engine_work.get()
-        self._facts.note_loading(request)
+        self._report.note_loading(request)
         try:
-            loaded = load_engine(self._settings, request, LoadProgress(outbox, self._facts))
+            loaded = load_engine(self._settings, request, LoadProgress(outbox, self._report))
         except JobError as error:
             return self._fail_load(error.to_info())
         except Exception as error:
@@ -234,13 +234,13 @@ class ModelWorker:
     def _go_ready(self, loaded: LoadedEngine) -> None:
         self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
         self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
-        self._facts.note_ready(loaded.path, loaded.engine.info)
+        self._report.note_ready(loaded.path, loaded.engine.info)
         self._heartbeat.now()
         self._slots.open(loaded.engine.info.num_slots)
 
     def _fail_load(self, error: ErrorInfo) -> None:
         """Leave the load job in hand: the supervisor reports the reason once we are gone."""
-        self._facts.note_failed(error)
+        self._report.note_failed(error)
         self.request_exit(ExitCode.LOAD_FAILED, JobError.from_info(error))
 
     # Whatever ends jobs.
@@ -269,15 +269,15 @@ class ModelWorker:
     def _measure(self) -> None:
         """Refresh the numbers of the heartbeat."""
         loop = self._loop
-        self._facts.running = loop.num_jobs if loop else 0
-        self._facts.sequences = self._slots.taken
-        self._facts.cache_bytes = self._jobs.cache_bytes if self._jobs else 0
-        self._facts.idle_s = loop.idle_s if loop else 0.0
-        self._facts.unpublished = self._publisher.num_unpublished
+        self._report.running = loop.num_jobs if loop else 0
+        self._report.sequences = self._slots.taken
+        self._report.cache_bytes = self._jobs.cache_bytes if self._jobs else 0
+        self._report.idle_s = loop.idle_s if loop else 0.0
+        self._report.unpublished = self._publisher.num_unpublished
 
     def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:
         """Stop admitting, finish or end what runs, say it, forget ourselves, be gone."""
-        self._facts.state = (
+        self._report.state = (
             WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
         )
         self._slots.close()

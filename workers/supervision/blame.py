@@ -19,11 +19,11 @@ from jobs.storage.connection import SyncRedis, is_transient
 def find_suspects(redis: SyncRedis, in_hand: Iterable[JobRecord]) -> set[str]:
     """Ids of those jobs, of all that a worker had in hand when it died, that may have killed it."""
     records = list(in_hand)
-    silent = {record.job_id for record in records if not _has_spoken(redis, record)}
+    silent = {record.job_id for record in records if not _has_output(redis, record)}
     return silent or {record.job_id for record in records}
 
 
-def _has_spoken(redis: SyncRedis, record: JobRecord) -> bool:
+def _has_output(redis: SyncRedis, record: JobRecord) -> bool:
     """Whether the attempt's log holds more than that it has started."""
     first = f"{record.attempt}-0"
     try:

@@ -44,7 +44,7 @@ class Claimant:
         loadable = [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
         return self._take(loadable)
 
-    def claim_unwanted(self, slugs: Collection[str]) -> list[str]:
+    def claim_undesired(self, slugs: Collection[str]) -> list[str]:
         """Those of the models that nobody wants and that do not run here that are ours to end."""
         return self._take(sorted(slugs))
 
@@ -58,13 +58,13 @@ class Claimant:
         return loadable | (idle & snapshot.unreadable)
 
     def _take(self, slugs: list[str]) -> list[str]:
-        beating = self._desired_models.beating(slugs)
+        with_heartbeat = self._desired_models.with_heartbeat(slugs)
         # Who is alone takes nothing from anybody, however little is to be seen.
-        may_take_free = self._contact.is_stable or self._neighbours.are_none
+        may_take_free = self._contact.is_stable or self._neighbours.is_empty
         return [
             slug
             for slug in slugs
-            if self._ownership.take(slug, may_be_new=may_take_free and slug not in beating)
+            if self._ownership.take(slug, may_be_new=may_take_free and slug not in with_heartbeat)
         ]
 
     def _may_load(self, slug: str, desired: DesiredModel) -> bool:

@@ -38,7 +38,7 @@ class CrashPolicy:
         """Decide from how the child ended, and from whether its model is still wanted."""
         code = child.exit_code
         assert code is not None
-        desired = self._standing(child)
+        desired = self._current_desired(child)
         log.info("worker ended", extra={"slug": child.slug, "how": describe_exit(code)})
         child.last_status = child.last_status or self._desired_models.statuses([child.slug]).get(
             child.slug
@@ -47,9 +47,9 @@ class CrashPolicy:
         self._desired_models.forget_status(child.slug)
         if desired is not None:  # it may have been ready since the last tick
             desired = self.note_ready(desired, child.last_status)
-        self._judge(child, desired, code)
+        self._settle_jobs(child, desired, code)
 
-    def _judge(self, child: Child, desired: DesiredModel | None, code: int) -> None:
+    def _settle_jobs(self, child: Child, desired: DesiredModel | None, code: int) -> None:
         if desired is None:
             self._end_all(child, ModelUnloadedError("the model was unloaded"))
         elif code == ExitCode.LOAD_FAILED:
@@ -62,7 +62,7 @@ class CrashPolicy:
         else:
             self._handle_crash(child, desired, describe_exit(code))
 
-    def _standing(self, child: Child) -> DesiredModel | None:
+    def _current_desired(self, child: Child) -> DesiredModel | None:
         """The child's model if it is still desired; an entry that cannot be read may well be it."""
         try:
             desired = self._desired_models.get(child.slug)
@@ -99,23 +99,23 @@ class CrashPolicy:
         self._restarts.forget(child.slug)
         own = [child.desired.load_job, names.unload_job_id(child.desired.uid)]
         self._recovery.end_waiting(own, error)
-        self.drain(child.slug, _for_who_waits(error))
+        self.drain(child.slug, _error_for_waiting_jobs(error))
 
     def _handle_failed_load(self, child: Child, desired: DesiredModel) -> None:
         """Give up a model that has never been ready; one that was is tried again, later."""
         error = _load_error(child.last_status)
         if not desired.was_ready:
-            self._give_up(desired)
+            self._remove_desired(desired)
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
-        self._recovery.end_all_waiting(child.slug, _for_who_waits(error))
+        self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
 
     def _handle_crash(self, child: Child, desired: DesiredModel, how: str) -> None:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug, child.token)
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
-            self._give_up(desired)
+            self._remove_desired(desired)
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
         # A stalled engine is not tried again with the same jobs.
         has_crashed = not isinstance(error, JobTimeoutError)
@@ -130,14 +130,14 @@ class CrashPolicy:
             suspects=child.suspects,
         )
 
-    def _give_up(self, desired: DesiredModel) -> None:
+    def _remove_desired(self, desired: DesiredModel) -> None:
         try:
             self._desired_models.remove(names.slug_of(desired.model_id), desired.uid)
         except ContractError:
             log.warning("desired model is unreadable by now", extra={"model": desired.model_id})
 
 
-def _for_who_waits(error: JobError) -> JobError:
+def _error_for_waiting_jobs(error: JobError) -> JobError:
     """What is wrong with a load is no fault of the requests that wait for its model."""
     if isinstance(error, ModelUnloadedError):
         return error

@@ -181,6 +181,6 @@ class Neighbours:
         }
 
     @property
-    def are_none(self) -> bool:
+    def is_empty(self) -> bool:
         """True while no other node is known."""
         return not self._seen_at

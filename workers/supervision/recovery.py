@@ -78,8 +78,8 @@ class Recovery:
         ``error`` is its end.
         """
         dead = None if workers is None else set(workers)
-        doomed = sorted(self._known(slug) if dead is None else dead)
-        self._store.stop_takes(slug, doomed, self._owner())
+        dead_names = sorted(self._known(slug) if dead is None else dead)
+        self._store.stop_takes(slug, dead_names, self._owner())
         # Each goes to the front of its queue: in the end the oldest of the others is the first.
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:
@@ -91,17 +91,17 @@ class Recovery:
         for worker in self._registered(slug) if dead is None else dead:
             self._forget_in_rq(slug, worker)
         if dead is None:
-            self._store.drop_odd_claims(slug)
+            self._store.drop_unreadable_claims(slug)
         self._store.return_strays(slug)
 
-    def drain(self, slug: str, error: JobError, is_wanted: Callable[[], bool]) -> bool:
-        """End what waits for the model unless it ``is_wanted`` (again); True if nothing is left.
+    def drain(self, slug: str, error: JobError, is_desired: Callable[[], bool]) -> bool:
+        """End what waits for the model unless it ``is_desired`` (again); True if nothing is left.
 
         The jobs are looked up first: a load is wanted before its job is there, so none is its.
         """
         self._store.return_strays(slug)
         waiting = self.waiting(slug)
-        if is_wanted():
+        if is_desired():
             return False
         self.end_waiting(waiting, error, self._fence(slug))
         return self._store.retire(slug)
@@ -181,7 +181,7 @@ class Recovery:
         if record.status is JobStatus.QUEUED:
             is_returned = True  # taken, never opened: it has no part in what happened
         elif has_crashed:
-            is_returned = self._may_go_on(record, is_suspect=is_suspect)
+            is_returned = self._may_continue(record, is_suspect=is_suspect)
         else:
             is_returned = record.task is Task.GENERATE and error.code == "shutting_down"
         slug, job_id, owner = names.slug_of(record.model_id), record.job_id, self._owner()
@@ -200,9 +200,9 @@ class Recovery:
         }[record.status]
         self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
 
-    def _may_go_on(self, record: JobRecord, *, is_suspect: bool) -> bool:
-        is_convicted = record.deaths + is_suspect >= MAX_DEATHS
-        if record.cancel or is_convicted or record.task is Task.UNLOAD:
+    def _may_continue(self, record: JobRecord, *, is_suspect: bool) -> bool:
+        is_blamed = record.deaths + is_suspect >= MAX_DEATHS
+        if record.cancel or is_blamed or record.task is Task.UNLOAD:
             return False
         if record.task is not Task.GENERATE:
             return True

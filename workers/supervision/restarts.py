@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _MAX_DELAY_S = 30.0
-_FORGIVEN_AFTER_S = 120.0
+_FORGET_AFTER_S = 120.0
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class RestartPolicy:
         if crashes.last_token == token:
             return
         now = time.monotonic()
-        if now - crashes.last_at > _FORGIVEN_AFTER_S:
+        if now - crashes.last_at > _FORGET_AFTER_S:
             crashes.count = 0
         crashes.count += 1
         self._totals[slug] += 1

@@ -71,7 +71,7 @@ class Supervisor:
         self._contact = RedisContact()
         self._neighbours = Neighbours()
         self._load_jobs = LoadJobs(self._store, self._desired_models)
-        self._keeper = DesiredState(self._desired_models, self._contact)
+        self._desired_state = DesiredState(self._desired_models, self._contact)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
@@ -84,7 +84,10 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until ``stop``; then take the workers down."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
-        for step in (self._find_place, partial(upgrade, self._redis, lambda: self._is_stopping)):
+        for step in (
+            self._check_identity,
+            partial(upgrade, self._redis, lambda: self._is_stopping),
+        ):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
@@ -95,13 +98,13 @@ class Supervisor:
         while not self._is_stopping:
             self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
-        self._take_down()
+        self._stop_workers()
 
     def stop(self) -> None:
         self._is_stopping = True
         self._events.put(None)
 
-    def _find_place(self) -> None:
+    def _check_identity(self) -> None:
         """Be nobody else; and judge nobody at once where there are others."""
         namesake = self._desired_models.node(self._identity.uid)
         if namesake is not None and namesake.token not in self._identity.gone:
@@ -110,7 +113,7 @@ class Supervisor:
             save(self._identity, self._settings.state_dir)
             self._ownership.rename(self._identity)
         self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
-        if not self._neighbours.are_none:
+        if not self._neighbours.is_empty:
             self._contact.note_interruption()
 
     # Events.
@@ -149,13 +152,13 @@ class Supervisor:
         """
         if not self._guarded(self._look):
             return
-        for step in (self._check_all, self._start_missing, self._drain_unwanted, self._sweep):
+        for step in (self._check_all, self._start_missing, self._drain_undesired, self._sweep):
             self._guarded(step)
         self._guarded(self._heartbeat)
 
     def _look(self) -> None:
         """What is wanted; and that what is ours stays ours."""
-        self._snapshot = self._keeper.look()
+        self._snapshot = self._desired_state.look()
         self._contact.note_answer()
         self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
         kept = self._children.keys() | self._claimant.to_restart(self._snapshot, self._children)
@@ -175,7 +178,7 @@ class Supervisor:
         self, child: Child, desired: DesiredModel | None, status: WorkerStatus | None
     ) -> None:
         if desired is None or desired.uid != child.desired.uid:
-            self._stop_unwanted(child, status)
+            self._stop_undesired(child, status)
         elif (reason := self._watchdog.judge(child, status)) is not None:
             child.kill(reason)
         else:
@@ -213,7 +216,7 @@ class Supervisor:
         lost = WorkerLostError("the worker of the model died with its supervisor")
         self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
 
-    def _stop_unwanted(self, child: Child, status: WorkerStatus | None) -> None:
+    def _stop_undesired(self, child: Child, status: WorkerStatus | None) -> None:
         """A ready worker gets a second to take its unload job; one that loads cannot see it."""
         is_ready = status is not None and status.state in (WorkerState.READY, WorkerState.STOPPING)
         if is_ready:
@@ -221,13 +224,13 @@ class Supervisor:
         else:
             child.stop(0.5)
 
-    def _drain_unwanted(self) -> None:
+    def _drain_undesired(self) -> None:
         """End jobs of models that nobody wants and nobody runs."""
-        unwanted = (
+        undesired = (
             self._store.slugs() - set(self._snapshot.desired_models) - self._snapshot.unreadable
         )
         self._restarts.keep_only(set(self._snapshot.desired_models) | set(self._children))
-        for slug in sorted(self._claimant.claim_unwanted(unwanted - set(self._children))):
+        for slug in sorted(self._claimant.claim_undesired(undesired - set(self._children))):
             self._guarded(partial(self._drain, slug))
 
     def _drain(self, slug: str) -> None:
@@ -256,7 +259,7 @@ class Supervisor:
 
     # The end.
 
-    def _take_down(self) -> None:
+    def _stop_workers(self) -> None:
         """End all workers: politely within the grace period, then firmly."""
         for child in self._children.values():
             child.stop(self._settings.grace_s + 0.5)

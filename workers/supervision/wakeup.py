@@ -16,12 +16,12 @@ _RETRY_S = 1.0
 
 
 class WakeupListener(threading.Thread):
-    """Calls ``on_ring`` at each ring, and once per connection: rings may have been missed."""
+    """Calls ``on_wakeup`` at each ring, and once per connection: rings may have been missed."""
 
-    def __init__(self, redis_url: str, on_ring: Callable[[], None]) -> None:
-        super().__init__(name="bell", daemon=True)
+    def __init__(self, redis_url: str, on_wakeup: Callable[[], None]) -> None:
+        super().__init__(name="wakeup", daemon=True)
         self._redis_url = redis_url
-        self._on_ring = on_ring
+        self._on_wakeup = on_wakeup
 
     def run(self) -> None:
         """Listen for ever."""
@@ -36,4 +36,4 @@ class WakeupListener(threading.Thread):
             pubsub.subscribe(names.WAKEUP)
             while True:
                 if pubsub.get_message(timeout=_POLL_S) is not None:
-                    self._on_ring()
+                    self._on_wakeup()

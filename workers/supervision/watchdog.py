@@ -14,16 +14,16 @@ from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.storage.contact import RedisContact
 from workers.supervision.worker_process import Child
 
-_NO_BEAT_S = 8.0
-_NO_FIRST_BEAT_S = 60.0  # imports and a cold disk
-_LOADING_NO_BEAT_S = 60.0  # a library may hold the interpreter while it loads
+_MAX_SILENCE_S = 8.0
+_MAX_SILENCE_STARTING_S = 60.0  # imports and a cold disk
+_MAX_SILENCE_LOADING_S = 60.0  # a library may hold the interpreter while it loads
 
 
 @dataclass(slots=True)
 class _Seen:
     token: str
-    beat_at: float
-    patience_s: float
+    heartbeat_at: float
+    max_silence_s: float
 
 
 class Watchdog:
@@ -41,20 +41,20 @@ class Watchdog:
         self._seen = {slug: seen for slug, seen in self._seen.items() if slug in slugs}
         if not self._contact.is_stable:
             for seen in self._seen.values():
-                seen.beat_at = self._looked_at
+                seen.heartbeat_at = self._looked_at
 
     def judge(self, child: Child, status: WorkerStatus | None) -> JobError | None:
         """Why the child has to be killed; ``None`` while it is fine."""
         now = self._looked_at
         seen = self._seen.get(child.slug)
         if seen is None or seen.token != child.token:
-            seen = self._seen[child.slug] = _Seen(child.token, now, _NO_FIRST_BEAT_S)
+            seen = self._seen[child.slug] = _Seen(child.token, now, _MAX_SILENCE_STARTING_S)
         if status is not None and status.names == child.worker_names:
-            seen.beat_at = now
+            seen.heartbeat_at = now
             is_loading = status.state in (WorkerState.STARTING, WorkerState.LOADING)
-            seen.patience_s = _LOADING_NO_BEAT_S if is_loading else _NO_BEAT_S
+            seen.max_silence_s = _MAX_SILENCE_LOADING_S if is_loading else _MAX_SILENCE_S
             if status.idle_s > self._stall_s:
                 return JobTimeoutError(f"the engine has not moved for {self._stall_s:g} s")
-        if now - seen.beat_at > seen.patience_s:
+        if now - seen.heartbeat_at > seen.max_silence_s:
             return WorkerLostError("the worker of the model gave no sign of life")
         return None

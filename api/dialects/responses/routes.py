@@ -83,7 +83,7 @@ async def _prepare(
     ticket = new_ticket(runner, desired, job, is_background=record.is_background)
     submission = replace(ticket.submission, job_id=record.response_id)
     if record.echo["store"]:
-        submission = library.shelf.beside(submission, record)
+        submission = library.shelf.with_record(submission, record)
     return replace(ticket, submission=submission), record
 
 
