@@ -1,1 +1,1 @@
-"""What crosses a process: requests, events, errors, records. Frozen structs."""
+"""What processes exchange: requests, events, errors, records. All are frozen structs."""

@@ -1,6 +1,6 @@
-"""One tree of errors that can end a job, each with a stable code.
+"""The errors that can end a job. Each class has a stable code.
 
-They cross processes as ``ErrorInfo`` inside events; HTTP statuses live in ``api/web/errors.py``.
+Processes pass them on as ``ErrorInfo`` inside events. ``api/web/errors.py`` maps them to HTTP.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job error on the wire: stable ``code``, message for people, the parameter at fault."""
+    """A job error as data: stable ``code``, message for people, the request field at fault."""
 
     code: str
     message: str
@@ -49,7 +49,7 @@ class InvalidRequestError(JobError):
 
 
 class UnsupportedParameterError(InvalidRequestError):
-    """A valid parameter that this engine or model cannot honour."""
+    """The parameter is valid, but this engine or model does not support it."""
 
     code = "unsupported_parameter"
 
@@ -61,19 +61,19 @@ class ContextLengthExceededError(InvalidRequestError):
 
 
 class GrammarError(JobError):
-    """The answer cannot be held to its grammar any further: what there is of it is half a text."""
+    """The engine cannot enforce the grammar any further, so the answer is incomplete."""
 
     code = "grammar_failed"
 
 
 class ModelNotFoundError(JobError):
-    """No model of that name on disk, or no model loaded under that id."""
+    """There is no model of that name on disk, or no model is loaded under that id."""
 
     code = "model_not_found"
 
 
 class AdapterNotFoundError(JobError):
-    """No LoRA adapter of that name in the adapters folder, or none for this kind of model."""
+    """The adapters folder has no LoRA adapter of that name for this kind of model."""
 
     code = "adapter_not_found"
 
@@ -85,7 +85,7 @@ class ModelConflictError(JobError):
 
 
 class ModelLoadError(JobError):
-    """The model could not be loaded: the message says what is wrong with it."""
+    """The model could not be loaded. The message gives the reason."""
 
     code = "model_load_failed"
 
@@ -109,13 +109,13 @@ class JobCancelledError(JobError):
 
 
 class JobNotFoundError(JobError):
-    """No job of that id, or its record has expired."""
+    """There is no job of that id, or its record has expired."""
 
     code = "job_not_found"
 
 
 class StorageLostError(JobError):
-    """Redis has lost the job: it was emptied, or came back without its data."""
+    """Redis has lost the job: it was emptied, or restarted without its data."""
 
     code = "storage_lost"
 
@@ -133,30 +133,30 @@ class ShuttingDownError(JobError):
 
 
 class NotReadyError(JobError):
-    """A part of the system that the job needs is not there (supervisor, Redis)."""
+    """A process that the job needs is not available (supervisor, Redis)."""
 
     code = "not_ready"
 
 
 class ContractError(JobError):
-    """A job or event that cannot be decoded, or names a version or task that is not ours."""
+    """A job or event cannot be decoded, or has an unknown version or task."""
 
     code = "bad_contract"
 
 
 class EngineError(JobError):
-    """The engine failed on this sequence."""
+    """The engine failed while it processed this sequence."""
 
     code = "engine_error"
 
 
 class QueueFullError(JobError):
-    """The model's queue holds as many jobs as it may."""
+    """The model's queue is full."""
 
     code = "queue_full"
 
 
 class TooManyJobsError(JobError):
-    """As many jobs wait or run as may, of one key or of all."""
+    """The limit of waiting and running jobs is reached, for one API key or for all."""
 
     code = "too_many_jobs"

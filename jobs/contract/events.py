@@ -1,7 +1,7 @@
-"""What a worker says of a job: frozen, versioned events, one JSON line each.
+"""The events of a job: frozen, versioned values, one JSON line each.
 
-The same line goes to the job's log (a Redis stream, id ``<attempt>-<seq>``) and to its channel.
-``seq`` counts on across attempts; a job has exactly one terminal event, its last.
+The worker writes the same line to the job's log (a Redis stream, id ``<attempt>-<seq>``) and to
+its channel. ``seq`` continues across attempts. A job has exactly one terminal event, its last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMPOSSIBLE_LOGPROB = -9999.0
 
 
 class EventKind(StrEnum):
-    """What an event says; the last three end the job."""
+    """The kind of an event. The last three are terminal."""
 
     STARTED = "started"
     PROGRESS = "progress"
@@ -37,7 +37,7 @@ _TERMINAL = frozenset({EventKind.FINISHED, EventKind.FAILED, EventKind.CANCELLED
 
 
 class EventId(NamedTuple):
-    """Place of an event in its job's log; compares in log order."""
+    """Position of an event in its job's log. Ids compare in log order."""
 
     attempt: int
     seq: int
@@ -47,7 +47,7 @@ class EventId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> EventId:
-        """Read ``<attempt>-<seq>``; ``ValueError`` for anything else."""
+        """Parse ``<attempt>-<seq>``. Raises ``ValueError`` for anything else."""
         attempt, seq = text.split("-")
         if not (attempt.isascii() and attempt.isdigit() and seq.isascii() and seq.isdigit()):
             raise ValueError(f"not an event id: {text!r}")
@@ -58,11 +58,11 @@ class EventId(NamedTuple):
 
 
 BEFORE_ALL = EventId(0, 0)
-"""Sorts before every event: no event has this id."""
+"""Sorts before every event. No event has this id."""
 
 
 class PromptUsage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Token counts of one of a job's prompts."""
+    """Token counts of one prompt."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -71,7 +71,7 @@ class PromptUsage(msgspec.Struct, frozen=True, omit_defaults=True):
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Token counts of a job, summed over its prompts and choices.
 
-    ``prompts``: of several prompts, each one's part.
+    ``prompts`` has the counts of each prompt when there are several.
     """
 
     prompt_tokens: int = 0
@@ -86,7 +86,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a job's time went, in milliseconds, and the resulting rates."""
+    """Durations of a job's phases in milliseconds, and the resulting rates."""
 
     queue_ms: float = 0.0
     prefill_ms: float = 0.0
@@ -97,9 +97,9 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Log-probability of one token, and of the likeliest ones at its place.
+    """Log-probability of one token, and of the most likely tokens at its position (``top``).
 
-    ``logprob`` is ``None`` for a prompt's first token, which nothing predicts.
+    ``logprob`` is ``None`` for a prompt's first token, which has no prediction.
     """
 
     token_id: int
@@ -110,13 +110,13 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
     top: list[TokenLogprob] = []
 
     def __post_init__(self) -> None:
-        # JSON has no infinity: an impossible token gets OpenAI's value for one.
+        # JSON has no infinity. OpenAI reports this value for an impossible token.
         if self.logprob is not None and not math.isfinite(self.logprob):
             msgspec.structs.force_setattr(self, "logprob", IMPOSSIBLE_LOGPROB)
 
 
 class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The ``index``-th tool call of a choice, whole; ``arguments`` is JSON text."""
+    """One complete tool call of a choice, number ``index``. ``arguments`` is JSON text."""
 
     index: int
     id: str
@@ -125,17 +125,17 @@ class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One message of a job. Which fields are set depends on ``kind``.
+    """One message of a job. ``kind`` decides which fields are set.
 
-    started: usage (prompt tokens). progress: ``phase`` ("load", "prefill") and ``fraction``.
-    chunk: choice, token_ids, what they add to the answer's ``reasoning``, then its ``text``, then
-    its ``tool_calls``, logprobs, ``mirostat_mu`` after its last token, and finish_reason on the
-    choice's last one (stop, length, or tool_calls when it stopped to have tools called), with the
-    ``stop`` string that ended it, if one did; or a part of the echoed prompt, before all others:
-    text and the tokens in ``prompt``; or one input's vector: choice and ``embedding``, float32
-    values in little-endian bytes.
-    finished: usage, timings; or ``num_tokens`` of a token-count, ``token_ids`` of a text and, when
-    asked for, each one's bytes in ``pieces``, or the ``text`` of tokens or of a chat template.
+    started: usage (prompt tokens).
+    progress: ``phase`` ("load", "prefill") and ``fraction``.
+    chunk of an answer: choice, token_ids, and what these tokens add to ``reasoning``, then to
+    ``text``, then to ``tool_calls``; logprobs; ``mirostat_mu`` after the last token. The choice's
+    last chunk has finish_reason (stop, length, tool_calls) and the ``stop`` string that ended it.
+    chunk of an echoed prompt, before the answer: text, and the tokens in ``prompt``.
+    chunk of an embedding: choice and ``embedding`` (float32 values, little-endian bytes).
+    finished: usage and timings; or the result of a text job: ``num_tokens``, ``token_ids`` (with
+    each token's bytes in ``pieces`` on request), or ``text``.
     failed, cancelled: error.
     """
 
@@ -178,12 +178,12 @@ _decoder = msgspec.json.Decoder(Event)
 
 
 def encode_event(event: Event) -> bytes:
-    """One JSON line, without a line end."""
+    """The event as JSON without a line end."""
     return _encoder.encode(event)
 
 
 def decode_event(data: bytes) -> Event:
-    """The event in ``data``, or ``ContractError`` for anything else (also another version)."""
+    """Decode an event. Raises ``ContractError`` for anything else, also for another version."""
     try:
         event = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

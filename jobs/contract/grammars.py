@@ -1,4 +1,4 @@
-"""What a generated text has to look like."""
+"""Constraints on generated text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class GrammarKind(StrEnum):
-    """How the text of a grammar is written."""
+    """The language in which a grammar is written."""
 
     JSON_OBJECT = "json_object"  # any JSON object; the text is empty
     JSON_SCHEMA = "json_schema"
@@ -19,7 +19,7 @@ class GrammarKind(StrEnum):
 
 
 class Grammar(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A constraint on a generation. ``param`` is the request's field that it came from."""
+    """A constraint on a generation. ``param`` is the request field that set it."""
 
     kind: GrammarKind
     text: str = ""

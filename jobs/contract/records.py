@@ -1,4 +1,4 @@
-"""What Redis knows of jobs, wanted models, workers and nodes: frozen values with their codecs."""
+"""Records in Redis: jobs, desired models, workers, nodes. Frozen values with their codecs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.contract.requests import LoadRequest, Task
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life; it leaves the first two once and for ever."""
+    """Status of a job. The last three are terminal: a job never leaves them."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,9 +29,9 @@ class JobStatus(StrEnum):
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of one job: the hash ``mgs:job:<id>``, readable in redis-cli.
 
-    Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first one;
-    ``deaths`` counts the workers whose death it is suspected of. ``cancel`` holds the reason once
-    somebody asked for the job's end. What ``is_deleted`` is shown to nobody.
+    Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first
+    attempt. ``deaths`` counts the workers that this job may have killed. ``cancel`` is the reason
+    of a requested cancel. A job that ``is_deleted`` is never shown.
     """
 
     job_id: str
@@ -54,7 +54,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
-        """Read the hash; ``ContractError`` when it is not a job's."""
+        """Read the hash. Raises ``ContractError`` when it is not a job record."""
         text = {_text(key): _text(value) for key, value in fields.items()}
         try:
             return msgspec.convert({**text, "job_id": job_id}, cls, strict=False)
@@ -72,10 +72,10 @@ def _text(data: bytes) -> str:
 
 
 class DesiredModel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model that should be loaded under ``model_id``, on any machine that can.
+    """A model that should be loaded under ``model_id``, on any machine that can load it.
 
-    ``uid`` tells it from an earlier one of the same id. ``was_ready`` is set once it has
-    been loaded: from then on a failing load is retried instead of given up.
+    ``uid`` distinguishes it from earlier models of the same id. ``was_ready`` is set after the
+    first successful load: from then on a failed load is retried.
     """
 
     model_id: str
@@ -87,7 +87,7 @@ class DesiredModel(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerState(StrEnum):
-    """Where a worker process is in its life."""
+    """State of a worker process."""
 
     STARTING = "starting"
     LOADING = "loading"
@@ -97,12 +97,12 @@ class WorkerState(StrEnum):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A worker's heartbeat: what it is and does. Expires when the heartbeats stop.
+    """A worker's heartbeat. It expires when the heartbeats stop.
 
-    ``cpu_percent`` is over the last heartbeat's interval (100 = one core), ``memory_bytes`` the
-    process's resident set, ``cache_bytes`` what the engine keeps for reuse, ``running`` its jobs
-    and ``sequences`` what they have in the engine, ``idle_s`` the time since the decode loop last
-    moved while it had work.
+    ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is the
+    resident set of the process, ``cache_bytes`` the engine's prompt cache. ``running`` counts jobs,
+    ``sequences`` their sequences. ``idle_s`` is the time since the decode loop's last step while
+    it has work.
     """
 
     model_id: str
@@ -134,10 +134,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's heartbeat. ``crashes``: by slug, how many of its workers have died.
+    """A supervisor's heartbeat. ``crashes`` counts dead workers by slug.
 
-    ``node`` is the machine's name, for people; ``uid`` tells nodes apart, and ``token`` the
-    processes of one.
+    ``node`` is the machine's name, for people. ``uid`` identifies the node, ``token`` its current
+    supervisor process.
     """
 
     node: str
@@ -153,12 +153,12 @@ _Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)
 
 
 def encode_record(record: DesiredModel | WorkerStatus | NodeStatus) -> bytes:
-    """The record as JSON, the same bytes for the same value."""
+    """The record as JSON. Equal values give equal bytes."""
     return msgspec.json.encode(record)
 
 
 def change_record(data: bytes, **fields: Any) -> bytes:
-    """The record in ``data`` with other values for those fields. Fields unknown here stay."""
+    """Replace ``fields`` in an encoded record. Fields that this version does not know stay."""
     try:
         members: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.DecodeError as error:
@@ -167,7 +167,7 @@ def change_record(data: bytes, **fields: Any) -> bytes:
 
 
 def decode_record(kind: type[_Record], data: bytes) -> _Record:
-    """Read a record; ``ContractError`` when it is not one of that kind."""
+    """Decode a record. Raises ``ContractError`` when it is not of that kind."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
-"""What a job asks for: frozen, versioned values, stored as JSON under ``mgs:req:<job id>``.
+"""The requests of jobs: frozen, versioned values, stored as JSON under ``mgs:req:<job id>``.
 
-RQ carries only the job's id and the task's name. A task's name is never imported, only looked up
-in ``Task``: that is the allow-list of what a worker will do.
+RQ carries only the job's id and the task's name. Workers never import that name. They look it up
+in ``Task``, which is their allow-list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OnWorkerLoss = Literal["resume", "fail"]
 
 
 class Task(StrEnum):
-    """Everything that a job can be, by the name that RQ stores as the function's."""
+    """The kinds of jobs. The values are what RQ stores as the function's name."""
 
     GENERATE = "mgs.generate"
     EMBED = "mgs.embed"
@@ -35,14 +35,14 @@ class Task(StrEnum):
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
-    """The function part of a tool call; ``arguments`` is JSON text, as clients send it."""
+    """The function part of a tool call. ``arguments`` is JSON text as the client sent it."""
 
     name: str
     arguments: str = "{}"
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A call that the model asked for, as it stands in an assistant's message."""
+    """A tool call in an assistant's message."""
 
     id: str
     function: FunctionCall
@@ -50,7 +50,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message of a chat. Content parts are joined to one text by the API."""
+    """One message of a chat. The API joins content parts to one text."""
 
     role: str
     content: str | None = None
@@ -63,10 +63,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the model continues: exactly one of text, token ids or messages.
 
-    ``text`` is taken as it is, or as a user's message when ``is_chat``. With a ``suffix`` the model
-    fills the gap between the text, or the token ids, and that. ``tools`` are OpenAI's tool objects,
-    and ``template_options`` further variables of the chat template, both as the client sent them.
-    ``is_continued``: the answer goes on where the last message, an assistant's, ends.
+    ``text`` is used as it is, or as a user message when ``is_chat``. With a ``suffix`` the model
+    fills the gap between the text or token ids and the suffix. ``tools`` are OpenAI tool objects.
+    ``template_options`` are further variables of the chat template. With ``is_continued`` the
+    answer continues the last message, which is an assistant's.
     """
 
     text: str | None = None
@@ -80,7 +80,7 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the model may use the prompt's tools: ``name`` is the only one that it may call."""
+    """How the model may use the prompt's tools. With ``name`` it may call only that tool."""
 
     is_required: bool = False
     is_single: bool = False
@@ -88,10 +88,11 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class View(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the API shows a job; workers do not look at it.
+    """How the API shows a job. Workers ignore it.
 
-    ``shape`` is a ``Shape`` of the API's; a text here, as a worker need not know them all.
-    ``is_thinking_shown`` is Anthropic's, ``has_tokens`` and ``fields`` are llama-server's.
+    ``shape`` is a ``Shape`` of the API. It is a string here because workers need not know all
+    shapes. ``is_thinking_shown`` is for Anthropic's API, ``has_tokens`` and ``fields`` are for
+    llama-server's.
     """
 
     shape: str = ""
@@ -101,13 +102,12 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="generate"):
-    """Continue ``num_choices`` times each of ``prompts``; choice = prompt * num_choices + k.
+    """Continue each of ``prompts`` ``num_choices`` times; choice = prompt * num_choices + k.
 
-    ``max_tokens`` ``None``: the room left in the context; 0: nothing is continued, the prompts are
-    only echoed. ``grammar`` holds for each choice. ``tool_use`` has calls of the prompt's tools
-    read out of the text, ``is_reasoning_split`` the model's thinking, which takes at most
-    ``reasoning_budget`` tokens. The fields after ``on_worker_loss`` do not
-    concern the worker: they say how the API shows the job.
+    ``max_tokens``: ``None`` allows the rest of the context, 0 only echoes the prompts. ``grammar``
+    constrains each choice. ``tool_use`` makes the worker parse tool calls out of the text,
+    ``is_reasoning_split`` the model's reasoning. Reasoning takes at most ``reasoning_budget``
+    tokens. The fields after ``on_worker_loss`` say how the API shows the job; workers ignore them.
     """
 
     prompts: list[Prompt]
@@ -132,12 +132,12 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
 
     @property
     def is_prompt_scored(self) -> bool:
-        """Whether the worker echoes the prompts, with log-probabilities; else the API does."""
+        """True if the worker echoes the prompts (with log-probabilities), not the API."""
         return self.echo and self.sampling.num_logprobs is not None
 
 
 class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="token_count"):
-    """How many tokens the prompt has for this model."""
+    """Count the prompt's tokens for this model."""
 
     prompt: Prompt
     view: View = View()
@@ -145,9 +145,9 @@ class TokenCountRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="to
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="tokenize"):
-    """The token ids of ``text``; see ``Tokenizer.encode`` for what the flags mean.
+    """Convert ``text`` to token ids. ``Tokenizer.encode`` explains the flags.
 
-    ``has_pieces`` asks for each token's bytes too; it says how the API shows the job as well.
+    ``has_pieces`` asks for each token's bytes too. The API also reads it to shape the answer.
     """
 
     text: str
@@ -158,7 +158,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="toke
 
 
 class DetokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="detokenize"):
-    """The text of those tokens, control tokens by their names."""
+    """Convert token ids to text. Control tokens are written by name."""
 
     token_ids: list[int]
     view: View = View()
@@ -166,7 +166,7 @@ class DetokenizeRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="de
 
 
 class ApplyTemplateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="apply_template"):
-    """The text that the model's chat template makes of the prompt's messages."""
+    """Render the prompt's messages with the model's chat template."""
 
     prompt: Prompt
     add_generation_prompt: bool = True
@@ -174,16 +174,16 @@ class ApplyTemplateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag=
 
 
 class CacheLimitRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="cache_limit"):
-    """How many bytes the backend may keep allocated for reuse."""
+    """Set how many bytes the backend may keep allocated for reuse."""
 
     num_bytes: int
     v: int = VERSION
 
 
 class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Vectors shown as an order: of the first input's likeness to each of the others.
+    """Show vectors as a ranking: similarity of the first input to each of the others.
 
-    ``top_n`` ``None``: all of them. ``shape`` is of whom the client expects the answer's.
+    ``top_n``: ``None`` returns all. ``shape``: whose API the answer follows.
     """
 
     top_n: int | None = None
@@ -192,10 +192,10 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
-    """One vector per input; ``dimensions`` is the size that the client expects of it.
+    """Compute one vector per input. ``dimensions`` is the size that the client expects.
 
-    The fields from ``model`` on say how the API shows the job; ``is_shown_twice`` adds the shape of
-    the original server to OpenAI's.
+    The fields from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields
+    of the original server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
@@ -208,7 +208,7 @@ class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed")
 
 
 class GenerationDefaults(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Values given at load that hold where a request says nothing."""
+    """Defaults given at load, for requests that do not set these values."""
 
     temperature: float | None = None
     max_tokens: int | None = None
@@ -222,7 +222,7 @@ KvLayout = Literal["unified", "per_slot"]
 
 
 class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
-    """Which model to hold, and how. ``None`` leaves a choice to the engine."""
+    """Load a model with these options. ``None`` leaves the choice to the engine."""
 
     model_name: str
     backend: str
@@ -243,7 +243,7 @@ class LoadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="load"):
 
 
 class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload"):
-    """Let the model go and end the process."""
+    """Unload the model and end the worker."""
 
     v: int = VERSION
 
@@ -282,7 +282,7 @@ def encode_request(request: Request) -> bytes:
 
 
 def decode_request(data: bytes) -> Request:
-    """The request in ``data``, or ``ContractError`` for anything else (also another version)."""
+    """Decode a request. Raises ``ContractError`` for anything else, also for another version."""
     try:
         request = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

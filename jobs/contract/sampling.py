@@ -1,6 +1,6 @@
-"""How the next token is chosen: the values that every engine honours with the same meaning.
+"""Sampling settings. They mean the same on every engine.
 
-Order of application, the same on every engine: ``logit_bias``, penalties, ``top_k``, ``typical_p``,
+Every engine applies them in this order: ``logit_bias``, penalties, ``top_k``, ``typical_p``,
 ``top_p``, ``min_p``, ``temperature``, draw. A neutral value switches its step off.
 """
 
@@ -14,13 +14,13 @@ _MAX_SEED = 0xFFFFFFFF  # llama.cpp reads this one value as "draw a random seed"
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Sampling settings of one sequence. All values are checked by the API before they get here.
+    """Sampling settings of one sequence. The API has validated all values.
 
-    ``seed`` is always set (the API draws one when the client gives none); the draw of a token
-    depends on ``(seed, position)`` only, where position is the token's index in the sequence.
-    ``temperature`` 0 is greedy. Penalties look at the last ``repetition_context_size`` tokens of
-    prompt + generated (0: none). ``num_logprobs`` ``None`` computes no log-probabilities, 0 only
-    the chosen token's, n the n most likely as well.
+    ``seed`` is always set: the API draws one when the client gives none. The draw of a token
+    depends only on the seed and the token's index in the sequence. ``temperature`` 0 is greedy.
+    Penalties look at the last ``repetition_context_size`` tokens of prompt and answer (0: none).
+    ``num_logprobs``: ``None`` computes no log-probabilities, 0 the chosen token's, n also those of
+    the n most likely tokens.
     """
 
     seed: int = 0
@@ -57,8 +57,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 def draw_seed(seed: int, position: int) -> int:
     """The 32-bit seed of the draw at ``position``, never llama.cpp's "random" value.
 
-    A function of its arguments alone, so that a sequence cut at any token continues with the
-    draws that it would have made.
+    It depends only on its arguments, so a sequence that is resumed at any token continues with
+    the same draws.
     """
     digest = hashlib.blake2b(
         seed.to_bytes(8, "little", signed=False) + position.to_bytes(8, "little"), digest_size=4
@@ -67,5 +67,5 @@ def draw_seed(seed: int, position: int) -> int:
 
 
 def choice_seed(seed: int, choice: int) -> int:
-    """The seed of choice number ``choice``: the request's own for the first, then derived."""
+    """The seed of a choice: the request's own for the first, a derived one for the others."""
     return seed if choice == 0 else draw_seed(seed, (1 << 40) + choice)
