@@ -1,1 +1,1 @@
-"""Models on disk: their names, formats and what their files say."""
+"""Models and adapters on disk: names, formats, facts from their files."""

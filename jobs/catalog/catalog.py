@@ -1,10 +1,10 @@
-"""What is on disk: the folders of models and of LoRA adapters, read again at each call.
+"""The models and LoRA adapters on disk. Each call reads the folders again.
 
 A folder with a ``config.json`` is an MLX model, a ``*.gguf`` file a GGUF model; a split GGUF
-(``-00001-of-0000N``) is one model, named by its first part; a projector for images
-(``mmproj-*.gguf``) is none. An MLX adapter is a folder with
-``adapter_config.json`` and ``adapters.safetensors``, a GGUF adapter a ``*.gguf`` file. Names are
-entries of the folder and are only ever looked up, never joined to a path, so none can lead out.
+(``-00001-of-0000N``) is one model, named by its first part. A projector for images
+(``mmproj-*.gguf``) is not a model. An MLX adapter is a folder with ``adapter_config.json`` and
+``adapters.safetensors``, a GGUF adapter a ``*.gguf`` file. A name is looked up among the folder's
+entries and never joined to a path, so it cannot lead outside.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def list_models(settings: Settings) -> list[ModelEntry]:
 
 
 def find_model(settings: Settings, name: str, param: str = "llm_model_name") -> ModelEntry:
-    """The model of that name; ``ModelNotFoundError`` (of ``param``) when there is none."""
+    """The model of that name. Raises ``ModelNotFoundError`` with ``param`` when there is none."""
     if settings.fake_engine and _FAKE_NAME.fullmatch(name):
         return ModelEntry(name, Path(name), "fake", 0)
     for entry in list_models(settings):
@@ -72,7 +72,10 @@ def find_model(settings: Settings, name: str, param: str = "llm_model_name") -> 
 
 
 def find_draft(settings: Settings, name: str, backend: str) -> ModelEntry:
-    """The model that drafts for one of ``backend``; the same library must run both."""
+    """The draft model of that name. It needs the same ``backend`` as the model it drafts for.
+
+    Raises ``ModelNotFoundError`` or ``InvalidRequestError``.
+    """
     entry = find_model(settings, name, "draft_model")
     if entry.backend != backend:
         message = f"draft_model: {entry.name!r} is a model for {entry.backend}, not for {backend}"
@@ -87,9 +90,9 @@ def list_adapters(folder: Path | None) -> list[AdapterEntry]:
 
 
 def find_adapter(folder: Path | None, name: str, backend: str) -> AdapterEntry:
-    """The adapter of that name for models of ``backend``; a GGUF one also without its suffix.
+    """The adapter of that name for models of ``backend``. A GGUF name may lack its suffix.
 
-    ``AdapterNotFoundError`` when there is none. The fake engine takes adapters of both kinds.
+    Raises ``AdapterNotFoundError`` when there is none. The fake engine takes both kinds.
     """
     for entry in list_adapters(folder):
         is_meant = name == entry.name or (entry.is_file and name == Path(entry.name).stem)
@@ -100,8 +103,10 @@ def find_adapter(folder: Path | None, name: str, backend: str) -> AdapterEntry:
 
 
 def _read_each(folder: Path, read: Callable[[Path], _Found | None]) -> list[_Found]:
-    """What ``read`` makes of the folder's entries; one that may not be looked at is none, nor is
-    one whose name is no text: JSON could not say it."""
+    """The non-empty results of ``read`` for the folder's entries.
+
+    Entries that cannot be read are skipped. So are names that are not UTF-8: JSON cannot hold them.
+    """
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
@@ -116,7 +121,7 @@ def _read_each(folder: Path, read: Callable[[Path], _Found | None]) -> list[_Fou
 
 
 def _size(files: Iterable[Path]) -> int:
-    """Bytes of those files that are there; a link may lead nowhere."""
+    """Total size in bytes of the files that exist. A link may be dangling."""
     total = 0
     for file in files:
         with contextlib.suppress(OSError):
@@ -139,7 +144,7 @@ def _gguf_entry(path: Path) -> ModelEntry | None:
     if part is None:
         return ModelEntry(path.name, path, "llama-cpp", _size([path]))
     if int(part[1]) != 1:
-        return None  # the first part stands for all
+        return None  # the first part stands for the model
     stem = glob.escape(path.name.removesuffix(part[0]))
     siblings = path.parent.glob(f"{stem}-*-of-{part[2]}.gguf")
     return ModelEntry(path.name, path, "llama-cpp", _size(siblings))

@@ -1,4 +1,4 @@
-"""Facts of models on disk that listings show: read from the heads of their files, each once."""
+"""Facts for listings of models, read from the headers of their files and cached."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from jobs.contract.errors import ModelLoadError
 
 @dataclass(frozen=True, slots=True)
 class DiskFacts:
-    """When the model's file was changed, in epoch seconds, and its longest sequence, in tokens.
+    """Modification time of the model's file (epoch seconds) and context length (tokens).
 
-    No length: the file does not tell one, or cannot be read (a load says what is wrong with it).
+    ``context_length`` is ``None`` when the file has none or cannot be read. Loading the model then
+    reports the reason.
     """
 
     modified_at: int = 0
@@ -25,17 +26,17 @@ class DiskFacts:
 
 
 class DiskFactsReader:
-    """Keeps what it has read while the file stays as it is; may be used from any thread."""
+    """Caches the facts of each file until the file changes. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[Path, tuple[tuple[int, int], DiskFacts]] = {}
 
     def read(self, entry: ModelEntry) -> DiskFacts:
-        """The facts of a model of the catalog."""
+        """The facts of a model in the catalog."""
         file = entry.path / "config.json" if entry.backend == "mlx" else entry.path
         try:
             state = file.stat()
-        except OSError:  # deleted since it was listed; the fake engine has no file
+        except OSError:  # deleted since the listing, or the fake engine, which has no file
             return DiskFacts()
         version = (state.st_mtime_ns, state.st_size)
         known = self._known.get(file)
@@ -51,11 +52,11 @@ def _context_length(backend: str, file: Path) -> int | None:
             return read_gguf_context_length(file)
         return trained_length(json.loads(file.read_text(encoding="utf-8")))
     except (ModelLoadError, OSError, ValueError, AttributeError, RecursionError):
-        return None  # one broken file must not hide the others
+        return None  # one broken file must not break the listing
 
 
 def trained_length(config: Mapping[str, Any]) -> int | None:
-    """The longest sequence that the config.json of a model names, in tokens."""
+    """The context length in a model's config.json, in tokens."""
     found = [config, config.get("text_config") or {}]
     names = ("max_position_embeddings", "n_positions")
     lengths = (one.get(name) for one in found for name in names)

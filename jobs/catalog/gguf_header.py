@@ -1,7 +1,7 @@
-"""Reads the metadata at the head of a GGUF file: quick facts, and errors that say what is wrong.
+"""Reads the metadata at the start of a GGUF file.
 
-Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Pure Python and no tensor data,
-so both the catalog and the loader use it. Every count in the file is checked before it is trusted.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. It is pure Python and reads no
+tensor data, so the catalog can use it too. Every count in the file is checked before it is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jobs.contract.errors import ModelLoadError
 MAGIC = b"GGUF"
 SUPPORTED_VERSIONS = (2, 3)
 
-# Far above any real model (about 60 keys, 2,000 tensors, 100 KB chat templates).
+# Limits far above any real model (about 60 keys, 2,000 tensors, 100 KB chat templates).
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 20
 MAX_STRING_BYTES = 1 << 24
@@ -61,7 +61,7 @@ _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gg
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """Metadata of one GGUF file; arrays (vocabulary, merges) are left out."""
+    """Metadata of one GGUF file without its arrays (vocabulary, merges)."""
 
     version: int
     num_tensors: int
@@ -81,12 +81,12 @@ class GgufHeader:
 
     @property
     def context_length(self) -> int | None:
-        """Longest sequence that the model was trained for, in tokens."""
+        """Longest sequence that the model supports, in tokens."""
         return self.count(f"{self.architecture}{_CONTEXT_LENGTH}")
 
     @property
     def quantization(self) -> str:
-        """The file type in the usual spelling (``Q4_K_M``), "" when the file does not say."""
+        """The file type as usually written (``Q4_K_M``), "" when the file has none."""
         file_type = self.count("general.file_type")
         return "" if file_type is None else _FILE_TYPES.get(file_type, f"type {file_type}")
 
@@ -96,11 +96,11 @@ class GgufHeader:
 
     @property
     def part(self) -> int:
-        """Which part of a split model this file is, from 0."""
+        """Number of this part of a split model, from 0."""
         return self.count("split.no") or 0
 
     def count(self, key: str) -> int | None:
-        """The whole number under ``key``; ``None`` when it is absent or something else."""
+        """The integer under ``key``, ``None`` when it is absent or of another type."""
         value = self.metadata.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -110,7 +110,7 @@ class GgufHeader:
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """The header of ``path``. Raises ``ModelLoadError`` naming what is wrong with the file."""
+    """Read the header of ``path``. Raises ``ModelLoadError`` that names the problem."""
     try:
         with path.open("rb") as file:
             return _Scanner(file, path).read()
@@ -119,7 +119,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
 
 
 def read_gguf_context_length(path: Path) -> int | None:
-    """``GgufHeader.context_length`` without reading on to the vocabulary, which comes behind it."""
+    """``GgufHeader.context_length``. Stops before the vocabulary. Raises ``ModelLoadError``."""
     try:
         with path.open("rb") as file:
             return _Scanner(file, path).find_context_length()
@@ -128,7 +128,7 @@ def read_gguf_context_length(path: Path) -> int | None:
 
 
 def split_parts(path: Path, num_parts: int) -> list[Path]:
-    """Paths of all parts of the split model that ``path`` is one part of, in order."""
+    """Paths of all parts, in order, of the split model of which ``path`` is one part."""
     match = _PART_NAME.fullmatch(path.name)
     if match is None:
         message = (
@@ -188,7 +188,7 @@ class _Scanner:
         return version
 
     def _value(self, kind: int) -> Value | None:
-        """One metadata value; ``None`` for an array, which is skipped."""
+        """Read one metadata value. Arrays are skipped and give ``None``."""
         if kind == _STRING_TYPE:
             return self._string()
         if kind == _ARRAY_TYPE:
@@ -213,7 +213,7 @@ class _Scanner:
 
     def _string(self) -> str:
         length = self._bounded(self._number(_U64), MAX_STRING_BYTES, "bytes of a string")
-        # Metadata in the wild is not always clean UTF-8; a stray byte must not hide the model.
+        # Some published files have invalid UTF-8 here. It must not hide the model.
         return self._bytes(length).decode("utf-8", errors="replace")
 
     def _number(self, form: struct.Struct) -> int:

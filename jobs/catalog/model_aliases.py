@@ -1,7 +1,7 @@
-"""Other names for models: ``ALIAS=NAME,ALIAS2=NAME2``, and ``BEGINNING*=NAME`` for many at once.
+"""Aliases of models: ``ALIAS=NAME,ALIAS2=NAME2``, and ``PREFIX*=NAME`` for all names with a prefix.
 
-A client with a fixed name in it is let in so. ``NAME`` is a model name or the model_id of a loaded
-model; it may hold a ``=``.
+They serve clients whose model name is fixed. ``NAME`` is a model name or the model_id of a loaded
+model; it may contain a ``=``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """``exact`` by alias, ``prefixes`` by their beginning, longest first, in the order given."""
+    """Targets: ``exact`` by alias, ``prefixes`` by prefix, the longest prefix first."""
 
     exact: Mapping[str, str]
     prefixes: Mapping[str, str]
 
     def by_prefix(self, model: str) -> str | None:
-        """What a name with that beginning stands for."""
+        """The target of the longest prefix of ``model``, ``None`` without one."""
         for prefix, target in self.prefixes.items():
             if model.startswith(prefix):
                 return target
@@ -29,7 +29,7 @@ NO_ALIASES = Aliases({}, {})
 
 
 def parse_aliases(text: str) -> Aliases:
-    """Read the setting; ``ValueError`` names the entry that is none."""
+    """Parse the setting. Raises ``ValueError`` that names the invalid entry."""
     exact: dict[str, str] = {}
     prefixes: dict[str, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -37,7 +37,7 @@ def parse_aliases(text: str) -> Aliases:
         known = prefixes if alias.endswith("*") else exact
         name = alias.removesuffix("*")
         if name in known:
-            raise ValueError(f"{entry!r}: there is such an alias already")
+            raise ValueError(f"{entry!r}: this alias is defined twice")
         known[name] = target
     longest_first = sorted(prefixes.items(), key=lambda item: -len(item[0]))
     return Aliases(exact, dict(longest_first))
@@ -48,5 +48,5 @@ def _parse_entry(entry: str) -> tuple[str, str]:
     if not alias or not target:
         raise ValueError(f"{entry!r} is not of the form alias=name")
     if "*" in alias[:-1]:
-        raise ValueError(f"{entry!r}: an alias may have one * and that at its end")
+        raise ValueError(f"{entry!r}: an alias may have a * only at its end")
     return alias, target
