@@ -1,1 +1,1 @@
-"""What the API and the workers share: the contract, Redis, the catalog of models."""
+"""Code shared by the API and the workers: the contract, Redis, the model catalog, settings."""

@@ -1,6 +1,6 @@
-"""asyncio tasks whose death is noticed: what breaks one down is logged, and answered at once.
+"""asyncio tasks whose failures are logged and handled at once.
 
-A task that nobody awaits keeps its exception to itself until the garbage is collected.
+asyncio reports the exception of a task that is not awaited only at garbage collection.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def keep_running(run: Run, name: str) -> asyncio.Task[None]:
-    """A task for ``run``, which begins anew, a second later, each time that it raises.
+    """A task that calls ``run`` again one second after each exception.
 
-    It ends when ``run`` returns, or by its cancellation.
+    It ends when ``run`` returns or when it is cancelled.
     """
     return asyncio.create_task(_run_again(run, name), name=name)
 
@@ -28,7 +28,7 @@ def keep_running(run: Run, name: str) -> asyncio.Task[None]:
 def start(
     run: Run, name: str, on_death: Callable[[Exception], None] | None = None
 ) -> asyncio.Task[None]:
-    """A task for ``run``, once; ``on_death`` is told what it raises."""
+    """A task that calls ``run`` once. ``on_death`` gets the exception that it raises."""
     return asyncio.create_task(_run_once(run, name, on_death), name=name)
 
 
@@ -37,7 +37,7 @@ async def _run_again(run: Run, name: str) -> None:
         try:
             return await run()
         except Exception:
-            log.exception("a task broke down and begins anew", extra={"task": name})
+            log.exception("task failed, will restart", extra={"task": name})
             await asyncio.sleep(_PAUSE_S)
 
 
@@ -45,6 +45,6 @@ async def _run_once(run: Run, name: str, on_death: Callable[[Exception], None] |
     try:
         await run()
     except Exception as error:
-        log.exception("a task broke down", extra={"task": name})
+        log.exception("task failed", extra={"task": name})
         if on_death is not None:
             on_death(error)

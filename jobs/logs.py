@@ -1,4 +1,4 @@
-"""Logging of every process: one line per record, a constant message and its ids."""
+"""Logging for all processes: one line per record, a constant message with ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class LineFormatter(logging.Formatter):
-    """``time level logger: message key=value ...``; values are escaped, so a line stays one.
+    """Formats ``time level logger: message key=value ...``, escaped so that it stays one line.
 
     A traceback follows on indented lines.
     """
@@ -28,12 +28,12 @@ class LineFormatter(logging.Formatter):
 
 
 def _escape(text: str) -> str:
-    """Without what could end a line or steer a terminal; other characters stay readable."""
+    """Escape characters that end a line or control a terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def set_up_logging(level: str) -> None:
-    """Log to stderr; libraries from WARNING on, whatever our own level."""
+    """Log to stderr. ``level`` is for this product; libraries log from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -1,7 +1,7 @@
-"""Every setting of the product: read once from the environment, frozen, passed down.
+"""All settings: read once from the environment, frozen, passed to where they are needed.
 
 Each field is the environment variable ``MGS_<FIELD>`` (``REDIS_URL`` has no prefix) and a line of
-docs/settings.md. A bad value stops the start and names itself.
+docs/settings.md. An invalid value stops the start with a message that names it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _END_MARGIN_S = 60.0
 
 
 class Settings(BaseSettings):
-    """What a user can set. Durations are in seconds, sizes in bytes."""
+    """The settings. Durations are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
         env_prefix="MGS_", frozen=True, extra="ignore", allow_inf_nan=False
     )
 
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
-    """Redis to use, ``redis://`` or ``unix://``; none: the embedded one in the state folder."""
+    """Redis to use, ``redis://`` or ``unix://``; unset: the embedded one in the state folder."""
     redis_port: int | None = Field(default=None, ge=1, le=65535)
     """Also open the embedded Redis on this loopback port, with a password."""
     host: str = "127.0.0.1"
@@ -49,44 +49,44 @@ class Settings(BaseSettings):
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
     grace_s: float = Field(default=3.0, ge=0, le=600)
     orphan_s: float = Field(default=30.0, ge=5, le=86400)
-    """A process is given up when it has been silent so long; it says that it lives each second."""
+    """A process without a heartbeat for this long counts as dead. It sends one each second."""
     log_ttl_s: int = Field(default=3600, ge=10, le=30 * 86400)
     failure_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
     response_ttl_s: int = Field(default=86400, ge=10, le=90 * 86400)
-    """How long /v1/responses keeps what it stores; one that nobody reads has only its log."""
+    """How long /v1/responses keeps responses. One that nobody reads is only its job's log."""
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024)
     max_queued_per_model: int = Field(default=1000, ge=1)
     max_jobs_per_key: int | None = Field(default=None, ge=1)
-    """Jobs of one API key that may wait and run at once; without keys all clients are one."""
+    """Waiting and running jobs per API key. Without keys, all clients count as one."""
     max_jobs: int | None = Field(default=None, ge=1)
-    """Jobs of all clients that may wait and run at once."""
+    """Waiting and running jobs of all clients."""
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
-    """How long a generation may run, over all its attempts; its wait in the queue is another's."""
+    """How long a generation may run, over all its attempts, without its wait in the queue."""
     queue_timeout_s: float = Field(default=3600.0, ge=1)
     """How long a generation may wait in its queue."""
     stall_s: float = Field(default=30.0, ge=1)
-    """A decode loop that has not moved for so long is ended with its worker, which starts anew."""
+    """A worker whose decode loop makes no step for this long is killed and restarted."""
     slots: int | None = Field(default=None, ge=1, le=256)
-    """Sequences that run at once per model; none: the engine's default."""
+    """Sequences that run at once per model; unset: the engine's default."""
     cpu_tuning: bool = True
     step_budget_ms: int = Field(default=250, ge=10, le=10_000)
-    """About how long an engine's step may read prompts: the longest pause of other streams."""
+    """Target time for prefill in one engine step. Other streams pause for that long."""
     prompt_cache_bytes: int | None = Field(default=None, ge=0)
-    """Room per model for kept KV state; none: the engine's default, 0: keep none."""
+    """Size of the prompt cache per model; unset: the engine's default, 0: no cache."""
     prompt_cache_dir: Path | None = None
-    """Where engines spill kept KV state, to outlive the process; none: nowhere."""
+    """Folder in which engines save the prompt cache across restarts; unset: not saved."""
     unknown_model: Literal["error", "default"] = "error"
-    """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
+    """What an unknown ``model`` gets: 404, or the model under id 0."""
     model_aliases: str = ""
-    """Other names for models; see ``model_aliases.py``."""
+    """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
     fake_engine: bool = False
-    """List the model ``fake``: deterministic text without a model, for trials and load tests."""
+    """Offer the model ``fake``: deterministic text without a model file, for load tests."""
 
     @model_validator(mode="before")
     @classmethod
     def _blank_is_unset(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Templates of environments write ``MGS_SLOTS=`` for what is to stay as it is."""
+        """Env file templates contain ``MGS_SLOTS=`` for settings that keep their default."""
         stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
         return {name: value for name, value in stripped.items() if value != ""}
 
@@ -111,17 +111,17 @@ class Settings(BaseSettings):
 
     @cached_property
     def aliases(self) -> Aliases:
-        """``model_aliases``, read."""
+        """``model_aliases``, parsed."""
         return parse_aliases(self.model_aliases)
 
     @property
     def answer_timeout_s(self) -> float:
-        """How long the API waits for a generation: who ends one that is overdue comes first."""
+        """How long the API waits for a generation. The worker and supervisor time out earlier."""
         return self.queue_timeout_s + self.request_timeout_s + _END_MARGIN_S
 
     @property
     def socket_dir(self) -> Path:
-        """Folder of the embedded Redis' socket: the state folder, or a short path in /tmp."""
+        """Folder of the embedded Redis' socket: the state folder, or a shorter path in /tmp."""
         state = self.state_dir.resolve()
         if len(os.fsencode(state / "redis.sock")) <= _MAX_SOCKET_PATH_BYTES:
             return state
@@ -134,16 +134,16 @@ class Settings(BaseSettings):
 
     @property
     def effective_redis_url(self) -> str:
-        """Where Redis is: the one given, or the embedded one's socket."""
+        """``redis_url``, or the URL of the embedded Redis' socket."""
         if self.redis_url:
             return self.redis_url
-        # With a port open, the socket asks for the password as well.
+        # With an open port, Redis asks for the password on the socket too.
         auth = f":{embedded_password(self.state_dir)}@" if self.redis_port else ""
         return f"unix://{auth}{quote(str(self.redis_socket))}?db=0"
 
 
 def is_loopback(host: str) -> bool:
-    """True for names and addresses that only this machine reaches."""
+    """True for names and addresses that only this machine can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -151,7 +151,7 @@ def is_loopback(host: str) -> bool:
 
 
 def load_settings() -> Settings:
-    """Read the environment; on a bad value print one line per problem and exit with 2."""
+    """Read the environment. On invalid values print one line per problem and exit with 2."""
     try:
         return Settings()
     except ValidationError as error:

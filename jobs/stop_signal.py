@@ -1,4 +1,4 @@
-"""The signals that ask a process to end, as something to wait on."""
+"""Stop signals as a file to wait on."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from types import FrameType
 
 
 class StopSignal:
-    """SIGTERM, SIGINT and SIGHUP as a readable pipe, safe to wait on together with other files.
+    """SIGTERM, SIGINT and SIGHUP as a readable pipe, to be waited on together with other files.
 
-    A handler that sets a ``threading.Event`` can deadlock the very wait it interrupts.
+    A handler that sets a ``threading.Event`` could deadlock with the wait that it interrupts.
     """
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: outlive the terminal
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started by nohup
             numbers.remove(signal.SIGHUP)
         for number in numbers:
             signal.signal(number, self._note)
 
     def fileno(self) -> int:
-        """For ``select``: readable from the first signal on."""
+        """For ``select``: readable after the first signal."""
         return self._reader
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """True once any of the signals has come."""
+        """Wait for a signal. True once one has arrived, False after ``timeout_s``."""
         return bool(select.select([self], [], [], timeout_s)[0])
 
     def forget(self) -> None:
-        """Take note of the signals so far: ``wait`` is then about the next one."""
+        """Discard the signals so far, so that ``wait`` waits for the next one."""
         if self.wait(0):
             os.read(self._reader, 4096)
 
