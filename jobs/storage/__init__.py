@@ -1,1 +1,1 @@
-"""All that is in Redis: names of keys, connections, scripts, and the stores over them."""
+"""Access to Redis: key names, connections, Lua scripts, and the stores that use them."""

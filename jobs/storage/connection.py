@@ -1,12 +1,12 @@
-"""Redis clients, made in one place with the settings that measured safe.
+"""Redis clients with safe settings.
 
 ``protocol=2``: with RESP3 redis-py skips its check for stale replies. Commands that are not
-idempotent are sent through clients without retries.
+idempotent go through clients without retries.
 
-A peer that is gone without a word is noticed within six seconds: by the sockets' own options, and
-in threads by a time-out too. asyncio clients have no time-out: on Python 3.11 redis-py's own
-swallows task cancellation. Their commands have a deadline instead, for a Redis that is frozen;
-whoever must not wait so long uses ``within``.
+A dead peer is detected within six seconds: by socket options, and in threads by a time-out too.
+asyncio clients have no socket time-out, because redis-py's swallows task cancellation on Python
+3.11. Their commands have a deadline instead, in case Redis is frozen. ``within`` sets a shorter
+deadline.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ from redis.retry import Retry
 from jobs.contract.errors import NotReadyError
 
 MIN_VERSION = (6, 2)
-_TIMEOUT_S = 5.0  # of one try: to connect, or for an answer. No command blocks for longer than 1 s.
-_MAX_AT_ONCE = 128  # commands of an API process; more wait
-_RETRY_S = 3.0  # after the first try no further one begins
+_TIMEOUT_S = 5.0  # per attempt to connect or to get a reply. No command blocks for longer than 1 s.
+_MAX_AT_ONCE = 128  # connections of an API process; further commands wait
+_RETRY_S = 3.0  # no retry begins later than this after the first try
 _POOL_WAIT_S = 20.0
-_CANCEL_S = 1.0  # to drop a connection
-_ANSWER_S = 10.0  # to an asyncio client, its tries and its wait for a connection included
+_CANCEL_S = 1.0  # to wait for a cancelled command to drop its connection
+_ANSWER_S = 10.0  # for asyncio clients, including retries and the wait for a connection
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
-_OPTIONS = {  # of TCP; the numbers, as Python does not know all of them on each system
+_OPTIONS = {  # TCP options, as numbers: Python does not define all of them on each system
     # TCP_KEEPIDLE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_USER_TIMEOUT (ms)
     "linux": {4: 2, 5: 1, 6: 3, 18: 4500},
     # TCP_KEEPALIVE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_RXT_CONNDROPTIME (s)
     "darwin": {0x10: 2, 0x101: 1, 0x102: 3, 0x80: 5},
 }
 
-# What Redis says first when it cannot do now what it could do later.
+# Error codes of Redis for which the same command may succeed later.
 _TRANSIENT = frozenset(
     "BUSY CLUSTERDOWN LOADING MASTERDOWN MISCONF NOAUTH NOREPLICAS OOM READONLY TRYAGAIN".split()
 )
-_IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")  # Redis 6.2 puts other words first
+_IN_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]+) ")  # Redis 6.2 puts the code later
 
 SyncRedis: TypeAlias = redis.Redis
 AsyncRedis: TypeAlias = redis.asyncio.Redis
@@ -59,9 +59,9 @@ T = TypeVar("T")
 
 
 def connect(url: str, *, retries: int = 3, timeout_s: float | None = None) -> SyncRedis:
-    """A client for threads. ``retries`` 0 for who retries by itself, idempotently.
+    """A client for threads. Pass ``retries`` 0 when the caller retries or must not repeat.
 
-    ``timeout_s``: for who must say soon that Redis is away.
+    ``timeout_s`` shortens the time-out, for callers that must report an unreachable Redis soon.
     """
     options = _thread_options(url, retries)
     if timeout_s is not None:
@@ -70,9 +70,10 @@ def connect(url: str, *, retries: int = 3, timeout_s: float | None = None) -> Sy
 
 
 def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:
-    """A client for asyncio; cancellation of the calling task is safe.
+    """A client for asyncio. The calling task may be cancelled safely.
 
-    Its pool makes callers wait; redis-py's own would refuse the hundred-and-first at once.
+    Callers wait when all connections of the pool are in use. redis-py's default pool raises an
+    error instead.
     """
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
@@ -86,7 +87,7 @@ def connect_async(url: str, *, retries: int = 3) -> AsyncRedis:
 
 
 class _DeadlineRedis(redis.asyncio.Redis):  # type: ignore[misc]
-    """Each command is answered in time, or raises ``redis.TimeoutError``; pipelines are not."""
+    """Commands have a deadline and then raise ``redis.TimeoutError``. Pipelines have none."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         return await within(_ANSWER_S, super().execute_command(*args, **options))
@@ -103,7 +104,7 @@ def _common_options(url: str) -> dict[str, Any]:
         "socket_connect_timeout": _TIMEOUT_S,
         "health_check_interval": 0,
     }
-    if url.startswith("unix:"):  # whose other end cannot be lost without a word
+    if url.startswith("unix:"):  # the other end of a unix socket cannot vanish unnoticed
         return options
     return {
         **options,
@@ -118,9 +119,9 @@ def _backoff(retries: int) -> ExponentialBackoff | NoBackoff:
 
 @functools.cache
 def _peer_options() -> dict[int, int]:
-    """Options of TCP with which a dead peer is noticed after five seconds, idle or not.
+    """TCP options that detect a dead peer after five seconds, also on an idle connection.
 
-    Those that the system does not take are left out: without them it is a matter of hours.
+    Options that the system rejects are left out. Without them detection takes hours.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
         wanted = _OPTIONS.get(sys.platform, {})
@@ -136,7 +137,7 @@ def _takes(tried: socket.socket, option: int, value: int) -> bool:
 
 
 class _ShortRetry(Retry):  # type: ignore[misc]
-    """No try begins late: else a dead peer would cost a time-out per try."""
+    """No retry begins late. Otherwise a dead peer would cost one time-out per retry."""
 
     def call_with_retry(
         self,
@@ -157,7 +158,7 @@ class _ShortRetry(Retry):  # type: ignore[misc]
 
 
 class _AsyncShortRetry(AsyncRetry):  # type: ignore[misc]
-    """The same for asyncio."""
+    """``_ShortRetry`` for asyncio."""
 
     async def call_with_retry(
         self,
@@ -180,11 +181,11 @@ class _AsyncShortRetry(AsyncRetry):  # type: ignore[misc]
 
 
 async def within(seconds: float, asked: Awaitable[T]) -> T:
-    """The answer to a command of asyncio; ``redis.TimeoutError`` when it has not come in time.
+    """The reply to an asyncio command. Raises ``redis.TimeoutError`` after ``seconds``.
 
-    The command is cancelled then, whereupon redis-py drops its connection: no late answer can be
-    taken for that to the next command. It may have been done all the same. Cancellation of the
-    calling task is safe.
+    The command is then cancelled, and redis-py drops its connection, so a late reply cannot be
+    taken for the reply to the next command. Redis may still have executed the command. The calling
+    task may be cancelled safely.
     """
     task = asyncio.ensure_future(asked)
     task.add_done_callback(_retrieve_error)
@@ -195,24 +196,24 @@ async def within(seconds: float, asked: Awaitable[T]) -> T:
             await asyncio.wait({task}, timeout=_CANCEL_S)
             raise RedisTimeoutError(f"Redis has not answered within {seconds} s")
     finally:
-        task.cancel()  # of no effect on what is done
+        task.cancel()  # no effect on a finished task
     return task.result()
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:
-    """Else asyncio complains about the error of a command that nobody waits for any more."""
+    """Retrieve the error of an abandoned command, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same command may succeed later: Redis is away, starting, full, busy or locked.
+    """Whether the same command may succeed later: Redis is unreachable, starting, full or busy.
 
-    Everything else is for good: another type under the key, a command that this user may not send,
-    an error of a script. What is not welcome without the right password waits for it, as all that
-    is sent is refused alike, and no one job is at fault.
+    Other errors are permanent: a key of another type, a forbidden command, an error in a script. A
+    wrong password counts as transient, because it affects all commands alike and no single job is
+    at fault.
     """
-    if isinstance(error, _DISCONNECTS):  # AuthenticationError and BusyLoadingError are such too
+    if isinstance(error, _DISCONNECTS):  # including AuthenticationError and BusyLoadingError
         return True
     return isinstance(error, RedisError) and not _TRANSIENT.isdisjoint(_codes(error))
 
@@ -223,13 +224,13 @@ def _codes(error: RedisError) -> list[str]:
 
 
 def wait_for_redis(client: SyncRedis, timeout_s: float = 10.0) -> None:
-    """Return when Redis answers and is new enough; ``NotReadyError`` says what is wrong."""
+    """Wait until Redis answers. Raises ``NotReadyError`` if it does not or is too old."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             version = str(client.info("server")["redis_version"])
             break
-        except (AuthenticationError, AuthorizationError) as error:  # to redis-py a lost connection
+        except (AuthenticationError, AuthorizationError) as error:  # ConnectionErrors too
             raise NotReadyError(f"Redis refuses: {error}") from error
         except _DISCONNECTS as error:
             if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""Which models should be loaded, and the heartbeats of the workers and nodes that load them."""
+"""The desired models in Redis, and the heartbeats of workers and nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A wanted model and what its worker last said; no status: the worker is not up (yet)."""
+    """A desired model and its worker's last heartbeat, ``None`` while no worker is up."""
 
     desired: DesiredModel
     status: WorkerStatus | None
@@ -43,10 +43,10 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSnapshot:
-    """What stands in Redis: the desired models by slug, in the order of their model ids.
+    """The desired models by slug, ordered by model id.
 
-    ``unreadable`` are the slugs of entries that this version cannot read (it may be an older one
-    beside a newer one): their models are neither started nor stopped. ``raw`` holds all entries.
+    ``unreadable`` has the slugs of entries that this version cannot read, perhaps because a newer
+    version wrote them. Their models are neither started nor stopped. ``raw`` holds all entries.
     """
 
     desired_models: dict[str, DesiredModel]
@@ -55,10 +55,9 @@ class DesiredSnapshot:
 
 
 class DesiredModels:
-    """Compare-and-set access to the wanted state, and the heartbeats beside it.
+    """Compare-and-set access to the desired models, and access to the heartbeats.
 
-    Entries are compared as the bytes that they are, and fields that this version does not know
-    survive a change.
+    Entries are compared as bytes. Fields that this version does not know survive a change.
     """
 
     def __init__(self, redis: SyncRedis) -> None:
@@ -67,19 +66,19 @@ class DesiredModels:
         self._heartbeat_node = redis.register_script(state_scripts.HEARTBEAT_NODE)
 
     def get(self, slug: str) -> DesiredModel | None:
-        """The entry; ``ContractError`` when it cannot be read."""
+        """The entry, ``None`` without one. Raises ``ContractError`` when it cannot be read."""
         data = self._redis.hget(names.DESIRED_MODELS, slug)
         return decode_record(DesiredModel, data) if data else None
 
     def all(self) -> dict[str, DesiredModel]:
-        """By slug, in the order of their model ids; without those that cannot be read."""
+        """The readable entries by slug, ordered by model id."""
         return read_snapshot(self._redis.hgetall(names.DESIRED_MODELS)).desired_models
 
     def marked(self, known: Mapping[bytes, bytes] | None = None) -> tuple[str, DesiredSnapshot]:
-        """The storage's mark ("": it is new, or has lost everything), and all entries.
+        """The storage mark and all entries. The mark is "" when Redis is new or lost its data.
 
-        With the entries ``known`` what is missing of them is put back first, and a mark drawn; all
-        at once.
+        With ``known``, the same transaction first restores missing entries and sets a mark if there
+        is none.
         """
         with self._redis.pipeline() as pipe:
             for slug, data in (known or {}).items():
@@ -92,11 +91,11 @@ class DesiredModels:
         return (mark or b"").decode(errors="replace"), read_snapshot(found)
 
     def put(self, slug: str, desired: DesiredModel) -> bool:
-        """Want a model under an id that is free; False when it is not. Wakes the supervisors."""
+        """Add a desired model and wake the supervisors. False when the id is in use."""
         return self._write(slug, b"", encode_record(desired))
 
     def change(self, slug: str, uid: str, **fields: Any) -> DesiredModel | None:
-        """The model with those fields changed; ``None`` when the id is another one's by now."""
+        """Change fields of the entry with that uid. ``None`` when there is none any more."""
         while raw := self._redis.hget(names.DESIRED_MODELS, slug):
             if decode_record(DesiredModel, raw).uid != uid:
                 return None
@@ -106,9 +105,9 @@ class DesiredModels:
         return None
 
     def remove(self, slug: str, uid: str | None = None) -> DesiredModel | None:
-        """Stop wanting the model, if it has that uid; ``None`` when nothing was removed.
+        """Remove the entry, if it has that uid. ``None`` when nothing was removed.
 
-        ``ContractError`` when the entry cannot be read: ``discard`` removes that.
+        Raises ``ContractError`` when the entry cannot be read; ``discard`` removes such an entry.
         """
         while raw := self._redis.hget(names.DESIRED_MODELS, slug):
             desired = decode_record(DesiredModel, raw)
@@ -119,12 +118,12 @@ class DesiredModels:
         return None
 
     def discard(self, slug: str) -> None:
-        """Remove an entry, whatever it is."""
+        """Remove an entry, readable or not."""
         self._redis.hdel(names.DESIRED_MODELS, slug)
         self.notify()
 
     def exists(self, slug: str) -> bool:
-        """Whether anything stands there, readable or not."""
+        """Whether there is an entry, readable or not."""
         return bool(self._redis.hexists(names.DESIRED_MODELS, slug))
 
     def _write(self, slug: str, before: bytes, after: bytes) -> bool:
@@ -134,11 +133,11 @@ class DesiredModels:
         return is_done
 
     def notify(self) -> None:
-        """Tell the supervisors to look now."""
+        """Wake the supervisors."""
         self._redis.publish(names.WAKEUP, b"")
 
     def loaded(self) -> list[LoadedModel]:
-        """Every wanted model with its worker's heartbeat."""
+        """Every desired model with its worker's heartbeat."""
         desired_models = self.all()
         statuses = self.statuses(list(desired_models))
         return [
@@ -146,7 +145,7 @@ class DesiredModels:
         ]
 
     def statuses(self, slugs: Sequence[str]) -> dict[str, WorkerStatus]:
-        """The workers' heartbeats; without those that are missing or cannot be read."""
+        """The readable heartbeats of the models' workers, by slug."""
         if not slugs:
             return {}
         found = self._redis.mget([names.status_key(slug) for slug in slugs])
@@ -154,23 +153,23 @@ class DesiredModels:
         return {slug: status for slug, status in read.items() if status is not None}
 
     def with_heartbeat(self, slugs: Sequence[str]) -> set[str]:
-        """Slugs with a worker's heartbeat, readable or not."""
+        """The slugs that have a worker's heartbeat, readable or not."""
         if not slugs:
             return set()
         found = self._redis.mget([names.status_key(slug) for slug in slugs])
         return {slug for slug, data in zip(slugs, found, strict=True) if data}
 
     def heartbeat(self, slug: str, status: WorkerStatus) -> None:
-        """Say that the worker of ``slug`` is alive; forgotten after ``HEARTBEAT_TTL_S``."""
+        """Write a worker's heartbeat. It expires after ``HEARTBEAT_TTL_S``."""
         self._redis.set(names.status_key(slug), encode_record(status), ex=HEARTBEAT_TTL_S)
 
     def forget_status(self, slug: str) -> None:
         self._redis.delete(names.status_key(slug))
 
     def heartbeat_node(self, status: NodeStatus, *, is_forgetting: bool = True) -> None:
-        """Say that a supervisor is alive.
+        """Write a supervisor's heartbeat.
 
-        The index forgets others that have been silent for a minute, if one can tell that now.
+        With ``is_forgetting``, nodes without a heartbeat for a minute leave the index.
         """
         keys = [names.node_key(status.uid), names.NODE_INDEX]
         remembered_s = _NODE_REMEMBERED_S if is_forgetting else _FOR_EVER_S
@@ -178,22 +177,22 @@ class DesiredModels:
         self._heartbeat_node(keys=keys, args=args)
 
     def forget_node(self, uid: str) -> None:
-        """A supervisor ends in good order."""
+        """Remove the heartbeat of a supervisor that shuts down."""
         with self._redis.pipeline() as pipe:
             pipe.delete(names.node_key(uid))
             pipe.zrem(names.NODE_INDEX, uid)
             pipe.execute()
 
     def node(self, uid: str) -> NodeStatus | None:
-        """The heartbeat of that node, if there is one that can be read."""
+        """The node's heartbeat, ``None`` when it is missing or unreadable."""
         return _read(NodeStatus, self._redis.get(names.node_key(uid)))
 
     def known_nodes(self) -> list[str]:
-        """Uids of the nodes that have beaten within a minute or so."""
+        """Uids of the nodes with a heartbeat within about the last minute."""
         return [uid.decode(errors="replace") for uid in self._redis.zrange(names.NODE_INDEX, 0, -1)]
 
     def nodes(self) -> list[NodeStatus]:
-        """The machines whose supervisor is alive."""
+        """The heartbeats of all nodes whose supervisor is alive."""
         known = self.known_nodes()
         found = self._redis.mget([names.node_key(uid) for uid in known]) if known else []
         read = (_read(NodeStatus, data) for data in found)
@@ -201,17 +200,17 @@ class DesiredModels:
 
 
 async def read_desired_models(redis: AsyncRedis) -> dict[str, DesiredModel]:
-    """As ``DesiredModels.all``, for asyncio."""
+    """``DesiredModels.all`` for asyncio."""
     return read_snapshot(await redis.hgetall(names.DESIRED_MODELS)).desired_models
 
 
 async def note_unload(redis: AsyncRedis, slug: str, desired: DesiredModel, ttl_s: int) -> None:
-    """To be called before the desired model is removed: who finds none must find this."""
+    """Note an unloaded model. Call it before removing the entry: readers find one of the two."""
     await redis.set(names.unloaded_key(slug), encode_record(desired), ex=ttl_s)
 
 
 async def last_unloaded(redis: AsyncRedis, slug: str) -> DesiredModel | None:
-    """What was removed last; ``None`` after its time, or when it cannot be read."""
+    """The last unloaded model of the slug, ``None`` if its note expired or is unreadable."""
     data = await redis.get(names.unloaded_key(slug))
     try:
         return decode_record(DesiredModel, data) if data else None
@@ -220,12 +219,12 @@ async def last_unloaded(redis: AsyncRedis, slug: str) -> DesiredModel | None:
 
 
 async def is_storage_marked(redis: AsyncRedis) -> bool:
-    """False for a Redis that no supervisor has seen, or that has lost its data since."""
+    """False if no supervisor has used this Redis yet, or if it has lost its data since."""
     return bool(await redis.exists(names.STORAGE_MARK))
 
 
 def read_snapshot(raw: Mapping[bytes, bytes]) -> DesiredSnapshot:
-    """The entries of the hash."""
+    """Decode the entries of the hash."""
     desired_models, unreadable = {}, set()
     for field, data in raw.items():
         slug = field.decode(errors="replace")
@@ -239,18 +238,18 @@ def read_snapshot(raw: Mapping[bytes, bytes]) -> DesiredSnapshot:
 
 
 def _read(kind: type[_Record], data: bytes | None) -> _Record | None:
-    """One record; what cannot be read hides no other."""
+    """Decode one record. An unreadable one is logged and must not hide the others."""
     if not data:
         return None
     try:
         return decode_record(kind, data)
     except ContractError as error:
-        # Of another version, or put there by hand.
+        # Written by another version or by hand.
         log.warning("record is unreadable", extra={"kind": kind.__name__, "error": error.message})
         return None
 
 
 def _id_order(model_id: str) -> tuple[int, int, str]:
-    """Numbers by value, before all other ids."""
+    """Sort key: numbers by value, before all other ids."""
     is_number = model_id.isascii() and model_id.isdigit()
     return (0, int(model_id), "") if is_number else (1, 0, model_id)

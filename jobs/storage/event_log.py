@@ -1,6 +1,6 @@
-"""The event log of jobs: the record (a Redis stream) and the bell (pub/sub), written as one.
+"""The event logs of jobs. Each event goes to a Redis stream and a pub/sub channel in one step.
 
-Writers go through the scripts, which refuse what is not of the job's current attempt.
+All writes use Lua scripts, which refuse events of stale attempts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STATUS = {
 
 
 class EventWriter:
-    """Writes events of any job; safe to call again after a lost reply."""
+    """Writes events of any job. Calls may be repeated after a lost reply."""
 
     def __init__(self, redis: SyncRedis, log_ttl_s: int, failure_ttl_s: int) -> None:
         self._redis = redis
@@ -38,13 +38,13 @@ class EventWriter:
         self._failure_ttl_s = failure_ttl_s
 
     def append(self, events: Sequence[Event]) -> list[bool]:
-        """Write non-terminal events in order; False for each that is of a stale attempt."""
+        """Write non-terminal events in order. False for each event of a stale attempt."""
         return [bool(answer) for answer in self.send(events).wait()]
 
     def send(self, events: Sequence[Event]) -> PendingReply:
-        """The same, but the reply (a number per event, 0: stale) is waited for by the caller.
+        """Like ``append``, but without waiting. The reply has one number per event, 0 if stale.
 
-        Until then, an event of the same jobs that goes another way may be there before them.
+        Events of the same jobs on other connections may overtake these until the reply is read.
         """
         keys: list[str] = []
         args: list[str | bytes | int] = []
@@ -54,10 +54,10 @@ class EventWriter:
         return self._append.send(keys, args)
 
     def settle(self, event: Event, lists: Sequence[str] = (), fence: Fence | None = None) -> bool:
-        """Write the terminal event; True when it is the job's end, False when another was.
+        """Write the terminal event. False when the job already has another one.
 
-        The job then leaves ``lists``: its queue and RQ's intermediate list of it. With a ``fence``
-        (and lists) only that owner may; ``OwnershipLostError`` when another has the model.
+        The job then leaves ``lists``: its queue and RQ's intermediate list. With a ``fence`` (which
+        needs lists), raises ``OwnershipLostError`` unless its owner holds the model.
         """
         assert fence is None or len(lists) == 2
         ttl = self._log_ttl_s if event.kind == EventKind.FINISHED else self._failure_ttl_s
@@ -96,7 +96,7 @@ class EventWriter:
         error: ErrorInfo,
         lists: Sequence[str] = (),
     ) -> bool:
-        """End a job that no worker runs (never started, or its worker is dead)."""
+        """End a job that no worker runs: it never started, or its worker is dead."""
         last = last_event_id(self._redis, job_id)
         event = Event(
             job=job_id, attempt=attempt, seq=last.seq + 1, kind=kind, t=time.time(), error=error
@@ -105,13 +105,13 @@ class EventWriter:
 
 
 def last_event_id(redis: SyncRedis, job_id: str) -> EventId:
-    """Id of the newest event in the log, ``BEFORE_ALL`` when it is empty, or no log at all."""
+    """Id of the newest event, ``BEFORE_ALL`` when the log is empty or not a stream."""
     try:
         newest = redis.xrevrange(names.log_key(job_id), count=1)
     except ResponseError as error:
         if not str(error).startswith("WRONGTYPE"):
             raise
-        return BEFORE_ALL  # the end takes its place (``SETTLE``)
+        return BEFORE_ALL  # ``SETTLE`` replaces the key
     return EventId.parse(newest[0][0].decode()) if newest else BEFORE_ALL
 
 

@@ -1,4 +1,4 @@
-"""Who may settle a model's jobs from outside: its owner, as long as it is that."""
+"""Restricts steps on a model's jobs to the supervisor that owns the model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _NOT_OWNER = -1
 
 
 class OwnershipLostError(Exception):
-    """The model has another owner by now, or none: what was begun in its name ends here."""
+    """Another supervisor owns the model now, or none does. The caller must stop its work on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """``owner`` has to stand in the model's lock at each step."""
+    """Each step checks that ``owner`` still holds the model's lock."""
 
     slug: str
     owner: str
@@ -26,7 +26,7 @@ class Fence:
 
 
 def checked(answer: int) -> bool:
-    """A script's answer to who had to be the owner."""
+    """A script's answer as a bool. Raises ``OwnershipLostError`` for "not the owner"."""
     if answer == _NOT_OWNER:
         raise OwnershipLostError
     return bool(answer)

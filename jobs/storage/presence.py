@@ -1,4 +1,4 @@
-"""Which API processes are alive, so that a job whose reader died with one is not run for nobody."""
+"""Heartbeats of API processes. Supervisors cancel the foreground jobs of dead ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobs.storage.connection import AsyncRedis, SyncRedis
 
 
 async def heartbeat_api(redis: AsyncRedis, name: str, orphan_s: float) -> None:
-    """Say that this API process lives; it counts as gone ``orphan_s`` after its last heartbeat."""
+    """Write an API process's heartbeat. It expires after ``orphan_s``."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.set(names.api_key(name), b"", px=int(orphan_s * 1000))
         pipe.sadd(names.APIS, name)
@@ -17,7 +17,7 @@ async def heartbeat_api(redis: AsyncRedis, name: str, orphan_s: float) -> None:
 
 
 async def leave_api(redis: AsyncRedis, name: str) -> None:
-    """Say that this API process ends in good order: it leaves no foreground job behind."""
+    """Remove an API process that shuts down and leaves no foreground job behind."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.delete(names.api_key(name))
         pipe.srem(names.APIS, name)
@@ -25,13 +25,13 @@ async def leave_api(redis: AsyncRedis, name: str) -> None:
 
 
 class Presence:
-    """What the supervisors see of the API processes."""
+    """The supervisors' view of the API processes."""
 
     def __init__(self, redis: SyncRedis) -> None:
         self._redis = redis
 
     def silent_apis(self) -> set[str]:
-        """API processes whose heartbeat has expired."""
+        """Names of the API processes whose heartbeat has expired."""
         known = sorted(self._redis.smembers(names.APIS))
         if not known:
             return set()
@@ -42,7 +42,7 @@ class Presence:
         return {name.decode(errors="replace") for name in silent}
 
     def forget_apis(self, gone: Iterable[str]) -> None:
-        """Their jobs are dealt with."""
+        """Remove dead API processes, once their jobs are cancelled."""
         gone = set(gone)
         known = self._redis.smembers(names.APIS)
         listed = [name for name in known if name.decode(errors="replace") in gone]

@@ -1,4 +1,4 @@
-"""Ends many waiting jobs at once: a hundred per command, a few milliseconds of Redis' time."""
+"""Cancels waiting jobs in batches of 100. A batch takes Redis a few milliseconds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _AT_ONCE = 100
 
 
 class Purger:
-    """Cancels jobs that no worker has ever taken; each call may be repeated."""
+    """Cancels jobs that no worker has taken yet. Calls may be repeated."""
 
     def __init__(self, redis: SyncRedis, ttl_s: int) -> None:
         self._ttl_s = ttl_s
         self._script = redis.register_script(job_scripts.PURGE)
 
     def end(self, queue: Queue, records: Iterable[JobRecord], reason: str) -> set[str]:
-        """End those that still wait in ``queue``; their ids. The others need more care."""
+        """Cancel the jobs that still wait in ``queue`` and return their ids. Skip all others."""
         untouched = [
             record.job_id
             for record in records
@@ -50,7 +50,7 @@ class Purger:
 
 
 def _first_and_last(job_id: str, error: ErrorInfo) -> bytes:
-    """The only event of a job that never ran."""
+    """The encoded event that is the first and last of a job that never ran."""
     return encode_event(
         Event(job=job_id, attempt=0, seq=1, kind=EventKind.CANCELLED, t=time.time(), error=error)
     )

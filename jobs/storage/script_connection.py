@@ -1,8 +1,7 @@
-"""A connection of its own for a script that is called for every token.
+"""A dedicated connection for a Lua script that is called for every token.
 
-A client of redis-py takes a connection from its pool, checks, times and counts each command, and
-waits for its reply. Here the reply of a call is read when somebody asks for it, or before the next
-call is sent.
+A redis-py client takes a connection from its pool for each command, does checks and statistics,
+and waits for the reply. Here the reply is read when it is asked for or before the next call.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Word = str | bytes | int
 
 
 class ScriptConnection:
-    """Calls one Lua script, which must bear being run twice. From any thread."""
+    """Calls one Lua script, which must be idempotent. May be used from any thread."""
 
     def __init__(self, redis: SyncRedis, script: str) -> None:
         self._script = redis.register_script(script)
@@ -32,16 +31,16 @@ class ScriptConnection:
         self._last: PendingReply | None = None
 
     def __call__(self, keys: Sequence[Word], args: Sequence[Word]) -> Any:
-        """The script's reply."""
+        """Call the script and wait for its reply."""
         return self.send(keys, args).wait()
 
     def send(self, keys: Sequence[Word], args: Sequence[Word]) -> PendingReply:
-        """Send a call; an error is raised by who waits for the reply."""
+        """Send a call. Errors are raised by ``PendingReply.wait``."""
         reply = PendingReply(self, keys, args)
         command = ("EVALSHA", self._script.sha, len(keys), *keys, *args)
         with self._lock:
             self._read_last()
-            for _ in range(2):  # on a new connection if the one at hand was cut
+            for _ in range(2):  # the second time on a new connection
                 try:
                     self._connected().send_command(*command)
                 except RedisTimeoutError as error:
@@ -65,13 +64,13 @@ class ScriptConnection:
         if isinstance(value, _LostError | NoScriptError):
             return self._script(keys=reply.keys, args=reply.args)
         if isinstance(value, RedisTimeoutError):
-            reply.value = _LostError()  # who asks once more has it sent again
+            reply.value = _LostError()  # the next wait sends the call again
         if isinstance(value, Exception):
             raise value
         return value
 
     def disconnect(self) -> None:
-        """Drop the connection; the next call makes another."""
+        """Drop the connection. The next call opens another."""
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
@@ -101,7 +100,7 @@ class ScriptConnection:
 
 
 class PendingReply:
-    """The reply of a call that was sent, or will be."""
+    """The reply to a call of ``ScriptConnection.send``."""
 
     __slots__ = ("_connection", "args", "keys", "value")
 
@@ -114,17 +113,18 @@ class PendingReply:
         self.value: Any = None
 
     def wait(self) -> Any:
-        """What the script replies; a call that was cut off is sent once more.
+        """Wait for the reply. A call that lost its connection is sent once more.
 
-        ``RedisError`` when that fails or takes too long, or when it is the reply.
+        Raises ``RedisError`` when that fails, when Redis does not answer in time, or when the reply
+        is an error.
         """
         return self._connection.wait(self)
 
 
 class _LostError(Exception):
-    """The connection went before the reply came."""
+    """The connection was lost before the reply arrived."""
 
 
 def _is_demoted(error: RedisError) -> bool:
-    """Whether Redis takes no writes any more: a new connection may lead to who does."""
-    return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)  # by a script of 6.2
+    """Whether Redis became a replica. A new connection may lead to the new primary."""
+    return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)  # a script of 6.2

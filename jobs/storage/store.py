@@ -1,6 +1,6 @@
 """Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
 
-Synchronous, because RQ is; the API calls it from a thread. Every step may be repeated after a
+It is synchronous because RQ is; the API calls it from threads. Every call may be repeated after a
 lost reply.
 """
 
@@ -30,13 +30,13 @@ from jobs.storage.lua import claim_scripts, job_scripts
 from jobs.storage.purger import Purger
 from jobs.storage.submitter import Submission, Submitter
 
-TAKE_FENCE_TTL_S = 3600  # longer than any request is under way
+TAKE_FENCE_TTL_S = 3600  # longer than any request can be delayed
 
 log = logging.getLogger(__name__)
 
 
 class JobStore:
-    """All that the API and the supervisor do to jobs."""
+    """The operations of the API and the supervisor on jobs."""
 
     def __init__(self, redis: SyncRedis, settings: Settings) -> None:
         self.redis = redis
@@ -60,19 +60,19 @@ class JobStore:
         return self._queues[name]
 
     def submit(self, submission: Submission) -> None:
-        """Store the request and the record, and queue the job; once, whatever replies are lost.
+        """Store the request and the record, and queue the job. Repeated calls have no effect.
 
         Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit.
         """
         self._submitter.submit(submission, self.queue(submission.queue_name))
 
     async def submit_through(self, redis: AsyncRedis, submission: Submission) -> None:
-        """The same by an asyncio client."""
+        """``submit`` with an asyncio client."""
         queue = self.queue(submission.queue_name)
         await self._submitter.submit_through(redis, submission, queue)
 
     def record(self, job_id: str) -> JobRecord:
-        """The job's state; ``JobNotFoundError`` when there is none."""
+        """The job's record. Raises ``JobNotFoundError``, or ``ContractError`` if unreadable."""
         with _readable(f"the record of job {job_id[:80]!r}"):
             fields = self.redis.hgetall(names.job_key(job_id))
         if not fields:
@@ -80,7 +80,7 @@ class JobStore:
         return JobRecord.from_redis(job_id, fields)
 
     def request(self, job_id: str) -> Request:
-        """What the job asks for; ``JobNotFoundError`` when it has expired."""
+        """The job's request. Raises ``JobNotFoundError``, or ``ContractError`` if unreadable."""
         with _readable(f"the request of job {job_id[:80]!r}"):
             data = self.redis.get(names.request_key(job_id))
         if data is None:
@@ -88,7 +88,7 @@ class JobStore:
         return decode_request(data)
 
     def records(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """The records of those ids that have one that can be read, in the same order."""
+        """The readable records of those ids, in the same order."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(names.job_key(job_id))
@@ -97,30 +97,30 @@ class JobStore:
         return [record for record in read if record is not None]
 
     def adopt(self, job_id: str, owner: str) -> None:
-        """A reader came: a job whose API process is gone is now this one's."""
+        """Make the API process ``owner`` own a job whose former API process is dead."""
         self._adopt(keys=[names.job_key(job_id)], args=[owner, names.api_key("")])
 
     def cancel(self, job_id: str, reason: str) -> JobRecord:
-        """End a job, queued or running; one that has ended stays as it is.
+        """Cancel a queued or running job. A job that has ended stays as it is.
 
-        A running job ends within one engine step; its terminal event says so. The record returned
-        is the state found, ``JobNotFoundError`` when there is none.
+        A running job ends within one engine step, with its own terminal event. Returns the record
+        as found. Raises ``JobNotFoundError``.
         """
         status, attempt, worker = self._request_cancel(keys=[names.job_key(job_id)], args=[reason])
         record = self.record(job_id)
         if status == b"gone" or record.status.is_terminal:
             return record
         if status == b"queued":
-            # One that a worker opens at this moment is not settled so: it finds the reason.
+            # If a worker opens the job meanwhile this fails, and the worker sees the reason.
             self._settle_cancelled(record, int(attempt), reason)
         elif worker:
             self.send_stop(worker.decode(), job_id, reason)
         return record
 
     def abandon(self, job_id: str, error: JobError) -> None:
-        """End a job that nobody is there for; who comes back finds it ended.
+        """Fail a job for which no worker or supervisor is alive.
 
-        Of no effect when its worker speaks in this moment.
+        No effect if its worker writes an event at the same time. Raises ``JobNotFoundError``.
         """
         record = self.record(job_id)
         failed, lists = EventKind.FAILED, self.lists_of(record)
@@ -128,12 +128,12 @@ class JobStore:
             self.close_in_rq(job_id, RqStatus.FAILED, self._settings.failure_ttl_s)
 
     def lists_of(self, record: JobRecord) -> list[str]:
-        """Keys of the lists in which a job that nobody has opened may lie."""
+        """Keys of the two lists that may hold a queued job: its queue and the intermediate list."""
         queue = self.queue(record.queue)
         return [queue.key, queue.intermediate_queue_key]
 
     def send_stop(self, worker: str, job_id: str, reason: str) -> None:
-        """RQ's own stop command, as ``rq.command.send_stop_job_command`` sends it."""
+        """Send RQ's stop command, like ``rq.command.send_stop_job_command``."""
         message = {"command": "stop-job", "job_id": job_id, "reason": reason}
         self.redis.publish(names.rq_command_channel(worker), json.dumps(message))
 
@@ -144,7 +144,7 @@ class JobStore:
             self.close_in_rq(record.job_id, RqStatus.CANCELED, self._settings.failure_ttl_s)
 
     def close_in_rq(self, job_id: str, status: RqStatus, ttl_s: int) -> None:
-        """Give an ended job its last status in RQ, and an expiry, without a registry entry."""
+        """Set an ended job's status and expiry in RQ, without a registry entry."""
         key = Job.key_for(job_id)
         if self.redis.exists(key):
             with self.redis.pipeline() as pipe:
@@ -155,11 +155,12 @@ class JobStore:
     def pending_ids(
         self, slug: str, max_waiting: int | None = None, queues: Sequence[str] | None = None
     ) -> list[str]:
-        """Ids of the jobs that run, are on their way, or wait: of these the first ``max_waiting``,
-        if not all. ``queues``: the names of those looked at; the generations' alone if not given.
+        """Ids of claimed, taken and waiting jobs; at most ``max_waiting`` waiting ones per queue.
+
+        ``queues`` are queue names, by default the generation queue alone.
         """
         chosen = queues or [names.generation_queue(slug)]
-        with self.redis.pipeline() as pipe:  # at once: a job may be on its way from list to claim
+        with self.redis.pipeline() as pipe:  # atomic: a job may move from a list to a claim
             pipe.smembers(names.claims_key(slug))
             for name in chosen:
                 queue = self.queue(name)
@@ -171,11 +172,11 @@ class JobStore:
         return list(dict.fromkeys(held + waiting))
 
     def claims(self, slug: str) -> list[tuple[str, str]]:
-        """(worker, job id) of all that the model's workers hold."""
+        """All claims of the model's workers, as (worker, job id)."""
         return _parsed(self.redis.smembers(names.claims_key(slug)))
 
     def drop_unreadable_claims(self, slug: str) -> None:
-        """Take off the claims what is none."""
+        """Remove malformed claims."""
         key = names.claims_key(slug)
         odd = [one for one in self.redis.smembers(key) if names.parse_claim(one) is None]
         if odd:
@@ -183,12 +184,12 @@ class JobStore:
             self.redis.srem(key, *odd)
 
     def drop_claim(self, slug: str, worker: str, job_id: str, owner: str = "") -> None:
-        """The job has ended, or never was: nobody has to take it over. ``owner`` as below."""
+        """Remove a claim on a job that needs no recovery. ``owner`` as in ``return_to_queue``."""
         keys = [names.claims_key(slug), names.owner_key(slug)]
         checked(self._drop_claim(keys=keys, args=[names.claim(worker, job_id), owner]))
 
     def stop_takes(self, slug: str, workers: Iterable[str], owner: str = "") -> None:
-        """Dead workers get no job any more, whatever they have asked for. ``owner`` as below."""
+        """Refuse delayed takes of dead workers. ``owner`` as in ``return_to_queue``."""
         keys = [names.owner_key(slug), *map(names.take_key, workers)]
         checked(self._stop_takes(keys=keys, args=[owner, TAKE_FENCE_TTL_S]))
 
@@ -197,7 +198,7 @@ class JobStore:
         return {slug.decode(errors="replace") for slug in self.redis.smembers(names.SLUGS)}
 
     def retire(self, slug: str) -> bool:
-        """Forget a model of which nothing is left; False while something is."""
+        """Remove a model without jobs, claims and desired entry. False while it has any."""
         queues = [self.queue(name) for name in names.queues_of(slug)]
         keys = [names.SLUGS, names.DESIRED_MODELS, names.claims_key(slug), Queue.redis_queues_keys]
         for queue in queues:
@@ -207,17 +208,17 @@ class JobStore:
         return bool(self._retire(keys=keys, args=[slug, ttl_s, len(queues)]))
 
     def forget_expired(self, at_most: int = 1000) -> int:
-        """Take ids whose records have expired off the indexes; how many were looked at."""
+        """Remove ids of expired records from the indexes. Returns how many ids were checked."""
         keys = [names.JOB_EXPIRY, names.JOB_INDEX, names.LIVE]
         return int(self._forget_expired(keys=keys, args=[names.job_key(""), at_most]))
 
     def now(self) -> float:
-        """Redis' clock, in epoch seconds: that of all times in records."""
+        """Redis' clock in epoch seconds. All times in records are from this clock."""
         seconds, microseconds = self.redis.time()
         return float(seconds + microseconds / 1e6)
 
     def num_waiting(self, slugs: Sequence[str]) -> dict[tuple[str, str], int]:
-        """Lengths of the models' queues: (slug, "generation" or "control") -> number of jobs."""
+        """Numbers of waiting jobs, by (slug, "generation" or "control")."""
         queues = {
             (slug, kind): name_of(slug)
             for slug in slugs
@@ -232,7 +233,7 @@ class JobStore:
             return dict(zip(queues, pipe.execute(), strict=True))
 
     def purge(self, slug: str, older_than_s: float) -> tuple[int, int]:
-        """Cancel the generation jobs queued longer ago than that: (waiting, running) ended."""
+        """Cancel generation jobs that are older. Returns how many were (waiting, running)."""
         limit, reason = self.now() - older_than_s, f"purged: older than {older_than_s:g} s"
         old = [
             record
@@ -253,7 +254,7 @@ class JobStore:
     def page(
         self, before: float | None, limit: int, accept: Callable[[JobRecord], bool]
     ) -> tuple[list[JobRecord], float | None]:
-        """Newest jobs first, older than ``before``; the second value starts the next page."""
+        """Accepted jobs older than ``before``, newest first, and ``before`` of the next page."""
         found: list[JobRecord] = []
         upper = f"({before}" if before is not None else "+inf"
         while True:
@@ -272,9 +273,10 @@ class JobStore:
     def return_to_queue(
         self, record: JobRecord, worker: str, *, has_killed: bool, owner: str = ""
     ) -> bool:
-        """Put a job that ``worker``, which is gone, has claimed at the front of its queue.
+        """Put a job claimed by the dead ``worker`` back at the front of its queue.
 
-        ``OwnershipLostError`` unless ``owner`` ("": anybody) has the model.
+        ``has_killed`` counts the worker's death for the job. True if the job is on its queue now.
+        Raises ``OwnershipLostError`` unless ``owner`` ("": no check) owns the model.
         """
         queue, job_id = self.queue(record.queue), record.job_id
         slug = names.slug_of(record.model_id)
@@ -293,9 +295,9 @@ class JobStore:
         return checked(answer)
 
     def return_strays(self, slug: str) -> None:
-        """Put back what lies in the intermediate lists of the model without anybody's claim.
+        """Put unclaimed jobs in the model's intermediate lists back on their queues.
 
-        Ids without a record of ours stay where they are.
+        Ids without a job record stay where they are.
         """
         for name in names.queues_of(slug):
             queue = self.queue(name)
@@ -319,7 +321,7 @@ def _parsed(claims: Iterable[bytes]) -> list[tuple[str, str]]:
 
 @contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """``ContractError`` where a key holds another type than ours."""
+    """Raise ``ContractError`` when a key holds a value of another type."""
     try:
         yield
     except ResponseError as error:
@@ -330,10 +332,10 @@ def _readable(what: str) -> Iterator[None]:
 
 def _read_record(job_id: str, fields: dict[bytes, bytes] | ResponseError) -> JobRecord | None:
     try:
-        if isinstance(fields, ResponseError):  # its key holds something else
+        if isinstance(fields, ResponseError):  # the key holds another type
             raise ContractError(str(fields))
         return JobRecord.from_redis(job_id, fields)
     except ContractError as error:
-        # One odd job must not hide all others.
+        # One unreadable record must not hide all others.
         log.warning("job record is unreadable", extra={"job": job_id, "error": error.message})
         return None

@@ -1,6 +1,6 @@
-"""Stored responses in Redis: what a response was asked with, and, once it has ended, what it said.
+"""Stored responses in Redis: a record of the request and, after the end, the answer.
 
-Until it has ended its job's log says that. The two are fields of one hash, which expires.
+Both are fields of one hash, which expires. Before the end the job's log has the answer.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ID = re.compile(r"resp_[0-9a-f]{32}")
 
 
 class StoredResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All of a response but what its job's events say; ``response_id`` is the job's id.
+    """The parts of a response that are not in its job's events. ``response_id`` is the job's id.
 
-    ``created_at`` is in epoch seconds. ``echo`` holds the request's fields as the response repeats
-    them. ``items`` is the whole input, with that of the responses it follows on.
+    ``created_at`` is in epoch seconds. ``echo`` holds the request fields that the response repeats.
+    ``items`` is the whole input, including that of the previous responses.
     """
 
     response_id: str
@@ -49,7 +49,7 @@ def encode_response(record: StoredResponse) -> bytes:
 
 
 def decode_response(data: bytes) -> StoredResponse:
-    """The record in ``data``, or ``ContractError`` for anything else (also another version)."""
+    """Decode a record. Raises ``ContractError`` for anything else, also for another version."""
     try:
         record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -60,14 +60,14 @@ def decode_response(data: bytes) -> StoredResponse:
 
 
 class ResponseStore:
-    """Keeps responses for ``ttl_s`` seconds from their start, and from their end."""
+    """Keeps responses for ``ttl_s`` seconds after their start, and again after their end."""
 
     def __init__(self, redis: AsyncRedis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
 
     def with_record(self, submission: Submission, record: StoredResponse) -> Submission:
-        """The submission with the record, which is kept if the job is accepted."""
+        """Add the record to a submission. It is stored if the job is accepted."""
         return replace(
             submission,
             stored_key=names.response_key(record.response_id),
@@ -76,19 +76,19 @@ class ResponseStore:
         )
 
     async def keep(self, record: StoredResponse, answer: bytes) -> None:
-        """The response as it ended, whatever becomes of its job's log; not if it is deleted."""
+        """Store the answer, independent of the job's log, unless the response was deleted."""
         script = self._redis.register_script(job_scripts.KEEP_ANSWER)
         await script(keys=[names.response_key(record.response_id)], args=[answer, self._ttl_s])
 
     async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
-        """The record, and the answer if one is kept; ``JobNotFoundError`` when there is none."""
+        """The record, and the answer if there is one. Raises ``JobNotFoundError``."""
         if not _ID.fullmatch(response_id):
             raise no_response(response_id)
         key = names.response_key(response_id)
         return _read(response_id, await self._redis.hmget(key, [_RECORD, _ANSWER]))
 
     async def delete(self, response_id: str) -> None:
-        """Forget the response, and, once its job has ended, what that was asked and has said."""
+        """Delete the response and its job's request and log, those once the job has ended."""
         keys = [
             names.job_key(response_id),
             names.log_key(response_id),
@@ -99,7 +99,7 @@ class ResponseStore:
 
 
 def read_stored(redis: SyncRedis, response_id: str) -> tuple[StoredResponse, bytes | None]:
-    """As ``ResponseStore.read``, for threads."""
+    """``ResponseStore.read`` for threads."""
     return _read(response_id, redis.hmget(names.response_key(response_id), [_RECORD, _ANSWER]))
 
 
@@ -111,5 +111,5 @@ def _read(response_id: str, found: Sequence[bytes | None]) -> tuple[StoredRespon
 
 
 def no_response(response_id: str) -> JobNotFoundError:
-    """The error for an id that is unknown, expired, deleted or was never stored."""
+    """The error for an id that is unknown, expired, deleted or not stored."""
     return JobNotFoundError(f"there is no response {response_id[:80]!r}", "response_id")

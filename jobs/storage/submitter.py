@@ -1,4 +1,4 @@
-"""Queues jobs: everything that a job is, and its place in the queue, in one atomic step."""
+"""Submits jobs: writes all records of a job and queues it in one atomic step."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import job_scripts
 
-ABANDONED_TTL_S = 7 * 86400  # what no end has given a shorter life
+ABANDONED_TTL_S = 7 * 86400  # expiry of records until the end of the job sets a shorter one
 _MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
 _NO_LIMIT = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job about to be queued. ``facts`` is what dashboards may show: never a prompt.
+    """A job to be queued. ``facts`` are shown on dashboards and never contain a prompt.
 
-    ``owner`` is the API process, ``caller`` a hash that stands for the key of its client.
-    ``stored_data`` is kept for ``stored_ttl_s`` seconds in the field ``record`` of the hash
-    ``stored_key``, if the job is accepted.
+    ``owner`` is the API process, ``caller`` a hash of the client's API key. ``is_first`` puts the
+    job at the front of its queue. If the job is accepted, ``stored_data`` is kept for
+    ``stored_ttl_s`` seconds in the field ``record`` of the hash ``stored_key``.
     """
 
     job_id: str
@@ -61,7 +61,7 @@ class Submission:
 
 
 class Submitter:
-    """Submits each job once, whatever replies are lost and whoever else submits it."""
+    """Submits each job id once, also when replies are lost or others submit the same job."""
 
     def __init__(self, redis: SyncRedis, settings: Settings) -> None:
         self._redis = redis
@@ -69,12 +69,12 @@ class Submitter:
         self._script = redis.register_script(job_scripts.SUBMIT)
 
     def submit(self, submission: Submission, queue: Queue) -> None:
-        """Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
+        """Queue the job. Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
         self._check(self._script(keys=keys, args=args).decode())
 
     async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
-        """The same by an asyncio client: two changes of thread less on the way to a token."""
+        """``submit`` with an asyncio client, which saves two thread switches."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
         answer = await redis.register_script(job_scripts.SUBMIT)(keys=keys, args=args)
         self._check(answer.decode())
@@ -97,7 +97,7 @@ class Submitter:
         ]
 
     def _limits(self, task: Task) -> tuple[int, int, int]:
-        """Of the jobs that wait in the queue, of the caller's, and of all."""
+        """The limits for jobs in the queue, of the caller, and in total. 0 is no limit."""
         if task in _MANAGEMENT:
             return _NO_LIMIT, _NO_LIMIT, _NO_LIMIT
         settings = self._settings
@@ -116,7 +116,7 @@ class Submitter:
             raise TooManyJobsError(f"{settings.max_jobs} jobs wait or run already")
 
     def _rq_job(self, submission: Submission, queue: Queue) -> Job:
-        """RQ's view of the job: its id as the only argument, facts in the description and meta."""
+        """The job for RQ: its id as the only argument, the facts in description and meta."""
         facts = submission.facts
         job = Job.create(
             submission.task.value,
@@ -157,7 +157,7 @@ def _keys(submission: Submission, queue: Queue) -> list[str]:
 
 
 def _record(submission: Submission) -> dict[str, str | int | float]:
-    """The job's record but for its creation time, which is Redis'."""
+    """The job's record without its creation time, which the script takes from Redis."""
     record = JobRecord(
         job_id=submission.job_id,
         task=submission.task,

@@ -1,6 +1,6 @@
-"""What all ended jobs add up to: counted by the scripts that end them, so each job once.
+"""Totals of all ended jobs. The scripts that end jobs count them, so each job counts once.
 
-One Redis hash for all processes, ``mgs:totals``: ``jobs <task> <status> <model_id>`` -> number,
+They are one Redis hash, ``mgs:totals``: ``jobs <task> <status> <model_id>`` -> number,
 ``<name of a sum> <model_id>`` -> sum.
 """
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Sum(StrEnum):
-    """What is summed up per model; times in seconds, ``TIMED_JOBS`` counts those that have any."""
+    """The sums per model. Times are in seconds. ``TIMED_JOBS`` counts the jobs with timings."""
 
     PROMPT_TOKENS = "prompt_tokens"
     CACHED_TOKENS = "cached_tokens"
@@ -39,14 +39,14 @@ _SUMS = {member.value: member for member in Sum}
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``jobs``: (task, status, model_id) -> number; ``sums``: per sum, by model_id."""
+    """``jobs``: (task, status, model_id) -> number; ``sums``: sum -> model_id -> value."""
 
     jobs: dict[tuple[str, str, str], int] = field(default_factory=dict)
     sums: dict[Sum, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def amounts_of(event: Event) -> list[str | float]:
-    """Name and amount, in turn, of each sum that a job with this end adds to."""
+    """What a terminal event adds to the sums: name, amount, name, amount and so on."""
     found: dict[Sum, float] = {}
     if (usage := event.usage) is not None:
         found[Sum.PROMPT_TOKENS] = usage.prompt_tokens
@@ -62,17 +62,17 @@ def amounts_of(event: Event) -> list[str | float]:
 
 
 def read_totals(redis: SyncRedis) -> Totals:
-    """The totals since Redis has its data."""
+    """Read the totals, which go back to the creation of Redis' data."""
     return parse_totals(redis.hgetall(names.TOTALS))
 
 
 def parse_totals(fields: Mapping[bytes, bytes]) -> Totals:
-    """The totals in that hash; without fields that are none."""
+    """Parse the hash. Unreadable fields are logged and skipped."""
     totals = Totals()
     for name, value in fields.items():
         try:
             _add(totals, name.decode(), value)
-        except ValueError:  # put there by hand, or by another version
+        except ValueError:  # written by hand or by another version
             log.warning("total is unreadable", extra={"field": repr(name), "value": repr(value)})
     return totals
 
@@ -85,19 +85,19 @@ def _add(totals: Totals, name: str, value: bytes) -> None:
     elif kind in _SUMS:
         amount = float(value)
         if not math.isfinite(amount):
-            raise ValueError(f"{amount} is no amount")
+            raise ValueError(f"{amount} is not finite")
         totals.sums[_SUMS[kind]][rest] = amount
 
 
 MAX_FIELDS = 4096
 OTHER = "(other)"
-"""The model_id under which the totals of models that are long gone are kept."""
+"""The model_id for the totals of former models."""
 
 
 def fold_totals(redis: SyncRedis, slugs: Collection[str]) -> int:
-    """Above ``MAX_FIELDS`` fields, add up those of models without any of these slugs.
+    """If there are over ``MAX_FIELDS`` fields, add those of other models to ``OTHER``'s.
 
-    Answers how many fields were folded. Each is moved by one atomic step.
+    ``slugs`` are the models whose fields stay. Each field is moved atomically. Returns how many.
     """
     if redis.hlen(names.TOTALS) <= MAX_FIELDS:
         return 0
@@ -112,7 +112,7 @@ def fold_totals(redis: SyncRedis, slugs: Collection[str]) -> int:
 
 
 def _folded_name(field: str, slugs: Collection[str]) -> str | None:
-    """The field's name without its model; ``None`` for one that stays."""
+    """The field with ``OTHER`` as its model, ``None`` for a field that stays."""
     num_words = 3 if field.startswith("jobs ") else 1
     *words, model_id = field.split(" ", num_words)
     if model_id == OTHER or len(words) < num_words or names.slug_of(model_id) in slugs:
