@@ -1,1 +1,1 @@
-"""Redis' scripts, as text."""
+"""Lua scripts for Redis."""

@@ -1,6 +1,6 @@
-"""Who has a job in hand: taking it from its queue, opening an attempt, giving it back.
+"""Claims of workers on jobs: take a job from its queue, open an attempt, return it.
 
-As in ``job_scripts``, each may be sent twice after a lost reply.
+Like those in ``job_scripts``, all may be sent twice after a lost reply.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Final
 
 TAKE: Final = """
--- KEYS: queue, RQ's intermediate list of it, claims of the model, lock of its owner, from which
--- take on the worker is answered. ARGV: worker, its owner, prefix of the jobs' records, 1 if only
--- the jobs named may be taken, number of this take, number of ids that follow: of the loads and
--- unloads meant for it; then the ids that it has in hand. Answers the id of the first job that it
--- may take, or nil. The job is moved to the intermediate list, and claimed. Nothing for a worker
--- whose model has another owner, who looks for claims once, when it begins; nor for one that is
--- dead by now, or has given this take up: nobody would look for the claim.
+-- Moves the first job that the worker may take to the intermediate list, claims it, and returns
+-- its id, or nil. Loads and unloads are taken only if they are named. A take is refused if nobody
+-- would find its claim: another supervisor owns the model (an owner searches for claims only once,
+-- at its start), the worker is marked as dead, or it has given this take up (FIND_TAKEN).
+-- KEYS: queue, its intermediate list, claims of the model, lock of its owner, take key of the
+-- worker (first take number that is served). ARGV: worker, its owner, prefix of job records, 1 to
+-- take only named jobs, number of this take, count of named jobs, their ids, ids already held.
 local owner, first = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
 if owner and owner ~= ARGV[2] then return false end
 if first and (first == 'dead' or tonumber(ARGV[5]) < tonumber(first)) then return false end
@@ -39,19 +39,20 @@ return false
 """
 
 FIND_TAKEN: Final = """
--- KEYS: claims of the model, from which take on the worker is answered. ARGV: number of its next
--- take, ttl in s. Answers all claims. Takes of the worker that are still under way take nothing.
+-- Returns all claims of the model. Earlier takes of the worker that arrive later take nothing.
+-- KEYS: claims of the model, take key of the worker. ARGV: number of its next take, ttl in s.
 if redis.call('GET', KEYS[2]) ~= 'dead' then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2]) end
 return redis.call('SMEMBERS', KEYS[1])
 """
 
 OPEN_ATTEMPT: Final = """
+-- Opens an attempt of the worker. From then on the log refuses all earlier attempts. A second call
+-- of the same worker opens the same attempt.
+-- Returns {'open', attempt, newest seq in the log, request, seconds queued, cancel reason, deaths,
+-- seconds since the first attempt}; {'ended'}; or {'gone'}: the record is missing or unreadable, or
+-- the worker has no claim (any more). A log or request of another type counts as empty; the worker
+-- reports that.
 -- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
--- Answers {'open', attempt, newest seq in the log, request, seconds queued, reason of a cancel,
--- deaths, seconds since its first attempt}, or {'gone'} (no record, none that can be read, or no
--- claim of this worker: the job was taken from it) or {'ended'}. From here on the log refuses every
--- earlier attempt. Once more by the same worker, it is the same attempt.
--- A log or a request of no use is empty: who opens it tells that.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
 local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths',
   'worker')
@@ -77,21 +78,22 @@ return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[
 """
 
 RETURN_TO_QUEUE: Final = """
+-- Removes the claim of a dead worker and puts the job at the front of its queue, unless it has
+-- ended or another worker has it. Returns 1 if it was put on the queue, 0 if not, -1 if ARGV[4]
+-- does not own the model.
 -- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer,
--- lock of the model's owner. ARGV: job id, worker that held it, 1 to count that worker's death,
--- owner ('': anybody). Takes a job from a worker that is gone, and puts it at the front of its
--- queue unless it has ended or another worker has it. Answers 1 if it is on the queue by this, -1
--- for who is not the owner.
+-- lock of the model's owner. ARGV: job id, the dead worker, 1 to count its death, owner ('': no
+-- check).
 local id, worker = ARGV[1], ARGV[2]
 if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return -1 end
 if redis.call('SREM', KEYS[4], worker .. '|' .. id) == 0 then return 0 end
-local state = redis.pcall('HMGET', KEYS[1], 'status', 'worker')  -- a record of no use is none
+local state = redis.pcall('HMGET', KEYS[1], 'status', 'worker')  -- another type counts as missing
 if state[1] == 'running' and state[2] ~= worker then return 0 end
 redis.call('LREM', KEYS[2], 1, id)
 if state[1] ~= 'queued' and state[1] ~= 'running' then return 0 end
 if ARGV[3] == '1' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
--- RQ's job may be none: the rest has to be done all the same.
+-- RQ's key may have another type. That must not stop the rest.
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.pcall('HSET', KEYS[5], 'status', 'queued') end
 redis.call('LREM', KEYS[3], 0, id)
 redis.call('LPUSH', KEYS[3], id)
@@ -101,31 +103,31 @@ return 1
 """
 
 STOP_TAKES: Final = """
--- KEYS: lock of the model's owner, then per worker from which of its takes on it is answered. ARGV:
--- owner ('': anybody), ttl in s. Dead workers are given nothing any more. Answers 1, or -1 for who
--- is not the owner.
+-- Marks workers as dead, so that their delayed takes are refused. Returns 1, or -1 if ARGV[1] does
+-- not own the model.
+-- KEYS: lock of the model's owner, take keys of the workers. ARGV: owner ('': no check), ttl in s.
 if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
 for i = 2, #KEYS do redis.call('SET', KEYS[i], 'dead', 'EX', ARGV[2]) end
 return 1
 """
 
 DROP_CLAIM: Final = """
--- KEYS: claims of the model, lock of its owner. ARGV: claim, owner ('': anybody). Answers 1 if it
--- was there, -1 for who is not the owner.
+-- Removes a claim. Returns 1 if it existed, 0 if not, -1 if ARGV[2] does not own the model.
+-- KEYS: claims of the model, lock of its owner. ARGV: claim, owner ('': no check).
 if ARGV[2] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[2] then return -1 end
 return redis.call('SREM', KEYS[1], ARGV[1])
 """
 
 RETURN_STRAY: Final = """
+-- Puts a job that is in the intermediate list without a claim back at the front of its queue. One
+-- that has ended is only removed from the list. Returns 1 if it was put on the queue.
 -- KEYS: job, intermediate list, queue, claims of the model, list that wakes the consumer. ARGV: job
--- id. Puts a job of ours that lies in the intermediate list without anybody's claim back to the
--- front of its queue, or takes one that has ended off that list. Answers 1 if it is on the queue by
--- this.
+-- id.
 local id = ARGV[1]
 for _, member in ipairs(redis.call('SMEMBERS', KEYS[4])) do
   if string.sub(member, -#id - 1) == '|' .. id then return 0 end
 end
-local status = redis.pcall('HGET', KEYS[1], 'status')  -- a record of no use is none
+local status = redis.pcall('HGET', KEYS[1], 'status')  -- another type counts as missing
 if type(status) ~= 'string' or redis.call('LREM', KEYS[2], 0, id) == 0 then return 0 end
 if status ~= 'queued' and status ~= 'running' then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
@@ -137,8 +139,8 @@ return 1
 """
 
 REPLACE_OWNER: Final = """
--- KEYS: lock. ARGV: owner expected and new owner ('' = none), ttl in s. Answers 1 when replaced,
--- and when the new owner has it already: then its time begins anew.
+-- Replaces the owner. Returns 1 if the new owner holds the lock now, with a new ttl, else 0.
+-- KEYS: lock. ARGV: expected owner, new owner ('' = none), ttl in s.
 local current = redis.call('GET', KEYS[1]) or ''
 if current ~= ARGV[1] and current ~= ARGV[2] then return 0 end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
@@ -147,8 +149,8 @@ return 1
 """
 
 ADOPT: Final = """
--- KEYS: job. ARGV: API process that has a reader of it, prefix of the API processes' heartbeats.
--- A job whose API process is gone becomes that one's. Answers 1 if it is.
+-- Gives a job whose API process is dead to another API process. Returns 1 if that one owns it now.
+-- KEYS: job. ARGV: the API process, prefix of the API processes' heartbeats.
 local former = redis.call('HGET', KEYS[1], 'owner') or ''
 if former == '' or former == ARGV[1] or redis.call('EXISTS', ARGV[2] .. former) == 1 then
   return former == ARGV[1] and 1 or 0

@@ -1,7 +1,7 @@
-"""The atomic steps of a job's life, as Lua scripts for Redis 6.2.
+"""Atomic steps on jobs, as Lua scripts for Redis 6.2.
 
-Each may be sent twice after a lost reply: what it has done it does not do again. Together they are
-the fence: an event or an end is accepted only from the job's current attempt, and only one end.
+Each script is idempotent, so it may be sent twice after a lost reply. Together they fence off stale
+workers: events are accepted only from the job's current attempt, and only one terminal event is.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 SUBMIT: Final = """
+-- Writes all records of a job and queues it. Returns 'done' (now or earlier), or the limit that the
+-- job would exceed: 'queue', 'caller', 'all'.
 -- KEYS: job, request, index of jobs, index of expiries, live jobs, live jobs of the caller, queue,
--- list that wakes its consumer, slugs, RQ's job, RQ's queues, record to be stored beside the job
--- ('' for none). ARGV: job id, slug, ttl in s of what nobody ends, request, 1 for the front of the
--- queue, 1 if limits count it, limits (0: none) of the queue, of the caller, of all, the stored
--- record, its ttl in s, number of words of the job's record, that record, RQ's hash.
--- Answers 'done' (now or earlier), or which limit it would exceed: 'queue', 'caller', 'all'.
+-- list that wakes its consumer, slugs, RQ's job, RQ's queues, and the stored response if there is
+-- one. ARGV: job id, slug, ttl in s until the end sets another, request, 1 for the front of the
+-- queue, 1 if limits count the job, limits (0: none) for the queue, the caller and all, the stored
+-- record ('': none), its ttl in s, length of the job's record, the job's record, RQ's hash.
 local id, ttl = ARGV[1], ARGV[3]
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end
 local prefix = string.sub(KEYS[1], 1, -#id - 1)
 local function is_full(live, limit)
   if limit == 0 or redis.call('ZCARD', live) < limit then return false end
-  -- An end that nobody wrote (its record has expired) must not take a place for ever.
+  -- A job whose record expired before its end must not count for ever.
   for _, old in ipairs(redis.call('ZRANGE', live, 0, 99)) do
     local status = redis.pcall('HGET', prefix .. old, 'status')
     if status ~= 'queued' and status ~= 'running' then redis.call('ZREM', live, old) end
@@ -60,9 +61,9 @@ return 'done'
 """
 
 APPEND: Final = """
+-- Writes events. Returns one number per event: 1 written now or earlier, 0 refused as stale.
+-- A transient error (out of memory, full disk) is raised: the whole call may be sent again.
 -- KEYS: (job, log) per event. ARGV: (attempt, seq, channel, line) per event.
--- Answers one number per event: 1 written now or earlier, 0 refused (not the current attempt).
--- An error that passes (no memory, a full disk) is raised: the whole may be sent again.
 local answers = {}
 for i = 1, #KEYS / 2 do
   local job, log = KEYS[2 * i - 1], KEYS[2 * i]
@@ -87,12 +88,12 @@ return answers
 """
 
 _END: Final = """
--- Ends a job: event, record, expiries, totals. nil: done; else why the log refuses the event.
+-- Ends a job: event, record, expiries, totals. Returns nil, or the log's error for the event.
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
   caller, totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
   if type(reply) ~= 'string' and string.find(reply.err, 'WRONGTYPE', 1, true) then
-    redis.call('DEL', log)  -- it is no log: of no use to anybody, and the end must be told
+    redis.call('DEL', log)  -- not a stream, so useless; the end must be written
     reply = redis.pcall('XADD', log, id, 'e', line)
   end
   if type(reply) ~= 'string' then return reply end
@@ -105,7 +106,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
   local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted')
-  if about[3] then  -- by its client: only that it has ended is left
+  if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
     redis.call('EXPIRE', log, ttl)
@@ -121,11 +122,12 @@ end
 SETTLE: Final = (
     _END
     + """
--- KEYS: job, log, request, live jobs, index of expiries, totals, then the queue and its
--- intermediate list if the job is to leave them, then the lock of the model's owner if only that
--- may end it. ARGV: attempt, seq, status, line, channel, ttl in s, error code, job id, owner ('':
--- anybody), then (name, amount) per sum that the job adds to. Answers 1 when this end is the job's
--- end (now or earlier), 0 when it is not, -1 for who is not the owner.
+-- Writes the terminal event. Returns 1 if it is the job's end (now or earlier), 0 if not, -1 if
+-- ARGV[9] does not own the model.
+-- KEYS: job, log, request, live jobs, index of expiries, totals; optionally the queue and its
+-- intermediate list, which the job leaves; then optionally the lock of the model's owner. ARGV:
+-- attempt, seq, status, line, channel, ttl in s, error code, job id, owner ('': no check), then
+-- (name, amount) per sum that the job adds to.
 if ARGV[9] ~= '' and redis.call('GET', KEYS[9]) ~= ARGV[9] then return -1 end
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'end', 'caller')
 if not state[1] then return 0 end
@@ -141,7 +143,7 @@ if not refusal then
   for i = 7, math.min(#KEYS, 8) do redis.call('LREM', KEYS[i], 0, ARGV[8]) end
   return 1
 end
--- Who settles from outside has seen an older log: the worker speaks on.
+-- The caller is not the worker and has read an older log: the worker is still writing.
 if string.find(refusal.err, 'equal or smaller', 1, true) then return 0 end
 return refusal
 """
@@ -150,10 +152,10 @@ return refusal
 PURGE: Final = (
     _END
     + """
+-- Cancels jobs that no worker has taken yet. Returns one number per job: 1 cancelled now or earlier
+-- by this purge, 0 skipped: it is not on the queue, or a worker has had it.
 -- KEYS: queue, live jobs, index of expiries, totals, then (job, log, request, RQ's job) per job.
--- ARGV: reason, code of it, ttl in s, then (job id, channel, line of the event 0-1) per job.
--- Ends jobs that no worker has ever taken. Answers one number per job: 1 ended so now or earlier,
--- 0 not to be ended so: it is no more on the queue, or has been in a worker's hands.
+-- ARGV: reason, error code, ttl in s, then (job id, channel, line of the event 0-1) per job.
 local answers = {}
 for i = 1, (#KEYS - 4) / 4 do
   local job, log, request, rq = unpack(KEYS, 4 * i + 1, 4 * i + 4)
@@ -183,7 +185,8 @@ return answers
 )
 
 REQUEST_CANCEL: Final = """
--- KEYS: job. ARGV: reason. Answers {'gone' | status, attempt, worker}.
+-- Notes a cancel request on a job that has not ended. Returns {'gone' or status, attempt, worker}.
+-- KEYS: job. ARGV: reason.
 local state = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'worker')
 if not state[1] then return {'gone', '0', ''} end
 if state[1] == 'queued' or state[1] == 'running' then
@@ -193,9 +196,9 @@ return {state[1], state[2] or '0', state[3] or ''}
 """
 
 FORGET: Final = """
--- KEYS: job, log, request, record stored beside it. Deletes what the job was asked and has said,
--- and marks it, so that nobody is shown it any more. Of one that has not ended, log and request go
--- at its end: until then its worker needs them.
+-- Deletes a stored response with its job's log and request, and marks the job as deleted. While the
+-- job has not ended its worker needs log and request: the end deletes them.
+-- KEYS: job, log, request, stored response.
 redis.call('DEL', KEYS[4])
 local status = redis.call('HGET', KEYS[1], 'status')
 if status then redis.call('HSET', KEYS[1], 'is_deleted', 1) end
@@ -204,8 +207,8 @@ return 1
 """
 
 KEEP_ANSWER: Final = """
--- KEYS: record stored beside a job. ARGV: answer, ttl in s. Keeps the answer unless the record is
--- gone. Answers 1 if it is kept.
+-- Stores an answer unless the stored response is gone. Returns 1 if it is stored.
+-- KEYS: stored response. ARGV: answer, ttl in s.
 if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'answer', ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -213,10 +216,10 @@ return 1
 """
 
 RETIRE: Final = """
+-- Removes a model that is not desired and has no waiting, taken or claimed jobs. Returns 1 if so.
 -- KEYS: slugs, desired models, claims of the model, RQ's queues, then per queue of the model: the
--- queue, its intermediate list, its wake list, RQ's registries. ARGV: slug, ttl in s of the
--- registries, number of queues. Forgets a model that nobody wants and of which nothing waits or
--- runs. Answers 1 if it is forgotten.
+-- queue, its intermediate list, its wake list, RQ's registries. ARGV: slug, ttl in s for the
+-- registries, number of queues.
 local slug, num = ARGV[1], tonumber(ARGV[3])
 local each = (#KEYS - 4) / num
 if redis.call('HEXISTS', KEYS[2], slug) == 1 or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
@@ -233,8 +236,8 @@ return 1
 """
 
 FORGET_EXPIRED: Final = """
--- KEYS: index of expiries, index of jobs, live jobs. ARGV: prefix of the jobs' records, how many at
--- most. Takes the ids of records that have expired off the indexes. Answers how many it looked at.
+-- Removes ids of expired records from the indexes. Returns how many ids it checked.
+-- KEYS: index of expiries, index of jobs, live jobs. ARGV: prefix of job records, maximum number.
 local now = redis.call('TIME')[1]
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, now, 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(due) do
