@@ -1,1 +1,1 @@
-"""What earlier versions left in Redis, moved to where this one looks for it."""
+"""Migration of data that earlier versions left in Redis."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 MOVE_FIELDS: Final = """
--- KEYS: hash, other hash. Moves the fields that the other one lacks. Answers how many.
+-- Moves the fields that the target lacks, and deletes the source. Returns how many it moved.
+-- KEYS: source hash, target hash.
 local fields, count = redis.call('HGETALL', KEYS[1]), 0
 for i = 1, #fields, 2 do
   count = count + redis.call('HSETNX', KEYS[2], fields[i], fields[i + 1])
@@ -15,9 +16,9 @@ return count
 """
 
 RENAME_QUEUES: Final = """
--- ARGV: prefixes of the jobs' records and of RQ's, beginnings of the queues' names, old and new,
--- then job ids. The jobs' queues get the new names. Answers what follows the beginning, per job of
--- those.
+-- Renames the queues in job records. Returns the rest of the queue's name for each job that has the
+-- old or the new prefix.
+-- ARGV: prefix of job records, prefix of RQ's jobs, old and new prefix of queue names, job ids.
 local rests = {}
 for i = 5, #ARGV do
   local job, rq = ARGV[1] .. ARGV[i], ARGV[2] .. ARGV[i]
@@ -35,9 +36,10 @@ return rests
 """
 
 MOVE_QUEUE: Final = """
--- KEYS: RQ's queues, slugs, queue, its intermediate list, new queue. ARGV: name of the new queue,
--- slug, prefix of the jobs' records. Moves the jobs whose records say that queue, in their order
--- and before what waits there already; other ids stay. Answers how many were moved.
+-- Moves the jobs whose records name the new queue to its front, in their order. Other ids stay.
+-- Returns how many it moved.
+-- KEYS: RQ's queues, slugs, old queue, its intermediate list, new queue. ARGV: name of the new
+-- queue, slug, prefix of job records.
 local moved = {}
 for _, list in ipairs({KEYS[4], KEYS[3]}) do
   for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
@@ -60,8 +62,9 @@ return #moved
 """
 
 NOTE_EXPIRIES: Final = """
--- KEYS: index of jobs, index of expiries. ARGV: prefix of the jobs' records, then job ids. Notes
--- when the records expire, and forgets ids without one. Answers how many were noted.
+-- Adds jobs to the index of expiries, and removes ids without a record from the index of jobs.
+-- Returns how many it added.
+-- KEYS: index of jobs, index of expiries. ARGV: prefix of job records, then job ids.
 local now, count = redis.call('TIME')[1], 0
 for i = 2, #ARGV do
   local ttl = redis.call('TTL', ARGV[1] .. ARGV[i])

@@ -1,7 +1,7 @@
-"""What an earlier version left in Redis under other names: moved at the first start, by one table.
+"""Moves data of earlier versions to its new names in Redis, at the first start of this version.
 
-Every move may be cut short and made again: what has been moved is not there any more. Lists are
-moved by our own job records only, since others may use the same Redis, and the same names.
+Each move is idempotent and may be interrupted and repeated. Only jobs with a record of this product
+are moved, since other applications may use the same Redis and the same queue names.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _ENDED = ("finished", "failed", "canceled")
 _RUNNING = "wip"
 _BATCH = 1000
 _OLD_DESIRED = "mgs:want"
-"""Where the desired models stood while queues had their old names."""
+"""The hash of desired models in versions with the old queue names."""
 
 log = logging.getLogger(__name__)
 
 
 class Move(Protocol):
-    """One line of the table."""
+    """One entry of ``TABLE``."""
 
     def make(self, redis: SyncRedis) -> int:
-        """Move what there is; how many things were moved."""
+        """Move what there is. Returns how many things were moved."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class MoveFields:
-    """The fields of a hash go to another name; those that are there already stay."""
+    """Moves the fields of a hash to another key. Fields that exist there stay."""
 
     old: str
     new: str
@@ -54,7 +54,7 @@ class MoveFields:
 
 @dataclass(frozen=True, slots=True)
 class MoveQueues:
-    """RQ queues ``<old><slug>`` become ``<new><slug>``: the jobs of ours that wait on them."""
+    """Moves the product's jobs from RQ queues ``<old><slug>`` to ``<new><slug>``."""
 
     old: str
     new: str
@@ -64,7 +64,7 @@ class MoveQueues:
         return sum(self._move(redis, slug) for slug in sorted(slugs))
 
     def _rename_in_records(self, redis: SyncRedis) -> set[str]:
-        """Slugs of the models that ever were: of the desired ones, and of the jobs' own records."""
+        """Rename the queues in job records. Returns the slugs of all known models."""
         rename = redis.register_script(move_scripts.RENAME_QUEUES)
         args = [names.job_key(""), Job.key_for(""), self.old, self.new]
         found = redis.hkeys(_OLD_DESIRED) + list(redis.smembers(names.SLUGS))
@@ -87,7 +87,7 @@ class MoveQueues:
         )
         for kind in _ENDED:
             _move_registry(redis, f"rq:{kind}:{old}", f"rq:{kind}:{new}")
-        _move_registry(redis, f"rq:{_RUNNING}:{old}", None)  # nothing of it runs any more
+        _move_registry(redis, f"rq:{_RUNNING}:{old}", None)  # none of these jobs runs any more
         _forget_workers(redis, slug, old)
         redis.delete(f"rq:clean_registries:{old}")
         return int(moved)
@@ -95,7 +95,7 @@ class MoveQueues:
 
 @dataclass(frozen=True, slots=True)
 class MoveClaims:
-    """What a worker held stood under the worker's name; now it stands under its model's slug."""
+    """Moves claims from one set per worker to one set per model."""
 
     old: str
 
@@ -117,7 +117,7 @@ class MoveClaims:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """A key that has no use any more."""
+    """Deletes a key that is no longer used."""
 
     old: str
 
@@ -127,7 +127,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class NoteExpiries:
-    """When each job's record expires, for the ids of an index that did not know it."""
+    """Adds the jobs of earlier versions to the index of expiries."""
 
     def make(self, redis: SyncRedis) -> int:
         note = redis.register_script(move_scripts.NOTE_EXPIRIES)
@@ -136,7 +136,7 @@ class NoteExpiries:
 
 
 TABLE: tuple[Move, ...] = (
-    # Until 50ffc2d queues had names that other RQ applications use as well.
+    # Until 50ffc2d queues had names that other RQ applications may use too.
     MoveQueues("gen-", "mgs-gen-"),
     MoveQueues("ctl-", "mgs-ctl-"),
     MoveClaims("mgs:claim:"),
@@ -145,13 +145,13 @@ TABLE: tuple[Move, ...] = (
     # Until 37f2635.
     MoveFields(_OLD_DESIRED, names.DESIRED_MODELS),
 )
-"""All moves, in their order. The next renaming is a line at the end."""
+"""All moves in order. New ones are added at the end."""
 
 
 def upgrade(redis: SyncRedis, is_stopping: Callable[[], bool]) -> None:
-    """Make the moves that this Redis has not seen; wait for supervisors of the old names first.
+    """Make the moves that this Redis has not had, once supervisors of old versions are gone.
 
-    ``RedisError`` when Redis goes away: call it again.
+    Raises ``RedisError`` when Redis fails; call it again then.
     """
     num_seen = int(redis.get(names.LAYOUT) or 0)
     if num_seen >= len(TABLE):
@@ -168,7 +168,7 @@ def upgrade(redis: SyncRedis, is_stopping: Callable[[], bool]) -> None:
 
 
 def _old_supervisors(redis: SyncRedis) -> list[str]:
-    """Nodes with a heartbeat of the version that listed them in a set."""
+    """Live nodes of the version that listed nodes in a set."""
     if redis.type("mgs:nodes") != b"set":
         return []
     nodes = sorted(node.decode(errors="replace") for node in redis.smembers("mgs:nodes"))
@@ -176,14 +176,14 @@ def _old_supervisors(redis: SyncRedis) -> list[str]:
 
 
 def _known_jobs(redis: SyncRedis) -> Iterator[list[bytes]]:
-    """The ids in the index, some at a time."""
+    """The ids in the index, in batches."""
     job_ids = redis.zrange(names.JOB_INDEX, 0, -1)
     for start in range(0, len(job_ids), _BATCH):
         yield job_ids[start : start + _BATCH]
 
 
 def _move_registry(redis: SyncRedis, old: str, new: str | None) -> None:
-    """The entries that are ours: by their job, or expired with it. ``None``: drop them."""
+    """Move the product's entries, and drop expired ones. ``new`` ``None`` drops all of them."""
     now = time.time()
     for member, score in redis.zrange(old, 0, -1, withscores=True):
         job_id = member.split(b":")[0]
@@ -198,7 +198,7 @@ def _move_registry(redis: SyncRedis, old: str, new: str | None) -> None:
 
 
 def _forget_workers(redis: SyncRedis, slug: str, old_queue: str) -> None:
-    """Workers of ours that RQ lists under the old name; none of them lives."""
+    """Remove the product's workers from RQ's list of the old queue. None of them is alive."""
     key = WORKERS_BY_QUEUE_KEY % old_queue
     pattern = re.compile(re.escape(names.rq_worker_key(slug)) + r"\.(gen|ctl)\.[0-9a-f]+")
     for member in redis.smembers(key):
