@@ -1,1 +1,1 @@
-"""Following jobs: a subscriber's connection, and events put into their order."""
+"""Live event streams: the subscription connection, and ordering of events."""

@@ -1,7 +1,7 @@
-"""One subscription connection per API process that serves every open stream.
+"""One subscription connection per API process, shared by all open streams.
 
-Pub/sub is the bell: fast, and allowed to lose messages. A reader takes events from here, and goes
-to the log on a gap, after a second of silence or some, and whenever the connection was re-made.
+Pub/sub is fast but may lose messages. A reader takes events from it, and reads the log after a gap,
+after about a second of silence, and after a reconnection.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from jobs.stream.sequencing import EventMerger, Verdict
 from jobs.stream.subscriber_connection import SubscriberConnection
 from jobs.stream.subscription import Channel, Subscription
 
-_PAGE_EVENTS = 256  # read from the log at once: a slow reader of a long job needs no more memory
+_PAGE_EVENTS = 256  # read from the log at once, to bound the memory of a slow reader
 _SILENT_S = 1.0
 _TICK_S = 0.25
-_MAX_LOOKS_PER_S = 200  # of all readers together: a thousand silent ones must not fill the loop
+_MAX_LOOKS_PER_S = 200  # for all readers together: 1000 silent readers must not block the loop
 _WAKEUP = names.WAKEUP.encode()
 _RECONNECT_S = 0.2
-_READ_S = 5.0  # a frozen Redis is asked again, on another connection
-_CONNECT_S = 5.0  # of silence: a confirmation comes after all messages that Redis sent before it
+_READ_S = 5.0  # time-out of a log read; it is repeated on another connection
+_CONNECT_S = 5.0  # without any message: a confirmation may queue behind other messages
 _ENDED = frozenset(status.value for status in JobStatus if status.is_terminal)
 
 log = logging.getLogger(__name__)
 
 
 class EventHub:
-    """Owns the connection; hands out subscriptions.
+    """Owns the subscription connection and creates subscriptions.
 
-    ``subscriber`` makes the subscription connection and must not retry by itself. A lost
-    connection is replaced by the listening task, with a fresh one.
+    ``subscriber`` opens the connection and must not retry by itself: the listening task replaces a
+    lost connection.
     """
 
     def __init__(self, redis: AsyncRedis, subscriber: AsyncRedis) -> None:
@@ -65,11 +65,11 @@ class EventHub:
 
     @property
     def num_wakeups(self) -> int | None:
-        """Another number once the desired models have changed; ``None`` while nobody would tell."""
+        """Changes when the desired models change. ``None`` while there is no connection."""
         return self._num_wakeups if self._connected.is_set() else None
 
     async def start(self) -> None:
-        """Begin to listen; Redis may come later."""
+        """Start listening. Redis may become available later."""
         self._tasks = [
             asyncio_tasks.keep_running(self._listen, "event-hub"),
             asyncio_tasks.keep_running(self._check_silent_readers, "event-hub silent readers"),
@@ -84,9 +84,9 @@ class EventHub:
 
     @contextlib.asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
-        """A subscription that Redis has confirmed: nothing published from now on is missed.
+        """A confirmed subscription: it receives everything published from now on.
 
-        ``NotReadyError`` when Redis says nothing for some seconds.
+        Raises ``NotReadyError`` when Redis does not answer for ``_CONNECT_S``.
         """
         await self._wait_for(self._connected)
         name = names.event_channel(job_id).encode()
@@ -95,7 +95,7 @@ class EventHub:
         is_first = not channel.listeners
         channel.listeners.add(subscription)
         try:
-            # A connection that is lost just now is replaced, with this channel too.
+            # If the connection is lost now, the next one subscribes to this channel too.
             if is_first and self._connection is not None:
                 self._connection.subscribe([name])
             await self._wait_for(channel.confirmed)
@@ -106,7 +106,7 @@ class EventHub:
                 self._drop_channel(name)
 
     async def _wait_for(self, event: asyncio.Event) -> None:
-        """``NotReadyError`` when Redis has been silent for too long before the event came."""
+        """Raise ``NotReadyError`` after ``_CONNECT_S`` without the event or any message."""
         start = time.monotonic()
         while not event.is_set():
             left = max(start, self._last_message_at) + _CONNECT_S - time.monotonic()
@@ -118,17 +118,17 @@ class EventHub:
 
     def _drop_channel(self, name: bytes) -> None:
         del self._channels[name]
-        if self._connection is not None:  # a lost connection forgets the channel by itself
+        if self._connection is not None:  # a lost connection has no subscriptions
             self._connection.unsubscribe(name)
 
     async def read(
         self, subscription: Subscription, after: EventId = BEFORE_ALL
     ) -> AsyncGenerator[Event, None]:
-        """Every event of the job after ``after``, once and in order, up to the terminal one.
+        """Yield each event of the job after ``after``, in order, up to the terminal one.
 
-        Without the terminal one when ``after`` is beyond it: the job has ended, nothing will come.
-        Raises ``JobNotFoundError`` when the job has no record, ``StorageLostError`` when it had
-        one: Redis has lost its data. ``JobError`` when its log can never be read.
+        Yields nothing if ``after`` is at or beyond the terminal event. Raises ``JobNotFoundError``
+        when the job has no record, ``StorageLostError`` when its record has disappeared, and
+        ``JobError`` when its log is unreadable.
         """
         merger = EventMerger(after)
         is_behind = after != BEFORE_ALL
@@ -153,19 +153,19 @@ class EventHub:
                     return
 
     async def replay(self, job_id: str, after: EventId = BEFORE_ALL) -> AsyncGenerator[Event, None]:
-        """What the log holds after ``after``, then what comes live."""
+        """Yield the logged events after ``after``, then the live ones."""
         async with self.subscribe(job_id) as subscription:
-            subscription.note_gap()  # the log first
+            subscription.note_gap()  # read the log first
             async for event in self.read(subscription, after):
                 yield event
 
     async def _catch_up(self, subscription: Subscription, last: EventId) -> list[Event] | None:
-        """What the log holds after ``last``; ``None`` when nothing can follow any more."""
+        """The logged events after ``last``, ``None`` when the job has ended and has no more."""
         job_id = subscription.job_id
         try:
             events = await self._read_page(job_id, last)
             if not events and await self._has_ended(subscription):
-                # It may have since the first look; its last event is in the log by now.
+                # It may have ended since the first read, so read once more.
                 events = await self._read_page(job_id, last)
                 return events or None
         except RedisError as error:
@@ -199,9 +199,9 @@ class EventHub:
                 await asyncio.sleep(_RECONNECT_S)
 
     async def _connect(self) -> SubscriberConnection:
-        """A fresh connection with every channel that somebody listens to.
+        """A new connection, subscribed to every channel that has listeners.
 
-        The bell of the desired models keeps it in pub/sub mode while nobody does.
+        The subscription to wake-ups keeps it in pub/sub mode without listeners.
         """
         connection = await SubscriberConnection.open(
             self._subscriber.connection_pool, self._on_message
@@ -234,11 +234,11 @@ class EventHub:
         try:
             subscription.put(decode_event(line))
         except ContractError:
-            # Not ours to show; the log decides.
+            # Unreadable: read the log instead.
             subscription.note_gap()
 
     async def _check_silent_readers(self) -> None:
-        """Send readers who have long heard nothing to the log, in turn when they are many."""
+        """Make silent readers read the log, the longest silent ones first."""
         while True:
             await asyncio.sleep(_TICK_S)
             now = time.monotonic()

@@ -1,8 +1,8 @@
-"""The connection on which Redis rings.
+"""A pub/sub connection without redis-py's overhead per message.
 
-Every token of every stream comes through it, so what redis-py does for each message (a task is
-woken, forty calls) is left out: redis-py opens the connection, with its address, TLS, password and
-options of the socket, and from then on hiredis parses in the callback of the socket what comes.
+Every token of every stream arrives here, and redis-py wakes a task and makes forty calls for each
+message. So redis-py only opens the connection (address, TLS, password, socket options). Then
+hiredis parses the data in the socket's callback.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from jobs.storage.connection import within
 
 _OPEN_S = 5.0
 _TICK_S = 0.5
-# Of silence, in ticks and not by the clock: after a sleep of this process, what came is read first.
+# In ticks, not seconds: after this process was suspended, pending data is read before it counts.
 _PING_AFTER = 4
 _LOST_AFTER = 9
 
 OnMessage = Callable[[list[Any]], None]
-"""Called with what Redis sends: ``[b"message", channel, data]``, ``[b"subscribe", channel, n]``."""
+"""Gets what Redis sends: ``[b"message", channel, data]``, ``[b"subscribe", channel, n]``."""
 
 
 class SubscriberConnection(asyncio.Protocol):
-    """A subscription connection that, once lost, stays lost.
+    """A subscription connection. Once lost, it stays lost.
 
-    It only listens, so nothing that it sends would show that nobody is there. When Redis says
-    nothing for two seconds it is asked, and must answer: also one that is frozen counts as lost.
+    It only receives, so it would not notice a dead peer. After two seconds of silence it sends a
+    PING. Without an answer, also from a frozen Redis, the connection counts as lost.
     """
 
     def __init__(self, connection: AbstractConnection, on_message: OnMessage) -> None:
@@ -48,7 +48,7 @@ class SubscriberConnection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, pool: ConnectionPool, on_message: OnMessage) -> SubscriberConnection:
-        """Connect, in the way of the pool's connections; ``RedisError`` when that fails."""
+        """Connect with the pool's settings. Raises ``RedisError`` when that fails."""
         connection = pool.make_connection()
         try:
             await within(_OPEN_S, connection.connect())
@@ -58,20 +58,20 @@ class SubscriberConnection(asyncio.Protocol):
         return cls(connection, on_message)
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
-        """Ask for what is published there; Redis confirms each. Nothing once lost."""
+        """Subscribe. Redis confirms each channel. No effect on a lost connection."""
         self._send(b"SUBSCRIBE", *channels)
 
     def unsubscribe(self, channel: bytes) -> None:
         self._send(b"UNSUBSCRIBE", channel)
 
     async def wait_lost(self) -> None:
-        """Returns never; raises the ``RedisError`` with which the connection ended."""
+        """Wait until the connection is lost, then raise its ``RedisError``."""
         await asyncio.shield(self._end)
 
     async def close(self) -> None:
         self._timer.cancel()
         self._end.cancel()
-        # Not for its end, of which redis-py's own protocol is no longer told.
+        # Without waiting: redis-py's own protocol would not be told of the end.
         await self._connection.disconnect(nowait=True)
 
     def _send(self, *command: bytes) -> None:
@@ -113,4 +113,4 @@ class SubscriberConnection(asyncio.Protocol):
         self._timer.cancel()
         if not self._end.done():
             self._end.set_exception(error)
-            self._end.exception()  # told to who asks; nobody need
+            self._end.exception()  # so that asyncio does not log it

@@ -1,4 +1,4 @@
-"""Who listens to a job, and what the bell has brought for them."""
+"""Subscriptions to the events of jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _QUEUE_EVENTS = 256
 
 
 class Subscription:
-    """The events of one job as the bell brings them; ``None`` says: look into the log.
+    """Queue of one job's events from pub/sub. ``None`` in it means: read the log.
 
-    ``is_known``: the job's record has been there, so that its absence means a loss.
+    ``is_known`` is set once the job's record or events were seen. If they are missing later, Redis
+    has lost data.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -25,7 +26,7 @@ class Subscription:
         self._waits_since = 0.0
 
     def put(self, event: Event) -> None:
-        """Hand an event over; a reader that is too slow falls back to the log."""
+        """Add an event. If the reader is too slow, it must read the log instead."""
         if len(self._events) >= _QUEUE_EVENTS:
             self.note_gap()
             return
@@ -33,13 +34,13 @@ class Subscription:
         self._wake()
 
     def note_gap(self) -> None:
-        """Forget what waits, and send the reader to the log."""
+        """Drop the queued events and make the reader read the log."""
         self._events.clear()
         self._events.append(None)
         self._wake()
 
     async def get(self) -> Event | None:
-        """The next event; ``None`` after a gap. One reader at a time."""
+        """Wait for the next event, ``None`` after a gap. For one reader at a time."""
         while not self._events:
             self._waiter = asyncio.get_running_loop().create_future()
             self._waits_since = time.monotonic()
@@ -50,7 +51,7 @@ class Subscription:
         return self._events.popleft()
 
     def silence_s(self, now: float) -> float:
-        """For how long the reader has heard nothing; 0 while it does not wait."""
+        """How long the reader has been waiting, 0 if it is not."""
         return now - self._waits_since if self._waiter is not None else 0.0
 
     def _wake(self) -> None:
@@ -59,14 +60,14 @@ class Subscription:
 
 
 class Channel:
-    """Who listens to a channel, and whether Redis has confirmed the subscription."""
+    """The listeners of a channel, and whether Redis has confirmed its subscription."""
 
     def __init__(self) -> None:
         self.listeners: set[Subscription] = set()
         self.confirmed = asyncio.Event()
 
     def confirm(self) -> None:
-        if self.confirmed.is_set():  # a second time: the connection was re-made
+        if self.confirmed.is_set():  # a second time: after a reconnection
             for subscription in self.listeners:
                 subscription.note_gap()
         self.confirmed.set()
