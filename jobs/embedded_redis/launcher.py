@@ -1,8 +1,8 @@
 """``python -m jobs.embedded_redis.launcher`` keeps one Redis running on the state folder.
 
-It stays the server's parent: a server that dies comes back on the same append-only file, signals
-are forwarded, and what an earlier launcher left behind is stopped first. With ``REDIS_URL`` set
-there is nothing to run, so it only waits for its end; one Procfile then serves both cases.
+It is the server's parent: it restarts a server that dies on the same append-only file, forwards
+signals, and first stops a server that an earlier launcher left. With ``REDIS_URL`` set it only
+waits for a stop signal, so one Procfile serves both cases.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STEADY_S = 10.0
 
 
 def main() -> int:
-    """Run until told to stop; the exit status."""
+    """Run until a stop signal. Returns the exit status."""
     settings = load_settings()
     stop = StopSignal()
     if settings.redis_url:
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 class Launcher:
-    """Keeps one server alive: start, watch, start again, stop."""
+    """Starts, watches, restarts and stops one server."""
 
     def __init__(self, settings: Settings, binary: RedisBinary, stop: StopSignal) -> None:
         self._settings = settings
@@ -62,7 +62,10 @@ class Launcher:
         self._stop = stop
 
     def run(self) -> None:
-        """Until told to stop. A server that dies comes back; one that never came up is an error."""
+        """Run until a stop signal, and restart a server that dies.
+
+        Raises ``RedisProcessError`` when the first server does not start.
+        """
         make_private(self._settings.socket_dir)
         check_data_format(self._settings.state_dir, self._binary)
         num_deaths = 0
@@ -79,11 +82,11 @@ class Launcher:
             _say(f"the server died ({server.exit_reason}); starting it again on the same data")
 
     def _watch(self, server: RedisProcess, *, is_first: bool) -> bool:
-        """Relay its output until it ends; True when it died, False when told to stop."""
+        """Relay the server's output. True when it died, False on a stop signal."""
         watched: list[StopSignal | IO[bytes]] = [self._stop, server.output]
         is_up = False
-        # A server that was forking for its append-only file leaves a child that holds the output
-        # open, so the end of the output alone would be noticed too late.
+        # The end of the output alone would come too late: a child that rewrites the append-only
+        # file keeps the output open.
         while not server.has_ended:
             ready = select.select(watched, [], [], _WATCH_POLL_S if is_up else _START_POLL_S)[0]
             if self._stop in ready:
@@ -108,7 +111,7 @@ class Launcher:
 
 @contextlib.contextmanager
 def _only_launcher(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder's lock; the system frees it however this process ends."""
+    """Hold the state folder's lock. The system frees it at the end of this process."""
     make_private(state_dir)
     deadline = time.monotonic() + _LOCK_WAIT_S
     with (state_dir / "redis.lock").open("w") as lock:
@@ -127,7 +130,7 @@ def _only_launcher(state_dir: Path) -> Iterator[None]:
 
 
 def without_password(url: str) -> str:
-    """A Redis URL fit to be printed."""
+    """A Redis URL without its password, for output."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

@@ -1,4 +1,4 @@
-"""The embedded Redis' password, needed once it listens on a loopback port too."""
+"""The embedded Redis' password, which it needs when it also listens on a loopback port."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def embedded_password(state_dir: Path) -> str:
-    """The password kept in the state folder, drawn by whichever process asks first.
+    """The password in the state folder. The first process that asks creates it.
 
-    Processes start in no order, so the file is written aside and linked: a reader sees all of it
-    or none, and the first writer wins.
+    Processes start in any order. So the file is written under another name and then linked: readers
+    see the whole file or none, and the first writer wins.
     """
     path = state_dir / "redis.password"
     if not path.exists():
@@ -28,6 +28,6 @@ def _draw(path: Path) -> None:
             file.write(secrets.token_urlsafe(32) + "\n")
         os.link(draft, path)
     except FileExistsError:
-        pass  # Another process was first: its password counts.
+        pass  # Another process was first. Its password is used.
     finally:
         os.unlink(draft)

@@ -1,4 +1,4 @@
-"""One embedded Redis server process: settings, start, stop, and what an earlier one left."""
+"""One embedded Redis server process: configuration, start, stop, and leftover servers."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from jobs.settings import Settings
 
 _POLL_S = 0.02
 _LEFTOVER_WAIT_S = 5.0
-# honcho kills what is left 5 s after its first signal; with the default grace of 3 s this is 4.5.
+# honcho kills all processes 5 s after its first signal. With the default grace of 3 s, Redis
+# stops after at most 4.5 s.
 _CLIENTS_EXTRA_WAIT_S = 0.5
 _STOP_WAIT_S = 1.0
 _MULTI_PART_AOF = (7, 0, 0)
 
 
 class RedisProcessError(Exception):
-    """The embedded Redis cannot be run; the message is one line for the user."""
+    """The embedded Redis cannot run. The message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class RedisProcess:
-    """A running server, its output and the way to ask it."""
+    """A running server, its output, a client for it, and the file with its pid."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -46,12 +47,12 @@ class RedisProcess:
 
     @classmethod
     def start(cls, settings: Settings, binary: RedisBinary) -> RedisProcess:
-        """Start it and note its pid for a later launcher."""
+        """Start a server and write its pid for a later launcher."""
         config_file = settings.state_dir / "redis.conf"
         _write_private(config_file, _config(settings).encode())
-        # Own process group: honcho and the terminal signal the whole group at once, but Redis must
-        # go last, after the workers have handed their jobs back. Own pipe: were the launcher
-        # killed, a server that held honcho's pipe would keep honcho from seeing it.
+        # Own process group: honcho and the terminal signal their whole group, but Redis must stop
+        # last, after the workers have returned their jobs. Own pipe: if the launcher is killed, a
+        # server with honcho's pipe would hide its end from honcho.
         process = subprocess.Popen(
             [binary.path, config_file.resolve()],
             stdin=subprocess.DEVNULL,
@@ -60,7 +61,7 @@ class RedisProcess:
             process_group=0,
         )
         assert process.stdout is not None
-        with contextlib.suppress(psutil.NoSuchProcess):  # Dead already: its output says why.
+        with contextlib.suppress(psutil.NoSuchProcess):  # Already dead. Its output says why.
             _write_private(_pid_file(settings), msgspec.json.encode(_ProcessId.of(process.pid)))
         return cls(process, process.stdout, _client(settings), _pid_file(settings))
 
@@ -71,20 +72,20 @@ class RedisProcess:
 
     @property
     def exit_reason(self) -> str:
-        """How it ended: ``signal 9`` or ``exit status 1``."""
+        """How the process ended: ``signal 9`` or ``exit status 1``."""
         code = self.process.wait()
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     def relay(self) -> bool:
-        """Pass on what it printed; False once it has closed its output."""
+        """Print the server's pending output. False once the server has closed it."""
         data = os.read(self.output.fileno(), 65536)
-        with contextlib.suppress(OSError):  # Nobody reads ours any more: no reason to stop.
+        with contextlib.suppress(OSError):  # Nobody reads our output: keep running.
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         return bool(data)
 
     def is_up(self) -> bool:
-        """True when it answers (also "still loading": clients wait for that by themselves)."""
+        """True when it answers, also while it loads its data: clients wait for that."""
         try:
             self.client.ping()
         except BusyLoadingError:
@@ -94,7 +95,7 @@ class RedisProcess:
         return True
 
     def stop(self, grace_s: float) -> None:
-        """Give the other clients their grace period to go, then end it."""
+        """Wait up to ``grace_s`` for other clients to disconnect, then stop the server."""
         deadline = time.monotonic() + grace_s + _CLIENTS_EXTRA_WAIT_S
         while self._has_other_clients() and time.monotonic() < deadline:
             time.sleep(_POLL_S)
@@ -117,7 +118,7 @@ class RedisProcess:
 
 
 class _ProcessId(msgspec.Struct, frozen=True):
-    """A process, named so that a reused pid cannot be taken for it."""
+    """Identity of a process. The start time tells it from another one with a reused pid."""
 
     pid: int
     start_time: float
@@ -127,7 +128,7 @@ class _ProcessId(msgspec.Struct, frozen=True):
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process if it is still that one."""
+        """The process, ``None`` if it has ended."""
         try:
             process = psutil.Process(self.pid)
             return process if abs(process.create_time() - self.start_time) < 1 else None
@@ -136,19 +137,19 @@ class _ProcessId(msgspec.Struct, frozen=True):
 
 
 def check_data_format(state_dir: Path, binary: RedisBinary) -> None:
-    """Refuse data that this server would silently leave unread."""
+    """Raise ``RedisProcessError`` for data that this server would silently ignore."""
     if (state_dir / "appendonlydir").exists() and binary.version < _MULTI_PART_AOF:
         raise RedisProcessError(
-            f"the data in {state_dir.resolve()} is of Redis 7 or newer, which {binary.path} "
-            f"({binary.version_text}) cannot read: install a newer one, or remove the data "
-            "(rm -r appendonlydir in that folder)"
+            f"the data in {state_dir.resolve()} was written by Redis 7 or newer, which "
+            f"{binary.path} ({binary.version_text}) cannot read: install a newer one, "
+            "or remove the data (rm -r appendonlydir in that folder)"
         )
 
 
 def stop_leftover(settings: Settings) -> int | None:
-    """End a server that a killed launcher left on our data, since two on one file would ruin it.
+    """Stop a server that a killed launcher left. Two servers would corrupt the append-only file.
 
-    Its pid, or None when there was none; ``RedisProcessError`` when it cannot be stopped.
+    Returns its pid, or ``None`` without one. Raises ``RedisProcessError`` if it cannot be stopped.
     """
     leftover = _noted_leftover(settings) or _listening_leftover(settings)
     if leftover is None or _is_gone(leftover):
@@ -170,7 +171,7 @@ def _noted_leftover(settings: Settings) -> psutil.Process | None:
 
 
 def _listening_leftover(settings: Settings) -> psutil.Process | None:
-    # The launcher was killed before it could note the pid. The socket's folder is ours alone.
+    # The launcher was killed before it could write the pid. Only our server uses this socket.
     try:
         with _client(settings) as client:
             return psutil.Process(int(client.info("server")["process_id"]))
@@ -188,7 +189,7 @@ def _is_gone(process: psutil.Process, timeout_s: float = 0) -> bool:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    # A zombie is gone too: in a container, nobody may be there to collect an orphan.
+    # A zombie counts as gone: in a container there may be no parent that reaps it.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -196,11 +197,14 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """A folder that only its owner enters: the data holds prompts, the socket gives them away."""
+    """Make a folder that only its owner can enter: data and socket give access to prompts.
+
+    Raises ``RedisProcessError`` when the folder cannot be used.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if {folder.lstat().st_uid, folder.stat().st_uid} != {os.getuid()}:
-            raise RedisProcessError(f"{folder} belongs to somebody else: set MGS_STATE_DIR")
+            raise RedisProcessError(f"{folder} belongs to another user: set MGS_STATE_DIR")
         folder.chmod(0o700)
     except OSError as error:
         raise RedisProcessError(f"the state folder cannot be used: {error}") from error
