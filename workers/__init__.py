@@ -1,1 +1,1 @@
-"""The processes that hold models, and the supervisor that starts and watches them."""
+"""The worker processes that hold models, and the supervisor that starts and watches them."""

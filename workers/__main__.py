@@ -2,8 +2,8 @@
 
 ``python -m workers --model-id ID --token T --uid UID --load-job JOB --owner OWNER``.
 
-Started by the supervisor, by exec. ``--lifeline`` is a pipe's read end that the supervisor holds
-open at the other end: its closing means that the supervisor is gone.
+The supervisor starts it by exec. ``--lifeline`` is the read end of a pipe whose other end the
+supervisor holds. When it closes, the supervisor is dead and the worker exits.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from workers.runtime.worker import ModelWorker
 
 log = logging.getLogger("workers")
 
-# A busy decode loop must not keep the publisher from the interpreter for Python's usual 5 ms.
+# With Python's default of 5 ms a busy decode loop would delay the publisher's thread.
 _SWITCH_INTERVAL_S = 0.0005
 
 
 def main() -> int:
-    """Work until the end of the process."""
+    """Run the worker until the process ends."""
     arguments = _parse()
     settings = load_settings()
     set_up_logging(settings.log_level)
@@ -49,12 +49,12 @@ def main() -> int:
         worker.request_exit(ExitCode.STOPPED, None, settings.grace_s)
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to pass on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor sends SIGTERM
     return worker.run()
 
 
 def _crash(failure: threading.ExceptHookArgs) -> None:
-    """A thread that dies takes the process along: half a worker would look alive."""
+    """End the process when a thread dies. Otherwise the worker would look alive but not work."""
     assert failure.exc_value is not None
     log.critical("thread died", extra={"of": str(failure.thread)}, exc_info=failure.exc_value)
     os._exit(ExitCode.CRASHED)

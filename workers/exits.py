@@ -1,4 +1,4 @@
-"""How a worker process ends, for its supervisor to read."""
+"""Exit codes of worker processes, read by the supervisor."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """Exit codes of ``python -m workers``."""
 
-    STOPPED = 0  # told to by a signal
-    CRASHED = 70  # an invariant of ours broke
-    UNLOADED = 80  # an unload job was obeyed
-    LOAD_FAILED = 81  # the reason is in the worker's last heartbeat
-    ORPHANED = 82  # the supervisor is gone
-    NOTHING_TO_LOAD = 83  # the job that should load the model is not there any more
+    STOPPED = 0  # by a signal
+    CRASHED = 70  # an internal error
+    UNLOADED = 80  # by an unload job
+    LOAD_FAILED = 81  # the worker's last heartbeat has the reason
+    ORPHANED = 82  # the supervisor died
+    NOTHING_TO_LOAD = 83  # the load job does not exist any more
