@@ -183,7 +183,7 @@ def test_a_worker_that_starts_while_redis_is_away_loads_when_it_is_back(tmp_path
         with said.open("wb") as output:
             worker = start_worker(server.url, tmp_path, load_job, output.fileno())
         try:
-            wait_until(lambda: "redis away" in said.read_text(), "it has looked for Redis")
+            wait_until(lambda: "redis unavailable" in said.read_text(), "it has looked for Redis")
             server.start()
             assert driver.wait_ended(load_job)[-1].kind is EventKind.FINISHED
             assert worker.poll() is None

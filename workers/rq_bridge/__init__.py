@@ -1,1 +1,1 @@
-"""All that exists because of RQ: taking jobs from its queues and keeping its books."""
+"""Everything specific to RQ: taking jobs from its queues and keeping its records."""

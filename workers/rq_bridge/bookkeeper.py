@@ -1,8 +1,8 @@
-"""Writes RQ's side of each job on a thread of its own: nobody waits for it, Redis may be away.
+"""Writes RQ's records of jobs on its own thread, so that no job waits for them.
 
-The events are what clients see; this is what ``rq info`` and dashboards see. Per job the order is
-kept: begin, then close. What Redis refuses for good about one job is given up, and nobody waits for
-it.
+Clients see the events; ``rq info`` and dashboards see these records. Each job's actions keep their
+order: begin, then close. After a transient error of Redis an action is retried. After a permanent
+error the job's records are abandoned.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _OpenJob:
-    """A job that was taken. No ``job``: its entry in RQ is broken. No ``execution``: RQ does not
-    know yet that it runs."""
+    """A job that was taken. ``job`` is ``None`` if its entry in RQ is broken. ``execution`` is
+    ``None`` until RQ knows that the job runs."""
 
     consumer: QueueConsumer
     job: QueuedJob | None = None
@@ -42,7 +42,7 @@ class _OpenJob:
 
 
 class Bookkeeper(threading.Thread):
-    """One thread for both consumers of a worker."""
+    """The thread for the records of both consumers of a worker."""
 
     def __init__(self) -> None:
         super().__init__(name="bookkeeper", daemon=True)
@@ -50,28 +50,28 @@ class Bookkeeper(threading.Thread):
         self._open_jobs: dict[str, _OpenJob] = {}
 
     def take(self, consumer: QueueConsumer, job: QueuedJob) -> None:
-        """The job is admitted; it is noted as running when ``begin`` says so."""
+        """Register an admitted job. ``begin`` notes it as running."""
         job.started_at = now()
         self._open_jobs[job.id] = _OpenJob(consumer, job)
 
     def hold(self, consumer: QueueConsumer, job_id: str) -> None:
-        """The job is about to be refused: there is nothing of it in RQ, but we have claimed it."""
+        """Register a claimed job that is about to be refused and has no usable entry in RQ."""
         self._open_jobs[job_id] = _OpenJob(consumer)
 
     def begin(self, job_id: str) -> None:
-        """The job's ``started`` event is out. Not before: these books would only delay it."""
+        """Note the job as running. Call it after the ``started`` event, so as not to delay that."""
         self._actions.put(lambda: self._begin(job_id))
 
     def close(self, event: Event, *, is_end: bool) -> None:
-        """The job's terminal event is written (``is_end``), or somebody else's was."""
+        """Close the job. ``is_end``: this worker wrote its terminal event ``event``."""
         self._actions.put(lambda: self._end(event.job, lambda: self._close(event, is_end)))
 
     def drop(self, job_id: str) -> None:
-        """The job goes on elsewhere, or never was: leave nothing of it here."""
+        """Remove all records of a job that another worker has, or that does not exist."""
         self._actions.put(lambda: self._end(job_id, lambda: self._drop(job_id)))
 
     def stop(self, timeout_s: float) -> bool:
-        """Do what is queued, then end; False when it could not be done in time."""
+        """Do the queued actions, then end. False if that took longer than ``timeout_s``."""
         self._actions.put(None)
         self.join(timeout_s)
         return not self.is_alive()
@@ -81,25 +81,25 @@ class Bookkeeper(threading.Thread):
             try:
                 _until_done(action)
             except Exception:
-                # One odd job must not end the books of all others.
+                # An error of one job must not stop the thread for all others.
                 log.exception("bookkeeping failed")
 
     def _end(self, job_id: str, action: Callable[[], None]) -> None:
-        """Do the last that is done for a job; whatever comes of it, the entry is gone."""
+        """Do the last action of a job. If it fails, drop the job."""
         try:
             _until_done(action)
         except Exception:
-            log.exception("the job's books cannot be closed", extra={"job": job_id})
+            log.exception("RQ's records of the job cannot be closed", extra={"job": job_id})
             self._drop_broken(job_id)
 
     def _drop_broken(self, job_id: str) -> None:
-        """Let go of a job; what RQ has of it lapses with its lease."""
+        """Drop a job without closing it. Its records in RQ expire with the lease."""
         entry = self._open_jobs.pop(job_id, None)
         if entry is None:
             return
         executions = entry.consumer.executions
         for lost in [key for key, one in executions.items() if one.job_id == job_id]:
-            del executions[lost]  # or the heartbeat would renew its lease
+            del executions[lost]  # otherwise the heartbeat would renew its lease
         try:
             _until_done(lambda: entry.consumer.forget(job_id))
         except RedisError:
@@ -113,7 +113,7 @@ class Bookkeeper(threading.Thread):
 
     def _close(self, event: Event, is_end: bool) -> None:
         is_finish = is_end and event.kind is EventKind.FINISHED
-        if not is_finish:  # a finish that comes before the beginning is all that there is to note
+        if not is_finish:  # a job that finished before its begin needs only the finish
             self._begin(event.job)
         entry = self._open_jobs.get(event.job)
         if entry is None:
@@ -121,7 +121,7 @@ class Bookkeeper(threading.Thread):
         is_closed = is_end and entry.job is not None and _close_in_rq(entry, entry.job, event)
         if not is_closed:
             _close_execution(entry)
-        if not (is_closed and is_finish):  # else the consumer has let go already
+        if not (is_closed and is_finish):  # otherwise the consumer has already released it
             entry.consumer.forget(event.job)
         del self._open_jobs[event.job]
 
@@ -135,14 +135,14 @@ class Bookkeeper(threading.Thread):
 
 
 def _until_done(action: Callable[[], None]) -> None:
-    """Raises what will not pass."""
+    """Repeat ``action`` while Redis raises transient errors. Raises other errors."""
     while True:
         try:
             return action()
         except RedisError as error:
             if not is_transient(error):
                 raise
-            log.warning("redis refuses bookkeeping, will retry", extra={"error": str(error)})
+            log.warning("bookkeeping failed, will retry", extra={"error": str(error)})
             time.sleep(_RETRY_S)
 
 
@@ -152,13 +152,13 @@ def _close_execution(entry: _OpenJob) -> None:
 
 
 def _close_in_rq(entry: _OpenJob, job: QueuedJob, event: Event) -> bool:
-    """False when RQ cannot: its hash of the job is broken."""
+    """False when RQ fails because its hash of the job is broken."""
     try:
         _close(entry, job, event)
     except RedisError:
         raise
     except Exception:
-        log.exception("RQ cannot end the job", extra={"job": job.id})
+        log.exception("RQ cannot close the job", extra={"job": job.id})
         return False
     return True
 
@@ -178,7 +178,7 @@ def _close(entry: _OpenJob, job: QueuedJob, event: Event) -> None:
 
 
 def _facts(event: Event) -> dict[str, Any]:
-    """The flat numbers that dashboards show of an ended job."""
+    """Facts of an ended job for dashboards, without nesting."""
     facts: dict[str, Any] = {"phase": event.kind.value}
     for part in (event.usage, event.timings):
         if part is not None:

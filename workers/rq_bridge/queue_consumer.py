@@ -1,8 +1,8 @@
-"""RQ's worker loop over one queue, that admits jobs instead of running them.
+"""RQ's worker loop for one queue. It admits jobs instead of running them.
 
 RQ 3.0's own workers run one job at a time, or fork. This subclass keeps RQ's loop, registration
-and bookkeeping, so that its tools show the truth, and replaces what rules batching out. Each
-override has a test that fails when RQ changes (tests/integration/test_queue_consumer.py).
+and records, so that RQ's tools work, and replaces what prevents batching. Each override has a test
+that fails when RQ changes (tests/integration/test_queue_consumer.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from workers.rq_bridge.rq_records import LEASE_S, RqRecords
 
 _BLOCK_S = 1
 _RETRY_S = 0.2
-_MAX_NAMED = 512  # of the jobs in hand; generations have a slot each
+_MAX_NAMED = 512  # ids of held jobs sent with a take; generations are limited by slots
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 class QueueConsumer(RqRecords):
     """The loop of one queue.
 
-    ``wait_for_room`` blocks until a job may be taken, False to stop. ``admit(job)`` takes it over;
-    it must not wait for the job's end. ``refuse(job_id)`` ends a job whose entry cannot be used;
-    True if that end is on its way, and lets go of the job.
-    ``on_stop(job_id, reason)`` obeys RQ's stop command. While another than ``owner`` has the model
-    nothing is taken. Of the loads and unloads on the queue only
-    those with the ids ``meant`` are taken; nothing else is while ``is_only_meant``.
+    ``wait_for_room()`` blocks until a job may be taken, and returns False to stop. ``admit(job)``
+    takes the job over and must not wait for its end. ``refuse(job_id)`` ends a job whose entry is
+    unusable: True if it will write the end and release the job. ``on_stop(job_id, reason)`` handles
+    RQ's stop command. Nothing is taken while another supervisor than ``owner`` owns the model. Of
+    the loads and unloads only those with ids in ``meant`` are taken; while ``is_only_meant()``,
+    nothing else is.
     """
 
     job_class = QueuedJob
@@ -82,54 +82,56 @@ class QueueConsumer(RqRecords):
         self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
         self._take_script = redis.register_script(claim_scripts.TAKE)
         self._rescued: list[str] = []
-        self._must_rescue = False  # something may have been given to us that we do not know of
+        self._must_rescue = False  # Redis may have given us a job that we do not know of
         self._looked_for_suspension_at = -math.inf
 
     def request_consumer_stop(self) -> None:
-        """Take no further job; ``work`` returns within a second."""
+        """Take no further job. ``work`` returns within a second."""
         self._stop_requested = True
 
-    # What RQ's loop calls.
+    # Called by RQ's loop.
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Register and listen for commands, also when Redis is away for a moment."""
-        self.birth_date = now()  # no look for a namesake, as RQ has: our names are new each time
+        """Register and subscribe to commands. Retries while Redis is unavailable."""
+        self.birth_date = now()  # unlike RQ, no check of the name: it is new at each start
         for step in (self.keep_registries, self.heartbeat, self.subscribe):
             while not self._stop_requested:
                 try:
                     step()
                     break
                 except RedisError as error:
-                    log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+                    log.warning(
+                        "redis unavailable", extra={"worker": self.name, "error": str(error)}
+                    )
                     time.sleep(_RETRY_S)
 
     def _install_signal_handlers(self) -> None:
-        """None: the process has its own. RQ's raise inside Redis calls and strand jobs."""
+        """Install none. RQ's handlers raise inside Redis calls, which could lose jobs."""
 
     @property
     def should_run_maintenance_tasks(self) -> bool:
-        """Never in the loop: a lost reply there would end it. See ``clean``."""
+        """False: a lost reply during maintenance would end the loop. See ``clean``."""
         return False
 
     def check_for_suspension(self, burst: bool) -> None:
-        """At most once a second: who waits for a job in ``_take`` looks no more often."""
+        """Check at most once a second, as often as ``_take`` does while it waits for a job."""
         if time.monotonic() - self._looked_for_suspension_at < _BLOCK_S:
             return
         try:
             super().check_for_suspension(burst)
             self._looked_for_suspension_at = time.monotonic()
         except RedisError as error:
-            log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+            log.warning("redis unavailable", extra={"worker": self.name, "error": str(error)})
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue]:
-        """The next job, taken only while there is room; never ``None``: that ends RQ's loop."""
+        """Wait for room, then for a job. Never returns ``None``, which would end RQ's loop."""
         while self._wait_for_room() and not self._stop_requested:
             try:
                 job = self._take()
             except RedisError as error:
-                log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+                log.warning("redis unavailable", extra={"worker": self.name, "error": str(error)})
                 self._must_rescue = True
                 time.sleep(_RETRY_S)
                 continue
@@ -138,7 +140,7 @@ class QueueConsumer(RqRecords):
         raise StopRequested
 
     def _take(self) -> QueuedJob | None:
-        """The next job, after a wait if need be; one that cannot be read is set aside."""
+        """Take the next job; ``None`` after a wait or for an unreadable job, which is set aside."""
         if self._must_rescue:
             self.rescue()
         job_id = self._rescued.pop() if self._rescued else self._take_id()
@@ -148,18 +150,18 @@ class QueueConsumer(RqRecords):
         self.in_hand.add(job_id)
         try:
             job = self.job_class.fetch(job_id, self.connection, self.serializer)
-        except Exception as error:  # a hash that RQ cannot restore, or none
+        except Exception as error:  # the hash is missing, or RQ cannot read it
             if is_transient(error):
                 self.in_hand.discard(job_id)
                 raise
             self.set_aside(job_id, repr(error))
             return None
         assert isinstance(job, QueuedJob)
-        job.origin = self.queue.name  # whatever its hash says
+        job.origin = self.queue.name  # the hash is not trusted
         return job
 
     def _take_id(self) -> str | None:
-        """The first job on the queue that is for us: claimed, and in RQ's intermediate list."""
+        """Take and claim the first suitable job (see ``TAKE``). ``None`` if there is none."""
         owner_key = names.owner_key(names.slug_of_worker(self.name))
         keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key, owner_key]
         keys += [names.take_key(self.name)]
@@ -178,9 +180,9 @@ class QueueConsumer(RqRecords):
         return None if found is None else found.decode(errors="replace")
 
     def set_aside(self, job_id: str, why: str) -> None:
-        """Take an unusable job off the queue; its client is told, if it has one.
+        """Remove an unusable job and tell its client, if there is one.
 
-        One that is not ours any more is left to who has it.
+        If this worker's claim is gone, the job is left to the worker that has it.
         """
         log.error("job set aside", extra={"job": job_id, "why": why})
         is_ending = self._is_refused(job_id)
@@ -193,25 +195,27 @@ class QueueConsumer(RqRecords):
             self.in_hand.discard(job_id)
 
     def _is_refused(self, job_id: str) -> bool:
-        """Whether the job's client will be told; not where Redis itself cannot read the job."""
+        """Whether the job's client will be told. False if Redis cannot read the job."""
         try:
             return self._refuse(job_id)
         except RedisError as error:
             if is_transient(error):
                 raise
-            log.error("nobody can be told", extra={"job": job_id, "error": str(error)})
+            log.error("client cannot be told", extra={"job": job_id, "error": str(error)})
             return False
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Hand the job over, and go on with the queue."""
+        """Pass the job to ``admit``, then continue with the queue."""
         assert isinstance(job, QueuedJob)
         try:
             self._admit(job)
         except Exception as error:
             if is_transient(error):
-                log.warning("job not admitted", extra={"job": job.id, "error": str(error)})
+                log.warning(
+                    "job not admitted, will retry", extra={"job": job.id, "error": str(error)}
+                )
                 return self._hand_back(job.id)
-            # One odd job must not end the loop for all others.
+            # An error of one job must not end the loop for all others.
             log.exception("job cannot be admitted", extra={"job": job.id})
             self._set_aside_quietly(job.id, repr(error))
 
@@ -222,37 +226,37 @@ class QueueConsumer(RqRecords):
             self._hand_back(job_id)
 
     def _hand_back(self, job_id: str) -> None:
-        """Leave the job to the next try, in a moment."""
+        """Let the next ``_take`` find the job again, after a short pause."""
         self.in_hand.discard(job_id)
         self._must_rescue = True
         time.sleep(_RETRY_S)
 
     def teardown(self) -> None:
-        """Sign off; without Redis the lease's end does it."""
+        """Unregister. If Redis is unavailable, the lease expires instead."""
         try:
             super().teardown()  # type: ignore[no-untyped-call]
         except RedisError as error:
-            log.warning("redis away", extra={"worker": self.name, "error": str(error)})
+            log.warning("redis unavailable", extra={"worker": self.name, "error": str(error)})
             listener: Any = self.pubsub_thread
             if listener is not None:
-                listener.stop()  # RQ does so only after it has signed off
+                listener.stop()  # RQ stops it only after a successful teardown
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Nothing: a thread sends them (``send_heartbeat``): a long step cannot starve it."""
+        """Do nothing. A thread calls ``send_heartbeat``, so long steps do not delay it."""
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         return LEASE_S
 
     def procline(self, message: str) -> None:
-        """The process title names the model, not the queue."""
+        """Do nothing: the process title names the model, not the queue."""
 
     def handle_payload(self, message: Any) -> None:
-        """RQ's commands, by job id; what cannot be read is ignored, so that none makes us deaf."""
+        """Handle RQ's commands. Unreadable ones are ignored: an error would end the listener."""
         try:
             payload = json.loads(message["data"])
             command, job_id = payload["command"], payload.get("job_id")
             reason = str(payload.get("reason") or "stopped by command")
-            reason = reason.encode(errors="replace").decode()  # a lone surrogate is no text
+            reason = reason.encode(errors="replace").decode()  # a lone surrogate cannot be encoded
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("command ignored", extra={"worker": self.name})
             return
@@ -260,18 +264,18 @@ class QueueConsumer(RqRecords):
             self._on_stop(job_id, reason)
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """Keep listening, whatever happens; redis-py subscribes again by itself."""
+        """Keep listening after any error. redis-py subscribes again by itself."""
         log.warning("command channel lost", extra={"worker": self.name, "error": str(exc)})
         time.sleep(_RETRY_S)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """One line without arguments; the error itself is in the job's terminal event."""
+        """Log one line without the job's arguments. The terminal event has the error."""
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
 
     def rescue(self) -> None:
-        """Find what was given to us while the reply got lost: claimed, but not in hand.
+        """Find jobs that are claimed but not held here, because a reply was lost.
 
-        What we have asked for before and that is still on its way is not answered any more.
+        Redis then refuses earlier takes that are still under way.
         """
         keys = [self.claims_key, names.take_key(self.name)]
         found = self._find_taken(keys=keys, args=[self._num_takes + 1, TAKE_FENCE_TTL_S])

@@ -1,4 +1,4 @@
-"""A job as RQ hands it over: read, never believed."""
+"""A job as read from RQ. Its content is not trusted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs.contract.requests import Task
 
 
 class QueuedJob(Job):
-    """A job of ours: nothing that its hash names is ever imported or called."""
+    """A job of this product. Nothing that its hash names is imported or called."""
 
     @property
     def func(self) -> Any:
@@ -30,13 +30,13 @@ class QueuedJob(Job):
         return None
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Nothing: a forged hash must not make us call addresses."""
+        """Do nothing: a forged hash must not trigger HTTP requests."""
 
 
 def is_ours(job: QueuedJob, expected: Task | None) -> bool:
-    """Only known names with nothing but the job's own id: the rest was put there by hand.
+    """Whether the job has a known task and its own id as the only argument.
 
-    ``expected`` ``None``: any task but a generation.
+    ``expected`` ``None`` allows any task but a generation.
     """
     try:
         task = Task(job.func_name or "")

@@ -1,6 +1,6 @@
-"""What RQ's tools see of a consumer and its jobs: written, and renewed, as RQ itself would.
+"""RQ's records of a consumer and its jobs, written and renewed as RQ itself does.
 
-Every call may be repeated after a lost reply.
+They serve RQ's tools. Every call may be repeated after a lost reply.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from workers.rq_bridge.queued_job import QueuedJob
 
-LEASE_S = 30  # how long RQ believes in a worker or an execution without a heartbeat
+LEASE_S = 30  # after this, RQ considers a worker or execution without a heartbeat dead
 
 
 class RqRecords(BaseWorker):
-    """RQ's records of one consumer. ``in_hand``: ids of jobs taken and not yet let go."""
+    """RQ's records of one consumer. ``in_hand``: ids of jobs taken and not yet released."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.in_hand: set[str] = set()
         self._is_noted_busy = False
-        self._clock_lag_s = 0.0  # of ours behind Redis'
+        self._clock_lag_s = 0.0  # of this machine behind Redis' clock
         self.claims_key = names.claims_key(names.slug_of_worker(self.name))
 
     def _set_connection(self, connection: SyncRedis) -> SyncRedis:
-        """As it is: RQ would make its time-out longer than its own lease."""
+        """Keep the connection as it is. RQ would set a time-out longer than its lease."""
         return connection
 
     def _set_ip_address(self, connection: SyncRedis) -> None:
-        """For RQ's tools; a Redis that is away does not end a worker that is about to start."""
+        """Set the address for RQ's tools. An error of Redis must not end the worker here."""
         try:
             super()._set_ip_address(connection)
         except RedisError:
@@ -50,13 +50,13 @@ class RqRecords(BaseWorker):
     def queue(self) -> Queue:
         return self.queues[0]
 
-    # On the thread that keeps the books.
+    # Called on the bookkeeper's thread.
 
     def begin(self, job: QueuedJob) -> Execution:
-        """Note in RQ that the job runs."""
+        """Note in RQ that the job is running."""
         for lost in [e for e in self.executions.values() if e.job_id == job.id]:
             self._delete_execution(job, lost)
-        # RQ's prepare_execution and prepare_job_execution, in one transaction.
+        # Like RQ's prepare_execution and prepare_job_execution, in one transaction.
         with self.connection.pipeline() as pipe:
             execution = Execution.create(job, LEASE_S, pipeline=pipe, worker_name=self.name)
             self.executions[execution.id] = execution
@@ -70,8 +70,8 @@ class RqRecords(BaseWorker):
         return execution
 
     def _delete_execution(self, job: QueuedJob, lost: Execution) -> None:
-        """Delete what a try has written whose reply got lost: its lease would run out, and RQ
-        would take the job for abandoned."""
+        """Delete an execution whose reply was lost. When its lease expired, RQ would consider the
+        job abandoned."""
         with self.connection.pipeline() as pipe:
             lost.delete(job=job, pipeline=pipe)
             pipe.execute()
@@ -80,9 +80,9 @@ class RqRecords(BaseWorker):
     def close_finished(
         self, job: QueuedJob, execution: Execution | None, result: dict[str, Any]
     ) -> None:
-        """Note in RQ that the job has succeeded, and let go of it.
+        """Note in RQ that the job has succeeded, and release it.
 
-        Without an ``execution`` it was over before anything noted that it ran.
+        ``execution`` is ``None`` if the job ended before it was noted as running.
         """
         with self.connection.pipeline() as pipe:
             if execution is None:
@@ -96,8 +96,8 @@ class RqRecords(BaseWorker):
     def _note_success(
         self, job: QueuedJob, execution_id: str | None, result: dict[str, Any], pipe: Pipeline
     ) -> None:
-        """RQ's handling of a success; without the dependents that no job of ours has, and without
-        writing again what it has read of the job."""
+        """Like RQ's handling of a success, but without dependents, which our jobs do not have, and
+        without rewriting fields that have not changed."""
         assert job.started_at is not None
         job.ended_at = now()
         ttl = job.get_result_ttl(self.default_result_ttl)
@@ -122,24 +122,24 @@ class RqRecords(BaseWorker):
         self._finalize_failure(job, self.queue, execution, (type(error), error, None))
 
     def close_stopped(self, job: QueuedJob, execution: Execution, error: Exception) -> None:
-        """As RQ ends a stopped job; it was asked for, so it does not stay among the failed."""
+        """End a stopped job as RQ does, then remove it from the failed jobs."""
         self._stopped_job_id = job.id
         self.close_failed(job, execution, error)
         self.queue.failed_job_registry.remove(job)
 
     def close_lost(self, job: QueuedJob, execution: Execution) -> None:
-        """Forget an execution whose job somebody else has ended."""
+        """Remove an execution whose job was ended elsewhere."""
         with self.connection.pipeline() as pipe:
             self.cleanup_execution(job, pipe, execution)
             pipe.execute()
 
     def forget(self, job_id: str) -> None:
-        """The job is out of this worker's hands."""
+        """Release the job."""
         with self.connection.pipeline() as pipe:
             self._release(job_id, pipe)
 
     def _release(self, job_id: str, pipe: Pipeline) -> None:
-        """The last words about a job; all that is in ``pipe`` is sent."""
+        """Remove the claim on a job. Executes ``pipe`` with all commands in it."""
         is_idle = not self.executions
         pipe.srem(self.claims_key, names.claim(self.name, job_id))
         if self._is_noted_busy and is_idle and not self._stop_requested:
@@ -149,18 +149,18 @@ class RqRecords(BaseWorker):
         self.in_hand.discard(job_id)
 
     def keep_registries(self) -> None:
-        """RQ's lists of what has ended expire while the model is not loaded, and only then."""
+        """Make RQ's registries of ended jobs permanent. ``JobStore.retire`` sets their expiry."""
         with self.connection.pipeline(transaction=False) as pipe:
             for key in names.rq_registry_keys(self.queue.name):
                 pipe.persist(key)
             pipe.execute()
 
-    # Heartbeats, on the thread that sends them.
+    # Called on the heartbeat's thread.
 
     def send_heartbeat(self) -> None:
-        """Renew RQ's leases of this worker and of what it runs.
+        """Renew RQ's leases of this consumer and its executions.
 
-        It registers each time: whatever Redis has lost in between is there again.
+        It also registers each time, in case Redis has lost its data.
         """
         self.last_heartbeat = now()
         executions = list(self.executions.values())
@@ -178,8 +178,8 @@ class RqRecords(BaseWorker):
             pipe.execute()
 
     def _lease(self, execution: Execution, pipe: Pipeline) -> None:
-        """Until when RQ's tools may believe in an execution: by Redis' clock. RQ takes ours, and
-        where that is late, ``rq info`` would give running jobs away."""
+        """Set the expiry of an execution by Redis' clock. RQ uses the local clock, and if that is
+        behind, ``rq info`` would treat running jobs as abandoned."""
         until = time.time() + self._clock_lag_s + LEASE_S
         key = execution.job.started_job_registry.key
         pipe.zadd(key, {execution.composite_key: until}, xx=True)
@@ -189,7 +189,7 @@ class RqRecords(BaseWorker):
         self._clock_lag_s = seconds + microseconds / 1e6 - time.time()
 
     def register_death(self) -> None:
-        """Off RQ's lists; what still ran stays noted, for the recovery to settle."""
+        """Unregister the consumer. Recovery settles the jobs that it still held."""
         with self.connection.pipeline() as pipe:
             worker_registration.unregister(self, pipe)
             pipe.hset(self.key, "death", utcformat(now()))
@@ -197,13 +197,13 @@ class RqRecords(BaseWorker):
             pipe.execute()
 
     def clean(self) -> None:
-        """Drop the expired entries of the registries that nobody else cleans."""
+        """Remove expired entries from registries that nothing else cleans."""
         for registry in (FinishedJobRegistry, FailedJobRegistry):
             registry(queue=self.queue).cleanup()
 
 
 def _ended_fields(job: QueuedJob) -> dict[str, str | bytes]:
-    """Of the job's hash what has changed since it was read."""
+    """The fields of the job's hash that have changed since it was read."""
     assert job.started_at is not None
     assert job.ended_at is not None
     return {

@@ -277,7 +277,7 @@ class Supervisor:
             action()
         except RedisError as error:
             if is_transient(error):
-                log.warning("redis away", extra={"error": str(error)})
+                log.warning("redis unavailable", extra={"error": str(error)})
                 return self._is_stopping
             log.exception("redis refuses a supervision step")
         except OwnershipLostError:
