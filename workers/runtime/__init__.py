@@ -1,1 +1,1 @@
-"""The process of one model: its threads, admission of jobs, slots, heartbeat."""
+"""The worker process of one model: threads, loading, admission of jobs, slots, heartbeat."""

@@ -1,4 +1,4 @@
-"""Where a consumer's jobs come in: opened and started, or turned away with a reason."""
+"""Admission: opens and starts the jobs that a consumer has taken, or refuses them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class Admission:
-    """Takes in the jobs of one consumer, on the consumer's thread.
+    """Admits the jobs of one consumer, on the consumer's thread.
 
-    ``redis`` must not repeat commands: an attempt opened twice would be two. ``stop_job(job_id,
+    ``redis`` must not retry commands: opening an attempt twice could make two. ``stop_job(job_id,
     reason)`` ends a job that has started.
     """
 
@@ -48,9 +48,9 @@ class Admission:
         expected: Task | None,
         start: Callable[[Attempt, Outbox], None],
     ) -> None:
-        """Open the job's attempt and ``start`` it; what that raises is the job's end.
+        """Open the job's attempt and ``start`` it. An error of ``start`` becomes the job's end.
 
-        A ``RedisError`` is the caller's, who tries again.
+        Raises ``RedisError``; the caller then tries again.
         """
         self._begin(job.id)
         attempt = self._open(consumer, job, expected)
@@ -68,7 +68,7 @@ class Admission:
         except RedisError:
             raise
         except Exception as error:
-            log.exception("job failed before it had started", extra={"job": job.id})
+            log.exception("job failed to start", extra={"job": job.id})
             outbox.fail(JobError(f"the job could not be started: {error}"))
         self._starting = None
         if self._cancel_reason is not None:
@@ -79,12 +79,12 @@ class Admission:
         self._starting = job_id
 
     def note_cancel(self, job_id: str, reason: str) -> None:
-        """A cancel, from any thread: kept if the job is being started, and cannot be ended yet."""
+        """Keep a cancel for a job that is just being started. May be called from any thread."""
         if job_id == self._starting:
             self._cancel_reason = reason
 
     def refuse(self, consumer: QueueConsumer, job_id: str) -> bool:
-        """Tell the client that the job's entry on the queue is broken; False if there is none."""
+        """Fail a job whose entry on the queue is broken. False if there is no job to fail."""
         attempt = self._opener(consumer).open(job_id)
         if attempt is None:
             return False
@@ -96,7 +96,7 @@ class Admission:
     def _open(
         self, consumer: QueueConsumer, job: QueuedJob, expected: Task | None
     ) -> Attempt | None:
-        """``None`` when there is nothing (any more) to do for the job."""
+        """Open the job. ``None`` if it has ended or is not a job of this product."""
         attempt = self._opener(consumer).open(job.id) if is_ours(job, expected) else None
         if attempt is None:
             consumer.set_aside(job.id, "not a job of ours, or one that has ended")

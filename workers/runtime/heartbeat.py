@@ -1,4 +1,4 @@
-"""A worker's pulse: once a second, from a thread, whatever the engine is doing."""
+"""A worker's heartbeat, sent once a second from its own thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerReport:
-    """What the heartbeat tells; changed by the worker's threads, read by the heartbeat's."""
+    """The content of the heartbeat. The worker's threads change it, the heartbeat reads it."""
 
     def __init__(self, model_id: str, desired_uid: str, worker_names: list[str]) -> None:
         self.state = WorkerState.STARTING
@@ -48,7 +48,7 @@ class WorkerReport:
         self._error: ErrorInfo | None = None
         self._started_at = time.time()
         self._process = psutil.Process()
-        self._process.cpu_percent()  # the first call only sets the mark
+        self._process.cpu_percent()  # the first call only starts the interval
 
     def note_loading(self, load: LoadRequest) -> None:
         self._load = load
@@ -95,7 +95,7 @@ class WorkerReport:
 
 
 class Heartbeat(threading.Thread):
-    """Renews the worker's status and RQ's leases; what fails is tried again in a second."""
+    """Writes the worker's status and renews RQ's leases. Errors are retried at the next beat."""
 
     def __init__(
         self,
@@ -114,12 +114,12 @@ class Heartbeat(threading.Thread):
         self._stopping = threading.Event()
 
     def now(self) -> None:
-        """Tell the status at once; its change is news."""
+        """Write the status at once, after a change of state."""
         with contextlib.suppress(RedisError):
             self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:
-        """Tell the last status, and take both consumers off RQ's lists."""
+        """Write the last status and unregister both consumers from RQ."""
         self._stopping.set()
         self.now()
         for consumer in self._consumers:

@@ -1,4 +1,4 @@
-"""From a load request to an engine that is ready to take prompts."""
+"""Loads the engine that a load request describes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.runtime.heartbeat import WorkerReport
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-# llama.cpp and ggml with Metal or CUDA, MLX, and the system's own words for their causes.
+# Messages of llama.cpp, ggml (Metal, CUDA), MLX and the system for exhausted resources.
 _SHORTAGE = re.compile(
     r"\b(allocat(e|ing|ion)|bad_alloc|insufficient memory|out of memory|outofmemory"
     r"|resource limit|resource temporarily unavailable|too many open files|input/output error)",
@@ -28,7 +28,7 @@ _SHORTAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """An engine, where its model lies, and what turns prompts into its token ids."""
+    """A loaded engine, its model's path, and the encoder of its prompts."""
 
     engine: Engine
     path: Path
@@ -36,10 +36,10 @@ class LoadedEngine:
 
 
 def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
-    """Load on the calling thread, which must be the engine's; ``ModelLoadError`` says why not.
+    """Load the model on the calling thread, which must be the engine's thread.
 
-    It names a parameter of the load where the files or the options are at fault, and none where
-    the machine is.
+    Raises ``ModelLoadError``. Its ``param`` is set if files or options are at fault, and ``None``
+    if the machine is.
     """
     try:
         return _load(settings, request, on_progress)
@@ -49,14 +49,14 @@ def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgres
 
 
 def parameter_at_fault(error: ModelLoadError) -> str | None:
-    """What of a load has to change for another try to succeed; ``None``: it may as it is."""
-    if error.param == "prompt_cache_dir":  # a setting of the server
+    """The load parameter that must change, ``None`` if the same load may succeed later."""
+    if error.param == "prompt_cache_dir":  # a server setting, not a load parameter
         return None
     return error.param or (None if _is_machine_at_fault(error) else _MODEL)
 
 
 def _is_machine_at_fault(error: ModelLoadError) -> bool:
-    """Of memory and the like that ran out, the libraries give a text, in their logs or errors."""
+    """Whether memory or another resource ran out. Libraries report that only as text."""
     cause: BaseException | None = error
     while cause is not None:
         is_file_wrong = isinstance(cause, _WRONG_FILES)
@@ -78,9 +78,9 @@ def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> 
 
 
 def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:
-    """What the request asks of the engine, and the settings where it says nothing.
+    """The engine options of a request, with settings as defaults.
 
-    Raises what ``find_adapter`` and ``find_draft`` raise for names that are not there.
+    Raises the errors of ``find_adapter`` and ``find_draft``.
     """
     cache_bytes = request.prompt_cache_bytes
     adapter = request.adapter and find_adapter(settings.adapters_dir, request.adapter, backend).name
@@ -105,13 +105,13 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
 
 
 def _default_slots(settings: Settings, request: LoadRequest, backend: str) -> int | None:
-    """The setting's, but for what MLX can only do with one slot."""
+    """The setting, except for options with which MLX supports only one slot."""
     alone = (request.kv_bits, request.draft_model, request.num_draft_tokens)
     return None if backend == "mlx" and any(alone) else settings.slots
 
 
 class LoadProgress:
-    """Passes an engine's loading on to the job's events and the heartbeat, at most each 5 %."""
+    """Reports load progress in the job's events and the heartbeat, in steps of 5 %."""
 
     def __init__(self, outbox: Outbox, report: WorkerReport) -> None:
         self._outbox = outbox

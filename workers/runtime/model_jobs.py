@@ -1,4 +1,4 @@
-"""What a loaded model is asked: prepared, then handed to its decode loop, or answered at once."""
+"""The jobs of a loaded model: prepared for the decode loop, or answered directly."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from workers.runtime.slots import SlotLimiter
 
 
 class ModelJobs:
-    """The work that a loaded model takes; each consumer calls its part from its own thread.
+    """Starts the jobs of a loaded model. Each consumer calls it from its own thread.
 
-    What is wrong with a request is raised, as a ``JobError``, before the job has started.
+    Raises ``JobError`` for an invalid request, before the job starts.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ModelJobs:
         self._slots = slots
 
     def generate(self, attempt: Attempt, outbox: Outbox) -> None:
-        """Start a generation, or go on with it."""
+        """Start or resume a generation."""
         request = attempt.request()
         if not isinstance(request, GenerateRequest):
             raise ContractError("this queue holds generation jobs only")
@@ -57,19 +57,18 @@ class ModelJobs:
             self._find_adapter(request),
             self._formats,
         )
-        if not job.choices:  # an earlier attempt had said all but the last word
+        if not job.choices:  # an earlier attempt wrote all but the terminal event
             outbox.started(job.usage)
             outbox.finish(job.usage, job.timings())
             return
         self._slots.take(len(job.choices))
         if attempt.deaths:
-            self._slots.hold(
-                attempt.job_id
-            )  # until it has spoken (``workers/supervision/blame.py``)
+            # A suspect runs alone until its first output (``workers/supervision/blame.py``).
+            self._slots.hold(attempt.job_id)
         self._loop.admit(job)
 
     def embed(self, request: EmbedRequest, outbox: Outbox) -> None:
-        """Start an embeddings job; it takes no slot."""
+        """Start an embedding job. It takes no slot."""
         context_length = self._engine.info.context_length
         max_run_s = self._settings.request_timeout_s
         job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
@@ -81,20 +80,20 @@ class ModelJobs:
         return self._engine.cache_bytes
 
     def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
-        """Do a job that needs no step of the engine, and end it."""
+        """Answer and end a job that needs no engine step."""
         if isinstance(request, CacheLimitRequest):
             self._engine.limit_cache(request.num_bytes)
             return outbox.finish()
         answer(request, self._engine.tokenizer, self._encoder, outbox)
 
     def _find_adapter(self, request: GenerateRequest) -> str | None:
-        """The name on disk of the adapter asked for, or ``AdapterNotFoundError``."""
+        """The requested adapter's name on disk. Raises ``AdapterNotFoundError``."""
         if request.adapter is None:
             return None
         folder = self._settings.adapters_dir
         return find_adapter(folder, request.adapter, self._engine.info.backend).name
 
     def _read_logged(self, attempt: Attempt) -> dict[int, Logged]:
-        """What earlier attempts said; nothing to read for a first attempt."""
+        """The output of earlier attempts, by choice."""
         events = read_log(self._redis, attempt.job_id) if attempt.seq else []
         return logged_choices(events)

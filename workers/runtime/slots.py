@@ -1,4 +1,4 @@
-"""Free slots, as the queue's loop sees them: no job leaves the queue before there is one."""
+"""Slots: a job leaves the queue only when one is free."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 
 class SlotLimiter:
-    """Counts the sequences in hand against the slots; closed until it is opened.
+    """Limits running sequences to the number of slots. There are none before ``open``.
 
-    A job takes one slot per sequence, and may take more than there are: what exceeds waits inside
-    the engine, in order, and the slots stays shut until the count is below the slots again. It also
-    stays shut while somebody holds it.
+    A job takes one slot per sequence. It may take more than are free: the engine queues the excess
+    sequences, and no further job enters until a slot is free. Nor does one while a job holds the
+    slots.
     """
 
     def __init__(self) -> None:
@@ -30,29 +30,29 @@ class SlotLimiter:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let every waiter go, now and later, without a slot."""
+        """Make all current and later calls of ``wait`` return False."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """True as soon as a slot is free and nobody holds the slots, False when it was closed."""
+        """Wait until a slot is free and no job holds the slots. False once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self.has_room)
             return not self._is_closed
 
     @property
     def has_room(self) -> bool:
-        """A slot is free, and nobody holds the slots."""
+        """True if a slot is free and no job holds the slots."""
         return self._taken < self._slots and not self._holders
 
     def hold(self, job_id: str) -> None:
-        """Let no other job in until ``release``."""
+        """Admit no other job until ``release``."""
         with self._changed:
             self._holders.add(job_id)
 
     def release(self, job_id: str) -> None:
-        """End of ``hold``; of no effect for a job that does not hold the slots."""
+        """End ``hold``. No effect for a job that does not hold the slots."""
         if job_id in self._holders:
             with self._changed:
                 self._holders.discard(job_id)

@@ -1,6 +1,6 @@
-"""The worker process of one model_id: its threads, its jobs, its life and its orderly end.
+"""The worker process of one model_id: its threads, jobs, states and shutdown.
 
-Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one to touch
+Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one that uses
 the model), publisher, bookkeeper, heartbeat, lifeline, and RQ's two command listeners.
 """
 
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelWorker:
-    """Everything of one worker process, made once and run once."""
+    """The parts of one worker process. It is created and run once."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class ModelWorker:
         self._load_job = load_job
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
-        # No retries in the consumers: a repeated BLMOVE would take a second job.
+        # No retries in the consumers: a repeated take could take a second job.
         consumer_redis = connect(url, retries=0)
         self._redis = connect(url)
         self._slots = SlotLimiter()
@@ -115,7 +115,7 @@ class ModelWorker:
         self._exit_lock = threading.Lock()
 
     def run(self) -> ExitCode:
-        """Work until the end; the process should exit with the code returned."""
+        """Run the worker. It does not return: the exit thread ends the process."""
         self._publisher.start()
         self._books.start()
         self._heartbeat.start()
@@ -124,23 +124,23 @@ class ModelWorker:
             target=self._work, args=(self._ctl,), name="control-consumer", daemon=True
         ).start()
         self._work(self._gen)
-        threading.Event().wait()  # the end is the exit thread's
+        threading.Event().wait()  # the exit thread ends the process
         raise AssertionError("unreachable")
 
     def _work(self, consumer: QueueConsumer) -> None:
-        """Run a consumer's loop. If it ends unasked, so does the process, which owns the queue."""
+        """Run a consumer's loop. End the process if the loop ends unexpectedly."""
         try:
             consumer.work()
         except Exception:
-            log.exception("consumer broke", extra={"consumer": consumer.name})
+            log.exception("consumer failed", extra={"consumer": consumer.name})
         if self._exit_code is None:
-            log.error("consumer ended unasked", extra={"consumer": consumer.name})
+            log.error("consumer ended unexpectedly", extra={"consumer": consumer.name})
             os._exit(ExitCode.CRASHED)
 
     def request_exit(self, code: ExitCode, error: JobError | None, grace_s: float = 0.0) -> None:
-        """Begin the end: once, from any thread or signal handler; returns at once.
+        """Start the shutdown, once. Returns at once. Any thread or signal handler may call it.
 
-        ``error`` is what running jobs are told; ``None`` leaves them to the next worker.
+        ``error`` ends the running jobs; ``None`` leaves them to the next worker.
         """
         with self._exit_lock:
             if self._exit_code is not None:
@@ -166,14 +166,14 @@ class ModelWorker:
     # The control consumer.
 
     def _may_take_control(self) -> bool:
-        """Asked before each look into the queue; without a job to load there is nothing to do."""
+        """Called before each take. Without a load job the worker exits."""
         if self._report.state is WorkerState.STARTING and self._is_load_gone():
             self.request_exit(ExitCode.NOTHING_TO_LOAD, None)
             return False
         return True
 
     def _is_load_gone(self) -> bool:
-        """Ended by an unload meanwhile, or lost with all data."""
+        """Whether the load job has ended, for instance by an unload, or is lost."""
         try:
             status = self._redis.hget(names.job_key(self._load_job), "status")
         except RedisError:
@@ -192,7 +192,7 @@ class ModelWorker:
             case EmbedRequest():
                 self._ready_jobs().embed(request, outbox)
             case UnloadRequest():
-                # Still in hand when the process ends: the supervisor reports it done then.
+                # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
             case GenerateRequest():
                 raise ContractError("this queue holds control jobs only")
@@ -200,9 +200,9 @@ class ModelWorker:
                 self._ready_jobs().answer(request, outbox)
 
     def _load(self, request: LoadRequest, outbox: Outbox) -> None:
-        """Have the engine's thread load, and wait: what follows on this queue needs the model."""
+        """Let the engine's thread load, and wait: later jobs on this queue need the model."""
         if self._jobs is not None:
-            raise ContractError("this worker holds a model already")
+            raise ContractError("this worker already has a model")
         self._engine_work.put((request, outbox))
         self._load_done.wait()
 
@@ -228,7 +228,7 @@ class ModelWorker:
             self._loop.run()
             loaded.engine.close()
         except Exception:
-            log.exception("the decode loop broke")
+            log.exception("decode loop failed")
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
@@ -239,11 +239,11 @@ class ModelWorker:
         self._slots.open(loaded.engine.info.num_slots)
 
     def _fail_load(self, error: ErrorInfo) -> None:
-        """Leave the load job in hand: the supervisor reports the reason once we are gone."""
+        """Keep the load job claimed: the supervisor fails it after this process has ended."""
         self._report.note_failed(error)
         self.request_exit(ExitCode.LOAD_FAILED, JobError.from_info(error))
 
-    # Whatever ends jobs.
+    # Ends of jobs.
 
     def _stop_job(self, job_id: str, reason: str) -> None:
         self._gen_admission.note_cancel(job_id, reason)
@@ -256,7 +256,7 @@ class ModelWorker:
             self._slots.release(event.job)
 
     def _on_refused(self, job_id: str) -> None:
-        log.warning("nothing of the job counts any more", extra={"job": job_id})
+        log.warning("events of the job are refused, dropping it", extra={"job": job_id})
         self._slots.release(job_id)
         if self._loop is not None:
             self._loop.end(job_id, None)
@@ -267,7 +267,7 @@ class ModelWorker:
         self._books.close(event, is_end=is_end)
 
     def _measure(self) -> None:
-        """Refresh the numbers of the heartbeat."""
+        """Update the numbers of the heartbeat."""
         loop = self._loop
         self._report.running = loop.num_jobs if loop else 0
         self._report.sequences = self._slots.taken
@@ -276,7 +276,7 @@ class ModelWorker:
         self._report.unpublished = self._publisher.num_unpublished
 
     def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:
-        """Stop admitting, finish or end what runs, say it, forget ourselves, be gone."""
+        """Stop taking jobs, end running ones, flush events and records, and end the process."""
         self._report.state = (
             WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
         )
@@ -289,7 +289,7 @@ class ModelWorker:
         self._books.stop(_FLUSH_S)
         self._heartbeat.stop()
         if self._settings.prompt_cache_dir is not None:
-            self._engine_thread.join(_FLUSH_S)  # the engine spills what it has kept
-        # Not waiting for the consumers, which may block in Redis for a second: what they might take
-        # in this moment is in the intermediate list, and the supervisor puts it back.
+            self._engine_thread.join(_FLUSH_S)  # the engine saves its prompt cache
+        # Do not wait for the consumers, which may block in Redis for a second. A job that they take
+        # now is in the intermediate list, and the supervisor returns it to the queue.
         os._exit(code)
