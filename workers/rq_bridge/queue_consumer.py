@@ -94,7 +94,7 @@ class QueueConsumer(RqRecords):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Register and subscribe to commands. Retries while Redis is unavailable."""
         self.birth_date = now()  # unlike RQ, no check of the name: it is new at each start
-        for step in (self.keep_registries, self.heartbeat, self.subscribe):
+        for step in (self.keep_registries, self.send_heartbeat, self.subscribe):
             while not self._stop_requested:
                 try:
                     step()
