@@ -1,1 +1,1 @@
-"""Who runs which model: starting, watching, restarting workers, and what a death means."""
+"""The supervisor: starts, watches, restarts and stops workers, and recovers their jobs."""

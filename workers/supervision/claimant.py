@@ -1,4 +1,4 @@
-"""Which models a supervisor takes: what is free, what it can load, and while it sees clearly."""
+"""Which models a supervisor takes ownership of."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Claimant:
-    """Asks for the ownership of models. No model moves while its worker gives signs of life."""
+    """Takes ownership of models. A model whose worker sends heartbeats stays with its owner."""
 
     def __init__(
         self,
@@ -39,17 +39,17 @@ class Claimant:
         self._missing_since: dict[str, float] = {}
 
     def claim(self, missing: Mapping[str, DesiredModel]) -> list[str]:
-        """Those of the wanted models, none of which runs here, that are ours to start now."""
+        """Take desired models that do not run here. Returns those that may be started here."""
         self._missing_since = {k: v for k, v in self._missing_since.items() if k in missing}
         loadable = [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
         return self._take(loadable)
 
     def claim_undesired(self, slugs: Collection[str]) -> list[str]:
-        """Those of the models that nobody wants and that do not run here that are ours to end."""
+        """Take models that are not desired and do not run here. Returns those to drain here."""
         return self._take(sorted(slugs))
 
     def to_restart(self, snapshot: DesiredSnapshot, running: Collection[str]) -> set[str]:
-        """What is ours and wanted, does not run, and waits for its next start here."""
+        """Models that this node owns and will start again, or whose entry it cannot read."""
         idle = self._ownership.held.difference(running)
         desired_models = {
             slug: snapshot.desired_models[slug] for slug in idle if slug in snapshot.desired_models
@@ -59,7 +59,7 @@ class Claimant:
 
     def _take(self, slugs: list[str]) -> list[str]:
         with_heartbeat = self._desired_models.with_heartbeat(slugs)
-        # Who is alone takes nothing from anybody, however little is to be seen.
+        # A node that is alone takes nothing from others, even after an interruption.
         may_take_free = self._contact.is_stable or self._neighbours.is_empty
         return [
             slug
@@ -68,9 +68,9 @@ class Claimant:
         ]
 
     def _may_load(self, slug: str, desired: DesiredModel) -> bool:
-        """A node without the model's files leaves it to others.
+        """False without the model's files, so that another node can take it.
 
-        One that has never been ready is taken in the end, so that its load is told why it fails.
+        After a while True for a model that was never ready, so that its load reports the error.
         """
         if self._has_files(desired):
             return True

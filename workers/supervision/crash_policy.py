@@ -1,4 +1,4 @@
-"""What a worker's death means: for its jobs, for its model, and for when it starts again."""
+"""What happens after a worker's death: to its jobs, to its model, and to its restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class CrashPolicy:
-    """Settles deaths; every call may be repeated until Redis takes it."""
+    """Handles the deaths of workers. Calls may be repeated until Redis accepts them."""
 
     def __init__(
         self, desired_models: DesiredModels, recovery: Recovery, restarts: RestartPolicy
@@ -35,7 +35,7 @@ class CrashPolicy:
         self._restarts = restarts
 
     def settle(self, child: Child) -> None:
-        """Decide from how the child ended, and from whether its model is still wanted."""
+        """Settle the jobs of a child that ended, by its exit code and whether it is desired."""
         code = child.exit_code
         assert code is not None
         desired = self._current_desired(child)
@@ -43,9 +43,9 @@ class CrashPolicy:
         child.last_status = child.last_status or self._desired_models.statuses([child.slug]).get(
             child.slug
         )
-        # Before the jobs: who hears of an unload's end must not see the process any more.
+        # Before the jobs: a client that sees the end of an unload must not see the worker.
         self._desired_models.forget_status(child.slug)
-        if desired is not None:  # it may have been ready since the last tick
+        if desired is not None:  # it may have become ready since the last tick
             desired = self.note_ready(desired, child.last_status)
         self._settle_jobs(child, desired, code)
 
@@ -63,7 +63,7 @@ class CrashPolicy:
             self._handle_crash(child, desired, describe_exit(code))
 
     def _current_desired(self, child: Child) -> DesiredModel | None:
-        """The child's model if it is still desired; an entry that cannot be read may well be it."""
+        """The child's model if it is still desired. An unreadable entry is taken to be it."""
         try:
             desired = self._desired_models.get(child.slug)
         except ContractError:
@@ -71,7 +71,7 @@ class CrashPolicy:
         return desired if desired is not None and desired.uid == child.desired.uid else None
 
     def note_ready(self, desired: DesiredModel, status: WorkerStatus | None) -> DesiredModel:
-        """The desired model, marked if its worker has said that it is ready."""
+        """Set ``was_ready`` once the worker has reported ready. Returns the current entry."""
         is_ready = status is not None and status.state is WorkerState.READY
         if desired.was_ready or status is None or not is_ready or status.desired_uid != desired.uid:
             return desired
@@ -84,16 +84,16 @@ class CrashPolicy:
         return marked or desired
 
     def drain(self, slug: str, error: JobError) -> bool:
-        """End what waits for the model, unless somebody wants it (again) by now.
+        """End the waiting jobs of the model, unless it is desired (again).
 
         True when nothing of the model is left.
         """
         return self._recovery.drain(slug, error, lambda: self._desired_models.exists(slug))
 
     def _end_all(self, child: Child, error: JobError) -> None:
-        """The jobs of a model that is not wanted any more; what loaded and unloads it, by id.
+        """End the jobs of a model that is not desired any more.
 
-        Its id may be another model's by now, whose jobs these are not.
+        Load and unload jobs are ended by id: the model_id may already belong to another model.
         """
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
         self._restarts.forget(child.slug)
@@ -102,7 +102,7 @@ class CrashPolicy:
         self.drain(child.slug, _error_for_waiting_jobs(error))
 
     def _handle_failed_load(self, child: Child, desired: DesiredModel) -> None:
-        """Give up a model that has never been ready; one that was is tried again, later."""
+        """Remove a model that was never ready. One that was is loaded again later."""
         error = _load_error(child.last_status)
         if not desired.was_ready:
             self._remove_desired(desired)
@@ -117,9 +117,9 @@ class CrashPolicy:
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
             self._remove_desired(desired)
             return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
-        # A stalled engine is not tried again with the same jobs.
+        # The jobs of a stalled engine are not retried.
         has_crashed = not isinstance(error, JobTimeoutError)
-        if child.suspects is None:  # once: a settling that is begun anew finds fewer jobs
+        if child.suspects is None:  # once: a repeated call would find fewer jobs
             suspects = self._recovery.suspects(child.slug, child.worker_names)
             child.suspects = suspects if has_crashed else set()
         self._recovery.settle_jobs_of(
@@ -134,11 +134,11 @@ class CrashPolicy:
         try:
             self._desired_models.remove(names.slug_of(desired.model_id), desired.uid)
         except ContractError:
-            log.warning("desired model is unreadable by now", extra={"model": desired.model_id})
+            log.warning("desired model cannot be read", extra={"model": desired.model_id})
 
 
 def _error_for_waiting_jobs(error: JobError) -> JobError:
-    """What is wrong with a load is no fault of the requests that wait for its model."""
+    """The error for waiting jobs: without the load's code and param, which are not their fault."""
     if isinstance(error, ModelUnloadedError):
         return error
     return ModelLoadError(f"the model could not be loaded: {error.message}")

@@ -1,4 +1,4 @@
-"""Which models are desired, kept through a loss of Redis' data, and the jobs that load them."""
+"""The desired models, restored after a loss of Redis' data, and the jobs that load them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class DesiredState:
-    """The desired models as a supervisor last saw them.
+    """The desired models as this supervisor last read them.
 
-    When Redis has another mark, its data was lost: they are put back. All heartbeats and locks were
-    lost with them, so that nobody can be judged for a while.
+    A changed mark means that Redis lost its data. Then the models are restored. Heartbeats and
+    locks were lost too, so missing heartbeats mean nothing for a while.
     """
 
     def __init__(self, desired_models: DesiredModels, contact: RedisContact) -> None:
@@ -29,7 +29,7 @@ class DesiredState:
         self._known: dict[bytes, bytes] = {}
 
     def look(self) -> DesiredSnapshot:
-        """All that is wanted; after a loss what was before it, put back."""
+        """Read the desired models. After a loss of data, restore them first."""
         mark, found = self._desired_models.marked()
         if not mark or mark != self._mark:
             if self._mark:
@@ -41,23 +41,23 @@ class DesiredState:
 
 
 class LoadJobs:
-    """The jobs by which workers load their models."""
+    """The jobs that make workers load their models."""
 
     def __init__(self, store: JobStore, desired_models: DesiredModels) -> None:
         self._store = store
         self._desired_models = desired_models
 
     def ensure(self, slug: str, desired: DesiredModel) -> DesiredModel | None:
-        """The model with a load job that waits in its queue: the first one, or a new one.
+        """Make sure that the model has a load job that has not ended.
 
-        ``None`` when it is not desired any more.
+        Returns the model with its load job, ``None`` when it is not desired any more.
         """
         current: DesiredModel | None = desired
         if self._has_ended(desired.load_job):
             new_id = f"load-{secrets.token_hex(16)}"
             current = self._desired_models.change(slug, desired.uid, load_job=new_id)
         if current is not None:
-            # Whoever wrote the desired model submits its load job too; the id makes it one.
+            # The API submits the first load job too. Equal ids make it one job.
             self._store.submit(
                 Submission(
                     job_id=current.load_job,
@@ -71,6 +71,7 @@ class LoadJobs:
         return current
 
     def of(self, slug: str) -> str | None:
+        """Id of the current load job. Raises ``ContractError`` for an unreadable entry."""
         desired = self._desired_models.get(slug)
         return desired.load_job if desired is not None else None
 

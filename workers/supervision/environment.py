@@ -7,22 +7,21 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# For GCC's OpenMP, with which llama.cpp computes: a thread that waits for the others would keep its
-# core busy for milliseconds, which others need: Redis and the API between two calls, and other
-# models. Within a call it waits about so long. Two models at once on two cores: 65 instead of 44
-# tokens/s; one alone is as fast as before.
+# For GCC's OpenMP, which llama.cpp uses: a waiting thread would spin for milliseconds on a core
+# that Redis, the API and other models need. This count is about as long as waits within one decode
+# pass. Two models at once on two cores: 65 instead of 44 tokens/s; one alone is as fast as before.
 _SPINS = "2000"
-# For OpenBLAS, with which NumPy computes for MLX: its threads would take their core from others for
-# tens of milliseconds before they sleep. What they wait now is 2 to the power of this in cycles,
-# one or two milliseconds. Who sleeps after each product is not better: on a virtual machine that
-# had been idle, products then waited for ticks of the clock, 4 to 12 ms each.
+# For OpenBLAS, which NumPy uses for MLX: its threads would spin for tens of milliseconds before
+# they sleep. The value is the exponent of a power of two in cycles: one or two milliseconds.
+# Sleeping after each product is not better: on a virtual machine that had been idle, products then
+# waited for timer ticks, 4 to 12 ms each.
 _BLAS_WAIT = "22"
 
 
 def worker_environment() -> dict[str, str]:
-    """Ours, where the packages are, and how long threads wait, unless that is set."""
-    inherited = dict(os.environ)  # noqa: TID251 - handed on whole
-    # Nothing depends on the current folder.
+    """This process's environment, plus the path of the packages and the spin limits."""
+    inherited = dict(os.environ)  # noqa: TID251 - passed on as a whole
+    # Imports must not depend on the current folder.
     own = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
     if "OMP_WAIT_POLICY" not in inherited:
         inherited.setdefault("GOMP_SPINCOUNT", _SPINS)

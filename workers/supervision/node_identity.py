@@ -1,8 +1,8 @@
-"""Who a supervisor is: an identity of its node in the state folder, and a token of its process.
+"""Identity of a supervisor: a uid of its node, kept in the state folder, and a token per process.
 
-Host names and process ids are alike in containers and on cloned machines, so neither says whose a
-lock in Redis is. A process of ours that is gone is known for sure only by what it left in the
-folder, whose lock it held until its end.
+Host names and process ids can be equal in containers and on cloned machines, so they do not
+identify the holder of a lock in Redis. Each process holds a file lock on the state folder and
+writes its token there. A process that gets the file lock knows that the earlier ones have ended.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ import psutil
 
 _FILE = "node.json"
 _LOCK = "node.lock"
-_NEIGHBOUR_S = 600.0  # for which a node is remembered that is not listed any more
-_MAX_TOKENS = 16  # of earlier processes; their locks in Redis have expired long before
+_NEIGHBOUR_S = 600.0  # how long a node that is no longer listed is remembered
+_MAX_TOKENS = 16  # of earlier processes; the locks of still older ones have expired
 
 log = logging.getLogger(__name__)
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """What the folder's file says."""
+    """Content of the file. ``place`` and ``boot`` detect a copied folder and a new boot."""
 
     uid: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]+$")]
     place: str
@@ -44,9 +44,9 @@ class _Kept(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """``uid`` stays over restarts, ``token`` is new each time, ``name`` is for people.
+    """``uid`` survives restarts, ``token`` is new each time, ``name`` is for people.
 
-    ``gone`` are tokens of processes of this node that have ended for sure.
+    ``gone`` are tokens of processes of this node that have certainly ended.
     """
 
     uid: str
@@ -57,31 +57,31 @@ class NodeIdentity:
 
     @property
     def owner(self) -> str:
-        """What stands in a lock that this process holds."""
+        """The value of locks that this process holds."""
         return f"{self.uid}|{self.token}"
 
     def is_gone(self, owner: str) -> bool:
-        """True for an owner that is known to have ended; False says nothing."""
+        """True for an owner that has certainly ended. False means unknown."""
         uid, _, token = owner.partition("|")
         return uid == self.uid and token in self.gone
 
     def with_new_uid(self) -> NodeIdentity:
-        """Another node's, for one whose uid somebody else uses."""
+        """A copy with another uid, for when another node uses the same one."""
         return NodeIdentity(_new_uid(), self.token, self.name, _lock=self._lock)
 
 
 def identify(state_dir: Path) -> NodeIdentity:
-    """The node's identity, made at the first start in that folder.
+    """The node's identity, created at the first start in the folder.
 
-    The folder's second process at a time, and a folder that was copied, get another uid. One that
-    cannot be used or written to keeps nothing, and stops nobody.
+    A second process at the same time and a copied folder get another uid. If the folder is
+    unusable, the identity is not saved; this is not an error.
     """
     name, token = platform.node(), secrets.token_hex(8)
     try:
         lock = _lock(state_dir)
     except OSError as error:
         extra = {"folder": str(state_dir), "error": str(error)}
-        log.warning("the state folder is another supervisor's, or unusable", extra=extra)
+        log.warning("state folder is in use by another supervisor, or unusable", extra=extra)
         return NodeIdentity(_new_uid(), token, name)
     kept = _read(state_dir / _FILE)
     place, boot = _place(lock), _boot_id()
@@ -93,14 +93,14 @@ def identify(state_dir: Path) -> NodeIdentity:
 
 
 def save(identity: NodeIdentity, state_dir: Path) -> None:
-    """Keep an identity that has changed since ``identify``, if the folder is this process's."""
+    """Save a changed identity, if this process holds the folder's lock."""
     if identity._lock is not None:
         kept = _Kept(identity.uid, _place(identity._lock), _boot_id(), [identity.token])
         _write(state_dir / _FILE, kept)
 
 
 def _lock(state_dir: Path) -> BinaryIO:
-    """The folder's lock file, locked until the process ends; ``OSError`` when it cannot be."""
+    """Lock the folder until the process ends. Raises ``OSError`` when that fails."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = (state_dir / _LOCK).open("ab")
     try:
@@ -112,7 +112,7 @@ def _lock(state_dir: Path) -> BinaryIO:
 
 
 def _read(path: Path) -> _Kept | None:
-    """What an earlier process wrote; ``None`` when nothing of use is there."""
+    """The saved identity, ``None`` if it is missing or unreadable."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Kept)
     except FileNotFoundError:
@@ -128,7 +128,7 @@ def _write(path: Path, kept: _Kept) -> None:
         draft.write_bytes(msgspec.json.encode(kept))
         draft.replace(path)
     except OSError as error:
-        log.warning("node identity is not kept", extra={"file": str(path), "error": str(error)})
+        log.warning("node identity cannot be saved", extra={"file": str(path), "error": str(error)})
 
 
 def _new_uid() -> str:
@@ -136,7 +136,7 @@ def _new_uid() -> str:
 
 
 def _place(lock: BinaryIO) -> str:
-    """The same for the same file on the same machine: a copy of the folder is another place."""
+    """Hash of machine, device and inode. It differs for a copy of the folder."""
     found = os.fstat(lock.fileno())
     parts = (_machine_id(), found.st_dev, found.st_ino)
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:32]
@@ -150,7 +150,7 @@ def _machine_id() -> str:
 
 
 def _boot_id() -> str:
-    """Another one after each start of the system: a cloned machine has started anew."""
+    """Id of the current boot. It differs on a cloned machine, which has booted separately."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -164,14 +164,14 @@ def _boot_id() -> str:
 
 
 class Neighbours:
-    """The other nodes, whatever Redis has forgotten since; ``look`` at each tick."""
+    """The other nodes, remembered also if Redis loses them. Call ``look`` at each tick."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen_at: dict[str, float] = {}
 
     def look(self, uids: Iterable[str], own_uid: str) -> None:
-        """Note the nodes that are listed now."""
+        """Note the nodes that are listed in Redis now."""
         now = self._monotonic()
         self._seen_at.update(dict.fromkeys(uids, now))
         self._seen_at = {

@@ -1,4 +1,4 @@
-"""Which supervisor runs a model: at most one in the world does, however many are started."""
+"""Ownership of models: at most one supervisor runs a model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _TTL_S = 6
 
 
 class Ownership:
-    """Locks with expiry, one per model, held in the name of one supervisor process.
+    """Expiring locks in Redis, one per model, held by one supervisor process.
 
-    A lock of a process of this node that is gone for sure is taken over at once, any other when it
-    has expired.
+    A lock of an ended process of this node is taken over at once, any other after its expiry.
     """
 
     def __init__(self, redis: SyncRedis, identity: NodeIdentity) -> None:
@@ -26,18 +25,18 @@ class Ownership:
         self._held: set[str] = set()
 
     def rename(self, identity: NodeIdentity) -> None:
-        """Hold in another name from now on; nothing is held yet."""
+        """Use another identity. Call it before the first ``take``."""
         self._identity = identity
 
     @property
     def held(self) -> set[str]:
-        """The models that were ours at the last look."""
+        """Slugs of the models that this process held after its last call."""
         return set(self._held)
 
     def take(self, slug: str, *, may_be_new: bool = True) -> bool:
-        """True when the model is ours to run, now or already.
+        """Take or renew the lock. True when this process holds it.
 
-        Unless ``may_be_new``, a model that nobody holds is taken only if it was ours before.
+        Unless ``may_be_new``, a free lock is taken only if this process held it before.
         """
         holder, ours = self._holder(slug), self._identity.owner
         if holder and holder != ours and not self._identity.is_gone(holder):
@@ -50,9 +49,9 @@ class Ownership:
         return is_ours
 
     def renew(self, slugs: Collection[str]) -> set[str]:
-        """Hold those for another while, and let the next one have the others at once.
+        """Renew the locks of ``slugs`` and release all others.
 
-        Answers those that another supervisor holds by now: this one was frozen for too long.
+        Returns those that another supervisor holds now, because this one was frozen for too long.
         """
         lost = {slug for slug in slugs if not self.take(slug)}
         for slug in self._held.difference(slugs):
@@ -61,7 +60,7 @@ class Ownership:
         return lost
 
     def release(self, slug: str) -> None:
-        """Let another supervisor have the model."""
+        """Release the lock, so that another supervisor can take the model."""
         self._set(slug, self._identity.owner, "")
         self._held.discard(slug)
 

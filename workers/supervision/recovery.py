@@ -1,5 +1,7 @@
-"""Settles what a worker left: each of its jobs goes back to its queue or gets its end, never
-neither. Every step may be repeated, so that an recovery that dies has a successor."""
+"""Settles the jobs of dead workers: each returns to its queue or gets its terminal event.
+
+Every step may be repeated, so that another supervisor can complete an interrupted recovery.
+"""
 
 from __future__ import annotations
 
@@ -36,18 +38,17 @@ from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.store import JobStore
 from workers.supervision.blame import find_suspects
 
-MAX_DEATHS = 2  # a job that is suspected of so many is not tried again
+MAX_DEATHS = 2  # a job that is suspected of this many is not retried
 _END_TRIES = 20
 
 log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Works on the records of jobs and on RQ's, from outside of any worker.
+    """Changes job records and RQ's records from outside of the workers.
 
-    Only the supervisor that holds a model may call it for that model: each step of its own asks
-    for ``owner`` in the model's lock, and raises ``OwnershipLostError`` when it is not there. ""
-    asks for nobody.
+    Only the supervisor that owns a model may call it for that model. Each step checks that
+    ``owner()`` holds the model's lock ("": no check) and raises ``OwnershipLostError`` otherwise.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Recovery:
         self._owner = owner
 
     def suspects(self, slug: str, workers: Iterable[str]) -> set[str]:
-        """Ids of the jobs that may have killed those workers; ask once per death."""
+        """Ids of the jobs that may have killed those workers. Call it once per death."""
         return find_suspects(self._redis, [record for _, record in self._held(slug, set(workers))])
 
     def settle_jobs_of(
@@ -71,16 +72,16 @@ class Recovery:
         has_crashed: bool,
         suspects: Collection[str] = (),
     ) -> None:
-        """Settle all that the dead ``workers`` of ``slug`` held; the queue itself stays.
+        """Settle all jobs that the dead ``workers`` of ``slug`` held. Waiting jobs stay queued.
 
-        ``None``: all that there ever were, none of them lives. After a crash a job goes on in the
-        next worker, unless it opted out or was among the ``suspects`` of too many deaths: then
-        ``error`` is its end.
+        ``workers`` ``None`` means all workers that the model ever had; none may be alive. After a
+        crash a job continues in the next worker, unless it opted out or was among the ``suspects``
+        of too many deaths. Then it fails with ``error``.
         """
         dead = None if workers is None else set(workers)
         dead_names = sorted(self._known(slug) if dead is None else dead)
         self._store.stop_takes(slug, dead_names, self._owner())
-        # Each goes to the front of its queue: in the end the oldest of the others is the first.
+        # Each goes to the front of its queue: in the end the oldest job is first, suspects are last.
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:
             is_suspect = record.job_id in suspects
@@ -95,9 +96,10 @@ class Recovery:
         self._store.return_strays(slug)
 
     def drain(self, slug: str, error: JobError, is_desired: Callable[[], bool]) -> bool:
-        """End what waits for the model unless it ``is_desired`` (again); True if nothing is left.
+        """End the model's waiting jobs unless it ``is_desired``. True if nothing of it is left.
 
-        The jobs are looked up first: a load is wanted before its job is there, so none is its.
+        The jobs are listed before that check. A model becomes desired before its load job is
+        queued, so the list cannot contain the load job of a newer model.
         """
         self._store.return_strays(slug)
         waiting = self.waiting(slug)
@@ -107,7 +109,7 @@ class Recovery:
         return self._store.retire(slug)
 
     def waiting(self, slug: str) -> list[str]:
-        """Ids on the model's queues."""
+        """Ids of the jobs on the model's queues."""
         found: list[bytes] = []
         for queue_name in names.queues_of(slug):
             found += self._redis.lrange(self._store.queue(queue_name).key, 0, -1)
@@ -116,23 +118,23 @@ class Recovery:
     def end_waiting(
         self, job_ids: Iterable[str], error: JobError, fence: Fence | None = None
     ) -> None:
-        """End those of these jobs that nobody has opened, and take them off their queues.
+        """End those of the jobs that no worker has opened, and remove them from their queues.
 
-        Ids without a record of ours stay where they are.
+        Ids without a job record stay where they are.
         """
         for job_id in job_ids:
             with self._one_job(job_id):
                 self._end(job_id, error, fence, only_if=JobStatus.QUEUED)
 
     def end_all_waiting(self, slug: str, error: JobError) -> None:
-        """End what waits for the model at this moment."""
+        """End all jobs that wait for the model now."""
         self.end_waiting(self.waiting(slug), error, self._fence(slug))
 
     def _fence(self, slug: str) -> Fence:
         return Fence(slug, self._owner())
 
     def _held(self, slug: str, workers: set[str] | None) -> list[tuple[str, JobRecord]]:
-        """(worker, job) of what the dead workers claimed and did not end; the rest is let go."""
+        """(worker, job) of dead workers' claims on unfinished jobs. Drops their other claims."""
         found = []
         for worker, job_id in self._store.claims(slug):
             if workers is not None and worker not in workers:
@@ -150,9 +152,10 @@ class Recovery:
 
     @contextmanager
     def _one_job(self, job_id: str, claim: tuple[str, str] | None = None) -> Iterator[None]:
-        """What is wrong with one job is logged, and stops the settling of no other.
+        """Log errors of one job, so that they do not stop the settling of others.
 
-        What is wrong for good is not tried again: the ``claim`` (slug, worker) on it is dropped.
+        After a permanent error the ``claim`` (slug, worker) is dropped, so it is not retried.
+        Raises transient errors of Redis and ``OwnershipLostError``.
         """
         try:
             yield
@@ -179,7 +182,7 @@ class Recovery:
         is_suspect: bool,
     ) -> None:
         if record.status is JobStatus.QUEUED:
-            is_returned = True  # taken, never opened: it has no part in what happened
+            is_returned = True  # taken but not opened: it cannot have caused the death
         elif has_crashed:
             is_returned = self._may_continue(record, is_suspect=is_suspect)
         else:
@@ -192,7 +195,7 @@ class Recovery:
             log.info("job returned to its queue", extra={"job": record.job_id})
 
     def _close_in_rq(self, record: JobRecord) -> None:
-        """What the dead worker did not come to: its job has ended, RQ thinks that it runs."""
+        """Close an ended job in RQ, where it still counts as running."""
         status = {
             JobStatus.FINISHED: RqStatus.FINISHED,
             JobStatus.FAILED: RqStatus.FAILED,
@@ -219,9 +222,9 @@ class Recovery:
         fence: Fence | None,
         only_if: JobStatus | None = None,
     ) -> bool:
-        """The job's terminal event, in our log and in RQ's records; True if the job has ended.
+        """Write the terminal event to the log and to RQ. True if the job has ended.
 
-        Its worker, dead to us, may yet speak in this very moment: then once more.
+        Retries if a worker that was taken for dead writes an event at the same time.
         """
         for _ in range(_END_TRIES):
             record = self._record(job_id)
@@ -237,11 +240,11 @@ class Recovery:
                 log.info("job settled", extra={"job": job_id, "kind": event.kind.value})
                 self._end_in_rq(record, event)
                 return True
-        log.error("job cannot be settled: somebody writes on", extra={"job": job_id})
+        log.error("job cannot be settled: its log keeps growing", extra={"job": job_id})
         return False
 
     def _leave_lists(self, record: JobRecord) -> None:
-        """What has ended waits for nothing, and is closed in RQ too."""
+        """Remove an ended job from its lists, and close it in RQ."""
         for key in self._store.lists_of(record):
             if self._redis.lrem(key, 0, record.job_id):
                 self._close_in_rq(record)
@@ -252,7 +255,7 @@ class Recovery:
             kind = EventKind.CANCELLED
             info = ErrorInfo(JobCancelledError.code, record.cancel)
         elif record.task is Task.UNLOAD:
-            kind = EventKind.FINISHED  # the process is gone: that is what was asked for
+            kind = EventKind.FINISHED  # the worker has ended, as requested
         seq = last_event_id(self._redis, record.job_id).seq + 1
         return Event(
             job=record.job_id,
@@ -275,7 +278,7 @@ class Recovery:
             return
         except RedisError:
             raise
-        except Exception as error:  # RQ raises whatever its own parts happen to
+        except Exception as error:  # RQ raises many kinds of errors for a broken hash
             log.warning("RQ's hash is unreadable", extra={"job": record.job_id, "why": repr(error)})
             return self._store.close_in_rq(
                 record.job_id, RqStatus.FAILED, self._settings.failure_ttl_s
@@ -292,7 +295,7 @@ class Recovery:
             return None
 
     def _known(self, slug: str) -> set[str]:
-        """Names of the model's workers that RQ lists, or that have claimed something."""
+        """Names of the model's workers that RQ lists or that have claims."""
         return {*self._registered(slug), *(worker for worker, _ in self._store.claims(slug))}
 
     def _registered(self, slug: str) -> list[str]:
@@ -302,7 +305,7 @@ class Recovery:
         return sorted(key.removeprefix(names.rq_worker_key("")) for key in found)
 
     def _forget_in_rq(self, slug: str, worker: str) -> None:
-        """Take a dead worker and its executions off RQ's lists, so that ``rq info`` is true."""
+        """Remove a dead worker and its executions from RQ, so that ``rq info`` is correct."""
         key, executions_key = names.rq_worker_key(worker), names.rq_worker_executions_key(worker)
         executions = self._redis.smembers(executions_key)
         with self._redis.pipeline() as pipe:
@@ -321,7 +324,7 @@ class Recovery:
             pipe.execute()
 
     def _execution(self, composite: bytes) -> Execution | None:
-        """The execution that a member of RQ's set names; ``None`` for what names none."""
+        """The execution of a member of RQ's set, ``None`` if it is malformed."""
         try:
             return Execution.from_composite_key(composite.decode(), self._redis)
         except (UnicodeDecodeError, ValueError):
@@ -329,7 +332,7 @@ class Recovery:
 
 
 def _cancelled_in_rq(record: JobRecord) -> RqStatus:
-    """RQ's words for what has run, and for what has not."""
+    """RQ's status of a cancelled job: stopped if it has run, else canceled."""
     return RqStatus.STOPPED if record.attempt else RqStatus.CANCELED
 
 

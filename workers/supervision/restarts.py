@@ -1,4 +1,4 @@
-"""When a worker that died may start again: at once the first time, then ever later."""
+"""Back-off for worker restarts: none after the first crash, then increasing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Crashes:
 
 
 class RestartPolicy:
-    """Back-off per slug: 0, 1, 2, 4 ... 30 s; forgotten after two quiet minutes."""
+    """Back-off per slug: 0, 1, 2, 4 ... 30 s. Reset after two minutes without a crash."""
 
     def __init__(self) -> None:
         self._crashes: dict[str, _Crashes] = {}
@@ -28,11 +28,11 @@ class RestartPolicy:
 
     @property
     def totals(self) -> dict[str, int]:
-        """All deaths by slug of the models that are there; nothing is forgiven here."""
+        """All crashes by slug, never reset while the model is desired or runs."""
         return dict(self._totals)
 
     def note_crash(self, slug: str, token: str) -> None:
-        """Count the death of the worker with that token, once however often it is told."""
+        """Count the crash of the worker with that token. Repeated calls count once."""
         crashes = self._crashes.setdefault(slug, _Crashes())
         if crashes.last_token == token:
             return
@@ -44,13 +44,13 @@ class RestartPolicy:
         crashes.last_at, crashes.last_token = now, token
 
     def note_failed_start(self, slug: str) -> None:
-        """A process could not even be started: later again, and ever later."""
+        """Count a process that could not be started. It has a back-off of its own."""
         crashes = self._failed_starts.setdefault(slug, _Crashes())
         crashes.count += 1
         crashes.last_at = time.monotonic()
 
     def note_start(self, slug: str) -> None:
-        """A process was started."""
+        """Reset the back-off of failed starts."""
         self._failed_starts.pop(slug, None)
 
     def forget(self, slug: str) -> None:
@@ -58,7 +58,7 @@ class RestartPolicy:
         self._failed_starts.pop(slug, None)
 
     def keep_only(self, slugs: Collection[str]) -> None:
-        """Forget the models that are neither wanted nor run any more."""
+        """Forget all models but these."""
         for known in (self._crashes, self._failed_starts, self._totals):
             for slug in set(known).difference(slugs):
                 del known[slug]
@@ -75,5 +75,5 @@ class RestartPolicy:
 
 
 def delay_s(num_crashes: int) -> float:
-    """Seconds to wait after that many crashes in a row."""
+    """Back-off in seconds after that many crashes in a row."""
     return 0.0 if num_crashes <= 1 else min(_MAX_DELAY_S, 2.0 ** min(num_crashes - 2, 10))

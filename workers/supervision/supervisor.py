@@ -1,7 +1,7 @@
-"""The supervisor of one machine: makes the running workers match what is wanted.
+"""The supervisor of one machine: makes the running workers match the desired models.
 
-It reconciles at each wake-up, at each death and each second, so that loading has one
-mechanism for first start, crash and reboot. ``python -m workers.supervision.supervisor``.
+It reconciles at each wake-up, after each death and each second, so that first start, crash and
+reboot use the same mechanism. ``python -m workers.supervision.supervisor``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger("workers.supervision.supervisor")
 
 
 class Supervisor:
-    """Children by slug, and the rule of what to do about each desired model and each death."""
+    """Reconciles worker processes with the desired models, and handles their deaths."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ class Supervisor:
         )
 
     def run(self) -> None:
-        """Supervise until ``stop``; then take the workers down."""
+        """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
         for step in (
             self._check_identity,
@@ -105,7 +105,7 @@ class Supervisor:
         self._events.put(None)
 
     def _check_identity(self) -> None:
-        """Be nobody else; and judge nobody at once where there are others."""
+        """Replace a uid that another node uses. If there are others, wait before taking over."""
         namesake = self._desired_models.node(self._identity.uid)
         if namesake is not None and namesake.token not in self._identity.gone:
             log.warning("another node has this uid", extra={"uid": self._identity.uid})
@@ -119,7 +119,7 @@ class Supervisor:
     # Events.
 
     def _handle_events(self, timeout_s: float) -> None:
-        """Wait for a wake-up or a death, then handle all that has come."""
+        """Wait for a wake-up or a death, then handle all that are pending."""
         try:
             event = self._events.get(timeout=timeout_s)
             while True:
@@ -130,25 +130,27 @@ class Supervisor:
             return
 
     def _handle_death(self, child: Child) -> None:
-        """Settle the dead worker's jobs; until Redis takes it, the child stays on our list."""
+        """Settle the dead worker's jobs. Retries until Redis accepts it."""
         while not self._guarded(lambda: self._settle(child)):
             time.sleep(_TICK_S / 5)
         if self._children.get(child.slug) is child:
             del self._children[child.slug]
 
     def _settle(self, child: Child) -> None:
-        """What a model's next supervisor has taken over is not ours to settle."""
+        """Settle the jobs, unless another supervisor owns the model now and does so itself."""
         if self._ownership.take(child.slug):
             self._crash_policy.settle(child)
         else:
-            log.warning("worker of another's model ended", extra={"slug": child.slug})
+            log.warning(
+                "worker ended, but another supervisor owns its model", extra={"slug": child.slug}
+            )
 
     # Reconciling.
 
     def _reconcile(self) -> None:
-        """Start what is wanted and not running, stop what runs and is not wanted.
+        """Start desired models that do not run, stop running ones that are not desired.
 
-        What goes wrong in one step keeps no other from being taken.
+        A failure in one step does not prevent the others.
         """
         if not self._guarded(self._look):
             return
@@ -157,13 +159,13 @@ class Supervisor:
         self._guarded(self._heartbeat)
 
     def _look(self) -> None:
-        """What is wanted; and that what is ours stays ours."""
+        """Read the desired models, and renew the ownership of our own."""
         self._snapshot = self._desired_state.look()
         self._contact.note_answer()
         self._neighbours.look(self._desired_models.known_nodes(), self._identity.uid)
         kept = self._children.keys() | self._claimant.to_restart(self._snapshot, self._children)
         for slug in self._ownership.renew(kept) & self._children.keys():
-            log.warning("another supervisor runs the model by now", extra={"slug": slug})
+            log.warning("another supervisor owns the model now", extra={"slug": slug})
             self._children[slug].stop(_UNLOAD_S)
 
     def _check_all(self) -> None:
@@ -197,7 +199,7 @@ class Supervisor:
         self._settle_leftover(slug)
         ready = self._load_jobs.ensure(slug, desired)
         if ready is None:
-            return  # it has changed under us; the next tick sees
+            return  # it was changed meanwhile; the next tick handles it
         try:
             child = Child(slug, ready, self._identity.owner, self._events.put)
         except OSError as error:
@@ -209,15 +211,15 @@ class Supervisor:
         log.info("worker started", extra={"slug": slug, "pid": child.pid})
 
     def _settle_leftover(self, slug: str) -> None:
-        """Settle what workers of an earlier supervisor, or another, left.
+        """Settle the jobs of workers of an earlier supervisor or another node.
 
-        Their lifelines have ended them, or they are out of reach; that was no death of their own.
+        Their lifelines have ended them, or they are unreachable. No job is suspected of that.
         """
         lost = WorkerLostError("the worker of the model died with its supervisor")
         self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
 
     def _stop_undesired(self, child: Child, status: WorkerStatus | None) -> None:
-        """A ready worker gets a second to take its unload job; one that loads cannot see it."""
+        """Stop a worker. A ready one first gets a second to take its unload job."""
         is_ready = status is not None and status.state in (WorkerState.READY, WorkerState.STOPPING)
         if is_ready:
             child.stop(self._settings.grace_s, after_s=_UNLOAD_S)
@@ -225,7 +227,7 @@ class Supervisor:
             child.stop(0.5)
 
     def _drain_undesired(self) -> None:
-        """End jobs of models that nobody wants and nobody runs."""
+        """End the jobs of models that are not desired and do not run."""
         undesired = (
             self._store.slugs() - set(self._snapshot.desired_models) - self._snapshot.unreadable
         )
@@ -257,10 +259,10 @@ class Supervisor:
         )
         self._desired_models.heartbeat_node(status, is_forgetting=self._contact.is_stable)
 
-    # The end.
+    # Shutdown.
 
     def _stop_workers(self) -> None:
-        """End all workers: politely within the grace period, then firmly."""
+        """Stop all workers with SIGTERM, and with SIGKILL after the grace period."""
         for child in self._children.values():
             child.stop(self._settings.grace_s + 0.5)
         while self._children:
@@ -272,16 +274,16 @@ class Supervisor:
         log.info("supervisor has stopped")
 
     def _guarded(self, action: Callable[[], object]) -> bool:
-        """Run ``action``; False when Redis was away. Anything else is logged, and survived."""
+        """Run ``action`` and log its errors. False if it should be retried."""
         try:
             action()
         except RedisError as error:
             if is_transient(error):
                 log.warning("redis unavailable", extra={"error": str(error)})
                 return self._is_stopping
-            log.exception("redis refuses a supervision step")
+            log.exception("supervision step failed in redis")
         except OwnershipLostError:
-            log.warning("the model has another owner, or none: looking again")
+            log.warning("model is no longer owned, will retry")
             return False
         except Exception:
             log.exception("supervision step failed")
@@ -289,7 +291,7 @@ class Supervisor:
 
 
 def main() -> int:
-    """Supervise until a signal says otherwise."""
+    """Supervise until a stop signal. Returns the exit status."""
     settings = load_settings()
     set_up_logging(settings.log_level)
     supervisor = Supervisor(settings)

@@ -1,7 +1,7 @@
-"""Ends jobs whose time is over, and forgets what has expired.
+"""Ends overdue, stale and orphaned jobs, and removes expired ids from the indexes.
 
-Jobs that wait too long, that nobody is there to read, that load or unload what is not wanted any
-more; ids in the indexes whose records are gone. Each step is safe for any supervisor, at any time.
+Overdue jobs waited too long. Stale jobs load or unload a model that is not desired any more.
+Orphaned jobs have lost their reader. Any supervisor may do each step at any time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobs.storage.totals import fold_totals
 from workers.supervision.recovery import Recovery
 
 _LEAST_S = 0.05
-_HEAD = 100  # jobs looked at per queue and round; they are in the order of their age
+_HEAD = 100  # jobs checked per queue and round; the oldest are first
 _SECOND_LOOK_S = 1.0
 _EXPIRED_AT_ONCE = 1000
 _FOLD_EVERY_S = 60.0
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Called at each tick of the supervisor; does nothing most of the time.
+    """Called at each tick of the supervisor.
 
-    ``load_job_of(slug)`` is the job that loads what is wanted there now.
+    ``load_job_of(slug)`` is the id of the desired model's load job.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Sweeper:
         self._fold_at = 0.0
 
     def seconds_to_next(self) -> float:
-        """When the next waiting job will be overdue, as the last round saw it; asked once."""
+        """Seconds until the next job is overdue, by the last round. Infinite at a second call."""
         due_at, self._next_overdue_at = self._next_overdue_at, math.inf
         return max(due_at - time.monotonic(), _LEAST_S)
 
     def sweep(self, unloading: Mapping[str, str | None]) -> None:
-        """One round. ``unloading``: of the models that are ours, the unload job that is awaited."""
+        """Do one round. ``unloading``: unload job ids of the models that this process owns."""
         slugs = sorted(self._store.slugs())
         heads, control = self._look(slugs)
         self._end_overdue(heads)
@@ -80,7 +80,7 @@ class Sweeper:
         self._fold_totals(slugs)
 
     def _look(self, slugs: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-        """By slug, the first job that waits for a slot, and the control jobs that wait."""
+        """By slug: the first id on the generation queue, and the ids on the control queue."""
         with self._store.redis.pipeline(transaction=False) as pipe:
             for slug in slugs:
                 pipe.lindex(self._store.queue(names.generation_queue(slug)).key, 0)
@@ -91,10 +91,10 @@ class Sweeper:
         lists = zip(slugs, found[1::2], strict=True)
         return heads, {slug: [_text(one) for one in ids] for slug, ids in lists if ids}
 
-    # Waiting too long.
+    # Overdue jobs.
 
     def _end_overdue(self, heads: Mapping[str, str]) -> None:
-        """End jobs that have waited longer than they may; one that has run already is none."""
+        """End jobs that waited too long. Jobs that have run before do not count."""
         if not heads:
             return
         now = self._store.now()
@@ -102,7 +102,7 @@ class Sweeper:
         records = {record.job_id: record for record in self._store.records(list(heads.values()))}
         for slug, job_id in heads.items():
             head = records.get(job_id)
-            # Behind one that was put back, or that is none of ours, others may be overdue.
+            # Behind a returned or foreign job there may be overdue ones.
             if head is None or head.started_at is not None or head.created_at < limit:
                 head = self._end_overdue_of(slug, limit)
             if head is not None:
@@ -110,7 +110,7 @@ class Sweeper:
                 self._next_overdue_at = min(self._next_overdue_at, time.monotonic() + wait_s)
 
     def _end_overdue_of(self, slug: str, limit: float) -> JobRecord | None:
-        """The oldest of those that may still wait."""
+        """End the overdue jobs of one queue. Returns the oldest other waiting job."""
         queue = self._store.queue(names.generation_queue(slug))
         ids = [_text(one) for one in self._store.redis.lrange(queue.key, 0, _HEAD - 1)]
         waiting = [one for one in self._store.records(ids) if one.started_at is None]
@@ -121,12 +121,16 @@ class Sweeper:
         left = [record for record in waiting if record.created_at >= limit]
         return min(left, key=lambda record: record.created_at, default=None)
 
-    # Loads and unloads of desired models that are no more.
+    # Stale loads and unloads.
 
     def _end_stale(
         self, control: Mapping[str, Collection[str]], unloading: Mapping[str, str | None]
     ) -> None:
-        """A desired model is written before its load job: none found here is of a newer one."""
+        """End loads and unloads of models that are not desired any more.
+
+        A desired model is written before its load job is queued. So a job that was listed before
+        ``load_job_of`` is called cannot belong to a newer model.
+        """
         for slug, job_ids in control.items():
             records = [r for r in self._store.records(list(job_ids)) if r.task in _MANAGEMENT]
             if not records:
@@ -134,7 +138,7 @@ class Sweeper:
             try:
                 kept = {self._load_job_of(slug)}
             except ContractError:
-                continue  # the desired model cannot be read: any of them may be its
+                continue  # the entry is unreadable: any of these jobs may belong to it
             is_ours = slug in unloading
             stale = [
                 record.job_id
@@ -144,10 +148,10 @@ class Sweeper:
             ]
             self._recovery.end_waiting(stale, ModelUnloadedError("the model was unloaded"))
 
-    # Without anybody to read them.
+    # Orphaned jobs.
 
     def _end_orphans(self, slugs: Collection[str]) -> None:
-        """Cancel what clients of dead API processes wait for, of all models; then forget those."""
+        """Cancel the foreground jobs of dead API processes, then forget these processes."""
         gone = self._gone_apis()
         if not gone:
             return
@@ -159,7 +163,7 @@ class Sweeper:
         self._presence.forget_apis(gone)
 
     def _gone_apis(self) -> set[str]:
-        """API processes without a sign of life, at two looks with a second between."""
+        """API processes without a heartbeat in two checks, at least a second apart."""
         if not self._contact.is_stable:
             self._silent_since = {}
             return set()

@@ -1,4 +1,4 @@
-"""Hears the bell that rings when the wanted models have changed."""
+"""Listens for the wake-up message after changes of the desired models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RETRY_S = 1.0
 
 
 class WakeupListener(threading.Thread):
-    """Calls ``on_wakeup`` at each ring, and once per connection: rings may have been missed."""
+    """Calls ``on_wakeup`` for each message, and once per connection for missed ones."""
 
     def __init__(self, redis_url: str, on_wakeup: Callable[[], None]) -> None:
         super().__init__(name="wakeup", daemon=True)
@@ -24,7 +24,7 @@ class WakeupListener(threading.Thread):
         self._on_wakeup = on_wakeup
 
     def run(self) -> None:
-        """Listen for ever."""
+        """Listen until the process ends."""
         while True:
             try:
                 self._listen()

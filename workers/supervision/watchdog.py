@@ -1,6 +1,6 @@
-"""Finds workers that hang: no heartbeat though the process lives, or a decode loop without steps.
+"""Finds workers that hang: live processes without heartbeats, or decode loops without steps.
 
-Time in which Redis could not be asked does not count: a worker must not die of our blindness.
+Time without contact with Redis does not count, because heartbeats cannot arrive then.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from jobs.storage.contact import RedisContact
 from workers.supervision.worker_process import Child
 
 _MAX_SILENCE_S = 8.0
-_MAX_SILENCE_STARTING_S = 60.0  # imports and a cold disk
-_MAX_SILENCE_LOADING_S = 60.0  # a library may hold the interpreter while it loads
+_MAX_SILENCE_STARTING_S = 60.0  # imports, cold disk
+_MAX_SILENCE_LOADING_S = 60.0  # a library may hold the GIL while it loads
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Seen:
 
 
 class Watchdog:
-    """Judges the children at each tick. ``stall_s``: see ``Settings``."""
+    """Checks the children at each tick. ``stall_s``: see ``Settings``."""
 
     def __init__(self, stall_s: float, contact: RedisContact) -> None:
         self._stall_s = stall_s
@@ -36,7 +36,7 @@ class Watchdog:
         self._looked_at = time.monotonic()
 
     def look(self, slugs: Collection[str]) -> None:
-        """Begin a tick over those models; call it when Redis has answered."""
+        """Start a tick for those models. Call it when Redis has answered."""
         self._looked_at = time.monotonic()
         self._seen = {slug: seen for slug, seen in self._seen.items() if slug in slugs}
         if not self._contact.is_stable:
@@ -44,7 +44,7 @@ class Watchdog:
                 seen.heartbeat_at = self._looked_at
 
     def judge(self, child: Child, status: WorkerStatus | None) -> JobError | None:
-        """Why the child has to be killed; ``None`` while it is fine."""
+        """The reason to kill the child, ``None`` while it works."""
         now = self._looked_at
         seen = self._seen.get(child.slug)
         if seen is None or seen.token != child.token:
@@ -54,7 +54,7 @@ class Watchdog:
             is_loading = status.state in (WorkerState.STARTING, WorkerState.LOADING)
             seen.max_silence_s = _MAX_SILENCE_LOADING_S if is_loading else _MAX_SILENCE_S
             if status.idle_s > self._stall_s:
-                return JobTimeoutError(f"the engine has not moved for {self._stall_s:g} s")
+                return JobTimeoutError(f"the engine made no step for {self._stall_s:g} s")
         if now - seen.heartbeat_at > seen.max_silence_s:
-            return WorkerLostError("the worker of the model gave no sign of life")
+            return WorkerLostError("the worker of the model sent no heartbeat")
         return None

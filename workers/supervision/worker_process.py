@@ -1,4 +1,4 @@
-"""One worker process, seen from its supervisor: started by exec, watched, and ended for sure."""
+"""A worker process as the supervisor handles it: started by exec, watched, stopped."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class Child:
     """A started worker.
 
-    It has an output pipe of its own, so that no orphan can hold the supervisor's, and a lifeline:
-    a pipe whose closing tells it that the supervisor is gone. ``on_exit(child)`` is called once,
-    from a thread, as soon as the process has ended.
+    It has its own output pipe, so that an orphan cannot keep the supervisor's open, and a lifeline:
+    a pipe that closes when the supervisor dies. ``on_exit(child)`` is called once, from a thread,
+    when the process has ended.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code, ``-N`` for signal N; ``None`` while it runs."""
+        """The exit code, ``-N`` for signal N, ``None`` while it runs."""
         return self._process.poll()
 
     @property
     def worker_names(self) -> list[str]:
-        """RQ names of its two loops."""
+        """RQ names of its two consumers."""
         return [names.worker_name(self.slug, consumer, self.token) for consumer in ("gen", "ctl")]
 
     def stop(self, grace_s: float, *, after_s: float = 0.0) -> None:
-        """Ask for the end, once: a polite signal in ``after_s``, a firm one ``grace_s`` later."""
+        """Schedule SIGTERM in ``after_s`` and SIGKILL ``grace_s`` later; ``enforce`` sends them."""
         if self._term_at is None:
             self._term_at = time.monotonic() + after_s
             self._kill_at = self._term_at + grace_s
@@ -85,8 +85,8 @@ class Child:
             self._signal(signal.SIGTERM)
 
     def kill(self, reason: JobError) -> None:
-        """End a worker that does not work; ``killed_for`` tells why."""
-        log.error("worker is killed", extra={"pid": self.pid, "why": reason.message})
+        """Send SIGKILL. ``killed_for`` keeps the reason."""
+        log.error("killing worker", extra={"pid": self.pid, "why": reason.message})
         self.killed_for = reason
         self._signal(signal.SIGKILL)
 
@@ -101,7 +101,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(lifeline,),
-            start_new_session=True,  # a signal to the terminal's group is ours to pass on
+            start_new_session=True,  # the supervisor passes on signals to the terminal's group
             env=worker_environment(),
         )
 
@@ -125,7 +125,7 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """An exit code in words."""
+    """An exit code as text."""
     if code >= 0:
         return f"exit code {code}"
     try:
