@@ -178,10 +178,10 @@ class JobStore:
     def drop_unreadable_claims(self, slug: str) -> None:
         """Remove malformed claims."""
         key = names.claims_key(slug)
-        odd = [one for one in self.redis.smembers(key) if names.parse_claim(one) is None]
-        if odd:
-            log.warning("claims are unreadable", extra={"slug": slug, "num": len(odd)})
-            self.redis.srem(key, *odd)
+        malformed = [one for one in self.redis.smembers(key) if names.parse_claim(one) is None]
+        if malformed:
+            log.warning("claims are unreadable", extra={"slug": slug, "num": len(malformed)})
+            self.redis.srem(key, *malformed)
 
     def drop_claim(self, slug: str, worker: str, job_id: str, owner: str = "") -> None:
         """Remove a claim on a job that needs no recovery. ``owner`` as in ``return_to_queue``."""

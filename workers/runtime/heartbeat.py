@@ -95,7 +95,7 @@ class WorkerReport:
 
 
 class Heartbeat(threading.Thread):
-    """Writes the worker's status and renews RQ's leases. Errors are retried at the next beat."""
+    """Writes the worker's status and renews RQ's leases. Errors are retried a second later."""
 
     def __init__(
         self,

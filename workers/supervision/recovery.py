@@ -81,7 +81,7 @@ class Recovery:
         dead = None if workers is None else set(workers)
         dead_names = sorted(self._known(slug) if dead is None else dead)
         self._store.stop_takes(slug, dead_names, self._owner())
-        # Each goes to the front of its queue: in the end the oldest job is first, suspects are last.
+        # Each goes to the front of its queue: in the end the oldest is first, suspects are last.
         held = sorted(self._held(slug, dead), key=lambda it: _return_order(it[1], suspects))
         for worker, record in held:
             is_suspect = record.job_id in suspects
