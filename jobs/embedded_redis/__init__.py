@@ -1,1 +1,1 @@
-"""The Redis server that comes along for machines that have none."""
+"""The embedded Redis server, for machines without a Redis of their own."""
