@@ -164,7 +164,7 @@ class LlamaCppEngine:
     def _share_cores(self) -> None:
         if self._loaded.threads is None:
             return
-        num_threads = self._loaded.threads.look(time.monotonic())
+        num_threads = self._loaded.threads.choose(time.monotonic())
         lib.llama_set_n_threads(self._memory.context, num_threads, num_threads)
 
     def _add_drafts(self, parts: list[Part]) -> None:

@@ -53,6 +53,6 @@ _share = ThreadShare(physical_cores(), psutil.cpu_count() or 1)
 @contextlib.contextmanager
 def shared() -> Iterator[None]:
     """A step of the engine: its large products get the cores that nobody else is using."""
-    blas.allow(_share.look(time.monotonic()))
+    blas.allow(_share.choose(time.monotonic()))
     yield
     _share.note_step(time.monotonic())
