@@ -21,7 +21,7 @@ _END = "\ufdd0"
 
 
 class PromptEncoder:
-    """Turns prompts into token ids for one loaded model; may be used from any thread."""
+    """Turns prompts into token ids for one loaded model; any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, chat_format: str | None) -> None:
         self._tokenizer = tokenizer
@@ -36,7 +36,7 @@ class PromptEncoder:
         return self._templates.for_use(has_tools=True, has_documents=False).source
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of the prompt, at least one; ``InvalidRequestError`` names what is wrong."""
+        """Token ids of the prompt, at least one. Raises ``InvalidRequestError``."""
         if prompt.suffix is not None:
             return self._encode_gap(prompt, prompt.suffix)
         if prompt.token_ids is not None:
@@ -57,19 +57,19 @@ class PromptEncoder:
         return ids
 
     def _encode_gap(self, prompt: Prompt, suffix: str) -> list[int]:
-        """A text with a gap that the model is to fill."""
+        """A text with a gap for the model to fill (fill in the middle)."""
         fim = self._tokenizer.fim_tokens
         if fim is None:
-            reason = "this model has no tokens to fill in the middle"
+            reason = "this model has no fill-in-the-middle tokens"
             raise UnsupportedParameterError(f"suffix: {reason}", "suffix")
-        beginning = self._tokenizer.encode("", add_special=True, parse_special=False)
+        bos = self._tokenizer.encode("", add_special=True, parse_special=False)
         before, after = (
             self._tokenizer.encode(text, add_special=False, parse_special=True)
             for text in (prompt.text or "", suffix)
         )
         if prompt.token_ids is not None:
             before = self._check_ids(prompt.token_ids)
-        return [*beginning, fim.prefix, *before, fim.suffix, *after, fim.middle]
+        return [*bos, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
     def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
         """What the chat template makes of the prompt's messages; without it, no answer begins."""
@@ -106,7 +106,7 @@ class PromptEncoder:
             text = self._render(prompt)
             ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
         if not ids:
-            raise InvalidRequestError("the chat template makes no prompt of this", "messages")
+            raise InvalidRequestError("the chat template renders an empty prompt", "messages")
         return ids
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
@@ -127,10 +127,10 @@ def _messages(prompt: Prompt) -> list[Json]:
 
 
 def _up_to_end(text: str) -> str:
-    """What the template wrote up to the end of the last message's own text."""
+    """The rendered text up to the end of the last message."""
     text, found, _ = text.rpartition(_END)
     if not found:
-        message = "the chat template does not show the last message as it is"
+        message = "the chat template does not render the last message unchanged"
         raise InvalidRequestError(message, "messages")
     return text
 
