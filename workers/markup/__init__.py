@@ -1,1 +1,1 @@
-"""What models write around their calls of tools and around their thinking."""
+"""The markup that models write around tool calls and reasoning: reading it, and constraining it."""
