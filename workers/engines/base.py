@@ -35,10 +35,7 @@ class Constraint(Protocol):
     """
 
     def allowed(self) -> npt.NDArray[np.bool_] | None:
-        """Mask of the tokens that may come next, shape (vocab_size,), never all False.
-
-        ``None``: every token may come.
-        """
+        """Mask of the allowed next tokens, (vocab_size,), never all False; ``None``: all are."""
         ...
 
     def accept(self, token_id: int) -> None:
@@ -277,10 +274,9 @@ class Engine(Protocol):
         ...
 
     def step(self) -> list[StepEvent]:
-        """Advance the batch: decode the running sequences and prefill one chunk of prompts.
+        """Advance the batch: one token per running sequence (more with drafts), one prefill chunk.
 
-        A chunk takes about ``step_budget_s``. A sequence yields one token, and more where drafts
-        were right. Returns [] if there is no work.
+        A chunk takes about ``step_budget_s``. Returns [] if there is no work.
         """
         ...
 

@@ -19,10 +19,7 @@ _SPELLINGS = (
 
 
 def find_fim_tokens(id_of: Callable[[str], int | None]) -> FimTokens | None:
-    """The first set of tokens that the vocabulary has in full, or ``None``.
-
-    ``id_of(text)`` is a token's id, or ``None`` if there is no such token.
-    """
+    """The first set of which all tokens exist; ``id_of(text)`` is ``None`` for an unknown token."""
     for spelling in _SPELLINGS:
         prefix, suffix, middle = (id_of(text) for text in spelling)
         if prefix is not None and suffix is not None and middle is not None:

@@ -158,10 +158,8 @@ class Publisher(threading.Thread):
             self._on_refused(job_id)
 
     def _confirm(self, events: list[Event], send: Callable[[], list[bool]]) -> list[bool]:
-        """Whether Redis has written each event; after a permanent error, job by job.
-
-        A job whose own events cause the error is failed; its events count as written.
-        """
+        """Whether Redis has written each event. On a permanent error, jobs are tried one by one; a
+        job that causes it is failed, and its events count as written."""
         try:
             return _until_done(send, lambda: self._writer.append(events))
         except RedisError as error:

@@ -36,7 +36,7 @@ def _tokenize(request: TokenizeRequest, tokenizer: Tokenizer, outbox: Outbox) ->
     ids = tokenizer.encode(
         request.text, add_special=request.add_special, parse_special=request.parse_special
     )
-    pieces = [_spelling(tokenizer, token_id) for token_id in ids] if request.has_pieces else None
+    pieces = [_bytes_of(tokenizer, token_id) for token_id in ids] if request.has_pieces else None
     outbox.finish_tokens(ids, pieces)
 
 
@@ -44,10 +44,10 @@ def _text_of(token_ids: list[int], tokenizer: Tokenizer) -> str:
     for token_id in token_ids:
         if not 0 <= token_id < tokenizer.vocab_size:
             raise InvalidRequestError(f"token {token_id} is not in the vocabulary", "tokens")
-    pieces = b"".join(_spelling(tokenizer, token_id) for token_id in token_ids)
+    pieces = b"".join(_bytes_of(tokenizer, token_id) for token_id in token_ids)
     return pieces.decode(errors="replace")  # the tokens may be only a part of a character
 
 
-def _spelling(tokenizer: Tokenizer, token_id: int) -> bytes:
+def _bytes_of(tokenizer: Tokenizer, token_id: int) -> bytes:
     """The bytes of a token; for a control token, its name."""
     return tokenizer.piece(token_id) or tokenizer.control_text(token_id).encode()

@@ -1,1 +1,1 @@
-"""The markup that models write around tool calls and reasoning: reading it, and constraining it."""
+"""Reads and constrains the markup that models write around tool calls and reasoning."""

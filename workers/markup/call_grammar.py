@@ -51,10 +51,7 @@ def forced_calls(
 
 
 def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
-    """For JSON: ``opening`` and blank lines, as models write them, then ``content``.
-
-    Grammars of other kinds are returned as they are.
-    """
+    """JSON after ``opening`` and the blank lines that models write; other grammars unchanged."""
     if content.kind not in JSON_KINDS:
         return content
     lines = [f"start: {marker(opening, tokenizer)} _w content", _content(content), _BLANK]

@@ -33,7 +33,7 @@ _SIGNS: list[tuple[tuple[str, ...], str]] = [
 
 
 class Marker(NamedTuple):
-    """The texts around a segment of an answer; ``end`` is "" if it lasts to the end of the text.
+    """The texts around a segment of an answer.
 
     ``is_kept``: the texts are a part of the segment. ``is_first``: ``start`` counts only before any
     content.

@@ -54,7 +54,7 @@ class OutputFormats:
         self._grammars = GrammarCompiler(tokenizer)
 
     def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
-        """Raises ``InvalidRequestError`` for a grammar or tools that are invalid or unsupported."""
+        """Raises ``InvalidRequestError`` for an invalid or unsupported grammar or tool."""
         dialect = self._read_dialect(request)
         use = request.tool_use
         thinking = dialect.thinking

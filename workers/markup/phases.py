@@ -57,7 +57,7 @@ class Phases:
         self._watch_budget()
 
     def allowed(self) -> Mask | None:
-        """Mask of the tokens that may come next, (vocab_size,); ``None``: every token may come."""
+        """See ``engines.base.Constraint``."""
         if self._forced:
             mask = np.zeros(self._tokenizer.vocab_size, np.bool_)
             mask[self._forced[0]] = True
@@ -69,7 +69,7 @@ class Phases:
         return None
 
     def accept(self, token_id: int) -> None:
-        """Advance by a token that was allowed."""
+        """See ``engines.base.Constraint``."""
         if self._phase is _Phase.CALL and self._call is not None:
             self._call.accept(token_id)
             if self._call.is_complete:

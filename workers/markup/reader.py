@@ -43,7 +43,7 @@ class PlainReader:
         return Delta(text=content, is_over=is_over)
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """The text held back, after the engine's last token; ``is_cut``: by a length limit."""
+        """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
         return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
@@ -107,7 +107,7 @@ class MarkupReader:
         return delta
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """The text held back, after the engine's last token; ``is_cut``: by a length limit."""
+        """See ``PlainReader``."""
         delta = Delta()
         for segment in self._splitter.finish(is_cut=is_cut):
             if not delta.is_over:

@@ -48,7 +48,7 @@ class Constraint:
         self._vocab_size = vocab_size
 
     def allowed(self) -> Mask:
-        """Mask of the tokens that may come next, (vocab_size,); the end tokens at the end."""
+        """See ``engines.base.Constraint``; at the end of the grammar, the end tokens."""
         mask = self._matcher.mask()
         if mask is not None:
             return mask if self._guard is None else self._guard.narrow(mask)
@@ -151,7 +151,7 @@ def _contains_json(grammar: Grammar) -> bool:
 
 
 def _source(grammar: Grammar) -> str:
-    """The grammar in llguidance's format. Raises ``ValueError`` or similar if it is invalid."""
+    """The grammar in llguidance's format."""
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
             return _from_schema({"type": "object"})

@@ -1,6 +1,6 @@
 """Commands in a prompt that make the fake engine fail.
 
-``<<stall>>``: stop for ever. ``<<crash>>``: kill the process. ``<<raise:step>>``: raise in the
+``<<stall>>``: hang. ``<<crash>>``: kill the process. ``<<raise:step>>``: raise in the
 whole step. ``<<raise:draw>>``: raise when this sequence's token is sampled. ``<<raise:piece>>``:
 raise in the tokenizer, when it returns the bytes of that token. ``@n`` selects the n-th token
 instead of the first: ``<<raise:draw@5>>``.

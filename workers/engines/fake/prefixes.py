@@ -37,8 +37,8 @@ class KeptPrefixes:
         """
         if self._num_kept == 0:
             return 0
-        there = [tokens for name, tokens in (*self._kept, *running) if name == adapter]
-        longest = max((num_common(tokens, prompt) for tokens in there), default=0)
+        known = [tokens for name, tokens in (*self._kept, *running) if name == adapter]
+        longest = max((num_common(tokens, prompt) for tokens in known), default=0)
         longest = min(longest, len(prompt) - 1)
         return longest if longest >= _MIN_REUSED else 0
 

@@ -17,8 +17,7 @@ _MIN_CAPACITY = 512  # tokens
 
 
 class Embedder:
-    """Embeds one input at a time. The context is opened at the first call, and again when an input
-    is longer than its capacity."""
+    """Embeds one input at a time; opens its context at the first call, again for longer inputs."""
 
     def __init__(self, model: Pointer, context_length: int, num_threads: int) -> None:
         self._model = model
@@ -29,11 +28,9 @@ class Embedder:
         self._capacity = 0
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """One vector of length 1 per input of token ids.
+        """See ``base.Engine``; ``pooling`` ``None``: the model's own, or the mean if it has none.
 
-        ``pooling`` ``None``: the model's own, or the mean if it has none. Raises
-        ``InvalidRequestError`` for an empty or too long input or an unknown token id,
-        ``UnsupportedParameterError`` for a reranker, ``EngineError`` if llama.cpp fails.
+        Raises ``UnsupportedParameterError`` for a reranker, ``EngineError`` if llama.cpp fails.
         """
         vocab_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         for ids in inputs:

@@ -1,4 +1,4 @@
-"""Continuous batching on llama.cpp: one ``llama_decode`` per step for all running sequences."""
+"""Continuous batching on llama.cpp: one decode pass per step for all running sequences."""
 
 from __future__ import annotations
 

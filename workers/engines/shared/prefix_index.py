@@ -82,10 +82,7 @@ class StateIndex:
         return list(self._order.prefixes(key))
 
     def longest(self, key: bytes, max_tokens: int) -> tuple[bytes, int] | None:
-        """The stored key that serves the longest prefix of ``key``, and that prefix's length.
-
-        The prefix has at most ``max_tokens``. ``None`` if nothing serves any.
-        """
+        """The stored key that serves the longest prefix of ``key``, and its length, if any does."""
         wanted = first(key, max_tokens)
         found = [self._by_trimming(wanted), self._whole(wanted)]
         return max(filter(None, found), key=lambda pair: pair[1], default=None)

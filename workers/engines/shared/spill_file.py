@@ -98,7 +98,7 @@ def read_header(path: Path) -> SpillHeader:
 
 
 def read(path: Path) -> PackedState:
-    """The state. Raises like ``read_header``, and ``BrokenSpillError`` for a wrong checksum."""
+    """The state; raises like ``read_header``, also for a wrong checksum."""
     line, offset = _read_line(path)
     parts = []
     for size in line.sizes:

@@ -45,13 +45,13 @@ class SystemClock:
 
 
 class ThreadShare:
-    """Chooses the number of threads for the next step, at most ``most`` of ``num_cores``."""
+    """Chooses the number of threads for the next step, at most ``max_threads`` of ``num_cores``."""
 
-    def __init__(self, most: int, num_cores: int, clock: CpuClock | None = None) -> None:
-        self._most = most
+    def __init__(self, max_threads: int, num_cores: int, clock: CpuClock | None = None) -> None:
+        self._max_threads = max_threads
         self._num_cores = num_cores
         self._clock = clock or SystemClock()
-        self._num = most
+        self._num = max_threads
         self._measured_at = self._worked_until = -math.inf
         self._ours = self._all = 0.0
 
@@ -62,13 +62,13 @@ class ThreadShare:
         little: two models that get work at once would otherwise both start with all cores.
         """
         elapsed, rested = now - self._measured_at, now - self._worked_until
-        if self._most == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
+        if self._max_threads == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
             return self._num
         ours, every = self._clock.ours(), self._clock.all()
         if rested < _REST_S:
             others = max((every - self._all) - (ours - self._ours), 0) / elapsed
             free = math.ceil(self._num_cores - others - _SPARE)
-            self._num = min(max(free, 1), self._most)
+            self._num = min(max(free, 1), self._max_threads)
         self._measured_at, self._ours, self._all = now, ours, every
         return self._num
 

@@ -49,10 +49,7 @@ class Placement:
         return True
 
     def open_seq(self, run: Running, running: Collection[Running]) -> None:
-        """Open a sequence for ``run`` with the longest prefix from any cache; sets ``run.seq_id``.
-
-        The sources are the host cache, other running sequences and kept prefixes.
-        """
+        """Open a sequence for ``run``, with the longest prefix that any cache or sequence holds."""
         wanted = _reusable(run)
         _, num_kept = self._prefixes.find(wanted, run.adapter)
         other, num_running = self._nearest_running(run, wanted, running)

@@ -115,7 +115,7 @@ class KvMemory(ABC):
         self._free_id(seq_id)
 
     def remove_uncounted(self, seq_id: int, position: int) -> None:
-        """Remove the tokens from ``position`` on, which ``note_decoded`` was not told of."""
+        """Remove tokens from ``position`` on that are not counted here."""
         lib.llama_memory_seq_rm(self._memory, seq_id, position, _TO_THE_END)
 
     def _state_of(self, seq_id: int) -> StateBytes | None:

@@ -17,8 +17,7 @@ _MAX_DEFAULT_CACHE_BYTES = 2 << 30
 
 
 def check_options(options: EngineOptions) -> None:
-    """Raise ``InvalidRequestError`` or its subclass ``UnsupportedParameterError``, with the name
-    of the option, for what no MLX model can do."""
+    """Raise ``InvalidRequestError`` with the name of an option that no MLX model supports."""
     refused = {
         "threads": options.num_threads,
         "gpu_layers": options.num_gpu_layers,
