@@ -214,7 +214,7 @@ class Tokenizer(Protocol):
 
     @property
     def chat_templates(self) -> Mapping[str, str]:
-        """The Jinja chat templates that come with the model, by name (``default``, ``tool_use``, …)."""
+        """The model's Jinja chat templates, by name: ``default``, ``tool_use``, ``rag``."""
         ...
 
     @property

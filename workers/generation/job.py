@@ -81,7 +81,7 @@ class Choice:
         return self._detokenizer.feed(piece or self._control_piece(token_id, is_end=is_end))
 
     def _control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token where it counts: as a stop string, or as markup."""
+        """The text of a control token that is a stop string or markup; b"" for others."""
         if self._stop and not self._reader.is_reasoning:
             text = self._tokenizer.control_text(token_id)
             if text in self._stop:

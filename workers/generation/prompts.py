@@ -1,4 +1,4 @@
-"""From a prompt to token ids: chat templates, texts of clients, limits by name."""
+"""Encodes prompts: renders chat templates, encodes raw prompts, fills in the middle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workers.text.control_tokens import ControlTokens
 Json = dict[str, Any]
 
 
-# Behind the text of a message that goes on, so that its end is found in what the template makes of
-# it: the last one there. A noncharacter, which no template trims.
+# Marks the end of a message that the model continues: its last occurrence in the rendered template
+# is where the prompt ends. A noncharacter, which no template trims.
 _END = "\ufdd0"
 
 
@@ -32,7 +32,7 @@ class PromptEncoder:
 
     @property
     def template(self) -> str:
-        """The source of the chat template in use for chats with tools."""
+        """The source of the chat template for chats with tools."""
         return self._templates.for_use(has_tools=True, has_documents=False).source
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -49,7 +49,7 @@ class PromptEncoder:
         return ids
 
     def _encode_raw(self, text: str) -> list[int]:
-        """A client's own prompt: control tokens act, and BOS at its beginning is not doubled."""
+        """A raw prompt: its control tokens take effect, and a leading BOS is not doubled."""
         ids = self._tokenizer.encode(text, add_special=True, parse_special=True)
         bos = self._tokenizer.bos_token
         if bos and text.startswith(bos) and len(ids) > 1 and ids[0] == ids[1]:
@@ -72,7 +72,7 @@ class PromptEncoder:
         return [*bos, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
     def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
-        """What the chat template makes of the prompt's messages; without it, no answer begins."""
+        """The rendered chat template; ``add_generation_prompt``: with the start of an answer."""
         return self._render(prompt, begins_answer=add_generation_prompt)
 
     def _render(
@@ -94,12 +94,13 @@ class PromptEncoder:
             has_tools=bool(prompt.tools), has_documents=bool(documents)
         )
         if prompt.tools and not template.has_tools:
-            raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
+            message = "this model's chat template does not support tools"
+            raise UnsupportedParameterError(message, "tools")
         return template
 
     def _encode_chat(self, prompt: Prompt) -> list[int]:
         given = [_messages(prompt), prompt.tools, prompt.template_options]
-        # The template writes its own BOS where the model wants one.
+        # No ``add_special``: the template writes BOS itself if the model needs it.
         if self._control_tokens.may_be_in(given):
             ids = self._control_tokens.encode(self._render(prompt, keeps_origin=True))
         else:
@@ -136,7 +137,7 @@ def _up_to_end(text: str) -> str:
 
 
 def _to_dict(message: Message) -> Json:
-    """The message as plain dicts, with a content."""
+    """The message as a plain dict, with ``content``."""
     fields: Json = msgspec.to_builtins(message)
     fields.setdefault("content", "")
     return fields

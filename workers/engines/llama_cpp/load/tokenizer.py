@@ -116,7 +116,7 @@ def _fim_tokens(vocab: Pointer) -> FimTokens | None:
 
 
 def _chat_templates(model: Pointer) -> dict[str, str]:
-    """By name; the one without a name is ``default``."""
+    """The templates by name; the unnamed one is ``default``."""
     found = {}
     for name in (None, "tool_use", "rag"):
         template = lib.llama_model_chat_template(model, None if name is None else name.encode())

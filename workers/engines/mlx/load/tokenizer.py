@@ -73,7 +73,7 @@ def _token_text(value: str | Json | None) -> str:
 def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
     """By name, from the first of chat_template.jinja, chat_template.json, tokenizer_config.json.
 
-    Additional ones are in ``additional_chat_templates/<name>.jinja``.
+    Further ones are in ``additional_chat_templates/<name>.jinja``.
     """
     file = path / "chat_template.jinja"
     if file.is_file():
