@@ -15,7 +15,7 @@ from scripts.modelfiles.shape import PRESETS, Shape
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
 _MLX_STEP = 256
-POOL_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which imports the library
+SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which imports the library
 
 
 class EngineKind(StrEnum):
@@ -53,7 +53,7 @@ class ModelFile:
         heads = self.shape.num_key_value_heads * self.shape.head_dim
         per_token = 2 * self.shape.num_hidden_layers * heads
         if self.kind is EngineKind.GGUF:
-            return POOL_CELLS * per_token * 2
+            return SHARED_CELLS * per_token * 2
         return _MLX_STEP * per_token * 4
 
 

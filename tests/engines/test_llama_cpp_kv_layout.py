@@ -74,7 +74,7 @@ def prompts_of(engine: LlamaCppEngine, count: int, length: int = 40) -> list[lis
 
 def test_each_slot_has_the_cells_of_a_whole_context(engine: LlamaCppEngine) -> None:
     assert isinstance(engine._memory, PerSlotCells)
-    assert engine._memory.longest == 512, "llama.cpp rounds up"
+    assert engine._memory.max_length == 512, "llama.cpp rounds up"
     texts = run(engine, [sequence([40 + i] * 20, 1000) for i in range(8)])
     assert [len(text.ids) for text in texts] == [480] * 8
 
@@ -93,9 +93,9 @@ def test_it_is_refused_by_name_where_there_are_no_such_cells() -> None:
     assert refusal.value.param == "kv_layout"
 
 
-def test_no_room_for_the_cells_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_the_cells_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lib, "llama_init_from_model", lambda model, params: None)
-    with pytest.raises(ModelLoadError, match="no room for 8 contexts of 500 tokens"):
+    with pytest.raises(ModelLoadError, match="no memory for 8 contexts of 500 tokens"):
         opened(context_length=500)
 
 

@@ -31,7 +31,7 @@ def opened(options: EngineOptions | None = None) -> LlamaCppEngine:
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppEngine]:
     """Eight slots of 512 tokens over a pool of 1,024 cells."""
-    monkeypatch.setattr(context, "POOL_CELLS", 1024)
+    monkeypatch.setattr(context, "SHARED_CELLS", 1024)
     engine = opened(EngineOptions(context_length=512))
     yield engine
     engine.close()
@@ -112,17 +112,17 @@ def test_after_all_has_ended_only_kept_cells_are_taken(cramped: LlamaCppEngine) 
 
 
 def test_shared_cells_are_counted_once() -> None:
-    book = KvCells(10)
-    book.extend(0, 4)
-    book.share(0, 1, 3)
-    book.extend(1, 2)
-    assert (book.num_free, book.length(0), book.length(1)) == (4, 4, 5)
-    book.truncate(0, 0)
-    assert book.num_free == 5
-    book.truncate(1, 2)
-    assert book.num_free == 8
-    book.truncate(1, 0)
-    assert book.num_free == 10
+    cells = KvCells(10)
+    cells.extend(0, 4)
+    cells.share(0, 1, 3)
+    cells.extend(1, 2)
+    assert (cells.num_free, cells.length(0), cells.length(1)) == (4, 4, 5)
+    cells.truncate(0, 0)
+    assert cells.num_free == 5
+    cells.truncate(1, 2)
+    assert cells.num_free == 8
+    cells.truncate(1, 0)
+    assert cells.num_free == 10
 
 
 # A step's budget

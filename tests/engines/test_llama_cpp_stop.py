@@ -54,7 +54,7 @@ def test_a_call_that_is_broken_off_has_read_nothing(engine: LlamaCppEngine) -> N
     engine.submit(one)
     with interrupting(engine, one):
         assert engine.step() == []
-    assert (num_read(engine, one), engine._memory.book.length(0)) == (0, 0)
+    assert (num_read(engine, one), engine._memory.cells.length(0)) == (0, 0)
     engine.abort(one.sequence_id)
     assert not engine.has_work
     assert engine._memory.num_free == engine._memory.num_cells

@@ -16,7 +16,7 @@ from jobs.contract.errors import JobCancelledError, ModelLoadError, UnsupportedP
 from tests.engines.tiny_mlx import QWEN, opened, write_qwen
 from workers.engines.base import EngineOptions
 from workers.engines.mlx.engine import open_mlx
-from workers.engines.mlx.load.loading import choose_context_length, load, widen
+from workers.engines.mlx.load.loading import choose_context_length, load, to_float32
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ SPOILS: dict[str, tuple[Any, str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
     "broken config": (lambda f: truncate(f / "config.json", 20), "config.json cannot be read"),
     "config no object": (lambda f: (f / "config.json").write_text("[]"), "JSON object"),
-    "no model_type": (lambda f: spoil_config(f, model_type=None), "names no model_type"),
+    "no model_type": (lambda f: spoil_config(f, model_type=None), "has no model_type"),
     "unknown type": (lambda f: spoil_config(f, model_type="nonesuch"), "nonesuch not supported"),
-    "own code": (lambda f: spoil_config(f, model_file="code.py"), "own Python code"),
+    "own code": (lambda f: spoil_config(f, model_file="code.py"), "contains Python code"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
     "truncated data": (lambda f: truncate(f / "model.safetensors", 5000), "is truncated"),
     "truncated header": (lambda f: truncate(f / "model.safetensors", 90), "truncated"),
@@ -75,7 +75,7 @@ def test_a_spoiled_folder_is_refused_with_what_is_wrong(name: str, folder: Path)
 def test_a_missing_shard_is_named(folder: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelLoadError, match=r"lacks weights: model-2\.safetensors"):
+    with pytest.raises(ModelLoadError, match=r"weights are missing: model-2\.safetensors"):
         opened(folder)
 
 
@@ -123,6 +123,6 @@ def test_widening_keeps_quantized_weights_and_widens_their_scales() -> None:
     layer = nn.Linear(64, 64, bias=False)
     layer.set_dtype(mx.float16)
     quantized = layer.to_quantized(group_size=64, bits=8)
-    widen(quantized)
+    to_float32(quantized)
     assert quantized.weight.dtype == mx.uint32
     assert quantized.scales.dtype == quantized.biases.dtype == mx.float32

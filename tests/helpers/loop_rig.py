@@ -107,7 +107,7 @@ class LoopRig:
             self.engine,
             self._encoder,
             max_run_s,
-            forms=self._forms,
+            formats=self._forms,
         )
 
     def start(self, request: GenerateRequest, max_run_s: float = 60.0) -> str:

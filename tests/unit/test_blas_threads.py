@@ -26,7 +26,7 @@ def library() -> Library:
 def threads(library: Library) -> BlasThreads:
     threads = BlasThreads()
     threads._libraries = [library]
-    threads.allow(4)
+    threads.limit(4)
     return threads
 
 
@@ -55,6 +55,6 @@ def test_products_without_weights_count_by_their_size(
 
 
 def test_no_more_than_others_leave(threads: BlasThreads, library: Library) -> None:
-    threads.allow(2)
+    threads.limit(2)
     threads.prepare(1 << 30)
     assert library.asked == [2]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
-from workers.generation.echo import PIECE_TOKENS, Echo
+from workers.generation.echo import CHUNK_TOKENS, Echo
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=400)
 
@@ -36,7 +36,7 @@ def test_token_ids_are_shown_as_the_text_that_they_make(text: str) -> None:
 
 def test_a_given_text_is_shown_as_it_was_given() -> None:
     # A tokenizer that adds a token in front, or that normalises, would show another.
-    found = pieces(Echo("  as given", [32] * (PIECE_TOKENS + 1)))
+    found = pieces(Echo("  as given", [32] * (CHUNK_TOKENS + 1)))
     assert [shown for shown, _ in found] == ["  as given", ""]
 
 
@@ -48,7 +48,7 @@ def test_the_likeliest_come_along() -> None:
 
 @pytest.mark.parametrize("num_sent", range(4))
 def test_what_was_sent_is_not_sent_again(num_sent: int) -> None:
-    text = "é" * PIECE_TOKENS + "x"
+    text = "é" * CHUNK_TOKENS + "x"
     ids = list(text.encode())
     whole = pieces(Echo(None, ids))
     assert len(whole) == 3

@@ -66,7 +66,7 @@ def test_what_fits_passes_and_nothing_else(
         ("gbnf", "root ::= missing", "missing"),
         ("gbnf", "(" * 5000, ""),
         ("choice", "[]", "list"),
-        ("choice", '[""]', "character"),
+        ("choice", '[""]', "not empty"),
         ("choice", '{"a": 1}', "list"),
         ("regex", "a" * 300_000, "longer"),
     ],

@@ -1,4 +1,4 @@
-"""Which slot a sequence gets, and whose kept text leaves for it."""
+"""Which slot a sequence gets, and which kept sequence is evicted for it."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def test_the_lowest_free_slot_is_taken() -> None:
 
 def test_what_is_kept_stays_while_there_are_free_slots() -> None:
     memory = cells(3)
-    assert memory.set_aside(memory.open_seq()) == 0
-    seen = [memory.in_the_way]
+    assert memory.keep(memory.open_seq()) == 0
+    seen = [memory.seq_to_evict]
     for _ in range(2):
         memory.open_seq()
-        seen.append(memory.in_the_way)
+        seen.append(memory.seq_to_evict)
     assert seen == [None, None, 0]
-    assert memory.take_back(0) == 0
+    assert memory.resume(0) == 0
 
 
-def test_when_all_is_kept_the_oldest_is_in_the_way() -> None:
+def test_when_all_slots_hold_kept_sequences_the_oldest_is_evicted() -> None:
     memory = cells(3)
     for _ in range(3):
         memory.open_seq()
     for seq_id in (2, 0, 1):
-        memory.set_aside(seq_id)
-    assert memory.in_the_way == 2
+        memory.keep(seq_id)
+    assert memory.seq_to_evict == 2
     memory.release(2)
     assert memory.open_seq() == 2
 

@@ -104,7 +104,7 @@ def test_broken_files_are_the_fault_of_the_models_name(settings: Settings, backe
         ("a has no weights (model*.safetensors)", "llm_model_name"),
         ("a cannot be loaded: ValueError('Missing 3 parameters: \\nlm_head')", "llm_model_name"),
         ("a.gguf: cannot load it: error loading model: mmap failed: Cannot allocate memory", None),
-        ("a.gguf: no room for a context of 9 tokens: ggml_aligned_malloc: insufficient memory "
+        ("a.gguf: no memory for a context of 9 tokens: ggml_aligned_malloc: insufficient memory "
          "(attempted to allocate 122.19 MB)", None),
         ("a.gguf: cannot load it: ggml_metal: failed to allocate buffer, size = 9 MiB", None),
         ("a.gguf: it cannot decode: ggml_metal_graph_compute: command buffer 0 failed with status "
@@ -122,7 +122,7 @@ def test_what_the_machine_lacks_is_no_fault_of_the_request(message: str, param: 
 
 
 def test_the_parameter_that_an_engine_names_is_at_fault() -> None:
-    wrong = ModelLoadError("The model's context is 9 tokens, 10 were asked for", "context_length")
+    wrong = ModelLoadError("The model's context is 9 tokens, 10 were requested", "context_length")
     assert parameter_at_fault(wrong) == "context_length"
     # The folder is a setting of the server, no option of a load.
     folder = ModelLoadError("the folder cannot be used: Permission denied", "prompt_cache_dir")

@@ -19,7 +19,7 @@ from tests.helpers.samples import event, generate
 from workers.engines.base import PromptLogprobs
 from workers.engines.fake import FakeTokenizer
 from workers.generation.attempts import Attempt
-from workers.generation.echo import PIECE_TOKENS
+from workers.generation.echo import CHUNK_TOKENS
 from workers.generation.job import GenerationJob
 from workers.generation.outbox import Outbox
 from workers.generation.preparation import Logged, build_job, logged_choices
@@ -268,8 +268,8 @@ def test_a_prompt_that_was_echoed_is_not_scored_again() -> None:
 
 
 def test_a_prompt_that_was_echoed_in_part_is_scored_again() -> None:
-    part = event(seq=1, choice=0, prompt=[TokenLogprob(120, "x", None)] * PIECE_TOKENS)
-    text = "x" * (PIECE_TOKENS + 10)
+    part = event(seq=1, choice=0, prompt=[TokenLogprob(120, "x", None)] * CHUNK_TOKENS)
+    text = "x" * (CHUNK_TOKENS + 10)
     job = build(scored(text), logged_choices([part]), context_length=999)
     (choice,) = job.choices.values()
     assert choice.sequence.num_prompt_logprobs == 2
@@ -289,7 +289,7 @@ def test_a_choice_whose_grammar_breaks_down_in_what_was_said_ends_by_name() -> N
     outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
     attempt = Attempt("j", 2, 1, b"", 1.5)
     logged = {0: Logged(list(LETTERS))}
-    forms = OutputFormats(engine.tokenizer, PLAIN_TEMPLATE)
+    formats = OutputFormats(engine.tokenizer, PLAIN_TEMPLATE)
     with pytest.raises(GrammarError) as caught:
-        build_job(attempt, request, logged, outbox, engine, encoder(), 60.0, forms=forms)
+        build_job(attempt, request, logged, outbox, engine, encoder(), 60.0, formats=formats)
     assert caught.value.param == "grammar"

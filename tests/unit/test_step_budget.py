@@ -20,7 +20,7 @@ def num_taken(steps: Iterable[float]) -> int:
     num = 0
     for seconds in steps:
         budget.spend(seconds)
-        if budget.is_spent:
+        if budget.is_exceeded:
             break
         budget.end_step()
         num += 1
@@ -49,10 +49,10 @@ def test_one_step_alone_can_be_too_much() -> None:
     assert num_taken([0.2]) == 0
 
 
-def test_a_text_whose_budget_is_spent_ends_by_name() -> None:
+def test_a_text_whose_budget_is_exceeded_ends_by_name() -> None:
     compiler = GrammarCompiler(FakeTokenizer())
     native = compiler._compiled_matcher(Grammar(GrammarKind.REGEX, "a*"))
-    matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0, dear_s=0.0))
+    matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0, slow_s=0.0))
     with pytest.raises(GrammarError, match="too long") as caught:
         write(matcher, 1000)
     assert caught.value.param == "regex"

@@ -1,1 +1,1 @@
-"""Engines: loaded models that run a continuous batch. One package per library, one contract."""
+"""Engines run a loaded model with continuous batching: one package per backend, one contract."""

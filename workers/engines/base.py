@@ -1,8 +1,7 @@
-"""What an engine is: one loaded model that runs a continuous batch of sequences.
+"""The engine contract: one loaded model that runs a continuous batch of sequences.
 
-An engine knows no Redis, no HTTP and no OpenAI. It is driven by one thread, which alone calls
-``submit``, ``abort``, ``step`` and ``close``; ``interrupt`` and the tokenizer may be used from any
-thread.
+An engine knows nothing of Redis, HTTP or OpenAI. One thread drives it: only that thread calls
+``submit``, ``abort``, ``step`` and ``close``. Any thread may call ``interrupt`` and the tokenizer.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ from jobs.contract.sampling import Sampling
 
 
 class FinishReason(StrEnum):
-    """Why an engine ended a sequence by itself."""
+    """Why an engine ended a sequence."""
 
     STOP = "stop"  # an end-of-generation token was drawn
     LENGTH = "length"  # max_tokens reached, or the context is full
 
 
 class Constraint(Protocol):
-    """A grammar that a text has to follow, and where the text stands in it.
+    """A grammar for the generated text of one sequence, with the current parse state.
 
-    What its methods raise ends its sequence, and no other (``SequenceFailure``).
+    An exception from one of its methods ends this sequence only (``SequenceFailure``).
     """
 
     def allowed(self) -> npt.NDArray[np.bool_] | None:
-        """Which tokens may come next, shape (vocab_size,), at least one; ``None``: any."""
+        """Mask of the allowed next tokens, (vocab_size,), never all False; ``None``: all are."""
         ...
 
     def accept(self, token_id: int) -> None:
-        """The engine has drawn this token, one of those allowed."""
+        """Advance by the token that the engine has drawn, one of those allowed."""
         ...
 
 
@@ -57,22 +56,22 @@ class Sequence:
     max_tokens: int
     sampling: Sampling
     num_prompt_logprobs: int | None = None
-    """Also report the prompt's own log-probabilities, each with so many of the likeliest."""
+    """Also report the log-probabilities of the prompt, with this many top tokens per position."""
     mirostat_mu: float | None = None
-    """Where mirostat stood when an earlier attempt was cut; ``None``: at its beginning."""
+    """Mirostat's ``mu`` at the end of an interrupted earlier attempt; ``None``: start anew."""
     adapter: str | None = None
-    """Name of the LoRA adapter for this sequence; ``None``: what the model was loaded with."""
+    """Name of the LoRA adapter for this sequence; ``None``: the one given at load, if any."""
     constraint: Constraint | None = None
-    """What the text has to look like, at the place where the prompt ends; it is this sequence's."""
+    """Grammar in its state at the end of the prompt; not shared with other sequences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token. With ``finish`` set it is the sequence's last, and the slot is free.
+    """One generated token. If ``finish`` is set, it is the sequence's last and the slot is free.
 
     ``is_end`` marks an end-of-generation token, which has no text (``finish`` is then ``STOP``,
     unless the sequence ignores the end). ``logprob`` and ``top_logprobs`` (token id, natural
-    logarithm; most likely first) come from the raw logits, and only for who asked.
+    logarithm; most likely first) come from the raw logits; they are set only on request.
     """
 
     sequence_id: int
@@ -88,7 +87,8 @@ class Token:
 class Prefill:
     """Progress of one prompt: ``num_done`` of ``num_total`` tokens are in the KV cache.
 
-    ``num_cached`` of them were there already. One event per chunk, the last with done == total.
+    ``num_cached`` of them came from the prompt cache. One event per chunk; the last one has
+    ``num_done == num_total``.
     """
 
     sequence_id: int
@@ -99,7 +99,7 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFailure:
-    """A sequence that the engine had to give up; its slot is free and its neighbours run on.
+    """A sequence that failed. Its slot is free, and the other sequences continue.
 
     ``code`` and ``param`` are those of a ``JobError``.
     """
@@ -115,10 +115,10 @@ class SequenceFailure:
 
 @dataclass(frozen=True, slots=True)
 class PromptLogprobs:
-    """Log-probabilities of a prompt's tokens, for a sequence that asked; before its first token.
+    """Log-probabilities of a prompt's tokens, if requested; sent before the first ``Token``.
 
-    One entry per prompt token but the first, which nothing predicts: (log-probability of the
-    token, the likeliest at its place as (token id, log-probability)).
+    One entry per prompt token except the first, which has no prediction: (log-probability of the
+    token, top tokens of its position as (token id, log-probability)).
     """
 
     sequence_id: int
@@ -129,7 +129,7 @@ StepEvent = Token | Prefill | PromptLogprobs | SequenceFailure
 
 
 class Pooling(StrEnum):
-    """How the vectors of a text's tokens become one."""
+    """How the token vectors of a text are combined into one."""
 
     MEAN = "mean"
     CLS = "cls"
@@ -151,7 +151,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Load options that concern the engine; ``None`` lets the engine choose."""
+    """Load options for the engine; ``None`` lets the engine choose."""
 
     context_length: int | None = None
     num_slots: int | None = None
@@ -159,31 +159,34 @@ class EngineOptions:
     num_gpu_layers: int | None = None
     is_remote_code_trusted: bool = False
     adapters_dir: Path | None = None
-    """Where LoRA adapters lie; their names are its entries."""
+    """Folder of the LoRA adapters; the name of an entry is the name of the adapter."""
     adapter: str | None = None
-    """Name of the adapter to apply to every sequence that names none."""
+    """Name of the adapter for every sequence that names none."""
     prompt_cache_bytes: int | None = None
-    """Room for kept KV state of ended sequences; 0: keep none."""
+    """Size limit of the prompt cache in memory; 0: no prompt cache."""
     prompt_cache_dir: Path | None = None
-    """Where long prefixes are spilled, to outlive the process; ``None``: nowhere."""
+    """Folder to which long prefixes are spilled, to outlive the process; ``None``: no spill."""
     draft_path: Path | None = None
-    """A smaller model of the same vocabulary that drafts tokens."""
+    """A smaller model with the same vocabulary that drafts tokens."""
     num_draft_tokens: int | None = None
-    """Tokens drafted per step; with no ``draft_path`` they are looked up in the prompt."""
+    """Tokens drafted per step; without ``draft_path``, by prompt lookup."""
     step_budget_s: float = 0.25
-    """About how long a step may read prompts while others decode."""
+    """Approximate time for prefill in one step, so that running sequences keep decoding."""
     kv_bits: int | None = None
-    """Quantize the KV cache to so many bits; ``None``: keep it as it is."""
+    """Quantize the KV cache to this many bits; ``None``: no quantization."""
     kv_layout: KvLayout | None = None
-    """Whether slots share the KV cells (``None``: they do) or each has its own."""
+    """Whether all slots share the KV cells (also with ``None``) or each slot has its own."""
     is_cpu_tuned: bool = True
-    """On a CPU, compute in ways made for it."""
+    """On a CPU, use the code paths made for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FimTokens:
-    """Control tokens of a model that fills gaps, put before the text ahead of the gap, before the
-    text behind it, and last, where the model goes on with what belongs between them."""
+    """Fill-in-the-middle control tokens.
+
+    The prompt is prefix, text before the gap, suffix, text after it, middle; the model goes on with
+    the text of the gap.
+    """
 
     prefix: int
     suffix: int
@@ -191,7 +194,7 @@ class FimTokens:
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back; every method may be called from any thread."""
+    """Converts text to token ids and back; any thread may call any method."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -203,7 +206,7 @@ class Tokenizer(Protocol):
 
     @property
     def bos_token(self) -> str:
-        """Text of the beginning-of-sequence token, "" when the model has none (for templates)."""
+        """Text of the beginning-of-sequence token for chat templates; "" if there is none."""
         ...
 
     @property
@@ -211,29 +214,29 @@ class Tokenizer(Protocol):
 
     @property
     def chat_templates(self) -> Mapping[str, str]:
-        """The model's own Jinja chat templates by name (``default``, ``tool_use``, ``rag``)."""
+        """The model's Jinja chat templates, by name: ``default``, ``tool_use``, ``rag``."""
         ...
 
     @property
     def fim_tokens(self) -> FimTokens | None:
-        """How the model is told of a gap in a text; ``None``: it cannot fill one."""
+        """The fill-in-the-middle control tokens; ``None``: the model has none."""
         ...
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.
 
-        ``add_special`` adds what the model wants around a text (BOS); ``parse_special`` reads the
-        text of control tokens (``<|im_end|>``) as those tokens. A user's plain text is encoded
-        with ``parse_special=False``, a rendered chat template with ``True``.
+        ``add_special`` adds the model's special tokens around the text (BOS). ``parse_special``
+        turns the text of control tokens (``<|im_end|>``) into those tokens: ``False`` for a user's
+        plain text, ``True`` for a rendered chat template.
         """
         ...
 
     def piece(self, token_id: int) -> bytes:
-        """UTF-8 bytes of one token, possibly a part of a character; b"" for control tokens."""
+        """UTF-8 bytes of a token, possibly only a part of a character; b"" for control tokens."""
         ...
 
     def control_text(self, token_id: int) -> str:
-        """The text that stands for a control token, "" for every other token."""
+        """Text of a control token; "" for every other token."""
         ...
 
 
@@ -248,51 +251,51 @@ class Engine(Protocol):
 
     @property
     def has_work(self) -> bool:
-        """True while any submitted sequence has neither finished nor been aborted."""
+        """True while a submitted sequence has not ended."""
         ...
 
     def check(self, sampling: Sampling) -> None:
-        """Raise ``UnsupportedParameterError`` for what this engine cannot honour."""
+        """Raise ``UnsupportedParameterError`` for a parameter that this engine does not support."""
         ...
 
     def submit(self, sequence: Sequence) -> None:
-        """Take a sequence; it starts when a slot and room in the KV cache are free, in order."""
+        """Queue a sequence; it starts, in order, when a slot and room in the KV cache are free."""
         ...
 
     def abort(self, sequence_id: int) -> None:
-        """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
+        """Remove a waiting or running sequence at once; unknown ids are ignored."""
         ...
 
     def interrupt(self, sequence_id: int) -> None:
-        """The sequence is about to be aborted: a step that reads its prompt may break that off.
+        """Announce an ``abort``: a running step may stop the prefill of this sequence early.
 
-        Any thread may call it, for any id. What was broken off is read again, if it is wanted.
+        Any thread may call it, for any id. Stopped prefill of other sequences is done again.
         """
         ...
 
     def step(self) -> list[StepEvent]:
-        """Advance the batch: at most one token per running sequence, plus a chunk of prefill.
+        """Advance the batch: one token per running sequence (more with drafts), one prefill chunk.
 
-        Bounded in time (prefill in chunks of about ``step_budget_s``). Returns [] without work.
+        A chunk takes about ``step_budget_s``. Returns [] if there is no work.
         """
         ...
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """One normalised vector per input of token ids; ``None``: the model's own pooling.
+        """One vector of length 1 per input of token ids; ``None``: the model's own pooling.
 
-        Raises ``jobs.contract.errors.InvalidRequestError`` for an input beyond the context.
+        Raises ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context.
         """
         ...
 
     @property
     def cache_bytes(self) -> int:
-        """Memory that the backend has freed but keeps for reuse; from any thread."""
+        """Memory that the backend has freed but keeps for reuse; any thread may read it."""
         ...
 
     def limit_cache(self, num_bytes: int) -> None:
-        """Keep no more than that; from any thread.
+        """Limit ``cache_bytes``; any thread may call it.
 
-        Raises ``jobs.contract.errors.UnsupportedParameterError`` where the backend keeps none.
+        Raises ``jobs.contract.errors.UnsupportedParameterError`` if the backend keeps no memory.
         """
         ...
 
@@ -302,4 +305,4 @@ class Engine(Protocol):
 
 
 OnProgress = Callable[[float], None]
-"""Called with the loaded fraction, 0.0 to 1.0, while a model loads."""
+"""Called while a model loads, with the loaded fraction from 0.0 to 1.0."""

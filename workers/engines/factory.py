@@ -1,4 +1,4 @@
-"""Opens the engine of a backend: the only importer of the heavy libraries, one per process."""
+"""Opens the engine of a backend. It alone imports the heavy libraries, one per process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from workers.engines.base import Engine, EngineOptions, OnProgress
 def open_engine(
     backend: str, path: Path, options: EngineOptions, on_progress: OnProgress
 ) -> Engine:
-    """Load the model at ``path``; call it on the thread that will drive the engine.
+    """Load the model at ``path``; must be called by the thread that will drive the engine.
 
-    Raises ``ModelLoadError`` with what is wrong with the model.
+    Raises ``ModelLoadError`` with the reason.
     """
     if backend == "mlx":
         from workers.engines.mlx.engine import open_mlx

@@ -1,4 +1,4 @@
-"""What an exception in the draw of one sequence's token becomes: the end of that sequence alone."""
+"""Turns an exception in the sampling of one sequence into the failure of that sequence only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def failure_of(sequence_id: int, error: Exception) -> SequenceFailure:
-    """A ``JobError`` says itself what it is; anything else is a fault of ours, and is logged."""
+    """The event for ``error``. Anything but a ``JobError`` is a bug of ours and is logged."""
     if isinstance(error, JobError):
         return SequenceFailure(sequence_id, error.message, error.code, error.param)
     log.error("a sequence failed", extra={"sequence": sequence_id}, exc_info=error)

@@ -1,4 +1,4 @@
-"""Fill in the middle: the control tokens that tell a model where a text has its gap."""
+"""Finds the fill-in-the-middle control tokens of a vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPELLINGS = (
 
 
 def find_fim_tokens(id_of: Callable[[str], int | None]) -> FimTokens | None:
-    """The first set of which the vocabulary has all three; ``id_of`` is ``None`` for no token."""
+    """The first set of which all tokens exist; ``id_of(text)`` is ``None`` for an unknown token."""
     for spelling in _SPELLINGS:
         prefix, suffix, middle = (id_of(text) for text in spelling)
         if prefix is not None and suffix is not None and middle is not None:

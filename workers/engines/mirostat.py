@@ -1,8 +1,8 @@
-"""Mirostat: sampling that steers the surprise of the text towards a target, in plain numpy.
+"""Mirostat: sampling that keeps the surprise of the text near a target, in plain numpy.
 
-It stands in place of the filters, after bias, penalties and temperature. Its state is one number,
-``mu``, the largest surprise allowed, in bits; it changes with each token. Basu et al. 2021,
-arXiv:2007.14966; in detail (estimate from 100 tokens, surprise measured after the cut) as
+It replaces the filters and comes after bias, penalties and temperature. Its state is one number,
+``mu``, the largest surprise allowed, in bits; each token changes it. Source: Basu et al. 2021,
+arXiv:2007.14966. Details (exponent from 100 tokens, surprise measured after the cut) follow
 llama.cpp's ``mirostat`` and ``mirostat_v2`` samplers.
 """
 
@@ -21,19 +21,19 @@ Floats = npt.NDArray[np.float64]
 
 
 def is_used(sampling: Sampling) -> bool:
-    """Whether the draws are mirostat's; a greedy sequence has none."""
+    """Whether mirostat samples the tokens; never for greedy sampling."""
     return sampling.mirostat_mode != 0 and not sampling.is_greedy
 
 
 def first_mu(sampling: Sampling) -> float:
-    """``mu`` before the first token."""
+    """The initial ``mu``."""
     return 2.0 * sampling.mirostat_tau
 
 
 def sample(logits: Floats, sampling: Sampling, position: int, mu: float) -> tuple[int, float]:
-    """The token at index ``position`` of its sequence, and the next ``mu``.
+    """Sample the token at index ``position`` of its sequence; returns it and the next ``mu``.
 
-    ``logits`` (vocab_size,) have bias and penalties applied, not the temperature.
+    ``logits`` (vocab_size,) have bias and penalties applied, but not the temperature.
     """
     # Shifted so that a tiny temperature cannot turn the maximum into infinity.
     heated = (logits - logits.max()) / sampling.temperature
@@ -42,28 +42,29 @@ def sample(logits: Floats, sampling: Sampling, position: int, mu: float) -> tupl
 
 
 def uniform(seed: int, position: int) -> float:
-    """The random number in [0, 1) of the draw at ``position``."""
+    """The random number in [0, 1) for the token at ``position``."""
     return float(np.random.default_rng(draw_seed(seed, position)).random())
 
 
 def draw(
     logits: Floats, mode: int, tau: float, eta: float, mu: float, uniform: float
 ) -> tuple[int, float]:
-    """A token and the next ``mu``, from final ``logits`` (vocab_size,) and a number in [0, 1).
+    """Sample from final ``logits`` (vocab_size,) with a random number in [0, 1).
 
-    Candidates stay in token order, so that the draw does not hang on ties in their rank.
+    Returns the token and the next ``mu``. Candidates stay in token order, so that tokens of equal
+    probability cannot change the result.
     """
     probabilities = _softmax(logits)
     kept = candidates(probabilities, mode, mu)
     shares = probabilities[kept] / probabilities[kept].sum()
-    # Rounding can leave the sum of all shares below the number drawn.
+    # Due to rounding, the sum of all shares can be below the random number.
     place = min(int(np.searchsorted(np.cumsum(shares), uniform, side="right")), len(kept) - 1)
     surprise = -math.log2(shares[place])
     return int(kept[place]), mu - eta * (surprise - tau)
 
 
 def candidates(probabilities: Floats, mode: int, mu: float) -> npt.NDArray[np.intp]:
-    """The tokens that can be drawn, in ascending order; at least one."""
+    """Ids of the tokens that can be sampled, in ascending order; at least one."""
     return _within_rank(probabilities, mu) if mode == 1 else _within_surprise(probabilities, mu)
 
 
@@ -74,14 +75,14 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def _within_surprise(probabilities: Floats, mu: float) -> npt.NDArray[np.intp]:
-    """Mode 2: tokens with a surprise of at most ``mu``, or the likeliest."""
+    """Mode 2: tokens with a surprise of at most ``mu``; if there are none, the likeliest."""
     with np.errstate(divide="ignore"):
         kept = np.flatnonzero((-np.log2(probabilities) <= mu) & (probabilities > 0.0))
     return kept if len(kept) > 0 else np.array([np.argmax(probabilities)])
 
 
 def _within_rank(probabilities: Floats, mu: float) -> npt.NDArray[np.intp]:
-    """Mode 1: as many of the likeliest as Zipf's law gives a surprise of ``mu``."""
+    """Mode 1: the likeliest tokens, as many as Zipf's law gives for a surprise of ``mu``."""
     alive = np.flatnonzero(probabilities)
     num = _rank_of(mu, _zipf_exponent(probabilities[alive]), len(probabilities))
     if num >= len(alive):
@@ -91,7 +92,7 @@ def _within_rank(probabilities: Floats, mu: float) -> npt.NDArray[np.intp]:
 
 
 def _zipf_exponent(probabilities: Floats) -> float:
-    """Least squares over the ``_NUM_RANKED`` likeliest; ``probabilities`` are above 0."""
+    """Least-squares estimate from the ``_NUM_RANKED`` likeliest; all ``probabilities`` are > 0."""
     num = min(_NUM_RANKED, len(probabilities))
     if num < 2:
         return 1.0
@@ -102,9 +103,9 @@ def _zipf_exponent(probabilities: Floats) -> float:
 
 
 def _rank_of(mu: float, exponent: float, vocab_size: int) -> int:
-    """k = (eps 2^mu / (1 - N^-eps))^(1/s) with eps = s - 1, at least 1 and at most N.
+    """k = (eps 2^mu / (1 - N^-eps))^(1/s) with eps = s - 1, limited to 1 to N.
 
-    In logarithms, because 2^mu and the power overflow; with its limits at eps = 0 and s = 0.
+    Computed in logarithms, because 2^mu and the power overflow; eps = 0 and s = 0 use the limits.
     """
     epsilon = exponent - 1.0
     log_size = math.log(vocab_size)

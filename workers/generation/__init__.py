@@ -1,1 +1,1 @@
-"""From a job to its events: prompt, tokens, text, answer."""
+"""Runs a job: encodes its prompt, decodes, and publishes its events."""

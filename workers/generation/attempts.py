@@ -1,4 +1,4 @@
-"""Opening an attempt: the moment from which a job is this worker's, and no other's words count."""
+"""Opens attempts: from then on the job belongs to this worker, and events of others are refused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jobs.storage.lua import claim_scripts
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An open attempt. ``seq`` is the newest event in the log; ``queued_s`` the wait so far.
+    """An open attempt. ``seq``: number of the newest event in the log; ``queued_s``: wait so far.
 
-    ``cancel_reason`` is set when somebody asked for the job's end before it began. ``deaths``: of
-    how many workers' deaths it is suspected. ``ran_s``: since its first attempt began.
+    ``cancel_reason``: not empty if the job was cancelled before the attempt. ``deaths``: number of
+    worker deaths that the job is suspected of. ``ran_s``: time since its first attempt started.
     """
 
     job_id: str
@@ -28,19 +28,19 @@ class Attempt:
     ran_s: float = 0.0
 
     def request(self) -> Request:
-        """What the job asks for; ``ContractError`` when it cannot be read."""
+        """The job's request; raises ``ContractError`` if it cannot be decoded."""
         return decode_request(self.request_data)
 
 
 class AttemptOpener:
-    """Opens attempts in the name of one worker loop."""
+    """Opens attempts for the worker with the name ``worker``."""
 
     def __init__(self, redis: SyncRedis, worker: str) -> None:
         self._worker = worker
         self._script = redis.register_script(claim_scripts.OPEN_ATTEMPT)
 
     def open(self, job_id: str) -> Attempt | None:
-        """The attempt, or ``None`` when the job has ended already, or is not this worker's."""
+        """The attempt; ``None`` if the job has ended or does not belong to this worker."""
         state, *rest = self._script(
             keys=[
                 names.job_key(job_id),

@@ -1,7 +1,7 @@
 """The loop that drives an engine: take commands, step, publish, retire.
 
-It runs on the one thread that may touch the engine. It never waits for Redis: what it has to say
-goes into outboxes.
+It runs on the only thread that may use the engine. It never waits for Redis: its events go into
+outboxes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """End a job: by whom it was ended says the error; ``None`` drops it without a word."""
+    """End a job with ``error``; ``None``: without an event."""
 
     job_id: str
     error: JobError | None
@@ -44,10 +44,10 @@ _Command = GenerationJob | EmbeddingJob | _End
 
 
 class DecodeLoop:
-    """Continuous batching for jobs: any number at a time, each ends by itself.
+    """Runs jobs with continuous batching.
 
-    Each choice gives its slot back to ``slots`` when it ends. Embeddings take no slot: between two
-    steps, the oldest job of them moves on a little.
+    Each choice returns its slot to ``slots`` when it ends. Embedding jobs take no slot: between two
+    steps, the oldest of them embeds a few inputs.
     """
 
     def __init__(self, engine: Engine, publisher: Publisher, slots: SlotLimiter) -> None:
@@ -60,7 +60,7 @@ class DecodeLoop:
         self._embeddings: dict[str, EmbeddingJob] = {}
         self._job_of: dict[int, GenerationJob] = {}
         self._is_stopping = False
-        self._moved_at = time.monotonic()
+        self._progress_at = time.monotonic()
 
     # Called from other threads.
 
@@ -68,21 +68,21 @@ class DecodeLoop:
         self._send(job)
 
     def end(self, job_id: str, error: JobError | None) -> None:
-        """End a job before its time; unknown and already ended ones are ignored."""
+        """End a job early, ``error`` as in ``_End``; unknown and ended jobs are ignored."""
         self._send(_End(job_id, error))
         if (job := self._jobs.get(job_id)) is not None:
             for sequence_id in job.sequence_ids:
                 self._engine.interrupt(sequence_id)
 
     def stop(self) -> None:
-        """Leave ``run`` after the step at hand; jobs still running are left as they are."""
+        """Let ``run`` return after the current step; running jobs are left as they are."""
         self._is_stopping = True
         self._wake.set()
 
     def wind_down(self, error: JobError | None, grace_s: float, force_s: float) -> None:
-        """Let jobs finish for ``grace_s``, end the rest with ``error`` (see ``end``), and stop.
+        """Wait ``grace_s`` for jobs to finish, end the rest with ``error`` (see ``end``), and stop.
 
-        Blocks the calling thread; jobs that the engine cannot end in ``force_s`` are left.
+        Blocks the calling thread; after ``force_s`` more it stops even if jobs are left.
         """
         self._wait_empty(grace_s)
         for job_id in self.job_ids:
@@ -105,9 +105,9 @@ class DecodeLoop:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the loop last moved while it had work; 0 without work."""
+        """Seconds since the last progress while there is work; 0 without work."""
         has_jobs = self._jobs or self._embeddings
-        return time.monotonic() - self._moved_at if has_jobs else 0.0
+        return time.monotonic() - self._progress_at if has_jobs else 0.0
 
     def _send(self, command: _Command) -> None:
         self._commands.append(command)
@@ -134,7 +134,7 @@ class DecodeLoop:
             if isinstance(command, GenerationJob):
                 self._start(command)
             elif isinstance(command, EmbeddingJob):
-                self._moved_at = time.monotonic()
+                self._progress_at = time.monotonic()
                 self._embeddings[command.job_id] = command
             elif command.job_id in self._jobs:
                 self._end_early(self._jobs[command.job_id], command.error)
@@ -143,7 +143,7 @@ class DecodeLoop:
 
     def _start(self, job: GenerationJob) -> None:
         self._jobs[job.job_id] = job
-        self._moved_at = time.monotonic()
+        self._progress_at = time.monotonic()
         self._job_of.update(dict.fromkeys(job.choices, job))
         try:
             for choice in job.choices.values():
@@ -153,40 +153,40 @@ class DecodeLoop:
         except Exception as error:
             log.exception("engine refused a sequence", extra={"job": job.job_id})
             return self._end_early(job, EngineError(f"the engine failed: {error}"))
-        # Only now: from this event on an error can no longer be the answer's status.
+        # After submit: once ``started`` is sent, an error can no longer set the HTTP status.
         job.outbox.started(job.usage)
 
     def _step(self) -> None:
         try:
             events = self._engine.step()
         except Exception as error:
-            # An engine that raises has lost its batch: every job in it ends, the model stays.
+            # The state of the batch is unknown then: every job in it ends; the model stays loaded.
             log.exception("engine step failed")
             for job in list(self._jobs.values()):
                 self._end_early(job, EngineError(f"the engine failed: {error}"))
             return
         for event in events:
             self._handle_guarded(event)
-        self._moved_at = time.monotonic()
+        self._progress_at = time.monotonic()
         self._publisher.notify(is_urgent=False)
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))
         if job.step(self._engine):
             del self._embeddings[job.job_id]
-        self._moved_at = time.monotonic()
+        self._progress_at = time.monotonic()
 
     def _handle_guarded(self, event: StepEvent) -> None:
-        """What a model wrote must not end the loop, whatever reading it raises: that job ends."""
+        """Handle an event; an exception, e.g. from odd model output, ends only the event's job."""
         job = self._job_of.get(event.sequence_id)
         if job is None:
             return  # ended earlier in this very step
         try:
             self._handle(job, event)
         except Exception as error:
-            log.exception("answer cannot be read", extra={"job": job.job_id})
+            log.exception("answer cannot be processed", extra={"job": job.job_id})
             if job.job_id in self._jobs:
-                self._end_early(job, JobError(f"the answer cannot be read: {error}"))
+                self._end_early(job, JobError(f"the answer cannot be processed: {error}"))
 
     def _handle(self, job: GenerationJob, event: StepEvent) -> None:
         if isinstance(event, Token):
@@ -211,22 +211,22 @@ class DecodeLoop:
             self._close_choice(job, choice, is_engine_done=token.finish is not None)
 
     def _show_token(self, job: GenerationJob, choice: Choice, token: Token) -> str | None:
-        """Why the choice ends with this token, if it does."""
+        """Add the token to the outbox; returns the finish_reason if the choice ends with it."""
         job.note_token()
         num_reasoning = choice.num_reasoning
-        shown, finish_reason = choice.feed(token)
+        delta, finish_reason = choice.feed(token)
         job.num_reasoning += choice.num_reasoning - num_reasoning
         logprob = choice.logprob(token)
         job.outbox.chunk(
             choice.index,
             token.token_id,
-            shown.text,
+            delta.text,
             logprob,
             finish_reason,
             token.mirostat_mu,
             choice.stop,
-            shown.reasoning,
-            shown.calls,
+            delta.reasoning,
+            delta.calls,
         )
         return finish_reason
 
@@ -244,7 +244,7 @@ class DecodeLoop:
         now = time.monotonic()
         overdue = [job for job in self._jobs.values() if now > job.deadline]
         for job in overdue:
-            self._end_early(job, JobTimeoutError("the job ran longer than it may"))
+            self._end_early(job, JobTimeoutError("the job exceeded its time limit"))
 
     def _end_early(self, job: GenerationJob, error: JobError | None) -> None:
         for sequence_id in job.sequence_ids:

@@ -1,4 +1,4 @@
-"""One embeddings job inside a worker: its inputs, a few at a time between the engine's steps."""
+"""An embedding job in a worker: a few inputs at a time, between two steps of the engine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from workers.engines.base import Engine
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 
-_STEP_TOKENS = 512  # about what a chunk of prefill has
+_STEP_TOKENS = 512  # about the size of a prefill chunk
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class EmbeddingJob:
-    """``inputs`` are token ids; ``num_done`` of them have been embedded and sent."""
+    """``inputs`` are token ids; ``num_done`` of them are embedded and in the outbox.
+
+    ``dimensions``: the requested size of the vectors; ``deadline`` in ``time.monotonic`` seconds.
+    """
 
     job_id: str
     outbox: Outbox
@@ -44,7 +47,7 @@ class EmbeddingJob:
         return Usage(prompt_tokens=sum(map(len, self.inputs)))
 
     def step(self, engine: Engine) -> bool:
-        """Embed the next few inputs; True when the job has ended, well or badly."""
+        """Embed the next few inputs; True if the job has ended, finished or failed."""
         try:
             self._step(engine)
         except JobError as error:
@@ -60,7 +63,7 @@ class EmbeddingJob:
         return True
 
     def end(self, error: JobError | None) -> None:
-        """Say why the job ends before its time; ``None``: without a word."""
+        """End the job early with ``error``; ``None``: without an event."""
         if isinstance(error, JobCancelledError):
             self.outbox.cancel(error)
         elif error is not None:
@@ -68,16 +71,16 @@ class EmbeddingJob:
 
     def _step(self, engine: Engine) -> None:
         if time.monotonic() > self.deadline:
-            raise JobTimeoutError("the job ran longer than it may")
+            raise JobTimeoutError("the job exceeded its time limit")
         for vector in engine.embed([*self._next_inputs()], None):
             if self.dimensions not in (None, len(vector)):
-                message = f"dimensions: this model's vectors have {len(vector)}"
+                message = f"dimensions: this model's vectors have {len(vector)} dimensions"
                 raise UnsupportedParameterError(message, "dimensions")
             self.outbox.embedding(self.num_done, struct.pack(f"<{len(vector)}f", *vector))
             self.num_done += 1
 
     def _next_inputs(self) -> Iterator[list[int]]:
-        """At least one; no more than a step may hold."""
+        """The inputs of the next step: at least one, up to ``_STEP_TOKENS`` tokens."""
         num_tokens = 0
         for ids in self.inputs[self.num_done :]:
             if num_tokens and num_tokens + len(ids) > _STEP_TOKENS:
@@ -93,7 +96,7 @@ def build_embedding(
     context_length: int,
     max_run_s: float,
 ) -> EmbeddingJob:
-    """The job with its inputs as token ids; ``InvalidRequestError`` names the one at fault."""
+    """The job with its inputs as token ids; ``InvalidRequestError`` names the invalid input."""
     inputs = []
     for index, prompt in enumerate(request.inputs):
         name, param = _name_of(request, index)
@@ -102,7 +105,7 @@ def build_embedding(
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{name}: {error.message}", param) from error
         if len(ids) > context_length:
-            message = f"{name} is too large: {len(ids)} tokens for a context of {context_length}"
+            message = f"{name} is too long: {len(ids)} tokens for a context of {context_length}"
             raise ContextLengthExceededError(message, param)
         inputs.append(ids)
     deadline = time.monotonic() + max_run_s
@@ -110,7 +113,7 @@ def build_embedding(
 
 
 def _name_of(request: EmbedRequest, index: int) -> tuple[str, str]:
-    """What the client calls that input, and its parameter."""
+    """The client's name for the input, and its parameter."""
     if request.rerank is None:
         return f"input {index}", "input"
     return ("the query", "query") if index == 0 else (f"document {index - 1}", "documents")

@@ -1,4 +1,4 @@
-"""One generation job inside a worker: its sequences' text, and what it reports at the end."""
+"""A generation job in a worker: the text of its choices, its usage and timings."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from workers.markup.reader import Delta, PlainReader, Reader
 from workers.text.detokenizer import Detokenizer
 
 TOOL_CALLS = "tool_calls"
-"""The finish_reason of an answer that stopped to have tools called."""
+"""The finish_reason of an answer that ended with tool calls."""
 
 
 class Choice:
-    """The text of one sequence: bytes to characters, stop strings held back and cut.
+    """Turns the tokens of one sequence into text, and cuts the text at stop strings.
 
-    ``reader`` says what of the text is content, thoughts or a call (``None``: all is content up to
-    a string of ``stop``). ``echo`` is the prompt, where its log-probabilities are to be sent. One
-    ``is_only_echoed`` ends with its first token, which is not shown.
+    ``reader`` splits the text into content, reasoning and tool calls (``None``: all is content, up
+    to one of ``stop``). ``echo``: the prompt, if its log-probabilities are to be sent. A choice
+    that ``is_only_echoed`` ends with its first token, which is not shown.
     """
 
     def __init__(
@@ -55,75 +55,75 @@ class Choice:
         self._reader = PlainReader(stop) if reader is None else reader
 
     def feed(self, token: Token) -> tuple[Delta, str | None]:
-        """What may be shown after this token, and the reason if the choice ends here."""
+        """What the token adds to the answer, and the finish_reason if the choice ends with it."""
         text = self._text(token.token_id, is_end=token.is_end)
         if token.finish is not None:
             text += self._detokenizer.finish()
-        shown = self._reader.feed(text)
-        if token.finish is not None and not shown.is_over:
-            _add(shown, self._reader.finish(is_cut=token.finish is FinishReason.LENGTH))
-        self._count(shown)
-        return shown, self._finish_reason(token.finish, shown)
+        delta = self._reader.feed(text)
+        if token.finish is not None and not delta.is_over:
+            _add(delta, self._reader.finish(is_cut=token.finish is FinishReason.LENGTH))
+        self._count(delta)
+        return delta, self._finish_reason(token.finish, delta)
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the choice."""
+        """The stop string that ended the choice, if any."""
         return self._reader.stop
 
     def replay(self, token_ids: Iterable[int]) -> None:
-        """Bring the text machinery to where an earlier attempt left it; its text was sent then."""
+        """Restore the text state from an earlier attempt's tokens; their text has been sent."""
         for token_id in token_ids:
             self._count(self._reader.feed(self._text(token_id, is_end=False)))
 
     def _text(self, token_id: int, *, is_end: bool) -> str:
-        """What the token adds to the text, as far as its characters are whole."""
+        """What the token adds to the text: only complete characters."""
         piece = b"" if is_end else self._tokenizer.piece(token_id)
         return self._detokenizer.feed(piece or self._control_piece(token_id, is_end=is_end))
 
     def _control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token where it counts: as a stop string, or as markup."""
+        """The text of a control token that is a stop string or markup; b"" for others."""
         if self._stop and not self._reader.is_reasoning:
             text = self._tokenizer.control_text(token_id)
             if text in self._stop:
                 return text.encode()
         return self._reader.control_piece(token_id, is_end=is_end)
 
-    def _count(self, shown: Delta) -> None:
+    def _count(self, delta: Delta) -> None:
         self.num_tokens += 1
-        self.num_reasoning += bool(shown.reasoning) or self._reader.is_reasoning
+        self.num_reasoning += bool(delta.reasoning) or self._reader.is_reasoning
 
-    def _finish_reason(self, finish: FinishReason | None, shown: Delta) -> str | None:
-        if finish is FinishReason.LENGTH and not shown.is_over:
+    def _finish_reason(self, finish: FinishReason | None, delta: Delta) -> str | None:
+        if finish is FinishReason.LENGTH and not delta.is_over:
             return finish.value
-        if finish is None and not shown.is_over:
+        if finish is None and not delta.is_over:
             return None
         is_called = self._reader.has_calls and self._reader.stop is None
         return TOOL_CALLS if is_called else FinishReason.STOP.value
 
     def logprob(self, token: Token) -> TokenLogprob | None:
-        """The token's log-probability as events carry it; ``None`` when nobody asked."""
+        """The token's log-probability in the form of events; ``None`` if not requested."""
         if token.logprob is None:
             return None
         return to_logprob(self._tokenizer, token.token_id, token.logprob, token.top_logprobs)
 
     def echo(self, scored: PromptLogprobs) -> list[EchoChunk]:
-        """The prompt's tokens as events carry them, as far as nobody has sent them yet."""
+        """The chunks of the echoed prompt that have not been sent."""
         return self._echo.chunks(scored, self._tokenizer) if self._echo is not None else []
 
 
-def _add(shown: Delta, more: Delta) -> None:
-    shown.reasoning += more.reasoning
-    shown.text += more.text
-    shown.calls += more.calls
-    shown.is_over = more.is_over
+def _add(delta: Delta, more: Delta) -> None:
+    delta.reasoning += more.reasoning
+    delta.text += more.text
+    delta.calls += more.calls
+    delta.is_over = more.is_over
 
 
 @dataclass(slots=True)
 class GenerationJob:
-    """A running job: which choices are still open, and the clock of its phases.
+    """A running job: its open ``choices`` by sequence id, and the times of its phases.
 
-    Times are ``time.monotonic`` seconds; ``queued_s`` is how long it waited in its queue,
-    ``prompt_lengths`` how many tokens each prompt has.
+    Times are ``time.monotonic`` seconds. ``queued_s``: wait in the queue. ``prompt_lengths``:
+    number of tokens of each prompt.
     """
 
     job_id: str
@@ -145,9 +145,10 @@ class GenerationJob:
         return tuple(self.choices)
 
     def note_prefill(self, choice: int, progress: Prefill) -> None:
-        """Of a prompt counts what its first choice found: the others find what that one left.
+        """Note the progress of a choice's prefill; at its end, the number of cached tokens.
 
-        What a later attempt finds may be longer than the prompt, by the answer so far.
+        Only a prompt's first choice counts: the others find the first one's state in the cache. A
+        later attempt may find more than the prompt: also the answer so far.
         """
         if progress.num_done == progress.num_total:
             self.prefilled_at = time.monotonic()

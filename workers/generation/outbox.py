@@ -1,4 +1,4 @@
-"""What one attempt of a job has to say: events that wait to be sent, chunks that grow meanwhile."""
+"""The outbox of an attempt: events that wait to be sent, and chunks that grow until then."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLog
 
 
 class Sender(Protocol):
-    """Whoever sends the events of outboxes: those in ``dirty``, which ``lock`` guards."""
+    """Sends the events of the outboxes in ``dirty``; ``lock`` protects it and the outboxes."""
 
     lock: threading.Lock
     dirty: dict[str, Outbox]
 
     def notify(self, *, is_urgent: bool = True) -> None:
-        """Something is in an outbox."""
+        """Wake the sender: an outbox has events."""
 
 
 class _PendingEvent:
-    """An event without its number yet; a chunk grows until it is sent."""
+    """An event that has no number yet; a chunk grows until it is sent."""
 
     __slots__ = ("fields", "kind", "logprobs", "reasoning", "text", "token_ids", "tool_calls")
 
@@ -35,8 +35,8 @@ class _PendingEvent:
         self.tool_calls: list[CalledTool] = []
         self.logprobs: list[TokenLogprob] = []
 
-    def is_past(self, text: str, reasoning: str) -> bool:
-        """Whether these come too late: a chunk has thoughts, then text, then calls."""
+    def is_closed_for(self, text: str, reasoning: str) -> bool:
+        """Whether these need a new chunk: a chunk has reasoning, then text, then tool calls."""
         if self.tool_calls:
             return bool(text or reasoning)
         return bool(reasoning) and any(self.text)
@@ -63,13 +63,13 @@ class Outbox:
     def __init__(self, sender: Sender, job_id: str, attempt: int, seq: int) -> None:
         self.job_id = job_id
         self.attempt = attempt
-        # Redis knows a newer attempt, or takes nothing of this job: nothing of this one counts.
+        # There is a newer attempt, or Redis refuses this job's events: send no more of them.
         self.is_refused = False
         self._seq = seq
         self._sender = sender
         self._pending: list[_PendingEvent] = []
         self._open_chunks: dict[int, _PendingEvent] = {}
-        self._begun: set[int] = set()
+        self._started_choices: set[int] = set()
 
     def started(self, usage: Usage | None = None) -> None:
         self._put(_PendingEvent(EventKind.STARTED, usage=usage))
@@ -88,13 +88,13 @@ class Outbox:
         )
 
     def finish_tokens(self, token_ids: list[int], pieces: list[bytes] | None) -> None:
-        """The tokens that a text was asked for."""
+        """End a tokenize job with its tokens."""
         event = _PendingEvent(EventKind.FINISHED, pieces=pieces)
         event.token_ids = token_ids
         self._put(event)
 
     def finish_text(self, text: str) -> None:
-        """The text that tokens, or messages, were asked for."""
+        """End a detokenize or apply-template job with its text."""
         event = _PendingEvent(EventKind.FINISHED)
         event.text.append(text)
         self._put(event)
@@ -106,13 +106,13 @@ class Outbox:
         self._put(_PendingEvent(EventKind.CANCELLED, error=error.to_info(), usage=usage))
 
     def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
-        """A part of the choice's echoed prompt; before its first token."""
+        """Add a part of the choice's echoed prompt; call it before the choice's first token."""
         event = _PendingEvent(EventKind.CHUNK, choice=choice, prompt=tokens)
         event.text.append(text)
         self._put(event)
 
     def embedding(self, index: int, vector: bytes) -> None:
-        """The vector of one input."""
+        """Add the vector of input ``index``: float32, little-endian."""
         self._put(_PendingEvent(EventKind.CHUNK, choice=index, embedding=vector))
 
     def chunk(
@@ -127,10 +127,10 @@ class Outbox:
         reasoning: str = "",
         calls: Sequence[CalledTool] = (),
     ) -> None:
-        """Add a token's text to the choice's chunk; a first one leaves at once."""
+        """Add a token to the choice's chunk; the first one of a choice is sent at once."""
         with self._sender.lock:
             event = self._open_chunks.get(choice)
-            if event is None or event.is_past(text, reasoning):
+            if event is None or event.is_closed_for(text, reasoning):
                 event = self._open_chunks[choice] = _PendingEvent(EventKind.CHUNK, choice=choice)
                 self._pending.append(event)
                 self._sender.dirty[self.job_id] = self
@@ -147,12 +147,12 @@ class Outbox:
                 event.fields["mirostat_mu"] = mirostat_mu
             if stop is not None:
                 event.fields["stop"] = stop
-        if choice not in self._begun:
-            self._begun.add(choice)
+        if choice not in self._started_choices:
+            self._started_choices.add(choice)
             self._sender.notify()
 
     def take(self) -> list[Event]:
-        """All pending events, numbered; called by the sender with its lock held."""
+        """Number and return all pending events; the sender calls it with its lock held."""
         events = []
         for event in self._pending:
             self._seq += 1
@@ -160,8 +160,8 @@ class Outbox:
         self._pending, self._open_chunks = [], {}
         return events
 
-    def last_word(self, error: JobError) -> Event:
-        """The end of a job of which nothing else can be written any more."""
+    def close(self, error: JobError) -> Event:
+        """Send nothing more; returns a ``failed`` event for the caller to write."""
         with self._sender.lock:
             self.is_refused = True
             self._seq += 1

@@ -1,4 +1,4 @@
-"""From a request to sequences: templates, token ids, limits. Wrong input ends here, by name."""
+"""Builds the sequences of a request and checks its input: templates, token ids, limits."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _sequence_ids = itertools.count(1)
 
 @dataclass(slots=True)
 class Logged:
-    """What earlier attempts have sent of one choice: it stays as it is.
+    """What earlier attempts have sent of one choice; it will not change.
 
-    ``num_echoed`` counts the parts of the echoed prompt, ``num_reasoning`` the tokens of thoughts,
-    ``mirostat_mu`` is where mirostat stood.
+    ``num_echoed``: chunks of the echoed prompt. ``num_reasoning``: tokens of the reasoning.
+    ``mirostat_mu``: ``mu`` after the last token.
     """
 
     token_ids: list[int] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Logged:
     mirostat_mu: float | None = None
 
     def take(self, event: Event) -> None:
-        """Add the choice's next chunk."""
+        """Add the choice's next chunk event."""
         self.token_ids += event.token_ids
         self.is_complete = self.is_complete or event.finish_reason is not None
         self.num_echoed += event.prompt is not None
@@ -51,7 +51,7 @@ class Logged:
 
 
 def logged_choices(events: Iterable[Event]) -> dict[int, Logged]:
-    """What a job's log holds, by choice."""
+    """The chunks of a job's log, by choice."""
     found: dict[int, Logged] = defaultdict(Logged)
     for event in events:
         if event.kind is EventKind.CHUNK:
@@ -68,13 +68,13 @@ def build_job(
     encoder: PromptEncoder,
     max_run_s: float,
     adapter: str | None = None,
-    forms: OutputFormats | None = None,
+    formats: OutputFormats | None = None,
 ) -> GenerationJob:
     """The job with its open sequences, one per prompt and choice, ready to be admitted.
 
-    Choices go on after the tokens in ``logged``. ``adapter`` is the name on disk of the one that
-    the request asks for; ``forms`` is needed for one that asks for more than plain text. Raises
-    ``InvalidRequestError`` (also its context-length kind) before anything has started.
+    Choices continue after the tokens in ``logged``. ``adapter``: name on disk of the requested
+    adapter. ``formats``: needed if the request is for more than plain text. Raises
+    ``InvalidRequestError`` or its subclasses before anything has started.
     """
     engine.check(request.sampling)
     prompts = [encoder.encode(prompt) for prompt in request.prompts]
@@ -95,7 +95,7 @@ def build_job(
         job.num_reasoning += earlier.num_reasoning
         if not earlier.is_complete:
             ids = prompts[index // request.num_choices]
-            choice = _choice(attempt, request, index, ids, earlier, engine, adapter, forms)
+            choice = _choice(attempt, request, index, ids, earlier, engine, adapter, formats)
             job.choices[choice.sequence.sequence_id] = choice
     return job
 
@@ -108,42 +108,44 @@ def _choice(
     earlier: Logged,
     engine: Engine,
     adapter: str | None,
-    forms: OutputFormats | None,
+    formats: OutputFormats | None,
 ) -> Choice:
-    """The choice, at the place that its text has reached."""
-    form = _form(request, ids, request.prompts[index // request.num_choices].tools, forms)
-    constraint = form.new_constraint() if form is not None else None
+    """The choice, in the state after the tokens of ``earlier``."""
+    tools = request.prompts[index // request.num_choices].tools
+    output_format = _output_format(request, ids, tools, formats)
+    constraint = output_format.new_constraint() if output_format is not None else None
     if constraint is not None:
         for token_id in earlier.token_ids:
             constraint.accept(token_id)
     echo = _echo(request, index, ids, earlier)
     room = engine.info.context_length - len(ids)
     sequence = _sequence(request, index, ids, earlier, room, echo, adapter, constraint)
-    reader = form.reader(f"{attempt.job_id}:{index}") if form is not None else None
+    answer_id = f"{attempt.job_id}:{index}"
+    reader = output_format.reader(answer_id) if output_format is not None else None
     is_only_echoed = request.max_tokens == 0
     choice = Choice(index, sequence, request.stop, engine.tokenizer, echo, is_only_echoed, reader)
     choice.replay(earlier.token_ids)
     return choice
 
 
-def _form(
+def _output_format(
     request: GenerateRequest,
     ids: list[int],
     tools: list[dict[str, Any]] | None,
-    forms: OutputFormats | None,
+    formats: OutputFormats | None,
 ) -> OutputFormat | None:
-    """How the answers are read and what they are held to; ``None``: plain text of any form."""
+    """How the answers are read and constrained; ``None``: unconstrained plain text."""
     is_plain = request.grammar is None and request.tool_use is None
     if is_plain and not request.is_reasoning_split:
         return None
-    if forms is None:
+    if formats is None:
         param = request.grammar.param if request.grammar else "tools"
         raise UnsupportedParameterError(f"{param} is not supported here", param)
-    return forms.of(request, ids, tools or [])
+    return formats.of(request, ids, tools or [])
 
 
 def _echo(request: GenerateRequest, index: int, ids: list[int], earlier: Logged) -> Echo | None:
-    """What of the prompt the worker still has to send with its log-probabilities."""
+    """The echo of the prompt; ``None`` if not requested or already sent."""
     if not request.is_prompt_scored:
         return None
     echo = Echo(request.prompts[index // request.num_choices].text, ids, earlier.num_echoed)
@@ -165,7 +167,7 @@ def _sequence(
     return Sequence(
         sequence_id=next(_sequence_ids),
         prompt=prompt + earlier.token_ids,
-        # An engine makes one token at least: of a prompt that is only echoed, nobody sees it.
+        # An engine generates at least one token; if the prompt is only echoed, it is not shown.
         max_tokens=max(max_tokens, 1) - len(earlier.token_ids),
         sampling=msgspec.structs.replace(request.sampling, seed=seed),
         num_prompt_logprobs=request.sampling.num_logprobs if echo is not None else None,

@@ -1,4 +1,4 @@
-"""From a prompt to token ids: chat templates, texts of clients, limits by name."""
+"""Encodes prompts: renders chat templates, encodes raw prompts, fills in the middle."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from workers.text.control_tokens import ControlTokens
 Json = dict[str, Any]
 
 
-# Behind the text of a message that goes on, so that its end is found in what the template makes of
-# it: the last one there. A noncharacter, which no template trims.
+# Marks the end of a message that the model continues: its last occurrence in the rendered template
+# is where the prompt ends. A noncharacter, which no template trims.
 _END = "\ufdd0"
 
 
 class PromptEncoder:
-    """Turns prompts into token ids for one loaded model; may be used from any thread."""
+    """Turns prompts into token ids for one loaded model; any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, chat_format: str | None) -> None:
         self._tokenizer = tokenizer
@@ -32,11 +32,11 @@ class PromptEncoder:
 
     @property
     def template(self) -> str:
-        """The source of the chat template in use for chats with tools."""
+        """The source of the chat template for chats with tools."""
         return self._templates.for_use(has_tools=True, has_documents=False).source
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of the prompt, at least one; ``InvalidRequestError`` names what is wrong."""
+        """Token ids of the prompt, at least one. Raises ``InvalidRequestError``."""
         if prompt.suffix is not None:
             return self._encode_gap(prompt, prompt.suffix)
         if prompt.token_ids is not None:
@@ -49,7 +49,7 @@ class PromptEncoder:
         return ids
 
     def _encode_raw(self, text: str) -> list[int]:
-        """A client's own prompt: control tokens act, and BOS at its beginning is not doubled."""
+        """A raw prompt: its control tokens take effect, and a leading BOS is not doubled."""
         ids = self._tokenizer.encode(text, add_special=True, parse_special=True)
         bos = self._tokenizer.bos_token
         if bos and text.startswith(bos) and len(ids) > 1 and ids[0] == ids[1]:
@@ -57,22 +57,22 @@ class PromptEncoder:
         return ids
 
     def _encode_gap(self, prompt: Prompt, suffix: str) -> list[int]:
-        """A text with a gap that the model is to fill."""
+        """A text with a gap for the model to fill (fill in the middle)."""
         fim = self._tokenizer.fim_tokens
         if fim is None:
-            reason = "this model has no tokens to fill in the middle"
+            reason = "this model has no fill-in-the-middle tokens"
             raise UnsupportedParameterError(f"suffix: {reason}", "suffix")
-        beginning = self._tokenizer.encode("", add_special=True, parse_special=False)
+        bos = self._tokenizer.encode("", add_special=True, parse_special=False)
         before, after = (
             self._tokenizer.encode(text, add_special=False, parse_special=True)
             for text in (prompt.text or "", suffix)
         )
         if prompt.token_ids is not None:
             before = self._check_ids(prompt.token_ids)
-        return [*beginning, fim.prefix, *before, fim.suffix, *after, fim.middle]
+        return [*bos, fim.prefix, *before, fim.suffix, *after, fim.middle]
 
     def render(self, prompt: Prompt, *, add_generation_prompt: bool = True) -> str:
-        """What the chat template makes of the prompt's messages; without it, no answer begins."""
+        """The rendered chat template; ``add_generation_prompt``: with the start of an answer."""
         return self._render(prompt, begins_answer=add_generation_prompt)
 
     def _render(
@@ -94,19 +94,20 @@ class PromptEncoder:
             has_tools=bool(prompt.tools), has_documents=bool(documents)
         )
         if prompt.tools and not template.has_tools:
-            raise UnsupportedParameterError("this model's chat template knows no tools", "tools")
+            message = "this model's chat template does not support tools"
+            raise UnsupportedParameterError(message, "tools")
         return template
 
     def _encode_chat(self, prompt: Prompt) -> list[int]:
         given = [_messages(prompt), prompt.tools, prompt.template_options]
-        # The template writes its own BOS where the model wants one.
+        # No ``add_special``: the template writes BOS itself if the model needs it.
         if self._control_tokens.may_be_in(given):
             ids = self._control_tokens.encode(self._render(prompt, keeps_origin=True))
         else:
             text = self._render(prompt)
             ids = self._tokenizer.encode(text, add_special=False, parse_special=True)
         if not ids:
-            raise InvalidRequestError("the chat template makes no prompt of this", "messages")
+            raise InvalidRequestError("the chat template renders an empty prompt", "messages")
         return ids
 
     def _check_ids(self, token_ids: list[int]) -> list[int]:
@@ -127,16 +128,16 @@ def _messages(prompt: Prompt) -> list[Json]:
 
 
 def _up_to_end(text: str) -> str:
-    """What the template wrote up to the end of the last message's own text."""
+    """The rendered text up to the end of the last message."""
     text, found, _ = text.rpartition(_END)
     if not found:
-        message = "the chat template does not show the last message as it is"
+        message = "the chat template does not render the last message unchanged"
         raise InvalidRequestError(message, "messages")
     return text
 
 
 def _to_dict(message: Message) -> Json:
-    """The message as plain dicts, with a content."""
+    """The message as a plain dict, with ``content``."""
     fields: Json = msgspec.to_builtins(message)
     fields.setdefault("content", "")
     return fields

@@ -1,8 +1,8 @@
-"""Turns what the decode loop says into events, and sends them: off the path of a token.
+"""Sends the events of the outboxes to Redis, on a thread of its own.
 
-The loop only appends to an outbox. One thread sends; while Redis is slow or away, tokens wait and
-coalesce into larger chunks, and what was built is sent again with the same ids. What Redis refuses
-for good is one job's: that job ends, and the others go on.
+The decode loop only appends to an outbox. While Redis is slow or down, tokens collect into larger
+chunks, and events that were built are sent again with the same ids. If Redis refuses a job's
+events permanently, this job ends and the others continue.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from jobs.storage.script_connection import PendingReply
 from workers.generation.outbox import Outbox
 
 _RETRY_S = 0.1
-_CHUNK_GAP_S = 1 / 60  # between two rounds of nothing but tokens
-_REPLY_S = 1.0  # for which a reply may lie unread
+_CHUNK_GAP_S = 1 / 60  # between two rounds that send only tokens
+_REPLY_S = 1.0  # maximum time until a reply is read
 
 T = TypeVar("T")
 
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class Publisher(threading.Thread):
-    """Sends what is in the outboxes, in order per job, until ``stop``.
+    """Sends the events of the outboxes, in order per job, until ``stop``.
 
-    ``on_refused(job_id)``: the attempt is stale, or nothing of it can be written: nothing of it
-    counts any more. ``on_settled(event, is_end)``: a terminal event was written (``is_end``), or
-    lost against another end. ``on_started(job_id)``: the job's ``started`` event is out, and its
-    end is not at hand. ``on_written(event)``: Redis has an event that is not terminal.
+    ``on_refused(job_id)``: the attempt is stale or cannot be written; it must be dropped.
+    ``on_settled(event, is_end)``: a terminal event was written (``is_end``), or the job already
+    had another one. ``on_started(job_id)``: the ``started`` event was written and the job has not
+    ended in the same round. ``on_written(event)``: a non-terminal event was written.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Publisher(threading.Thread):
         super().__init__(name="publisher", daemon=True)
         self.lock = threading.Lock()
         self.dirty: dict[str, Outbox] = {}
-        # What the decode loop calls: one call of C, where threading.Event takes ten of Python.
+        # The decode loop notifies per step: a SimpleQueue is one call in C, threading.Event ten in
+        # Python.
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._urgent = threading.Event()
         self._next_at = 0.0
@@ -68,19 +69,19 @@ class Publisher(threading.Thread):
 
     @property
     def num_unpublished(self) -> int:
-        """Events built but not yet in Redis, and outboxes with something to say."""
+        """Number of events that are not in Redis yet, and of outboxes with pending events."""
         return self._num_in_flight + len(self.dirty)
 
     def notify(self, *, is_urgent: bool = True) -> None:
-        """Something is in an outbox; tokens after the first are not urgent."""
+        """Wake the thread: an outbox has events. Tokens after the first are not urgent."""
         if is_urgent:
             self._urgent.set()
-        # Else the thread wakes up anyway, and takes what is there by then.
+        # If a wake-up is already queued, the thread will take these events with it.
         if self._wakeups.empty():
             self._wakeups.put(None)
 
     def stop(self, timeout_s: float) -> bool:
-        """Send what is there, then end; False when it could not be sent in time."""
+        """Send all events, then end; False if that took longer than ``timeout_s``."""
         self._is_stopping = True
         self.notify()
         self.join(timeout_s)
@@ -94,7 +95,7 @@ class Publisher(threading.Thread):
                 self._note_replies()
                 continue
             self._pace()
-            self._note_replies()  # first: while Redis is slow, what waits grows into one chunk
+            self._note_replies()  # before _take: while Redis is slow, tokens collect into one chunk
             events = self._take()
             if events:
                 self._send(events)
@@ -104,7 +105,7 @@ class Publisher(threading.Thread):
                 self.notify()
 
     def _pace(self) -> None:
-        """Tokens that come faster than people read share an event, unless something is urgent."""
+        """Wait, so that fast tokens share an event; an urgent event ends the wait."""
         wait_s = self._next_at - time.monotonic()
         if wait_s > 0:
             self._urgent.wait(wait_s)
@@ -120,10 +121,10 @@ class Publisher(threading.Thread):
         return events
 
     def _send(self, events: list[Event]) -> None:
-        """Write all, again and again until Redis takes them.
+        """Write all events, and retry until Redis accepts them.
 
-        Whether it has taken mere tokens is seen when there is more to send: to be woken for it
-        costs as much as sending.
+        After a round of tokens only, the reply is read with the next round: waking up for it would
+        cost as much as sending.
         """
         ongoing = [event for event in events if not event.is_terminal]
         if ongoing:
@@ -142,11 +143,11 @@ class Publisher(threading.Thread):
         self._num_in_flight = 0
 
     def _note_replies(self) -> None:
-        """What Redis says to the events that were sent; those that it has not taken go again."""
+        """Read the reply to the events sent last; if it is an error, they are sent again."""
         if self._sent is None:
             return
         events, reply = self._sent
-        answers = self._ask(events, reply.wait)
+        answers = self._confirm(events, reply.wait)
         self._sent = None
         self._num_in_flight = 0
         for event, is_written in zip(events, answers, strict=True):
@@ -156,45 +157,49 @@ class Publisher(threading.Thread):
             self._sending[job_id].is_refused = True
             self._on_refused(job_id)
 
-    def _ask(self, events: list[Event], ask: Callable[[], list[bool]]) -> list[bool]:
-        """Whether Redis has taken each event; a refusal that does not pass is one job's alone."""
+    def _confirm(self, events: list[Event], send: Callable[[], list[bool]]) -> list[bool]:
+        """Whether Redis has written each event. On a permanent error, jobs are tried one by one; a
+        job that causes it is failed, and its events count as written."""
         try:
-            return _until_done(ask, lambda: self._writer.append(events))
+            return _until_done(send, lambda: self._writer.append(events))
         except RedisError as error:
             job_ids = {event.job for event in events}
             if len(job_ids) == 1:
-                self._give_up(events[0].job, error)
-                return [True] * len(events)  # as nothing more is to be done about them
-        answers = {job_id: iter(self._append_of(job_id, events)) for job_id in job_ids}
+                self._fail(events[0].job, error)
+                return [True] * len(events)
+        answers = {job_id: iter(self._append_job(job_id, events)) for job_id in job_ids}
         return [next(answers[event.job]) for event in events]
 
-    def _append_of(self, job_id: str, events: list[Event]) -> list[bool]:
+    def _append_job(self, job_id: str, events: list[Event]) -> list[bool]:
         own = [event for event in events if event.job == job_id]
-        return self._ask(own, lambda: self._writer.append(own))
+        return self._confirm(own, lambda: self._writer.append(own))
 
     def _settle(self, event: Event) -> None:
         try:
             is_end = _until_done(lambda: self._writer.settle(event))
         except RedisError as error:
-            return self._give_up(event.job, error)
+            return self._fail(event.job, error)
         self._on_settled(event, is_end)
 
-    def _give_up(self, job_id: str, error: RedisError) -> None:
-        """End a job of which Redis takes no events, as far as it takes an end."""
+    def _fail(self, job_id: str, error: RedisError) -> None:
+        """Fail a job whose events Redis refuses; if it refuses this event too, only log it."""
         log.error("events cannot be written", extra={"job": job_id, "error": str(error)})
         reason = JobError(f"the job's events cannot be written: {error}")
-        event = self._sending[job_id].last_word(reason)
+        event = self._sending[job_id].close(reason)
         try:
             is_end = _until_done(lambda: self._writer.settle(event))
         except RedisError as refusal:
-            log.error("nor its end", extra={"job": job_id, "error": str(refusal)})
+            log.error("failure cannot be written", extra={"job": job_id, "error": str(refusal)})
         else:
             self._on_settled(event, is_end)
         self._on_refused(job_id)
 
 
 def _until_done(write: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-    """Try until Redis takes it, from the second time on with ``again``; raises what is for good."""
+    """Call ``write``, and ``again`` (default: ``write``) until it succeeds.
+
+    Raises permanent errors (see ``is_passing``).
+    """
     while True:
         try:
             return write()

@@ -1,4 +1,4 @@
-"""Jobs about text and tokens alone: done at once by the model's tokenizer, without the engine."""
+"""Jobs that need only the tokenizer and the chat template: count, tokenize, detokenize, render."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTem
 def answer(
     request: TextRequest, tokenizer: Tokenizer, encoder: PromptEncoder, outbox: Outbox
 ) -> None:
-    """Do the job and end it; ``InvalidRequestError`` names what is wrong with it."""
+    """Do the job and end it. Raises ``InvalidRequestError`` for invalid input."""
     match request:
         case TokenCountRequest():
             outbox.finish(num_tokens=len(encoder.encode(request.prompt)))
@@ -36,7 +36,7 @@ def _tokenize(request: TokenizeRequest, tokenizer: Tokenizer, outbox: Outbox) ->
     ids = tokenizer.encode(
         request.text, add_special=request.add_special, parse_special=request.parse_special
     )
-    pieces = [_spelling(tokenizer, token_id) for token_id in ids] if request.has_pieces else None
+    pieces = [_bytes_of(tokenizer, token_id) for token_id in ids] if request.has_pieces else None
     outbox.finish_tokens(ids, pieces)
 
 
@@ -44,10 +44,10 @@ def _text_of(token_ids: list[int], tokenizer: Tokenizer) -> str:
     for token_id in token_ids:
         if not 0 <= token_id < tokenizer.vocab_size:
             raise InvalidRequestError(f"token {token_id} is not in the vocabulary", "tokens")
-    pieces = b"".join(_spelling(tokenizer, token_id) for token_id in token_ids)
-    return pieces.decode(errors="replace")  # a client may well ask for half a character
+    pieces = b"".join(_bytes_of(tokenizer, token_id) for token_id in token_ids)
+    return pieces.decode(errors="replace")  # the tokens may be only a part of a character
 
 
-def _spelling(tokenizer: Tokenizer, token_id: int) -> bytes:
-    """A token as a text that stands for it: control tokens by their names."""
+def _bytes_of(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """The bytes of a token; for a control token, its name."""
     return tokenizer.piece(token_id) or tokenizer.control_text(token_id).encode()

@@ -1,1 +1,1 @@
-"""What models write around their calls of tools and around their thinking."""
+"""Reads and constrains the markup that models write around tool calls and reasoning."""

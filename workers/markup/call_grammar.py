@@ -1,7 +1,7 @@
-"""Grammars of calls: names from the request's tools, arguments by their schemas.
+"""Grammars of tool calls: names from the request's tools, arguments by their schemas.
 
-Written in llguidance's Lark, for the most spoken dialects. A model of another one is made to write
-the first, between its own markers, when it has to call.
+Written in llguidance's Lark, for the most common dialects. A model with another dialect is forced
+to write calls as JSON, as in the first of them, between its own markers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ JSON_KINDS = (GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA)
 Tool = dict[str, Any]
 Schema = dict[str, Any]
 
-# One space or line break at most: a small model would wander off in white space.
+# At most one space or line break: a small model might write white space without end.
 _GUIDANCE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?"}
 _BLANK = r"_w: /[ \n]{0,2}/"
 _ANY_OBJECT = '{"type": "object"}'
@@ -30,7 +30,7 @@ _TEXT_TYPES = ("string", None)
 
 
 def forced_dialect(dialect: Dialect) -> Dialect:
-    """The dialect in which the model can be made to call."""
+    """The dialect in which the model can be forced to write calls."""
     parser = dialect.parser
     if parser is None or parser.name in _WRITERS:
         return dialect
@@ -41,7 +41,7 @@ def forced_dialect(dialect: Dialect) -> Dialect:
 def forced_calls(
     parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer, content: Grammar | None = None
 ) -> Grammar:
-    """One call or more, from the start; or, if given, ``content``: a JSON schema of the answer."""
+    """Grammar of one or more calls, or, if given, of ``content``: a JSON schema of the answer."""
     start, end = marker(parser.start, tokenizer), marker(parser.end, tokenizer)
     other = " | content" if content is not None else ""
     lines = [f"start: calls{other}", f"calls: (_w {start} call {end})+"]
@@ -50,16 +50,16 @@ def forced_calls(
     return _grammar([*lines, *_rules(parser, tools, tokenizer)])
 
 
-def placed(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
-    """JSON behind the ``opening`` and the blank lines that models write; others as they are."""
+def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
+    """JSON after ``opening`` and the blank lines that models write; other grammars unchanged."""
     if content.kind not in JSON_KINDS:
         return content
     lines = [f"start: {marker(opening, tokenizer)} _w content", _content(content), _BLANK]
     return Grammar(GrammarKind.LARK, "\n".join(lines), content.param)
 
 
-def begun_call(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar | None:
-    """A call after its first marker; ``None`` for a dialect without a grammar."""
+def call_rest(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar | None:
+    """Grammar of a call after its start marker; ``None`` for a dialect without a grammar."""
     if parser.name not in _WRITERS:
         return None
     end = marker(parser.end, tokenizer)
@@ -67,20 +67,20 @@ def begun_call(parser: Parser, tools: Sequence[Tool], tokenizer: Tokenizer) -> G
 
 
 def marker(text: str, tokenizer: Tokenizer) -> str:
-    """The marker in Lark: texts, and control tokens by their numbers."""
+    """The marker in Lark: text as strings, control tokens by their ids."""
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
     parts: list[str] = []
     for token_ids, is_text in _runs(ids, tokenizer):
         if is_text:
-            spelled = b"".join(map(tokenizer.piece, token_ids)).decode(errors="replace")
-            parts.append(json.dumps(spelled, ensure_ascii=False))
+            string = b"".join(map(tokenizer.piece, token_ids)).decode(errors="replace")
+            parts.append(json.dumps(string, ensure_ascii=False))
         else:
             parts += [f"<|{token_id}|>" for token_id in token_ids]
     return " ".join(parts)
 
 
 def _runs(ids: list[int], tokenizer: Tokenizer) -> Iterator[tuple[list[int], bool]]:
-    """Tokens with a text, and control tokens, in turn."""
+    """Consecutive tokens of the same kind, and whether they have a text."""
     for is_text, run in groupby(ids, lambda token_id: bool(tokenizer.piece(token_id))):
         yield list(run), is_text
 
@@ -108,7 +108,7 @@ def _parameters(function: dict[str, Any], index: int) -> Schema:
     schema = function.get("parameters") or {}
     place = f"tools[{index}].function.parameters"
     if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-        raise InvalidRequestError(f"{place}: the schema of an object is needed", place)
+        raise InvalidRequestError(f"{place}: must be the schema of an object", place)
     return {**schema, "type": "object"}
 
 
@@ -134,7 +134,7 @@ def _object_call(index: int, name: str, parameters: Schema, field: str) -> list[
 
 
 def _harmony_call(index: int, name: str, parameters: Schema, tokenizer: Tokenizer) -> list[str]:
-    """gpt-oss': the name ends the address of a message that holds the arguments."""
+    """gpt-oss: the name ends the address of a message that contains the arguments."""
     head = json.dumps(name, ensure_ascii=False)
     channel = marker("<|channel|>commentary json<|message|>", tokenizer)
     return [
@@ -144,7 +144,7 @@ def _harmony_call(index: int, name: str, parameters: Schema, tokenizer: Tokenize
 
 
 def _xml_call(index: int, name: str, parameters: Schema, _: Tokenizer) -> list[str]:
-    """Qwen3-Coder's: a tag per parameter, text as it is and everything else as JSON."""
+    """Qwen3-Coder: one tag per parameter; strings as plain text, other values as JSON."""
     properties: dict[str, Schema] = parameters.get("properties") or {}
     required = parameters.get("required") or []
     values = [
@@ -174,7 +174,7 @@ def _xml_value(place: str, key: str, schema: Schema, root: Schema) -> list[str]:
 
 
 def _texts(schema: Schema) -> list[str]:
-    """The texts that a schema allows, where it lists nothing else."""
+    """The strings that a schema allows, if it lists only strings; else empty."""
     choices = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
     return choices if all(isinstance(choice, str) for choice in choices) else []
 

@@ -1,4 +1,4 @@
-"""Which markup a model writes, found in its chat template."""
+"""Finds out from the chat template which markup a model writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from workers.engines.base import Tokenizer
 from workers.markup.parsers import Parser, load_parser
 
-# Parser by what the template holds: all of the texts. The first that fits.
+# (texts, name of the parser): the first entry of which the template contains all texts.
 _SIGNS: list[tuple[tuple[str, ...], str]] = [
     (("<minimax:tool_call>",), "minimax_m2"),
     (("<|tool_call>", "<tool_call|>"), "gemma4"),
@@ -33,9 +33,10 @@ _SIGNS: list[tuple[tuple[str, ...], str]] = [
 
 
 class Marker(NamedTuple):
-    """Text around a stretch of an answer.
+    """The texts around a segment of an answer.
 
-    ``is_kept``: it belongs to what is read of it; ``is_first``: it counts before all content only.
+    ``is_kept``: the texts are a part of the segment. ``is_first``: ``start`` counts only before any
+    content.
     """
 
     start: str
@@ -55,15 +56,15 @@ _THINKING = [
     Marker("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
     _HARMONY,
 ]
-# Other models end turns with what ends this one's thoughts.
+# The end marker of Harmony's reasoning is no sign of Harmony: other models end turns with it.
 _SIGN_OF = {_HARMONY: "<|channel|>"}
 _BARE = {
     # Some models leave out the outer markers (mlx-lm#1616).
     "qwen3_coder": Marker("<function=", "</function>", is_kept=True),
     "llama_json": Marker('{"name":', "", is_kept=True, is_first=True),
 }
-# What Harmony puts around content: it is neither shown nor read.
-_NOISE = (
+# Harmony's markers around content, which are dropped.
+_DROPPED = (
     "<|start|>assistant",
     "<|channel|>final",
     "<|channel|>commentary",
@@ -74,14 +75,14 @@ _NOISE = (
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes calls and thoughts; ``None`` for what it does not write."""
+    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
 
     parser: Parser | None = None
     thinking: Marker | None = None
 
     @property
     def calls(self) -> list[Marker]:
-        """What a call stands between."""
+        """The markers around calls."""
         if self.parser is None:
             return []
         bare = _BARE.get(self.parser.name)
@@ -89,13 +90,13 @@ class Dialect:
 
     @property
     def opening(self) -> str:
-        """What stands before content, "" for nothing."""
+        """The text before content; "" if there is none."""
         return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
 
     @property
-    def noise(self) -> tuple[str, ...]:
+    def dropped(self) -> tuple[str, ...]:
         """Texts that are dropped between the parts of an answer."""
-        return _NOISE if self.thinking == _HARMONY else ()
+        return _DROPPED if self.thinking == _HARMONY else ()
 
     @classmethod
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
@@ -110,7 +111,7 @@ def _parser(name: str) -> Parser:
 
 
 def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
-    """A template that drops or writes thoughts names their end; else the vocabulary tells."""
+    """The markers whose sign is in the template, or is a token of the vocabulary."""
     for marker in _THINKING:
         sign = _SIGN_OF.get(marker, marker.end)
         if sign in template or _is_token(sign, tokenizer):

@@ -1,4 +1,4 @@
-"""The form of answers: how each is read, and what it is held to."""
+"""The output format of answers: how they are read, and how they are constrained."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jobs.contract.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
 from workers.markup.call_grammar import (
     JSON_KINDS,
-    begun_call,
+    call_rest,
     forced_calls,
     forced_dialect,
-    placed,
+    with_opening,
 )
 from workers.markup.dialects import Dialect
 from workers.markup.phases import Phases, Plan
 from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
 from workers.text.grammar import ConstraintMaker, GrammarCompiler
 
-_TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
+_TAIL = 16  # last tokens of a prompt, which contain the marker if it opens the reasoning
 
 Tools = list[dict[str, Any]]
 NewConstraint = Callable[[], Constraint | None]
@@ -30,7 +30,7 @@ NewConstraint = Callable[[], Constraint | None]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """What holds for the answers to one prompt; each gets a reader and a constraint of its own."""
+    """The output format of the answers to one prompt; each has its own reader and constraint."""
 
     reading: Reading
     stop: list[str]
@@ -38,7 +38,7 @@ class OutputFormat:
     new_constraint: NewConstraint
 
     def reader(self, answer_id: str) -> Reader:
-        """``answer_id`` is the same at each attempt."""
+        """A reader for one answer; ``answer_id`` must be the same in each attempt."""
         dialect = self.reading.dialect
         if dialect.parser is None and dialect.thinking is None:
             return PlainReader(self.stop)
@@ -46,7 +46,7 @@ class OutputFormat:
 
 
 class OutputFormats:
-    """Finds the form that a request asks of one loaded model; may be used from any thread."""
+    """Finds the output format of a request for one loaded model; any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
@@ -54,7 +54,7 @@ class OutputFormats:
         self._grammars = GrammarCompiler(tokenizer)
 
     def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
-        """Raises ``InvalidRequestError`` for a grammar or tools that cannot be honoured."""
+        """Raises ``InvalidRequestError`` for an invalid or unsupported grammar or tool."""
         dialect = self._read_dialect(request)
         use = request.tool_use
         thinking = dialect.thinking
@@ -64,14 +64,14 @@ class OutputFormats:
         return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
-        """The part of the model's dialect that this request wants read."""
+        """The part of the model's dialect that has to be read for this request."""
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
             return Dialect(None, thinking)
         dialect = Dialect(self._dialect.parser, thinking)
         if use.is_required and dialect.parser is None:
-            reason = "how this model writes calls is not known, so it cannot be made to call"
+            reason = "the tool call format of this model is unknown, so it cannot be forced to call"
             raise UnsupportedParameterError(f"tool_choice: {reason}", "tool_choice")
         is_bound = use.is_required or request.grammar is not None
         return forced_dialect(dialect) if is_bound else dialect
@@ -82,7 +82,7 @@ class OutputFormats:
         return b"".join(texts).rstrip().endswith(marker.encode())
 
     def _constraints(self, request: GenerateRequest, reading: Reading) -> NewConstraint:
-        """Makes what an answer is held to, at its beginning."""
+        """A function that makes the constraint of an answer in its initial state."""
         thinking, budget = reading.dialect.thinking, request.reasoning_budget
         whole = self._whole_grammar(request, reading)
         call = self._call_constraint(request, reading) if whole is None else None
@@ -107,37 +107,37 @@ class OutputFormats:
         return None if grammar is None else self._grammars.compile(grammar)
 
     def _whole_grammar(self, request: GenerateRequest, reading: Reading) -> Grammar | None:
-        """The grammar of all that follows the thoughts."""
+        """The grammar of everything after the reasoning, if there is one."""
         use, parser, content = request.tool_use, reading.dialect.parser, request.grammar
         if use is None or parser is None or not (use.is_required or content):
-            return self._placed(content, reading)
+            return self._with_opening(content, reading)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
-            reason = "with tools that the model may call, only JSON is possible"
+            reason = "together with tools, only JSON grammars are supported"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
         return forced_calls(parser, _callable(reading.tools, use), self._tokenizer, content)
 
-    def _placed(self, content: Grammar | None, reading: Reading) -> Grammar | None:
-        """The content where the dialect has it."""
+    def _with_opening(self, content: Grammar | None, reading: Reading) -> Grammar | None:
+        """The content's grammar with the text that the dialect writes before it."""
         opening = reading.dialect.opening
         if content is None or not (reading.is_thinking or opening):
             return content
-        return placed(content, opening, self._tokenizer)
+        return with_opening(content, opening, self._tokenizer)
 
     def _call_constraint(
         self, request: GenerateRequest, reading: Reading
     ) -> ConstraintMaker | None:
-        """Makes what a call is held to that the model makes by itself, where there is a grammar.
+        """Makes the constraint of a call that the model starts itself, if there is a grammar.
 
-        It is compiled here: the engine's thread, on which a call begins, must not wait for that.
-        Schemas that the compiler does not know are told only to who asked for strict ones.
+        It is compiled here, because calls start on the engine's thread, which must not wait.
+        Unsupported schemas are an error only if a tool is ``strict``.
         """
         use, parser = request.tool_use, reading.dialect.parser
         if use is None or parser is None or not reading.tools:
             return None
         try:
-            grammar = begun_call(parser, reading.tools, self._tokenizer)
+            grammar = call_rest(parser, reading.tools, self._tokenizer)
             return None if grammar is None else self._grammars.prepare(grammar)
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in reading.tools):
@@ -151,5 +151,5 @@ def _triggers(reading: Reading) -> tuple[str, ...]:
 
 
 def _callable(tools: Tools | None, use: ToolUse) -> Tools:
-    """The tools that may be called."""
+    """The tools that the request allows to call."""
     return [tool for tool in tools or () if use.name in (None, tool["function"]["name"])]

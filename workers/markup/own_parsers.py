@@ -1,6 +1,6 @@
-"""Readers of calls in dialects that mlx_lm does not read. They raise for what is no call.
+"""Parsers of tool calls in dialects that mlx_lm does not read. They raise for an invalid call.
 
-Formats as the models' makers document them: Llama 3 (bare JSON), gpt-oss (Harmony), DeepSeek V3.
+The formats are documented by the model makers: Llama 3 (bare JSON), gpt-oss (Harmony), DeepSeek V3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DEEPSEEK_CALL = re.compile(
 
 
 def read_llama(text: str, _: object = None) -> list[Call]:
-    """Objects one after the other, with ``parameters``, perhaps between semicolons."""
+    """JSON objects with ``name`` and ``parameters``, separated by nothing or semicolons."""
     calls: list[Call] = []
     decoder = json.JSONDecoder()
     rest = text.strip()
@@ -33,14 +33,14 @@ def read_llama(text: str, _: object = None) -> list[Call]:
 
 
 def read_harmony(text: str, _: object = None) -> Call:
-    """``name``, what kind of text follows, then the arguments."""
+    """The name, the type of the content, then the arguments as JSON."""
     head = _HARMONY_HEAD.match(text)
     if head is None:
-        raise ValueError("a call without a name")
+        raise ValueError("the call has no name")
     return {"name": head[1], "arguments": json.loads(text[head.end() :] or "{}")}
 
 
 def read_deepseek(text: str, _: object = None) -> list[Call]:
-    """Any number of calls, each between markers of its own."""
+    """Any number of calls, each between its own markers."""
     found = _DEEPSEEK_CALL.findall(text)
     return [{"name": name, "arguments": json.loads(arguments)} for name, arguments in found]

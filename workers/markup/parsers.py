@@ -1,7 +1,7 @@
-"""The readers of tool calls: those that come with mlx_lm, for both engines, and a few of ours.
+"""Parsers of tool calls, for both engines: those of mlx_lm, and a few of our own.
 
-mlx_lm's take text and give dicts, without MLX. Importing them as ``mlx_lm.tool_parsers`` would load
-mlx and transformers; so their folder is imported under a name of ours.
+mlx_lm's parsers turn text into dicts and do not need MLX. But ``import mlx_lm.tool_parsers`` would
+load mlx and transformers, so their folder is imported under another package name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from workers.markup.own_parsers import read_deepseek, read_harmony, read_llama
 
 _PACKAGE = "mgs_tool_parsers"
-_UNREADABLE = "unknown"  # the name that one of the readers gives to what it cannot read
+_UNREADABLE = "unknown"  # one of the parsers returns this name for an invalid call
 
 Tools = Sequence[dict[str, Any]]
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ParsedCall:
-    """A call as it was read: ``arguments`` is JSON text, ``id`` the model's own if it gave one."""
+    """A parsed call: ``arguments`` is JSON text, ``id`` is set if the model wrote one."""
 
     name: str
     arguments: str
@@ -38,7 +38,7 @@ class ParsedCall:
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """One way of writing calls; ``end`` is "" where a call lasts to the end of the text."""
+    """The parser of one call format; ``end`` is "" if a call lasts to the end of the text."""
 
     name: str
     start: str
@@ -46,13 +46,13 @@ class Parser:
     read: Callable[[str, Tools | None], Any]
 
     def parse(self, text: str, tools: Tools | None) -> list[ParsedCall] | None:
-        """The calls in the text between ``start`` and ``end``; ``None`` when it holds none."""
+        """The calls in the text between ``start`` and ``end``; ``None`` if it is not a call."""
         try:
             found = self.read(text, tools)
             calls = [_to_call(one) for one in (found if isinstance(found, list) else [found])]
-        # A reader raises whatever its code happens to on a broken call; that is text then.
+        # A parser may raise anything for an invalid call, which is then content.
         except Exception as error:
-            log.debug("unreadable call", extra={"parser": self.name, "error": repr(error)})
+            log.debug("invalid tool call", extra={"parser": self.name, "error": repr(error)})
             return None
         return calls or None
 
@@ -65,7 +65,7 @@ _OWN = {
 
 
 def load_parser(name: str) -> Parser:
-    """The parser of that name, of ours or in ``mlx_lm/tool_parsers``."""
+    """The parser with this name, our own or from ``mlx_lm/tool_parsers``."""
     if name in _OWN:
         return _OWN[name]
     module = importlib.import_module(f"{_package().__name__}.{name}")
@@ -91,16 +91,16 @@ def _package() -> ModuleType:
 
 
 def _to_call(found: Any) -> ParsedCall:
-    """Raises for what is no call; the caller takes that for text."""
+    """Raises for an invalid call, which the caller treats as content."""
     name, arguments = found["name"], found.get("arguments", {})
     if isinstance(arguments, str):  # some models write the object as a string
         arguments = json.loads(arguments)
     if not isinstance(name, str) or not name or name == _UNREADABLE:
-        raise ValueError("a call without a name")
+        raise ValueError("the call has no name")
     if not isinstance(arguments, dict):
-        raise ValueError("arguments that are no object")
+        raise ValueError("the arguments are not an object")
     text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     own_id = found.get("id")
     call = ParsedCall(name, text, own_id if isinstance(own_id, str) and own_id else None)
-    f"{call.name}{call.arguments}{call.id}".encode()  # half a surrogate pair cannot be sent
+    f"{call.name}{call.arguments}{call.id}".encode()  # raises for half a surrogate pair
     return call

@@ -1,4 +1,4 @@
-"""The grammar of an answer whose parts have different ones: thoughts, content, calls."""
+"""The constraint of an answer with a grammar per part: reasoning, content, tool calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from workers.markup.dialects import Marker
 from workers.text.grammar import Constraint, ConstraintMaker
 from workers.text.matcher import Mask
 
-_TAIL = 64  # bytes, more than any marker has
+_TAIL = 64  # bytes; longer than any marker
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds where in an answer.
+    """The constraints of an answer's parts.
 
-    thinking: the markers of the thoughts, which have at most ``budget`` tokens; ``is_thinking``:
-    the prompt has opened them. then: the grammar of all that follows the thoughts. call: makes the
-    grammar of what follows any of the texts ``triggers``, up to its end.
+    ``thinking``: the markers of the reasoning, which has at most ``budget`` tokens.
+    ``is_thinking``: the prompt has opened it. ``then``: the constraint of everything after the
+    reasoning. ``call``: makes the constraint of a call, which starts after one of ``triggers``.
     """
 
     thinking: Marker | None = None
@@ -42,25 +42,25 @@ class _Phase(Enum):
 class Phases:
     """Follows one answer through its plan, token by token; a ``Constraint`` for engines.
 
-    Raises ``GrammarError`` when a grammar breaks down, and when the token that ends the thoughts
-    goes on with what the grammar of the answer forbids.
+    Raises ``GrammarError`` if a grammar fails, or if the token that ends the reasoning also has
+    text that the grammar of the answer does not allow.
     """
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer) -> None:
         self._plan = plan
         self._tokenizer = tokenizer
         self._tail = b""
-        self._num_thoughts = 0
-        self._due: list[int] = []  # tokens that end the thoughts
+        self._num_reasoning = 0
+        self._forced: list[int] = []  # the next tokens, which end the reasoning
         self._call: Constraint | None = None
         self._phase = _Phase.THINKING if plan.is_thinking else self._after_thinking
         self._watch_budget()
 
     def allowed(self) -> Mask | None:
-        """Which tokens may come next; ``None``: any."""
-        if self._due:
+        """See ``engines.base.Constraint``."""
+        if self._forced:
             mask = np.zeros(self._tokenizer.vocab_size, np.bool_)
-            mask[self._due[0]] = True
+            mask[self._forced[0]] = True
             return mask
         if self._phase is _Phase.CALL and self._call is not None:
             return self._call.allowed()
@@ -69,7 +69,7 @@ class Phases:
         return None
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token that was allowed."""
+        """See ``engines.base.Constraint``."""
         if self._phase is _Phase.CALL and self._call is not None:
             self._call.accept(token_id)
             if self._call.is_complete:
@@ -84,58 +84,58 @@ class Phases:
         return _Phase.FREE if self._plan.then is None else _Phase.THEN
 
     def _accept_free(self, token_id: int) -> None:
-        self._due = self._due[1:]
+        self._forced = self._forced[1:]
         piece = self._tokenizer.piece(token_id) or self._tokenizer.control_text(token_id).encode()
         self._tail = (self._tail + piece)[-_TAIL:]
         if self._phase is _Phase.THINKING:
-            self._num_thoughts += 1
+            self._num_reasoning += 1
             self._watch_budget()
         self._watch_markers()
 
     def _watch_budget(self) -> None:
         plan = self._plan
-        is_spent = plan.budget is not None and self._num_thoughts >= plan.budget
-        if self._phase is _Phase.THINKING and plan.thinking and is_spent and not self._due:
+        is_spent = plan.budget is not None and self._num_reasoning >= plan.budget
+        if self._phase is _Phase.THINKING and plan.thinking and is_spent and not self._forced:
             end = f"\n{plan.thinking.end}"
-            self._due = self._tokenizer.encode(end, add_special=False, parse_special=True)
+            self._forced = self._tokenizer.encode(end, add_special=False, parse_special=True)
 
     def _watch_markers(self) -> None:
         thinking = self._plan.thinking
         if thinking is not None and self._phase is _Phase.THINKING:
-            if (rest := self._behind(thinking.end)) is not None:
+            if (rest := self._text_after(thinking.end)) is not None:
                 self._enter(self._after_thinking)
                 self._begin_answer(rest)
             return
         for trigger in self._plan.triggers:
-            rest = self._behind(trigger)
+            rest = self._text_after(trigger)
             if rest is not None and self._plan.call is not None:
                 self._begin_call(self._plan.call(), rest)
                 return
-        if thinking is not None and self._behind(thinking.start) is not None:
+        if thinking is not None and self._text_after(thinking.start) is not None:
             self._enter(_Phase.THINKING)
             self._watch_budget()
 
-    def _behind(self, marker: str) -> str | None:
-        """What the newest tokens hold behind the marker; ``None`` when it is not there."""
+    def _text_after(self, marker: str) -> str | None:
+        """The text after the marker in the last tokens; ``None`` if they do not contain it."""
         _, found, rest = self._tail.partition(marker.encode())
         return rest.decode(errors="replace") if found else None
 
     def _begin_answer(self, rest: str) -> None:
         then = self._plan.then
-        if then is not None and not self._hand_over(then, rest):
-            raise then.error("the last token of the thoughts goes on with what it forbids")
+        if then is not None and not self._accept_text(then, rest):
+            raise then.error("the last token of the reasoning contains text that is not allowed")
 
     def _begin_call(self, call: Constraint, rest: str) -> None:
-        """A call that begins with what its grammar forbids cannot be read: it becomes content."""
+        """Constrain a call, unless its token already has other text: then it becomes content."""
         self._enter(_Phase.CALL)
-        self._call = call if self._hand_over(call, rest) else None
+        self._call = call if self._accept_text(call, rest) else None
 
-    def _hand_over(self, constraint: Constraint, rest: str) -> bool:
-        """Whether the constraint could be brought past what a token held of its text already."""
+    def _accept_text(self, constraint: Constraint, rest: str) -> bool:
+        """Advance ``constraint`` by ``rest``, text of the marker's token; False if not allowed."""
         rest = rest.lstrip()
         ids = self._tokenizer.encode(rest, add_special=False, parse_special=False) if rest else []
         return constraint.accept_all(ids)
 
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
-        self._tail, self._due, self._call = b"", [], None
+        self._tail, self._forced, self._call = b"", [], None

@@ -1,4 +1,4 @@
-"""What of an answer's text may be shown, and as what: thoughts, content, calls of tools."""
+"""Reads an answer's text, chunk by chunk, as reasoning, content and tool calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.text.stop_matcher import StopMatcher
 
 @dataclass(slots=True)
 class Delta:
-    """What a piece of text adds to an answer; ``is_over``: nothing of what follows counts."""
+    """What a chunk of text adds to an answer; ``is_over``: the answer ends with it."""
 
     reasoning: str = ""
     text: str = ""
@@ -25,7 +25,7 @@ class Delta:
 
 
 class PlainReader:
-    """An answer that is all content, up to a stop string."""
+    """Reads an answer that is all content, up to a stop string."""
 
     is_reasoning = False
     has_calls = False
@@ -35,28 +35,28 @@ class PlainReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer."""
+        """The stop string that ended the answer, if any."""
         return self._matcher.found
 
     def feed(self, text: str) -> Delta:
-        shown, is_over = self._matcher.feed(text)
-        return Delta(text=shown, is_over=is_over)
+        content, is_over = self._matcher.feed(text)
+        return Delta(text=content, is_over=is_over)
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
+        """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
         return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """A control token has no text."""
+        """Always b"": control tokens have no text here."""
         return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read out of a request's answers.
+    """How a request's answers are read.
 
-    ``tools`` are what its calls are checked against, ``is_single`` ends an answer with its first
-    call, ``is_thinking`` says that the prompt has opened the thoughts.
+    ``tools``: for the types of arguments. ``is_single``: an answer ends with its first call.
+    ``is_thinking``: the prompt has opened the reasoning.
     """
 
     dialect: Dialect
@@ -66,10 +66,10 @@ class Reading:
 
 
 class MarkupReader:
-    """An answer with thoughts or calls. Stop strings count in its content only.
+    """Reads an answer with reasoning or calls. Stop strings count only in its content.
 
-    A call that cannot be read, or was cut, becomes content, without its markers. ``answer_id``
-    makes the ids of the calls: told again, an answer has the same ones.
+    A call that is invalid or cut becomes content, without its markers. The ids of the calls are
+    derived from ``answer_id``, so that they are the same in each attempt.
     """
 
     def __init__(
@@ -81,18 +81,18 @@ class MarkupReader:
         self._answer_id = answer_id
         self._matcher = StopMatcher(stop)
         self._splitter = Splitter(
-            dialect.thinking, dialect.calls, dialect.noise, is_thinking=reading.is_thinking
+            dialect.thinking, dialect.calls, dialect.dropped, is_thinking=reading.is_thinking
         )
         self._num_calls = 0
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer."""
+        """The stop string that ended the answer, if any."""
         return self._matcher.found
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether the text has come to a place inside the thoughts."""
+        """Whether the end of the text so far is inside the reasoning."""
         return self._splitter.part is Part.REASONING
 
     @property
@@ -100,51 +100,51 @@ class MarkupReader:
         return self._num_calls > 0
 
     def feed(self, text: str) -> Delta:
-        shown = Delta()
-        for stretch in self._splitter.feed(text):
-            if not shown.is_over:
-                self._show(stretch, shown)
-        return shown
+        delta = Delta()
+        for segment in self._splitter.feed(text):
+            if not delta.is_over:
+                self._add(segment, delta)
+        return delta
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
-        shown = Delta()
-        for stretch in self._splitter.finish(is_cut=is_cut):
-            if not shown.is_over:
-                self._show(stretch, shown)
-        if not shown.is_over:
-            shown.text += self._matcher.finish()
-        return shown
+        """See ``PlainReader``."""
+        delta = Delta()
+        for segment in self._splitter.finish(is_cut=is_cut):
+            if not delta.is_over:
+                self._add(segment, delta)
+        if not delta.is_over:
+            delta.text += self._matcher.finish()
+        return delta
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token where it is a part of the markup."""
+        """The text of a control token that is a part of the markup; b"" for others."""
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 
-    def _show(self, stretch: Segment, shown: Delta) -> None:
-        if stretch.part is Part.REASONING:
-            shown.reasoning += stretch.text
-        elif stretch.part is Part.CONTENT:
-            self._show_content(stretch.text, shown)
+    def _add(self, segment: Segment, delta: Delta) -> None:
+        if segment.part is Part.REASONING:
+            delta.reasoning += segment.text
+        elif segment.part is Part.CONTENT:
+            self._add_content(segment.text, delta)
         else:
-            self._show_call(stretch, shown)
+            self._add_calls(segment, delta)
 
-    def _show_content(self, text: str, shown: Delta) -> None:
-        text, shown.is_over = self._matcher.feed(text)
-        shown.text += text
+    def _add_content(self, text: str, delta: Delta) -> None:
+        text, delta.is_over = self._matcher.feed(text)
+        delta.text += text
 
-    def _show_call(self, stretch: Segment, shown: Delta) -> None:
+    def _add_calls(self, segment: Segment, delta: Delta) -> None:
         parser = self._reading.dialect.parser
         assert parser is not None
-        calls = parser.parse(stretch.text, self._reading.tools) if stretch.is_whole else None
+        calls = parser.parse(segment.text, self._reading.tools) if segment.is_whole else None
         if calls is None:
-            return self._show_content(stretch.text.strip(), shown)
+            return self._add_content(segment.text.strip(), delta)
         for call in calls:
-            if not shown.is_over:
-                shown.calls.append(self._called(call))
-                shown.is_over = self._reading.is_single
+            if not delta.is_over:
+                delta.calls.append(self._with_id(call))
+                delta.is_over = self._reading.is_single
 
-    def _called(self, call: ParsedCall) -> CalledTool:
+    def _with_id(self, call: ParsedCall) -> CalledTool:
         index = self._num_calls
         self._num_calls += 1
         digest = hashlib.sha256(f"{self._answer_id}:{index}".encode()).hexdigest()

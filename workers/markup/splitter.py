@@ -1,7 +1,7 @@
-"""An answer that arrives in chunks, split into thoughts, content and calls; its markers are gone.
+"""Splits an answer, which arrives in chunks, into reasoning, content and calls without markers.
 
-Text that may be the beginning of a marker is held back. White space is dropped between the parts
-and kept inside them: an answer without any marker comes out as it is.
+Text that may be the beginning of a marker is held back. White space is kept inside the parts and
+dropped between them; an answer without markers is not changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.text.matching import num_held_back
 
 
 class Part(Enum):
-    """What a stretch of an answer is."""
+    """The kind of a segment of an answer."""
 
     REASONING = auto()
     CONTENT = auto()
@@ -23,7 +23,7 @@ class Part(Enum):
 
 
 class Segment(NamedTuple):
-    """Text of one part; a call's comes whole, ``is_whole`` is false when it was cut."""
+    """Text of one part. A call is one segment; ``is_whole`` is False if its end is missing."""
 
     part: Part
     text: str
@@ -31,45 +31,46 @@ class Segment(NamedTuple):
 
 
 class Splitter:
-    """One answer. ``is_thinking``: its prompt ended with the beginning of the thoughts."""
+    """Splits one answer. ``dropped``: texts to drop. ``is_thinking``: the prompt has opened the
+    reasoning."""
 
     def __init__(
         self,
         thinking: Marker | None,
         calls: Iterable[Marker],
-        noise: Iterable[str] = (),
+        dropped: Iterable[str] = (),
         *,
         is_thinking: bool,
     ) -> None:
         self._thinking = thinking
         self._calls = tuple(calls)
-        self._noise = tuple(noise)
-        self._is_fresh = True  # no content yet
+        self._dropped = tuple(dropped)
+        self._is_before_content = True
         self._call: Marker | None = None
         self.part = Part.REASONING if is_thinking else Part.CONTENT
-        self._held = ""  # may become a marker
-        self._blank = ""  # white space that may be the part's last
+        self._held = ""  # text that may become a marker
+        self._blank = ""  # white space that may be the end of the part
         self._payload = ""
-        self._is_inside = not is_thinking  # the part has begun, so that white space counts
-        self._edges = self._edges_here()
+        self._is_inside = not is_thinking  # the part has text, so white space is kept
+        self._markers = self._current_markers()
 
     def feed(self, text: str) -> list[Segment]:
-        """What ``text`` adds, in order."""
+        """The segments that ``text`` adds, in order."""
         found: list[Segment] = []
         rest = self._held + text
-        while match := _first(rest, self._edges):
+        while match := _first(rest, self._markers):
             start, marker = match
             found += self._take(rest[:start])
             rest = rest[start:]
-            if marker in self._edges:  # what came before it may have ended that
-                found += self._cross(marker)
+            if marker in self._markers:  # the text before it may have changed the markers
+                found += self._pass_marker(marker)
                 rest = rest[len(marker) :]
-        safe = len(rest) - num_held_back(rest, self._edges)
+        safe = len(rest) - num_held_back(rest, self._markers)
         self._held = rest[safe:]
         return found + self._take(rest[:safe])
 
     def finish(self, *, is_cut: bool) -> list[Segment]:
-        """What was held back. ``is_cut``: half a marker at the end was to become one."""
+        """The segments held back. ``is_cut``: half a marker at the end is dropped."""
         held, self._held = self._held, ""
         is_half = is_cut and len(held) > 1 and self.part is not Part.CALL
         found = [] if is_half else self._take(held)
@@ -82,10 +83,10 @@ class Splitter:
         return found
 
     def reads(self, text: str, *, is_end: bool) -> bool:
-        """Whether the text of a control token means something here; at the end: ends the call."""
+        """Whether the text of a control token has to be fed; an end token: if it ends a call."""
         if is_end:
             return self._call is not None and text == self._call.end
-        return self._call is not None or any(text in edge for edge in self._edges)
+        return self._call is not None or any(text in marker for marker in self._markers)
 
     def _take(self, text: str) -> list[Segment]:
         if self.part is Part.CALL:
@@ -95,19 +96,19 @@ class Splitter:
             text = text.lstrip()
         if not text:
             return []
-        if self.part is Part.CONTENT and self._is_fresh and text.strip():
-            self._is_fresh = False
-            self._edges = self._edges_here()
+        if self.part is Part.CONTENT and self._is_before_content and text.strip():
+            self._is_before_content = False
+            self._markers = self._current_markers()
         self._is_inside = True
-        if not self._edges:
+        if not self._markers:
             return [Segment(self.part, text)]
         text = self._blank + text
         shown = text.rstrip()
         self._blank = text[len(shown) :]
         return [Segment(self.part, shown)] if shown else []
 
-    def _cross(self, marker: str) -> list[Segment]:
-        """Go on behind ``marker``, which may end a call."""
+    def _pass_marker(self, marker: str) -> list[Segment]:
+        """Enter the part after ``marker``; returns the call that it ends, if any."""
         ended: list[Segment] = []
         call = next((call for call in self._calls if call.start == marker), None)
         if self._call is not None:
@@ -122,7 +123,7 @@ class Splitter:
             self._enter(Part.REASONING)
         elif self._thinking is not None and marker == self._thinking.end:
             self._enter(Part.CONTENT)
-        elif marker in self._noise:
+        elif marker in self._dropped:
             self._enter(self.part)
         return ended
 
@@ -130,32 +131,34 @@ class Splitter:
         self.part = part
         self._blank = ""
         self._is_inside = False
-        self._edges = self._edges_here()
+        self._markers = self._current_markers()
 
     def _end_call(self, *, is_whole: bool) -> list[Segment]:
         payload, self._payload, self._call = self._payload, "", None
         return [Segment(Part.CALL, payload, is_whole)]
 
-    def _edges_here(self) -> tuple[str, ...]:
-        """The markers that mean something in this part."""
+    def _current_markers(self) -> tuple[str, ...]:
+        """The markers that are recognised in this part."""
         if self.part is Part.CALL:
             assert self._call is not None
             return (self._call.end,) if self._call.end else ()
-        edges = [call.start for call in self._calls if self._is_fresh or not call.is_first]
+        markers = [
+            call.start for call in self._calls if self._is_before_content or not call.is_first
+        ]
         if self.part is Part.REASONING:
             assert self._thinking is not None
-            return (self._thinking.end, *edges)
-        # The end of a call whose beginning the model left out is no text.
-        edges += [call.end for call in self._calls if call.end]
-        edges += self._noise
-        return (*edges, self._thinking.start) if self._thinking else tuple(edges)
+            return (self._thinking.end, *markers)
+        # An end marker without its start marker is dropped too.
+        markers += [call.end for call in self._calls if call.end]
+        markers += self._dropped
+        return (*markers, self._thinking.start) if self._thinking else tuple(markers)
 
 
 def _first(text: str, markers: Iterable[str]) -> tuple[int, str] | None:
-    """Where the first marker stands, and which; of two at one place, the longer."""
+    """Start of the first marker, and the marker; of two with the same start, the longer."""
     found = [(text.find(marker), -len(marker), marker) for marker in markers]
-    places = [place for place in found if place[0] >= 0]
-    if not places:
+    hits = [hit for hit in found if hit[0] >= 0]
+    if not hits:
         return None
-    start, _, marker = min(places)
+    start, _, marker = min(hits)
     return start, marker

@@ -1,1 +1,1 @@
-"""Text on its way into tokens and out of them: templates, grammars, stop strings. No engine."""
+"""Text processing without an engine: chat templates, grammars, detokenization, stop strings."""

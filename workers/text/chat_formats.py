@@ -1,7 +1,7 @@
-"""Chat templates by name, for models that carry none or a wrong one.
+"""Chat templates by name, for models that come with none or a wrong one.
 
-Written from the formats that the model makers publish. System messages go where each format has a
-place for them: a turn of their own, or the head of the first user turn.
+They follow the formats that the model makers publish. Each format has its place for system
+messages: a turn of their own, or the beginning of the first user turn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHATML = """\
 {% endif -%}
 """
 
-# Formats without a system role begin with this: it leaves the system text in ``system``.
+# Formats without a system role begin with this; it sets ``system`` to the system text.
 _SPLIT_SYSTEM = """\
 {%- set first = messages[0] if messages else {"role": "user", "content": ""} -%}
 {%- set system = first.content if first.role == "system" else "" -%}
@@ -167,11 +167,11 @@ def known_chat_formats() -> list[str]:
 
 
 def chat_format(name: str) -> str:
-    """The Jinja source of the format ``name``; an unknown one raises ``InvalidRequestError``."""
+    """The Jinja source of the format ``name``; raises ``InvalidRequestError`` if unknown."""
     key = name.strip().lower().replace("_", "-")
     source = _FORMATS.get(_ALIASES.get(key, key))
     if source is None:
         known = ", ".join(known_chat_formats())
-        message = f"chat_format: {name!r} is not known; known formats: {known}"
+        message = f"chat_format: {name!r} is unknown; known formats: {known}"
         raise InvalidRequestError(message, "chat_format")
     return source

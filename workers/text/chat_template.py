@@ -1,4 +1,4 @@
-"""Chat messages to the text that a model was trained on."""
+"""Renders chat messages into the prompt text in a model's own format."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from jinja2.exceptions import TemplateError
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text.chat_formats import CHATML, chat_format
 from workers.text.input_text import as_input, concat
-from workers.text.template_limits import MAX_SIZE, tick, time_limit
+from workers.text.template_limits import MAX_SIZE, check_time, time_limit
 from workers.text.template_sandbox import TemplateSandbox
 from workers.text.template_traits import TemplateTraits, find_traits
 
 MAX_SOURCE = 1 << 18  # characters; the largest known templates have about 30,000
-MAX_RENDER_S = 10.0  # of processor time; a chat of 1,000 messages takes some 0.05
+MAX_RENDER_S = 10.0  # CPU time; a chat of 1,000 messages takes about 0.05
 
 Message = Mapping[str, Any]
 """One message: ``role``, ``content`` (a string), ``tool_calls`` (arguments as JSON text), …"""
 
 
 class ChatTemplate:
-    """A compiled template and the texts of its model's BOS and EOS tokens ("" for none).
+    """A compiled template, with the texts of its model's BOS and EOS tokens ("" for none).
 
-    Raises ``ModelLoadError`` for a source that does not compile.
+    The constructor raises ``ModelLoadError`` for a source that does not compile.
     """
 
     def __init__(self, source: str, bos_token: str = "", eos_token: str = "") -> None:
@@ -38,7 +38,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
             self._variables = meta.find_undeclared_variables(environment.parse(source))
-        # Python's own limits on nesting come out of the compiler as these.
+        # Besides Jinja's errors: those from Python's limits on nesting.
         except (TemplateError, SyntaxError, RecursionError, ValueError) as error:
             raise ModelLoadError(f"the chat template does not compile: {error}") from error
         self.traits = TemplateTraits()
@@ -46,7 +46,7 @@ class ChatTemplate:
 
     @property
     def has_tools(self) -> bool:
-        """Whether the template does anything with ``tools``."""
+        """Whether the template uses ``tools``."""
         return "tools" in self._variables
 
     def render(
@@ -58,12 +58,12 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         keeps_origin: bool = False,
     ) -> str:
-        """The prompt text. Raises ``InvalidRequestError`` when the template refuses or fails.
+        """The prompt text. Raises ``InvalidRequestError`` if the template refuses or fails.
 
-        ``tools`` are OpenAI's tool objects, ``None`` for none; ``options`` further variables that a
-        client may set. The text holds control tokens, so it is encoded with ``parse_special``;
-        whether it begins with BOS is up to the template. With ``keeps_origin`` it is an
-        ``InputText`` that knows what came out of the request.
+        ``tools``: OpenAI's tool objects. ``options``: further variables from the client.
+        ``keeps_origin``: return an ``InputText``, which knows what is from the request. The text
+        contains control tokens, so encode it with ``parse_special``; the template writes BOS itself
+        if the model needs it.
         """
         given = self.traits.adapt([dict(message) for message in messages])
         request = {"messages": given, "tools": tools or None, "options": dict(options or {})}
@@ -84,21 +84,20 @@ class ChatTemplate:
         try:
             with time_limit(MAX_RENDER_S):
                 return _join_bounded(self._template.generate(variables))
-        except TemplateError as error:  # what the template raises itself, and the sandbox's limits
+        except TemplateError as error:  # raised by the template itself or by the sandbox's limits
             reason = f"the chat template refuses the messages: {error}"
             raise InvalidRequestError(reason, "messages") from error
-        # A template is a program of the model's author: whatever it does wrong is about the
-        # messages it got, never a failure of the worker.
+        # A template is a program by the model's author: its errors are no failure of the worker.
         except Exception as error:
             reason = f"the chat template fails on the messages: {type(error).__name__}: {error}"
             raise InvalidRequestError(reason, "messages") from error
 
 
 class ChatTemplates:
-    """The templates of a model by use: ``default``, and perhaps ``tool_use`` and ``rag``."""
+    """The templates of a model by use: ``default``, possibly ``tool_use`` and ``rag``."""
 
     def __init__(self, sources: Mapping[str, str], bos_token: str, eos_token: str) -> None:
-        """At least one of ``sources``; without a ``default``, the first is taken for it."""
+        """``sources``: at least one; the first is the default if none is named ``default``."""
         self._templates = {
             name: ChatTemplate(source, bos_token, eos_token) for name, source in sources.items()
         }
@@ -115,7 +114,7 @@ class ChatTemplates:
     ) -> ChatTemplates:
         """The named format, else the model's own templates, else ChatML.
 
-        Raises ``InvalidRequestError`` for a name that is not known.
+        Raises ``InvalidRequestError`` for an unknown name.
         """
         if chat_format_name is not None:
             return cls({"default": chat_format(chat_format_name)}, bos_token, eos_token)
@@ -123,15 +122,15 @@ class ChatTemplates:
 
     def for_use(self, *, has_tools: bool, has_documents: bool) -> ChatTemplate:
         """The template for a chat with tools, or with documents, or with neither."""
-        wanted = "tool_use" if has_tools else "rag" if has_documents else "default"
-        return self._templates.get(wanted, self.default)
+        name = "tool_use" if has_tools else "rag" if has_documents else "default"
+        return self._templates.get(name, self.default)
 
 
 def _join_bounded(pieces: Iterable[str]) -> str:
     parts: list[str] = []
     size = 0
     for piece in pieces:
-        tick()
+        check_time()
         size += len(piece)
         if size > MAX_SIZE:
             raise TemplateError(f"the text exceeds {MAX_SIZE} characters")

@@ -1,4 +1,4 @@
-"""A model's control tokens in text: those of a template act, those that people wrote stay text."""
+"""Encodes rendered chat templates: control tokens take effect only if the template wrote them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from workers.engines.base import Tokenizer
 from workers.text.input_text import origin_of
 
-_SHORTEST = 2  # characters of a control token's text
+_MIN_LENGTH = 2  # characters of a control token's text; shorter ones are ignored
 
 
 class ControlTokens:
@@ -18,42 +18,45 @@ class ControlTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         found = {tokenizer.control_text(token_id) for token_id in range(tokenizer.vocab_size)}
-        texts = sorted((text for text in found if len(text) >= _SHORTEST), key=len, reverse=True)
+        texts = sorted((text for text in found if len(text) >= _MIN_LENGTH), key=len, reverse=True)
         self._longest = len(texts[0]) if texts else 0
         self._pattern = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
-        self._beginnings = {text[:i] for text in texts for i in range(_SHORTEST, len(text))}
+        self._prefixes = {text[:i] for text in texts for i in range(_MIN_LENGTH, len(text))}
         self._parts = {
             text[i:j]
             for text in texts
             for i in range(len(text) - 1)
-            for j in range(i + _SHORTEST, len(text) + 1)
+            for j in range(i + _MIN_LENGTH, len(text) + 1)
         }
 
     def may_be_in(self, value: Any) -> bool:
-        """Whether the strings of a JSON value could make a control token in a template's text.
+        """Whether strings of a JSON value could form a control token in a rendered template.
 
-        By themselves, as the halves of one, or in the middle of a template's own.
+        A string may contain a control token, or only a part of one.
         """
         return any(map(self._is_suspect, _strings(value)))
 
     def _is_suspect(self, text: str) -> bool:
         if len(text) <= self._longest and text in self._parts:
             return True
-        ends = (text[-length:] for length in range(_SHORTEST, min(self._longest, len(text) + 1)))
-        return self._pattern.search(text) is not None or any(e in self._beginnings for e in ends)
+        ends = (text[-length:] for length in range(_MIN_LENGTH, min(self._longest, len(text) + 1)))
+        return self._pattern.search(text) is not None or any(e in self._prefixes for e in ends)
 
     def encode(self, rendered: str) -> list[int]:
-        """Token ids of a rendered template: control tokens that hold input (``input_text``) are
-        text, and so are the characters up to the template's own ones around them."""
+        """Token ids of a rendered template.
+
+        A control token with characters of input (``input_text``) is encoded as text, together with
+        the text around it up to the template's own control tokens.
+        """
         ids: list[int] = []
         for text, is_plain in self._spans(rendered):
             ids += self._tokenizer.encode(text, add_special=False, parse_special=not is_plain)
         return ids
 
     def _spans(self, rendered: str) -> Iterator[tuple[str, bool]]:
-        """Successive parts of the text; in the plain ones no control token may be read."""
+        """Successive parts of the text, and whether to encode them without control tokens."""
         origin, text = origin_of(rendered), str.__str__(rendered)
-        start = end_of_own = 0
+        start = end_of_own = 0  # end_of_own: end of the template's last control token
         is_plain = False
         for match in self._pattern.finditer(text):
             if 1 in origin[match.start() : match.end()]:

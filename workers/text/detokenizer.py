@@ -1,4 +1,4 @@
-"""Token pieces to text, as they arrive."""
+"""Converts the bytes of tokens to text, token by token."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import codecs
 
 
 class Detokenizer:
-    """Joins the UTF-8 pieces of one sequence; a character comes out when its last byte is there.
+    """Joins the UTF-8 pieces of one sequence; a character is returned with its last byte.
 
-    Bytes that cannot be UTF-8 become U+FFFD, as ``bytes.decode(errors="replace")`` makes them:
-    the text does not depend on how the bytes were cut into pieces.
+    Invalid bytes become U+FFFD, as in ``bytes.decode(errors="replace")``. The text does not depend
+    on where the bytes were cut.
     """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, piece: bytes) -> str:
-        """The text that ``piece`` completes, "" while a character is open."""
+        """The characters that ``piece`` completes."""
         return self._decoder.decode(piece)
 
     def finish(self) -> str:
-        """What is left at the end: U+FFFD for a character that never came whole."""
+        """The rest at the end: U+FFFD for an incomplete character."""
         return self._decoder.decode(b"", final=True)

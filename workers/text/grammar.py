@@ -1,7 +1,7 @@
 """Grammars as masks over the vocabulary: which tokens may come next.
 
-One implementation for all engines, by llguidance. A grammar that cannot be honoured to the letter
-is refused by what it asks for; none is ever loosened in silence.
+One implementation for all engines, with llguidance. A grammar that cannot be enforced exactly is
+refused with the reason; none is relaxed silently.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from workers.engines.base import Tokenizer
 from workers.text.matcher import SCHEMA_LIMITS, TEXT_LIMITS, Mask, Matcher, reason_of
 from workers.text.number_guard import DigitTokens, NumberGuard
 
-# One space or line break at most: a small model would wander off in white space.
+# At most one space or line break: a small model might write white space without end.
 _WHITESPACE = r"[ \n]?"
-_SPECIAL = b"\xff"  # how llguidance marks what is no text
+_SPECIAL = b"\xff"  # llguidance's prefix for special tokens
 _NUM_KEPT = 64
-_LARGEST = 200_000  # characters
+_MAX_LENGTH = 200_000  # characters
 
 
 class Constraint:
-    """Where one text stands in its grammar; a ``guard`` bounds the numbers of JSON.
+    """A grammar with the parse state of one text; ``guard`` limits the length of JSON numbers.
 
-    Every method raises ``GrammarError`` when the grammar breaks down, and from then on.
+    Every method raises ``GrammarError`` if the grammar fails, and in every later call.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Constraint:
         self._vocab_size = vocab_size
 
     def allowed(self) -> Mask:
-        """Which tokens may come next, shape (vocab_size,); an end token when nothing else may."""
+        """See ``engines.base.Constraint``; at the end of the grammar, the end tokens."""
         mask = self._matcher.mask()
         if mask is not None:
             return mask if self._guard is None else self._guard.narrow(mask)
@@ -57,14 +57,14 @@ class Constraint:
         return mask
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token that was allowed."""
+        """Advance by a token that was allowed."""
         if self._guard is not None:
             self._guard.accept(token_id)
         self._matcher.accept(token_id)
 
     def accept_all(self, token_ids: list[int]) -> bool:
-        """Go on after these tokens; False, and nothing done, if the grammar forbids one."""
-        matcher = self._matcher.follow(token_ids)
+        """Advance by all these tokens; False, with nothing changed, if one is not allowed."""
+        matcher = self._matcher.copy_after(token_ids)
         if matcher is None:
             return False
         self._matcher = matcher
@@ -74,7 +74,7 @@ class Constraint:
         return True
 
     def error(self, reason: str) -> GrammarError:
-        """That the text cannot go on in this grammar."""
+        """The error for a text that cannot continue with this grammar."""
         return self._matcher.error(reason)
 
     @property
@@ -87,7 +87,7 @@ ConstraintMaker = Callable[[], Constraint]
 
 
 class GrammarCompiler:
-    """Compiles grammars for one tokenizer; may be used from any thread."""
+    """Compiles grammars for one tokenizer and keeps the last ones; any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -97,26 +97,26 @@ class GrammarCompiler:
         self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
 
     def compile(self, grammar: Grammar) -> Constraint:
-        """At the grammar's beginning. Raises ``InvalidRequestError`` with what is wrong with it."""
+        """A constraint in its initial state. Raises ``InvalidRequestError`` with the reason."""
         return self.prepare(grammar)()
 
     def prepare(self, grammar: Grammar) -> ConstraintMaker:
-        """Makes constraints at the grammar's beginning, from any thread and without a wait.
+        """Compile now; the result makes constraints in their initial state, fast, on any thread.
 
-        Raises ``InvalidRequestError`` with what is wrong with it.
+        Raises ``InvalidRequestError`` with the reason.
         """
         native = self._compiled_matcher(grammar)
         size, end_ids = self._tokenizer.vocab_size, self._tokenizer.end_ids
 
         def new_constraint() -> Constraint:
-            guard = NumberGuard(self._digits) if _holds_json(grammar) else None
+            guard = NumberGuard(self._digits) if _contains_json(grammar) else None
             matcher = Matcher(native.deep_copy(), grammar.param, size)
             return Constraint(matcher, size, end_ids, guard)
 
         return new_constraint
 
     def _compiled_matcher(self, grammar: Grammar) -> Any:
-        """llguidance's matcher, to be copied."""
+        """llguidance's matcher in its initial state; callers copy it."""
         with self._lock:
             native = self._compiled.get(grammar)
             if native is None:
@@ -127,8 +127,8 @@ class GrammarCompiler:
         return native
 
     def _new_matcher(self, grammar: Grammar) -> Any:
-        if len(grammar.text) > _LARGEST:
-            message = f"{grammar.param}: longer than {_LARGEST} characters"
+        if len(grammar.text) > _MAX_LENGTH:
+            message = f"{grammar.param}: longer than {_MAX_LENGTH} characters"
             raise InvalidRequestError(message, grammar.param)
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(self._tokenizer)
@@ -137,21 +137,21 @@ class GrammarCompiler:
             source = _source(grammar)
         except (ValueError, TypeError, RecursionError) as error:
             raise InvalidRequestError(f"{grammar.param}: {error}", grammar.param) from error
-        limits = SCHEMA_LIMITS if _holds_json(grammar) else TEXT_LIMITS
+        limits = SCHEMA_LIMITS if _contains_json(grammar) else TEXT_LIMITS
         matcher = llguidance.LLMatcher(self._vocabulary, source, log_level=0, limits=limits)
         if matcher.is_error():
             raise InvalidRequestError(f"{grammar.param}: {reason_of(matcher)}", grammar.param)
         return matcher
 
 
-def _holds_json(grammar: Grammar) -> bool:
-    """A schema's text, or calls, whose arguments are JSON."""
+def _contains_json(grammar: Grammar) -> bool:
+    """Whether the text contains JSON: the text of a schema, or tool calls with arguments."""
     is_schema = grammar.kind in (GrammarKind.JSON_OBJECT, GrammarKind.JSON_SCHEMA)
     return is_schema or grammar.param in ("tools", "response_format")
 
 
 def _source(grammar: Grammar) -> str:
-    """The grammar in llguidance's own form."""
+    """The grammar in llguidance's format."""
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
             return _from_schema({"type": "object"})
@@ -171,7 +171,7 @@ def _source(grammar: Grammar) -> str:
 def _from_gbnf(text: str) -> str:
     try:
         lark: str = gbnf_to_lark(text)
-    except Exception as error:  # the converter raises whatever its code happens to
+    except Exception as error:  # the converter may raise anything
         raise ValueError(str(error)) from error
     return lark
 
@@ -184,13 +184,13 @@ def _from_schema(schema: Any) -> str:
 def _from_choices(choices: Any) -> str:
     is_list = isinstance(choices, list) and len(choices) > 0
     if not is_list or not all(isinstance(one, str) and one for one in choices):
-        raise ValueError("a list of texts is needed, each with a character at least")
+        raise ValueError("must be a list of texts that are not empty")
     options = " | ".join(json.dumps(one) for one in choices)
     return llguidance.LLMatcher.grammar_from_lark(f"start: {options}")
 
 
 class _Vocabulary:
-    """Our tokenizer in the shape that llguidance reads."""
+    """Our tokenizer with the interface that llguidance needs."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

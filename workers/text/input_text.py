@@ -1,11 +1,10 @@
-"""Strings that know which of their characters came with a request.
+"""Strings that know which of their characters are from a request.
 
-A chat template mixes its own text with what people and tools wrote, and in the result
-``<|im_end|>`` looks the same whoever wrote it. ``InputText`` is a ``str`` whose methods keep, for
-each character, whether it is input. Templates see an ordinary string.
+A rendered chat template contains its own text and the messages, and ``<|im_end|>`` looks the same
+in both. ``InputText`` is a ``str`` whose methods track for each character whether it is input.
+Templates see an ordinary string.
 
-A result whose origin cannot be followed counts as input as a whole: then a control token in it
-stays text.
+A result whose origin cannot be tracked is all input: a control token in it is encoded as text.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ _OWN, _INPUT = b"\0", b"\1"
 
 
 class InputText(str):
-    """``origin`` holds 1 for each character of input, 0 for each of the template."""
+    """``origin`` has a byte per character: 1 for input, 0 for text of the template."""
 
     __slots__ = ("origin",)
     origin: bytes
 
     def __new__(cls, text: object = "", origin: bytes | None = None) -> InputText:
-        """All of ``text`` is input, unless ``origin`` says otherwise."""
+        """``origin`` ``None``: all of ``text`` is input."""
         new = super().__new__(cls, text)
         new.origin = _INPUT * len(new) if origin is None else origin
         return new
@@ -39,14 +38,14 @@ class InputText(str):
         return concat((other, self)) if isinstance(other, str) else NotImplemented
 
     def __mul__(self, count: SupportsIndex) -> str:
-        return _made(super().__mul__(count), self.origin * count.__index__())
+        return _with_origin(super().__mul__(count), self.origin * count.__index__())
 
     __rmul__ = __mul__
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
         found = super().__getitem__(key)
         place = key if isinstance(key, slice) else _slice_of(key.__index__(), len(self))
-        return _made(found, self.origin[place])
+        return _with_origin(found, self.origin[place])
 
     def __iter__(self) -> Iterator[str]:
         return (self[i] for i in range(len(self)))
@@ -117,18 +116,18 @@ class InputText(str):
 
     def _mapped(self, change: Callable[[str], str]) -> str:
         text = change(self)
-        return _made(text, self.origin) if len(text) == len(self) else InputText(text)
+        return _with_origin(text, self.origin) if len(text) == len(self) else InputText(text)
 
     def _located(self, parts: list[str], gap: int = 0) -> list[str]:
-        """Successive parts of this text with their origin; ``gap`` characters lie between them.
+        """Successive parts of this text, with origin; ``gap`` characters are between two of them.
 
-        With ``gap`` 0 there may be white space, which no part begins with.
+        With ``gap`` 0, white space may be between them; no part begins with white space then.
         """
-        located, place = [], 0
+        located, start = [], 0
         for part in parts:
-            place = place if gap else self.index(part, place)
-            located.append(self[place : place + len(part)])
-            place += len(part) + gap
+            start = start if gap else self.index(part, start)
+            located.append(self[start : start + len(part)])
+            start += len(part) + gap
         return located
 
     def _three(self, parts: tuple[str, str, str]) -> tuple[str, str, str]:
@@ -137,7 +136,7 @@ class InputText(str):
 
 
 def origin_of(text: str) -> bytes:
-    """Of each character 1 for input, 0 for a template's own."""
+    """A byte per character: 1 for input, 0 for text of the template."""
     return text.origin if isinstance(text, InputText) else _OWN * len(text)
 
 
@@ -147,7 +146,7 @@ def concat(parts: Iterable[str]) -> str:
     text = "".join(found)
     if not any(type(part) is InputText for part in found):
         return text
-    return _made(text, b"".join(map(origin_of, found)))
+    return _with_origin(text, b"".join(map(origin_of, found)))
 
 
 def join(separator: str, parts: Iterable[str]) -> str:
@@ -161,7 +160,7 @@ def join(separator: str, parts: Iterable[str]) -> str:
 
 
 def replace(text: str, old: str, new: str, count: SupportsIndex = -1) -> str:
-    """``text.replace``, with the origin of what stays and of ``new``."""
+    """``text.replace``, with the origins of the remaining text and of ``new``."""
     if not any(type(part) is InputText for part in (text, new)):
         return str.replace(text, old, new, count)
     if not old:
@@ -170,7 +169,7 @@ def replace(text: str, old: str, new: str, count: SupportsIndex = -1) -> str:
 
 
 def as_input(value: Any) -> Any:
-    """A value of JSON in which all strings are input, but for the words that templates compare."""
+    """A JSON value whose strings are input, except the words that templates compare."""
     if isinstance(value, str):
         return InputText(value)
     if isinstance(value, Mapping):
@@ -182,11 +181,11 @@ def as_input(value: Any) -> Any:
 
 
 _COMPARED = frozenset({"role", "type"})
-_LONGEST_WORD = 64
+_MAX_WORD_LENGTH = 64
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isidentifier()
+    return isinstance(value, str) and len(value) <= _MAX_WORD_LENGTH and value.isidentifier()
 
 
 def to_json(
@@ -195,7 +194,7 @@ def to_json(
     separators: tuple[str, str] | None,
     sort_keys: bool,
 ) -> str:
-    """As ``json.dumps`` without escapes; the strings' characters keep that they are input."""
+    """As ``json.dumps`` with ``ensure_ascii=False``; strings keep their origin as a whole."""
     item, colon = separators or (", " if indent is None else ",", ": ")
     return concat(_pieces(value, "" if indent is None else "\n", indent, item, colon, sort_keys))
 
@@ -222,8 +221,8 @@ def _pieces(
     yield line + ("}" if is_object else "]")
 
 
-def _made(text: str, origin: bytes) -> str:
-    """A plain string where nothing is input."""
+def _with_origin(text: str, origin: bytes) -> str:
+    """The text with its origin; a plain string if nothing is input."""
     if 1 not in origin:
         return str.__str__(text)
     return InputText(text, origin)

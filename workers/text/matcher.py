@@ -1,4 +1,4 @@
-"""llguidance's matcher, which never raises: here its errors are raised, and its time is bounded."""
+"""Wraps llguidance's matcher, which never raises: raises its errors, and limits its time."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy.typing as npt
 from jobs.contract.errors import GrammarError
 from workers.text.step_budget import StepBudget
 
-# A schema's text can be read in few ways, so its items are cheap: 400,000 in 25 ms. Each optional
-# property has 4 in a row; with a vocabulary of 128,000, 200 of them have 60,000 in a step.
+# The text of a schema is hardly ambiguous, so its parser items are cheap: 400,000 take 25 ms. An
+# optional property has 4 in a row; 200 of them have 60,000 in a step (vocabulary of 128,000).
 SCHEMA_LIMITS = llguidance.LLParserLimits(
     max_items_in_row=8_000, step_max_items=500_000, verbose_errors=False
 )
-# Other grammars may be ambiguous, and then 20,000 items take 0.2 s.
+# Other grammars may be ambiguous; then 20,000 items take 0.2 s.
 TEXT_LIMITS = llguidance.LLParserLimits(
     max_items_in_row=2_000, step_max_items=20_000, verbose_errors=False
 )
-_LONGEST_REASON = 500  # characters
+_MAX_REASON = 500  # characters
 
 Mask = npt.NDArray[np.bool_]
 
 
 class Matcher:
-    """Where one text stands in a grammar.
+    """A grammar with the parse state of one text.
 
-    Every method raises ``GrammarError`` when the grammar breaks down there (too many ways to read
-    the text, too large a step, a token that it forbids), and from then on. ``param`` is the
-    request's field with the grammar.
+    Every method raises ``GrammarError`` if the grammar fails (too ambiguous, too large a step, a
+    token that is not allowed), and in every later call. ``param`` is the request's field with the
+    grammar.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Matcher:
         self._bits = llguidance.numpy.allocate_token_bitmask(1, vocab_size)
 
     def mask(self) -> Mask | None:
-        """Which tokens may come next, shape (vocab_size,); ``None``: the text is complete."""
+        """Mask of the tokens that may come next, (vocab_size,); ``None``: the text has ended."""
         if self._is_over:
             return None
         started = self._budget.now()
@@ -56,10 +56,10 @@ class Matcher:
             return mask
         if self.may_end:
             return None
-        raise self.error("this model has no token that the grammar allows here")
+        raise self.error("no token of this model is allowed at this point")
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token; after the grammar's end any will do."""
+        """Advance by a token; after the end of the grammar, tokens are ignored."""
         if self._is_over:
             return
         started = self._budget.now()
@@ -67,10 +67,10 @@ class Matcher:
         self._spend_since(started)
         self._budget.end_step()
 
-    def follow(self, token_ids: list[int]) -> Matcher | None:
-        """Another one, after these tokens; ``None`` if the grammar forbids one of them.
+    def copy_after(self, token_ids: list[int]) -> Matcher | None:
+        """A copy advanced by these tokens; ``None`` if one of them is not allowed.
 
-        ``validate_tokens`` of llguidance would tell too, but knows no limits: a hundred letters of
+        llguidance's ``validate_tokens`` is not used, because it has no limits: a hundred letters of
         an ambiguous grammar take it minutes.
         """
         after = Matcher(self._native.deep_copy(), self._param, self._vocab_size, self._budget)
@@ -82,8 +82,8 @@ class Matcher:
         return after
 
     def error(self, reason: str) -> GrammarError:
-        """That the text cannot go on in this grammar."""
-        message = "the answer cannot follow this grammar any further"
+        """The error for a text that cannot continue with this grammar."""
+        message = "the answer cannot continue with this grammar"
         hint = "it may be too ambiguous or too large"
         return GrammarError(f"{self._param}: {message} ({hint}): {reason}", self._param)
 
@@ -95,16 +95,16 @@ class Matcher:
 
     @property
     def _is_over(self) -> bool:
-        """Whether nothing may follow."""
+        """Whether the text has ended."""
         if not self._native.is_stopped():
             return False
-        self._check()  # a matcher in its error state counts as stopped
+        self._check()  # llguidance also reports "stopped" after an error
         return True
 
     def _spend_since(self, started: float) -> None:
         self._check()
         self._budget.spend_since(started)
-        if self._budget.is_spent:
+        if self._budget.is_exceeded:
             raise self.error("its steps take too long")
 
     def _check(self) -> None:
@@ -113,6 +113,6 @@ class Matcher:
 
 
 def reason_of(native: Any) -> str:
-    """What llguidance says of a matcher's error, in one line."""
+    """The first line of the matcher's error message."""
     lines = native.get_error().strip().splitlines()
-    return lines[0][:_LONGEST_REASON] if lines else "no reason is given"
+    return lines[0][:_MAX_REASON] if lines else "no reason is given"

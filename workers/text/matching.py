@@ -1,4 +1,4 @@
-"""Texts that are looked for in a text that arrives in chunks."""
+"""Search for strings in a text that arrives in chunks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 
 def num_held_back(text: str, wanted: Collection[str]) -> int:
-    """Length of the longest end of ``text`` that may become one of ``wanted``."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of one of ``wanted``."""
     longest = max(map(len, wanted), default=0)
     for length in range(min(longest - 1, len(text)), 0, -1):
         end = text[-length:]

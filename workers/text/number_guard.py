@@ -1,7 +1,7 @@
-"""Keeps numbers in constrained JSON from going on for ever.
+"""Limits the length of numbers in constrained JSON.
 
-A grammar allows any number of digits, and a small model that has begun with zeros may not stop.
-With 15 digits a number is still read as what was written, bounds included; integers may be longer.
+A grammar allows any number of digits, and a small model that has written some zeros may never stop.
+Numbers with up to 15 digits keep their value in a float, so fractions get 15; integers get more.
 """
 
 from __future__ import annotations
@@ -16,36 +16,35 @@ from workers.engines.base import Tokenizer
 MAX_DIGITS = 32
 MAX_DIGITS_OF_FRACTION = 15
 _DIGITS = frozenset(b"0123456789")
-_INSIDE = frozenset(b".eE+-")  # of a number, beside its digits
+_NUMBER_SIGNS = frozenset(b".eE+-")
 _QUOTE, _BACKSLASH, _POINT = b'"\\.'
 
 Mask = npt.NDArray[np.bool_]
 
 
 class DigitTokens:
-    """Which tokens of a vocabulary begin with a digit.
+    """Masks (vocab_size,) of the tokens that begin with a digit.
 
-    They are sought at the first use, which takes a large vocabulary a second: see ``find``.
+    They are computed at the first use, which takes a second for a large vocabulary: see ``find``.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
     def find(self) -> None:
-        """Seek them now, away from the engine's thread."""
+        """Compute the masks now, so that the engine's thread does not have to."""
         _ = self.any, self.zero
 
     @cached_property
     def any(self) -> Mask:
-        return np.isin(self._beginnings, [bytes([digit]) for digit in _DIGITS])
+        return np.isin(self._first_bytes, [bytes([digit]) for digit in _DIGITS])
 
     @cached_property
     def zero(self) -> Mask:
-        return np.isin(self._beginnings, [b"0"])
+        return np.isin(self._first_bytes, [b"0"])
 
     @cached_property
-    def _beginnings(self) -> npt.NDArray[np.bytes_]:
-        """The first byte of each token's text."""
+    def _first_bytes(self) -> npt.NDArray[np.bytes_]:
         pieces = map(self._tokenizer.piece, range(self._tokenizer.vocab_size))
         return np.array([piece[:1] for piece in pieces], "S1")
 
@@ -54,7 +53,7 @@ class DigitTokens:
 
 
 class NumberGuard:
-    """Follows one JSON text; in a long number it leaves digits out of what may come next."""
+    """Follows one JSON text; removes tokens that would prolong a long number from its masks."""
 
     def __init__(self, tokens: DigitTokens) -> None:
         self._tokens = tokens
@@ -68,7 +67,7 @@ class NumberGuard:
             self._read(byte)
 
     def narrow(self, allowed: Mask) -> Mask:
-        """The mask without what would prolong the number, where anything else is left."""
+        """The mask, (vocab_size,); in a long number without digits, if anything else is allowed."""
         if self._num_digits < (MAX_DIGITS_OF_FRACTION if self._is_fraction else MAX_DIGITS):
             return allowed
         for digits in (self._tokens.any, self._tokens.zero):
@@ -83,7 +82,7 @@ class NumberGuard:
             self._is_escaped = byte == _BACKSLASH and not self._is_escaped
         elif byte in _DIGITS:
             self._num_digits += 1
-        elif byte in _INSIDE:
+        elif byte in _NUMBER_SIGNS:
             self._is_fraction = self._is_fraction or byte == _POINT
         else:
             self._num_digits, self._is_fraction = 0, False

@@ -1,7 +1,8 @@
-"""How much of the engine's thread a grammar may take: masks are computed between two steps.
+"""Limits the time that a grammar takes on the engine's thread, between two decode passes.
 
-llguidance bounds the items of a step, not their price: a row of 800 items of a JSON schema takes
-0.1 ms, one of an ambiguous grammar (``e: e e | "a"``) 10 ms, and twice the items eight times that.
+llguidance limits the parser items of a step, but not their cost: a row of 800 items takes 0.1 ms
+for a JSON schema and 10 ms for an ambiguous grammar (``e: e e | "a"``), where twice the items take
+eight times as long.
 """
 
 from __future__ import annotations
@@ -9,42 +10,42 @@ from __future__ import annotations
 import time
 
 _FREE_S = 0.03
-_MOST_OWED_S = 0.5
-_DEAR_S = 0.002
+_MAX_DEBT_S = 0.5
+_SLOW_S = 0.002
 
 
 class StepBudget:
-    """Seconds of CPU: so many of a step are free; what is beyond is owed, and later steps pay.
+    """CPU seconds: each step has ``free_s``; what is over is a debt that later steps reduce.
 
-    Single steps may be dear (the first ones of a large grammar); not one after the other. Time is
-    measured from the first call on that took ``dear_s``: to ask for a thread's takes 1 µs.
+    So single steps may be slow (the first ones of a large grammar), but not many in a row. CPU time
+    costs 1 µs per measurement, so it is measured only after the first call that took ``slow_s``.
     """
 
     def __init__(
-        self, free_s: float = _FREE_S, most_owed_s: float = _MOST_OWED_S, dear_s: float = _DEAR_S
+        self, free_s: float = _FREE_S, max_debt_s: float = _MAX_DEBT_S, slow_s: float = _SLOW_S
     ) -> None:
         self._free_s = free_s
-        self._most_owed_s = most_owed_s
-        self._dear_s = dear_s
-        self._owed_s = 0.0
+        self._max_debt_s = max_debt_s
+        self._slow_s = slow_s
+        self._debt_s = 0.0
         self.now = time.perf_counter
 
     def spend_since(self, started: float) -> None:
-        """Something ends that began when it was ``now``."""
+        """Count the time since ``started``, a former value of ``now()``."""
         seconds = self.now() - started
         if self.now is time.thread_time:
             self.spend(seconds)
-        elif seconds >= self._dear_s:
-            # Others may have had the core meanwhile: a thread's own time tells from now on.
+        elif seconds >= self._slow_s:
+            # Other threads may have had the core: measure this thread's CPU time from now on.
             self.now = time.thread_time
 
     def spend(self, seconds: float) -> None:
-        self._owed_s += seconds
+        self._debt_s += seconds
 
     def end_step(self) -> None:
-        """A token has been taken."""
-        self._owed_s = max(0.0, self._owed_s - self._free_s)
+        """Note that a token has been accepted."""
+        self._debt_s = max(0.0, self._debt_s - self._free_s)
 
     @property
-    def is_spent(self) -> bool:
-        return self._owed_s > self._free_s + self._most_owed_s
+    def is_exceeded(self) -> bool:
+        return self._debt_s > self._free_s + self._max_debt_s

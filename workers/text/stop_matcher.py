@@ -8,11 +8,11 @@ from workers.text.matching import num_held_back
 
 
 class StopMatcher:
-    """Passes a text on, up to the first stop string, which is cut off.
+    """Passes a text on up to the first stop string, which is cut off.
 
-    First is the one that is complete first; of several that end at the same character, the
-    longest. That is known the moment it happens, so the result does not depend on the chunks.
-    Text that may become a stop string is held back. ``found`` is the one that ended the text.
+    The first one is the one that ends first; of several with the same end, the longest. So the
+    result does not depend on the chunks. Text that may become a stop string is held back.
+    ``found`` is the stop string that ended the text.
     """
 
     def __init__(self, stops: Collection[str]) -> None:
@@ -22,7 +22,7 @@ class StopMatcher:
         self.found: str | None = None
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """The text that may be shown now, and whether a stop string was found (then the end)."""
+        """The text that may be shown now, and whether it ended with a stop string."""
         text = self._held + text
         first = self._find(text)
         if first is not None:
@@ -34,12 +34,12 @@ class StopMatcher:
         return text[:cut], False
 
     def finish(self) -> str:
-        """The held-back text, when the sequence ended before it became a stop string."""
+        """The text held back; call it when the sequence has ended without a stop string."""
         held, self._held = self._held, ""
         return held
 
     def _find(self, text: str) -> tuple[int, str] | None:
-        """Where the first stop string begins, and which it is."""
+        """The start of the first stop string, and the string."""
         found = ((text.find(stop), stop) for stop in self._stops)
         ends = [(start + len(stop), start, stop) for start, stop in found if start >= 0]
         return min(ends)[1:] if ends else None

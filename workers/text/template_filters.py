@@ -1,4 +1,4 @@
-"""Filters of chat templates, in place of Jinja's: bounded, and with the origin of their text."""
+"""Filters of chat templates: Jinja's, with limits, and with the origin of their text."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from jinja2.utils import pass_environment
 
 from workers.text import input_text
 from workers.text.input_text import InputText
-from workers.text.template_limits import check_length, check_numbers, check_size, tick, to_text
+from workers.text.template_limits import (
+    check_length,
+    check_numbers,
+    check_size,
+    check_time,
+    to_text,
+)
 
-_MAX_DIGITS = 300  # to round to
+_MAX_DIGITS = 300  # for ``round``
 _MAX_INDENT = 16
-# Not there: they build texts of any length, or are of no use in a chat.
-_LEFT_OUT = (
+# Removed: they build texts of any length, or are useless in a chat.
+_REMOVED = (
     "batch", "center", "filesizeformat", "format", "forceescape", "pprint", "random", "slice",
     "striptags", "urlencode", "urlize", "wordwrap", "xmlattr",
 )  # fmt: skip
-# These make a text of whatever they get.
-_OF_TEXT = (
+# These convert their argument to text.
+_TEXT_FILTERS = (
     "capitalize", "e", "escape", "lower", "safe", "string", "title", "trim", "truncate", "upper",
     "wordcount",
 )  # fmt: skip
@@ -33,19 +39,19 @@ Filter = Callable[..., Any]
 
 
 def chat_filters(theirs: dict[str, Filter]) -> dict[str, Filter]:
-    """Jinja's filters ``theirs`` as chat templates have them."""
-    filters = {name: one for name, one in theirs.items() if name not in _LEFT_OUT}
+    """The filters of chat templates, from Jinja's filters ``theirs``."""
+    filters = {name: one for name, one in theirs.items() if name not in _REMOVED}
     filters |= {"tojson": _to_json, "join": _join, "replace": _replace, "indent": _indent}
     filters["round"] = _bounded_round(filters["round"])
-    for name in _OF_TEXT:
-        filters[name] = _of_text(filters[name])
+    for name in _TEXT_FILTERS:
+        filters[name] = _text_filter(filters[name])
     return {name: _limited(one) for name, one in filters.items()}
 
 
 def _limited(function: Filter) -> Filter:
-    @functools.wraps(function)  # with it the marks of filters that want the context
+    @functools.wraps(function)  # also copies the attributes that ``pass_context`` sets
     def limited(*args: Any, **kwargs: Any) -> Any:
-        tick()
+        check_time()
         result = function(*args, **kwargs)
         if isinstance(result, str) and type(result) is not InputText:
             check_length(len(result))
@@ -56,14 +62,14 @@ def _limited(function: Filter) -> Filter:
     return limited
 
 
-def _of_text(function: Filter) -> Filter:
-    place = 1 if hasattr(function, "jinja_pass_arg") else 0
+def _text_filter(function: Filter) -> Filter:
+    index = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
-    def of_text(*args: Any, **kwargs: Any) -> Any:
-        return function(*args[:place], to_text(args[place]), *args[place + 1 :], **kwargs)
+    def text_filter(*args: Any, **kwargs: Any) -> Any:
+        return function(*args[:index], to_text(args[index]), *args[index + 1 :], **kwargs)
 
-    return of_text
+    return text_filter
 
 
 @pass_environment
@@ -106,7 +112,7 @@ def _indent(s: Any, width: int | str = 4, first: bool = False, blank: bool = Fal
 def _bounded_round(function: Callable[..., Any]) -> Callable[..., Any]:
     def bounded(value: Any, precision: int = 0, *args: Any, **kwargs: Any) -> Any:
         if abs(precision) > _MAX_DIGITS:
-            raise SecurityError("it rounds to very many digits")
+            raise SecurityError("it rounds to too many digits")
         return function(value, precision, *args, **kwargs)
 
     return bounded

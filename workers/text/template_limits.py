@@ -1,4 +1,4 @@
-"""Bounds on what a chat template may build, and on how long it may take."""
+"""Limits for chat templates: the size of values and the time of a render."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from jinja2.exceptions import SecurityError
 
 from workers.text.input_text import InputText
 
-MAX_SIZE = 1 << 22  # characters (and list elements) of any value: four bodies of a megabyte
-_MAX_NUMBER = 1 << 20  # of a width, and of what is raised to a power
-_MAX_BITS = 1024  # of a product of numbers
+MAX_SIZE = 1 << 22  # characters (and list elements) of any value
+_MAX_NUMBER = 1 << 20  # value of a width or of the base of a power
+_MAX_BITS = 1024  # size of a product of numbers
 _MAX_POWER = 64
-_STEPS_PER_LOOK = 64
+_STEPS_PER_CHECK = 64
 _WIDE_FIELD = re.compile(r"\d{4}|\*")
 
 
-class _Clock:
-    """The processor time that a render may still take, of its own thread."""
+class _TimeLimit:
+    """The CPU time that a render may still take on its thread."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.thread_time() + seconds
         self._num_steps = 0
 
-    def tick(self) -> None:
+    def check(self) -> None:
         self._num_steps += 1
-        if self._num_steps % _STEPS_PER_LOOK == 0 and time.thread_time() > self._end:
+        if self._num_steps % _STEPS_PER_CHECK == 0 and time.thread_time() > self._end:
             raise SecurityError("it takes too long to render")
 
 
-_clock: ContextVar[_Clock | None] = ContextVar("template_clock", default=None)
+_time_limit: ContextVar[_TimeLimit | None] = ContextVar("template_time_limit", default=None)
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """A render within fails with ``SecurityError`` after so much processor time of its thread."""
-    token = _clock.set(_Clock(seconds))
+    """Inside this context, a render raises ``SecurityError`` after ``seconds`` of CPU time."""
+    token = _time_limit.set(_TimeLimit(seconds))
     try:
         yield
     finally:
-        _clock.reset(token)
+        _time_limit.reset(token)
 
 
-def tick() -> None:
-    """A step of the running render: ``SecurityError`` when its time is over."""
-    clock = _clock.get()
-    if clock is not None:
-        clock.tick()
+def check_time() -> None:
+    """Call it in each step of a render: raises ``SecurityError`` if its time is over."""
+    limit = _time_limit.get()
+    if limit is not None:
+        limit.check()
 
 
 def check_size(*values: Any) -> bool:
-    """Whether there is input in ``values``; ``SecurityError`` when their text is too long.
+    """Whether ``values`` contain input. Raises ``SecurityError`` if their text is too long.
 
-    A list of references to one long string counts it each time, as its text would.
+    A string that is referenced several times counts each time, because its text is repeated.
     """
     size, has_input, open_values = 0, False, list(values)
     while open_values:
@@ -78,13 +78,13 @@ def check_size(*values: Any) -> bool:
 
 
 def check_length(length: int) -> None:
-    """``SecurityError`` for a value that would be longer than ``MAX_SIZE``."""
+    """Raise ``SecurityError`` for a value that would be longer than ``MAX_SIZE``."""
     if length > MAX_SIZE:
         raise SecurityError(f"it builds a value of more than {MAX_SIZE} characters")
 
 
 def to_text(value: Any) -> str:
-    """What a template writes for a value."""
+    """The text that a template writes for a value. Raises ``SecurityError`` if it is too long."""
     if isinstance(value, str):
         check_length(len(value))
         return value
@@ -94,13 +94,13 @@ def to_text(value: Any) -> str:
 
 
 def check_numbers(*values: Any) -> None:
-    """``SecurityError`` for a width or a count beyond all need."""
+    """Raise ``SecurityError`` for a width or a count above the limit."""
     if any(isinstance(value, int) and abs(value) > _MAX_NUMBER for value in values):
         raise SecurityError(f"it passes a number above {_MAX_NUMBER}")
 
 
 def check_format(form: str, values: Any) -> bool:
-    """Whether the formatted text counts as input."""
+    """Whether the formatted text is input. Raises ``SecurityError`` if it may be too long."""
     if _WIDE_FIELD.search(form):
         raise SecurityError("it formats with a wide field")
     num_fields = form.count("%") + form.count("{")
@@ -108,7 +108,7 @@ def check_format(form: str, values: Any) -> bool:
 
 
 def check_binop(operator: str, left: Any, right: Any) -> bool:
-    """Whether the result counts as input as a whole."""
+    """Whether the whole result is input. Raises ``SecurityError`` if it would be too large."""
     if operator == "**":
         _check_power(left, right)
     elif operator == "%" and isinstance(left, str):

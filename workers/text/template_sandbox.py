@@ -1,12 +1,12 @@
-"""A Jinja environment for chat templates that nobody has read: bounded in time, size and reach.
+"""A Jinja environment for untrusted chat templates, with limits of time, size and access.
 
-Jinja's sandbox keeps a template away from Python's inner parts, but not from a loop of loops or
-from a string that doubles itself. Chat templates come out of downloaded files (CVE-2024-34359). So
-the time of a render is bounded, and every operation that can build a value larger than its operands
-is checked before it builds it. What no chat template needs and could allocate without bound is
-taken out. Values that a template is only given cost nothing, however often it passes them on.
+Chat templates come from downloaded files (CVE-2024-34359). Jinja's sandbox protects Python's
+internals, but not against nested loops or a string that doubles itself. So the time of a render is
+limited, and every operation that can build a value larger than its operands is checked before.
+Features that could allocate without limit, and that no chat template needs, are removed. Passing
+a value on costs nothing.
 
-Text keeps whether it came with the request (``input_text``).
+Text keeps its origin: template or request (``input_text``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from workers.text.template_limits import (
     check_format,
     check_length,
     check_numbers,
-    tick,
+    check_time,
     to_text,
 )
 
@@ -42,10 +42,10 @@ _UNBOUNDED_METHODS = frozenset(
 
 
 class TemplateSandbox(ImmutableSandboxedEnvironment):
-    """The environment of transformers' chat templates, with limits.
+    """Like the environment of transformers' chat templates, but with limits.
 
-    Same as there: trimmed blocks, loop controls, ``raise_exception``, ``strftime_now``, a
-    ``tojson`` that escapes nothing, and the ``generation`` tag (which marks text for training).
+    As there: trimmed blocks, loop controls, ``raise_exception``, ``strftime_now``, ``tojson``
+    without escaping, and the ``generation`` tag (which marks text for training).
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -59,7 +59,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             finalize=to_text,
         )
         self.filters = chat_filters(self.filters)
-        self.filters[_TICK] = _tick
+        self.filters[_CHECK_TIME] = _check_time
         self.filters[_CONCAT] = _concat
         del self.globals["lipsum"]
         self.globals["raise_exception"] = _raise_exception
@@ -70,13 +70,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return _instrument(tree)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """See jinja2; leaves out the string methods that build texts of any length."""
+        """See jinja2; also forbids the string methods that build texts of any length."""
         if isinstance(obj, str | bytes) and attr in _UNBOUNDED_METHODS:
             return False
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """See jinja2; ``str.format`` with its arguments checked first."""
+        """See jinja2; checks the arguments of ``str.format`` before."""
         wrapped = super().wrap_str_format(value)
         if wrapped is None:
             return None
@@ -89,8 +89,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return limited
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        """See jinja2; every call of a template comes through here."""
-        tick()
+        """See jinja2; checks every call in a template."""
+        check_time()
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(owner, str) and args:
             if name == "replace":
@@ -102,33 +102,33 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """See jinja2; checks what the operation would build before it is built."""
-        tick()
+        """See jinja2; checks the size of the result before it is built."""
+        check_time()
         has_input = check_binop(operator, left, right)
         result = super().call_binop(context, operator, left, right)
         return InputText(result) if has_input else result
 
 
 class _Generation(Extension):
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-_TICK = "_tick"
+_CHECK_TIME = "_check_time"
 _CONCAT = "_concat"
 
 
 def _instrument(tree: nodes.Template) -> nodes.Template:
-    """Each round of a loop and each run of a macro is a step; ``~`` is bounded."""
+    """Check the time in each loop iteration and macro call, and the size of each ``~``."""
     repeated: tuple[type[nodes.Node], ...] = (nodes.For, nodes.Macro, nodes.CallBlock)
     for block in tree.find_all(repeated):
         assert isinstance(block, nodes.For | nodes.Macro | nodes.CallBlock)
-        step = nodes.ExprStmt(_filter(_TICK, nodes.Const(None)))
-        step.set_lineno(block.lineno)
-        block.body.insert(0, step)
+        check = nodes.ExprStmt(_filter(_CHECK_TIME, nodes.Const(None)))
+        check.set_lineno(block.lineno)
+        block.body.insert(0, check)
     _ConcatReplacer().visit(tree)
     return tree
 
@@ -148,9 +148,9 @@ def _filter(name: str, node: nodes.Expr) -> nodes.Filter:
 
 
 @pass_context
-def _tick(_context: Context, _value: object) -> None:
-    # Asking for the context keeps Jinja from running this once, when it compiles.
-    tick()
+def _check_time(_context: Context, _value: object) -> None:
+    # With ``pass_context`` Jinja does not evaluate it as a constant at compile time.
+    check_time()
 
 
 @pass_context

@@ -1,7 +1,7 @@
-"""How a chat template wants its messages: found by rendering small chats, once, at load.
+"""The message format that a chat template expects, found by rendering small chats at load.
 
-Templates differ in what they read: content as a text or as a list of parts, arguments of calls as
-an object or as JSON text, a system message or none, ids of any form or of nine letters.
+Templates differ: content is a text or a list of parts, arguments of tool calls are an object or
+JSON text, a system message is possible or not, call ids have any form or nine letters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs.contract.errors import InvalidRequestError
 
 Message = dict[str, Any]
 Render = Callable[[list[Message], list[Message] | None], str]
-"""``render(messages, tools)``; ``InvalidRequestError`` when the template refuses."""
+"""``render(messages, tools)``; raises ``InvalidRequestError`` if the template refuses."""
 
 _WORD, _OTHER = "needle", "thimble"
 _SHORT_ID = "abcdefgh9"
@@ -34,9 +34,9 @@ _TOOL: Message = {
 
 @dataclass(frozen=True, slots=True)
 class TemplateTraits:
-    """``reads_parts``: content is a list of parts. ``has_system``: there is a place for a system
-    message. ``reads_text_arguments``: arguments of calls are JSON text. ``needs_short_ids``: ids of
-    calls are nine letters and digits, as Mistral's templates demand."""
+    """``reads_parts``: content is a list of parts. ``has_system``: system messages are possible.
+    ``reads_text_arguments``: arguments of calls are JSON text. ``needs_short_ids``: ids of calls
+    must have nine letters and digits, as in Mistral's templates."""
 
     reads_parts: bool = False
     has_system: bool = True
@@ -44,7 +44,7 @@ class TemplateTraits:
     needs_short_ids: bool = False
 
     def adapt(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages as the template wants them; those given stay as they are."""
+        """Copies of the messages in the format that the template expects."""
         adapted = [dict(message) for message in messages]
         if not self.has_system:
             adapted = _merged_system(adapted)
@@ -84,7 +84,7 @@ def find_traits(render: Render) -> TemplateTraits:
 
 
 def _has_system(render: Render, traits: TemplateTraits) -> bool:
-    """False only for one that renders a chat, and with a system message refuses or drops it."""
+    """False only if a chat is rendered without a system message but not with one."""
     system = {"role": "system", "content": _OTHER}
     if _rendered(render, traits.adapt([_user(_WORD)])) is None:
         return True
@@ -98,7 +98,7 @@ def _reads_text_arguments(render: Render, traits: TemplateTraits) -> bool:
     as_text = _rendered(render, _calls(reads_text, {_WORD: _OTHER}, _SHORT_ID))
     if as_text is None or f'{{"{_WORD}": "{_OTHER}"}}' not in as_text:
         return False
-    # Python's own form of a dict, or nothing of it.
+    # As an object it is rendered as a Python dict, or not at all.
     return as_object is None or f"'{_WORD}'" in as_object or _OTHER not in as_object
 
 
@@ -126,7 +126,7 @@ def _shows(render: Render, messages: list[Message]) -> bool:
 
 
 def _rendered(render: Render, messages: list[Message]) -> str | None:
-    """With tools where there are calls; ``None`` when the template refuses."""
+    """The rendered chat, with tools if it has calls; ``None`` if the template refuses."""
     has_calls = any("tool_calls" in message for message in messages)
     try:
         return render(messages, [_TOOL] if has_calls else None)
@@ -135,7 +135,7 @@ def _rendered(render: Render, messages: list[Message]) -> str | None:
 
 
 def _to_object(given: Any) -> Any:
-    """Arguments as an object; a text that is none stays one, no text is an empty one."""
+    """Arguments as an object; empty for no text; a text that is not a JSON object stays a text."""
     if not isinstance(given, str):
         return given or {}
     if not given.strip():
@@ -152,7 +152,7 @@ def _parts(text: str) -> list[Message]:
 
 
 def _merged_system(messages: list[Message]) -> list[Message]:
-    """Texts of leading system messages at the head of the first user turn."""
+    """Put the texts of leading system messages at the beginning of the first user turn."""
     texts = []
     rest = list(messages)
     while rest and rest[0].get("role") in ("system", "developer"):
@@ -177,6 +177,6 @@ def _with_short_id(call: Mapping[str, Any]) -> Message:
 
 
 def _short_id(call_id: str) -> str:
-    """The id itself if it is of that form, else nine hexadecimal digits of its hash."""
+    """The id itself if it has nine letters and digits, else nine hexadecimal digits of its hash."""
     is_short = len(call_id) == _ID_LENGTH and call_id.isascii() and call_id.isalnum()
     return call_id if is_short else hashlib.sha256(call_id.encode()).hexdigest()[:_ID_LENGTH]

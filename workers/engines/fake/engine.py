@@ -1,4 +1,4 @@
-"""Continuous batching without a model; what is special about it says the package."""
+"""Continuous batching without a model; the package describes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PREFILL_CHUNK = 512
 
 
 class FakeEngine:
-    """Holds no model; see the package. ``num_kept`` ended sequences count as cached."""
+    """Implements ``workers.engines.base.Engine``; ``num_kept`` ended sequences count as cached."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class FakeEngine:
         self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
 
     def interrupt(self, sequence_id: int) -> None:
-        """See ``base.Engine``; a step is short anyway."""
+        """See ``base.Engine``. Does nothing: a step is short."""
 
     def step(self) -> list[StepEvent]:
         if not self.has_work:
@@ -92,14 +92,14 @@ class FakeEngine:
         return [*events, *self._prefill()]
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """Eight numbers that depend on the tokens alone, of length 1."""
+        """See ``base.Engine``; vectors of 8 numbers that depend only on the tokens."""
         vectors = [np.random.default_rng(ids).standard_normal(8) for ids in inputs]
         return [(vector / np.linalg.norm(vector)).tolist() for vector in vectors]
 
     cache_bytes = 0
 
     def limit_cache(self, num_bytes: int) -> None:
-        """Nothing is kept, so nothing is above any limit."""
+        """See ``base.Engine``. Does nothing: no memory is kept."""
 
     def close(self) -> None:
         self._running.clear()
@@ -122,7 +122,7 @@ class FakeEngine:
         )
 
     def _prefill(self) -> Iterator[StepEvent]:
-        """Up to a chunk of prompt tokens, in order of admission."""
+        """Read one chunk of prompt tokens, in order of admission."""
         budget = _PREFILL_CHUNK
         for running in self._running.values():
             if running.is_prefilled or budget == 0:
@@ -140,7 +140,7 @@ class FakeEngine:
 
     def _num_cached(self, running: Running) -> int:
         if running.sequence.num_prompt_logprobs is not None:
-            return 0  # every token has to be read for them
+            return 0  # prompt log-probabilities need every token
         others = ((other.adapter, other.in_cache) for other in self._running.values())
         prompt = list(running.sequence.prompt)
         return self._prefixes.num_cached(prompt, running.adapter, others)
@@ -163,7 +163,7 @@ class FakeEngine:
 
 
 def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> FakeEngine:
-    """The fake engine at the pace that the name says."""
+    """A fake engine with the step time given in the name."""
     pace = re.search(r"-(\d+)ms$", path.name)
     on_progress(1.0)
     info = ModelInfo(

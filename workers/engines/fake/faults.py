@@ -1,9 +1,9 @@
-"""What a prompt can ask the fake engine to do wrong.
+"""Commands in a prompt that make the fake engine fail.
 
-``<<stall>>``: stop for ever. ``<<crash>>``: kill the process. ``<<raise:step>>``: an exception of
-the whole step; ``<<raise:draw>>``: in the draw of this sequence's token; ``<<raise:piece>>``: in
-the tokenizer, when it is asked for that token's bytes. ``@n`` means the n-th token instead of the
-first: ``<<raise:draw@5>>``.
+``<<stall>>``: hang. ``<<crash>>``: kill the process. ``<<raise:step>>``: raise in the
+whole step. ``<<raise:draw>>``: raise when this sequence's token is sampled. ``<<raise:piece>>``:
+raise in the tokenizer, when it returns the bytes of that token. ``@n`` selects the n-th token
+instead of the first: ``<<raise:draw@5>>``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What one prompt asks for; ``raises``: the number of the token by place, from 1."""
+    """The commands in one prompt; ``raises``: by place, the number of the token, from 1."""
 
     has_crash: bool = False
     has_stall: bool = False
@@ -39,10 +39,10 @@ class Faults:
         return Faults(b"<<crash>>" in text, b"<<stall>>" in text, raises)
 
     def is_due(self, place: Place, num_generated: int) -> bool:
-        """Whether it comes with the token after so many."""
+        """Whether the fault at ``place`` is due after ``num_generated`` tokens."""
         return self.raises.get(place) == num_generated + 1
 
     def check(self, place: Place, num_generated: int) -> None:
-        """Raise, if it is due."""
+        """Raise ``RuntimeError`` if the fault is due."""
         if self.is_due(place, num_generated):
             raise RuntimeError(f"the prompt asked for a fault in the {place}")

@@ -1,24 +1,24 @@
-"""Which beginnings of prompts count as read: a cache without anything in it."""
+"""The prompt cache of the fake engine: it keeps tokens, but no state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 NUM_KEPT = 16
-_MIN_REUSED = 16  # tokens; less is not worth a copy
+_MIN_REUSED = 16  # tokens; fewer are not worth a copy
 
 Tokens = list[int]
 
 
 class KeptPrefixes:
-    """The tokens of the last sequences, each with its adapter; the oldest leave first."""
+    """The tokens of the last ``num_kept`` sequences, each with its adapter."""
 
     def __init__(self, num_kept: int = NUM_KEPT) -> None:
         self._num_kept = num_kept
         self._kept: list[tuple[str | None, Tokens]] = []
 
     def put(self, tokens: Tokens, adapter: str | None) -> None:
-        """Keep a sequence, and no other one that it begins with."""
+        """Keep a sequence; kept ones that are a prefix of it are dropped."""
         if self._num_kept == 0 or len(tokens) < _MIN_REUSED:
             return
         self._kept = [
@@ -31,20 +31,20 @@ class KeptPrefixes:
     def num_cached(
         self, prompt: Tokens, adapter: str | None, running: Iterable[tuple[str | None, Tokens]]
     ) -> int:
-        """How much of the prompt's beginning is kept, or in the cache of those that run.
+        """Length of the prompt's longest prefix among the kept and the running sequences.
 
-        The last token is never: what comes after it is wanted.
+        Never the whole prompt: its last token is read to predict the next one.
         """
         if self._num_kept == 0:
             return 0
-        there = [tokens for name, tokens in (*self._kept, *running) if name == adapter]
-        longest = max((num_common(tokens, prompt) for tokens in there), default=0)
+        known = [tokens for name, tokens in (*self._kept, *running) if name == adapter]
+        longest = max((num_common(tokens, prompt) for tokens in known), default=0)
         longest = min(longest, len(prompt) - 1)
         return longest if longest >= _MIN_REUSED else 0
 
 
 def num_common(one: Tokens, other: Tokens) -> int:
-    """Length of the common beginning: by halves, as lists are compared faster than walked."""
+    """Length of the common prefix. Bisection, because comparing slices is faster than a loop."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -24,7 +24,7 @@ _SPECIAL_PATTERN = re.compile("(" + "|".join(map(re.escape, _SPECIALS)) + ")")
 
 
 class FakeTokenizer:
-    """See the module. ``num_faults``: how often asking for ``FAULTY_ID`` will raise."""
+    """See the module. ``num_faults``: how many more times ``piece(FAULTY_ID)`` raises."""
 
     vocab_size = VOCAB_SIZE
     end_ids = frozenset({END_ID, _SPECIALS["<|im_end|>"]})

@@ -1,8 +1,7 @@
 """The only place that imports ``llama_cpp``.
 
-``lib`` mirrors llama.h one to one. Its type hints are partial and wrong in places (pointers typed
-as ints, calls by value as by reference), so it is ``Any`` here and the modules of this package put
-types around it.
+``lib`` mirrors llama.h one to one. Its type hints are incomplete and partly wrong (pointers typed
+as ints, values as references), so it is ``Any`` here; the modules of this package add the types.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ NULL_TOKEN = -1
 logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
     ("llama_get_logits_ith", _llama_cpp._lib)
 )
-"""``llama_get_logits_ith`` that answers with a number, which is sooner made than a pointer."""
+"""``llama_get_logits_ith`` that returns the address as an int: faster than a ctypes pointer."""
 
 _logger = logging.getLogger(__name__)
 _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continues the last line
@@ -36,15 +35,15 @@ _CONTINUE_LEVEL = 5
 
 
 class NativeLog:
-    """Takes what llama.cpp would print: all of it at DEBUG, the last complaints kept for errors."""
+    """Logs llama.cpp's output at DEBUG, and keeps its last warnings and errors for error texts."""
 
     def __init__(self) -> None:
-        self._complaints: deque[str] = deque(maxlen=8)
+        self._warnings: deque[str] = deque(maxlen=8)
         self._line = ""
         self._level = 0
 
     def write(self, level: int, text: bytes | None, _user_data: object = None) -> None:
-        """The ``ggml_log_callback``: ``text`` is a line with its end, or a part of one."""
+        """The ``ggml_log_callback``: ``text`` is a whole line, or a part of one."""
         if level != _CONTINUE_LEVEL:
             self._line, self._level = "", level
         self._line += (text or b"").decode("utf-8", errors="replace")
@@ -52,24 +51,24 @@ class NativeLog:
             self._end_line()
 
     def clear(self) -> None:
-        """Forget past complaints, before an operation whose own are of interest."""
-        self._complaints.clear()
+        """Forget the warnings so far; call it before an operation that may fail."""
+        self._warnings.clear()
 
-    def complaints(self) -> str:
-        """The last warnings and errors in one line, "" when there were none."""
-        return "; ".join(self._complaints)
+    def warnings(self) -> str:
+        """The last warnings and errors in one line; "" if there are none."""
+        return "; ".join(self._warnings)
 
     def _end_line(self) -> None:
         line, self._line = self._line.strip(), ""
         _logger.debug("llama.cpp: %s", line)
         if self._level >= _WARNING_LEVEL and line:
-            self._complaints.append(line)
+            self._warnings.append(line)
 
 
 llama_log = NativeLog()
 
-# llama.cpp keeps the pointer for good, so the callback must live as long as the process. At exit
-# its own destructors still log, when Python can no longer be called: hand logging back first.
+# llama.cpp keeps the pointer, so the callback must live as long as the process. At exit its
+# destructors still log when Python can no longer be called: unset the callback before.
 _log_callback = lib.llama_log_callback(llama_log.write)
 lib.llama_log_set(_log_callback, None)
 atexit.register(lib.llama_log_set, lib.llama_log_callback(), None)

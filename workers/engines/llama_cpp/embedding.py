@@ -1,4 +1,4 @@
-"""Vectors of texts, by a context of its own beside the one that generates."""
+"""Embeds texts with a second context, apart from the one that generates."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 
 _SEQ_ID = 0
-_SMALLEST = 512
+_MIN_CAPACITY = 512  # tokens
 
 
 class Embedder:
-    """Embeds one input at a time; its context is made at the first call, and anew for longer ones.
-
-    ``pooling`` of a call is the model's own when ``None``, the mean where it has none.
-    """
+    """Embeds one input at a time; opens its context at the first call, again for longer inputs."""
 
     def __init__(self, model: Pointer, context_length: int, num_threads: int) -> None:
         self._model = model
         self._context_length = context_length
         self._num_threads = num_threads
         self._context: Pointer = None
-        self._asked = lib.LLAMA_POOLING_TYPE_UNSPECIFIED
+        self._requested = lib.LLAMA_POOLING_TYPE_UNSPECIFIED
         self._capacity = 0
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """One vector of length 1 per input; ``InvalidRequestError`` for one beyond the context."""
+        """See ``base.Engine``; ``pooling`` ``None``: the model's own, or the mean if it has none.
+
+        Raises ``UnsupportedParameterError`` for a reranker, ``EngineError`` if llama.cpp fails.
+        """
         vocab_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         for ids in inputs:
             if not 0 < len(ids) <= self._context_length:
@@ -50,11 +50,11 @@ class Embedder:
         self._context = None
 
     def _open(self, pooling: int, num_tokens: int) -> None:
-        """A context of that pooling with room for so many tokens."""
-        if self._context and self._asked == pooling and num_tokens <= self._capacity:
+        """Have a context with this pooling and room for ``num_tokens``."""
+        if self._context and self._requested == pooling and num_tokens <= self._capacity:
             return
         self.close()
-        capacity = max(_SMALLEST, 1 << (num_tokens - 1).bit_length())
+        capacity = max(_MIN_CAPACITY, 1 << (num_tokens - 1).bit_length())
         self._capacity = min(capacity, self._context_length)
         llama_log.clear()
         self._context = self._new_context(pooling)
@@ -62,12 +62,12 @@ class Embedder:
             self.close()
             self._context = self._new_context(lib.LLAMA_POOLING_TYPE_MEAN)
         if not self._context:
-            raise EngineError(f"no room to embed: {llama_log.complaints()}")
+            raise EngineError(f"no memory to embed: {llama_log.warnings()}")
         if self._pooling_in_use == lib.LLAMA_POOLING_TYPE_RANK:
-            # Its output is one score, not a vector of the model's width.
+            # A reranker returns one score, not a vector of the model's width.
             self.close()
             raise UnsupportedParameterError("this model ranks pairs of texts; it has no vectors")
-        self._asked = pooling
+        self._requested = pooling
 
     @property
     def _pooling_in_use(self) -> int | None:
@@ -75,7 +75,7 @@ class Embedder:
 
     def _new_context(self, pooling: int) -> Pointer:
         params: Any = lib.llama_context_default_params()
-        # Pooling needs a whole input in one piece.
+        # Pooling needs the whole input in one ubatch.
         params.n_ctx = params.n_batch = params.n_ubatch = self._capacity
         params.n_seq_max = 1
         params.embeddings = True
@@ -92,12 +92,12 @@ class Embedder:
         batch.add(np.asarray(ids, np.int32), 0, _SEQ_ID, num_outputs=len(ids))
         llama_log.clear()
         if lib.llama_decode(self._context, batch.native) != 0:
-            raise EngineError(f"embedding failed: {llama_log.complaints()}")
+            raise EngineError(f"embedding failed: {llama_log.warnings()}")
         lib.llama_synchronize(self._context)
         pointer = lib.llama_get_embeddings_seq(self._context, _SEQ_ID)
         size = lib.llama_model_n_embd_out(self._model)
         address = ctypes.cast(pointer, ctypes.c_void_p).value
-        assert address is not None, "a pooled embedding was asked for"
+        assert address is not None, "the context has no pooled embedding"
         memory_view: Any = (ctypes.c_float * size).from_address(address)
         vector = np.frombuffer(memory_view, np.float32).astype(np.float64)
         values: list[float] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).tolist()

@@ -1,4 +1,4 @@
-"""Continuous batching on llama.cpp: one ``llama_decode`` per step for all running sequences."""
+"""Continuous batching on llama.cpp: one decode pass per step for all running sequences."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from workers.engines.shared.chunk_budget import ChunkBudget
 
 
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
-    """Load the GGUF file at ``path``. Raises ``ModelLoadError`` with the reason.
+    """Load the GGUF file at ``path``, the first part of a split model (``…-00001-of-00003.gguf``).
 
-    Of a split model (``…-00001-of-00003.gguf``), ``path`` is the first part. An exception from
-    ``on_progress`` stops the load and comes out of this function.
+    Raises ``ModelLoadError`` with the reason. An exception from ``on_progress`` stops the load and
+    is raised again here.
     """
     return LlamaCppEngine(load_gguf(path, options, on_progress))
 
@@ -82,7 +82,7 @@ class LlamaCppEngine:
         return self._scheduler.has_work
 
     def check(self, sampling: Sampling) -> None:
-        """Raise ``InvalidRequestError`` for biases of tokens that do not exist."""
+        """Raise ``InvalidRequestError`` for a logit bias of an unknown token."""
         check_sampling(sampling, self._info.vocab_size)
 
     def submit(self, sequence: Sequence) -> None:
@@ -103,13 +103,13 @@ class LlamaCppEngine:
         self._scheduler.enqueue(make_running(sequence, adapter, self._info.context_length, sampler))
 
     def abort(self, sequence_id: int) -> None:
-        """See ``base.Engine``; the slot and its KV cells are free for the next step."""
+        """See ``base.Engine``; the next step can use the slot and its KV cells."""
         run = self._scheduler.find(sequence_id)
         if run is not None:
             self._remove(run, True)
 
     def interrupt(self, sequence_id: int) -> None:
-        """See ``base.Engine``; others in the same call are read again."""
+        """See ``base.Engine``; all prompts of the aborted decode pass are prefilled again."""
         if self._loaded.tuning.abort is not None:
             self._loaded.tuning.abort.stop(sequence_id)
 
@@ -121,27 +121,28 @@ class LlamaCppEngine:
         parts = self._scheduler.fit(parts)
         if not parts:
             return []
-        self._share_cores()
-        events = self._timed(parts)
+        self._set_num_threads()
+        events = self._decode_timed(parts)
         if self._loaded.threads is not None:
             self._loaded.threads.note_step(time.monotonic())
         return events
 
-    def _timed(self, parts: list[Part]) -> list[StepEvent]:
+    def _decode_timed(self, parts: list[Part]) -> list[StepEvent]:
+        """Decode ``parts``; the time of their prompts adjusts the step budget."""
         started = time.perf_counter()
         events = self._decoder.decode(parts)
         elapsed_s = time.perf_counter() - started
         if not self._decoder.was_stopped:
-            read = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
-            self._budget.record(sum(read), elapsed_s, len(parts) - len(read))
+            prompts = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
+            self._budget.record(sum(prompts), elapsed_s, len(parts) - len(prompts))
         return events
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """See ``base.Engine``; by a second context, made at the first call."""
+        """See ``base.Engine``; uses a second context, opened at the first call."""
         return self._loaded.embedder.embed(inputs, pooling)
 
     def close(self) -> None:
-        """See ``base.Engine``; a second time does nothing."""
+        """See ``base.Engine``; a second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -153,7 +154,7 @@ class LlamaCppEngine:
 
     @property
     def cache_bytes(self) -> int:
-        """See ``base.Engine``: llama.cpp allocates once, when it loads."""
+        """See ``base.Engine``; always 0: llama.cpp allocates its buffers once, at load."""
         return 0
 
     def limit_cache(self, num_bytes: int) -> None:
@@ -161,19 +162,19 @@ class LlamaCppEngine:
         message = "cache_limit: llama.cpp keeps no freed memory"
         raise UnsupportedParameterError(message, "cache_limit")
 
-    def _share_cores(self) -> None:
+    def _set_num_threads(self) -> None:
         if self._loaded.threads is None:
             return
-        num_threads = self._loaded.threads.look(time.monotonic())
+        num_threads = self._loaded.threads.choose(time.monotonic())
         lib.llama_set_n_threads(self._memory.context, num_threads, num_threads)
 
     def _add_drafts(self, parts: list[Part]) -> None:
         if self._drafter is None:
             return
         decoding = {p.run.sequence.sequence_id: p for p in parts if p.run.num_uncomputed == 1}
-        guesses = self._drafter.propose([part.run for part in decoding.values()])
-        for sequence_id, guess in guesses.items():
-            decoding[sequence_id].drafts = guess
+        drafts = self._drafter.propose([part.run for part in decoding.values()])
+        for sequence_id, draft in drafts.items():
+            decoding[sequence_id].drafts = draft
 
     def _remove(self, run: Running, is_kept: bool) -> None:
         if self._drafter is not None:

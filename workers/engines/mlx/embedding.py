@@ -1,4 +1,4 @@
-"""Vectors of texts, from the hidden states before a model's output layer."""
+"""Embeds texts: pools the hidden states before a model's output layer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def embed(
 ) -> list[list[float]]:
     """One vector of length 1 per input of token ids, each (hidden size,).
 
-    Raises ``InvalidRequestError`` for an empty input or one beyond the context.
+    Raises ``InvalidRequestError`` for an empty or too long input, ``UnsupportedParameterError`` if
+    the model's hidden states are not accessible.
     """
     body = getattr(model, "model", None)
     if body is None:
-        raise UnsupportedParameterError("this model's hidden states cannot be had", "model")
+        raise UnsupportedParameterError("this model gives no access to its hidden states", "model")
     return [_embed(body, _checked(ids, context_length), pooling) for ids in inputs]
 
 

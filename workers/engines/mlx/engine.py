@@ -1,4 +1,4 @@
-"""The engine of MLX models: admission, prefill and decode of one loaded model."""
+"""The MLX engine: admission, prefill and decode of one loaded model."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
 from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts
 from workers.engines.mlx.load.folder import check_folder
-from workers.engines.mlx.load.loading import LoadedModel, explained, load
+from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.options import check_options, describe
 from workers.engines.mlx.load.tokenizer import load_tokenizer
 
-_SHARE_OF_PROGRESS = 0.8  # of the model, when a draft model is loaded after it
+_SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
 
 
 def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> MlxEngine:
     """Load the model folder ``path``.
 
-    All MLX work of the engine happens on the calling thread; it must go on to call ``step``.
-    Raises ``ModelLoadError`` with what is wrong with the folder, ``InvalidRequestError`` for an
-    option that does not fit the model, ``UnsupportedParameterError`` for one that MLX lacks.
+    All MLX work must be done by one thread: the caller's thread must also call ``step``. Raises
+    ``ModelLoadError`` for a broken folder, ``InvalidRequestError`` for an option that does not fit
+    the model, ``UnsupportedParameterError`` for an option that MLX does not support.
     """
     check_options(options)
-    with explained(path):
+    with as_load_error(path):
         config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
         tokenizer = load_tokenizer(path, config)
     check_draft_folder(options, tokenizer)
     share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS
     loaded = load(path, config, options, lambda done: on_progress(share * done))
     drafter = open_drafter(options, loaded, lambda done: on_progress(share + (1.0 - share) * done))
-    # Some models name end tokens that they cannot make.
+    # Some models name end tokens outside their logits.
     end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
     parts = build_engine_parts(path, loaded, end_ids, options, drafter)
     return MlxEngine(loaded, tokenizer, options, parts)
 
 
 class MlxEngine:
-    """One loaded MLX model and its running batch (the ``Engine`` of ``workers/engines/base``)."""
+    """Implements ``workers.engines.base.Engine``; made by ``open_mlx``."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class MlxEngine:
         return len(self._prefill) + len(self._batch)
 
     def check(self, sampling: Sampling) -> None:
-        """Raise for a sampling setting that this model cannot honour."""
+        """Raise ``InvalidRequestError`` for a logit bias of an unknown token."""
         for token_id in sampling.logit_bias:
             if not 0 <= token_id < self._info.vocab_size:
                 raise InvalidRequestError(
@@ -104,11 +104,12 @@ class MlxEngine:
                 )
 
     def submit(self, sequence: Sequence) -> None:
-        """Take a sequence; it starts when a slot is free, in order."""
+        """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run,
+        ``UnsupportedParameterError`` for an adapter other than the one given at load."""
         self.check(sequence.sampling)
         self._check_prompt(sequence)
         if sequence.adapter not in (None, self._adapter):
-            message = "an MLX model has the adapter that it was loaded with, and no other"
+            message = "an MLX model can only use the adapter that was given when it was loaded"
             raise UnsupportedParameterError(message, adapters.FIELD)
         self._waiting.append(sequence)
 
@@ -117,30 +118,31 @@ class MlxEngine:
         if num == 0:
             raise InvalidRequestError("The prompt is empty", "prompt")
         if num >= context_length:
-            message = f"The prompt has {num} tokens, the context {context_length}"
+            message = f"The prompt has {num} tokens, the context holds {context_length}"
             raise ContextLengthExceededError(message, "prompt")
-        # MLX reads beyond the embedding table without an error.
+        # For a token id outside the embedding table MLX raises no error.
         if min(sequence.prompt) < 0 or max(sequence.prompt) >= self._info.vocab_size:
-            raise InvalidRequestError("The prompt holds a token outside the vocabulary", "prompt")
+            raise InvalidRequestError("The prompt has a token outside the vocabulary", "prompt")
 
     def abort(self, sequence_id: int) -> None:
-        """Forget a sequence, waiting or running, at once; unknown ids are ignored."""
+        """See ``base.Engine``."""
         self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
         self._prefill.remove(sequence_id)
         self._batch.remove(sequence_id)
 
     def interrupt(self, sequence_id: int) -> None:
-        """See ``base.Engine``; a step is short anyway."""
+        """See ``base.Engine``. Does nothing: a step is short."""
 
     def step(self) -> list[StepEvent]:
-        """Admit, process a chunk of prompts, advance the batch by one token."""
+        """See ``base.Engine``: admit, prefill one chunk, advance the batch."""
         self._admit()
         with self._step_scope():
             was_idle = len(self._batch) == 0
-            self._batch.start()  # who has joined with a token in hand waits for one prompt at most
+            # Before the prefill, so that a row which has just joined waits for one chunk at most.
+            self._batch.start()
             events = self._prefill.step(self._batch.join)
             if was_idle and any(isinstance(event, Token) for event in events):
-                return events  # a first token that need not wait for a step
+                return events  # report the first token without waiting for a decode step
             return [*events, *self._batch.step()]
 
     def _admit(self) -> None:
@@ -150,13 +152,13 @@ class MlxEngine:
             self._prefill.add(Row(sequence, min(sequence.max_tokens, room)))
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """See ``base.Engine``; without a choice the mean."""
+        """See ``base.Engine``; ``None``: the mean."""
         chosen = pooling or Pooling.MEAN
         return embed(self._module, inputs, chosen, self._info.context_length)
 
     @property
     def cache_bytes(self) -> int:
-        """See ``base.Engine``: MLX's cache of buffers."""
+        """See ``base.Engine``: MLX's buffer cache."""
         return int(mx.get_cache_memory())
 
     def limit_cache(self, num_bytes: int) -> None:
@@ -164,7 +166,7 @@ class MlxEngine:
         mx.set_cache_limit(num_bytes)
 
     def close(self) -> None:
-        """Drop all sequences and the model; kept prompts are spilled, if they are to be."""
+        """See ``base.Engine``; kept prompts are spilled first, if there is a folder for them."""
         self._waiting.clear()
         if self._spill is not None:
             self._spill.close(reversed(self._store.entries))

@@ -1,8 +1,8 @@
-"""A model's head, computed for the last of the tokens read where no other's logits are wanted.
+"""Computes a model's head (output layer) only for the last token where no other logits are needed.
 
-With it the token that ends a prompt is read with the ones before, and the first token of the answer
-comes of the same pass. A model gives logits for all that it reads, and computing them for all to
-keep the last row would cost as much as reading that token in a step of its own.
+Then the last token of a prompt is prefilled together with the ones before it, and the same pass
+gives the first token of the answer. Models return logits for all input tokens; to compute all of
+them and keep the last row would cost as much as a separate step for the last token.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ _EMBEDDING = (nn.Embedding, nn.QuantizedEmbedding)
 
 
 class Head:
-    """Says to the layer that makes a model's logits how many are wanted."""
+    """Tells the layer that makes a model's logits which rows are needed."""
 
     def __init__(self) -> None:
         self._is_last_only = False
 
     @contextmanager
     def last_only(self) -> Iterator[None]:
-        """Calls of the model within give logits (batch, 1, vocabulary): the last token's."""
+        """Inside this context the model returns the last token's logits only, (batch, 1, vocab)."""
         self._is_last_only = True
         try:
             yield
         finally:
             self._is_last_only = False
 
-    def wanted(self, hidden: mx.array) -> mx.array:
-        """Those of the hidden states (..., tokens, width) that become logits."""
+    def select(self, hidden: mx.array) -> mx.array:
+        """The rows of the hidden states (..., tokens, width) for which logits are needed."""
         return hidden[..., -1:, :] if self._is_last_only else hidden
 
 
 def find_head(module: nn.Module, vocab_size: int) -> Head | None:
-    """The head of a loaded model; ``None`` where it is not the one layer that it should be.
+    """The head of a loaded model; ``None`` if it cannot be found or does not work.
 
-    Layers whose class is to be changed have to be changed before.
+    Changes the class of the head's layer; other changes of layer classes must come before.
     """
     layer = _head_layer(module, vocab_size)
     if layer is None:
@@ -53,14 +53,14 @@ def find_head(module: nn.Module, vocab_size: int) -> Head | None:
     mixin = _LinearHead if isinstance(layer, _LINEAR) else _EmbeddingHead
     layer.__class__ = type(plain.__name__, (mixin, plain), {})
     layer.head = head
-    if _gives_one_row(cast(Model, module), head, vocab_size):
+    if _returns_one_row(cast(Model, module), head, vocab_size):
         return head
     layer.__class__ = plain
     return None
 
 
 def _head_layer(module: nn.Module, vocab_size: int) -> Any | None:
-    """The one linear layer as wide as the vocabulary, else the one embedding, which is both."""
+    """The only linear layer as wide as the vocabulary, else the only (tied) embedding."""
     for kinds in (_LINEAR, _EMBEDDING):
         layers = [layer for _, layer in module.named_modules() if isinstance(layer, kinds)]
         found = [layer for layer in layers if layer["weight"].shape[0] == vocab_size]
@@ -69,16 +69,16 @@ def _head_layer(module: nn.Module, vocab_size: int) -> Any | None:
     return None
 
 
-def _gives_one_row(model: Model, head: Head, vocab_size: int) -> bool:
-    """Whether it works in the model: an adapter's layer, say, adds rows of its own to the head's.
+def _returns_one_row(model: Model, head: Head, vocab_size: int) -> bool:
+    """Whether ``head`` works in the model; e.g. an adapter's layer may add all rows again.
 
-    A shape is all that is asked for; only what NumPy does for MLX on a CPU is computed for it.
+    Only the shape is needed, so nothing is computed but NumPy's part of the CPU tuning.
     """
     tokens = mx.zeros((1, 2), dtype=mx.uint32)
     with head.last_only():
         try:
             logits = model(tokens, cache=library.new_cache(model))
-        except Exception:  # a model's own code may count on all rows, and raises anything then
+        except Exception:  # a model's own code may need all rows, and raises anything
             return False
     return logits.shape == (1, 1, vocab_size)
 
@@ -88,7 +88,7 @@ class _LinearHead:
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., tokens, width) -> (..., tokens or 1, vocabulary)."""
-        return cast(mx.array, cast(Any, super()).__call__(self.head.wanted(x)))
+        return cast(mx.array, cast(Any, super()).__call__(self.head.select(x)))
 
 
 class _EmbeddingHead:
@@ -96,4 +96,4 @@ class _EmbeddingHead:
 
     def as_linear(self, x: mx.array) -> mx.array:
         """(..., tokens, width) -> (..., tokens or 1, vocabulary)."""
-        return cast(mx.array, cast(Any, super()).as_linear(self.head.wanted(x)))
+        return cast(mx.array, cast(Any, super()).as_linear(self.head.select(x)))

@@ -1,8 +1,8 @@
-"""The border to mlx_lm, which carries no types: what this package takes from it, typed once.
+"""Typed wrappers of what this package uses of mlx_lm, which has no type hints.
 
-mlx_lm is pinned exactly. What is used: the loaders of models and adapters, and the prompt caches
-with their batch protocol (``merge``, ``extend``, ``filter``, and in ``kv.py`` ``extract`` and
-``trim``); ``tests/engines/test_mlx.py`` fails when that changes.
+mlx_lm is pinned exactly. This package uses its loaders of models and adapters, and its prompt
+caches with their batch protocol (``merge``, ``extend``, ``filter``, and in ``kv.py`` ``extract``
+and ``trim``); ``tests/engines/test_mlx.py`` fails if that changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Model = Callable[..., mx.array]
 
 
 class LayerCache(Protocol):
-    """KV cache of one layer, of one sequence or (once merged) of a batch."""
+    """KV cache of one layer for one sequence or, after ``merge``, for a batch."""
 
     @property
     def state(self) -> Any: ...
@@ -41,24 +41,24 @@ PromptCache = list[LayerCache]
 
 
 def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of the folder with lazy (unread) weights, and its configuration."""
+    """The model of the folder, with weights not read yet, and its configuration."""
     model, config = load_model(path, lazy=True, trust_remote_code=is_remote_code_trusted)
     return cast(nn.Module, model), cast(dict[str, Any], config)
 
 
 def load_adapter(module: nn.Module, path: Path) -> None:
-    """Put the LoRA, DoRA or full weights of the folder ``path`` into the model, unread."""
+    """Put the LoRA, DoRA or full weights of ``path`` into the model; they are not read yet."""
     load_adapters(module, str(path))
-    module.eval()  # new layers are made for training, with dropout
+    module.eval()  # the new layers start in training mode, with dropout
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Parameters of the model, quantized ones counted as what they stand for."""
+    """Number of parameters of the model, before quantization."""
     return int(get_total_parameters(model))
 
 
 def raise_wired_limit() -> None:
-    """On Metal, let the model's memory stay resident; elsewhere nothing."""
+    """On Metal, keep the model's memory resident; does nothing elsewhere."""
     maybe_set_recommended_wired_limit()
 
 
@@ -79,7 +79,7 @@ def _can_merge(layer: Any) -> bool:
 
 
 def merge(caches: list[PromptCache]) -> PromptCache:
-    """One batch cache from the caches of single sequences, which must not be used afterwards."""
+    """Merge the caches of single sequences, which must not be used afterwards, into a batch's."""
     layers = zip(*caches, strict=True)
     return [layer[0].merge(list(layer)) for layer in layers]
 
@@ -91,6 +91,6 @@ def extend(batch: PromptCache, other: PromptCache) -> None:
 
 
 def keep_rows(batch: PromptCache, rows: list[int]) -> None:
-    """Drop all rows of a batch cache but ``rows``; at least one must stay."""
+    """Drop all rows of a batch cache except ``rows``, at least one."""
     for layer in batch:
         layer.filter(rows)

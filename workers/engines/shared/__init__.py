@@ -1,1 +1,1 @@
-"""What the engines of both libraries share."""
+"""Code shared by the MLX and the llama.cpp engine."""

@@ -1,4 +1,4 @@
-"""How large a piece of a prompt a step may take."""
+"""The size of a prefill chunk, learned from the time of past steps."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import math
 DEFAULT_TARGET_S = 0.25
 MIN_CHUNK = 32
 MAX_CHUNK = 2048
-FIRST_CHUNK = 64  # small, so that the first prompt of a slow model is bounded too
+FIRST_CHUNK = 64  # small, because a slow model's speed is unknown at its first prompt
 _LARGEST_FIRST_CHUNK = 256
-_SLOW = 5e9  # floating-point operations per second: what any machine here can do
+_SLOW = 5e9  # floating-point operations per second that any machine reaches
 _FORGET = 1.01
 
 
 def first_chunk(num_parameters: int, target_s: float = DEFAULT_TARGET_S) -> int:
-    """With how many tokens a model of that size begins."""
+    """Size in tokens of the first chunk for a model of this size."""
     affordable = int(target_s * _SLOW / (2 * num_parameters))
     return min(max(affordable, FIRST_CHUNK), _LARGEST_FIRST_CHUNK)
 
 
 class ChunkBudget:
-    """How many prompt tokens a step may take so that they last about ``target_s``.
+    """How many prompt tokens a step may prefill in about ``target_s``.
 
-    What the step's decoding sequences take comes on top: it is due anyway, and a chunk that shrank
-    for it would have all of a step's fixed costs paid for ever fewer tokens. Chunks of less than
-    ``tile`` tokens are slower than one of a whole tile.
+    The time of the step's decoding sequences is not included: they have to run anyway, and
+    shrinking the chunk for them would pay a step's fixed costs for fewer tokens. Chunks are whole
+    tiles of ``tile`` tokens, because a smaller one is slower.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ChunkBudget:
         self._largest = largest
         self._tile = tile
         self._num_tokens = min(first, largest)
-        self._row_s = math.inf  # of a decoding sequence; unknown yet
+        self._row_s = math.inf  # time of one decoding sequence; not known yet
 
     @property
     def num_tokens(self) -> int:
@@ -47,13 +47,13 @@ class ChunkBudget:
         return min(num_tiles * self._tile, self._largest)
 
     def record(self, num_tokens: int, elapsed_s: float, num_decoding: int = 0) -> None:
-        """Learn from a step of ``num_tokens`` of prompts and ``num_decoding`` sequences.
+        """Learn from a step with ``num_tokens`` prompt tokens and ``num_decoding`` sequences.
 
-        At most doubled or halved a step: the first one also pays for reading the model from disk.
-        A small chunk that was fast enough says nothing about large ones.
+        One step at most doubles or halves the chunk, because the first one also reads the model
+        from disk. A small chunk that was fast enough tells nothing about large ones.
         """
         if num_tokens == 0:
-            # Near the least that was seen: of many rows, without what a step costs anyway.
+            # Stay near the minimum: it is from a step of many rows, with the least fixed cost each.
             self._row_s = min(self._row_s * _FORGET, elapsed_s / max(num_decoding, 1))
             return
         rows_s = num_decoding * self._row_s if math.isfinite(self._row_s) else 0.0

@@ -1,4 +1,4 @@
-"""What must be equal for the KV state of one process to be good for another."""
+"""Identity of a model: KV states can be exchanged between processes with equal identities."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-_FORMAT = 2  # of the spilled files
+_FORMAT = 2  # version of the spill files
 
 
 def digest_of(files: Iterable[Path], *facts: object) -> str:
-    """A hash of the files' paths, sizes and times of change, and of all else that counts."""
+    """Hex digest of the files' paths, sizes and modification times, and of ``facts``."""
     stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
     parts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     text = repr([_FORMAT, parts, *facts])

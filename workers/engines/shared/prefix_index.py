@@ -1,4 +1,4 @@
-"""Which KV states are there, found by the longest common beginning of their tokens."""
+"""Index of KV states by their tokens; finds the longest common prefix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.engines.shared.token_key import first, num_common, num_tokens
 
 
 class PrefixIndex:
-    """Keys in order, so that those with the longest common beginning are neighbours."""
+    """Sorted keys: those with the longest common prefix are neighbours."""
 
     def __init__(self) -> None:
         self._keys: list[bytes] = []
@@ -21,13 +21,13 @@ class PrefixIndex:
         del self._keys[bisect.bisect_left(self._keys, key)]
 
     def nearest(self, key: bytes) -> bytes | None:
-        """The key that has most tokens in common with ``key`` at its beginning."""
+        """The key with the longest common prefix with ``key``."""
         place = bisect.bisect_left(self._keys, key)
         neighbours = self._keys[max(0, place - 1) : place + 1]
         return max(neighbours, key=lambda other: num_common(other, key), default=None)
 
-    def beginnings(self, key: bytes) -> Iterator[bytes]:
-        """All keys that ``key`` begins with, itself included, longest first."""
+    def prefixes(self, key: bytes) -> Iterator[bytes]:
+        """All keys that are a prefix of ``key``, itself included, longest first."""
         end = len(self._keys)
         while True:
             place = bisect.bisect_right(self._keys, key, hi=end) - 1
@@ -49,7 +49,7 @@ class PrefixIndex:
 
 
 class StateIndex:
-    """Keys of states: each after all its tokens, or (``can_trim``) any beginning of them too."""
+    """Keys of stored states. With ``can_trim`` a state also serves every prefix of its key."""
 
     def __init__(self) -> None:
         self._order = PrefixIndex()
@@ -71,18 +71,18 @@ class StateIndex:
         del self._can_trim[key]
 
     def covering(self, key: bytes) -> bytes | None:
-        """The key from whose state the one after ``key`` can be had."""
+        """A stored key whose state contains the state of ``key``, or ``None``."""
         for other in self._order.extensions(key):
             if self._can_trim[other] or other == key:
                 return other
         return None
 
-    def beginnings(self, key: bytes) -> list[bytes]:
-        """All keys that ``key`` begins with, longest first."""
-        return list(self._order.beginnings(key))
+    def prefixes(self, key: bytes) -> list[bytes]:
+        """All stored keys that are a prefix of ``key``, longest first."""
+        return list(self._order.prefixes(key))
 
     def longest(self, key: bytes, max_tokens: int) -> tuple[bytes, int] | None:
-        """Whose state gives the longest beginning of ``key``, and its length, if any."""
+        """The stored key that serves the longest prefix of ``key``, and its length, if any does."""
         wanted = first(key, max_tokens)
         found = [self._by_trimming(wanted), self._whole(wanted)]
         return max(filter(None, found), key=lambda pair: pair[1], default=None)
@@ -94,5 +94,5 @@ class StateIndex:
         return None if covering is None else (covering, num)
 
     def _whole(self, key: bytes) -> tuple[bytes, int] | None:
-        longest = next(self._order.beginnings(key), None)
+        longest = next(self._order.prefixes(key), None)
         return None if longest is None else (longest, num_tokens(longest))

@@ -1,7 +1,7 @@
-"""KV states that outlive memory and the process: long prefixes in a folder of files.
+"""Spilled KV states: long prefixes in a folder of files, which outlive memory and the process.
 
-The engine's thread packs and reads; a thread of its own writes, and deletes what is too much. The
-files are found by their headers when the engine starts. Several processes may share the folder.
+The engine's thread packs and reads states; ``SpillWriter``'s thread writes files and deletes old
+ones. At start the index is read from the files' headers. Several processes may share the folder.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from workers.engines.shared.spill_file import BrokenSpillError, PackedState, Spi
 from workers.engines.shared.spill_writer import SpillWriter
 
 _MAX_BYTES = 8 << 30
-# A worker that is asked to stop has a few seconds.
+# A worker has only a few seconds to stop.
 _CLOSE_S = 2.0
-_OLD_SUFFIXES = (".kv", ".part", ".kv.safetensors")  # of earlier versions' files
+_OLD_SUFFIXES = (".kv", ".part", ".kv.safetensors")  # files of earlier versions
 
 Pack = Callable[[], PackedState | None]
-"""The state, or ``None`` where the engine cannot put it into bytes."""
+"""Returns the state as bytes, or ``None`` if the engine cannot do that."""
 
 log = logging.getLogger(__name__)
 
 
 class StateLostError(Exception):
-    """What was found cannot be had any more; look again."""
+    """A state that was found is gone; the caller looks again."""
 
 
 class Spill:
-    """States of one model's identities, of ``min_tokens`` or more, in at most ``max_bytes``.
+    """Spilled states of one model, each of ``min_tokens`` or more, in at most ``max_bytes``.
 
-    Fewer tokens are computed sooner than written and read. ``model`` is the beginning of all
-    identities of the model; the folder may hold the states of others.
+    Computing fewer tokens is faster than writing and reading them. All identities of the model
+    begin with ``model``; the folder may also hold states of other models.
     """
 
     def __init__(
         self, folder: Path, model: str, min_tokens: int, max_bytes: int = _MAX_BYTES
     ) -> None:
-        """Raises ``ModelLoadError`` when the folder cannot be used."""
+        """Raises ``ModelLoadError`` if the folder cannot be used."""
         self._folder = folder
         self._model = model
         self._min_tokens = min_tokens
@@ -63,33 +63,33 @@ class Spill:
         self._writer = SpillWriter(folder, max_bytes)
 
     def find(
-        self, identity: str, key: bytes, max_tokens: int, num_at_hand: int = 0
+        self, identity: str, key: bytes, max_tokens: int, num_in_memory: int = 0
     ) -> tuple[SpillHeader, int] | None:
-        """The state with the longest beginning of ``key`` on disk, and the beginning's length.
+        """The state on disk with the longest prefix of ``key``, and the prefix's length.
 
-        Only one worth reading when ``num_at_hand`` tokens are in memory.
+        ``None`` unless it has ``min_tokens`` more than the ``num_in_memory`` that memory has.
         """
         self._note_written()
         index = self._indexes[identity]
         found = index.longest(key, max_tokens)
-        if found is None or found[1] < num_at_hand + self._min_tokens:
+        if found is None or found[1] < num_in_memory + self._min_tokens:
             return None
         key, num = found
         return SpillHeader(identity, key, index.can_trim(key)), num
 
     def put(self, header: SpillHeader, pack: Pack) -> None:
-        """Write a state soon, unless it is short, there already, or the disk is behind."""
+        """Queue a state for writing, unless it is short, already there, or the disk is behind."""
         self._put(header, pack, timeout_s=0.0)
 
     def close(self, states: Iterable[tuple[SpillHeader, Pack]]) -> None:
-        """Write these too, in this order, as far as the time allows, and end."""
+        """Write these states too, in order, within a time limit; then end the thread."""
         end = time.monotonic() + _CLOSE_S
         for header, pack in states:
             self._put(header, pack, timeout_s=max(0.0, end - time.monotonic()))
         self._writer.close(max(0.0, end - time.monotonic()))
 
     def read(self, header: SpillHeader) -> PackedState:
-        """``StateLostError`` for a file that is gone or damaged, which is removed."""
+        """The state. Raises ``StateLostError`` if the file is gone or damaged, and removes it."""
         path = self._path(header)
         try:
             state = spill_file.read(path)
@@ -100,7 +100,7 @@ class Spill:
         return state
 
     def discard(self, header: SpillHeader, why: str) -> None:
-        """Remove a state that is of no use."""
+        """Remove an unusable state; ``why`` goes into the log."""
         path, index = self._path(header), self._indexes[header.identity]
         log.warning("spilled prompt is lost", extra={"file": path.name, "why": why})
         if header.key in index:
@@ -127,11 +127,11 @@ class Spill:
         if not header.can_trim:
             return []
         index = self._indexes[header.identity]
-        shorter = index.beginnings(header.key)
+        shorter = index.prefixes(header.key)
         return [SpillHeader(header.identity, key, index.can_trim(key)) for key in shorter]
 
     def _note_written(self) -> None:
-        """Add to the index what the other thread has written since."""
+        """Add to the index what the writer has written since the last call."""
         for header, is_written in self._writer.results():
             self._pending.discard((header.identity, header.key))
             if is_written:

@@ -1,7 +1,7 @@
-"""One KV state in a file: a line of JSON that says whose it is, then the state's bytes.
+"""One KV state in a file: a header line of JSON, then the state's bytes.
 
-Under its final name a file is whole: it is written under another one first. What is damaged all the
-same is found by its length and checksum.
+A file is written under a temporary name and renamed when it is complete. Length and checksum
+reveal a damaged one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class BrokenSpillError(Exception):
-    """The file is not a whole spilled state."""
+    """The file is damaged or not a spilled state."""
 
 
 class SpillHeader(msgspec.Struct, frozen=True):
-    """Whose state it is. ``identity``: model, adapter and all else that it depends on; ``key``: the
-    tokens (``token_key``); ``can_trim``: every beginning of it can be had too."""
+    """What a spilled state belongs to.
+
+    ``identity``: digest of model, adapter and all else it depends on. ``key``: its tokens
+    (``token_key``). ``can_trim``: it can be cut to any prefix.
+    """
 
     identity: str
     key: bytes
@@ -42,7 +45,7 @@ class SpillHeader(msgspec.Struct, frozen=True):
 
 
 class PackedState(msgspec.Struct, frozen=True):
-    """What is to be written: ``facts`` are the engine's own, as JSON."""
+    """A KV state as bytes; ``facts`` is the engine's own metadata, any JSON value."""
 
     facts: Any
     parts: list[Bytes]
@@ -60,12 +63,12 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 def write(path: Path, header: SpillHeader, state: PackedState) -> None:
-    """``OSError`` when the disk refuses; nothing is left then."""
+    """Write a state. Raises ``OSError`` when the disk refuses, and leaves no file then."""
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     sizes = [part.nbytes for part in state.parts]
     line = msgspec.json.encode(_Line(header, state.facts, sizes, _checksum(state.parts)))
     try:
-        # For the owner alone: the tokens are what people wrote.
+        # Only the owner may read it: the tokens are users' texts.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(line + b"\n")
@@ -79,7 +82,7 @@ def write(path: Path, header: SpillHeader, state: PackedState) -> None:
 
 
 def temporaries(folder: Path) -> Iterable[tuple[int, Path]]:
-    """Files that are being written, or never were to the end: (process, path)."""
+    """Incomplete files, as (process id of the writer, path)."""
     for path in folder.glob(f".*-*{SUFFIX}"):
         pid = path.name[1:].partition("-")[0]
         if pid.isdecimal():
@@ -87,15 +90,15 @@ def temporaries(folder: Path) -> Iterable[tuple[int, Path]]:
 
 
 def read_header(path: Path) -> SpillHeader:
-    """Raises ``BrokenSpillError`` unless the file is whole, ``OSError`` if it is not there."""
+    """Raises ``BrokenSpillError`` for an incomplete file, ``OSError`` for a missing one."""
     line, offset = _read_line(path)
     if path.stat().st_size != offset + sum(line.sizes):
-        raise BrokenSpillError(f"{path.name} is not whole")
+        raise BrokenSpillError(f"{path.name} is incomplete")
     return line.header
 
 
 def read(path: Path) -> PackedState:
-    """The state; raises as ``read_header``."""
+    """The state; raises like ``read_header``, also for a wrong checksum."""
     line, offset = _read_line(path)
     parts = []
     for size in line.sizes:

@@ -1,4 +1,4 @@
-"""The thread that writes spilled states, one at a time, and keeps their folder within its bound."""
+"""The thread that writes spilled states one at a time and limits the size of their folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from workers.engines.shared import spill_file
 from workers.engines.shared.spill_file import PackedState, SpillHeader
 
-# Prefixes leave memory several at a time; so much may wait for the disk.
+# Prefixes leave memory several at a time; this much may wait for the disk.
 _MAX_WAITING_BYTES = 256 << 20
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class _Order:
 
 
 class SpillWriter:
-    """Writes in the order in which it is told; only one thread tells it."""
+    """Writes in the order of the calls; only one thread may call it."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class SpillWriter:
         self._thread.start()
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Whether the disk keeps up, so that little waits in memory."""
+        """Wait until the queue has room; False if it has none after ``timeout_s``."""
         with self._done:
             return self._done.wait_for(
                 lambda: self._num_waiting_bytes <= _MAX_WAITING_BYTES, timeout_s
@@ -52,13 +52,13 @@ class SpillWriter:
     def write(
         self, header: SpillHeader, path: Path, state: PackedState, replaced: list[Path]
     ) -> None:
-        """Write ``state`` to ``path``, then delete the files ``replaced`` by it."""
+        """Queue ``state`` for writing to ``path`` and the files ``replaced`` by it for deletion."""
         with self._done:
             self._num_waiting_bytes += state.num_bytes
         self._orders.put(_Order(header, path, state, replaced))
 
     def results(self) -> Iterator[tuple[SpillHeader, bool]]:
-        """The orders done since the last call, and whether their file is there."""
+        """(header, whether its file was written) of each order done since the last call."""
         while True:
             try:
                 yield self._results.get_nowait()
@@ -66,19 +66,19 @@ class SpillWriter:
                 return
 
     def close(self, timeout_s: float) -> None:
-        """End the thread, after what it has been told."""
+        """End the thread after all orders, waiting at most ``timeout_s``."""
         self._orders.put(None)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
-            self._results.put((order.header, self._obey(order)))
+            self._results.put((order.header, self._carry_out(order)))
             with self._done:
                 self._num_waiting_bytes -= order.state.num_bytes
                 self._done.notify()
-            del order  # its memory goes before the next one comes
+            del order  # free its memory before waiting for the next one
 
-    def _obey(self, order: _Order) -> bool:
+    def _carry_out(self, order: _Order) -> bool:
         if order.state.num_bytes > self._max_bytes:
             return False
         try:
@@ -86,13 +86,13 @@ class SpillWriter:
             for path in order.replaced:
                 path.unlink(missing_ok=True)
             self._make_room()
-        except OSError as error:  # a full disk, say: the state is computed again when it is needed
+        except OSError as error:  # e.g. a full disk: the state is computed again when needed
             log.warning("spilling failed", extra={"file": order.path.name, "why": str(error)})
             return False
         return True
 
     def _make_room(self) -> None:
-        """Delete the files that were used least recently, whoever wrote them."""
+        """Delete the least recently used files, also those of other processes."""
         found = [(path, stat) for path in self._files() if (stat := _stat(path)) is not None]
         num_bytes = sum(stat.st_size for _, stat in found)
         for path, stat in sorted(found, key=lambda pair: pair[1].st_mtime_ns):
@@ -106,7 +106,7 @@ class SpillWriter:
 
 
 def _stat(path: Path) -> os.stat_result | None:
-    """``None`` for a file that another process has just deleted."""
+    """``None`` if another process has just deleted the file."""
     try:
         return path.stat()
     except FileNotFoundError:

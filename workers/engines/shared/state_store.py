@@ -1,4 +1,4 @@
-"""KV states of sequences that have ended, in memory, found by the longest common beginning."""
+"""KV states of ended sequences, in memory, found by the longest common prefix."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Stored(Generic[State]):
-    """The state after all tokens of ``key``; ``can_trim``: after any beginning of them too.
+    """The state after all tokens of ``key``; ``can_trim``: it can be cut to any prefix.
 
-    ``identity`` is what else it depends on: states of different ones have nothing in common.
+    States of different ``identity`` (digest of model, adapter, …) share nothing.
     """
 
     identity: str
@@ -27,9 +27,9 @@ class Stored(Generic[State]):
 
 
 class StateStore(Generic[State]):
-    """States within a budget of bytes, the least recently used leave first.
+    """States in at most ``max_bytes``; the least recently used are evicted first.
 
-    ``on_evicted`` is told who had to leave for want of room.
+    ``on_evicted`` is called with each evicted entry.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class StateStore(Generic[State]):
         return list(self._entries.values())
 
     def fits(self, num_bytes: int) -> bool:
-        """Whether a state of so many bytes can be kept at all."""
+        """Whether a state of ``num_bytes`` can be kept at all."""
         return num_bytes <= self._max_bytes
 
     def covers(self, identity: str, key: bytes) -> bool:
-        """Whether the state after ``key`` can be had; counts as a use."""
+        """Whether an entry contains the state of ``key``; it then counts as used."""
         found = self._indexes[identity].covering(key)
         if found is not None:
             self._entries.move_to_end((identity, found))
         return found is not None
 
     def put(self, entry: Stored[State]) -> None:
-        """Keep a state that nothing here covers; those that it covers leave."""
+        """Add a state that no entry covers; entries that it covers are dropped."""
         if entry.can_trim:
-            for shorter in self._indexes[entry.identity].beginnings(entry.key):
+            for shorter in self._indexes[entry.identity].prefixes(entry.key):
                 self.drop(self._entries[entry.identity, shorter])
         self._entries[entry.identity, entry.key] = entry
         self._indexes[entry.identity].add(entry.key, can_trim=entry.can_trim)
@@ -78,19 +78,16 @@ class StateStore(Generic[State]):
                 self._on_evicted(oldest)
 
     def find(self, identity: str, key: bytes, max_tokens: int) -> tuple[Stored[State], int] | None:
-        """The entry with the longest beginning of ``key``, and the beginning's length.
-
-        At most ``max_tokens``.
-        """
+        """The entry with the longest prefix of ``key``, and its length, at most ``max_tokens``."""
         found = self._indexes[identity].longest(key, max_tokens)
         return None if found is None else (self._entries[identity, found[0]], found[1])
 
     def touch(self, entry: Stored[State]) -> None:
-        """It was used."""
+        """Mark an entry as used."""
         self._entries.move_to_end((entry.identity, entry.key))
 
     def drop(self, entry: Stored[State]) -> None:
-        """Forget an entry."""
+        """Remove an entry."""
         del self._entries[entry.identity, entry.key]
         self._indexes[entry.identity].remove(entry.key)
         self.num_bytes -= entry.num_bytes

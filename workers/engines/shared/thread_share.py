@@ -1,8 +1,8 @@
-"""How many threads a step gets: those of the cores that nobody else is using.
+"""How many threads a step uses: as many as there are cores that no other process uses.
 
-The threads of a step meet at hundreds of barriers. One that has to wait there for a core makes all
-wait: two models with two threads each on two cores were 3 to 30 times slower than with one each,
-the more the longer a thread spins before it sleeps. Who names a number at load gets that one.
+The threads of a step meet at hundreds of barriers, where one without a core delays all: two models
+with two threads each on two cores were 3 to 30 times slower than with one thread each; the longer
+a thread spins before it sleeps, the slower. A number given at load is used as it is.
 """
 
 from __future__ import annotations
@@ -16,71 +16,71 @@ import psutil
 
 _INTERVAL_S = 0.25
 _REST_S = 0.02
-# Of a core: what little others do between our steps is no reason to give one up.
+# Load of other processes, in cores, that is too small to give up a core for.
 _SPARE = 0.2
 
 
 class CpuClock(Protocol):
-    """What has been worked so far, in seconds of one core."""
+    """CPU time used so far, in seconds."""
 
     def ours(self) -> float:
-        """By this process."""
+        """CPU time of this process."""
         ...
 
     def all(self) -> float:
-        """By all processes of the machine."""
+        """CPU time of all processes of the machine."""
         ...
 
 
 class SystemClock:
-    """The operating system's counts."""
+    """CPU times from the operating system."""
 
     def ours(self) -> float:
         return time.process_time()
 
     def all(self) -> float:
         times = psutil.cpu_times()
-        # Guests' time is in that of their users, steal and iowait are nobody's work here.
+        # ``user`` and ``nice`` include guest time; steal and iowait are no process's work.
         return float(times.user + times.system + times.nice)
 
 
 class ThreadShare:
-    """The number of threads for the next step, at most ``most`` of ``num_cores``."""
+    """Chooses the number of threads for the next step, at most ``max_threads`` of ``num_cores``."""
 
-    def __init__(self, most: int, num_cores: int, clock: CpuClock | None = None) -> None:
-        self._most = most
+    def __init__(self, max_threads: int, num_cores: int, clock: CpuClock | None = None) -> None:
+        self._max_threads = max_threads
         self._num_cores = num_cores
         self._clock = clock or SystemClock()
-        self._num = most
-        self._looked_at = self._worked_until = -math.inf
+        self._num = max_threads
+        self._measured_at = self._worked_until = -math.inf
         self._ours = self._all = 0.0
 
-    def look(self, now: float) -> int:
-        """The number, looked at anew every quarter of a second; ``now`` in monotonic seconds.
+    def choose(self, now: float) -> int:
+        """The number of threads, measured again every 0.25 s; ``now`` in monotonic seconds.
 
-        What the others did while there was nothing to do here says little: after a rest the number
-        is what it was. Two models that are asked at once would else begin with all cores each.
+        After a rest the number stays as it was, because the load of others during the rest tells
+        little: two models that get work at once would otherwise both start with all cores.
         """
-        elapsed, rested = now - self._looked_at, now - self._worked_until
-        if self._most == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
+        elapsed, rested = now - self._measured_at, now - self._worked_until
+        if self._max_threads == 1 or (elapsed < _INTERVAL_S and rested < _REST_S):
             return self._num
         ours, every = self._clock.ours(), self._clock.all()
         if rested < _REST_S:
             others = max((every - self._all) - (ours - self._ours), 0) / elapsed
             free = math.ceil(self._num_cores - others - _SPARE)
-            self._num = min(max(free, 1), self._most)
-        self._looked_at, self._ours, self._all = now, ours, every
+            self._num = min(max(free, 1), self._max_threads)
+        self._measured_at, self._ours, self._all = now, ours, every
         return self._num
 
     def note_step(self, until: float) -> None:
-        """A step has ended just now."""
+        """Note the end of a step, in monotonic seconds."""
         self._worked_until = until
 
 
 def physical_cores() -> int:
-    """How many cores this process may use.
+    """How many physical cores this process may use; in a container, perhaps not all.
 
-    A second hyperthread of a core slows matrix products down. A container may own fewer than all.
+    Hyperthreads do not count, because a second one on a core slows matrix products down.
     """
     usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Token ids as bytes: in the same order, and with equal beginnings where the ids have them."""
+"""Token ids as bytes, which keep their sort order and their common prefixes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ID_BYTES = _ID.itemsize
 
 
 def to_key(tokens: Tokens) -> bytes:
-    """Four bytes a token, most significant first."""
+    """The key of ``tokens``: four bytes per token, most significant first."""
     return np.asarray(tokens, dtype=_ID).tobytes()
 
 
@@ -33,7 +33,7 @@ def first(key: bytes, count: int) -> bytes:
 
 
 def num_common(a: bytes, b: bytes) -> int:
-    """How many tokens two keys have in common at their beginning."""
+    """Length of the common prefix of two keys, in tokens."""
     count = min(num_tokens(a), num_tokens(b))
     if first(a, count) == first(b, count):
         return count

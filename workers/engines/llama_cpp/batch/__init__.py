@@ -1,1 +1,1 @@
-"""Sequences that run together: which tokens the next decode pass takes, and what it brings."""
+"""Schedules the running sequences, and runs decode passes for them."""

@@ -1,4 +1,4 @@
-"""The input of one ``llama_decode`` call, in arrays allocated once."""
+"""The input of a decode pass, in arrays that are allocated once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ IntArray = npt.NDArray[np.int32]
 
 
 class Batch:
-    """Up to ``capacity`` tokens of any sequences, each row (token, position, slot, wants logits).
+    """Up to ``capacity`` rows of any sequences: (token, position, slot, whether to output logits).
 
-    ``native`` is the ``llama_batch`` over the same memory: nothing is copied to decode it.
+    ``native`` is the ``llama_batch`` over the same memory; nothing is copied.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -26,14 +26,14 @@ class Batch:
         self._slots = np.zeros(capacity, np.int32)
         self._outputs = np.zeros(capacity, np.int8)
         self._slot_counts = np.ones(capacity, np.int32)
-        # Row i belongs to the one slot at _slots[i]: an array of pointers to its elements.
+        # llama_batch.seq_id holds pointers: row i points to its one slot at _slots[i].
         self._slot_pointers = (
             np.arange(capacity, dtype=np.uintp) * self._slots.itemsize + self._slots.ctypes.data
         )
         self.native: Any = self._over_arrays()
 
     def clear(self) -> None:
-        """Start a new batch."""
+        """Remove all rows."""
         self.native.n_tokens = 0
 
     @property
@@ -42,9 +42,9 @@ class Batch:
         return count
 
     def add(self, tokens: IntArray, position: int, slot: int, *, num_outputs: int) -> int:
-        """Add successive tokens of a sequence from ``position`` on; returns the first one's row.
+        """Add successive tokens of a sequence from ``position`` on; returns the first row.
 
-        Logits are wanted of the last ``num_outputs`` of them.
+        The last ``num_outputs`` of them output logits.
         """
         first, end = self.num_tokens, self.num_tokens + len(tokens)
         self._tokens[first:end] = tokens
@@ -56,7 +56,7 @@ class Batch:
         return first
 
     def add_token(self, token: int, position: int, slot: int) -> int:
-        """The same for one token whose logits are wanted, with less to do."""
+        """``add`` for one token with logits, only faster."""
         row = self.num_tokens
         self._tokens[row] = token
         self._positions[row] = position

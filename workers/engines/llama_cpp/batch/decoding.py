@@ -1,4 +1,4 @@
-"""Calls of ``llama_decode``, and what they bring: progress, tokens, failures."""
+"""Runs decode passes and turns their results into events: progress, tokens, failures."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from workers.engines.llama_cpp.binding import lib, llama_log
 from workers.engines.llama_cpp.load.loaded_model import LoadedModel
 from workers.engines.llama_cpp.sampling.scoring import logits_of, score
 
-_STOPPED = 2  # what llama_decode returns when it was broken off
+_STOPPED = 2  # llama_decode's return value after an abort
 _PADDING = np.zeros(1, np.int32)  # any token will do
 
 OnEnd = Callable[[Running, bool], None]
-"""``on_end(run, is_kept)``: the sequence is over; ``is_kept``: its state may serve others."""
+"""``on_end(run, is_kept)``: the sequence has ended; ``is_kept``: its KV state can be reused."""
 
 
 class Decoder:
-    """Decodes parts of sequences in one call. ``was_stopped``: the last one was broken off."""
+    """Runs a decode pass for parts of sequences. ``was_stopped``: the last pass was aborted."""
 
     def __init__(self, loaded: LoadedModel, batch: Batch, on_end: OnEnd) -> None:
         self._adapters = loaded.adapters
@@ -47,35 +47,35 @@ class Decoder:
 
     @property
     def can_stop(self) -> bool:
-        """Whether the next call may be broken off, if it only reads.
+        """Whether the next decode pass may be aborted, if it is prefill only.
 
-        Not right after one was: clients who come and leave must not keep others from being read.
+        Never two in a row: otherwise clients that disconnect could block the prefill of others.
         """
         return self._abort is not None and not self.was_stopped
 
     def decode(self, parts: list[Part]) -> list[StepEvent]:
-        """One call for ``parts``, all of one adapter, and what it brought for each of them."""
+        """Run one decode pass for ``parts``, all of one adapter; returns the events of all."""
         self._adapters.apply(self._memory.context, parts[0].run.adapter)
-        self._write(parts)
+        self._fill_batch(parts)
         llama_log.clear()
-        status = self._call(parts)
+        status = self._run_pass(parts)
         for part in parts:
             if part.num_padding:
                 run = part.run
-                self._memory.forget(run.seq_id, run.num_in_cache + part.num_rows)
+                self._memory.remove_uncounted(run.seq_id, run.num_in_cache + part.num_rows)
         if status == 0:
             lib.llama_synchronize(self._memory.context)
-            return [event for part in parts for event in self._harvest(part)]
+            return [event for part in parts for event in self._collect(part)]
         if status == _STOPPED:
             for part in parts:
                 self._memory.truncate(part.run.seq_id, part.run.num_in_cache)
             return []
         if len(parts) == 1:
-            return [self._give_up(parts[0].run)]
+            return [self._fail(parts[0].run)]
         return [event for part in parts for event in self._retry(part)]
 
-    def _call(self, parts: list[Part]) -> int:
-        """What ``llama_decode`` returns; one that only reads may be broken off for any prompt."""
+    def _run_pass(self, parts: list[Part]) -> int:
+        """``llama_decode``'s return value. ``interrupt`` can abort a pass that is prefill only."""
         abort, native = self._abort, self._batch.native
         is_decoding = any(part.run.num_uncomputed == 1 for part in parts)
         if abort is None or is_decoding or not self.can_stop:
@@ -87,23 +87,23 @@ class Decoder:
         return status
 
     def _retry(self, part: Part) -> list[StepEvent]:
-        """Decode alone one part of a batch that failed, so that only the guilty one is given up."""
-        # A fatal error leaves what it had processed in the cache: take that back first.
+        """Decode one part of a failed batch alone, so that only the faulty sequence fails."""
+        # A failed pass leaves the tokens that it has processed in the cache: remove them first.
         if not self._memory.truncate(part.run.seq_id, part.run.num_in_cache):
-            return [self._give_up(part.run)]
+            return [self._fail(part.run)]
         return self.decode([part])
 
-    def _write(self, parts: list[Part]) -> None:
+    def _fill_batch(self, parts: list[Part]) -> None:
         self._batch.clear()
         if self._padding is not None and any(part.num_tokens > 1 for part in parts):
             self._pad(parts, self._padding)
-        if self._memory.is_per_slot:  # successive slots are computed together
+        if self._memory.is_per_slot:  # llama.cpp computes successive slots together
             parts = sorted(parts, key=lambda part: part.run.seq_id)
         for part in parts:
-            self._write_part(part)
+            self._add_part(part)
 
     def _pad(self, parts: list[Part], padding: Padding) -> None:
-        """Make whole tiles of short parts where that is sooner done."""
+        """Pad short parts to whole tiles where that is faster."""
         largest = self._memory.num_paddable([part.run.seq_id for part in parts])
         room = self._batch.capacity - sum(part.num_rows for part in parts)
         for part in parts:
@@ -112,7 +112,7 @@ class Decoder:
                 part.num_padding = missing
                 room -= missing
 
-    def _write_part(self, part: Part) -> None:
+    def _add_part(self, part: Part) -> None:
         batch, run, first = self._batch, part.run, part.run.num_in_cache
         if part.num_rows == 1 and part.is_last:
             part.first_row = batch.add_token(int(run.tokens[first]), first, run.seq_id)
@@ -127,13 +127,13 @@ class Decoder:
             first += part.num_rows
             batch.add(_PADDING.repeat(part.num_padding), first, run.seq_id, num_outputs=0)
 
-    def _harvest(self, part: Part) -> list[StepEvent]:
-        """What the part brought. An exception ends its sequence: the others have theirs to come."""
+    def _collect(self, part: Part) -> list[StepEvent]:
+        """The events of one part. An exception ends its sequence only."""
         run = part.run
         self._memory.note_decoded(run.seq_id, part.num_rows)
         events: list[StepEvent] = []
         try:
-            self._read(part, events)
+            self._add_events(part, events)
         except Exception as error:
             self._on_end(run, False)
             return [*events, failure_of(run.sequence.sequence_id, error)]
@@ -143,8 +143,8 @@ class Decoder:
             self._on_end(run, True)
         return events
 
-    def _read(self, part: Part, events: list[StepEvent]) -> None:
-        """Add what the part brought to ``events``, one by one."""
+    def _add_events(self, part: Part, events: list[StepEvent]) -> None:
+        """Add the events of one part to ``events``."""
         run = part.run
         is_last = part.is_last
         if run.is_scoring:
@@ -156,17 +156,17 @@ class Decoder:
             if is_last and run.is_scoring:
                 events.append(PromptLogprobs(sequence_id, tuple(run.scores)))
         if is_last:
-            self._draw(part, events)
+            self._add_tokens(part, events)
 
-    def _draw(self, part: Part, events: list[StepEvent]) -> None:
-        """Add the next token, and those after it as far as the guesses were right."""
+    def _add_tokens(self, part: Part, events: list[StepEvent]) -> None:
+        """Add the next token, and one more for each draft that was right."""
         run, row = part.run, part.first_row + part.num_tokens - 1
         drafts = [] if part.drafts is None else part.drafts.tolist()
         token = self._next_token(run, row)
         events.append(token)
         num_right = 0
-        for guess in drafts:
-            if token.finish is not None or token.token_id != guess:
+        for draft in drafts:
+            if token.finish is not None or token.token_id != draft:
                 break
             num_right += 1
             run.num_in_cache += 1
@@ -186,7 +186,7 @@ class Decoder:
         return Token(sequence_id, token, finish, is_end, logprob, top, run.sampler.mu)
 
     def _score_prompt(self, part: Part) -> None:
-        """Note the log-probabilities of the tokens after those of this part."""
+        """Note the log-probability of the token after each token of this part."""
         run = part.run
         num_top = run.sequence.num_prompt_logprobs
         assert num_top is not None
@@ -200,7 +200,7 @@ class Decoder:
     ) -> tuple[float, tuple[tuple[int, float], ...]]:
         return score(logits_of(self._memory.context, row, self._vocab_size), token, num_top)
 
-    def _give_up(self, run: Running) -> SequenceFailure:
+    def _fail(self, run: Running) -> SequenceFailure:
         self._on_end(run, False)
-        reason = llama_log.complaints() or "llama.cpp gave no reason"
+        reason = llama_log.warnings() or "llama.cpp gave no reason"
         return SequenceFailure(run.sequence.sequence_id, f"decoding failed: {reason}")

@@ -1,7 +1,7 @@
-"""Guesses at a sequence's next tokens, to be checked by the model in one step.
+"""Drafts the next tokens of a sequence; the model checks them in one step.
 
-A guess is kept only where it is the token that the model's own sampler draws there, so the text is
-the same with and without; a good guess saves a step.
+A draft is accepted only if the sampler draws the same token, so drafting does not change the text;
+an accepted draft saves a step.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from workers.engines.llama_cpp.cache.prefixes import num_common
 from workers.engines.llama_cpp.sampling.scoring import logits_of
 from workers.engines.shared.prompt_lookup import PromptLookup
 
-_MAX_MISSES = 4  # rounds without a hit, after which a sequence is asked less often
+_MAX_MISSES = 4  # rounds without a hit, after which a sequence is drafted less often
 _RETRY_EVERY = 8
 
 
 class Drafter(Protocol):
-    """Makes guesses for the sequences that are about to decode."""
+    """Drafts tokens for the sequences that are about to decode."""
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
-        """By sequence id; a sequence without a guess may be missing."""
+        """Drafts by sequence id, each int32 (num_drafts,); sequences without any may be missing."""
         ...
 
     def forget(self, run: Running) -> None:
-        """The sequence has ended."""
+        """Free what belongs to a sequence that has ended."""
         ...
 
     def close(self) -> None: ...
 
 
 class TextDrafter:
-    """Looks guesses up in each sequence's own text."""
+    """Prompt lookup: drafts from each sequence's own text."""
 
     def __init__(self, num_drafts: int) -> None:
         self._num_drafts = num_drafts
@@ -45,12 +45,12 @@ class TextDrafter:
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
         found = {}
-        for run in filter(is_worth_a_guess, runs):
+        for run in filter(is_worth_drafting, runs):
             sequence_id = run.sequence.sequence_id
             lookup = self._lookups.setdefault(sequence_id, PromptLookup())
             count = min(self._num_drafts, run.num_remaining - 1)
-            if count > 0 and (guess := lookup.draft(run.known, count)):
-                found[sequence_id] = np.asarray(guess, np.int32)
+            if count > 0 and (draft := lookup.draft(run.tokens_so_far, count)):
+                found[sequence_id] = np.asarray(draft, np.int32)
         return found
 
     def forget(self, run: Running) -> None:
@@ -60,14 +60,14 @@ class TextDrafter:
         pass
 
 
-def is_worth_a_guess(run: Running) -> bool:
-    """Whether guesses at this sequence have been of use lately; now and then anew."""
+def is_worth_drafting(run: Running) -> bool:
+    """Whether recent drafts for this sequence had hits; also True now and then, to try again."""
     misses = run.num_rounds_without_hit
     return misses < _MAX_MISSES or run.num_generated % _RETRY_EVERY == 0
 
 
 class DraftModel:
-    """A smaller model of the same vocabulary, which continues each text greedily."""
+    """A smaller model with the same vocabulary, which continues each text greedily."""
 
     def __init__(self, model: Pointer, memory: KvMemory, num_drafts: int) -> None:
         self._model = model
@@ -76,20 +76,20 @@ class DraftModel:
         self._vocab_size: int = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         self._num_drafts = num_drafts
         self._batch = Batch(lib.llama_n_batch(memory.context))
-        self._seqs: dict[int, tuple[int, IntArray]] = {}  # seq_id, tokens in it
+        self._seqs: dict[int, tuple[int, IntArray]] = {}  # by sequence id: seq_id, its tokens
 
     def propose(self, runs: list[Running]) -> dict[int, IntArray]:
-        wanted = [run for run in runs if run.num_remaining > 1 and is_worth_a_guess(run)]
-        texts = {run.sequence.sequence_id: run.known for run in wanted}
-        guesses: dict[int, list[int]] = {sequence_id: [] for sequence_id in texts}
+        wanted = [run for run in runs if run.num_remaining > 1 and is_worth_drafting(run)]
+        texts = {run.sequence.sequence_id: run.tokens_so_far for run in wanted}
+        drafts: dict[int, list[int]] = {sequence_id: [] for sequence_id in texts}
         limits = {run.sequence.sequence_id: run.num_remaining - 1 for run in wanted}
         for _ in range(self._num_drafts):
-            texts = {i: text for i, text in texts.items() if len(guesses[i]) < limits[i]}
+            texts = {i: text for i, text in texts.items() if len(drafts[i]) < limits[i]}
             for sequence_id, token in self._next_tokens(texts).items():
-                guesses[sequence_id].append(token)
+                drafts[sequence_id].append(token)
                 texts[sequence_id] = np.append(texts[sequence_id], np.int32(token))
-            texts = {i: text for i, text in texts.items() if guesses[i]}
-        return {i: np.asarray(found, np.int32) for i, found in guesses.items() if found}
+            texts = {i: text for i, text in texts.items() if drafts[i]}
+        return {i: np.asarray(found, np.int32) for i, found in drafts.items() if found}
 
     def forget(self, run: Running) -> None:
         seq_id, _ = self._seqs.pop(run.sequence.sequence_id, (-1, None))
@@ -101,18 +101,18 @@ class DraftModel:
         lib.llama_model_free(self._model)
 
     def _next_tokens(self, texts: dict[int, IntArray]) -> dict[int, int]:
-        """The likeliest next token of each text whose rest fits into one batch."""
+        """The likeliest next token of each text, if the uncomputed rest fits into the batch."""
         self._batch.clear()
         rows: dict[int, int] = {}
         for sequence_id, text in texts.items():
-            seq_id, num_there = self._synchronised(sequence_id, text)
-            rest = text[num_there : num_there + self._room]
-            is_whole = num_there + len(rest) == len(text)
+            seq_id, num_cached = self._synchronised(sequence_id, text)
+            rest = text[num_cached : num_cached + self._room]
+            is_whole = num_cached + len(rest) == len(text)
             if len(rest) == 0 or len(rest) > self._memory.num_free:
                 continue
-            first = self._batch.add(rest, num_there, seq_id, num_outputs=int(is_whole))
+            first = self._batch.add(rest, num_cached, seq_id, num_outputs=int(is_whole))
             self._memory.note_decoded(seq_id, len(rest))
-            self._seqs[sequence_id] = seq_id, text[: num_there + len(rest)].copy()
+            self._seqs[sequence_id] = seq_id, text[: num_cached + len(rest)].copy()
             if is_whole:
                 rows[sequence_id] = first + len(rest) - 1
         if self._batch.num_tokens == 0:
@@ -131,17 +131,20 @@ class DraftModel:
         return logits_of(self._context, row, self._vocab_size)
 
     def _synchronised(self, sequence_id: int, text: IntArray) -> tuple[int, int]:
-        """The seq_id of a sequence, cut to what it has in common with ``text`` but for its end."""
-        seq_id, there = self._seqs.get(sequence_id, (-1, text[:0]))
+        """Cut a sequence to its common prefix with ``text``, without the last token of ``text``.
+
+        Returns its seq_id and the length of the prefix.
+        """
+        seq_id, cached = self._seqs.get(sequence_id, (-1, text[:0]))
         if seq_id < 0:
             seq_id = self._memory.open_seq()
-        num_there = min(num_common(there, text), len(text) - 1)
-        self._memory.truncate(seq_id, num_there)
-        self._seqs[sequence_id] = seq_id, there[:num_there]
-        return seq_id, num_there
+        num_cached = min(num_common(cached, text), len(text) - 1)
+        self._memory.truncate(seq_id, num_cached)
+        self._seqs[sequence_id] = seq_id, cached[:num_cached]
+        return seq_id, num_cached
 
     def _reset(self) -> None:
-        """After a failed decode nobody knows what the sequence ids hold."""
+        """Release all sequences: after a failed decode pass their contents are unknown."""
         for seq_id, _ in self._seqs.values():
             self._memory.release(seq_id)
         self._seqs.clear()

@@ -1,4 +1,4 @@
-"""What a step takes of each sequence, and how prompts share it."""
+"""How many tokens of each prompt a step prefills."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.batch.running import Running
 
-SCORED_ROWS = 32  # prompt tokens per step whose logits are wanted: each costs a row of them
+SCORED_ROWS = 32  # prompt tokens per step that may output logits: each needs a buffer row
 
 
 @dataclass(slots=True)
 class Part:
-    """The next ``num_tokens`` pending tokens of a sequence, and guesses at those after them.
+    """The next ``num_tokens`` uncomputed tokens of a sequence, and drafts for those after them.
 
-    ``num_padding``: rows of no use that follow, see ``StepTuning``.
+    ``num_padding``: number of padding rows that follow, see ``StepTuning``.
     """
 
     run: Running
@@ -25,7 +25,7 @@ class Part:
 
     @property
     def is_last(self) -> bool:
-        """A token can be drawn after it."""
+        """Whether a token can be sampled after it."""
         return self.num_tokens == self.run.num_uncomputed
 
     @property
@@ -33,18 +33,19 @@ class Part:
         return self.num_tokens + (0 if self.drafts is None else len(self.drafts))
 
 
-def split_prefill_budget(reading: list[Running], budget: int) -> list[Part]:
-    """The oldest prompt is finished if that can be done, else it gets half; the rest the shortest.
+def split_prefill_budget(prompts: list[Running], budget: int) -> list[Part]:
+    """Split ``budget`` tokens among ``prompts``, the oldest first in the list.
 
-    Of prompts that came together each would be late if all advanced alike.
+    The oldest is completed if the budget allows, else it gets half. The rest goes to the shortest
+    ones, because equal shares would delay all of them.
     """
-    if not reading:
+    if not prompts:
         return []
-    oldest = reading[0].num_uncomputed
-    shares = {reading[0]: oldest if oldest <= budget else max(1, budget // 2)}
-    budget -= shares[reading[0]]
+    oldest = prompts[0].num_uncomputed
+    shares = {prompts[0]: oldest if oldest <= budget else max(1, budget // 2)}
+    budget -= shares[prompts[0]]
     num_scored = SCORED_ROWS
-    for run in sorted(reading, key=lambda run: run.num_uncomputed):
+    for run in sorted(prompts, key=lambda run: run.num_uncomputed):
         already = shares.get(run, 0)
         more = min(run.num_uncomputed - already, budget)
         shares[run] = already + more

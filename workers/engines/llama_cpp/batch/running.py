@@ -1,4 +1,4 @@
-"""A sequence on its way through the engine."""
+"""A sequence with its progress in the engine."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from workers.engines.base import FinishReason, Sequence
 from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.sampling.sampler import Sampler
 
-_FORESEEN = 256
+_MAX_EXPECTED_OUTPUT = 256
 
 PromptEntry = tuple[float, tuple[tuple[int, float], ...]]
 
 
 @dataclass(eq=False, slots=True)
 class Running:
-    """A sequence and how far it has come, prompt and generated tokens as one row.
+    """A sequence and its progress.
 
-    ``tokens[:num_tokens]`` is the text so far, of which the first ``num_in_cache`` tokens are in
-    the KV cache; the rest is pending: many at a prompt's start or after a preemption, then one, the
-    token generated last. ``seq_id`` is -1 while it waits.
+    ``tokens[:num_tokens]`` are the prompt and the generated tokens. The first ``num_in_cache`` are
+    in the KV cache, the rest is uncomputed: many at the start or after a preemption, later only
+    the last generated token. ``seq_id`` is -1 while the sequence waits.
     """
 
     sequence: Sequence
@@ -34,7 +34,7 @@ class Running:
     num_in_cache: int = 0
     num_cached: int = 0
     leader: Running | None = None
-    """Another one that is reading the same beginning, which will be shared, not read twice."""
+    """A sequence that is prefilling a common prefix; this one waits, to share it."""
     scores: list[PromptEntry] = field(default_factory=list)
     num_rounds_without_hit: int = 0
 
@@ -52,21 +52,21 @@ class Running:
 
     @property
     def num_remaining(self) -> int:
-        """Tokens that it may still generate."""
+        """Number of tokens that it may still generate."""
         return self.limit - self.num_generated
 
     @property
     def expected_output(self) -> int:
-        """How many it is reckoned with: few generate all that they may."""
-        return min(self.num_remaining, _FORESEEN)
+        """Expected number of tokens still to generate: few sequences use up their limit."""
+        return min(self.num_remaining, _MAX_EXPECTED_OUTPUT)
 
     @property
-    def known(self) -> IntArray:
+    def tokens_so_far(self) -> IntArray:
         return self.tokens[: self.num_tokens]
 
     @property
     def is_scoring(self) -> bool:
-        """Its prompt's own log-probabilities are wanted and not yet all there."""
+        """Whether log-probabilities of the prompt are requested and not complete yet."""
         return self.sequence.num_prompt_logprobs is not None and self.num_generated == 0
 
     def append(self, token: int) -> None:
@@ -74,7 +74,7 @@ class Running:
         self.num_tokens += 1
 
     def finish_after(self, *, is_end: bool) -> FinishReason | None:
-        """Why the token just appended is the last one, if it is."""
+        """Why the token just appended is the last one; ``None`` if it is not."""
         if is_end:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.num_remaining == 0 else None
@@ -83,7 +83,7 @@ class Running:
 def make_running(
     sequence: Sequence, adapter: str | None, context_length: int, sampler: Sampler
 ) -> Running:
-    """A sequence that has not begun."""
+    """A sequence that has not started."""
     num_prompt = len(sequence.prompt)
     limit = min(sequence.max_tokens, context_length - num_prompt)
     tokens = np.empty(num_prompt + limit, np.int32)

@@ -1,9 +1,9 @@
-"""Who runs, who waits, and what goes into the next step.
+"""Decides which sequences run and what the next decode pass contains.
 
-Admission is optimistic: a sequence starts when its prompt fits, not when all that it may come to
-need does. When the pool runs full, kept prefixes leave first; then the youngest sequence goes back
-to the front of the queue, to be read again later. The oldest always advances, and the pool holds
-at least one whole context, so all come to their end and none is hurt by another one's length.
+Admission is optimistic: a sequence starts when its prompt fits into the KV cells, even if its
+longest output would not. When the cells run out, kept prefixes are evicted first; then the youngest
+sequence is preempted: it goes to the front of the queue and is prefilled again later. The oldest
+sequence always advances, and the cells hold at least one whole context, so every sequence ends.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
 
-_BUDGETS_ALONE = 4
-_STEPS_PER_ADAPTER = 4  # a switch makes llama.cpp plan its graph anew
+_BUDGETS_WITHOUT_DECODING = 4
+_STEPS_PER_ADAPTER = 4  # after a switch llama.cpp has to build its graph again
 
 
 class Scheduler:
-    """Sequences in the order of their arrival, at most ``num_slots`` of them running.
+    """Sequences in order of arrival; at most ``num_slots`` of them run.
 
-    The end of a prompt that is shorter than a tile is read together with what comes before it.
-    A step reads ``most_read`` tokens of prompts at most, and such an end.
+    A pass prefills at most ``max_prefill`` tokens; a prompt's remainder of less than a tile is
+    added to them.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class Scheduler:
         host_cache: HostCache | None,
         num_slots: int,
         tuning: StepTuning,
-        most_read: int,
+        max_prefill: int,
     ) -> None:
         self._num_slots = num_slots
         self._tile = tuning.tile
-        self._most_read = most_read
+        self._max_prefill = max_prefill
         self._waiting: deque[Running] = deque()
         self._running: dict[int, Running] = {}
         self._is_interleaved = tuning.is_interleaved
-        self._has_read = False
+        self._was_prefill = False
         self._adapter: str | None = None
         self._num_steps_with_adapter = 0
         self._memory = memory
@@ -60,25 +60,25 @@ class Scheduler:
 
     @property
     def running(self) -> list[Running]:
-        """Those with a slot, the oldest first."""
+        """The sequences with a slot, the oldest first."""
         return list(self._running.values())
 
     @property
     def all_runs(self) -> list[Running]:
-        """Those with a slot and those that wait."""
+        """All running and waiting sequences."""
         return [*self._running.values(), *self._waiting]
 
     def enqueue(self, run: Running) -> None:
         self._waiting.append(run)
 
     def find(self, sequence_id: int) -> Running | None:
-        """A sequence, running or waiting."""
+        """The running or waiting sequence with this id, if any."""
         return self._running.get(sequence_id) or next(
             (run for run in self._waiting if run.sequence.sequence_id == sequence_id), None
         )
 
     def remove(self, run: Running, *, is_kept: bool = True) -> None:
-        """The sequence has ended; what is in the cache of it may serve others."""
+        """Remove a sequence; with ``is_kept`` its KV state goes to the prompt cache."""
         run.sampler.close()
         if run.seq_id < 0:
             self._waiting.remove(run)
@@ -90,14 +90,14 @@ class Scheduler:
             self._memory.release(run.seq_id)
 
     def clear(self) -> None:
-        """Forget all sequences."""
+        """Remove all sequences."""
         for run in self.all_runs:
             self.remove(run)
 
     # Admission
 
     def admit(self) -> None:
-        """Start waiting sequences in order; one that has to wait holds those behind it."""
+        """Start waiting sequences in order; one that does not fit blocks those behind it."""
         while self._waiting and len(self._running) < self._num_slots:
             run = self._waiting[0]
             if not self._start(run):
@@ -118,31 +118,32 @@ class Scheduler:
     # The next step
 
     def plan(self, budget: int, *, can_stop: bool = False) -> list[Part]:
-        """Who decodes and what is read of prompts in the next pass; only one adapter's.
+        """The contents of the next decode pass; all parts use the same adapter.
 
-        Where ``tuning`` says so a pass decodes or reads, in turn; else it does both. ``budget``
-        tokens of prompts are read. Where nothing decodes four times as much, if ``can_stop``: the
-        pass can be broken off. Less than a tile more, where that is all that is left.
+        With ``tuning.is_interleaved``, passes alternate between decode and prefill; otherwise a
+        pass does both. Prefill takes ``budget`` tokens, or four times as many if no sequence
+        decodes and the pass can be aborted (``can_stop``).
         """
-        self._settle_followers()
+        self._release_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_uncomputed == 1]
-        reading = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
+        prompts = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
         if not decoding:
-            return self._read(reading, budget * (_BUDGETS_ALONE if can_stop else 1))
-        if reading and self._is_interleaved:
-            self._has_read = not self._has_read
-            return self._read(reading, budget) if self._has_read else decoding
-        return decoding + self._read(reading, budget)
+            num_budgets = _BUDGETS_WITHOUT_DECODING if can_stop else 1
+            return self._prefill(prompts, budget * num_budgets)
+        if prompts and self._is_interleaved:
+            self._was_prefill = not self._was_prefill
+            return self._prefill(prompts, budget) if self._was_prefill else decoding
+        return decoding + self._prefill(prompts, budget)
 
-    def _read(self, reading: list[Running], budget: int) -> list[Part]:
-        budget = min(budget, self._most_read)
-        if len(reading) == 1 and budget < reading[0].num_uncomputed < budget + self._tile:
-            budget = reading[0].num_uncomputed
-        return split_prefill_budget(reading, budget)
+    def _prefill(self, prompts: list[Running], budget: int) -> list[Part]:
+        budget = min(budget, self._max_prefill)
+        if len(prompts) == 1 and budget < prompts[0].num_uncomputed < budget + self._tile:
+            budget = prompts[0].num_uncomputed
+        return split_prefill_budget(prompts, budget)
 
     def fit(self, parts: list[Part]) -> list[Part]:
-        """The parts that find cells, which are made free for them."""
+        """Free KV cells for ``parts`` by eviction and preemption; returns the remaining parts."""
         if self._memory.is_per_slot:
             return parts
         while True:
@@ -156,27 +157,26 @@ class Scheduler:
             parts = [part for part in parts if part.run is not youngest]
 
     def _preempt(self, run: Running) -> None:
+        """Free the cells of a sequence and put it at the front of the queue."""
         self._memory.release(run.seq_id)
-        self._send_back(run)
-
-    def _send_back(self, run: Running) -> None:
         del self._running[run.sequence.sequence_id]
         run.seq_id, run.num_in_cache, run.leader = -1, 0, None
         run.scores.clear()
         self._waiting.appendleft(run)
 
-    def _settle_followers(self) -> None:
-        """Those whose leader has read what they share, or is gone, go their own way."""
+    def _release_followers(self) -> None:
+        """Place sequences again whose leader has prefilled the common prefix, or has ended."""
         for run in self._running.values():
             leader = run.leader
             if leader is None:
                 continue
-            is_there = self._running.get(leader.sequence.sequence_id) is leader
-            if not is_there or self._placement.has_followed(run, leader):
+            is_running = self._running.get(leader.sequence.sequence_id) is leader
+            if not is_running or self._placement.is_leader_done(run, leader):
                 self._memory.release(run.seq_id)
                 self._place(run)
 
     def _runs_of_one_adapter(self) -> list[Running]:
+        """The running sequences of one adapter; another one's turn comes after a few steps."""
         groups: dict[str | None, list[Running]] = {}
         for run in self._running.values():
             groups.setdefault(run.adapter, []).append(run)

@@ -1,4 +1,4 @@
-"""What may change how steps are put together; what changes it is elsewhere (``cpu/tuning.py``)."""
+"""Options that change how steps are composed; ``cpu/tuning.py`` sets them for a CPU."""
 
 from __future__ import annotations
 
@@ -11,31 +11,29 @@ from workers.engines.llama_cpp.binding import Pointer
 
 
 class Padding(Protocol):
-    """Rows of no use that make a short piece of a prompt sooner done."""
+    """Padding rows that make a short chunk of a prompt faster."""
 
     def num_missing(self, num_rows: int, num_before: int) -> int:
-        """How many rows to add to these, which stand after ``num_before`` tokens; often 0."""
+        """Rows to add to ``num_rows`` rows after ``num_before`` tokens; often 0."""
 
 
 class PassAbort(Protocol):
-    """Breaks off a decode pass that only reads; ``llama_decode`` then returns 2."""
+    """Aborts a decode pass that is prefill only; ``llama_decode`` then returns 2."""
 
     def attach(self, context: Pointer) -> None:
-        """The context whose passes it breaks off from now on."""
+        """Set the context whose decode passes it aborts."""
 
     def stop(self, sequence_id: int) -> None:
-        """Break off the pass at hand if it is watched for this sequence. Any thread may."""
+        """Abort the running pass if it is watched for this sequence; any thread may call it."""
 
     def watching(self, sequence_ids: Collection[int]) -> AbstractContextManager[None]:
-        """The pass within may be broken off for the sake of each of these sequences."""
+        """``stop`` of any of these sequences aborts the pass that runs inside this context."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTuning:
-    """``tile``: rows that are computed together; the end of a prompt goes into the last one.
-
-    ``is_interleaved``: a pass reads prompts or decodes, not both.
-    """
+    """``tile``: rows that are computed together. ``is_interleaved``: a decode pass does either
+    prefill or decode, not both. ``padding`` and ``abort``: ``None`` if not used."""
 
     tile: int = 1
     padding: Padding | None = None

@@ -1,1 +1,1 @@
-"""KV cells and states: who holds them, kept prefixes, the host cache, the disk."""
+"""KV cells and their owners, kept prefixes, the host cache and its spill to disk."""

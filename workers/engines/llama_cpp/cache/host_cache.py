@@ -1,8 +1,8 @@
-"""States of prefixes that left the KV cells: in memory, and on disk if a folder is given.
+"""States of prefixes that were evicted from the KV cells: in memory, and on disk if configured.
 
-A kept prefix slows every step while it lies in shared cells (with 11,000 idle cells, 16 rows of a
-0.5 B model decoded at half the speed on a CPU), so only a few stay there. Copying one out and back
-takes milliseconds, reading its text again takes seconds.
+A kept prefix in shared cells slows every step (with 11,000 idle cells, 16 rows of a 0.5 B model
+decoded at half the speed on a CPU), so only a few stay there. To copy one out and back takes
+milliseconds; prefill of its text takes seconds.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from workers.engines.shared.spill_file import PackedState, SpillHeader
 from workers.engines.shared.state_store import StateStore, Stored
 from workers.engines.shared.token_key import num_tokens, to_key
 
-MIN_TOKENS = 64  # less is sooner read than copied
+MIN_TOKENS = 64  # prefill of fewer tokens is faster than a copy
 
 
 @dataclass(frozen=True, slots=True)
 class CachedState:
-    """A state of ``num_tokens`` tokens; ``read`` has its bytes, or raises ``StateLostError``."""
+    """A state of ``num_tokens``; ``read`` returns its bytes or raises ``StateLostError``."""
 
     num_tokens: int
     read: Callable[[], StateBytes]
 
 
 class HostCache:
-    """At most ``max_bytes`` of states in memory; what leaves goes to ``spill``, if there is one.
+    """At most ``max_bytes`` of states in memory; evicted ones go to ``spill``, if there is one.
 
-    ``identity_of(adapter)``: what a state read with that adapter depends on.
+    ``identity_of(adapter)``: identity (``shared.identity``) of states computed with that adapter.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HostCache:
         return self._store.num_bytes
 
     def put(self, kept: Kept) -> None:
-        """Copy what the sequence holds; shorter ones that it covers leave."""
+        """Copy the state of a kept sequence; shorter states that it covers are dropped."""
         identity, key = self._identity_of(kept.adapter), to_key(kept.tokens)
         if len(kept.tokens) < MIN_TOKENS or self._store.covers(identity, key):
             return
@@ -65,7 +65,7 @@ class HostCache:
             self._store.put(Stored(identity, key, state, len(state), self._can_trim))
 
     def find(self, tokens: IntArray, adapter: str | None) -> tuple[CachedState | None, int]:
-        """The state with the longest common beginning, and that beginning's usable length."""
+        """The state with the longest usable prefix of ``tokens``, and the prefix's length."""
         identity, key = self._identity_of(adapter), to_key(tokens)
         found = self._store.find(identity, key, len(tokens))
         num = 0 if found is None else found[1]
@@ -80,14 +80,14 @@ class HostCache:
         return CachedState(num_tokens(entry.key), lambda: entry.state), num
 
     def restore(self, cached: CachedState) -> int | None:
-        """A new sequence with the state's tokens; ``None`` when that failed."""
+        """Copy a state into a new sequence and return its id; ``None`` if that failed."""
         try:
             return self._memory.copy_in(cached.read(), cached.num_tokens)
         except StateLostError:
             return None
 
     def close(self) -> None:
-        """What is in memory goes to disk, the most useful first."""
+        """Spill the states in memory, the most recently used first."""
         if self._spill is not None:
             self._spill.close(map(_packing, reversed(self._store.entries)))
 

@@ -1,4 +1,4 @@
-"""How many KV cells are free, and which sequence holds how many."""
+"""Which KV cells are free, and which ones each sequence holds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class KvCells:
-    """Cells by ``seq_id``, shared ones counted once.
+    """Cells by ``seq_id``; a shared cell counts once.
 
-    llama.cpp tells nobody how many cells are free, and a decode that finds none fails for all of
-    its sequences; so they are counted here, as it counts them.
+    llama.cpp does not report how many cells are free, and a decode pass without enough cells fails
+    for all of its sequences. So they are counted here, in the same way.
     """
 
     def __init__(self, num_cells: int) -> None:
@@ -22,21 +22,21 @@ class KvCells:
         return len(self._free)
 
     def length(self, seq_id: int) -> int:
-        """Tokens that the sequence holds."""
+        """Number of the sequence's tokens."""
         return len(self._cells.get(seq_id, ()))
 
-    def cells(self, seq_id: int) -> list[int]:
+    def of(self, seq_id: int) -> list[int]:
         """The sequence's cells, in the order of its tokens."""
         return self._cells.get(seq_id, [])
 
-    def num_own(self, seq_id: int) -> int:
-        """How many of the sequence's cells nobody shares."""
-        return int((self._num_owners[self.cells(seq_id)] == 1).sum())
+    def num_unshared(self, seq_id: int) -> int:
+        """How many of the sequence's cells belong to no other sequence."""
+        return int((self._num_owners[self.of(seq_id)] == 1).sum())
 
     def extend(self, seq_id: int, count: int) -> None:
-        """``count`` more tokens, each in a free cell."""
+        """Add ``count`` tokens, each in a free cell."""
         cells = self._cells.setdefault(seq_id, [])
-        if count == 1:  # what a step adds; a list as an index would cost as much as all of this
+        if count == 1:  # the usual case: avoids numpy's indexing with a list, which is slow
             cell = self._free.pop()
             self._num_owners[cell] = 1
             cells.append(cell)
@@ -49,13 +49,13 @@ class KvCells:
         cells.extend(taken)
 
     def share(self, source: int, target: int, count: int) -> None:
-        """The first ``count`` tokens of ``source`` belong to the empty ``target`` too."""
+        """Let the empty ``target`` share the cells of the first ``count`` tokens of ``source``."""
         shared = self._cells[source][:count]
         self._num_owners[shared] += 1
         self._cells[target] = shared
 
     def truncate(self, seq_id: int, count: int) -> None:
-        """The sequence keeps its first ``count`` tokens."""
+        """Keep only the sequence's first ``count`` tokens."""
         cells = self._cells.get(seq_id, [])
         dropped = np.asarray(cells[count:], np.intp)
         del cells[count:]

@@ -1,4 +1,4 @@
-"""Kept KV state of ended sequences, found again by the longest common beginning."""
+"""Kept KV state of ended sequences, found by the longest common prefix."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from workers.engines.llama_cpp.cache.memory import KvMemory
 
 MAX_KEPT = 64  # a look-up compares with each of them
 MIN_KEPT_TOKENS = 16
-# Rows of decoding that pass over an idle cell until they have cost about what copying it out does:
-# 1.4 µs a row, 17 to 250 µs the copy (0.5 B model on a CPU; most where memory is touched first).
+# Decoded rows that together spend about as much time on an idle cell as copying it out takes:
+# 1.4 µs per row, 17 to 250 µs for the copy (0.5 B model on a CPU; most when memory is new).
 ROWS_PER_COPY = 128
-_READ_PER_ROW = 6  # prompt tokens pass over idle cells in tiles: so many in the time of one row
+_PREFILL_PER_ROW = 6  # prompt tokens, computed in tiles, that cost as much as one decoded row
 
 
 def num_common(one: IntArray, other: IntArray) -> int:
-    """Length of the common beginning."""
+    """Length of the common prefix."""
     length = min(len(one), len(other))
     differs = one[:length] != other[:length]
     place = int(differs.argmax()) if length else 0
@@ -28,33 +28,32 @@ def num_common(one: IntArray, other: IntArray) -> int:
 
 @dataclass(eq=False, slots=True)
 class Kept:
-    """What the model remembers of ``tokens``, read with an adapter (``None``: without)."""
+    """The kept KV state of ``tokens``, computed with ``adapter`` (``None``: without)."""
 
     seq_id: int
     tokens: IntArray
     adapter: str | None
     last_used: int = 0
-    num_passed: float = 0
-    """Rows of decoding that it was, or will have been, in the way of."""
+    num_passing_rows: float = 0
+    """Decoded rows, past and expected, whose attention passes over its cells."""
 
 
-def rows_foreseen(num_read: int, num_generated: int) -> float:
-    """In how much decoding, in rows, idle cells will be in the way of a sequence that starts.
+def expected_rows(num_prefill: int, num_generated: int) -> float:
+    """Decoded rows that cost as much as a sequence with this many tokens to prefill and generate.
 
-    It has ``num_read`` tokens to read and is reckoned to generate ``num_generated``.
+    Each of them passes over the idle cells.
     """
-    return num_read / _READ_PER_ROW + num_generated
+    return num_prefill / _PREFILL_PER_ROW + num_generated
 
 
 OnEvicted = Callable[[Kept], None]
 
 
 class PrefixCache:
-    """Kept sequences within ``max_cells`` of the pool; the least recently used leave first.
+    """Kept sequences in at most ``max_cells`` KV cells; the least recently used are evicted first.
 
-    They live in cells that nobody else needs: ``evict`` frees them for who does. ``can_trim``:
-    the model's memory can be cut anywhere; else only whole entries are of use. ``on_evicted`` is
-    told who has to leave, while its state is still there.
+    ``can_trim``: the model's memory can be cut anywhere; otherwise only whole entries are of use.
+    ``on_evicted`` is called with an entry before its state is freed.
     """
 
     def __init__(
@@ -79,11 +78,11 @@ class PrefixCache:
 
     @property
     def entries(self) -> list[Kept]:
-        """All that is kept."""
+        """All kept sequences."""
         return list(self._entries)
 
     def find(self, tokens: IntArray, adapter: str | None) -> tuple[Kept | None, int]:
-        """The entry with the longest common beginning, and that beginning's usable length."""
+        """The entry with the longest usable prefix of ``tokens``, and the prefix's length."""
         best, best_length = None, 0
         for entry in self._entries:
             if entry.adapter != adapter:
@@ -96,89 +95,90 @@ class PrefixCache:
         return best, best_length
 
     def keep(self, seq_id: int, tokens: IntArray, adapter: str | None) -> None:
-        """Take over a sequence that holds ``tokens``; it is free afterwards, kept or not."""
+        """Keep a sequence that holds ``tokens``, or release it; the caller gives up the id."""
         if self._max_cells == 0 or len(tokens) < MIN_KEPT_TOKENS or self._covers(tokens, adapter):
             self._memory.release(seq_id)
             return
         if self.can_trim:
-            self._drop_beginnings_of(tokens, adapter)
-        if not self._memory.num_free_aside and not self.evict():
-            self._memory.release(seq_id)  # all ids are slots
+            self._drop_prefixes_of(tokens, adapter)
+        if not self._memory.num_free_kept_ids and not self.evict():
+            self._memory.release(seq_id)  # slots use all ids
             return
-        entry = Kept(self._memory.set_aside(seq_id), tokens.copy(), adapter)
+        entry = Kept(self._memory.keep(seq_id), tokens.copy(), adapter)
         self._touch(entry)
         self._entries.append(entry)
-        cells = self._memory.book.cells(entry.seq_id)
+        cells = self._memory.cells.of(entry.seq_id)
         self.num_cells += int((self._num_keepers[cells] == 0).sum())
         self._num_keepers[cells] += 1
         while self.num_cells > self._max_cells or len(self._entries) > MAX_KEPT:
             self.evict()
 
     def drop(self, entry: Kept) -> None:
-        """Forget an entry."""
+        """Remove an entry and free its cells."""
         self._forget(entry)
         self._memory.release(entry.seq_id)
 
     def evict(self, spared: Kept | None = None) -> bool:
-        """Free the cells of the least recently used entry; False when there is none."""
+        """Evict the least recently used entry except ``spared``; False if there is none."""
         candidates = [entry for entry in self._entries if entry is not spared]
         if not candidates:
             return False
-        self._leave(min(candidates, key=lambda entry: entry.last_used))
+        self._evict(min(candidates, key=lambda entry: entry.last_used))
         return True
 
     def clear_idle(self, num_rows: float, spared: Kept | None) -> None:
-        """A sequence of about so many rows of decoding is to start: each passes over what is kept.
+        """Evict entries that slow decoding, before a sequence of about ``num_rows`` rows starts.
 
-        Those whose cells mostly serve nobody else are evicted once they are in the way for as long
-        as their copying takes, which holds up all that run. Now is the time: llama.cpp looks at
-        all cells up to the last one in use, so cells that become free later save little.
+        An entry with at least half of its cells unshared is evicted once it has cost as much time
+        as its copy, which halts all running sequences. This is done at a start because llama.cpp
+        visits all cells up to the last one in use: cells freed later save little.
         """
         for entry in self.entries:
-            if entry is spared or 2 * self._memory.book.num_own(entry.seq_id) < len(entry.tokens):
+            num_unshared = self._memory.cells.num_unshared(entry.seq_id)
+            if entry is spared or 2 * num_unshared < len(entry.tokens):
                 continue
-            entry.num_passed += num_rows
-            if entry.num_passed >= ROWS_PER_COPY:
-                self._leave(entry)
+            entry.num_passing_rows += num_rows
+            if entry.num_passing_rows >= ROWS_PER_COPY:
+                self._evict(entry)
 
     def evict_seq(self, seq_id: int) -> None:
-        """Free the cells of the entry under this id."""
-        self._leave(next(entry for entry in self._entries if entry.seq_id == seq_id))
+        """Evict the entry with this id."""
+        self._evict(next(entry for entry in self._entries if entry.seq_id == seq_id))
 
     def take(self, entry: Kept, count: int) -> int:
-        """A sequence with the entry's first ``count`` tokens; the entry is no more.
+        """Turn an entry into a sequence with its first ``count`` tokens; returns the sequence's id.
 
-        Where it has much to lose, ``on_evicted`` is told.
+        If that cuts off many tokens, ``on_evicted`` is called before.
         """
         if len(entry.tokens) - count >= MIN_KEPT_TOKENS and self._on_evicted is not None:
             self._on_evicted(entry)
         self._forget(entry)
-        seq_id = self._memory.take_back(entry.seq_id)
+        seq_id = self._memory.resume(entry.seq_id)
         self._memory.truncate(seq_id, count)
         return seq_id
 
     def evict_all(self) -> None:
-        """Empty the pool of kept prefixes."""
+        """Evict all entries."""
         while self.evict():
             pass
 
     def _forget(self, entry: Kept) -> None:
         self._entries.remove(entry)
-        cells = self._memory.book.cells(entry.seq_id)
+        cells = self._memory.cells.of(entry.seq_id)
         self._num_keepers[cells] -= 1
         self.num_cells -= int((self._num_keepers[cells] == 0).sum())
 
-    def _leave(self, entry: Kept) -> None:
+    def _evict(self, entry: Kept) -> None:
         if self._on_evicted is not None:
             self._on_evicted(entry)
         self.drop(entry)
 
     def _covers(self, tokens: IntArray, adapter: str | None) -> bool:
-        """Whether all of it is the beginning of something kept, which then counts as used."""
+        """Whether ``tokens`` are a prefix of an entry, which then counts as used."""
         entry, length = self.find(tokens, adapter)
         return entry is not None and length == len(tokens)
 
-    def _drop_beginnings_of(self, tokens: IntArray, adapter: str | None) -> None:
+    def _drop_prefixes_of(self, tokens: IntArray, adapter: str | None) -> None:
         for entry in self.entries:
             if entry.adapter == adapter and num_common(entry.tokens, tokens) == len(entry.tokens):
                 self.drop(entry)

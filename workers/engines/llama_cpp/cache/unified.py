@@ -1,8 +1,7 @@
-"""KV cells that all slots share, as ``kv_layout`` ``unified`` asks for.
+"""All slots share the KV cells: ``kv_layout`` ``unified``.
 
-Its sequences share cells for a common beginning, which costs nothing: only the cells' list of
-owners changes. A context decodes the ids below its number of slots; the others, of which a unified
-cache always has 256, serve to keep what has ended.
+Sequences with a common prefix share its cells at no cost: only the cells' lists of owners change.
+The slots use the ids from 0; a unified cache has 256 ids, and the rest keep ended sequences.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
 
 
 class UnifiedCells(KvMemory):
-    """See ``KvMemory``; any sequence may have all of the cells."""
+    """See ``KvMemory``; one sequence may use all of the cells."""
 
     is_per_slot = False
 
@@ -25,13 +24,13 @@ class UnifiedCells(KvMemory):
         super().__init__(context, num_cells, num_cells)
         self._num_slots = num_slots
         self._free_seq_ids = list(range(num_slots))
-        # llama.cpp only decodes, and copies out, ids below n_seq_max: the slots and this one.
-        self._gangway = num_slots
-        self._free_aside = list(range(num_slots + 1, NUM_SEQ_IDS))
+        # llama.cpp decodes and copies out only ids below n_seq_max: the slots' and this one.
+        self._copy_id = num_slots
+        self._free_kept_ids = list(range(num_slots + 1, NUM_SEQ_IDS))
 
     @property
-    def num_free_aside(self) -> int:
-        return len(self._free_aside)
+    def num_free_kept_ids(self) -> int:
+        return len(self._free_kept_ids)
 
     def open_seq(self) -> int:
         return heapq.heappop(self._free_seq_ids)
@@ -41,33 +40,34 @@ class UnifiedCells(KvMemory):
         self._copy(source, seq_id, count)
         return seq_id
 
-    def set_aside(self, seq_id: int) -> int:
-        aside = heapq.heappop(self._free_aside)
-        self._copy(seq_id, aside, self.book.length(seq_id))
+    def keep(self, seq_id: int) -> int:
+        kept = heapq.heappop(self._free_kept_ids)
+        self._copy(seq_id, kept, self.cells.length(seq_id))
         self.release(seq_id)
-        return aside
+        return kept
 
-    def take_back(self, seq_id: int) -> int:
-        taken = self.branch(seq_id, self.book.length(seq_id))
+    def resume(self, seq_id: int) -> int:
+        resumed = self.branch(seq_id, self.cells.length(seq_id))
         self.release(seq_id)
-        return taken
+        return resumed
 
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count > 0
 
     def num_paddable(self, seq_ids: ListLike[int]) -> int:
-        """A tile of several sequences' rows would be computed for all of their cells."""
+        """See ``KvMemory``; 0 for several: a tile of their rows is computed for all their cells."""
         return self.num_free if len(seq_ids) == 1 else 0
 
     def copy_out(self, seq_id: int) -> StateBytes | None:
-        lib.llama_memory_seq_cp(self._memory, seq_id, self._gangway, 0, self.book.length(seq_id))
-        state = self._state_of(self._gangway)
-        self.forget(self._gangway, 0)
+        lib.llama_memory_seq_cp(self._memory, seq_id, self._copy_id, 0, self.cells.length(seq_id))
+        state = self._state_of(self._copy_id)
+        self.remove_uncounted(self._copy_id, 0)
         return state
 
-    def _give_back(self, seq_id: int) -> None:
-        heapq.heappush(self._free_seq_ids if seq_id < self._num_slots else self._free_aside, seq_id)
+    def _free_id(self, seq_id: int) -> None:
+        is_slot = seq_id < self._num_slots
+        heapq.heappush(self._free_seq_ids if is_slot else self._free_kept_ids, seq_id)
 
     def _copy(self, source: int, target: int, count: int) -> None:
         lib.llama_memory_seq_cp(self._memory, source, target, 0, count)
-        self.book.share(source, target, count)
+        self.cells.share(source, target, count)

@@ -1,1 +1,1 @@
-"""Only on a CPU: order and shape of passes that suit its kernels."""
+"""CPU only: order and shape of decode passes that suit the CPU's kernels."""

@@ -1,4 +1,4 @@
-"""Breaking off a decode pass from another thread."""
+"""Aborts a decode pass from another thread."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterator
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 
-_GO_ON, _STOP = b"", b"x"
+_CONTINUE, _STOP = b"", b"x"
 
 
 class Abort:
-    """Breaks off the passes of a context that somebody watches.
+    """Aborts decode passes that run inside ``watching``.
 
-    llama.cpp asks before each node of its graph whether to go on. A Python function would cost the
-    GIL there, a thousand times a pass; it asks C's ``strlen`` of a text of one letter or none.
+    llama.cpp calls an abort callback before each node of its graph. A Python function would take
+    the GIL a thousand times per pass; the callback is C's ``strlen`` of a text with 0 or 1 bytes.
     """
 
     def __init__(self) -> None:
@@ -25,21 +25,21 @@ class Abort:
         self._text = ctypes.create_string_buffer(2)
 
     def attach(self, context: Pointer) -> None:
-        """The context whose passes it breaks off from now on."""
+        """Set the abort callback of ``context``."""
         address = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
         lib.llama_set_abort_callback(
             context, lib.ggml_abort_callback(address), ctypes.addressof(self._text)
         )
 
     def stop(self, sequence_id: int) -> None:
-        """Break off the pass at hand if it is watched for this sequence. Any thread may."""
+        """Abort the running pass if it is watched for this sequence; any thread may call it."""
         with self._lock:
             if sequence_id in self._watched:
                 self._text.value = _STOP
 
     @contextlib.contextmanager
     def watching(self, sequence_ids: Collection[int]) -> Iterator[None]:
-        """The pass within may be broken off for the sake of each of these sequences."""
+        """``stop`` of any of these sequences aborts the pass that runs inside this context."""
         with self._lock:
             self._watched = sequence_ids
         try:
@@ -47,4 +47,4 @@ class Abort:
         finally:
             with self._lock:
                 self._watched = ()
-                self._text.value = _GO_ON
+                self._text.value = _CONTINUE

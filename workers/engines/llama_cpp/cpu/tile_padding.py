@@ -1,7 +1,7 @@
-"""Rows of no use after a short piece of a prompt: with them the CPU's attention takes it as a tile.
+"""Padding rows after a short chunk of a prompt, so that the CPU's attention computes it as a tile.
 
-It computes tiles where a call has at least so many rows of a sequence, else each row by itself.
-Milliseconds for so many rows after so many tokens (0.5 B, 2 cores):
+The CPU computes a tile if a decode pass has enough rows of a sequence, else each row by itself.
+Milliseconds by number of rows and number of tokens before them (0.5 B, 2 cores):
 
     rows            16    24    32    48    63    64   128
     after   200    100   162   210   311   432   350   651
@@ -15,14 +15,14 @@ from __future__ import annotations
 from jobs.catalog.gguf_header import GgufHeader
 from workers.engines.llama_cpp.binding import Pointer, lib
 
-# In units of what the weights cost per row, which grows with their number.
-_CELL = 25.0  # times the width of attention per weight: a row's pass over one cell
+# Costs, in units of one row's cost of the weights, which is proportional to their number.
+_CELL = 25.0  # a row's pass over one cell, times width of attention per weight
 _TILED_WEIGHTS = 1.16
 _TILED_CELL = 0.18
 
 
 class TilePadding:
-    """For tiles of ``num_rows`` rows."""
+    """Decides on padding to a tile of ``num_rows`` rows."""
 
     def __init__(self, header: GgufHeader, model: Pointer, num_rows: int) -> None:
         self._num_rows = num_rows
@@ -33,7 +33,7 @@ class TilePadding:
         self._cell = _CELL * lib.llama_model_n_layer(model) * width / num_weights
 
     def num_missing(self, num_rows: int, num_before: int) -> int:
-        """How many rows to add to these, which stand after ``num_before`` tokens; often 0."""
+        """Rows to add to ``num_rows`` rows after ``num_before`` tokens; 0 if that is faster."""
         if num_rows >= self._num_rows:
             return 0
         passes = self._cell * (num_before + num_rows)

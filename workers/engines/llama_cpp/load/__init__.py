@@ -1,1 +1,1 @@
-"""From a GGUF file to a loaded model, its tokenizer and its context."""
+"""Loads a GGUF file: the model, its tokenizer and its context."""

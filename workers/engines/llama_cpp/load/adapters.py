@@ -1,4 +1,4 @@
-"""LoRA adapters: GGUF files of the adapters folder, applied to a whole context at a time."""
+"""LoRA adapters: GGUF files of the adapters folder, each applied to a whole context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FIELD = "adapter_name"
 
 
 class Adapters:
-    """The adapters of one model, each read when first asked for, and which one is applied."""
+    """The adapters of one model, each loaded at first use, and the one that is applied now."""
 
     def __init__(self, model: Pointer, folder: Path | None) -> None:
         self._model = model
@@ -23,9 +23,9 @@ class Adapters:
         self._applied: str | None = None
 
     def load(self, name: str) -> None:
-        """Have the adapter of that name ready.
+        """Load an adapter, unless it is loaded.
 
-        Raises ``AdapterNotFoundError``, or ``InvalidRequestError`` when it does not fit the model.
+        Raises ``AdapterNotFoundError``, or ``InvalidRequestError`` if it does not fit the model.
         """
         if name in self._loaded:
             return
@@ -33,16 +33,16 @@ class Adapters:
         llama_log.clear()
         adapter = lib.llama_adapter_lora_init(self._model, os.fsencode(path))
         if not adapter:
-            reason = llama_log.complaints() or "llama.cpp gave no reason"
+            reason = llama_log.warnings() or "llama.cpp gave no reason"
             raise InvalidRequestError(f"the adapter {name!r} cannot be used: {reason}", _FIELD)
         if lib.llama_adapter_get_alora_n_invocation_tokens(adapter):
             lib.llama_adapter_lora_free(adapter)
-            message = f"the adapter {name!r} waits for a phrase of its own (aLoRA): not supported"
+            message = f"the adapter {name!r} is an activated LoRA (aLoRA): not supported"
             raise InvalidRequestError(message, _FIELD)
         self._loaded[name] = adapter
 
     def apply(self, context: Pointer, name: str | None) -> None:
-        """From the next decode on, the context computes with this adapter, or with none."""
+        """Use this adapter, or none, from the context's next decode pass on."""
         if name == self._applied:
             return
         if name is None:

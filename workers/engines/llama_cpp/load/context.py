@@ -1,4 +1,4 @@
-"""The context of a model: how many slots, cells and threads, and opening it."""
+"""Chooses the number of slots, KV cells and threads of a context, and opens it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from workers.engines.llama_cpp.load.model_file import load_error
 from workers.engines.shared.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
-DEFAULT_CONTEXT_LIMIT = 8192  # a long-context model's full length only when asked for: KV is big
+DEFAULT_CONTEXT_LIMIT = 8192  # longer only on request, because of the size of the KV cache
 LONGEST_CONTEXT = 1 << 24
-POOL_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
+SHARED_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
 BATCH_TOKENS = 2048
-PARAMETERS_PER_THREAD = 10_000_000  # less work than this is sooner done than shared
+PARAMETERS_PER_THREAD = 10_000_000  # for fewer, another thread costs more than it saves
 DEFAULT_DRAFTS = 4
-_CELLS_UNIT = 256  # llama.cpp rounds a slot's cells up to it
+_CELLS_UNIT = 256  # llama.cpp rounds a slot's cells up to a multiple of this
 FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 
@@ -39,24 +39,24 @@ def open_cells(
     context_length: int,
     options: EngineOptions,
 ) -> KvMemory:
-    """A context whose cells are laid out as ``options.kv_layout`` says, and which can decode.
+    """Open a context with ``options.kv_layout``, and decode one token as a test.
 
-    ``ModelLoadError`` when there is no room for it.
+    Raises ``ModelLoadError`` if there is no memory for it or the test fails.
     """
     num_slots = num_slots_of(options)
     params = _context_params(model, options)
     memory: KvMemory
     if options.kv_layout == "per_slot":
-        longest = -(-context_length // _CELLS_UNIT) * _CELLS_UNIT
+        max_length = -(-context_length // _CELLS_UNIT) * _CELLS_UNIT
         params.n_seq_max, params.kv_unified = num_slots, False
-        params.n_ctx = longest * num_slots
-        reason = f"no room for {num_slots} contexts of {context_length} tokens"
-        memory = PerSlotCells(_open(path, model, params, reason), longest, num_slots)
+        params.n_ctx = max_length * num_slots
+        reason = f"no memory for {num_slots} contexts of {context_length} tokens"
+        memory = PerSlotCells(_open(path, model, params, reason), max_length, num_slots)
     else:
         num_cells = num_cells_of(header, context_length, num_slots)
         memory = _open_unified(path, model, params, num_cells, context_length, num_slots)
     try:
-        _decode_a_row(path, memory)
+        _decode_token(path, memory)
     except ModelLoadError:
         memory.close()
         raise
@@ -66,12 +66,12 @@ def open_cells(
 def _open_unified(
     path: Path, model: Pointer, params: Any, num_cells: int, context_length: int, num_slots: int
 ) -> UnifiedCells:
-    """``num_cells``, or fewer when memory is short, one full context at least."""
-    params.n_seq_max = num_slots + 1  # one to copy states out, see unified.py
+    """With ``num_cells``, or fewer if memory is short, but at least one whole context."""
+    params.n_seq_max = num_slots + 1  # one more to copy states out, see unified.py
     params.kv_unified = True
     while True:
         params.n_ctx = num_cells
-        reason = f"no room for a context of {context_length} tokens"
+        reason = f"no memory for a context of {context_length} tokens"
         try:
             return UnifiedCells(_open(path, model, params, reason), num_cells, num_slots)
         except ModelLoadError:
@@ -88,12 +88,12 @@ def _open(path: Path, model: Pointer, params: Any, reason: str) -> Pointer:
         raise load_error(path, reason)
     if not lib.llama_get_memory(context):
         lib.llama_free(context)
-        raise ModelLoadError(f"{path.name}: the model keeps no KV cache, it cannot generate")
+        raise ModelLoadError(f"{path.name}: the model has no KV cache, it cannot generate")
     return context
 
 
-def _decode_a_row(path: Path, memory: KvMemory) -> None:
-    """Here, and not at the first request, what the context allocates late is allocated."""
+def _decode_token(path: Path, memory: KvMemory) -> None:
+    """Decode one token, so that late allocations happen now and not at the first request."""
     llama_log.clear()
     seq_id = memory.open_seq()
     batch = Batch(1)
@@ -110,8 +110,8 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
     num_threads = options.num_threads or num_threads_of(model)
     params: Any = lib.llama_context_default_params()
     params.n_batch = BATCH_TOKENS
-    # Logits of one row per sequence are wanted: a buffer for a row of every prompt token would
-    # take 300 MB with a vocabulary of 150,000.
+    # Only one row per sequence needs logits: a buffer for every prompt token would take 300 MB
+    # with a vocabulary of 150,000.
     params.n_outputs_max = num_slots * (1 + num_drafts_of(options)) + SCORED_ROWS
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
@@ -122,7 +122,7 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
 
 
 def num_slots_of(options: EngineOptions) -> int:
-    """How many sequences can run; ``InvalidRequestError`` for an impossible number."""
+    """How many sequences can run. Raises ``InvalidRequestError`` for an impossible number."""
     num_slots = DEFAULT_SLOTS if options.num_slots is None else options.num_slots
     largest: int = lib.llama_max_parallel_sequences() - 1
     if not 1 <= num_slots <= largest:
@@ -131,21 +131,21 @@ def num_slots_of(options: EngineOptions) -> int:
 
 
 def context_length_of(model: Pointer, options: EngineOptions) -> int:
-    """The longest sequence, in tokens."""
-    asked = options.context_length
-    if asked is not None:
-        if not 2 <= asked <= LONGEST_CONTEXT:
-            raise InvalidRequestError(f"a context of {asked} tokens is not possible")
-        return asked
+    """The longest sequence, in tokens. Raises ``InvalidRequestError`` for an impossible length."""
+    length = options.context_length
+    if length is not None:
+        if not 2 <= length <= LONGEST_CONTEXT:
+            raise InvalidRequestError(f"a context of {length} tokens is not possible")
+        return length
     trained: int = lib.llama_model_n_ctx_train(model)
     return min(trained, DEFAULT_CONTEXT_LIMIT)
 
 
 def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int:
-    """Cells of the KV pool."""
-    num_cells = min(context_length * num_slots, max(context_length, POOL_CELLS))
-    # llama.cpp picks the short or long RoPE factors of a long-context model by the size of the
-    # whole pool: keep a short context's pool on the short side.
+    """Number of KV cells that all slots share."""
+    num_cells = min(context_length * num_slots, max(context_length, SHARED_CELLS))
+    # llama.cpp chooses the short or long RoPE factors of a long-context model by the number of
+    # all cells: for a short context, stay within the limit for the short factors.
     original = original_context_of(header)
     if original is not None and context_length <= original:
         num_cells = min(num_cells, original)
@@ -153,18 +153,18 @@ def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int
 
 
 def original_context_of(header: GgufHeader) -> int | None:
-    """The length a long-context model was first trained for, if it has RoPE factors for both."""
+    """Context length before a model's long-context training, if it has RoPE factors for both."""
     return header.count(f"{header.architecture}.rope.scaling.original_context_length")
 
 
 def num_threads_of(model: Pointer) -> int:
-    """As many as have work."""
+    """Number of threads by default: no more than a model of this size keeps busy."""
     num_parameters: int = lib.llama_model_n_params(model)
     return max(1, min(physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
 
 
 def num_drafts_of(options: EngineOptions) -> int:
-    """Tokens to guess per step; 0 without drafting."""
+    """Tokens to draft per step; 0: no drafting."""
     if options.num_draft_tokens is not None:
         return options.num_draft_tokens
     return 0 if options.draft_path is None else DEFAULT_DRAFTS

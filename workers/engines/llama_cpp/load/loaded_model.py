@@ -1,4 +1,4 @@
-"""All that belongs to one loaded GGUF model, put together."""
+"""Loads a GGUF model together with its context, caches, tokenizer, adapters and drafter."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ MAX_HOST_CACHE_BYTES = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded model, and ``memory``: its context with the KV cells.
+    """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
-    ``num_kept_cells`` may hold kept prefixes, ``host_cache`` has room for more
-    (``None``: it keeps none). ``can_trim``: the model's memory can be cut anywhere. ``threads``:
-    ``None`` where their number is given.
+    ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
+    cache. ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` if their
+    number was given at load.
     """
 
     model: Pointer
@@ -70,7 +70,7 @@ class LoadedModel:
     tuning: StepTuning
 
     def close(self) -> None:
-        """Free it all."""
+        """Free the model and its parts."""
         self.tokenizer.close()
         self.embedder.close()
         if self.drafter is not None:
@@ -93,7 +93,7 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
         tokenizer = LlamaCppTokenizer(model)
         context_length = context_length_of(model, options)
         can_trim = _can_trim(model)
-        can_forget = can_trim and _can_share(model)
+        can_forget = can_trim and _has_prefix_state(model)
         is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
         memory = open_cells(path, model, header, context_length, options)
         num_threads = options.num_threads or num_threads_of(model)
@@ -122,7 +122,7 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
 
 
 def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
-    """None for who asks for a number by name: it is taken as it is."""
+    """``None`` if the number of threads was given: it is used as it is."""
     if options.num_threads is not None:
         return None
     return ThreadShare(num_threads, psutil.cpu_count() or num_threads)
@@ -133,7 +133,7 @@ def _is_on_cpu(options: EngineOptions) -> bool:
 
 
 def _check_options(options: EngineOptions) -> None:
-    """Refuse by name what would otherwise be dropped in silence."""
+    """Refuse options that would otherwise be ignored silently."""
     if options.kv_bits not in (None, *KV_TYPES):
         message = f"kv_bits: a GGUF model's KV cache can have 4 or 8 bits, not {options.kv_bits}"
         raise InvalidRequestError(message, "kv_bits")
@@ -162,17 +162,17 @@ def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -
 def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
     vocabularies = [lib.llama_model_get_vocab(one) for one in (model, draft)]
     sizes = [lib.llama_vocab_n_tokens(vocab) for vocab in vocabularies]
-    # Every hundredth token: a different tokenizer differs nearly everywhere.
+    # Every hundredth token is enough: different vocabularies differ almost everywhere.
     texts = [
         [lib.llama_vocab_get_text(vocab, token) for token in range(0, min(sizes), 100)]
         for vocab in vocabularies
     ]
     if sizes[0] != sizes[1] or texts[0] != texts[1]:
-        raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary is not the model's")
+        raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary differs from the model's")
 
 
-def _can_share(model: Pointer) -> bool:
-    """Whether a beginning of a text can be kept: not of a state that only knows its end."""
+def _has_prefix_state(model: Pointer) -> bool:
+    """Whether the state of a prefix can be kept; not in recurrent models, which overwrite it."""
     return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
 
 
@@ -183,9 +183,9 @@ def _prompt_cache_bytes(options: EngineOptions) -> int:
 
 
 def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
-    """Cells for kept prefixes; of shared ones few, since idle cells slow every step."""
+    """KV cells for kept prefixes; only few if cells are shared: idle cells slow every step."""
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _can_share(model):
+    if max_bytes == 0 or not _has_prefix_state(model):
         return 0
     if memory.is_per_slot:
         return memory.num_cells
@@ -196,7 +196,7 @@ def _open_host_cache(
     path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> HostCache | None:
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _can_share(model):
+    if max_bytes == 0 or not _has_prefix_state(model):
         return None
     identity = _identity(path, header, options)
 
@@ -220,13 +220,13 @@ def _can_trim(model: Pointer) -> bool:
 
 def _identity(path: Path, header: GgufHeader, options: EngineOptions) -> str:
     facts: list[object] = [LIBRARY_VERSION, options.kv_bits]
-    if options.kv_layout == "per_slot":  # a state names the number of slots
+    if options.kv_layout == "per_slot":  # a state contains the number of slots
         facts += [options.kv_layout, num_slots_of(options)]
     return digest_of(files_of(path, header), *facts)
 
 
 def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
-    """About: keys and values of all layers, as if all had the same number of heads."""
+    """Approximate size of keys and values of all layers; assumes equal numbers of heads."""
     width = lib.llama_model_n_embd(model) // lib.llama_model_n_head(model)
     values = 2 * lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * width
     bits = {None: 16.0, 8: 8.5, 4: 4.5}[options.kv_bits]

@@ -1,4 +1,4 @@
-"""GGUF files: the checks that give clear errors, then loading the model."""
+"""Checks GGUF files, for clear errors, and loads the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALL_LAYERS = -1
 
 
 def check_file(path: Path) -> GgufHeader:
-    """The header of a file that llama.cpp can be given, with all its parts present."""
+    """The header of a GGUF file. Raises ``ModelLoadError`` if the file or a part is missing."""
     if path.is_dir():
         raise ModelLoadError(f"{path.name}: a folder, not a GGUF file")
     if not path.exists():
@@ -42,11 +42,11 @@ def _check_parts(path: Path, header: GgufHeader) -> None:
 
 
 def load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> Pointer:
-    """Load the weights; ``ModelLoadError`` with the reason."""
+    """Load the weights. Raises ``ModelLoadError`` with the reason."""
     stopped_by: list[BaseException] = []
 
     def report(fraction: float, _user_data: object) -> bool:
-        # An exception cannot cross llama.cpp: stop the load with False and raise it afterwards.
+        # An exception cannot pass through llama.cpp: return False to stop, and raise it later.
         try:
             on_progress(fraction)
         except BaseException as error:
@@ -69,15 +69,15 @@ def load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> P
 
 
 def check_generates(path: Path, model: Pointer) -> None:
-    """Raise ``ModelLoadError`` for a model that does not continue texts."""
+    """Raise ``ModelLoadError`` for a model that does not generate token by token."""
     is_text_model = lib.llama_model_has_decoder(model) and not lib.llama_model_has_encoder(model)
     if not is_text_model or lib.llama_model_is_diffusion(model):
         raise ModelLoadError(f"{path.name}: not a model that generates text token by token")
 
 
 def load_error(path: Path, reason: str) -> ModelLoadError:
-    """With what llama.cpp complained of."""
-    detail = llama_log.complaints()
+    """The error, with llama.cpp's last warnings in its message."""
+    detail = llama_log.warnings()
     return ModelLoadError(
         f"{path.name}: {reason}: {detail}" if detail else f"{path.name}: {reason}"
     )

@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file."""
+"""The tokenizer of a GGUF file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jobs.contract.errors import EngineError, InvalidRequestError
 from workers.engines.base import FimTokens
 from workers.engines.llama_cpp.binding import NULL_TOKEN, Pointer, lib
 
-_PIECE_BYTES = 256  # longer pieces exist in few vocabularies and are fetched a second time
+_PIECE_BYTES = 256  # longer pieces are rare and need a second call
 
 
 class LlamaCppTokenizer:
     """Implements ``workers.engines.base.Tokenizer``.
 
-    Everything about single tokens is read once, when the model loads: a piece is then a list
-    lookup, also in the decode loop and after ``close``.
+    The data of single tokens is read once, at load: ``piece`` is then only a list lookup, and
+    works after ``close``.
     """
 
     def __init__(self, model: Pointer) -> None:
@@ -36,7 +36,7 @@ class LlamaCppTokenizer:
         self._bos_token = _text(self._vocab, lib.llama_vocab_bos(self._vocab))
         self._eos_token = _text(self._vocab, lib.llama_vocab_eos(self._vocab))
         self._chat_templates = _chat_templates(model)
-        # llama_tokenize only reads, but close() must not pull the vocabulary from under it.
+        # Threads may run llama_tokenize together, but close() must not free the vocabulary then.
         self._in_use = threading.Lock()
         self._is_closed = False
 
@@ -46,7 +46,7 @@ class LlamaCppTokenizer:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """What llama.cpp counts as end of generation: EOS, end of turn, and their like by name."""
+        """llama.cpp's end-of-generation tokens: EOS, end of turn, and similar ones by name."""
         return self._end_ids
 
     @property
@@ -63,11 +63,11 @@ class LlamaCppTokenizer:
 
     @property
     def fim_tokens(self) -> FimTokens | None:
-        """As the file's metadata says, or by the tokens' names."""
+        """See ``base.Tokenizer``; from the file's metadata or the names of the tokens."""
         return self._fim_tokens
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """See ``base.Tokenizer``. Raises ``InvalidRequestError`` for text that is not Unicode."""
+        """See ``base.Tokenizer``. Raises ``InvalidRequestError`` for invalid Unicode."""
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:  # a lone surrogate, which JSON can carry
@@ -85,7 +85,7 @@ class LlamaCppTokenizer:
         return self._control_texts.get(token_id, "")
 
     def close(self) -> None:
-        """Stop using the model, which is about to be freed; waits for a running ``encode``."""
+        """Stop using the model, so that it can be freed; waits for a running ``encode``."""
         with self._in_use:
             self._is_closed = True
 
@@ -116,7 +116,7 @@ def _fim_tokens(vocab: Pointer) -> FimTokens | None:
 
 
 def _chat_templates(model: Pointer) -> dict[str, str]:
-    """By name; the one without a name is ``default``."""
+    """The templates by name; the unnamed one is ``default``."""
     found = {}
     for name in (None, "tool_use", "rag"):
         template = lib.llama_model_chat_template(model, None if name is None else name.encode())

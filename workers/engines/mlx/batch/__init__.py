@@ -1,1 +1,1 @@
-"""Sequences that run together: prompts in chunks, rows of decoding, drafts."""
+"""Prefill in chunks, the running batch, and speculative decoding."""

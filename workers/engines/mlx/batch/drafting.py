@@ -1,4 +1,4 @@
-"""Guesses at the next tokens of a sequence: looked up in its own text, or from a smaller model."""
+"""Drafts the next tokens of a sequence: by prompt lookup or with a smaller model."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from workers.engines.shared.token_key import num_common, to_key
 
 
 class Drafter(Protocol):
-    """Guesses for one sequence at a time. A guess may be wrong, or missing; it is verified."""
+    """Drafts for one sequence at a time. Drafts may be wrong or missing; the model checks them."""
 
     def start(self, tokens: list[int]) -> None:
-        """Begin with another sequence."""
+        """Switch to another sequence."""
         ...
 
     def draft(self, tokens: list[int], max_tokens: int) -> list[int]:
-        """Up to ``max_tokens`` that may follow the ``tokens`` of the sequence, which only grow."""
+        """Up to ``max_tokens`` drafts after ``tokens``, the whole sequence, which may only grow."""
         ...
 
 
 class TextDrafter:
-    """Looks guesses up in the sequence's own text."""
+    """Prompt lookup: drafts from the sequence's own text."""
 
     def __init__(self) -> None:
         self._lookup = PromptLookup()
@@ -41,24 +41,24 @@ class TextDrafter:
 
 
 class ModelDrafter:
-    """The likeliest tokens of a smaller model, whose KV state follows the sequence.
+    """Drafts the likeliest tokens of a smaller model, which has a KV cache of its own.
 
-    ``held`` are the tokens in its cache; a long prompt takes it some calls, without guesses.
+    A long prompt is prefilled in several calls, which return no drafts.
     """
 
     def __init__(self, model: Model, vocab_size: int, num_outputs: int, max_length: int) -> None:
-        """``vocab_size`` tokens are common; ``num_outputs`` is the width of the draft's logits."""
+        """``vocab_size``: of the large model; ``num_outputs``: width of this model's logits."""
         self._model = model
         self._num_common_ids = min(vocab_size, num_outputs)
         self._num_inputs = num_outputs
         self._max_length = max_length
         self._cache: PromptCache = library.new_cache(model)
-        self._held: list[int] = []
-        self._num_sure = 0
+        self._cached: list[int] = []  # the tokens in the cache
+        self._num_verified = 0  # of them, known to be equal to the sequence's
         self._budget = ChunkBudget()
 
     def start(self, tokens: list[int]) -> None:
-        self._num_sure = num_common(to_key(self._held), to_key(tokens))
+        self._num_verified = num_common(to_key(self._cached), to_key(tokens))
 
     def draft(self, tokens: list[int], max_tokens: int) -> list[int]:
         if len(tokens) + max_tokens > self._max_length:
@@ -66,46 +66,47 @@ class ModelDrafter:
         self._align(tokens)
         if not self._catch_up(tokens):
             return []
-        drafts = self._guess(tokens[len(self._held) :], max_tokens)
-        self._num_sure = len(tokens)
-        self._held = tokens + drafts[:-1]
+        drafts = self._generate(tokens[len(self._cached) :], max_tokens)
+        self._num_verified = len(tokens)
+        self._cached = tokens + drafts[:-1]
         return drafts
 
     def _align(self, tokens: list[int]) -> None:
-        """Take back what the sequence does not have, and its last token, which is to be read."""
-        num, end = self._num_sure, min(len(self._held), len(tokens) - 1)
-        while num < end and self._held[num] == tokens[num]:
+        """Trim the cache to its common prefix with ``tokens``, without the last of ``tokens``."""
+        num, end = self._num_verified, min(len(self._cached), len(tokens) - 1)
+        while num < end and self._cached[num] == tokens[num]:
             num += 1
         num = min(num, end)
-        kv.trim(self._cache, len(self._held) - num)
-        self._held, self._num_sure = self._held[:num], num
+        kv.trim(self._cache, len(self._cached) - num)
+        self._cached, self._num_verified = self._cached[:num], num
 
     def _catch_up(self, tokens: list[int]) -> bool:
-        """Whether what is left to read is short; else a bounded piece of it has been read."""
-        num_pending = len(tokens) - len(self._held)
-        if num_pending <= self._budget.num_tokens:
+        """True if few tokens are uncomputed; otherwise prefill one chunk of them."""
+        num_uncomputed = len(tokens) - len(self._cached)
+        if num_uncomputed <= self._budget.num_tokens:
             return True
         started = time.perf_counter()
-        end = len(self._held) + self._budget.num_tokens
-        self._read(tokens[len(self._held) : end])
+        end = len(self._cached) + self._budget.num_tokens
+        self._forward(tokens[len(self._cached) : end])
         mx.eval([layer.state for layer in self._cache])
-        self._budget.record(end - len(self._held), time.perf_counter() - started)
-        self._held = tokens[:end]
-        self._num_sure = end
+        self._budget.record(end - len(self._cached), time.perf_counter() - started)
+        self._cached = tokens[:end]
+        self._num_verified = end
         return False
 
-    def _guess(self, pending: list[int], num: int) -> list[int]:
-        token = self._likeliest(self._read(pending))
+    def _generate(self, uncomputed: list[int], num: int) -> list[int]:
+        token = self._likeliest(self._forward(uncomputed))
         drafts = [token]
         for _ in range(num - 1):
             token = self._likeliest(self._model(token[None], cache=self._cache))
             drafts.append(token)
         return cast(list[int], mx.concatenate(drafts).tolist())
 
-    def _read(self, tokens: list[int]) -> mx.array:
-        # MLX reads beyond the embedding table without an error: the larger model may know more.
-        known = [min(token, self._num_inputs - 1) for token in tokens]
-        return self._model(mx.array(known, dtype=mx.uint32)[None], cache=self._cache)
+    def _forward(self, tokens: list[int]) -> mx.array:
+        # The larger model may have more tokens, and for an id outside the embedding table MLX
+        # raises no error.
+        valid = [min(token, self._num_inputs - 1) for token in tokens]
+        return self._model(mx.array(valid, dtype=mx.uint32)[None], cache=self._cache)
 
     def _likeliest(self, logits: mx.array) -> mx.array:
         return mx.argmax(logits[:, -1, : self._num_common_ids], axis=-1)

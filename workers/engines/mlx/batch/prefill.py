@@ -1,4 +1,4 @@
-"""Prompts on their way into the running batch: processed in chunks, in turn, within a budget."""
+"""Prefill of prompts in chunks, in turn and within a budget, before they join the batch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from workers.engines.shared.token_key import first, to_key
 
 Joined = Callable[[Row, PromptCache], None]
 Find = Callable[[bytes, int], Match | None]
-"""``find(key, max_tokens)``: the longest beginning of a prompt that is there already."""
+"""``find(key, max_tokens)``: the longest available prefix of a prompt."""
 FindSpilled = Callable[[bytes, int, int], Match | None]
-"""``find(key, max_tokens, num_cached)``: one on disk, worth reading when so many are known."""
+"""``find(key, max_tokens, num_cached)``: a prefix on disk enough longer than ``num_cached``."""
 
 
 class PrefillQueue:
-    """Prompts in progress, taken in turn: a short one never waits for the whole of a long one.
+    """Prompts in prefill, in turn: a short one never waits for the whole of a long one.
 
-    A prompt that begins like an earlier one in the queue waits until that has come so far, and
-    takes a copy. ``find_running`` knows the prompts that have left for the batch. With
-    ``is_reusing`` false every prompt is processed from its first token.
+    A prompt with a common prefix with an earlier one waits until that has prefilled it, and copies
+    it. ``find_running`` searches the prompts of the running batch. With ``is_reusing`` False every
+    prompt is prefilled from its first token.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PrefillQueue:
         head: Head | None = None,
         end_ids: frozenset[int] = frozenset(),
     ) -> None:
-        """``head`` of the model, if it is known; answers end with ``end_ids``."""
+        """``head``: the model's, if it has been found; ``end_ids``: end-of-generation tokens."""
         self._head = head
         self._end_ids = end_ids
         self._is_reusing = is_reusing
@@ -72,7 +72,7 @@ class PrefillQueue:
         return self._is_reusing and not prompt.wants_logprobs
 
     def remove(self, sequence_id: int) -> None:
-        """Forget a prompt, but not what is done of it; an unknown id is ignored."""
+        """Remove a prompt; its state so far is kept. An unknown id is ignored."""
         for prompt in list(self._prompts):
             if prompt.row.sequence.sequence_id == sequence_id:
                 self._prompts.remove(prompt)
@@ -87,7 +87,7 @@ class PrefillQueue:
         self._prompts.clear()
 
     def step(self, join: Joined) -> list[StepEvent]:
-        """Process up to a budget of tokens; ``join`` takes each prompt that is done."""
+        """Prefill up to a budget of tokens; ``join`` is called with each prompt that is done."""
         num_tokens = self._budget.num_tokens
         started, num_left = time.perf_counter(), num_tokens
         events: list[StepEvent] = []
@@ -98,33 +98,33 @@ class PrefillQueue:
                 continue
             try:
                 num_left -= self._advance(prompt, num_left)
-            except RuntimeError as error:  # MLX's own, out of memory for one: others may fit
+            except RuntimeError as error:  # from MLX, e.g. out of memory: other prompts may fit
                 prompt.is_gone = True
                 events.append(SequenceFailure(prompt.row.sequence.sequence_id, str(error)))
                 continue
             events += prompt.events()
-            self._pass_on(prompt, join)
+            self._dispatch(prompt, join)
             if num_left <= 0:
                 break
-        self._learn(num_tokens - num_left, time.perf_counter() - started)
+        self._record(num_tokens - num_left, time.perf_counter() - started)
         return events
 
     def _advance(self, prompt: Prompt, max_tokens: int) -> int:
-        """Process one chunk of a prompt and return its length, 0 for a prompt of one token."""
+        """Prefill one chunk of a prompt and return its length, 0 for a prompt of one token."""
         if not prompt.is_started:
             self._start(prompt)
         chunk = prompt.next_chunk(max_tokens)
         if self._head is not None and prompt.may_end_with(len(chunk)):
-            self._read_to_end(prompt, chunk, self._head)
+            self._finish(prompt, chunk, self._head)
         elif chunk:
             logits = self._model(mx.array(chunk, dtype=mx.uint32)[None], cache=prompt.cache)
             prompt.record(len(chunk), logits)
-            # The logits are only computed where their log-probabilities are wanted.
+            # The logits are computed only if their log-probabilities are requested.
             mx.eval([layer.state for layer in prompt.cache], prompt.pending())
         return len(chunk)
 
-    def _read_to_end(self, prompt: Prompt, chunk: list[int], head: Head) -> None:
-        """Read the last chunk and the prompt's last token, and draw the answer's first."""
+    def _finish(self, prompt: Prompt, chunk: list[int], head: Head) -> None:
+        """Prefill the last chunk and the last token together, and draw the first new token."""
         row = prompt.row
         inputs = mx.array([*chunk, row.tokens[-1]], dtype=mx.uint32)
         with head.last_only():
@@ -146,7 +146,7 @@ class PrefillQueue:
         prompt.start(library.new_cache(self._model), 0)
 
     def _best_match(self, prompt: Prompt) -> Match | None:
-        """The longest of what is kept, running or in progress; a longer one on disk."""
+        """The longest prefix that is kept, running or in prefill; or a much longer one on disk."""
         key, max_tokens = prompt.row.prompt_key, prompt.num_reusable
         found = [self._store.find(key, max_tokens), self._find_running(key, max_tokens)]
         found += [other.find(key, max_tokens) for other in self._prompts]
@@ -156,7 +156,8 @@ class PrefillQueue:
             return best
         return self._find_spilled(key, max_tokens, best.num_tokens if best else 0) or best
 
-    def _pass_on(self, prompt: Prompt, join: Joined) -> None:
+    def _dispatch(self, prompt: Prompt, join: Joined) -> None:
+        """Pass a prompt on: to the prompt cache if it has ended, to the batch, or to the queue."""
         row = prompt.row
         if prompt.first_event is not None and is_last(prompt.first_event):
             self._store.put(to_key(row.tokens[: row.position]), prompt.cache)
@@ -165,7 +166,7 @@ class PrefillQueue:
         else:
             self._prompts.append(prompt)
 
-    def _learn(self, num_tokens: int, elapsed_s: float) -> None:
+    def _record(self, num_tokens: int, elapsed_s: float) -> None:
         if num_tokens > 0:
             self._budget.record(num_tokens, elapsed_s)
             mx.clear_cache()

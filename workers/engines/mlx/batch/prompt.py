@@ -1,4 +1,4 @@
-"""One prompt in prefill: how far it is, whom it waits for, what it reports."""
+"""One prompt in prefill: its progress, its leader, its events."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from workers.engines.mlx.library import PromptCache
 from workers.engines.shared.leaders import choose_leader
 from workers.engines.shared.token_key import num_common
 
-# A copy of a few tokens' state costs more than computing it.
+# To copy the state of fewer tokens costs more than to compute it.
 MIN_REUSED = 8
 
 
 class Prompt:
-    """``num_done`` of its tokens are in ``cache``, once it is started."""
+    """A prompt in prefill; after ``start``, ``num_done`` of its tokens are in ``cache``."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
@@ -29,8 +29,7 @@ class Prompt:
         self.is_gone = False
         self.num_done = 0
         self.first_event: Token | SequenceFailure | None = None
-        """The answer's first token, if the last one was read with the others, or why there is none.
-        """
+        """The first new token, or its failure, if the last token was prefilled with the others."""
         self._num_cached = 0
         self._leader: Prompt | None = None
         self._num_awaited = 0
@@ -40,23 +39,23 @@ class Prompt:
 
     @property
     def num_reusable(self) -> int:
-        """All tokens but the last, of which comes the first token of the answer."""
+        """All tokens but the last, whose logits give the first new token."""
         return len(self.row.sequence.prompt) - 1
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether its own log-probabilities are wanted: then no token can be left out."""
+        """Whether log-probabilities of the prompt are requested, which need every token."""
         return self._logprobs is not None
 
     @property
     def num_left(self) -> int:
-        """Tokens to process here."""
+        """Tokens still to prefill."""
         return self.num_reusable - self.num_done
 
     def follow(self, others: Iterable[Prompt], num_cached: int) -> None:
-        """Wait for the one of ``others`` with the longest common beginning, if that is worth it.
+        """Wait for the one of ``others`` with the longest common prefix, if that is worth it.
 
-        ``num_cached`` tokens are there without waiting.
+        ``num_cached`` tokens can be had without waiting.
         """
         commons = [(self._num_common(other), other) for other in others if not other.is_gone]
         found = choose_leader(commons, num_cached)
@@ -69,24 +68,24 @@ class Prompt:
         return min(num, self.num_reusable, other.num_reusable)
 
     def must_wait(self) -> bool:
-        """Whether the awaited beginning is still to come."""
+        """Whether the leader is still prefilling the common prefix."""
         leader = self._leader
         return leader is not None and not leader.is_gone and leader.num_done < self._num_awaited
 
     def find(self, key: bytes, max_tokens: int) -> Match | None:
-        """The longest beginning of ``key`` that is done here."""
+        """The longest prefix of ``key`` that this prompt has prefilled."""
         num = min(num_common(self.row.prompt_key, key), max_tokens, self.num_done)
         if num == 0 or not (num == self.num_done or kv.can_trim(self.cache)):
             return None
         return Match(num, lambda: kv.snapshot(self.cache, num))
 
     def start(self, cache: PromptCache, num_cached: int) -> None:
-        """Begin with a ``cache`` that holds the first ``num_cached`` tokens."""
+        """Start with a ``cache`` that holds the first ``num_cached`` tokens."""
         self.cache, self.is_started = cache, True
         self.num_done = self._num_cached = num_cached
 
     def next_chunk(self, max_tokens: int) -> list[int]:
-        """The tokens to process next: no further than where another prompt waits."""
+        """Up to ``max_tokens`` to prefill next; a chunk ends where a waiting prompt can start."""
         if self._logprobs is not None:
             max_tokens = min(max_tokens, self._logprobs.max_chunk)
         stops = [stop for stop in self._stops if stop > self.num_done]
@@ -94,26 +93,27 @@ class Prompt:
         return self.row.tokens[self.num_done : end]
 
     def may_end_with(self, num_tokens: int) -> bool:
-        """Whether the last token may be read with the next ``num_tokens``.
+        """Whether the last token may be prefilled with the next ``num_tokens``.
 
-        Where tokens cannot be taken back, the state before it has to be kept for who asks again.
+        Not if the cache cannot be trimmed then: the state before the last token has to be kept for
+        the next request with this prompt.
         """
         is_end = 0 < num_tokens == self.num_left
         return is_end and self._logprobs is None and kv.can_trim_after(self.cache, num_tokens + 1)
 
     def record(self, num_tokens: int, logits: mx.array) -> None:
-        """``num_tokens`` more are in the cache; ``logits`` (1, num_tokens, vocab) came of them."""
+        """Note ``num_tokens`` more in the cache, with their ``logits`` (1, num_tokens, vocab)."""
         first = self.num_done
         self.num_done += num_tokens
         if self._logprobs is not None:
             self._logprobs.add(logits[0], self.row.tokens[first + 1 : self.num_done + 1])
 
     def pending(self) -> list[mx.array]:
-        """What is to be computed with the chunk, besides the cache."""
+        """Arrays to evaluate with the chunk, besides the cache."""
         return [] if self._logprobs is None else self._logprobs.pending()
 
     def events(self) -> list[StepEvent]:
-        """Progress after a chunk, and at the end what else was asked for."""
+        """Progress after a chunk; at the end also the first token or the log-probabilities."""
         sequence_id, total = self.row.sequence.sequence_id, len(self.row.sequence.prompt)
         done = total if self.num_left == 0 else self.num_done
         progress = Prefill(sequence_id, done, total, self._num_cached)

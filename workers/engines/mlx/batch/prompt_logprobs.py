@@ -1,4 +1,4 @@
-"""Log-probabilities of a prompt's own tokens, collected chunk by chunk."""
+"""Log-probabilities of a prompt's tokens, collected chunk by chunk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import mlx.core as mx
 
 from workers.engines.mlx.sampling.sampler import most_likely
 
-# The logits of a chunk are computed whole: 150 MB in float32 for a vocabulary of 150,000.
+# All logits of a chunk are computed: 150 MB in float32 for a vocabulary of 150,000.
 _MAX_CHUNK = 256
 
 Entries = tuple[tuple[float, tuple[tuple[int, float], ...]], ...]
 
 
 class LogprobPass:
-    """Collects for each token its log-probability and the ``num_top`` likeliest at its place."""
+    """Collects each token's log-probability and the ``num_top`` likeliest of its position."""
 
     max_chunk = _MAX_CHUNK
 
@@ -25,7 +25,7 @@ class LogprobPass:
         self._pending: list[mx.array] = []
 
     def add(self, logits: mx.array, tokens: list[int]) -> None:
-        """``logits`` (len(tokens), vocab), raw, of the places before each of ``tokens``."""
+        """Add ``tokens`` with the raw ``logits`` (len(tokens), vocab) that predict them."""
         self._read()
         wide = logits.astype(mx.float32)
         logprobs = wide - mx.logsumexp(wide, axis=-1, keepdims=True)
@@ -35,11 +35,11 @@ class LogprobPass:
         self._pending = [chosen, top_ids, top]
 
     def pending(self) -> list[mx.array]:
-        """What is to be computed for the last chunk."""
+        """Arrays to evaluate for the last chunk."""
         return self._pending
 
     def entries(self) -> Entries:
-        """All tokens so far, in order."""
+        """The entries of all tokens so far, in order."""
         self._read()
         return self._entries
 

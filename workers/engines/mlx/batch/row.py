@@ -1,4 +1,4 @@
-"""A running sequence, and its tokens as they come off the device."""
+"""A running sequence (batch row), and drawn tokens read from the device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from workers.engines.shared.token_key import to_key
 
 @dataclass(eq=False, slots=True)
 class Row:
-    """A running sequence. ``position`` is the index of the token that the model reads next.
+    """A running sequence. ``position`` is the index of the model's next input token.
 
     So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``;
-    ``mirostat_mu`` is that of the next draw.
+    ``mirostat_mu`` is the ``mu`` of the next draw.
     """
 
     sequence: Sequence
@@ -44,12 +44,12 @@ class Row:
 
     @property
     def num_left(self) -> int:
-        """Tokens still to be reported."""
+        """Number of tokens still to report."""
         return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
 
 
 class DrawnTokens:
-    """One draw, read from the device: waits for it."""
+    """The tokens of one draw; the constructor waits for the device."""
 
     def __init__(self, draw: Draw, end_ids: frozenset[int]) -> None:
         self.ids = cast(list[int], draw.tokens.tolist())
@@ -59,7 +59,7 @@ class DrawnTokens:
         self._end_ids = end_ids
 
     def append_to(self, row: Row, index: int) -> Token | SequenceFailure:
-        """The token drawn at ``index``, or why the row ends; ``row`` now has the token too."""
+        """Append the token drawn at ``index`` to ``row``; returns it, or the row's failure."""
         try:
             token = self._append_to(row, index)
         except Exception as error:
@@ -82,7 +82,7 @@ class DrawnTokens:
 
 
 def is_last(event: Token | SequenceFailure) -> bool:
-    """Whether the row ends with it."""
+    """Whether the row ends with this event."""
     return isinstance(event, SequenceFailure) or event.finish is not None
 
 
@@ -105,7 +105,7 @@ class _Logprobs:
         return _Logprobs(draw.slots, chosen, top_ids, top_logprobs)
 
     def of(self, index: int, row: Row) -> tuple[float | None, tuple[tuple[int, float], ...]]:
-        """What the row asked for: the chosen token's, and the most likely ones."""
+        """The drawn token's log-probability and the likeliest tokens, as the row requested."""
         slot = self.slots.get(index)
         if slot is None:
             return None, ()

@@ -1,9 +1,9 @@
-"""The sequences that are being decoded together, one token each per step.
+"""The batch of decoding sequences, one token each per step.
 
-The next step is scheduled on the device before the tokens of the present one are read, so that
-the device does not wait for Python. mlx_lm's ``BatchGenerator`` does the same; it is not used
-because its prompt scheduling, its sampling and its row bookkeeping all had to be replaced, which
-leaves the batch protocol of its caches (``library.py``) as the part worth depending on.
+The next step is scheduled on the device before the tokens of the current one are read, so that
+the device does not wait for Python. mlx_lm's ``BatchGenerator`` does the same. It is not used
+because its prompt scheduling, sampling and row bookkeeping would all have to be replaced; only the
+batch protocol of its caches is used (``library.py``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.sampling.sampler import BatchSampler, Draw
 from workers.engines.shared.token_key import num_common, to_key
 
-# MLX keeps freed buffers for reuse; as sequences grow, most are never the right size again.
+# MLX keeps freed buffers for reuse, but sequences grow and most never fit again.
 _STEPS_BETWEEN_CLEARS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A step given to the device, its tokens not read yet; ``rows`` are the draw's rows."""
+    """A step on the device whose tokens have not been read; ``rows`` are the rows of the draw."""
 
     rows: list[Row]
     draw: Draw
@@ -36,8 +36,8 @@ class Scheduled:
 class RunningBatch:
     """Decodes all its rows together; rows join and leave between steps.
 
-    The cache of a lone row stays the plain one of its prefill and is merged when a second joins,
-    so a model whose caches cannot be merged works with one row. What leaves goes to the store.
+    A single row keeps the cache of its prefill, which is merged when a second row joins; so models
+    whose caches cannot be merged work with one row. The state of a removed row goes to ``store``.
     """
 
     def __init__(self, model: Model, end_ids: frozenset[int], store: PromptStore) -> None:
@@ -55,25 +55,25 @@ class RunningBatch:
         return len(self._rows)
 
     def join(self, row: Row, cache: PromptCache) -> None:
-        """Add a row whose ``cache`` holds its tokens before ``position``, the last one's."""
+        """Add a row; ``cache`` holds all its tokens but the last."""
         if not kv.can_trim(cache):
-            # Of a trimmable cache ``find`` can still take the prompt when the row has moved on.
+            # If it can be trimmed, ``find`` gets the prompt from the running row.
             self._store.put(to_key(row.tokens[:-1]), kv.prefix(cache, row.position))
         self._join_cache(cache)
         self._rows = [*self._rows, row]
         self._sampler = None
 
     def remove(self, sequence_id: int) -> None:
-        """Drop a row at once; what is scheduled for it is thrown away when read."""
+        """Remove a row at once; its scheduled token is discarded when it is read."""
         self._drop([row for row in self._rows if row.sequence.sequence_id == sequence_id])
 
     def find(self, key: bytes, max_tokens: int) -> Match | None:
-        """The longest beginning of ``key`` that the prompt of a running row has too."""
+        """The longest common prefix of ``key`` and the prompt of a running row."""
         commons = [num_common(row.prompt_key, key) for row in self._rows]
         if not commons or not kv.can_trim(self._cache):
             return None
         index = max(range(len(commons)), key=commons.__getitem__)
-        # The last token of that prompt may be with the device, unread by the model.
+        # The last token of that prompt may not be in the cache yet.
         num = min(commons[index], max_tokens, len(self._rows[index].sequence.prompt) - 1)
         return Match(num, lambda: kv.snapshot(self._row_cache(index), num))
 
@@ -81,7 +81,7 @@ class RunningBatch:
         return kv.row(self._cache, index) if self._is_merged else self._cache
 
     def _drop(self, rows: list[Row]) -> None:
-        """Let rows go, all at once: each change of the batch copies what stays."""
+        """Remove rows, all at once because each change of the batch copies the remaining rows."""
         indices = [i for i, row in enumerate(self._rows) if row in rows]
         for i in indices:
             self._keep(i)
@@ -100,20 +100,20 @@ class RunningBatch:
             self._store.put(key, self._row_cache(index))
 
     def clear(self) -> None:
-        """Drop all rows and free their memory."""
+        """Remove all rows and free their memory."""
         self._rows, self._cache, self._is_merged = [], [], False
         self._sampler, self._scheduled = None, None
         mx.clear_cache()
 
     def start(self) -> None:
-        """Schedule a step, if there is something to decode and none is scheduled."""
+        """Schedule a step if there are rows and none is scheduled."""
         if self._scheduled is None:
             self._schedule()
 
     def step(self) -> list[Token | SequenceFailure]:
-        """Schedule the next token of every row and report those scheduled by the last call."""
+        """Schedule the next token of every row, and return the tokens scheduled before."""
         previous = self._scheduled
-        if previous is not None and _must_be_read(previous):
+        if previous is not None and _must_read_first(previous):
             events = self._report(previous)
             self._schedule()
             return events
@@ -133,21 +133,21 @@ class RunningBatch:
         for row in self._rows:
             row.position += 1
         self._scheduled = Scheduled(self._rows, draw)
-        self._tidy()
+        self._clear_buffers()
 
     def _inputs(self) -> mx.array:
-        """The token that each row reads, (rows,): scheduled and unread, or known."""
+        """The input token of each row, (rows,): known to Python, or scheduled and unread."""
         scheduled = self._scheduled
         if scheduled is not None and scheduled.rows is self._rows:
             return scheduled.draw.tokens
         known = [row.tokens[row.position] for row in self._rows if row.position < len(row.tokens)]
-        pool = mx.array(known, dtype=mx.uint32)
+        tokens = mx.array(known, dtype=mx.uint32)
         if scheduled is not None:
-            pool = mx.concatenate([pool, scheduled.draw.tokens.astype(mx.uint32)])
-        return pool[mx.array(self._places(len(known)))]
+            tokens = mx.concatenate([tokens, scheduled.draw.tokens.astype(mx.uint32)])
+        return tokens[mx.array(self._input_indices(len(known)))]
 
-    def _places(self, num_known: int) -> list[int]:
-        """Where each row's input stands in the known tokens followed by the scheduled ones."""
+    def _input_indices(self, num_known: int) -> list[int]:
+        """Index of each row's input in the known tokens followed by the scheduled ones."""
         old_rows = [] if self._scheduled is None else self._scheduled.rows
         unread = {row: num_known + i for i, row in enumerate(old_rows)}
         known = iter(range(num_known))
@@ -179,16 +179,16 @@ class RunningBatch:
         else:
             self._cache, self._is_merged = library.merge([self._cache, cache]), True
 
-    def _tidy(self) -> None:
+    def _clear_buffers(self) -> None:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
             mx.clear_cache()
 
 
-def _must_be_read(scheduled: Scheduled) -> bool:
-    """Whether the next step waits for these tokens.
+def _must_read_first(scheduled: Scheduled) -> bool:
+    """Whether these tokens must be read before the next step is scheduled.
 
-    A row that is known to leave now would cost the device a step for nothing; what a grammar
-    allows next depends on its token.
+    A row that ends now would be computed for nothing, and a grammar's next mask depends on the
+    token.
     """
     return any(row.num_left == 1 or row.constraint is not None for row in scheduled.rows)

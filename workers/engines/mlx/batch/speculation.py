@@ -1,8 +1,8 @@
-"""Decoding one sequence several tokens at a time: drafted cheaply, verified in one pass.
+"""Speculative decoding of one sequence: tokens are drafted cheaply and verified in one pass.
 
-A drafted token is kept only if it is the one that the sampler draws at its place. Draws depend on
-(seed, position) alone, so the text is the one without drafts. Speculative decoding: Leviathan et
-al. 2023, arXiv:2211.17192, here with the draws fixed beforehand.
+A draft is accepted only if the sampler draws the same token. Draws depend only on (seed,
+position), so drafting does not change the text. Source: Leviathan et al. 2023, arXiv:2211.17192;
+there, drafts are accepted at random, which keeps only the distribution.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ _MAX_DRAFT_TOKENS = 64
 _STEPS_BETWEEN_CLEARS = 256
 
 
-def is_asked_for(options: EngineOptions) -> bool:
-    """Whether tokens are to be drafted."""
+def is_requested(options: EngineOptions) -> bool:
+    """Whether the options request drafting."""
     return options.draft_path is not None or options.num_draft_tokens is not None
 
 
 def check_draft_options(options: EngineOptions) -> None:
-    """``InvalidRequestError`` for what cannot be, before anything is loaded."""
+    """Raise ``InvalidRequestError`` for impossible values, before anything is loaded."""
     num = num_draft_tokens(options)
     if not 1 <= num <= _MAX_DRAFT_TOKENS:
-        message = f"num_draft_tokens is 1 to {_MAX_DRAFT_TOKENS}, not {num}"
+        message = f"num_draft_tokens must be 1 to {_MAX_DRAFT_TOKENS}, not {num}"
         raise InvalidRequestError(message, "num_draft_tokens")
     if options.num_slots is not None and options.num_slots > 1:
-        message = f"drafting needs one slot, {options.num_slots} were asked for"
+        message = f"drafting allows only one slot, not {options.num_slots}"
         raise InvalidRequestError(message, field_of(options))
 
 
 def num_draft_tokens(options: EngineOptions) -> int:
-    """How many tokens are drafted for a step."""
-    asked = options.num_draft_tokens
-    return _DEFAULT_DRAFT_TOKENS if asked is None else asked
+    """Number of tokens drafted per step."""
+    num = options.num_draft_tokens
+    return _DEFAULT_DRAFT_TOKENS if num is None else num
 
 
 def field_of(options: EngineOptions) -> str:
-    """The option that asks for drafts."""
+    """Name of the option that requests drafting, for errors."""
     return "num_draft_tokens" if options.draft_path is None else "draft_model"
 
 
 def check_can_draft(model: Model, field: str) -> None:
-    """A model must be able to take back tokens that it has read, at any length."""
-    if not kv.grows(library.new_cache(model)):
-        message = "this model's state cannot be taken back (sliding window or recurrent layers)"
-        raise UnsupportedParameterError(f"{message}: it cannot be used with drafts", field)
+    """Raise ``UnsupportedParameterError`` unless the model's cache can be trimmed at any length."""
+    if not kv.can_always_trim(library.new_cache(model)):
+        message = "this model's state cannot be trimmed (sliding window or recurrent layers)"
+        raise UnsupportedParameterError(f"{message}: it does not work with drafts", field)
 
 
 @dataclass(slots=True)
-class _Place:
-    """One place of the sequence as the sampler sees a row; ``tokens`` has the drafts too."""
+class _DraftRow:
+    """One position of the sequence as a row for the sampler; ``tokens`` include the drafts."""
 
     sampling: Sampling
     tokens: ListLike[int]
@@ -76,9 +76,9 @@ class _Place:
 
 
 class SpeculativeBatch:
-    """A running batch (see ``RunningBatch``) of at most one row, which advances by its drafts.
+    """A running batch (see ``RunningBatch``) of at most one row, with drafts.
 
-    Nothing is scheduled ahead: the drafts of a step depend on the tokens of the one before.
+    Nothing is scheduled ahead, because the drafts of a step depend on the tokens before it.
     """
 
     def __init__(
@@ -102,25 +102,25 @@ class SpeculativeBatch:
         return 0 if self._row is None else 1
 
     def join(self, row: Row, cache: PromptCache) -> None:
-        """Take the row; ``cache`` holds its tokens before ``position``, the last one's."""
+        """Take the row; ``cache`` holds all its tokens but the last."""
         assert self._row is None
         self._row, self._cache = row, cache
         self._drafter.start(row.tokens)
 
     def remove(self, sequence_id: int) -> None:
-        """Drop the row, if it is that one."""
+        """Remove the row if it has this id."""
         if self._row is not None and self._row.sequence.sequence_id == sequence_id:
             self._drop(self._row)
 
     def find(self, key: bytes, max_tokens: int) -> Match | None:
-        """Nothing: no prompt is processed while the row runs."""
+        """Always ``None``: with one slot there is no prefill while a row runs."""
         return None
 
     def start(self) -> None:
-        """Nothing: steps are computed when they are due."""
+        """Does nothing: no step is scheduled ahead."""
 
     def step(self) -> list[Token | SequenceFailure]:
-        """The next tokens of the row: one, and one for each draft that was right."""
+        """The next tokens of the row: one, and one more for each draft that was right."""
         row = self._row
         if row is None:
             return []
@@ -128,29 +128,29 @@ class SpeculativeBatch:
         events = self._verify(row, drafts)
         if is_last(events[-1]):
             self._drop(row)
-        self._tidy()
+        self._clear_buffers()
         return events
 
     def _draft(self, row: Row) -> list[int]:
-        # The one token that no draft is needed for also counts.
+        # One token per step comes without a draft.
         num = min(self._num_drafts, row.num_left - 1)
-        # mu and a grammar's mask at a place depend on the tokens before it.
+        # Mirostat's mu and a grammar's mask depend on the tokens before a position.
         is_free = row.constraint is None and not mirostat.is_used(row.sampling)
         if num < 1 or not is_free:
             return []
         return self._drafter.draft(row.tokens, num)
 
     def _verify(self, row: Row, drafts: list[int]) -> list[Token | SequenceFailure]:
-        """Read the drafts in one pass and keep what the sampler draws itself."""
+        """Compute all drafts in one pass, and accept those that the sampler draws too."""
         inputs = mx.array([row.tokens[row.position], *drafts], dtype=mx.uint32)
         logits = self._model(inputs[None], cache=self._cache)[0]
-        sampler = BatchSampler(_places(row, drafts), self._end_ids)
+        sampler = BatchSampler(_sampler_rows(row, drafts), self._end_ids)
         drawn = DrawnTokens(sampler.draw(logits, inputs), self._end_ids)
         events = [drawn.append_to(row, 0)]
-        for place, draft in enumerate(drafts):
-            if is_last(events[-1]) or drawn.ids[place] != draft:
+        for index, draft in enumerate(drafts):
+            if is_last(events[-1]) or drawn.ids[index] != draft:
                 break
-            events.append(drawn.append_to(row, place + 1))
+            events.append(drawn.append_to(row, index + 1))
         row.position += len(events)
         kv.trim(self._cache, 1 + len(drafts) - len(events))
         return events
@@ -160,14 +160,14 @@ class SpeculativeBatch:
         self._row, self._cache = None, []
         mx.clear_cache()
 
-    def _tidy(self) -> None:
+    def _clear_buffers(self) -> None:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
             mx.clear_cache()
 
 
-def _places(row: Row, drafts: list[int]) -> ListLike[Row | _Place]:
+def _sampler_rows(row: Row, drafts: list[int]) -> ListLike[Row | _DraftRow]:
     if not drafts:
         return [row]
     tokens = row.tokens + drafts
-    return [_Place(row.sampling, tokens, row.position + i) for i in range(1 + len(drafts))]
+    return [_DraftRow(row.sampling, tokens, row.position + i) for i in range(1 + len(drafts))]

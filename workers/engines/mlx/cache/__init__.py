@@ -1,1 +1,1 @@
-"""KV states: kept in memory, found by common beginnings, written to disk."""
+"""KV states: copies, the prompt cache in memory, its spill to disk, quantization."""

@@ -1,7 +1,7 @@
-"""The KV state of one sequence as a value: what of it can be kept, and copies of its beginning.
+"""Operations on the KV cache of one sequence: what can be kept, copies of prefixes, trimming.
 
-An MLX array is written in place only while nobody else holds its buffer. So a copy made here
-costs nothing until one of the two sequences goes on, and then only its own part is copied.
+MLX writes an array in place only if nothing else uses its buffer. So a copy made here is free
+until one of the two sequences continues, and then only the copied part is written again.
 """
 
 from __future__ import annotations
@@ -21,43 +21,40 @@ _KEPT = (*_GROWING, mlx_cache.RotatingKVCache, mlx_cache.ArraysCache)
 
 
 def can_keep(cache: PromptCache) -> bool:
-    """Whether this package knows how to copy such caches at all."""
+    """Whether this module can copy such caches."""
     return all(type(layer) in _KEPT for layer in _leaves(cache))
 
 
-def grows(cache: PromptCache) -> bool:
-    """Whether tokens can be taken back at any time: nothing in it is a window or a state."""
+def can_always_trim(cache: PromptCache) -> bool:
+    """Whether it can be trimmed at any length: no sliding window and no recurrent state."""
     return all(type(layer) in _GROWING for layer in _leaves(cache))
 
 
 def can_trim(cache: PromptCache) -> bool:
-    """Whether every beginning of the sequence can be had from its ``cache``, or only the whole.
-
-    Also answers for the cache of a batch.
-    """
+    """Whether ``cache`` can be cut to any prefix now; also works for the cache of a batch."""
     return all(layer.is_trimmable() for layer in _leaves(cache))
 
 
 def can_trim_after(cache: PromptCache, num_tokens: int) -> bool:
-    """Whether that will be so when so many more are in it."""
+    """``can_trim`` as it will be with ``num_tokens`` more in the cache."""
 
-    def is_so(layer: Any) -> bool:
+    def can_trim_layer(layer: Any) -> bool:
         if isinstance(layer, mlx_cache.RotatingKVCache):
             return bool(layer.offset + num_tokens < layer.max_size)
         return isinstance(layer, _GROWING)
 
-    return all(map(is_so, _leaves(cache)))
+    return all(map(can_trim_layer, _leaves(cache)))
 
 
 def prefix(cache: PromptCache, num_tokens: int) -> PromptCache:
-    """The state after the first ``num_tokens`` of the sequence: all, unless ``can_trim``."""
+    """A copy of the state after the first ``num_tokens``, all of them unless ``can_trim``."""
     return [_prefix(layer, num_tokens) for layer in cache]
 
 
 def snapshot(cache: PromptCache, num_tokens: int) -> PromptCache:
-    """As ``prefix``, for a sequence that goes on: computed at once, into memory of its own.
+    """As ``prefix``, for a running sequence: copies the memory at once.
 
-    A copy that waits would hold the other's buffers, and each of its steps would copy them whole.
+    A lazy copy would share the running sequence's buffers, and each of its steps would copy them.
     """
     taken = prefix(cache, num_tokens)
     for layer in _leaves(taken):
@@ -67,18 +64,18 @@ def snapshot(cache: PromptCache, num_tokens: int) -> PromptCache:
 
 
 def row(batch: PromptCache, index: int) -> PromptCache:
-    """A copy of one row of a batch's cache, as the cache of a sequence of its own."""
+    """A copy of one row of a batch's cache, as the cache of a single sequence."""
     return [cast(Any, layer).extract(index) for layer in batch]
 
 
 def cut(cache: PromptCache, num_tokens: int) -> None:
-    """As ``prefix``, in place: the rest is lost; only if ``can_trim``."""
+    """Trim in place to the first ``num_tokens``; only if ``can_trim``."""
     for layer in cast(list[Any], cache):
         layer.trim(layer.offset - num_tokens)
 
 
 def trim(cache: PromptCache, num_tokens: int) -> None:
-    """Take the last ``num_tokens`` back, in place; only if ``can_trim``."""
+    """Remove the last ``num_tokens`` in place; only if ``can_trim``."""
     for layer in cache:
         cast(Any, layer).trim(num_tokens)
 
@@ -90,12 +87,12 @@ def arrays(cache: PromptCache) -> list[mx.array]:
 
 
 def num_bytes(cache: PromptCache) -> int:
-    """Memory of the cache, room for more tokens included."""
+    """Memory of the cache, including allocated space for more tokens."""
     return sum(int(array.nbytes) for array in arrays(cache))
 
 
 def layer_of(name: str, state: Any) -> LayerCache:
-    """The layer of the class ``name`` with that ``state``; ``ValueError`` for a class not known."""
+    """A layer cache of the class ``name`` with ``state``; ``ValueError`` for an unknown class."""
     for kind in (*_KEPT, mlx_cache.CacheList):
         if kind.__name__ == name:
             return cast(LayerCache, kind.from_state(state))
@@ -113,14 +110,14 @@ def _leaves(cache: PromptCache) -> Iterator[Any]:
 def _prefix(layer: Any, num_tokens: int) -> Any:
     if isinstance(layer, mlx_cache.CacheList):
         return mlx_cache.CacheList(*(_prefix(inner, num_tokens) for inner in layer.caches))
-    # Python objects of their own: MLX changes the object itself when a slice of it is assigned.
-    twin = copy.deepcopy(layer)
+    # Copy the Python objects too: assigning to a slice of an MLX array changes the object itself.
+    copied = copy.deepcopy(layer)
     if layer.empty() or isinstance(layer, mlx_cache.ArraysCache):
-        return twin
-    twin.trim(layer.offset - num_tokens)
+        return copied
+    copied.trim(layer.offset - num_tokens)
     if isinstance(layer, _GROWING) or layer.offset > num_tokens:
-        _shrink(twin, num_tokens)
-    return twin
+        _shrink(copied, num_tokens)
+    return copied
 
 
 def _contiguous(leaf: Any) -> Any:
@@ -128,7 +125,7 @@ def _contiguous(leaf: Any) -> Any:
 
 
 def _shrink(layer: Any, num_tokens: int) -> None:
-    """Let go of the room behind the tokens, which would be copied with the first write."""
+    """Drop the allocated space behind the tokens, which the first write would copy too."""
     layer.keys, layer.values = tree_map(
         lambda array: array[..., :num_tokens, :], (layer.keys, layer.values)
     )

@@ -1,4 +1,4 @@
-"""Kept KV state of sequences that have ended, found again by the longest common beginning."""
+"""Kept KV state of ended sequences, found by the longest common prefix."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ from workers.engines.shared.spill import StateLostError
 from workers.engines.shared.state_store import StateStore, Stored
 from workers.engines.shared.token_key import num_tokens
 
-# Tokens of a kept state that are given up rather than all before them copied.
+# A kept state with at most this many tokens behind the match is cut in place and not copied.
 _MAX_LOST = 32
-_IDENTITY = ""  # there is one model, with one adapter or none
+_IDENTITY = ""  # all states belong to the one model with its one adapter, if any
 
 Entry = Stored[PromptCache]
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The first ``num_tokens`` tokens of a prompt are there; ``take`` makes a cache of them.
-
-    ``take`` may raise ``StateLostError``.
-    """
+    """A state of the first ``num_tokens`` of a prompt. ``take`` returns it as a cache, or raises
+    ``StateLostError`` if it is gone."""
 
     num_tokens: int
     take: Callable[[], PromptCache]
 
 
 class PromptStore:
-    """Caches within a budget of bytes, see ``StateStore``."""
+    """The prompt cache: KV caches of at most ``max_bytes``, see ``StateStore``."""
 
     def __init__(self, max_bytes: int, on_evicted: Callable[[Entry], None] | None = None) -> None:
         self._store: StateStore[PromptCache] = StateStore(max_bytes, on_evicted)
@@ -50,20 +48,20 @@ class PromptStore:
         return self._store.entries
 
     def covers(self, key: bytes) -> bool:
-        """Whether the state after ``key`` can be had; counts as a use."""
+        """Whether an entry contains the state of ``key``; it then counts as used."""
         return self._store.covers(_IDENTITY, key)
 
     def put(self, key: bytes, cache: PromptCache) -> None:
-        """Keep the state after the tokens of ``key``; the caller must not change it any more."""
+        """Keep ``cache``, the state of ``key``; the caller must not change it any more."""
         num_bytes = kv.num_bytes(cache)
         if not self._store.fits(num_bytes) or self.covers(key):
             return
-        # Else what the arrays are made from, a whole batch's cache, would stay with them.
+        # Lazy arrays would keep their source in memory: the cache of the whole batch.
         mx.async_eval(kv.arrays(cache))
         self._store.put(Stored(_IDENTITY, key, cache, num_bytes, kv.can_trim(cache)))
 
     def find(self, key: bytes, max_tokens: int) -> Match | None:
-        """The longest beginning of ``key`` that is here, at most ``max_tokens`` long."""
+        """The longest kept prefix of ``key``, at most ``max_tokens`` long."""
         found = self._store.find(_IDENTITY, key, max_tokens)
         return None if found is None else self._match(*found)
 
@@ -74,8 +72,8 @@ class PromptStore:
         def take() -> PromptCache:
             if entry not in self._store:
                 raise StateLostError
-            if num_tokens(entry.key) - num <= _MAX_LOST and kv.grows(entry.state):
-                # The next turn of a chat: a copy would only hold its memory a second time.
+            if num_tokens(entry.key) - num <= _MAX_LOST and kv.can_always_trim(entry.state):
+                # Usually the next turn of a chat: a copy would only take twice the memory.
                 self._store.drop(entry)
                 kv.cut(entry.state, num)
                 return entry.state

@@ -1,4 +1,4 @@
-"""A model whose KV cache is kept in 4 or 8 bits: less memory for long contexts, one slot."""
+"""Quantizes a model's KV cache to 4 or 8 bits: less memory for long contexts, but one slot."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from workers.engines.mlx.library import Model, PromptCache
 
 FIELD = "kv_bits"
 _ALLOWED_BITS = (4, 8)
-_GROUP_SIZES = (64, 32)  # as many values share a scale; must divide the size of a head
+_GROUP_SIZES = (64, 32)  # number of values that share a scale; must divide the size of a head
 
 
 def check_kv_bits(kv_bits: int, num_slots: int | None) -> None:
-    """``InvalidRequestError`` for what cannot be, before anything is loaded."""
+    """Raise ``InvalidRequestError`` for impossible values, before anything is loaded."""
     if kv_bits not in _ALLOWED_BITS:
-        raise InvalidRequestError(f"{FIELD} is 4 or 8, not {kv_bits}", FIELD)
+        raise InvalidRequestError(f"{FIELD} must be 4 or 8, not {kv_bits}", FIELD)
     if num_slots is not None and num_slots > 1:
-        message = f"{FIELD} needs one slot, {num_slots} were asked for: it cannot be batched"
+        message = f"{FIELD} allows only one slot, not {num_slots}: it cannot be batched"
         raise InvalidRequestError(message, FIELD)
 
 
 class QuantizedKVModel:
-    """The same model; the caches that it makes are quantized where they grow with the text.
+    """Wraps a model so that its growing KV caches are quantized.
 
-    Sliding windows and recurrent states, which do not grow, stay as they are.
+    Sliding windows and recurrent states do not grow and stay as they are.
     """
 
     def __init__(self, model: Model, bits: int) -> None:
@@ -41,7 +41,7 @@ class QuantizedKVModel:
         return self._model(tokens, cache=cache)
 
     def make_cache(self) -> list[Any]:
-        """What ``library.new_cache`` asks for."""
+        """Called by mlx_lm's ``make_prompt_cache``."""
         return [self._quantized(layer) for layer in library.new_cache(self._model)]
 
     def _quantized(self, layer: Any) -> Any:
@@ -50,7 +50,7 @@ class QuantizedKVModel:
         return mlx_cache.QuantizedKVCache(group_size=self._group_size, bits=self._bits)
 
     def _try(self) -> None:
-        """One token, never computed: models that cannot do it raise while they plan."""
+        """Build the graph for one token, without computing it: unsuitable models raise then."""
         try:
             self(mx.zeros((1, 1), dtype=mx.uint32), self.make_cache())
         except Exception as error:  # a model's own code raises anything
@@ -60,12 +60,12 @@ class QuantizedKVModel:
 
 
 def _group_size(model: Model) -> int:
-    """The largest group that divides the keys and values of every growing layer."""
+    """The largest group size that divides the keys and values of every growing layer."""
     cache = library.new_cache(model)
     growing = [layer for layer in cast(list[Any], cache) if type(layer) is mlx_cache.KVCache]
     if not growing:
         raise InvalidRequestError("this model has no KV cache that grows with the text", FIELD)
-    model(mx.zeros((1, 1), dtype=mx.uint32), cache=cache)  # for the shapes; never computed
+    model(mx.zeros((1, 1), dtype=mx.uint32), cache=cache)  # only for the shapes; not computed
     used = [layer for layer in growing if not layer.empty()]
     sizes = {array.shape[-1] for layer in used for array in (layer.keys, layer.values)}
     for group_size in _GROUP_SIZES:

@@ -1,4 +1,4 @@
-"""Caches of long prompts on disk: what ``shared.spill`` keeps, as MLX's arrays."""
+"""Spills the KV caches of long prompts to disk: ``shared.spill`` for MLX arrays."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from workers.engines.shared.spill import Pack, Spill, StateLostError
 from workers.engines.shared.spill_file import PackedState, SpillHeader
 from workers.engines.shared.token_key import num_tokens
 
-MIN_SPILLED = 256
+MIN_SPILLED = 256  # tokens
 
 log = logging.getLogger(__name__)
 
 
 class PromptSpill:
-    """The spilled caches of one model, ``identity``, in a folder."""
+    """The spilled caches of the model with this ``identity``, in a folder."""
 
     def __init__(self, folder: Path, identity: str, **options: Any) -> None:
-        """Raises ``ModelLoadError`` when the folder cannot be used."""
+        """Raises ``ModelLoadError`` if the folder cannot be used."""
         self._identity = identity
         self._spill = Spill(folder, identity, MIN_SPILLED, **options)
 
     def find(self, key: bytes, max_tokens: int, num_cached: int) -> Match | None:
-        """The longest beginning of ``key`` on disk, if worth reading beyond ``num_cached``."""
+        """The longest prefix of ``key`` on disk, if it is enough longer than ``num_cached``."""
         found = self._spill.find(self._identity, key, max_tokens, num_cached)
         if found is None:
             return None
@@ -39,11 +39,11 @@ class PromptSpill:
         return Match(num, lambda: kv.prefix(self._take(header), num))
 
     def put(self, entry: Entry) -> None:
-        """Write a cache soon, unless it is short, there already, or the disk is behind."""
+        """Queue a cache for writing, see ``Spill.put``."""
         self._spill.put(*self._packing(entry))
 
     def close(self, entries: Iterable[Entry]) -> None:
-        """Write these too, in this order, as far as the time allows, and end."""
+        """Write these too and end, see ``Spill.close``."""
         self._spill.close(map(self._packing, entries))
 
     def _packing(self, entry: Entry) -> tuple[SpillHeader, Pack]:
@@ -60,11 +60,11 @@ class PromptSpill:
 
 
 def pack(cache: PromptCache) -> PackedState | None:
-    """A copy of the state; waits for the device. ``None`` for one that JSON cannot hold."""
+    """A copy of the state as bytes; waits for the device. ``None`` if JSON cannot hold it."""
     arrays: list[mx.array] = []
     try:
         layers = [[type(layer).__name__, _flatten(layer.state, arrays)] for layer in cache]
-    except TypeError as error:  # a model's cache that is not like the others
+    except TypeError as error:  # a model with a cache class of its own
         log.warning("prompt cannot be spilled", extra={"why": repr(error)})
         return None
     mx.eval(arrays)
@@ -74,7 +74,7 @@ def pack(cache: PromptCache) -> PackedState | None:
 
 
 def unpack(state: PackedState) -> PromptCache:
-    """The cache, in memory."""
+    """The cache of a packed state, computed."""
     kinds = state.facts["arrays"]
     arrays = [
         mx.array(part).view(getattr(mx, kind)).reshape(shape)
@@ -87,7 +87,7 @@ def unpack(state: PackedState) -> PromptCache:
 
 
 def _flatten(state: Any, arrays: list[mx.array]) -> Any:
-    """The state as JSON, with ``{"array": number}`` for each array."""
+    """The state as JSON, with ``{"array": index}`` for each array, which goes into ``arrays``."""
     if isinstance(state, mx.array):
         arrays.append(state)
         return {"array": len(arrays) - 1}
@@ -95,7 +95,7 @@ def _flatten(state: Any, arrays: list[mx.array]) -> Any:
         return [_flatten(part, arrays) for part in state]
     if state is None or isinstance(state, bool | int | float | str):
         return state
-    raise TypeError(f"a cache holds a {type(state).__name__}")
+    raise TypeError(f"a cache contains a {type(state).__name__}")
 
 
 def _unflatten(state: Any, arrays: list[mx.array]) -> Any:

@@ -1,1 +1,1 @@
-"""Only on a CPU: NumPy computes what MLX is slow at there."""
+"""CPU only: NumPy computes what MLX is slow at there."""

@@ -1,8 +1,8 @@
-"""On a CPU, NumPy's BLAS computes the larger products for MLX.
+"""On a CPU, NumPy's BLAS computes the larger matrix products for MLX.
 
-MLX's wheel for Linux comes with the reference BLAS: 170 rows through weights of 512 x 2048 take
-130 ms, and 150 ms in its kernel for quantized ones. NumPy comes with OpenBLAS: 1.7 ms, and 2.7 ms
-more where quantized weights have to be expanded first.
+MLX's wheel for Linux uses the reference BLAS: 170 rows through weights of 512 x 2048 take 130 ms,
+and 150 ms in its kernel for quantized weights. NumPy uses OpenBLAS: 1.7 ms, and 2.7 ms more if
+quantized weights have to be expanded first.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy.typing as npt
 
 from workers.engines.mlx.cpu.threads import blas
 
-# Rows from which on expanding the weights for them alone is faster than MLX's own product.
+# From this many rows on, expanding the weights for one product is faster than MLX's own product.
 _MIN_ROWS = 8
-# Multiplications that take MLX longer than stopping to have them done: some 50 µs.
+# From this many multiplications on, NumPy is faster, although evaluating MLX's graph costs 50 µs.
 _MIN_PRODUCT = 150_000
-# Expanded weights that are kept: all of a model of 30 million parameters, parts of larger ones.
+# Limit of expanded weights that are kept: all of a model of 30 million parameters.
 KEPT_BYTES = 128 << 20
 
 Weights = npt.NDArray[np.float32]
 
 
 def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) -> None:
-    """Let all linear layers of a float32 model take this way where it is worth it.
+    """Replace the classes of all linear layers of a float32 model.
 
-    These products are computed at once, not lazily. The head's are not wanted of a whole prompt,
-    so it (a layer as wide as the vocabulary) takes the way for the rows of a batch only.
+    These products are computed at once, not lazily. So the head (a layer as wide as the
+    vocabulary) uses NumPy only for the rows of a batch: of a prompt most logits are not needed.
     """
     for _, layer in module.named_modules():
         if type(layer) is nn.Linear:
@@ -45,7 +45,7 @@ def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) ->
         if isinstance(layer, BlasLinear):
             continue
         num_bytes = 4 * layer["scales"].size * layer.group_size
-        # Expanded at the first use: an embedding that is no head never is.
+        # Expanded at the first use; never for an embedding that is not a head.
         layer.expanded, layer.is_kept = None, num_bytes <= kept_bytes
         kept_bytes -= num_bytes if layer.is_kept else 0
 
@@ -58,7 +58,7 @@ class BlasLinear(nn.Linear):
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out)."""
         weights = self["weight"]
-        if not _is_worth(x, weights.size, is_head=self.is_head):
+        if not _is_faster(x, weights.size, is_head=self.is_head):
             return super().__call__(x)
         return _product(x, np.asarray(weights), self.get("bias"))
 
@@ -79,7 +79,7 @@ class BlasQuantizedLinear(nn.QuantizedLinear):
 
 
 class BlasQuantizedEmbedding(nn.QuantizedEmbedding):
-    """``nn.QuantizedEmbedding`` that is a head as well, by NumPy."""
+    """``nn.QuantizedEmbedding`` whose product as a tied head NumPy computes."""
 
     is_head: bool
     is_kept: bool
@@ -92,9 +92,9 @@ class BlasQuantizedEmbedding(nn.QuantizedEmbedding):
 
 
 def _weights_for(layer: Any, x: mx.array) -> Weights | None:
-    """A quantized layer's expanded weights, where they are worth it."""
+    """A quantized layer's expanded weights (out, in); ``None`` if MLX's product is faster."""
     num_weights = layer["scales"].size * layer.group_size
-    if not _is_worth(x, num_weights, is_head=layer.is_head):
+    if not _is_faster(x, num_weights, is_head=layer.is_head):
         return None
     if layer.is_kept and layer.expanded is None:
         layer.expanded = _expand(layer)
@@ -103,7 +103,7 @@ def _weights_for(layer: Any, x: mx.array) -> Weights | None:
     return _expand(layer) if x.size // x.shape[-1] >= _MIN_ROWS else None
 
 
-def _is_worth(x: mx.array, num_weights: int, *, is_head: bool) -> bool:
+def _is_faster(x: mx.array, num_weights: int, *, is_head: bool) -> bool:
     if x.dtype != mx.float32 or (is_head and x.ndim > 1 and x.shape[-2] > 1):
         return False
     return x.size // x.shape[-1] * num_weights >= _MIN_PRODUCT

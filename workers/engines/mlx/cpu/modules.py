@@ -1,7 +1,7 @@
-"""On a CPU, norms and rotary positions in fewer operations.
+"""On a CPU, RMS norms and rotary positions in fewer operations.
 
-MLX has no kernels for them there and takes them apart: a decode step of 6 layers had 965
-operations, of which 663 are left, and each costs some microseconds however small it is.
+MLX has no CPU kernels for them and builds them from small operations, each of which costs some
+microseconds. A decode step of 6 layers had 965 operations, and has 663 with this module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def install(module: nn.Module) -> None:
-    """Let all RMS norms and plain rotary positions of a loaded model take this way in float32."""
+    """Replace the classes of all RMS norms and plain rotary positions; used for float32."""
     rotations: dict[tuple[int, float, float], Rotation] = {}
     for _, layer in module.named_modules():
         if type(layer) is nn.RMSNorm:
@@ -28,12 +28,12 @@ def install(module: nn.Module) -> None:
 
 
 class CpuRMSNorm(nn.RMSNorm):
-    """``nn.RMSNorm`` with the mean's division drawn into the weight."""
+    """``nn.RMSNorm`` with the division of the mean folded into the weight."""
 
     def prepare(self) -> None:
-        """Called once, when the weight is there."""
+        """Compute the folded weight; called once, after the weights are read."""
         size = self["weight"].size
-        # With an underscore it is none of the model's parameters.
+        # MLX does not count names with an underscore as parameters.
         self._weight = self["weight"].astype(mx.float32) * math.sqrt(size)
         self._eps = self.eps * size
 
@@ -46,12 +46,12 @@ class CpuRMSNorm(nn.RMSNorm):
 
 
 class CpuRoPE(nn.RoPE):
-    """``nn.RoPE`` for whole heads; ``rotation`` is shared by the layers of a model."""
+    """``nn.RoPE`` for whole heads; the layers of a model share ``rotation``."""
 
     rotation: Rotation
 
     def __call__(self, x: mx.array, offset: Any = 0) -> mx.array:
-        """(batch, heads, rows, dims) from position ``offset`` on, or from one per batch row."""
+        """(batch, heads, rows, dims) -> same shape; ``offset`` is one position or (batch,)."""
         num_rows, dims = x.shape[-2:]
         is_per_row = isinstance(offset, mx.array)
         if x.dtype != mx.float32 or dims != self.dims or (is_per_row and num_rows > 1):
@@ -66,7 +66,7 @@ class CpuRoPE(nn.RoPE):
 
 
 class Rotation:
-    """The factors of a position: cosines, and sines with the sign of their half."""
+    """The factors of a position: cosines, and sines with the sign for their half of the head."""
 
     def __init__(self, dims: int, base: float, scale: float) -> None:
         half = dims // 2
@@ -77,9 +77,9 @@ class Rotation:
         self._factors = (mx.zeros(()), mx.zeros(()))
 
     def of_range(self, first: int, count: int) -> tuple[mx.array, mx.array]:
-        """Of ``count`` positions from ``first`` on, each (count, dims).
+        """Cosines and sines of ``count`` positions from ``first`` on, each (count, dims).
 
-        Made once for all layers of a step, which ask one after the other.
+        Cached, because all layers of a step need the same.
         """
         if (first, count) != self._range:
             places = np.arange(first, first + count, dtype=np.float32)[:, None]
@@ -89,7 +89,7 @@ class Rotation:
         return self._factors
 
     def of_rows(self, positions: mx.array) -> tuple[mx.array, mx.array]:
-        """Of one position for each batch row, each (batch, 1, 1, dims); nothing is computed yet."""
+        """Cosines and sines of one position per batch row, each (batch, 1, 1, dims); lazy."""
         places = positions.astype(mx.float32).reshape(-1, 1, 1, 1)
         angles = places * mx.array(self._frequencies)
         return mx.cos(angles), mx.sin(angles) * mx.array(self._signs)

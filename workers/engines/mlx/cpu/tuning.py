@@ -1,4 +1,4 @@
-"""All that a CPU computes in another way, behind one switch."""
+"""Installs and removes the CPU tuning of a model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from workers.engines.mlx.cpu import functions, layers, modules
 from workers.engines.mlx.cpu.threads import shared
 
 step_scope = shared
-"""A context for a step of the engine."""
+"""A context manager for a step of the engine."""
 
 
 def install(module: nn.Module, vocab_size: int) -> None:
-    """For a model whose weights are read, and of float32."""
+    """Tune a float32 model whose weights have been read."""
     layers.install(module, vocab_size)
     functions.install(module)
     modules.install(module)
 
 
 def remove(module: nn.Module) -> None:
-    """What another model of this process may have left of it."""
+    """Undo what the tuning of another model has changed for the whole process."""
     functions.remove(module)

@@ -1,1 +1,1 @@
-"""From a folder of files to a loaded model, its tokenizer and its engine."""
+"""Loads a model folder: the model, its tokenizer and the parts of its engine."""

@@ -1,4 +1,4 @@
-"""LoRA adapters: folders as mlx_lm writes them, applied to a model when it is loaded."""
+"""LoRA adapters: folders in mlx_lm's format, applied to a model at load."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from workers.engines.mlx.load.folder import check_safetensors, read_json
 
 FIELD = "adapter_name"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapters.safetensors"
-_MAX_REASON = 500  # characters: the library lists every tensor that does not fit
+_MAX_REASON = 500  # characters; the library lists every tensor that does not fit
 
 
 def apply_adapter(module: nn.Module, path: Path) -> None:
-    """Change the model by the adapter in ``path``; its weights are not read yet.
+    """Apply the adapter in ``path`` to the model; its weights are not read yet.
 
-    Raises ``InvalidRequestError`` with the reason when the adapter does not fit.
+    Raises ``InvalidRequestError`` with the reason if the adapter does not fit.
     """
     try:
         _check_files(path)
         library.load_adapter(module, path)
-    except Exception as error:  # mlx_lm raises anything; the first line holds a path
+    except Exception as error:  # mlx_lm raises anything; the first line contains a path
         reason = str(error).partition("\n")[2] or str(error) or repr(error)
         message = f"the adapter {path.name!r} cannot be used: {reason.strip()[:_MAX_REASON]}"
         raise InvalidRequestError(message, FIELD) from error

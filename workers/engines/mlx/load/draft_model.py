@@ -1,4 +1,4 @@
-"""What drafts for a loaded model: a second model from its own folder, or nothing but the text."""
+"""Opens the drafter of a loaded model: a second model, or prompt lookup."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafter
 from workers.engines.mlx.load.folder import Json, check_folder
-from workers.engines.mlx.load.loading import LoadedModel, explained, load
+from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
 
 _FIELD = "draft_model"
 
 
 def check_draft_folder(options: EngineOptions, tokenizer: MlxTokenizer) -> None:
-    """``ModelLoadError`` for a draft model that is broken or has another vocabulary."""
+    """Raise ``ModelLoadError`` for a draft model that is broken or has another vocabulary."""
     path = options.draft_path
     if path is None:
         return
-    with explained(path):
+    with as_load_error(path):
         config = _config(path, options)
         if not tokenizer.has_vocabulary_of(load_tokenizer(path, config)):
-            message = f"{path.name} has another vocabulary than the model that it is to draft for"
+            message = f"{path.name} cannot draft, its vocabulary differs from the model's"
             raise ModelLoadError(message, _FIELD)
 
 
 def open_drafter(
     options: EngineOptions, loaded: LoadedModel, on_progress: OnProgress
 ) -> Drafter | None:
-    """What the options ask for; the draft model has been checked.
+    """The drafter that the options request, if any; call ``check_draft_folder`` before.
 
-    Raises ``UnsupportedParameterError`` when one of the models cannot take tokens back.
+    Raises ``UnsupportedParameterError`` if the state of one of the models cannot be trimmed.
     """
-    if not speculation.is_asked_for(options):
+    if not speculation.is_requested(options):
         return None
     speculation.check_can_draft(loaded.model, speculation.field_of(options))
     if options.draft_path is None:
@@ -48,7 +48,7 @@ def open_drafter(
 def _load(
     path: Path, options: EngineOptions, context_length: int, on_progress: OnProgress
 ) -> LoadedModel:
-    with explained(path):
+    with as_load_error(path):
         config = _config(path, options)
         length = min(context_length, trained_length(config) or context_length)
     is_trusted = options.is_remote_code_trusted

@@ -1,4 +1,4 @@
-"""The parts of an engine, put together for a loaded model and its options."""
+"""Builds the parts of an engine for a loaded model and its options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workers.engines.shared.chunk_budget import ChunkBudget, first_chunk
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """What steps: prompts, the running batch, and what is kept of both."""
+    """The prompts in prefill, the running batch, and the prompt cache with its spill."""
 
     prefill: PrefillQueue
     batch: RunningBatch | SpeculativeBatch
@@ -35,9 +35,9 @@ def build_engine_parts(
     options: EngineOptions,
     drafter: Drafter | None,
 ) -> EngineParts:
-    """The parts for the model of the folder ``path``.
+    """Build the parts for the model of the folder ``path``.
 
-    Raises ``ModelLoadError`` when the folder for spilled prompts cannot be used.
+    Raises ``ModelLoadError`` if the folder for spilled prompts cannot be used.
     """
     max_bytes = cache_budget(loaded, options)
     spill = _open_spill(path, options) if max_bytes > 0 else None

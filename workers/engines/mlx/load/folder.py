@@ -1,6 +1,6 @@
-"""What lies in a model folder, checked before a library sees it: its own errors come late or not.
+"""Checks a model folder before a library reads it, for early and clear errors.
 
-MLX maps weights lazily, and a truncated file would end the process, not the load.
+MLX maps weights lazily, so a truncated file would crash the process instead of failing the load.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 def read_json(path: Path) -> Json:
-    """The JSON object in ``path``; ``ModelLoadError`` when it is missing or broken."""
+    """The JSON object in ``path``; ``ModelLoadError`` if it is missing or broken."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelLoadError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise ModelLoadError(f"{path.name} does not hold a JSON object")
+        raise ModelLoadError(f"{path.name} does not contain a JSON object")
     return value
 
 
 def read_optional_json(path: Path) -> Json:
-    """As ``read_json``, but empty when the file does not exist."""
+    """As ``read_json``, but empty if the file does not exist."""
     return read_json(path) if path.is_file() else {}
 
 
@@ -47,15 +47,15 @@ def check_folder(path: Path, *, is_remote_code_trusted: bool) -> Json:
 
 def _check_config(path: Path, config: Json, is_remote_code_trusted: bool) -> None:
     if not isinstance(config.get("model_type"), str):
-        raise ModelLoadError(f"config.json of {path.name} names no model_type")
+        raise ModelLoadError(f"config.json of {path.name} has no model_type")
     if "model_file" in config and not is_remote_code_trusted:
         raise ModelLoadError(
-            f"{path.name} brings its own Python code (model_file): refused unless it is trusted"
+            f"{path.name} contains Python code (model_file): refused unless remote code is trusted"
         )
 
 
 def _check_weights(path: Path) -> None:
-    # The names that mlx_lm.utils.load_model reads.
+    # The same pattern as in mlx_lm.utils.load_model.
     files = sorted(path.glob("model*.safetensors"))
     if not files:
         raise ModelLoadError(f"{path.name} has no weights (model*.safetensors)")
@@ -65,21 +65,21 @@ def _check_weights(path: Path) -> None:
 
 
 def _check_shards(path: Path) -> None:
-    """All files that the index names must be there."""
+    """Raise ``ModelLoadError`` if a file that the index names is missing."""
     index = read_optional_json(path / "model.safetensors.index.json")
     names = set(index.get("weight_map", {}).values())
     missing = sorted(name for name in names if not (path / name).is_file())
     if missing:
-        raise ModelLoadError(f"{path.name} lacks weights: {', '.join(missing)}")
+        raise ModelLoadError(f"{path.name}: weights are missing: {', '.join(missing)}")
 
 
 def check_safetensors(file: Path) -> None:
-    """``ModelLoadError`` unless the file is as long as its header says."""
+    """Raise ``ModelLoadError`` unless the file is as long as its header says."""
     read_safetensors_header(file)
 
 
 def read_safetensors_header(file: Path) -> Json:
-    """The header of a safetensors file that is as long as the header says."""
+    """The header of a safetensors file; ``ModelLoadError`` if the file is truncated."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         num_header = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
@@ -88,12 +88,12 @@ def read_safetensors_header(file: Path) -> Json:
         header = stream.read(num_header)
     entries, num_data = _parse_header(file.name, header)
     if size < _LENGTH_BYTES + num_header + num_data:
-        raise ModelLoadError(f"{file.name} is truncated: {size} bytes of its data are there")
+        raise ModelLoadError(f"{file.name} is truncated: it has only {size} bytes")
     return entries
 
 
 def _parse_header(name: str, header: bytes) -> tuple[Json, int]:
-    """The entries, and the length of the data that they describe."""
+    """The entries, and the length in bytes of the data that they describe."""
     try:
         entries: Json = json.loads(header)
         ends = [e["data_offsets"][1] for key, e in entries.items() if key != "__metadata__"]

@@ -1,4 +1,4 @@
-"""Which model a kept KV state belongs to."""
+"""The identity of a model, for spilled KV states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ = (".json", ".safetensors")
 
 
 def model_identity(path: Path, options: EngineOptions) -> str:
-    """A hash of all that the KV state of some tokens depends on: files, options, device."""
+    """Digest of all that a KV state depends on besides its tokens: files, options, device."""
     folders = [path]
     if options.adapter is not None:
         folders.append(find_adapter(options.adapters_dir, options.adapter, "mlx").path)

@@ -1,4 +1,4 @@
-"""Reading a model folder into memory."""
+"""Loads a model folder into memory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
 from workers.engines.mlx.load.folder import Json
 
-# Longer contexts are there for who asks: the KV cache grows with them.
+# Longer only on request, because of the size of the KV cache.
 _DEFAULT_CONTEXT_LENGTH = 8192
-# Weights are read and reported in pieces of about this size.
-_PIECE_BYTES = 64 << 20
+# Weights are read in chunks of about this size; progress is reported after each.
+_CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory: ``module``, and how it is called to generate, ``model``.
+    """A model in memory: ``module``, and ``model``, which is called to generate.
 
-    ``vocab_size`` is the width of its logits; ``head`` makes them, if it can be told which.
-    ``step_scope`` is the context of a step.
+    ``vocab_size`` is the width of its logits. ``head``: ``None`` if it cannot be limited to the
+    last token. ``step_scope`` is a context manager around each step.
     """
 
     module: nn.Module
@@ -50,13 +50,13 @@ class LoadedModel:
 
 
 def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
-    """The model of the checked folder ``path``, in memory, with the adapter asked for.
+    """Load the model of the checked folder ``path``, with the adapter in ``options``.
 
     Raises ``ModelLoadError``, or ``InvalidRequestError`` for an option that does not fit the model.
     """
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
-    with explained(path):
+    with as_load_error(path):
         library.raise_wired_limit()
         module, config = library.open_model(
             path, is_remote_code_trusted=options.is_remote_code_trusted
@@ -65,9 +65,9 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         adapter = find_adapter(options.adapters_dir, options.adapter, "mlx")
         apply_adapter(module, adapter.path)
     if is_cpu():
-        widen(module)
+        to_float32(module)
     _read_weights(path, module, on_progress)
-    with explained(path):
+    with as_load_error(path):
         loaded = _describe(module, config, context_length)
         if is_cpu() and options.is_cpu_tuned:
             tuning.install(module, loaded.vocab_size)
@@ -81,8 +81,8 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn whatever a library, or odd contents of a file, raises into a ``ModelLoadError``."""
+def as_load_error(path: Path) -> Iterator[None]:
+    """Turn any exception from a library or from odd file contents into a ``ModelLoadError``."""
     try:
         yield
     except ModelLoadError:
@@ -104,25 +104,28 @@ def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedMod
     )
 
 
-def choose_context_length(config: Json, asked: int | None) -> int:
-    """The longest sequence, in tokens: what was asked for, within what the model was made for."""
+def choose_context_length(config: Json, requested: int | None) -> int:
+    """The longest sequence, in tokens.
+
+    Raises ``ModelLoadError`` if ``requested`` is more than the model was trained for.
+    """
     limit = trained_length(config)
-    if asked is None:
+    if requested is None:
         return min(limit or _DEFAULT_CONTEXT_LENGTH, _DEFAULT_CONTEXT_LENGTH)
-    if limit is not None and asked > limit:
+    if limit is not None and requested > limit:
         raise ModelLoadError(
-            f"The model's context is {limit} tokens, {asked} were asked for", "context_length"
+            f"The model's context is {limit} tokens, {requested} were requested", "context_length"
         )
-    return asked
+    return requested
 
 
 def is_cpu() -> bool:
-    """Whether MLX computes on a CPU here."""
+    """Whether MLX's default device is the CPU."""
     return mx.default_device().type == mx.DeviceType.cpu
 
 
-def widen(module: nn.Module) -> None:
-    """Make floating weights, quantization scales and biases float32.
+def to_float32(module: nn.Module) -> None:
+    """Convert floating-point weights, quantization scales and biases to float32.
 
     On a CPU, MLX multiplies half-precision matrices 2.4 to 30 times slower than float32.
     """
@@ -133,26 +136,26 @@ def _read_weights(path: Path, module: nn.Module, on_progress: OnProgress) -> Non
     weights = [array for _, array in cast(list[tuple[str, Any]], tree_flatten(module.parameters()))]
     num_total = sum(array.nbytes for array in weights) or 1
     num_done = 0
-    for piece in _pieces(weights):
-        with explained(path):
-            mx.eval(piece)
-        num_done += sum(array.nbytes for array in piece)
+    for chunk in _chunks(weights):
+        with as_load_error(path):
+            mx.eval(chunk)
+        num_done += sum(array.nbytes for array in chunk)
         on_progress(num_done / num_total)
 
 
-def _pieces(weights: list[mx.array]) -> Iterator[list[mx.array]]:
-    piece: list[mx.array] = []
+def _chunks(weights: list[mx.array]) -> Iterator[list[mx.array]]:
+    chunk: list[mx.array] = []
     for array in weights:
-        piece.append(array)
-        if sum(a.nbytes for a in piece) >= _PIECE_BYTES:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
+        chunk.append(array)
+        if sum(a.nbytes for a in chunk) >= _CHUNK_BYTES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _vocab_size(model: Model) -> int:
-    # The shape of a result that is never computed.
+    # Only the shape of the result is used; it is not computed.
     token = mx.zeros((1, 1), dtype=mx.uint32)
     return model(token, cache=library.new_cache(model)).shape[-1]
 

@@ -1,4 +1,4 @@
-"""Load options: refused before anything is loaded, and what they come to for a loaded model."""
+"""Checks load options before a load, and applies their defaults to a loaded model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_DEFAULT_CACHE_BYTES = 2 << 30
 
 
 def check_options(options: EngineOptions) -> None:
-    """Raise ``InvalidRequestError`` for what no MLX model can do, by name."""
+    """Raise ``InvalidRequestError`` with the name of an option that no MLX model supports."""
     refused = {
         "threads": options.num_threads,
         "gpu_layers": options.num_gpu_layers,
@@ -28,12 +28,12 @@ def check_options(options: EngineOptions) -> None:
             raise UnsupportedParameterError(f"{name} is not supported for MLX models", name)
     if options.kv_bits is not None:
         check_kv_bits(options.kv_bits, options.num_slots)
-    if speculation.is_asked_for(options):
+    if speculation.is_requested(options):
         speculation.check_draft_options(options)
 
 
 def cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
-    """Bytes for kept KV state; 0 for a model whose state cannot be copied."""
+    """Size limit of the prompt cache in bytes; 0 for a model whose state cannot be copied."""
     if not kv.can_keep(library.new_cache(loaded.model)):
         return 0
     if options.prompt_cache_bytes is not None:
@@ -42,7 +42,7 @@ def cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
 
 
 def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
-    """The facts of the model as it is used."""
+    """The facts about the loaded model."""
     return ModelInfo(
         backend="mlx",
         context_length=loaded.context_length,
@@ -56,6 +56,6 @@ def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
 
 def _num_slots(loaded: LoadedModel, options: EngineOptions) -> int:
     can_batch = library.can_batch(library.new_cache(loaded.model))
-    if not can_batch or speculation.is_asked_for(options):
+    if not can_batch or speculation.is_requested(options):
         return 1
     return options.num_slots or _DEFAULT_SLOTS

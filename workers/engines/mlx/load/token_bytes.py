@@ -1,4 +1,4 @@
-"""The bytes of single tokens. A token may be a part of a character, so text is the wrong unit."""
+"""The bytes of single tokens; a token may be only a part of a character."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def piece_reader(tokenizer: HfTokenizer) -> PieceReader:
-    """A function from token id to bytes."""
+    """A function that returns the bytes of a token id."""
     decoder = tokenizer.decoder
-    # The decoder tells its kind only in its pickled state, which is JSON.
+    # A decoder shows its type only in its pickled state, which is JSON.
     to_bytes = _converter(None if decoder is None else json.loads(decoder.__getstate__()))
     added = {
         token_id: b"" if token.special else token.content.encode()
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
     }
 
-    @functools.lru_cache(maxsize=_KEPT)  # each token of each chat is asked for
+    @functools.lru_cache(maxsize=_KEPT)  # called for every generated token
     def read(token_id: int) -> bytes:
         if token_id in added:
             return added[token_id]
@@ -44,7 +44,7 @@ def _converter(decoder: Any) -> Callable[[str], bytes]:
 
 
 def _decoder_kinds(decoder: Any) -> Iterator[str]:
-    """Names of a decoder and of those in its sequence."""
+    """Types of a decoder and of the decoders in its sequence."""
     if decoder is None:
         return
     yield str(decoder["type"])
@@ -53,7 +53,7 @@ def _decoder_kinds(decoder: Any) -> Iterator[str]:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2's table: printable Latin-1 stands for itself, the other bytes for U+0100 and on."""
+    """GPT-2's table: printable Latin-1 maps to itself, the other bytes to U+0100 and on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]
     table = {chr(byte): byte for byte in printable}

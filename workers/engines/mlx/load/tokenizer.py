@@ -1,4 +1,4 @@
-"""Text to tokens and back, on the ``tokenizers`` library."""
+"""The tokenizer of a model folder, with the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.engines.fim import find_fim_tokens
 from workers.engines.mlx.load.folder import Json, read_optional_json
 from workers.engines.mlx.load.token_bytes import piece_reader
 
-# Vocabularies that transformers can convert.
+# Vocabulary files that transformers can convert.
 _OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
 
 
@@ -37,7 +37,7 @@ def load_tokenizer(path: Path, config: Json) -> MlxTokenizer:
 
 
 def _read_definition(path: Path) -> str:
-    """The text of tokenizer.json, or one made by transformers from the model's other files."""
+    """The text of tokenizer.json; without one, transformers converts the model's other files."""
     file = path / "tokenizer.json"
     if file.is_file():
         return file.read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def _read_definition(path: Path) -> str:
 
 def _convert_definition(path: Path) -> str:
     if not any(found for pattern in _OTHER_SOURCES for found in path.glob(pattern)):
-        # transformers would make one without a vocabulary.
+        # transformers would make a tokenizer without a vocabulary.
         raise ModelLoadError(f"{path.name} has no tokenizer.json")
     # Imported here: few models need it.
     from transformers import AutoTokenizer
@@ -65,7 +65,7 @@ def _as_list(value: int | list[int] | None) -> list[int]:
 
 
 def _token_text(value: str | Json | None) -> str:
-    """A token is written as its text or as an object with its ``content``."""
+    """The text of a token, which is given as a string or as an object with ``content``."""
     text = value.get("content") if isinstance(value, dict) else value
     return text or ""
 
@@ -73,7 +73,7 @@ def _token_text(value: str | Json | None) -> str:
 def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
     """By name, from the first of chat_template.jinja, chat_template.json, tokenizer_config.json.
 
-    Further ones lie in ``additional_chat_templates/<name>.jinja``.
+    Further ones are in ``additional_chat_templates/<name>.jinja``.
     """
     file = path / "chat_template.jinja"
     if file.is_file():
@@ -87,7 +87,7 @@ def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
 
 
 def _named(found: str | list[Json] | None) -> dict[str, str]:
-    """A model with several templates lists them by name."""
+    """The templates by name: a single one is the default, several are listed with names."""
     if isinstance(found, list):
         return {str(entry["name"]): str(entry["template"]) for entry in found}
     return {"default": found} if found else {}
@@ -95,10 +95,10 @@ def _named(found: str | list[Json] | None) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Encoders:
-    """One tokenizer in two settings, so that no call changes a setting under another thread."""
+    """One tokenizer in two settings, so that no thread changes a setting that another one uses."""
 
     parsing: HfTokenizer
-    plain: HfTokenizer  # reads the text of control tokens as text
+    plain: HfTokenizer  # treats the text of control tokens as plain text
 
 
 def _encoders(definition: str) -> _Encoders:
@@ -108,28 +108,28 @@ def _encoders(definition: str) -> _Encoders:
         raise ModelLoadError(f"tokenizer.json cannot be read: {error}") from error
     parsing.no_truncation()
     parsing.no_padding()
-    plain = _twin(parsing)
+    plain = _share_vocabulary(parsing)
     if plain.get_added_tokens_decoder() != parsing.get_added_tokens_decoder():
-        # A twin numbers them in order, as tokenizer.json does in every model seen so far.
+        # The second one numbers added tokens in order, as tokenizer.json does in all known models.
         plain = HfTokenizer.from_str(definition)
     plain.encode_special_tokens = True
     return _Encoders(parsing, plain)
 
 
-def _twin(tokenizer: HfTokenizer) -> HfTokenizer:
-    """A tokenizer of its own that shares the vocabulary: a copy costs 90 MB at 150,000 tokens."""
-    twin = HfTokenizer(tokenizer.model)
-    twin.normalizer = tokenizer.normalizer
-    twin.pre_tokenizer = tokenizer.pre_tokenizer
-    twin.post_processor = tokenizer.post_processor
+def _share_vocabulary(tokenizer: HfTokenizer) -> HfTokenizer:
+    """A second tokenizer on the same vocabulary, which takes 90 MB for 150,000 tokens."""
+    second = HfTokenizer(tokenizer.model)
+    second.normalizer = tokenizer.normalizer
+    second.pre_tokenizer = tokenizer.pre_tokenizer
+    second.post_processor = tokenizer.post_processor
     for _, token in sorted(tokenizer.get_added_tokens_decoder().items()):
-        add = twin.add_special_tokens if token.special else twin.add_tokens
+        add = second.add_special_tokens if token.special else second.add_tokens
         add([token])
-    return twin
+    return second
 
 
 class MlxTokenizer:
-    """A model's tokenizer (the ``Tokenizer`` of ``workers/engines/base``)."""
+    """Implements ``workers.engines.base.Tokenizer``."""
 
     def __init__(
         self,
@@ -160,13 +160,13 @@ class MlxTokenizer:
         return int(self._encoders.parsing.get_vocab_size(with_added_tokens=True))
 
     def has_vocabulary_of(self, other: MlxTokenizer) -> bool:
-        """Whether every id stands for the same token there."""
+        """Whether both vocabularies have the same tokens with the same ids."""
         ours, theirs = self._encoders.parsing, other._encoders.parsing
         return bool(ours.get_vocab() == theirs.get_vocab())
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Tokens that end a generation: all that any of the model's files names."""
+        """Tokens that end a generation, collected from all of the model's files."""
         return self._end_ids
 
     @property
@@ -186,11 +186,11 @@ class MlxTokenizer:
         return self._fim_tokens
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of ``text``; see ``workers/engines/base``."""
+        """See ``base.Tokenizer``."""
         encoder = self._encoders.parsing if parse_special else self._encoders.plain
-        # add_bos_token of tokenizer_config.json overrules what tokenizer.json does by itself.
+        # add_bos_token of tokenizer_config.json overrides tokenizer.json.
         is_wrapped = add_special and self._adds_bos is not False
-        # Without offsets, which take a quarter of the time.
+        # The fast variant leaves out offsets, which take a quarter of the time.
         found = encoder.encode_batch_fast([text], add_special_tokens=is_wrapped)
         ids: list[int] = found[0].ids
         bos_id = self._bos_id
@@ -203,9 +203,9 @@ class MlxTokenizer:
         return self._encoders.parsing.token_to_id(self._bos_token)
 
     def piece(self, token_id: int) -> bytes:
-        """UTF-8 bytes of one token; b"" for control tokens and ids without a token."""
+        """See ``base.Tokenizer``; b"" also for ids without a token."""
         return self._pieces(token_id)
 
     def control_text(self, token_id: int) -> str:
-        """The text of a control token, "" for every other."""
+        """See ``base.Tokenizer``."""
         return self._control_texts.get(token_id, "")
