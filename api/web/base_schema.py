@@ -11,11 +11,12 @@ _MAX_STOPS = 64
 _MAX_STOP_CHARS = 256
 _MAX_BIASES = 4096
 _MAX_PROMPTS = 256
+_MAX_BREAKERS = 32  # for each, the whole vocabulary is searched
+_MAX_BREAKER_BYTES = 40  # llama.cpp reads no more of one
 
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-Seed = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 
 
 def number(low: float, high: float) -> Any:
@@ -28,11 +29,7 @@ def integer(low: int, high: int) -> Any:
     return Field(strict=True, ge=low, le=high)
 
 
-Temperature = Annotated[float, number(0, 2)]
 Probability = Annotated[float, number(0, 1)]
-Penalty = Annotated[float, number(-2, 2)]
-RepetitionPenalty = Annotated[float, number(0.01, 100)]
-ContextSize = Annotated[int, integer(0, 1_000_000)]
 
 
 class Body(BaseModel):
@@ -65,7 +62,8 @@ def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[A
     return value
 
 
-def _check_stop(value: Any) -> list[str]:
+def check_stop(value: Any) -> list[str]:
+    """One text or several, as a list."""
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         raise ValueError(f"must be a string or a list of at most {_MAX_STOPS} strings")
@@ -75,7 +73,21 @@ def _check_stop(value: Any) -> list[str]:
     return stops
 
 
-def _check_logit_bias(value: Any) -> dict[int, float]:
+def _check_breakers(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= _MAX_BREAKERS:
+        raise ValueError(f"must be a list of 1 to {_MAX_BREAKERS} strings")
+    for breaker in value:
+        if not isinstance(breaker, str) or not _can_break(breaker.encode(errors="replace")):
+            raise ValueError(f"each is a string of 1 to {_MAX_BREAKER_BYTES} bytes without NUL")
+    return tuple(value)
+
+
+def _can_break(breaker: bytes) -> bool:
+    return 1 <= len(breaker) <= _MAX_BREAKER_BYTES and 0 not in breaker
+
+
+def check_logit_bias(value: Any) -> dict[int, float]:
+    """OpenAI's object of token ids and biases."""
     if not isinstance(value, dict) or len(value) > _MAX_BIASES:
         raise ValueError(f"must be an object with at most {_MAX_BIASES} token ids")
     return {_token_id(key): _bias(bias) for key, bias in value.items()}
@@ -104,11 +116,16 @@ PromptValue = Annotated[
 ]
 StopValue = Annotated[
     list[str],
-    PlainValidator(_check_stop),
+    PlainValidator(check_stop),
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
 LogitBias = Annotated[
     dict[int, float],
-    PlainValidator(_check_logit_bias),
+    PlainValidator(check_logit_bias),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "number"}}),
+]
+Breakers = Annotated[
+    tuple[str, ...],
+    PlainValidator(_check_breakers),
+    WithJsonSchema({"type": "array", "items": _TEXT}),
 ]

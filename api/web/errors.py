@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from jobs.contract.errors import JobError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, JobError, ModelLoadError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 _RETRY_AFTER_S = 1
+_M = TypeVar("_M", bound=BaseModel)
 
 # code -> (status, type); whatever is not here is our own fault: 500.
 _KINDS: dict[str, tuple[int, str]] = {
@@ -114,6 +116,41 @@ def _failed_load(error: ModelLoadError) -> Problem:
 
 def _retry(status: int) -> dict[str, str]:
     return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
+
+
+def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
+    """``value`` as a ``kind``; ``InvalidRequestError`` names what is wrong at that place of a body.
+
+    For what only its context shows to be a ``kind``.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = {**first, "loc": ("body", *place, *first["loc"])}
+        raise InvalidRequestError(*describe_validation([found])) from None
+
+
+def under_names(
+    message: str, param: str | None, names: Mapping[str, str]
+) -> tuple[str, str | None]:
+    """Message and parameter by a dialect's ``names``; what is in a field keeps its place there.
+
+    A message is a reason, or ``name: reason``. Of ``names``, longer ones come first.
+    """
+    ours = _rename(param, names) if param else param
+    if ours == param:
+        return message, param
+    name, colon, reason = message.partition(": ")
+    return _rename(name, names) + colon + reason, ours
+
+
+def _rename(name: str, names: Mapping[str, str]) -> str:
+    for theirs, ours in names.items():
+        rest = name.removeprefix(theirs)
+        if rest != name and rest[:1] in ("", ".", "["):
+            return ours + rest
+    return name
 
 
 def describe_validation(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:

@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
+from jobs.contract.sampling import SAMPLING_FIELDS
+
 T = TypeVar("T")
 
 # It would take the model from under all others; it has no body anyway.
@@ -103,11 +105,11 @@ _VALUES = [
     '{"50256": 1e999}', '{"999999999": 1}', '{"type": "json_schema", "json_schema": {"$ref": "#"}}',
 ]  # fmt: skip
 _FIELDS = [
-    "prompt", "messages", "input", "max_tokens", "n", "temperature", "top_p", "top_k", "min_p",
-    "stop", "seed", "logit_bias", "logprobs", "top_logprobs", "stream", "stream_options", "echo",
-    "presence_penalty", "repetition_penalty", "response_format", "tools", "llm_model_name",
-    "context_length", "slots", "mirostat_mode", "grammar", "adapters", "chat_template",
-    "on_worker_loss", "background", "text", "older_than_s", "best_of", "suffix", "user",
+    "prompt", "messages", "input", "max_tokens", "n", "stop", "logprobs", "top_logprobs", "stream",
+    "stream_options", "echo", "response_format", "tools", "llm_model_name", "context_length",
+    "slots", "grammar", "adapters", "chat_template", "on_worker_loss", "background", "text",
+    "older_than_s", "best_of", "suffix", "user",
+    *(field.name for field in SAMPLING_FIELDS),
 ]  # fmt: skip
 _BASES = [
     '{"prompt": "x", "max_tokens": 2',

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.dialects.anthropic.messages import to_messages
 from api.dialects.anthropic.translate import to_job
-from jobs.contract.requests import GenerationDefaults
+from jobs.contract.requests import FunctionCall, GenerationDefaults, Message, ToolCall
 from tests.helpers.anthropic_bodies import CALL, USER, read, result, said, text
 
 
@@ -19,7 +19,7 @@ def chat(*turns: Any, system: Any = None) -> list[Any]:
     """The chat's messages as (role, content) pairs."""
     body = read(messages=list(turns), system=system)
     found = to_messages(body.system, body.messages)
-    return [(message["role"], message["content"]) for message in found]
+    return [(message.role, message.content) for message in found]
 
 
 def test_a_text_is_short_for_one_block() -> None:
@@ -81,7 +81,7 @@ def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
     redacted = {"type": "redacted_thinking", "data": "xx"}
     body = read(messages=[USER, said("assistant", *thoughts, redacted, text("a")), USER])
     turn = to_messages(body.system, body.messages)[1]
-    assert turn == {"role": "assistant", "content": "a", "reasoning_content": "hm\nso"}
+    assert turn == Message("assistant", "a", reasoning_content="hm\nso")
     found = to_job(body, GenerationDefaults(), "demo").prompts[0].messages[1]
     assert found.reasoning_content == "hm\nso"
 
@@ -94,20 +94,11 @@ def test_a_turn_of_thoughts_alone_is_none() -> None:
 def test_a_tool_loop_becomes_calls_and_their_results() -> None:
     turns = [USER, said("assistant", text("I add."), CALL), said("user", result("3"), text("so?"))]
     body = read(messages=turns)
+    call = ToolCall("toolu_1", FunctionCall("add", '{"a": 1}'))
     assert to_messages(body.system, body.messages)[1:] == [
-        {
-            "role": "assistant",
-            "content": "I add.",
-            "tool_calls": [
-                {
-                    "id": "toolu_1",
-                    "type": "function",
-                    "function": {"name": "add", "arguments": {"a": 1}},
-                }
-            ],
-        },
-        {"role": "tool", "tool_call_id": "toolu_1", "content": "3"},
-        {"role": "user", "content": "so?"},
+        Message("assistant", "I add.", tool_calls=[call]),
+        Message("tool", "3", tool_call_id="toolu_1"),
+        Message("user", "so?"),
     ]
     message = to_job(body, GenerationDefaults(), "demo").prompts[0].messages[1]
     assert message.tool_calls[0].function.arguments == '{"a": 1}'

@@ -54,7 +54,7 @@ def refusal(**fields: Any) -> Any:
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
         ({"top_k": -1}, "top_k"),
-        ({"stop_sequences": [""]}, "stop"),
+        ({"stop_sequences": [""]}, "stop_sequences"),
         ({"stop_sequences": "x"}, "stop_sequences"),
         ({"seed": "1"}, "seed"),
         ({"min_p": 2}, "min_p"),

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from api.dialects.openai.generation.grammars import to_grammar
-from api.dialects.openai.generation.schema import ChatBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.grammars import Grammar, GrammarKind
 
@@ -42,7 +41,7 @@ SCHEMA_TEXT = '{"type": "object", "properties": {"\\u00e9": {"type": "integer"}}
     ],
 )
 def test_each_becomes_a_grammar(fields: dict[str, Any], expected: Grammar | None) -> None:
-    assert to_grammar(ChatBody(**fields)) == expected
+    assert to_grammar(**fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,5 +58,5 @@ def test_each_becomes_a_grammar(fields: dict[str, Any], expected: Grammar | None
 )
 def test_what_says_too_much_or_nothing_is_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        to_grammar(ChatBody(**fields))
+        to_grammar(**fields)
     assert (caught.value.param or "").split(".")[0] == param

@@ -18,7 +18,7 @@ from jobs.contract.errors import (
     UnsupportedParameterError,
 )
 from jobs.contract.grammars import GrammarKind
-from jobs.contract.requests import GenerateRequest, GenerationDefaults
+from jobs.contract.requests import FunctionCall, GenerateRequest, GenerationDefaults, Message
 
 ADD: dict[str, Any] = {"type": "function", "name": "add", "parameters": {"type": "object"}}
 
@@ -55,9 +55,9 @@ def test_messages_need_no_type_and_their_parts_are_joined() -> None:
         {"type": "message", "role": "assistant", "content": said},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
     ) == [
-        {"role": "user", "content": "a\nb"},
-        {"role": "assistant", "content": "c"},
-        {"role": "assistant", "content": "no"},
+        Message("user", "a\nb"),
+        Message("assistant", "c"),
+        Message("assistant", "no"),
     ]
 
 
@@ -69,9 +69,9 @@ def test_instructions_and_opening_system_items_are_one_message() -> None:
         {"role": "developer", "content": "later"},
         instructions="a",
     ) == [
-        {"role": "system", "content": "a\n\nb\n\nc"},
-        {"role": "user", "content": "hi"},
-        {"role": "developer", "content": "later"},
+        Message("system", "a\n\nb\n\nc"),
+        Message("user", "hi"),
+        Message("system", "later"),
     ]
 
 
@@ -87,12 +87,12 @@ def test_calls_belong_to_one_assistants_message_and_their_outputs_follow() -> No
         {**output, "call_id": "c1", "output": "1"},
         {**output, "call_id": "c2", "output": [{"type": "input_text", "text": "2"}]},
     )
-    assert user["role"] == "user"
-    assert assistant["content"] == "Let me see."
-    assert [c["id"] for c in assistant["tool_calls"]] == ["c1", "c2"]
-    assert assistant["tool_calls"][0]["function"] == {"name": "add", "arguments": "{}"}
-    assert (first["tool_call_id"], first["content"]) == ("c1", "1")
-    assert (second["role"], second["content"]) == ("tool", "2")
+    assert user.role == "user"
+    assert assistant.content == "Let me see."
+    assert [c.id for c in assistant.tool_calls] == ["c1", "c2"]
+    assert assistant.tool_calls[0].function == FunctionCall("add", "{}")
+    assert (first.tool_call_id, first.content) == ("c1", "1")
+    assert (second.role, second.content) == ("tool", "2")
 
 
 def test_thoughts_go_along_with_what_was_said_next() -> None:
@@ -109,14 +109,14 @@ def test_thoughts_go_along_with_what_was_said_next() -> None:
         thoughts,
         {"role": "user", "content": "And?"},
     )
-    told = [message.get("reasoning_content") for message in messages]
+    told = [message.reasoning_content for message in messages]
     assert told == [None, "Hm.", None, "Hm.", None, None]
 
 
 def test_a_call_without_a_message_before_it_makes_one() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"}
     _, assistant = messages_of({"role": "user", "content": "hi"}, call)
-    assert (assistant["role"], assistant["content"]) == ("assistant", None)
+    assert (assistant.role, assistant.content) == ("assistant", None)
 
 
 @pytest.mark.parametrize(

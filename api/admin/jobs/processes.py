@@ -8,6 +8,7 @@ import msgspec
 
 from api.admin.jobs.management_schema import CurrentQueue, ProcessEntry
 from api.admin.models.listing_routes import state_of
+from api.dialects.sampling_fields import OURS
 from api.execution.services import Services
 from jobs.contract.errors import ContractError, JobNotFoundError
 from jobs.contract.records import JobRecord
@@ -83,29 +84,16 @@ def parameters(request: GenerateRequest) -> dict[str, Any]:
     """The request with the original server's names."""
     sampling, first = request.sampling, request.prompts[0]
     return {
+        **OURS.shown(sampling),
         "model": request.model,
         "prompt": _prompt_value(request.prompts),
         "messages": [_message(message) for message in first.messages or ()],
         "max_tokens": request.max_tokens,
-        "temperature": sampling.temperature,
-        "seed": sampling.seed,
         "stream": request.stream,
         "apply_chat_template": first.is_chat or first.messages is not None,
         "complete_text": request.complete_text,
-        "top_p": sampling.top_p,
         "stop": request.stop,
         "logit_bias": {str(key): value for key, value in sampling.logit_bias.items()} or None,
-        "repetition_penalty": sampling.repetition_penalty,
-        "repetition_context_size": sampling.repetition_context_size,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p,
-        "frequency_penalty": sampling.frequency_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "repet_penalty": sampling.repetition_penalty,
-        "mirostat_mode": sampling.mirostat_mode,
-        "mirostat_tau": sampling.mirostat_tau,
-        "mirostat_eta": sampling.mirostat_eta,
         "n": request.num_choices,
     }
 

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.dialects.openai.generation.translate import check_text
+from api.dialects.generation_params import check_text
+from api.dialects.sampling_fields import OURS
 from api.execution.resolve import finder_of, read_model_id, resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
@@ -77,14 +78,7 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
         draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
         num_draft_tokens=body.num_draft_tokens,
         prompt_cache_bytes=body.prompt_cache_bytes,
-        defaults=GenerationDefaults(
-            temperature=body.temperature,
-            max_tokens=body.max_tokens,
-            top_p=body.top_p,
-            repetition_penalty=body.repetition_penalty,
-            repetition_context_size=body.repetition_context_size,
-            logit_bias=body.logit_bias,
-        ),
+        defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
     )
     check_text(request)
     return request

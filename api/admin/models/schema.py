@@ -6,19 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from api.web.base_schema import (
-    Body,
-    ContextSize,
-    Count,
-    Flag,
-    LogitBias,
-    Probability,
-    RepetitionPenalty,
-    Temperature,
-    Text,
-    integer,
-)
-
+from api.dialects.sampling_fields import DefaultsBody
+from api.web.base_schema import Count, Flag, Text, integer
 from jobs.contract.requests import KvLayout
 
 _WITHOUT_EFFECT = frozenset(
@@ -26,7 +15,7 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
-class LoadBody(Body):
+class LoadBody(DefaultsBody):
     """Which model, how to hold it, and values that hold where a request says nothing.
 
     Options that we do not know are refused by name: see ``unknown_options``. Those of the original
@@ -59,12 +48,7 @@ class LoadBody(Body):
     draft_model: Annotated[str, Field(strict=True, max_length=255)] | None = None
     num_draft_tokens: Annotated[int, integer(1, 64)] | None = None
     prompt_cache_bytes: Annotated[int, integer(0, 2**50)] | None = None
-    temperature: Temperature | None = None
     max_tokens: Count | None = None
-    top_p: Probability | None = None
-    repetition_penalty: RepetitionPenalty | None = None
-    repetition_context_size: ContextSize | None = None
-    logit_bias: LogitBias | None = None
     background: Flag | None = None
 
     @property

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-from api.web.errors import Problem
+from api.web.errors import Problem, under_names
 
 _PREFIX = "/v1/messages"
 _KINDS = {
@@ -19,17 +17,8 @@ _KINDS = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_FIELDS = {
-    "prompt": "messages",
-    "max_completion_tokens": "max_tokens",
-    "stop": "stop_sequences",
-    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-    "response_format": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-    "enable_thinking": "thinking",
-    "thinking_budget": "thinking.budget_tokens",
-}
-"""A chat's name of a parameter -> its name here."""
+_NAMES = {"prompt": "messages", "response_format": "output_config.format"}
+"""What all dialects call a parameter -> its name here, where it is another one."""
 _CODES = {"thread": "thread_unsupported_request"}
 """Parameter -> the code by which Anthropic's client knows how to go on without it."""
 
@@ -41,7 +30,7 @@ def is_anthropic(path: str) -> bool:
 
 def error_body(problem: Problem, job_id: str | None = None) -> bytes:
     """The body of an answer, or the data of an ``error`` event."""
-    message, param = _renamed(problem.message, problem.param)
+    message, param = under_names(problem.message, problem.param, _NAMES)
     if problem.code == "context_length_exceeded":
         # What agents look for to know that they have to shorten the conversation.
         message = f"prompt is too long: {message}"
@@ -55,12 +44,3 @@ def error_body(problem: Problem, job_id: str | None = None) -> bytes:
 
 def _kind(status: int) -> str:
     return _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
-
-
-def _renamed(message: str, param: str | None) -> tuple[str, str | None]:
-    """With the parameter's name here, in front of the message too."""
-    name = re.match(r"\w*", param or "")
-    ours = _FIELDS.get(name[0]) if name else None
-    if name is None or param is None or ours is None:
-        return message, param
-    return re.sub(rf"^{name[0]}\b", ours, message), ours + param[name.end() :]

@@ -7,6 +7,7 @@ same reason it has one system message, the first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,10 @@ from api.dialects.anthropic.schema import (
     ToolUseBlock,
 )
 from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import FunctionCall, Message, ToolCall
 
-Message = dict[str, Any]
+Draft = dict[str, Any]
+"""A message of the chat to which turns may still add."""
 
 _BILLING = "x-anthropic-billing-header:"
 _BLOCKS_OF = {
@@ -33,7 +36,7 @@ _BLOCKS_OF = {
 def to_messages(system: Sequence[TextBlock], turns: Sequence[InputMessage]) -> list[Message]:
     """The chat; ``InvalidRequestError`` names a block that its turn cannot have."""
     opening = [_text_of(_without_billing(system))]
-    messages: list[Message] = []
+    messages: list[Draft] = []
     for index, turn in enumerate(turns):
         _check(turn, f"messages[{index}].content")
         if turn.role == "system" and not messages:
@@ -45,7 +48,8 @@ def to_messages(system: Sequence[TextBlock], turns: Sequence[InputMessage]) -> l
         else:
             _add_assistant(messages, turn.content)
     text = "\n\n".join(filter(None, opening))
-    return [{"role": "system", "content": text}, *messages] if text else messages
+    first = [{"role": "system", "content": text}] if text else []
+    return [Message(**draft) for draft in (*first, *messages)]
 
 
 def _check(turn: InputMessage, place: str) -> None:
@@ -67,13 +71,13 @@ def _without_billing(system: Sequence[TextBlock]) -> list[TextBlock]:
     return [*first, *system[1:]]
 
 
-def _add_system(messages: list[Message], blocks: Sequence[Block]) -> None:
+def _add_system(messages: list[Draft], blocks: Sequence[Block]) -> None:
     """What holds from here on goes into the user's turn: hoisted, it would change the beginning."""
     if text := _text_of(blocks):
         _say(messages, "user", f"<system>\n{text}\n</system>")
 
 
-def _add_user(messages: list[Message], blocks: Sequence[Block]) -> None:
+def _add_user(messages: list[Draft], blocks: Sequence[Block]) -> None:
     """Results of tools come first in a turn: templates want them right behind their calls."""
     results = [block for block in blocks if isinstance(block, ToolResultBlock)]
     has_said = len(messages) > 1 and messages[-1]["role"] == "user"
@@ -84,13 +88,13 @@ def _add_user(messages: list[Message], blocks: Sequence[Block]) -> None:
         _say(messages, "user", text)
 
 
-def _result(block: ToolResultBlock) -> Message:
+def _result(block: ToolResultBlock) -> Draft:
     text = _text_of(block.content)
     content = f"Error: {text}" if block.is_error else text
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
 
 
-def _add_assistant(messages: list[Message], blocks: Sequence[Block]) -> None:
+def _add_assistant(messages: list[Draft], blocks: Sequence[Block]) -> None:
     """A turn of thoughts alone is none. Which thoughts are still needed, templates know."""
     calls = [_call(block) for block in blocks if isinstance(block, ToolUseBlock)]
     text = _text_of(blocks)
@@ -103,15 +107,12 @@ def _add_assistant(messages: list[Message], blocks: Sequence[Block]) -> None:
         message["reasoning_content"] = thoughts
 
 
-def _call(block: ToolUseBlock) -> dict[str, Any]:
-    return {
-        "id": block.id,
-        "type": "function",
-        "function": {"name": block.name, "arguments": block.input},
-    }
+def _call(block: ToolUseBlock) -> ToolCall:
+    arguments = json.dumps(block.input, ensure_ascii=False)
+    return ToolCall(id=block.id, function=FunctionCall(name=block.name, arguments=arguments))
 
 
-def _say(messages: list[Message], role: str, text: str) -> Message:
+def _say(messages: list[Draft], role: str, text: str) -> Draft:
     """The last message, which goes on with ``text`` if it is of that role and else begins."""
     if not messages or messages[-1]["role"] != role:
         messages.append({"role": role, "content": text})

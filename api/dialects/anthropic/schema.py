@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 
-from api.web.base_schema import Body, Count, Flag, Probability, Text, integer
+from api.web.base_schema import Body, Count, Flag, Probability, Text, check_stop, integer
 
 
 class TextBlock(Body):
@@ -186,7 +186,7 @@ class MessagesBody(MessagePromptBody):
     temperature: Probability | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, integer(0, 1_000_000)] | None = None
-    stop_sequences: list[Text] | None = None
+    stop_sequences: Annotated[list[Text], AfterValidator(check_stop)] | None = None
     stream: Flag | None = None
     metadata: dict[str, Any] | None = None
     service_tier: Text | None = None

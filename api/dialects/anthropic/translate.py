@@ -1,112 +1,114 @@
-"""A Messages body to a chat's, where defaults and checks live. Pure.
+"""A Messages body to what all dialects mean. Pure.
 
-Errors keep the chat's names of parameters: ``api.dialects.anthropic.errors`` gives them ours.
+Errors keep the names that parameters have in a chat: ``api.dialects.anthropic.errors`` gives them
+ours.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from api.dialects.anthropic.messages import to_messages
 from api.dialects.anthropic.schema import (
     MessagePromptBody,
     MessagesBody,
-    OutputConfigBody,
-    OutputFormatBody,
     ThinkingBody,
 )
 from api.dialects.anthropic.tools import to_tool_fields
-from api.dialects.openai.generation.schema import ChatBody
-from api.dialects.openai.generation.translate import to_generate_request
-from api.web.errors import describe_validation
+from api.dialects.generation_params import GenerationParams, build_request
+from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.schema import SharedFields
+from api.dialects.openai.generation.tools import read_tools
+from api.dialects.sampling_fields import OURS
+from api.web.errors import checked
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
-
-_TAKEN_AS_THEY_ARE = frozenset(
-    """
-    adapter_name chat_template_kwargs choice frequency_penalty grammar ignore_eos logit_bias min_p
-    mirostat_eta mirostat_mode mirostat_tau on_worker_loss presence_penalty regex repeat_penalty
-    repet_penalty repetition_context_size repetition_penalty seed typical_p
-    """.split()
-)
+from jobs.contract.grammars import Grammar
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Message, Prompt
 
 
 def to_job(body: MessagesBody, defaults: GenerationDefaults, model_name: str) -> GenerateRequest:
     """The job that answers the body; ``InvalidRequestError`` names the parameter at fault."""
-    chat = _to_chat(body)
-    if chat.messages and chat.messages[-1].role == "assistant" and not chat.continue_final_message:
+    params = _to_params(body)
+    chat = params.prompts[0]
+    if chat.messages and chat.messages[-1].role == "assistant" and not chat.is_continued:
         message = "messages: the assistant's last turn has calls without results, or no text"
         raise InvalidRequestError(message, "messages")
-    return to_generate_request(chat, defaults, model_name)
+    return build_request(params, defaults, model_name)
 
 
 def to_prompt(body: MessagePromptBody, model_name: str) -> Prompt:
     """What the model would read of the body."""
-    return to_generate_request(_to_chat(body), GenerationDefaults(), model_name).prompts[0]
+    return build_request(_to_params(body), GenerationDefaults(), model_name).prompts[0]
 
 
-def _to_chat(body: MessagePromptBody) -> ChatBody:
+def _to_params(body: MessagePromptBody) -> GenerationParams:
     _refuse_unsupported(body)
-    extra = body.model_extra or {}
+    extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
+    shared = checked(SharedFields, extra)
+    tools, tool_use = read_tools(**to_tool_fields(body))
     messages = to_messages(body.system, body.messages)
-    fields = {
-        **{name: extra[name] for name in sorted(_TAKEN_AS_THEY_ARE & extra.keys())},
-        "model": body.model,
-        "messages": messages,
-        "continue_final_message": _is_begun(messages) or None,
-        **to_tool_fields(body),
-        **_thinking_fields(body.thinking),
-        **_output_fields(body.output_config or OutputConfigBody(), body.output_format),
-    }
-    if isinstance(body, MessagesBody):
-        fields |= {
-            "max_tokens": body.max_tokens,
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "top_k": body.top_k,
-            "stop": body.stop_sequences,
-            "stream": body.stream,
-        }
-    return _checked({name: value for name, value in fields.items() if value is not None})
+    prompt = Prompt(
+        messages=messages,
+        tools=tools,
+        template_options=_template_options(body, shared.chat_template_kwargs),
+        is_continued=_is_begun(messages),
+    )
+    params = GenerationParams(
+        prompts=[prompt],
+        is_chat=True,
+        sampling={**OURS.read(shared), **OURS.read(body)},
+        adapter=shared.adapter_name or None,
+        grammar=_grammar(body, shared),
+        tool_use=tool_use,
+        reasoning_budget=_budget(body.thinking),
+        on_worker_loss=shared.on_worker_loss,
+    )
+    if not isinstance(body, MessagesBody):
+        return params
+    return replace(
+        params,
+        max_tokens=body.max_tokens,
+        stop=body.stop_sequences or [],
+        stream=bool(body.stream),
+    )
 
 
-def _is_begun(messages: list[dict[str, Any]]) -> bool:
+def _is_begun(messages: list[Message]) -> bool:
     """Whether the conversation ends with the beginning of the answer, which then goes on."""
-    last = messages[-1] if messages else {}
-    is_text = bool(last.get("content")) and not last.get("tool_calls")
-    return last.get("role") == "assistant" and is_text
+    last = messages[-1] if messages else None
+    return (
+        last is not None and last.role == "assistant" and bool(last.content) and not last.tool_calls
+    )
 
 
-def _checked(fields: dict[str, Any]) -> ChatBody:
-    try:
-        return ChatBody.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        described = describe_validation([{**first, "loc": ("body", *first["loc"])}])
-        raise InvalidRequestError(*described) from None
+def _budget(thinking: ThinkingBody | None) -> int | None:
+    """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget."""
+    is_enabled = thinking is not None and thinking.type == "enabled"
+    return thinking.budget_tokens if thinking is not None and is_enabled else None
 
 
-def _thinking_fields(thinking: ThinkingBody | None) -> dict[str, Any]:
-    """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget.
+def _template_options(
+    body: MessagePromptBody, kwargs: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """``between_tools`` is off; it is about what Anthropic's models tell between their calls."""
+    thinking, config = body.thinking, body.output_config
+    return to_template_options(
+        enable_thinking=None if thinking is None else thinking.type in ("enabled", "adaptive"),
+        reasoning_effort=config.effort if config else None,
+        thinking_budget=_budget(thinking),
+        chat_template_kwargs=kwargs,
+    )
 
-    ``between_tools`` is off as well; it is about what Anthropic's models tell between their calls.
-    """
-    if thinking is None:
-        return {}
-    is_enabled = thinking.type in ("enabled", "adaptive")
-    budget = thinking.budget_tokens if thinking.type == "enabled" else None
-    return {"enable_thinking": is_enabled, "thinking_budget": budget}
 
-
-def _output_fields(config: OutputConfigBody, older: OutputFormatBody | None) -> dict[str, Any]:
-    given = config.format or older
-    if given is None:
-        return {"reasoning_effort": config.effort}
-    schema = {"name": "output", "schema": given.schema_}
-    response_format = {"type": "json_schema", "json_schema": schema}
-    return {"reasoning_effort": config.effort, "response_format": response_format}
+def _grammar(body: MessagePromptBody, shared: SharedFields) -> Grammar | None:
+    config = body.output_config
+    given = (config.format if config else None) or body.output_format
+    form = {"type": "json_schema", "schema": given.schema_} if given else None
+    return to_grammar(
+        response_format=form, grammar=shared.grammar, regex=shared.regex, choice=shared.choice
+    )
 
 
 def _refuse_unsupported(body: MessagePromptBody) -> None:

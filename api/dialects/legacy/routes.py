@@ -14,10 +14,10 @@ from starlette.responses import Response
 
 from api.admin.jobs.processes import parameters
 from api.admin.models.schema import Health
+from api.dialects.generation_params import GenerationParams, build_request, check_text
 from api.dialects.legacy.schema import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.dialects.openai.generation.translate import check_text
 from api.dialects.openai.text.routes import answer_job, answer_text
 from api.dialects.openai.text.schema import ApplyTemplateBody
 from api.dialects.openai.text.translate import to_apply_template_request
@@ -33,12 +33,12 @@ from jobs.contract.requests import (
     CacheLimitRequest,
     DetokenizeRequest,
     GenerateRequest,
+    GenerationDefaults,
     Prompt,
     Task,
     TokenizeRequest,
     View,
 )
-from jobs.contract.sampling import Sampling
 from jobs.storage import names
 
 router = APIRouter(include_in_schema=False)
@@ -90,14 +90,14 @@ async def logits(
         message = "use_samplers: only the model's own probabilities can be had"
         raise UnsupportedParameterError(message, "use_samplers")
     desired = await resolve(services, x_model_id, None)
-    job = GenerateRequest(
+    params = GenerationParams(
         prompts=[Prompt(text=body.prompt)],
-        sampling=Sampling(temperature=0.0, num_logprobs=body.top_logits),
+        sampling={"temperature": 0.0},
+        num_logprobs=body.top_logits,
         max_tokens=1,
-        model=desired.load.model_name,
         view=View(Shape.LOGITS),
     )
-    check_text(job, "prompt")
+    job = build_request(params, GenerationDefaults(), desired.load.model_name)
     return await answer_job(services, job, x_model_id, None, _show_logits)
 
 

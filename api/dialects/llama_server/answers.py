@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from api.dialects.openai.generation.usage import timings_object
+from api.dialects.sampling_fields import LLAMA_SERVER
 from api.web.errors import Problem
 from jobs.contract.events import Event, EventKind, TokenLogprob, Usage
 from jobs.contract.requests import GenerateRequest
@@ -157,22 +158,9 @@ def settings_object(request: GenerateRequest) -> dict[str, Any]:
     """The values that held, under llama-server's names."""
     sampling = request.sampling
     return {
+        **LLAMA_SERVER.shown(sampling),
         "n_predict": -1 if request.max_tokens is None else request.max_tokens,
-        "seed": sampling.seed,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "typical_p": sampling.typical_p,
-        "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": sampling.repetition_context_size,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
-        "mirostat": sampling.mirostat_mode,
-        "mirostat_tau": sampling.mirostat_tau,
-        "mirostat_eta": sampling.mirostat_eta,
         "stop": request.stop,
-        "ignore_eos": sampling.ignore_eos,
         "stream": request.stream,
         "n_probs": sampling.num_logprobs or 0,
         "logit_bias": [

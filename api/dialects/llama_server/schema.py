@@ -6,20 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.web.base_schema import (
-    PROMPT_SCHEMA,
-    Body,
-    Flag,
-    Penalty,
-    Probability,
-    RepetitionPenalty,
-    Seed,
-    StopValue,
-    Temperature,
-    Text,
-    integer,
-    number,
-)
+from api.dialects.sampling_fields import LlamaServerSamplingBody
+from api.web.base_schema import PROMPT_SCHEMA, Body, Flag, StopValue, Text, integer, number
 
 _MAX_TOKENS = 2**31 - 1
 
@@ -29,7 +17,7 @@ NativePrompt = Annotated[
 ]
 
 
-class NativeBody(Body):
+class NativeBody(LlamaServerSamplingBody):
     """What /completion and /infill share, named as in llama-server; absent means off.
 
     ``cache_prompt``, ``id_slot`` and what else only concerns its slots is ignored.
@@ -39,30 +27,14 @@ class NativeBody(Body):
     n_predict: Annotated[int, integer(-1, _MAX_TOKENS)] | None = None
     stream: Flag = False
     stop: StopValue | None = None
-    seed: Seed | None = None
-    temperature: Temperature | None = None
-    top_k: Annotated[int, integer(-1, 1_000_000)] | None = None
-    top_p: Probability | None = None
-    min_p: Probability | None = None
-    typical_p: Probability | None = None
-    repeat_penalty: RepetitionPenalty | None = None
-    repeat_last_n: Annotated[int, integer(-1, 1_000_000)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    mirostat: Annotated[int, integer(0, 2)] | None = None
-    mirostat_tau: Annotated[float, number(0, 100)] | None = None
-    mirostat_eta: Annotated[float, number(0, 1)] | None = None
     logit_bias: dict[str, Any] | list[Any] | None = None
     grammar: Text | None = None
     json_schema: dict[str, Any] | None = None
-    ignore_eos: Flag = False
     n_probs: Annotated[int, integer(0, 20)] = 0
     return_tokens: Flag = False
     response_fields: list[Text] | None = None
+    # Refused by name when they ask for something.
     post_sampling_probs: Flag = False
-    dry_multiplier: Annotated[float, number(0, 1e9)] | None = None
-    xtc_probability: Probability | None = None
-    dynatemp_range: Annotated[float, number(0, 1e9)] | None = None
     t_max_predict_ms: Annotated[float, number(-1, 1e12)] | None = None
     lora: list[Any] | None = None
 

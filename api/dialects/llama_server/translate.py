@@ -1,27 +1,20 @@
-"""llama-server's bodies to our request: each field under OpenAI's name, checked as there. Pure."""
+"""llama-server's bodies to what all dialects mean. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-from pydantic import ValidationError
-
+from api.dialects.generation_params import GenerationParams, build_request
 from api.dialects.llama_server.schema import InfillBody, NativeBody, NativeCompletionBody
-from api.dialects.openai.generation.schema import CompletionBody
-from api.dialects.openai.generation.translate import check_text, to_generate_request
+from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.sampling_fields import LLAMA_SERVER
 from api.execution.shapes import Shape
-from api.web.errors import describe_validation
+from api.web.base_schema import check_logit_bias
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt, View
 
 _MAX_PROMPTS = 256
 _BANNED = -100.0  # what llama-server calls false
-_SAME_NAMES = (
-    "stop", "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty",
-    "frequency_penalty", "mirostat_tau", "mirostat_eta", "grammar", "json_schema", "ignore_eos",
-    "stream",
-)  # fmt: skip
 
 
 def to_native_request(
@@ -29,69 +22,57 @@ def to_native_request(
 ) -> GenerateRequest:
     """The job that ``body`` asks for; ``InvalidRequestError`` names the parameter at fault."""
     _refuse_unsupported(body)
-    checked = to_generate_request(_to_completion_body(body), defaults, model_name)
-    sampling = msgspec.structs.replace(checked.sampling, num_logprobs=body.n_probs or None)
-    request = msgspec.structs.replace(
-        checked,
+    params = GenerationParams(
         prompts=[_gap(body)] if isinstance(body, InfillBody) else _prompts(body.prompt),
-        sampling=sampling,
-        max_tokens=_max_tokens(body, defaults),
+        sampling=_sampling(body),
+        num_logprobs=body.n_probs or None,
+        max_tokens=None if body.n_predict == -1 else body.n_predict,
+        is_unlimited=body.n_predict == -1,
+        stop=body.stop or [],
+        grammar=to_grammar(grammar=body.grammar, json_schema=body.json_schema),
+        stream=body.stream,
         view=View(
             Shape.NATIVE, has_tokens=body.return_tokens, fields=list(body.response_fields or ())
         ),
     )
-    check_text(request)
-    return request
+    return build_request(params, defaults, model_name)
 
 
 def _refuse_unsupported(body: NativeBody) -> None:
     asked = {
         "post_sampling_probs": body.post_sampling_probs,
-        "dry_multiplier": body.dry_multiplier,
-        "xtc_probability": body.xtc_probability,
-        "dynatemp_range": body.dynatemp_range,
         "t_max_predict_ms": (body.t_max_predict_ms or 0) > 0,
         "lora": body.lora,
     }
     for name, value in asked.items():
         if value:
             raise UnsupportedParameterError(f"{name}: not supported by this server", name)
-
-
-def _to_completion_body(body: NativeBody) -> CompletionBody:
-    fields: dict[str, Any] = {name: getattr(body, name) for name in _SAME_NAMES}
-    fields["seed"] = None if body.seed == -1 else body.seed
-    fields["top_k"] = None if body.top_k == -1 else body.top_k
-    fields["repetition_context_size"] = None if body.repeat_last_n == -1 else body.repeat_last_n
-    fields["mirostat_mode"] = body.mirostat
-    fields["logit_bias"] = _logit_bias(body.logit_bias)
-    try:
-        return CompletionBody.model_validate({"prompt": "-", **fields})
-    except ValidationError as error:  # of what is not checked yet
-        first = error.errors()[0]
-        message, param = describe_validation([{**first, "loc": ("body", *first["loc"])}])
-        raise InvalidRequestError(message, param) from None
-
-
-def _logit_bias(given: dict[str, Any] | list[Any] | None) -> dict[str, Any] | None:
-    """llama-server's list of pairs as OpenAI's object; only token ids, no texts."""
-    if not isinstance(given, list):
-        return given
-    found = {}
-    for pair in given:
-        is_pair = isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int
-        if not is_pair:
-            message = "logit_bias: a list of [token id, number or false]"
-            raise InvalidRequestError(message, "logit_bias")
-        found[str(pair[0])] = _BANNED if pair[1] is False else pair[1]
-    return found
-
-
-def _max_tokens(body: NativeBody, defaults: GenerationDefaults) -> int | None:
     if body.n_predict == 0:
         raise UnsupportedParameterError("n_predict: 0 is not supported", "n_predict")
-    given = defaults.max_tokens if body.n_predict is None else body.n_predict
-    return None if given == -1 else given
+
+
+def _sampling(body: NativeBody) -> dict[str, Any]:
+    """The table's fields; a seed of -1 is a new one."""
+    given = LLAMA_SERVER.read(body)
+    if given.get("seed") == -1:
+        del given["seed"]
+    if "logit_bias" in given:
+        given["logit_bias"] = _logit_bias(given["logit_bias"])
+    return given
+
+
+def _logit_bias(given: dict[str, Any] | list[Any]) -> dict[int, float]:
+    """OpenAI's object, or llama-server's list of pairs; only token ids, no texts."""
+    try:
+        return check_logit_bias(dict(map(_bias, given)) if isinstance(given, list) else given)
+    except ValueError as error:
+        raise InvalidRequestError(f"logit_bias: {error}", "logit_bias") from None
+
+
+def _bias(pair: Any) -> tuple[str, Any]:
+    if not isinstance(pair, list) or len(pair) != 2 or type(pair[0]) is not int:
+        raise ValueError("a list of [token id, number or false]")
+    return str(pair[0]), _BANNED if pair[1] is False else pair[1]
 
 
 def _gap(body: InfillBody) -> Prompt:

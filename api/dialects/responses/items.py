@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from api.dialects.responses.schema import (
     InputCall,
@@ -14,13 +12,11 @@ from api.dialects.responses.schema import (
     InputPart,
     InputReasoning,
 )
-from api.web.base_schema import Body
-from api.web.errors import describe_validation
+from api.web.errors import checked
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 Item = dict[str, Any]
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "reasoning_text", "refusal"})
-_B = TypeVar("_B", bound=Body)
 
 
 def to_items(value: str | Sequence[Any] | None, suffix: str) -> list[Item]:
@@ -31,16 +27,6 @@ def to_items(value: str | Sequence[Any] | None, suffix: str) -> list[Item]:
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     return [_to_item(item, index, suffix) for index, item in enumerate(value or ())]
-
-
-def checked(kind: type[_B], value: Any, place: tuple[str | int, ...]) -> _B:
-    """``value`` as a ``kind``; ``InvalidRequestError`` with the name of what is wrong in it."""
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        loc = ("body", *place, *first["loc"])
-        raise InvalidRequestError(*describe_validation([{**first, "loc": loc}])) from None
 
 
 def _to_item(item: Any, index: int, suffix: str) -> Item:
@@ -57,7 +43,7 @@ def _to_item(item: Any, index: int, suffix: str) -> Item:
 
 
 def _message(value: dict[str, Any], index: int, suffix: str) -> Item:
-    item = checked(InputMessage, value, ("input", index))
+    item = checked(InputMessage, value, "input", index)
     text = _text(item.content, f"input[{index}].content")
     return {
         "id": item.id or f"msg_{suffix}",
@@ -69,7 +55,7 @@ def _message(value: dict[str, Any], index: int, suffix: str) -> Item:
 
 
 def _call(value: dict[str, Any], index: int, suffix: str) -> Item:
-    item = checked(InputCall, value, ("input", index))
+    item = checked(InputCall, value, "input", index)
     return {
         "id": item.id or f"fc_{suffix}",
         "type": "function_call",
@@ -81,7 +67,7 @@ def _call(value: dict[str, Any], index: int, suffix: str) -> Item:
 
 
 def _call_output(value: dict[str, Any], index: int, suffix: str) -> Item:
-    item = checked(InputCallOutput, value, ("input", index))
+    item = checked(InputCallOutput, value, "input", index)
     return {
         "id": item.id or f"fco_{suffix}",
         "type": "function_call_output",
@@ -92,7 +78,7 @@ def _call_output(value: dict[str, Any], index: int, suffix: str) -> Item:
 
 
 def _reasoning(value: dict[str, Any], index: int, suffix: str) -> Item:
-    item = checked(InputReasoning, value, ("input", index))
+    item = checked(InputReasoning, value, "input", index)
     text = _text(item.content or [], f"input[{index}].content")
     return {
         "id": item.id or f"rs_{suffix}",

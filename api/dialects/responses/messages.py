@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.dialects.responses.items import Item
+from jobs.contract.requests import FunctionCall, Message, ToolCall
 
 _SYSTEM = frozenset({"system", "developer"})
-Message = dict[str, Any]
+Draft = dict[str, Any]
+"""A message of the chat to which items may still add."""
 
 
 def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message]:
@@ -19,7 +21,7 @@ def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message
     take no second one.
     """
     system = [instructions] if instructions else []
-    messages: list[Message] = []
+    messages: list[Draft] = []
     thoughts = ""
     for item in items:
         if item["type"] == "reasoning":
@@ -30,13 +32,14 @@ def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message
             _add(messages, item, thoughts)
             thoughts = ""
     opening = [{"role": "system", "content": "\n\n".join(system)}] if system else []
-    return opening + messages
+    return [Message(**draft) for draft in (*opening, *messages)]
 
 
-def _add(messages: list[Message], item: Item, thoughts: str) -> None:
+def _add(messages: list[Draft], item: Item, thoughts: str) -> None:
     kind = item["type"]
     if kind == "message":
-        messages.append({"role": item["role"], "content": _text_of(item)})
+        role = "system" if item["role"] in _SYSTEM else item["role"]
+        messages.append({"role": role, "content": _text_of(item)})
     elif kind == "function_call":
         _add_call(messages, item)
     elif kind == "function_call_output":
@@ -46,12 +49,12 @@ def _add(messages: list[Message], item: Item, thoughts: str) -> None:
         messages[-1]["reasoning_content"] = thoughts
 
 
-def _add_call(messages: list[Message], item: Item) -> None:
+def _add_call(messages: list[Draft], item: Item) -> None:
     """A call belongs to the assistant's message before it, as do those made along with it."""
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
-    function = {"name": item["name"], "arguments": item["arguments"]}
-    call = {"id": item["call_id"], "type": "function", "function": function}
+    function = FunctionCall(name=item["name"], arguments=item["arguments"])
+    call = ToolCall(id=item["call_id"], function=function)
     messages[-1].setdefault("tool_calls", []).append(call)
 
 

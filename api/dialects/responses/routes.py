@@ -12,8 +12,8 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api.dialects.generation_params import check_text
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.dialects.openai.generation.translate import check_text
 from api.dialects.openai.text.routes import text_body
 from api.dialects.responses.answer import ResponseEncoder
 from api.dialects.responses.items import to_items

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from api.web.base_schema import Body, Count, Flag, Probability, Temperature, Text, integer
+from api.dialects.openai.generation.schema import SharedFields
+from api.dialects.sampling_fields import ResponseSamplingBody
+from api.web.base_schema import Body, Count, Flag, StopValue, Text, integer
 
 
 def _check_input(value: Any) -> str | list[Any]:
@@ -62,17 +64,25 @@ class ResponsePromptBody(Body):
     conversation: Text | dict[str, Any] | None = None
 
 
-class ResponseBody(ResponsePromptBody):
+class ExtraFields(SharedFields):
+    """Those parameters."""
+
+    enable_thinking: Flag | None = None
+    thinking_budget: Annotated[int, integer(0, 2**31 - 1)] | None = None
+    stop: StopValue | None = None
+
+
+class ResponseBody(ResponsePromptBody, ResponseSamplingBody):
     """POST /v1/responses.
 
     ``include`` adds log-probabilities; its other values, ``max_tool_calls`` (of OpenAI's own tools)
     and the cache's hints change nothing here. What does not fit is never truncated.
     """
 
+    model_config = ConfigDict(extra="allow")
+
     max_output_tokens: Count | None = None
     max_tool_calls: Count | None = None
-    temperature: Temperature | None = None
-    top_p: Probability | None = None
     top_logprobs: Annotated[int, integer(0, 20)] | None = None
     stream: Flag | None = None
     store: Flag | None = None

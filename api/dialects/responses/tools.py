@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.dialects.responses.items import checked
 from api.dialects.responses.schema import FunctionToolBody, ResponsePromptBody
+from api.web.errors import checked
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FREE = frozenset({"none", "auto", "required"})
@@ -19,7 +19,7 @@ def function_tools(body: ResponsePromptBody) -> list[FunctionToolBody]:
     out, and left out of the response's ``tools`` too.
     """
     return [
-        checked(FunctionToolBody, tool, ("tools", index))
+        checked(FunctionToolBody, tool, "tools", index)
         for index, tool in enumerate(body.tools or ())
         if tool.get("type") == "function"
     ]

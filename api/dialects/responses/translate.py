@@ -1,39 +1,33 @@
-"""A Responses body to a chat's, where defaults and checks live; errors get our names. Pure."""
+"""A Responses body to what all dialects mean; errors get our names. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from api.dialects.openai.generation.schema import ChatBody
-from api.dialects.openai.generation.translate import to_generate_request
-from api.dialects.responses.items import Item, checked
+from api.dialects.generation_params import GenerationParams, build_request
+from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.tools import read_tools
+from api.dialects.responses.items import Item
 from api.dialects.responses.messages import to_messages
-from api.dialects.responses.schema import ResponseBody, ResponsePromptBody, TextBody
+from api.dialects.responses.schema import ExtraFields, ResponseBody, ResponsePromptBody, TextBody
 from api.dialects.responses.tools import to_tool_fields
-from jobs.contract.errors import ErrorInfo, InvalidRequestError, JobError, UnsupportedParameterError
-from jobs.contract.requests import GenerateRequest, GenerationDefaults
+from api.dialects.sampling_fields import OURS
+from api.web.errors import checked, under_names
+from jobs.contract.errors import InvalidRequestError, JobError, UnsupportedParameterError
+from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 
-_FIELDS = {
+_NAMES = {
     "messages": "input",
     "prompt": "input",
-    "max_completion_tokens": "max_output_tokens",
-    "max_tokens": "max_output_tokens",
+    "response_format.json_schema": "text.format",
     "response_format": "text.format",
-    "reasoning_effort": "reasoning.effort",
 }
-"""A chat's name of a parameter -> its name here."""
+"""What all dialects call a parameter -> its name here, where it is another one."""
 
 _LOGPROBS = "message.output_text.logprobs"
-_TAKEN_AS_THEY_ARE = frozenset(
-    """
-    adapter_name chat_template_kwargs choice enable_thinking frequency_penalty grammar ignore_eos
-    logit_bias min_p mirostat_eta mirostat_mode mirostat_tau on_worker_loss presence_penalty regex
-    repeat_penalty repet_penalty repetition_context_size repetition_penalty seed stop
-    thinking_budget top_k typical_p
-    """.split()
-)
 
 
 def to_job(
@@ -47,50 +41,61 @@ def to_job(
     if not items:
         raise InvalidRequestError("input is required and must not be empty", "input")
     try:
-        return to_generate_request(_to_chat(body, items), defaults, model_name)
+        return build_request(_to_params(body, items), defaults, model_name)
     except JobError as error:
         raise renamed(error) from None
 
 
 def renamed(error: JobError) -> JobError:
     """The same error, with the name that its parameter has in a Responses body."""
-    name = re.match(r"\w*", error.param or "")
-    ours = _FIELDS.get(name[0]) if name else None
-    if name is None or ours is None:
+    message, param = under_names(error.message, error.param, _NAMES)
+    if param == error.param:
         return error
-    rest = (error.param or "")[name.end() :].replace(".json_schema", "", 1)
-    param = ours if ours == "input" else ours + rest
-    message = re.sub(rf"\b{name[0]}\b", ours, error.message, count=1)
-    return JobError.from_info(ErrorInfo(error.code, message, param))
+    # An item is no message: which one it is, is not known.
+    return type(error)(message, "input" if param and param.startswith("input") else param)
 
 
-def _to_chat(body: ResponsePromptBody, items: Sequence[Item]) -> ChatBody:
-    extra = body.model_extra or {}
-    fields = {
-        **{name: extra[name] for name in sorted(_TAKEN_AS_THEY_ARE & extra.keys())},
-        "model": body.model,
-        "messages": to_messages(body.instructions, items),
-        "response_format": _response_format(body.text),
-        "reasoning_effort": body.reasoning.effort if body.reasoning else None,
-        **to_tool_fields(body),
-    }
-    if isinstance(body, ResponseBody):
-        fields |= {
-            "max_completion_tokens": body.max_output_tokens,
-            "temperature": body.temperature,
-            "top_p": body.top_p,
-            "stream": body.stream,
-            **_logprobs(body),
-        }
-    given = {name: value for name, value in fields.items() if value is not None}
-    return checked(ChatBody, given, ())
+def _to_params(body: ResponsePromptBody, items: Sequence[Item]) -> GenerationParams:
+    given = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
+    extra = checked(ExtraFields, given)
+    tools, tool_use = read_tools(**to_tool_fields(body))
+    options = to_template_options(
+        enable_thinking=extra.enable_thinking,
+        reasoning_effort=body.reasoning.effort if body.reasoning else None,
+        thinking_budget=extra.thinking_budget,
+        chat_template_kwargs=extra.chat_template_kwargs,
+    )
+    messages = to_messages(body.instructions, items)
+    params = GenerationParams(
+        prompts=[Prompt(messages=messages, tools=tools, template_options=options)],
+        is_chat=True,
+        sampling={**OURS.read(extra), **OURS.read(body)},
+        stop=extra.stop or [],
+        adapter=extra.adapter_name or None,
+        grammar=to_grammar(
+            response_format=_response_format(body.text),
+            grammar=extra.grammar,
+            regex=extra.regex,
+            choice=extra.choice,
+        ),
+        tool_use=tool_use,
+        reasoning_budget=extra.thinking_budget,
+        on_worker_loss=extra.on_worker_loss,
+    )
+    if not isinstance(body, ResponseBody):
+        return params
+    return replace(
+        params,
+        max_tokens=body.max_output_tokens,
+        stream=bool(body.stream),
+        num_logprobs=_num_logprobs(body),
+    )
 
 
-def _logprobs(body: ResponseBody) -> dict[str, Any]:
+def _num_logprobs(body: ResponseBody) -> int | None:
     """Asked for by ``include``, or by a number of alternatives."""
-    if not body.top_logprobs and _LOGPROBS not in (body.include or ()):
-        return {}
-    return {"logprobs": True, "top_logprobs": body.top_logprobs}
+    is_asked_for = body.top_logprobs or _LOGPROBS in (body.include or ())
+    return (body.top_logprobs or 0) if is_asked_for else None
 
 
 def _response_format(text: TextBody | None) -> dict[str, Any] | None:

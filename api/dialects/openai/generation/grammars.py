@@ -5,30 +5,43 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api.dialects.openai.generation.schema import GenerationBody
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar, GrammarKind
 
 _FIELD = "response_format"
 
 
-def to_grammar(body: GenerationBody) -> Grammar | None:
-    """The grammar asked for; ``InvalidRequestError`` for two, or for one that says nothing."""
-    ways = (_of_format(body), _of_schema(body), _of_text(body), _of_choice(body))
-    found = [one for one in ways if one]
-    if body.regex is not None:
-        found.append(Grammar(GrammarKind.REGEX, body.regex, "regex"))
+def to_grammar(
+    *,
+    response_format: dict[str, Any] | None = None,
+    json_schema: dict[str, Any] | None = None,
+    grammar: str | None = None,
+    regex: str | None = None,
+    choice: list[str] | None = None,
+) -> Grammar | None:
+    """The grammar asked for; ``InvalidRequestError`` for two, or for one that says nothing.
+
+    ``json_schema`` is llama-server's, which has nothing around the schema.
+    """
+    found: list[Grammar] = []
+    if (formatted := _of_format(response_format)) is not None:
+        found.append(formatted)
+    if json_schema is not None:
+        found.append(_of_value(GrammarKind.JSON_SCHEMA, json_schema, "json_schema"))
+    if grammar is not None:
+        kind = GrammarKind.GBNF if "::=" in grammar else GrammarKind.LARK
+        found.append(Grammar(kind, grammar, "grammar"))
+    if choice is not None:
+        found.append(_of_value(GrammarKind.CHOICE, choice, "choice"))
+    if regex is not None:
+        found.append(Grammar(GrammarKind.REGEX, regex, "regex"))
     if len(found) > 1:
-        names = " and ".join(grammar.param for grammar in found)
+        names = " and ".join(one.param for one in found)
         raise InvalidRequestError(f"only one of {names} may be given", found[1].param)
-    if found and body.ignore_eos:
-        message = "ignore_eos: a text with a grammar ends where the grammar does"
-        raise UnsupportedParameterError(message, "ignore_eos")
     return found[0] if found else None
 
 
-def _of_format(body: GenerationBody) -> Grammar | None:
-    given = body.response_format
+def _of_format(given: dict[str, Any] | None) -> Grammar | None:
     kind = "text" if given is None else given.get("type")
     if given is None or kind == "text":
         return None
@@ -44,31 +57,11 @@ def _of_format(body: GenerationBody) -> Grammar | None:
     if not isinstance(schema, dict):
         message = f"{_FIELD}.json_schema.schema: a JSON schema is needed"
         raise InvalidRequestError(message, f"{_FIELD}.json_schema.schema")
-    return Grammar(GrammarKind.JSON_SCHEMA, _to_json(schema))
+    return _of_value(GrammarKind.JSON_SCHEMA, schema, _FIELD)
 
 
-def _of_schema(body: GenerationBody) -> Grammar | None:
-    """llama-server's field, which has nothing around the schema."""
-    if body.json_schema is None:
-        return None
-    return Grammar(GrammarKind.JSON_SCHEMA, _to_json(body.json_schema), "json_schema")
-
-
-def _of_text(body: GenerationBody) -> Grammar | None:
-    if body.grammar is None:
-        return None
-    kind = GrammarKind.GBNF if "::=" in body.grammar else GrammarKind.LARK
-    return Grammar(kind, body.grammar, "grammar")
-
-
-def _of_choice(body: GenerationBody) -> Grammar | None:
-    if body.choice is None:
-        return None
-    return Grammar(GrammarKind.CHOICE, _to_json(body.choice), "choice")
-
-
-def _to_json(value: Any) -> str:
+def _of_value(kind: GrammarKind, value: Any, param: str) -> Grammar:
     try:
-        return json.dumps(value, allow_nan=False)
+        return Grammar(kind, json.dumps(value, allow_nan=False), param)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"no JSON: {error}", _FIELD) from None
+        raise InvalidRequestError(f"{param}: no JSON: {error}", param) from None

@@ -14,29 +14,32 @@ _SWITCHES = frozenset({"enable_thinking", "thinking", "preserve_thinking", "keep
 _WORDS = frozenset({"reasoning_effort", "thinking_mode", "reasoning_mode"})
 
 
-def to_template_options(body: ReasoningFields) -> dict[str, Any] | None:
+def to_template_options(
+    *,
+    enable_thinking: bool | None,
+    reasoning_effort: str | None,
+    thinking_budget: int | None,
+    chat_template_kwargs: dict[str, Any] | None,
+) -> dict[str, Any] | None:
     """Variables for the chat template; ``InvalidRequestError`` names what is not allowed."""
-    options = {name: _checked(name, value) for name, value in _given(body).items()}
-    effort = body.reasoning_effort
-    if effort is not None:
-        options["reasoning_effort"] = effort
-    is_on = _is_thinking_on(body)
+    given = chat_template_kwargs or {}
+    options = {name: _checked(name, value) for name, value in given.items()}
+    if reasoning_effort is not None:
+        options["reasoning_effort"] = reasoning_effort
+    is_on = enable_thinking
+    if is_on is None and (reasoning_effort == "none" or thinking_budget == 0):
+        is_on = False
     if is_on is not None:
         # Templates call it one or the other.
         options |= {"enable_thinking": is_on, "thinking": is_on}
     return options or None
 
 
-def _given(body: ReasoningFields) -> dict[str, Any]:
-    return body.chat_template_kwargs or {}
-
-
-def _is_thinking_on(body: ReasoningFields) -> bool | None:
-    if body.enable_thinking is not None:
-        return body.enable_thinking
-    if body.reasoning_effort == "none" or body.thinking_budget == 0:
-        return False
-    return None
+def template_options_of(body: ReasoningFields) -> dict[str, Any] | None:
+    """Those that a body asks for."""
+    return to_template_options(
+        **{name: getattr(body, name) for name in ReasoningFields.model_fields}
+    )
 
 
 def _checked(name: str, value: Any) -> Any:

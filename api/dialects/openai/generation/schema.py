@@ -6,23 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.web.base_schema import (
-    Body,
-    ContextSize,
-    Count,
-    Flag,
-    LogitBias,
-    Penalty,
-    Probability,
-    PromptValue,
-    RepetitionPenalty,
-    Seed,
-    StopValue,
-    Temperature,
-    Text,
-    integer,
-    number,
-)
+from api.dialects.sampling_fields import SamplingBody
+from api.web.base_schema import Body, Count, Flag, PromptValue, StopValue, Text, integer
 
 
 class FunctionBody(Body):
@@ -96,11 +81,25 @@ class ReasoningFields(Body):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-class GenerationBody(ReasoningFields):
+class SharedFields(SamplingBody):
+    """What every dialect takes by these names, whatever else it calls its own.
+
+    ``grammar`` is GBNF or Lark, ``regex`` and ``choice`` are what the whole text has to be.
+    """
+
+    adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    grammar: Text | None = None
+    regex: Text | None = None
+    choice: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    on_worker_loss: Literal["resume", "fail"] = "resume"
+
+
+class GenerationBody(ReasoningFields, SharedFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
-    ``grammar`` is GBNF or Lark; ``json_schema``, ``regex`` and ``choice`` are what the whole text
-    has to be.
+    ``json_schema`` is what the whole text has to be, as are ``grammar``, which is GBNF or Lark,
+    ``regex`` and ``choice``.
     """
 
     model: Text | None = None
@@ -108,36 +107,14 @@ class GenerationBody(ReasoningFields):
     messages: Annotated[list[MessageBody], Field(fail_fast=True)] | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
-    temperature: Temperature | None = None
-    top_p: Probability | None = None
-    top_k: Annotated[int, integer(0, 1_000_000)] | None = None
-    min_p: Probability | None = None
-    typical_p: Probability | None = None
     n: Annotated[int, integer(1, 16)] | None = None
     stop: StopValue | None = None
-    seed: Seed | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
-    logit_bias: LogitBias | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: RepetitionPenalty | None = None
-    repeat_penalty: RepetitionPenalty | None = None
-    repet_penalty: RepetitionPenalty | None = None
-    repetition_context_size: ContextSize | None = None
-    mirostat_mode: Annotated[int, integer(0, 2)] | None = None
-    mirostat_tau: Annotated[float, number(0, 100)] | None = None
-    mirostat_eta: Annotated[float, number(0, 1)] | None = None
-    adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
-    ignore_eos: Flag | None = None
     continue_final_message: Flag | None = None
     add_generation_prompt: Flag | None = None
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | None = None
-    grammar: Text | None = None
-    regex: Text | None = None
-    choice: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
-    on_worker_loss: Literal["resume", "fail"] = "resume"
     complete_text: Flag = False
     background: Flag | None = None
     user: Text | None = None

@@ -31,25 +31,23 @@ def to_tools(tools: Tools | None) -> Tools | None:
     return tools or None
 
 
-def shown_tools(body: GenerationBody) -> Tools | None:
-    """The tools that the model is told of: none when it may call none."""
-    return None if body.tool_choice == "none" else to_tools(body.tools)
-
-
-def to_tool_use(body: GenerationBody) -> ToolUse | None:
-    """How calls are made; ``None`` when there are none to make."""
-    refuse_functions(body)
-    tools = shown_tools(body)
-    name = _read_choice(body.tool_choice)
-    is_required = name is not None or body.tool_choice == "required"
-    if tools is None:
+def read_tools(
+    tools: Tools | None = None,
+    tool_choice: str | dict[str, Any] | None = None,
+    parallel_tool_calls: bool | None = None,
+) -> tuple[Tools | None, ToolUse | None]:
+    """The tools that the model is told of, none when it may call none, and how it calls them."""
+    shown = None if tool_choice == "none" else to_tools(tools)
+    name = _read_choice(tool_choice)
+    is_required = name is not None or tool_choice == "required"
+    if shown is None:
         if is_required:
             raise InvalidRequestError(f"{_FIELD}: there are no tools to call", _FIELD)
-        return None
-    if name is not None and name not in [tool["function"]["name"] for tool in tools]:
+        return None, None
+    if name is not None and name not in [tool["function"]["name"] for tool in shown]:
         raise InvalidRequestError(f"{_FIELD}: no tool has the name {name[:80]!r}", _FIELD)
-    is_single = body.parallel_tool_calls is False or name is not None
-    return ToolUse(is_required=is_required, is_single=is_single, name=name)
+    is_single = parallel_tool_calls is False or name is not None
+    return shown, ToolUse(is_required=is_required, is_single=is_single, name=name)
 
 
 def refuse_functions(body: GenerationBody) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import mul
 from typing import Any
 
-from api.dialects.openai.generation.translate import check_text
+from api.dialects.generation_params import check_text
 from api.dialects.openai.rerank.schema import RerankBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Usage

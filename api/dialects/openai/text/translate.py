@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from api.dialects.generation_params import check_text
 from api.dialects.openai.generation.messages import to_messages
-from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.tools import to_tools
-from api.dialects.openai.generation.translate import check_text
 from api.dialects.openai.text.schema import ApplyTemplateBody, DetokenizeBody, TokenizeBody
 from api.execution.shapes import Shape
 from jobs.contract.errors import InvalidRequestError
@@ -50,7 +50,7 @@ def to_apply_template_request(body: ApplyTemplateBody) -> ApplyTemplateRequest:
         text=body.prompt or None,
         messages=to_messages(body.messages) if body.messages else None,
         tools=to_tools(body.tools),
-        template_options=to_template_options(body),
+        template_options=template_options_of(body),
     )
     return _checked(ApplyTemplateRequest(prompt, body.add_generation_prompt), "messages")
 

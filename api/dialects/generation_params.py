@@ -1,0 +1,121 @@
+"""What a client asks for, whatever its dialect, and the job that this becomes. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import msgspec
+
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
+from jobs.contract.grammars import Grammar
+from jobs.contract.requests import (
+    GenerateRequest,
+    GenerationDefaults,
+    OnWorkerLoss,
+    Prompt,
+    ToolUse,
+    View,
+)
+from jobs.contract.sampling import Sampling
+
+_MAX_SEQUENCES = 256
+_SEED_BITS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationParams:
+    """A request as all dialects mean it. Absent values are the model's defaults, or off.
+
+    ``sampling`` holds what was given, by the names of ``Sampling``. Without ``max_tokens`` there
+    are as many as the model's default says, else ``fallback_max_tokens``, else no limit;
+    ``is_unlimited`` overrules the default too.
+    """
+
+    prompts: list[Prompt]
+    is_chat: bool = False
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    num_logprobs: int | None = None
+    max_tokens: int | None = None
+    fallback_max_tokens: int | None = None
+    is_unlimited: bool = False
+    num_choices: int = 1
+    stop: list[str] = field(default_factory=list)
+    echo: bool = False
+    adapter: str | None = None
+    grammar: Grammar | None = None
+    tool_use: ToolUse | None = None
+    reasoning_budget: int | None = None
+    on_worker_loss: OnWorkerLoss = "resume"
+    stream: bool = False
+    include_usage: bool = False
+    complete_text: bool = False
+    view: View = field(default_factory=View)
+
+
+_AS_IT_IS = frozenset(
+    one.name for one in fields(GenerationParams) if one.name in GenerateRequest.__struct_fields__
+) - {"sampling", "max_tokens"}
+"""Fields of both that are the same in both."""
+
+
+def build_request(
+    params: GenerationParams, defaults: GenerationDefaults, model_name: str
+) -> GenerateRequest:
+    """The job that answers ``params``; ``InvalidRequestError`` names the parameter at fault."""
+    _check(params)
+    request = GenerateRequest(
+        **{name: getattr(params, name) for name in _AS_IT_IS},
+        sampling=_sampling(params, defaults),
+        max_tokens=_max_tokens(params, defaults),
+        is_reasoning_split=params.is_chat,
+        api="chat" if params.is_chat else "text",
+        model=model_name,
+    )
+    check_text(request)
+    return request
+
+
+def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
+    """Refuse half surrogate pairs: no UTF-8, so neither Redis nor a tokenizer can take them."""
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("a text has half a surrogate pair", param) from None
+
+
+def _check(params: GenerationParams) -> None:
+    """What is missing, or cannot be had together."""
+    if any(prompt.messages == [] for prompt in params.prompts):
+        raise InvalidRequestError("messages: required, and must not be empty", "messages")
+    if len(params.prompts) * params.num_choices > _MAX_SEQUENCES:
+        raise InvalidRequestError(f"at most {_MAX_SEQUENCES} choices in one request", "n")
+    if params.grammar is not None and params.sampling.get("ignore_eos"):
+        message = "ignore_eos: a text with a grammar ends where the grammar does"
+        raise UnsupportedParameterError(message, "ignore_eos")
+    if params.tool_use is not None and not params.is_chat:
+        raise UnsupportedParameterError("tools: only a chat can have tools", "tools")
+    if params.max_tokens == 0 and not params.echo:
+        raise InvalidRequestError("max_tokens: 0 needs echo", "max_tokens")
+
+
+def _max_tokens(params: GenerationParams, defaults: GenerationDefaults) -> int | None:
+    if params.is_unlimited:
+        return None
+    wishes = (params.max_tokens, defaults.max_tokens, params.fallback_max_tokens)
+    return next((num for num in wishes if num is not None), None)
+
+
+def _sampling(params: GenerationParams, defaults: GenerationDefaults) -> Sampling:
+    """What was given, over the model's defaults; a seed is always drawn."""
+    held = {
+        name: value
+        for name, value in msgspec.structs.asdict(defaults).items()
+        if value is not None and name != "max_tokens"
+    }
+    seed = params.sampling.get("seed")
+    seed = secrets.randbits(32) if seed is None else seed % (1 << _SEED_BITS)
+    given = {**held, **params.sampling, "seed": seed}
+    return Sampling(**given, num_logprobs=params.num_logprobs)

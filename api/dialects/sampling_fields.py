@@ -1,0 +1,94 @@
+"""The table of sampling parameters (``jobs.contract.sampling``) as fields of bodies. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import create_model
+
+from api.web.base_schema import Body, Breakers, Flag, LogitBias, integer, number
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.requests import GenerationDefaults
+from jobs.contract.sampling import SAMPLING_FIELDS, Sampling, SamplingField
+
+_OTHER_TYPES = {bool: Flag, dict[int, float]: LogitBias, tuple[str, ...]: Breakers}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WireNames:
+    """How a family of routes calls the parameters, and whether -1 has a meaning of its own."""
+
+    names_of: Callable[[SamplingField], tuple[str, ...]]
+    has_minus_one: bool = False
+
+    def body(self, *only: str) -> type[Body]:
+        """A body of these parameters, absent unless given; of all without ``only``."""
+        fields: dict[str, Any] = {
+            name: (self._type_of(field) | None, None)
+            for field in SAMPLING_FIELDS
+            for name in self.names_of(field)
+            if not only or field.name in only
+        }
+        return create_model("SamplingFields", __base__=Body, **fields)
+
+    def read(self, body: Body) -> dict[str, Any]:
+        """What ``body`` says, by the names of ``Sampling``; what is absent is missing.
+
+        ``InvalidRequestError`` for two names of one parameter that differ.
+        """
+        known = type(body).model_fields
+        found = {}
+        for field in SAMPLING_FIELDS:
+            names = [name for name in self.names_of(field) if name in known]
+            value = same_value({name: getattr(body, name) for name in names})
+            if value is not None:
+                is_minus_one = self.has_minus_one and value == -1
+                meant = field.limits.minus_one if is_minus_one else None
+                found[field.name] = value if meant is None else meant
+        return found
+
+    def shown(self, sampling: Sampling) -> dict[str, Any]:
+        """The values that held, under each of their names."""
+        return {
+            name: getattr(sampling, field.name)
+            for field in SAMPLING_FIELDS
+            for name in self.names_of(field)
+        }
+
+    def _type_of(self, field: SamplingField) -> Any:
+        limits = field.limits
+        low = -1 if self.has_minus_one and limits.minus_one is not None else limits.low
+        if field.type is int:
+            return Annotated[int, integer(int(low), int(limits.high))]
+        if field.type is float:
+            return Annotated[float, number(low, limits.high)]
+        return _OTHER_TYPES[field.type]
+
+
+OURS = WireNames(lambda field: (*field.limits.aliases, field.name))
+_WITHOUT_ALIASES = WireNames(lambda field: (field.name,))
+LLAMA_SERVER = WireNames(lambda f: (f.limits.llama_server or f.name,), has_minus_one=True)
+
+if TYPE_CHECKING:
+    SamplingBody = Body
+    LlamaServerSamplingBody = Body
+    DefaultsBody = Body
+    ResponseSamplingBody = Body
+else:
+    SamplingBody = OURS.body()
+    LlamaServerSamplingBody = LLAMA_SERVER.body()
+    DefaultsBody = _WITHOUT_ALIASES.body(*GenerationDefaults.__struct_fields__)
+    ResponseSamplingBody = OURS.body("temperature", "top_p")
+
+
+def same_value(spellings: Mapping[str, _T | None]) -> _T | None:
+    """The value of a parameter that has several names; two that differ are refused."""
+    given = {name: value for name, value in spellings.items() if value is not None}
+    first, *others = given.values() or [None]
+    if any(value != first for value in others):
+        listed = " and ".join(given)
+        raise InvalidRequestError(f"{listed} are one parameter and differ", next(iter(given)))
+    return first
