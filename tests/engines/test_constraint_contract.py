@@ -29,6 +29,9 @@ SAMPLINGS = {
     "seeded": Sampling(temperature=0.8, top_k=20, seed=5),
     "penalised": Sampling(temperature=0.8, repetition_penalty=1.3, top_p=0.9, seed=5),
     "mirostat": Sampling(temperature=0.8, mirostat_mode=2, mirostat_tau=3.0, seed=5),
+    "xtc and dry": Sampling(
+        temperature=0.8, xtc_probability=0.5, xtc_threshold=1e-6, dry_multiplier=0.8, seed=5
+    ),
 }
 
 
@@ -48,7 +51,24 @@ def constrained(
 
 def text_of(engine: Engine, transcript: Transcript) -> str:
     pieces = (engine.tokenizer.piece(t.token_id) for t in transcript.tokens if not t.is_end)
-    return b"".join(pieces).decode()
+    return b"".join(pieces).decode(errors="replace")
+
+
+class Anything:
+    """A grammar that forbids nothing."""
+
+    def allowed(self) -> None:
+        return None
+
+    def accept(self, token_id: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())
+def test_a_grammar_that_forbids_nothing_changes_nothing(engine: Engine, sampling: Sampling) -> None:
+    free = sequence(chat(engine, "Tell me a story, please."), 60, sampling)
+    held = dataclasses.replace(free, constraint=Anything())
+    assert run(engine, [held])[0].ids == run(engine, [free])[0].ids
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS.keys())

@@ -50,6 +50,10 @@ SETTINGS = {
     "penalties": msgspec.structs.replace(
         GREEDY, repetition_penalty=1.3, presence_penalty=0.5, frequency_penalty=0.2
     ),
+    "xtc": msgspec.structs.replace(
+        SEEDED, seed=11, xtc_probability=0.5, xtc_threshold=1e-6, dynatemp_range=0.2
+    ),
+    "dry": msgspec.structs.replace(GREEDY, dry_multiplier=2.0, dry_allowed_length=1),
 }
 by_setting = pytest.mark.parametrize("sampling", SETTINGS.values(), ids=SETTINGS)
 

@@ -46,6 +46,8 @@ SAMPLINGS = {
     "penalised": Sampling(temperature=0.0, repetition_penalty=1.2),
     "seeded": Sampling(temperature=0.6, top_k=10, seed=7),
     "mirostat": Sampling(temperature=0.6, mirostat_mode=2, mirostat_tau=2.0, seed=7),
+    "xtc": Sampling(temperature=0.6, top_k=10, xtc_probability=0.5, xtc_threshold=1e-6, seed=7),
+    "dry": Sampling(temperature=0.0, dry_multiplier=0.8, dry_allowed_length=1),
 }
 
 

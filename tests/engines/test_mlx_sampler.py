@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import reference_sampler as reference
 from workers.engines.base import Constraint
+from workers.engines.dry import Repetitions
 from workers.engines.mlx.sampling.filters import apply_filters
 from workers.engines.mlx.sampling.sampler import BatchSampler, Draw, filter_settings
 
@@ -32,6 +33,7 @@ class RunningRow:
     tokens: list[int] = field(default_factory=lambda: [0])
     mirostat_mu: float | None = None
     constraint: Constraint | None = None
+    repetitions: Repetitions | None = None
 
     @property
     def position(self) -> int:
@@ -40,11 +42,12 @@ class RunningRow:
 
 def kept_by_reference(row: Logits, s: Sampling, slack: float) -> set[int]:
     """What the plain filters keep, their thresholds moved by ``slack``."""
-    kept = reference.keep_top_k(row.astype(np.float64), s.top_k)
+    kept = reference.keep_top_n_sigma(row.astype(np.float64), s.top_n_sigma * (1 + slack))
+    kept = reference.keep_top_k(kept, s.top_k)
     kept = reference.keep_typical(kept, moved(s.typical_p, slack))
     kept = reference.keep_top_p(kept, moved(s.top_p, slack))
     kept = reference.keep_min_p(kept, s.min_p * (1 - slack))
-    return set(np.flatnonzero(kept > -np.inf))
+    return set(np.flatnonzero(kept > reference.IMPOSSIBLE))
 
 
 def moved(share: float, slack: float) -> float:
@@ -60,6 +63,7 @@ def random_logits(seed: int, num_rows: int) -> Logits:
 SHARES = st.floats(0.01, 1.0) | st.just(1.0)
 FILTERS = st.builds(
     Sampling,
+    top_n_sigma=st.just(-1.0) | st.floats(0.1, 4.0),
     top_k=st.integers(0, VOCAB_SIZE + 5),
     typical_p=SHARES,
     top_p=SHARES | st.just(0.0),
@@ -75,7 +79,7 @@ def test_filters_keep_what_the_plain_ones_keep(rows: list[Sampling], seed: int) 
     assume(loose == tight)  # else a threshold is nearer than the arithmetic is exact
     filtered = np.array(apply_filters(mx.array(logits), filter_settings(rows)))
     for row, original, expected in zip(filtered, logits, tight, strict=True):
-        assert set(np.flatnonzero(row > -np.inf)) == expected
+        assert set(np.flatnonzero(row > reference.IMPOSSIBLE)) == expected
         assert all(row[token] == original[token] for token in expected)
 
 
@@ -115,6 +119,9 @@ SAMPLINGS = st.builds(
     frequency_penalty=st.sampled_from([0.0, 0.4]),
     repetition_context_size=st.sampled_from([0, 1, 4, 20]),
     logit_bias=st.dictionaries(st.integers(0, VOCAB_SIZE - 1), st.floats(-5, 5), max_size=3),
+    top_n_sigma=st.sampled_from([-1.0, 1.0]),
+    xtc_probability=st.sampled_from([0.0, 0.5]),
+    dynatemp_range=st.sampled_from([0.0, 0.4]),
     num_logprobs=st.sampled_from([None, 0, 2]),
     ignore_eos=st.booleans(),
 )

@@ -37,6 +37,10 @@ SETTINGS = {
         temperature=0.0, frequency_penalty=0.3, repetition_context_size=40, ignore_eos=True
     ),
     "mirostat": Sampling(mirostat_mode=2, seed=2, ignore_eos=True),
+    "xtc": Sampling(
+        seed=5, top_k=20, xtc_probability=0.5, dynatemp_range=0.3, temperature=0.7, ignore_eos=True
+    ),
+    "dry": Sampling(temperature=0.0, dry_multiplier=0.8, dry_allowed_length=1, ignore_eos=True),
     "log-probabilities": Sampling(temperature=0.0, num_logprobs=2, ignore_eos=True),
 }
 

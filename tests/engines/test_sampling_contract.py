@@ -18,6 +18,7 @@ from tests.engines.driving import (
 )
 from workers.engines import reference_sampler
 from workers.engines.base import Engine
+from workers.engines.dry import BreakerFinder
 
 # Filters come before the temperature: a high one draws nearly evenly from what they have kept.
 EVEN = Sampling(temperature=50.0)
@@ -103,6 +104,35 @@ def test_typical_p_bears_forbidden_tokens(engine: Engine) -> None:
     assert len(allowed) < len(values) / 2
 
 
+@pytest.mark.parametrize("num", [0.5, 1.5, 3.0])
+def test_top_n_sigma_draws_from_what_is_near_the_likeliest(engine: Engine, num: float) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    drawn = draws(engine, msgspec.structs.replace(EVEN, top_n_sigma=num))
+    kept = reference_sampler.keep_top_n_sigma(values, num)
+    kept[kept == reference_sampler.IMPOSSIBLE] = -np.inf
+    assert drawn <= as_likely_as(values, kept)
+
+
+def test_xtc_excludes_the_likeliest_but_for_the_last_of_them(engine: Engine) -> None:
+    values = log_probabilities(engine, prompt_of(engine))
+    likeliest = np.sort(np.exp(values))[::-1]
+    threshold = float((likeliest[2] + likeliest[3]) / 2)  # so three of them are to be had
+    left = reference_sampler.exclude_top(values, threshold)
+    top = values >= left.max() + SLACK
+    always = msgspec.structs.replace(EVEN, top_k=8, xtc_probability=1.0, xtc_threshold=threshold)
+    assert not draws(engine, always) & set(np.flatnonzero(top).tolist())
+    sometimes = msgspec.structs.replace(always, xtc_probability=0.5)
+    assert draws(engine, sometimes) & set(np.flatnonzero(top).tolist())
+
+
+def test_a_dynamic_temperature_follows_the_entropy(engine: Engine) -> None:
+    best = int(np.argmax(log_probabilities(engine, prompt_of(engine))))
+    dynamic = Sampling(temperature=2.0, dynatemp_range=2.0, dynatemp_exponent=100.0)
+    assert draws(engine, dynamic, 8) == {best}
+    hot = msgspec.structs.replace(dynamic, dynatemp_exponent=0.0)  # always at its upper end
+    assert len(draws(engine, hot)) > 3
+
+
 def test_filters_work_on_what_the_earlier_ones_left(engine: Engine) -> None:
     values = log_probabilities(engine, prompt_of(engine))
     both = reference_sampler.keep_top_p(reference_sampler.keep_top_k(values, 3), 0.6 + MARGIN)
@@ -181,6 +211,30 @@ def test_an_absurd_window_is_as_good_as_the_whole_sequence(engine: Engine) -> No
         return run_one(engine, prompt_of(engine), 10, sampling).ids
 
     assert text(2**31 - 1) == text(1000)
+
+
+@pytest.mark.parametrize("num_kept", [-1, 0, 6, 1000])
+@pytest.mark.parametrize("breakers", [("\n", ":"), ("l",)])
+def test_dry_follows_numpy(engine: Engine, num_kept: int, breakers: tuple[str, ...]) -> None:
+    said = engine.tokenizer.encode("Tell me all", add_special=False, parse_special=False)
+    best = int(np.argmax(log_probabilities(engine, said)))
+    prompt = [*said, best, *said, best, *said]
+    sampling = Sampling(
+        temperature=0.0, dry_multiplier=3.0, dry_allowed_length=1,
+        dry_penalty_last_n=num_kept, dry_sequence_breakers=breakers,
+    )  # fmt: skip
+    found = BreakerFinder(engine.tokenizer).of(sampling)
+    values = reference_sampler.disfavour(log_probabilities(engine, prompt), prompt, sampling, found)
+    assert next_token(engine, prompt, sampling).token_id == int(np.argmax(values))
+
+
+def test_dry_keeps_a_text_from_going_round_in_circles(engine: Engine) -> None:
+    circle = engine.tokenizer.encode("one two three ", add_special=False, parse_special=False)
+    prompt = circle * 6
+    sampling = msgspec.structs.replace(GREEDY, dry_multiplier=50.0)
+    ids = run_one(engine, prompt, 40, sampling).ids
+    triples = [tuple(ids[i : i + 4]) for i in range(len(ids) - 3)]
+    assert len(set(triples)) == len(triples)
 
 
 # Log-probabilities

@@ -52,6 +52,22 @@ def test_mirostat_goes_on_where_it_stood(driver: Driver, mode: int) -> None:
     assert last[0] == last[1]
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"xtc_probability": 0.5, "xtc_threshold": 0.02, "dynatemp_range": 0.5},
+        {"dry_multiplier": 5.0, "dry_allowed_length": 1, "temperature": 1.0},
+        {"dry_multiplier": 1.0, "dry_penalty_last_n": 30, "top_n_sigma": 2.0},
+    ],
+)
+def test_samplers_that_look_back_or_act_by_chance_go_on_the_same(
+    driver: Driver, settings: dict[str, Any]
+) -> None:
+    sampling: dict[str, Any] = {"seed": 3, "temperature": 2.0, **settings}
+    whole, cut = undisturbed_and_cut(driver, generate("k" * 8, LENGTH, sampling=sampling))
+    assert token_ids(cut) == token_ids(whole)
+
+
 def test_an_echoed_prompt_is_sent_once(driver: Driver) -> None:
     prompt = "k" * 300
     request = generate(prompt, LENGTH, echo=True, sampling={"num_logprobs": 1})

@@ -10,9 +10,14 @@ from hypothesis.extra import numpy as npst
 
 from jobs.contract.sampling import Sampling
 from workers.engines.reference_sampler import (
+    IMPOSSIBLE,
     add_bias,
+    apply_filters,
+    exclude_top,
+    heat,
     keep_min_p,
     keep_top_k,
+    keep_top_n_sigma,
     keep_top_p,
     keep_typical,
     log_softmax,
@@ -60,6 +65,49 @@ def test_typical_keeps_what_surprises_as_much_as_expected() -> None:
     assert 0 not in kept(keep_typical(flat, 0.1)), "the likeliest is not the most typical"
 
 
+def test_top_n_sigma_keeps_what_is_near_the_likeliest() -> None:
+    logits = np.array([4.0, 3.0, 0.0, -1.0, -np.inf])  # deviation 2.06 of those that count
+    found = keep_top_n_sigma(logits, 1.0)
+    assert found.tolist() == [4.0, 3.0, IMPOSSIBLE, IMPOSSIBLE, -np.inf]
+    assert np.flatnonzero(softmax(found)).tolist() == [0, 1]
+    assert keep_top_n_sigma(logits, -1.0) is logits
+
+
+def test_xtc_leaves_the_last_of_the_likely_ones() -> None:
+    logits = logits_of(0.4, 0.05, 0.3, 0.15, 0.1)
+    assert kept(exclude_top(logits, 0.12)) == [1, 3, 4]
+    assert kept(exclude_top(logits, 0.35)) == [0, 1, 2, 3, 4]
+    assert kept(exclude_top(logits, 0.5)) == [0, 1, 2, 3, 4]
+    assert kept(exclude_top(logits, 0.0)) == [1]
+
+
+def test_xtc_comes_last_and_only_at_its_places() -> None:
+    logits = logits_of(0.4, 0.05, 0.3, 0.15, 0.1)
+    sampling = Sampling(min_p=0.3, xtc_probability=0.5, xtc_threshold=0.2, seed=3)
+    for position in range(20):
+        expected = [2, 3] if sampling.has_xtc_at(position) else [0, 2, 3]
+        assert kept(apply_filters(logits, sampling, position)) == expected
+
+
+def test_a_dynamic_temperature_is_high_where_the_model_is_unsure() -> None:
+    def heated(logits: np.ndarray, **settings: float) -> float:
+        found = heat(logits, Sampling(temperature=1.0, dynatemp_range=0.5, **settings))
+        return float((logits[0] - logits[1]) / (found[0] - found[1]))
+
+    sure, unsure = logits_of(0.999, 0.0005, 0.0005), logits_of(0.34, 0.33, 0.33)
+    assert heated(sure) == pytest.approx(0.5, abs=0.02)
+    assert heated(unsure) == pytest.approx(1.5, abs=0.02)
+    half = logits_of(0.8, 0.1, 0.1)
+    assert heated(half, dynatemp_exponent=2.0) < heated(half) < heated(half, dynatemp_exponent=0.5)
+
+
+def test_a_dynamic_temperature_may_come_down_to_none() -> None:
+    cold = Sampling(temperature=0.5, dynatemp_range=2.0)
+    sure = np.array([5.0, -np.inf, -200.0])
+    assert softmax(heat(sure, cold)).tolist() == [1.0, 0.0, 0.0]
+    assert softmax(heat(np.array([5.0, -np.inf]), cold)).tolist() == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("keep", [keep_top_p, keep_min_p, keep_typical])
 @given(logits=LOGITS, amount=st.floats(0.001, 1.0))
 def test_every_filter_keeps_something_and_changes_no_logit(keep, logits, amount) -> None:
@@ -73,7 +121,7 @@ def test_every_filter_keeps_something_and_changes_no_logit(keep, logits, amount)
     "sampling",
     [
         Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(min_p=1.0), Sampling(temperature=1e-4),
-        Sampling(temperature=0.0),
+        Sampling(temperature=0.0), Sampling(top_n_sigma=1e-9),
     ],
 )  # fmt: skip
 @given(logits=LOGITS, seed=st.integers(0, 2**32))

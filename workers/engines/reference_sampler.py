@@ -6,30 +6,53 @@ The reference for the real engines' samplers, and the fake engine's own. Order a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from jobs.contract.sampling import Sampling, draw_seed
+from workers.engines import dry
+from workers.engines.dry import NO_BREAKERS, Breakers
 
 Logits = npt.NDArray[np.float64]
 
+IMPOSSIBLE = float(np.finfo(np.float32).min)
+"""The logit of a candidate that cannot be drawn."""
+TINY = 1e-30
 
-def sample(logits: Logits, tokens: Sequence[int], sampling: Sampling) -> int:
-    """The token after ``tokens`` (prompt + generated); ``logits``: shape (vocab_size,)."""
-    biased = penalise(add_bias(logits, sampling.logit_bias), tokens, sampling)
+
+def sample(
+    logits: Logits, tokens: Sequence[int], sampling: Sampling, breakers: Breakers = NO_BREAKERS
+) -> int:
+    """The token after ``tokens`` (prompt + generated); ``logits``: shape (vocab_size,).
+
+    ``breakers`` are those of ``sampling.dry_sequence_breakers``.
+    """
+    biased = disfavour(logits, tokens, sampling, breakers)
     if sampling.is_greedy:
         return int(np.argmax(biased))
-    kept = keep_min_p(
-        keep_top_p(
-            keep_typical(keep_top_k(biased, sampling.top_k), sampling.typical_p), sampling.top_p
-        ),
-        sampling.min_p,
-    )
-    probabilities = softmax(kept / sampling.temperature)
+    probabilities = softmax(heat(apply_filters(biased, sampling, len(tokens)), sampling))
     random = np.random.default_rng(draw_seed(sampling.seed, len(tokens)))
     return int(random.choice(len(probabilities), p=probabilities))
+
+
+def disfavour(
+    logits: Logits, tokens: Sequence[int], sampling: Sampling, breakers: Breakers = NO_BREAKERS
+) -> Logits:
+    """The logits after bias, penalties and DRY."""
+    biased = penalise(add_bias(logits, sampling.logit_bias), tokens, sampling)
+    return subtract(biased, dry.penalties(tokens, sampling, breakers))
+
+
+def apply_filters(logits: Logits, sampling: Sampling, position: int) -> Logits:
+    """What can be drawn at ``position``: all filters, in their order."""
+    kept = keep_top_n_sigma(logits, sampling.top_n_sigma)
+    kept = keep_top_k(kept, sampling.top_k)
+    kept = keep_typical(kept, sampling.typical_p)
+    kept = keep_top_p(kept, sampling.top_p)
+    kept = keep_min_p(kept, sampling.min_p)
+    return exclude_top(kept, sampling.xtc_threshold) if sampling.has_xtc_at(position) else kept
 
 
 def add_bias(logits: Logits, bias: dict[int, float]) -> Logits:
@@ -52,6 +75,24 @@ def penalise(logits: Logits, tokens: Sequence[int], sampling: Sampling) -> Logit
     values -= counts * sampling.frequency_penalty + sampling.presence_penalty
     penalised[seen] = values
     return penalised
+
+
+def subtract(logits: Logits, penalties: Mapping[int, float]) -> Logits:
+    """The logits with each token's penalty taken away."""
+    return add_bias(logits, {token: -penalty for token, penalty in penalties.items()})
+
+
+def keep_top_n_sigma(logits: Logits, num: float) -> Logits:
+    """Tokens within ``num`` standard deviations of the likeliest's logit (0 or less: all).
+
+    Tang et al. 2024, arXiv:2411.07641. As in llama.cpp, the others still count as candidates
+    where those are counted (``heat``), but cannot be drawn.
+    """
+    if num <= 0.0:
+        return logits
+    alive = logits > -np.inf
+    lowest = logits.max() - num * logits[alive].std()
+    return np.where(alive & (logits < lowest), IMPOSSIBLE, logits)
 
 
 def keep_top_k(logits: Logits, top_k: int) -> Logits:
@@ -93,6 +134,32 @@ def keep_min_p(logits: Logits, min_p: float) -> Logits:
         return logits
     probabilities = softmax(logits)
     return _keep(logits, np.flatnonzero(probabilities >= min_p * probabilities.max()))
+
+
+def exclude_top(logits: Logits, threshold: float) -> Logits:
+    """XTC: without the tokens of probability ``threshold`` and more, but for the last of them.
+
+    By p-e-w, text-generation-webui pull request 6335.
+    """
+    probabilities = softmax(logits)
+    order = np.argsort(-probabilities, kind="stable")
+    num = np.count_nonzero((probabilities >= threshold) & (probabilities > 0.0))
+    return _keep(logits, order[max(0, num - 1) :])
+
+
+def heat(logits: Logits, sampling: Sampling) -> Logits:
+    """The logits by the temperature; a dynamic one follows their entropy, arXiv:2309.02772."""
+    # Shifted so that a tiny temperature cannot turn the maximum into infinity.
+    shifted = logits - logits.max()
+    num = np.count_nonzero(logits > -np.inf)
+    if sampling.dynatemp_range == 0.0 or num < 2:
+        return shifted / sampling.temperature
+    probabilities = softmax(logits)
+    entropy = -float(np.sum(probabilities * np.log(np.maximum(probabilities, TINY))))
+    share = (entropy / np.log(num)) ** sampling.dynatemp_exponent
+    lowest = max(0.0, sampling.temperature - sampling.dynatemp_range)
+    highest = sampling.temperature + sampling.dynatemp_range
+    return shifted / max(TINY, lowest + (highest - lowest) * share)
 
 
 def softmax(logits: Logits) -> Logits:

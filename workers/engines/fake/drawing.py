@@ -8,6 +8,7 @@ import numpy as np
 
 from workers.engines import mirostat, reference_sampler
 from workers.engines.base import FinishReason, PromptLogprobs, Sequence, Token
+from workers.engines.dry import Breakers
 from workers.engines.fake.faults import Faults, Place
 from workers.engines.fake.tokenizer import END_ID, FAULTY_ID, VOCAB_SIZE, FakeTokenizer
 
@@ -26,6 +27,7 @@ class Running:
     num_left: int
     mirostat_mu: float | None
     faults: Faults
+    breakers: Breakers
     tokens: list[int] = field(init=False)
     num_prefilled: int = 0
     num_cached: int | None = None
@@ -119,13 +121,13 @@ def _choose(running: Running, logits: reference_sampler.Logits) -> int:
 
 def _sample(running: Running, logits: reference_sampler.Logits) -> int:
     sampling = running.sequence.sampling
+    breakers = running.breakers
     if not mirostat.is_used(sampling):
-        return reference_sampler.sample(logits, running.tokens, sampling)
+        return reference_sampler.sample(logits, running.tokens, sampling, breakers)
     assert running.mirostat_mu is not None
-    biased = reference_sampler.add_bias(logits, sampling.logit_bias)
-    penalised = reference_sampler.penalise(biased, running.tokens, sampling)
+    biased = reference_sampler.disfavour(logits, running.tokens, sampling, breakers)
     token_id, running.mirostat_mu = mirostat.sample(
-        penalised, sampling, len(running.tokens), running.mirostat_mu
+        biased, sampling, len(running.tokens), running.mirostat_mu
     )
     return token_id
 

@@ -23,6 +23,7 @@ from workers.engines.base import (
     Sequence,
     StepEvent,
 )
+from workers.engines.dry import BreakerFinder
 from workers.engines.failures import failure_of
 from workers.engines.fake.drawing import Running, draw, prompt_logprobs
 from workers.engines.fake.faults import Faults, Place
@@ -44,6 +45,7 @@ class FakeEngine:
     ) -> None:
         self.info = info
         self.tokenizer = FakeTokenizer()
+        self._breakers = BreakerFinder(self.tokenizer)
         self._step_s = step_s
         self._adapter = adapter
         self._waiting: deque[Sequence] = deque()
@@ -119,6 +121,7 @@ class FakeEngine:
             num_left=min(sequence.max_tokens, room),
             mirostat_mu=mirostat.first_mu(sequence.sampling) if mu is None else mu,
             faults=Faults.of(sequence.prompt),
+            breakers=self._breakers.of(sequence.sampling),
         )
 
     def _prefill(self) -> Iterator[StepEvent]:

@@ -29,6 +29,7 @@ from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
 from workers.engines.llama_cpp.load.loaded_model import LoadedModel, load_gguf
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
+from workers.engines.llama_cpp.sampling.dry import DrySamplers
 from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
 from workers.engines.shared.chunk_budget import ChunkBudget
 
@@ -67,6 +68,8 @@ class LlamaCppEngine:
         self._scheduler = Scheduler(
             self._memory, self._prefixes, loaded.host_cache, num_slots, tuning, largest
         )
+        vocab = lib.llama_model_get_vocab(loaded.model)
+        self._dry = DrySamplers(vocab, loaded.info.context_length)
         self._is_closed = False
 
     @property
@@ -84,6 +87,7 @@ class LlamaCppEngine:
     def check(self, sampling: Sampling) -> None:
         """Raise ``InvalidRequestError`` for a logit bias of an unknown token."""
         check_sampling(sampling, self._info.vocab_size)
+        self._dry.prepare(sampling)
 
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run."""
@@ -97,6 +101,7 @@ class LlamaCppEngine:
             vocab_size=self._info.vocab_size,
             end_ids=self._end_ids,
             context_length=self._info.context_length,
+            dry=self._dry.new(sequence.sampling),
             mu=sequence.mirostat_mu,
             constraint=sequence.constraint,
         )
@@ -150,6 +155,7 @@ class LlamaCppEngine:
         if self._host_cache is not None:
             self._prefixes.evict_all()
             self._host_cache.close()
+        self._dry.close()
         self._loaded.close()
 
     @property

@@ -24,6 +24,7 @@ from workers.engines.base import (
     Token,
     Tokenizer,
 )
+from workers.engines.dry import BreakerFinder
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.batch.running_batch import RunningBatch
@@ -71,6 +72,7 @@ class MlxEngine:
         parts: EngineParts,
     ) -> None:
         self._tokenizer = tokenizer
+        self._breakers = BreakerFinder(tokenizer)
         self._adapter = options.adapter
         self._info = describe(loaded, options)
         self._module: object = loaded.module
@@ -102,6 +104,7 @@ class MlxEngine:
                 raise InvalidRequestError(
                     f"Token {token_id} is not in the vocabulary", "logit_bias"
                 )
+        self._breakers.of(sampling)  # here, as a search takes time that the batch should not wait
 
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run,
@@ -149,7 +152,8 @@ class MlxEngine:
         while self._waiting and self._num_running < self._info.num_slots:
             sequence = self._waiting.popleft()
             room = self._info.context_length - len(sequence.prompt)
-            self._prefill.add(Row(sequence, min(sequence.max_tokens, room)))
+            repetitions = self._breakers.repetitions(sequence.sampling)
+            self._prefill.add(Row(sequence, min(sequence.max_tokens, room), repetitions))
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """See ``base.Engine``; ``None``: the mean."""

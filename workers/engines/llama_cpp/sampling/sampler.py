@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from collections.abc import Sequence as ListLike
 from typing import Any
 
@@ -20,20 +20,22 @@ from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
 from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.sampling.dry import dry_window
 from workers.engines.llama_cpp.sampling.scoring import Logits, logits_of
 
 # Tokens this much less likely than the best are dropped before typical_p: its entropy would read
 # the 0 · log 0 of a forbidden token as NaN.
 _NEGLIGIBLE = 1e-30
+_LOWEST = np.finfo(np.float32).min
 _CANDIDATE = np.dtype([("id", "i4"), ("logit", "f4"), ("p", "f4")])
 
 
 class Sampler:
     """How one sequence draws. It owns native memory: ``close`` it when the sequence ends.
 
-    Two chains: ``_first`` for bias and penalties, ``_then`` for filters and draw. Without anything
-    to do between them they are one, which llama.cpp runs at a go. ``mu`` is where mirostat stands,
-    ``None`` without it.
+    Two chains: ``_first`` for bias, penalties and DRY, ``_then`` for filters and draw. Without
+    anything to do between them they are one, which llama.cpp runs at a go. ``dry`` is the DRY
+    sampler, which then belongs to the chain. ``mu`` is where mirostat stands, ``None`` without it.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Sampler:
         vocab_size: int,
         end_ids: Collection[int],
         context_length: int,
+        dry: Pointer | None = None,
         mu: float | None = None,
         constraint: Constraint | None = None,
     ) -> None:
@@ -62,14 +65,16 @@ class Sampler:
         self._bias_ids = np.fromiter(biases.keys(), np.int32, len(biases))
         self._bias_values = np.fromiter(biases.values(), np.float32, len(biases))
         self._add_penalties(sampling, prompt, vocab_size, context_length)
+        if dry is not None:
+            self._add_with_history(dry, prompt[-dry_window(sampling, context_length) :])
         self._is_plain = lib.llama_sampler_chain_n(self._first) == 0
-        self._is_argmax = self._is_greedy and not sampling.has_penalties
+        self._is_argmax = self._is_greedy and not sampling.has_penalties and dry is None
         self._then = self._first if constraint is None and self.mu is None else _new_chain()
         if self._is_greedy:
             _add(self._then, lib.llama_sampler_init_greedy())
         elif self.mu is None:
             self._add_filters(sampling, vocab_size)
-        self._draw_index: int = lib.llama_sampler_chain_n(self._then)
+        self._num_lasting: int = lib.llama_sampler_chain_n(self._then)
 
     def sample(self, context: Pointer, row: int, position: int) -> int:
         """The token at ``position`` of the sequence, from the logits of ``row`` of the batch."""
@@ -79,7 +84,7 @@ class Sampler:
             # Without llama.cpp's list of candidates: a fifth of its time.
             return self._likeliest(logits_of(context, row, self._vocab_size))
         if not self._is_greedy:
-            self._renew_draw(position)
+            self._renew_end(position)
         token: int = lib.llama_sampler_sample(self._then, context, row)
         return token
 
@@ -122,21 +127,26 @@ class Sampler:
         array, table = _candidates(np.arange(len(raw), dtype=np.int32), raw)
         lib.llama_sampler_apply(self._first, ctypes.byref(array))
         biased = np.empty_like(raw)
-        biased[table["id"]] = table["logit"]
+        # DRY may leave nothing possible among the few tokens that a grammar allows.
+        biased[table["id"]] = np.maximum(table["logit"], _LOWEST)
         return biased
 
     def _drawn(self, ids: npt.NDArray[np.int32], logits: Logits, position: int) -> int:
         """One of ``ids``, by filters and draw."""
-        self._renew_draw(position)
-        array, table = _candidates(ids, logits)
+        self._renew_end(position)
+        array, _table = _candidates(ids, logits)
         lib.llama_sampler_apply(self._then, ctypes.byref(array))
-        return int(table["id"][array.selected])
+        return int(array.data[array.selected].id)  # XTC moves the beginning of the list
 
-    def _renew_draw(self, position: int) -> None:
-        # A fresh random state per token (3 µs), so that it depends on (seed, position) alone.
-        if lib.llama_sampler_chain_n(self._then) > self._draw_index:
-            lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._then, self._draw_index))
-        _add(self._then, lib.llama_sampler_init_dist(draw_seed(self._sampling.seed, position)))
+    def _renew_end(self, position: int) -> None:
+        """The end of the chain, whose random states llama.cpp would carry on.
+
+        Fresh ones for each token (3 µs), so that they depend on (seed, position) alone.
+        """
+        while lib.llama_sampler_chain_n(self._then) > self._num_lasting:
+            lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._then, self._num_lasting))
+        for sampler in _ending(self._sampling, position):
+            _add(self._then, sampler)
 
     def _add_bias(self, biases: dict[int, float], vocab_size: int) -> None:
         if not biases:
@@ -158,11 +168,17 @@ class Sampler:
             sampling.frequency_penalty,
             sampling.presence_penalty,
         )
-        for token in prompt[-window:]:
-            lib.llama_sampler_accept(penalties, token)
-        _add(self._first, penalties)
+        self._add_with_history(penalties, prompt[-window:])
+
+    def _add_with_history(self, sampler: Pointer, tokens: ListLike[int]) -> None:
+        """A sampler that looks back at ``tokens``."""
+        for token in tokens:
+            lib.llama_sampler_accept(sampler, token)
+        _add(self._first, sampler)
 
     def _add_filters(self, sampling: Sampling, vocab_size: int) -> None:
+        if sampling.top_n_sigma > 0.0:
+            _add(self._then, lib.llama_sampler_init_top_n_sigma(sampling.top_n_sigma))
         if sampling.top_k > 0:
             _add(self._then, lib.llama_sampler_init_top_k(min(sampling.top_k, vocab_size)))
         if sampling.typical_p < 1.0:
@@ -172,8 +188,19 @@ class Sampler:
             _add(self._then, lib.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0.0:
             _add(self._then, lib.llama_sampler_init_min_p(sampling.min_p, 1))
-        if sampling.temperature != 1.0:
-            _add(self._then, lib.llama_sampler_init_temp(sampling.temperature))
+
+
+def _ending(sampling: Sampling, position: int) -> Iterator[Pointer]:
+    """XTC, temperature and draw of the token at ``position``."""
+    if sampling.has_xtc_at(position):
+        threshold = max(sampling.xtc_threshold, _NEGLIGIBLE)
+        yield lib.llama_sampler_init_xtc(1.0, threshold, 1, 0)  # whether it acts is decided
+    if sampling.dynatemp_range > 0.0:
+        values = (sampling.temperature, sampling.dynatemp_range, sampling.dynatemp_exponent)
+        yield lib.llama_sampler_init_temp_ext(*values)
+    elif sampling.temperature != 1.0:
+        yield lib.llama_sampler_init_temp(sampling.temperature)
+    yield lib.llama_sampler_init_dist(draw_seed(sampling.seed, position))
 
 
 def _new_chain() -> Pointer:

@@ -8,6 +8,7 @@ from typing import cast
 
 from jobs.contract.sampling import Sampling
 from workers.engines.base import Constraint, FinishReason, Sequence, SequenceFailure, Token
+from workers.engines.dry import Repetitions
 from workers.engines.failures import failure_of
 from workers.engines.mlx.sampling.sampler import Draw, LogprobDraw
 from workers.engines.shared.token_key import to_key
@@ -18,11 +19,12 @@ class Row:
     """A running sequence. ``position`` is the index of the model's next input token.
 
     So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``;
-    ``mirostat_mu`` is the ``mu`` of the next draw.
+    ``mirostat_mu`` is the ``mu`` of the next draw. ``repetitions`` are those that DRY penalises.
     """
 
     sequence: Sequence
     max_tokens: int
+    repetitions: Repetitions | None = None
     tokens: list[int] = field(init=False)
     position: int = field(init=False)
     prompt_key: bytes = field(init=False)
@@ -41,6 +43,11 @@ class Row:
     @property
     def constraint(self) -> Constraint | None:
         return self.sequence.constraint
+
+    @property
+    def needs_last_token(self) -> bool:
+        """Whether the host has to know each token before the next one can be drawn."""
+        return self.constraint is not None or self.repetitions is not None
 
     @property
     def num_left(self) -> int:

@@ -188,7 +188,7 @@ class RunningBatch:
 def _must_read_first(scheduled: Scheduled) -> bool:
     """Whether these tokens must be read before the next step is scheduled.
 
-    A row that ends now would be computed for nothing, and a grammar's next mask depends on the
-    token.
+    A row that ends now would be computed for nothing, and a grammar's next mask and DRY's next
+    penalties depend on the token.
     """
-    return any(row.num_left == 1 or row.constraint is not None for row in scheduled.rows)
+    return any(row.num_left == 1 or row.needs_last_token for row in scheduled.rows)

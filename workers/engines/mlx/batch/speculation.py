@@ -16,6 +16,7 @@ from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.sampling import Sampling
 from workers.engines import mirostat
 from workers.engines.base import Constraint, EngineOptions, SequenceFailure, Token
+from workers.engines.dry import Repetitions
 from workers.engines.mlx import library
 from workers.engines.mlx.batch.drafting import Drafter
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
@@ -73,6 +74,7 @@ class _DraftRow:
     position: int
     mirostat_mu: float | None = None
     constraint: Constraint | None = None
+    repetitions: Repetitions | None = None
 
 
 class SpeculativeBatch:
@@ -134,8 +136,8 @@ class SpeculativeBatch:
     def _draft(self, row: Row) -> list[int]:
         # One token per step comes without a draft.
         num = min(self._num_drafts, row.num_left - 1)
-        # Mirostat's mu and a grammar's mask depend on the tokens before a position.
-        is_free = row.constraint is None and not mirostat.is_used(row.sampling)
+        # Mirostat's mu, a grammar's mask and DRY's penalties depend on the tokens before a position.
+        is_free = not row.needs_last_token and not mirostat.is_used(row.sampling)
         if num < 1 or not is_free:
             return []
         return self._drafter.draft(row.tokens, num)

@@ -7,29 +7,51 @@ down to ``>=`` or ``>``, is that of llama.cpp's sampler of the same name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence as ListLike
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
+
+from jobs.contract.sampling import Sampling
 
 DROPPED = float("-inf")
+_IMPOSSIBLE = float(np.finfo(np.float32).min)  # a candidate that cannot be drawn
+_ALL = float("inf")
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter; ``value`` is a row's parameter, ``neutral`` the one that keeps everything."""
+
+    value: Callable[[Sampling], float]
+    neutral: float
+    keep: Callable[[mx.array, mx.array], mx.array]
+    is_ranked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FilterSettings:
-    """Filter parameters of the rows, (rows, 1) each, and which filters any row uses at all."""
+    """The filters that any row uses, in their order, each with the rows' parameters, (rows, 1)."""
 
-    top_k: mx.array
-    typical_p: mx.array
-    top_p: mx.array
-    min_p: mx.array
-    has_top_k: bool
-    has_typical_p: bool
-    has_top_p: bool
-    has_min_p: bool
+    used: list[tuple[Filter, mx.array]]
 
-    @property
-    def needs_ranking(self) -> bool:
-        return self.has_top_k or self.has_typical_p or self.has_top_p
+    @staticmethod
+    def of(samplings: ListLike[Sampling | None]) -> FilterSettings:
+        """The rows' filters; ``None`` for a row that has no use for them."""
+        used = []
+        for one in _FILTERS:
+            values = [one.neutral if s is None else one.value(s) for s in samplings]
+            if any(value != one.neutral for value in values):
+                used.append((one, column(values)))
+        return FilterSettings(used)
+
+
+def column(values: ListLike[float]) -> mx.array:
+    """One value per row, (rows, 1)."""
+    return mx.array(list(values), dtype=mx.float32)[:, None]
 
 
 def apply_filters(logits: mx.array, settings: FilterSettings) -> mx.array:
@@ -38,21 +60,31 @@ def apply_filters(logits: mx.array, settings: FilterSettings) -> mx.array:
     The result stays in token order, so that the random number of a token depends neither on the
     other filters nor on the company in the batch.
     """
-    if settings.needs_ranking:
-        order = mx.argsort(-logits, axis=-1)
-        ranked = _filter_ranked(mx.take_along_axis(logits, order, axis=-1), settings)
-        logits = mx.put_along_axis(logits, order, ranked, axis=-1)
-    return keep_min_p(logits, settings.min_p) if settings.has_min_p else logits
+    order = None
+    for one, values in settings.used:
+        if one.is_ranked and order is None:
+            order = mx.argsort(-logits, axis=-1)
+            logits = mx.take_along_axis(logits, order, axis=-1)
+        if not one.is_ranked and order is not None:
+            logits, order = mx.put_along_axis(logits, order, logits, axis=-1), None
+        logits = one.keep(logits, values)
+    return logits if order is None else mx.put_along_axis(logits, order, logits, axis=-1)
 
 
-def _filter_ranked(ranked: mx.array, settings: FilterSettings) -> mx.array:
-    if settings.has_top_k:
-        ranked = keep_top_k(ranked, settings.top_k)
-    if settings.has_typical_p:
-        ranked = keep_typical(ranked, settings.typical_p)
-    if settings.has_top_p:
-        ranked = keep_top_p(ranked, settings.top_p)
-    return ranked
+def keep_top_n_sigma(logits: mx.array, num: mx.array) -> mx.array:
+    """Keep tokens within ``num`` standard deviations of the likeliest's logit; in any order.
+
+    Tang et al. 2024 (arXiv 2411.07641). The others still count as candidates (``heat``).
+    """
+    is_alive = logits > DROPPED
+    count = mx.sum(is_alive, axis=-1, keepdims=True)
+    values = mx.where(is_alive, logits, 0.0)
+    mean = mx.sum(values, axis=-1, keepdims=True) / count
+    squares = mx.where(is_alive, (logits - mean) ** 2, 0.0)
+    deviation = mx.sqrt(mx.sum(squares, axis=-1, keepdims=True) / count)
+    lowest = mx.max(logits, axis=-1, keepdims=True) - num * deviation
+    is_kept = (logits >= lowest) | ~is_alive | mx.isinf(num)
+    return mx.where(is_kept, logits, _IMPOSSIBLE)
 
 
 def keep_top_k(ranked: mx.array, top_k: mx.array) -> mx.array:
@@ -89,5 +121,39 @@ def keep_min_p(logits: mx.array, min_p: mx.array) -> mx.array:
     return _keep(logits, logits >= mx.max(logits, axis=-1, keepdims=True) + mx.log(min_p))
 
 
+def exclude_top(logits: mx.array, threshold: mx.array) -> mx.array:
+    """XTC: drop the tokens of probability ``threshold`` and more, but for the last of them."""
+    probabilities = mx.softmax(logits, axis=-1)
+    is_top = (probabilities >= threshold) & (probabilities > 0.0)
+    lowest = mx.min(mx.where(is_top, probabilities, _ALL), axis=-1, keepdims=True)
+    places = mx.arange(logits.shape[-1])
+    last = mx.max(mx.where(is_top & (probabilities <= lowest), places, -1), axis=-1, keepdims=True)
+    return _keep(logits, ~is_top | (places == last))
+
+
+def heat(logits: mx.array, low: mx.array, high: mx.array, exponent: mx.array) -> mx.array:
+    """Divide by the temperature: from ``low`` to ``high`` with the entropy of the candidates.
+
+    Dynamic temperature, arXiv 2309.02772; equal ends are a fixed one.
+    """
+    # Shifted so that a tiny temperature cannot turn the maximum into infinity.
+    shifted = logits - mx.max(logits, axis=-1, keepdims=True)
+    probabilities = mx.softmax(logits, axis=-1)
+    surprise = mx.where(probabilities > 0.0, -mx.log(probabilities), 0.0)
+    entropy = mx.sum(probabilities * surprise, axis=-1, keepdims=True)
+    num = mx.sum(logits > DROPPED, axis=-1, keepdims=True)
+    share = entropy / mx.log(mx.maximum(num, 2))
+    return shifted / mx.maximum(low + (high - low) * share**exponent, _TINY)
+
+
 def _keep(logits: mx.array, is_kept: mx.array) -> mx.array:
     return mx.where(is_kept, logits, DROPPED)
+
+
+_FILTERS = (
+    Filter(lambda s: s.top_n_sigma if s.top_n_sigma > 0.0 else _ALL, _ALL, keep_top_n_sigma),
+    Filter(lambda s: s.top_k or _ALL, _ALL, keep_top_k, is_ranked=True),
+    Filter(lambda s: s.typical_p, 1.0, keep_typical, is_ranked=True),
+    Filter(lambda s: s.top_p, 1.0, keep_top_p, is_ranked=True),
+    Filter(lambda s: s.min_p, 0.0, keep_min_p),
+)

@@ -2,7 +2,7 @@
 
 Order and meaning are those of ``jobs/contract/sampling.py``. All is computed on the device from
 lazy arrays, the token of the step before included: nothing here waits for a value (but for
-mirostat and grammars), so that the next step can be scheduled while the present one still runs.
+mirostat, DRY and grammars), so that the next step can be scheduled while this one still runs.
 """
 
 from __future__ import annotations
@@ -12,20 +12,34 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import mlx.core as mx
-import numpy as np
 
 from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import mirostat
 from workers.engines.base import Constraint
+from workers.engines.dry import Repetitions
 from workers.engines.mlx.sampling.constrained_rows import ConstrainedRows, Failures
-from workers.engines.mlx.sampling.filters import DROPPED, FilterSettings, apply_filters
+from workers.engines.mlx.sampling.filters import (
+    FilterSettings,
+    apply_filters,
+    column,
+    exclude_top,
+    heat,
+)
 from workers.engines.mlx.sampling.mirostat_rows import MirostatRows
+from workers.engines.mlx.sampling.penalties import Penalties, bias_of, count_tokens, subtract_dry
+
+_MORE_THAN_ALL = 2.0  # no probability is
 
 
 class SampledRow(Protocol):
     """What the sampler reads of a running sequence, and the state of its draws."""
 
     mirostat_mu: float | None
+
+    @property
+    def repetitions(self) -> Repetitions | None:
+        """Those that DRY disfavours; ``None`` without it."""
+        ...
 
     @property
     def sampling(self) -> Sampling: ...
@@ -84,13 +98,13 @@ class BatchSampler:
     def __init__(self, rows: ListLike[SampledRow], end_ids: frozenset[int]) -> None:
         self._rows = rows
         samplings = [row.sampling for row in rows]
-        self._bias = _bias_entries(samplings, end_ids)
+        self._bias = bias_of(samplings, end_ids)
         self._penalties = Penalties.of(samplings)
         self._constrained = ConstrainedRows(rows)
         self._mirostat = MirostatRows(rows)
         # Rows of mirostat count as greedy here: their tokens are replaced.
         self._is_greedy = [not _is_drawing(sampling) for sampling in samplings]
-        self._temperature = _column([s.temperature or 1.0 for s in samplings])
+        self._temperature = Temperature.of(samplings)
         self._filters = filter_settings(samplings)
         self._num_logprobs = {i: s.num_logprobs for i, s in enumerate(samplings)}
 
@@ -101,23 +115,39 @@ class BatchSampler:
         read, each the one at its row's ``position``.
         """
         raw = logits.astype(mx.float32)
-        biased = raw if self._bias is None else _add_bias(raw, self._bias)
-        if self._penalties is not None:
-            biased = self._penalties.apply(biased, _count(self._rows, inputs, raw.shape[-1]))
         failures: Failures = {}
+        biased = self.disfavour(raw, inputs, failures)
         biased = self._constrained.mask(biased, failures)
         tokens, mus = self._mirostat.draw(biased, self._choose(biased), failures)
         return Draw(tokens, self._logprobs(raw, tokens), mus, failures)
+
+    def disfavour(self, raw: mx.array, inputs: mx.array, failures: Failures) -> mx.array:
+        """``raw`` (rows, vocab) after bias, penalties and DRY; adds to ``failures``."""
+        biased = raw if self._bias is None else self._bias.add_to(raw)
+        if self._penalties is not None:
+            biased = self._penalties.apply(biased, count_tokens(self._rows, inputs, raw.shape[-1]))
+        return subtract_dry(biased, self._rows, failures)
 
     def _choose(self, logits: mx.array) -> mx.array:
         likeliest = mx.argmax(logits, axis=-1)
         if all(self._is_greedy):
             return likeliest
-        filtered = apply_filters(logits, self._filters)
-        # Shifted so that a tiny temperature cannot turn the maximum into infinity.
-        shifted = filtered - mx.max(filtered, axis=-1, keepdims=True)
-        drawn = _draw_rows(shifted / self._temperature, self._keys())
+        drawn = _draw_rows(self.final(logits), self._keys())
         return mx.where(mx.array(self._is_greedy), likeliest, drawn)
+
+    def final(self, logits: mx.array) -> mx.array:
+        """What is drawn from: ``logits`` (rows, vocab) after filters and temperature."""
+        kept = apply_filters(logits, self._filters)
+        thresholds = [self._xtc_threshold(i) for i in range(len(self._rows))]
+        if min(thresholds) < _MORE_THAN_ALL:
+            kept = exclude_top(kept, column(thresholds))
+        return self._temperature.apply(kept)
+
+    def _xtc_threshold(self, index: int) -> float:
+        """Of a row whose turn it is by chance, which is known here, from seed and position."""
+        row = self._rows[index]
+        is_due = not self._is_greedy[index] and row.sampling.has_xtc_at(row.position + 1)
+        return row.sampling.xtc_threshold if is_due else _MORE_THAN_ALL
 
     def _keys(self) -> mx.array:
         """One random key per row, (rows, 2): ``mx.random.key(seed)`` is the words (0, seed)."""
@@ -154,108 +184,40 @@ def _draw_rows(logits: mx.array, keys: mx.array) -> mx.array:
     return drawn
 
 
-def _column(values: ListLike[float]) -> mx.array:
-    return mx.array(list(values), dtype=mx.float32)[:, None]
-
-
 def _is_drawing(sampling: Sampling) -> bool:
     """Whether the row's token is drawn among what the filters leave."""
     return not sampling.is_greedy and not mirostat.is_used(sampling)
 
 
 def filter_settings(samplings: list[Sampling]) -> FilterSettings:
-    """The filters of the rows; those of rows that do not draw do not count as used."""
-    drawing = [s for s in samplings if _is_drawing(s)]
-    return FilterSettings(
-        top_k=_column([s.top_k or float("inf") for s in samplings]),
-        typical_p=_column([s.typical_p for s in samplings]),
-        top_p=_column([s.top_p for s in samplings]),
-        min_p=_column([s.min_p for s in samplings]),
-        has_top_k=any(s.top_k > 0 for s in drawing),
-        has_typical_p=any(s.typical_p < 1.0 for s in drawing),
-        has_top_p=any(s.top_p < 1.0 for s in drawing),
-        has_min_p=any(s.min_p > 0.0 for s in drawing),
-    )
+    """The filters of the rows; those of rows that do not draw are not used."""
+    return FilterSettings.of([s if _is_drawing(s) else None for s in samplings])
 
 
 @dataclass(frozen=True, slots=True)
-class BiasEntries:
-    """Sparse additions to the logits: ``value[i]`` at ``[row[i], token[i]]``."""
+class Temperature:
+    """The rows' temperatures, (rows, 1) each: from ``low`` to ``high``, if any is dynamic."""
 
-    row: mx.array
-    token: mx.array
-    value: mx.array
-
-
-def _bias_entries(samplings: list[Sampling], end_ids: frozenset[int]) -> BiasEntries | None:
-    entries = [
-        (row, token, value)
-        for row, sampling in enumerate(samplings)
-        for token, value in _biases(sampling, end_ids).items()
-    ]
-    if not entries:
-        return None
-    rows, tokens, values = zip(*entries, strict=True)
-    return BiasEntries(mx.array(rows), mx.array(tokens), mx.array(values, dtype=mx.float32))
-
-
-def _biases(sampling: Sampling, end_ids: frozenset[int]) -> dict[int, float]:
-    banned = dict.fromkeys(end_ids, DROPPED) if sampling.ignore_eos else {}
-    return sampling.logit_bias | banned
-
-
-def _add_bias(logits: mx.array, bias: BiasEntries) -> mx.array:
-    return logits.at[bias.row, bias.token].add(bias.value)
-
-
-@dataclass(frozen=True, slots=True)
-class Penalties:
-    """Repetition, presence and frequency penalties of the rows, (rows, 1) each."""
-
-    repetition: mx.array
-    presence: mx.array
-    frequency: mx.array
+    low: mx.array
+    high: mx.array
+    exponent: mx.array
+    is_dynamic: bool
 
     @staticmethod
-    def of(samplings: list[Sampling]) -> Penalties | None:
-        """The penalties, or ``None`` when no row has any."""
-        if not any(s.has_penalties for s in samplings):
-            return None
-        return Penalties(
-            _column([s.repetition_penalty for s in samplings]),
-            _column([s.presence_penalty for s in samplings]),
-            _column([s.frequency_penalty for s in samplings]),
+    def of(samplings: list[Sampling]) -> Temperature:
+        # A row that does not draw has any one.
+        middles = [s.temperature or 1.0 for s in samplings]
+        extents = [s.dynatemp_range if _is_drawing(s) else 0.0 for s in samplings]
+        pairs = list(zip(middles, extents, strict=True))
+        return Temperature(
+            column([max(0.0, middle - extent) for middle, extent in pairs]),
+            column([middle + extent for middle, extent in pairs]),
+            column([s.dynatemp_exponent for s in samplings]),
+            any(extents),
         )
 
-    def apply(self, logits: mx.array, counts: mx.array) -> mx.array:
-        """``counts`` (rows, vocab): how often each token stands in the row's window."""
-        is_seen = counts > 0.0
-        damped = mx.where(logits > 0.0, logits / self.repetition, logits * self.repetition)
-        penalty = counts * self.frequency + self.presence
-        return mx.where(is_seen, damped - penalty, logits)
-
-
-def _count(rows: ListLike[SampledRow], inputs: mx.array, vocab_size: int) -> mx.array:
-    """Occurrences of each token in each row's window, (rows, vocab); 0 without penalties.
-
-    The newest token of the window is ``inputs``, still on the device; the others are known here.
-    """
-    windows = [_known_window(row) for row in rows]
-    width = max(len(window) for window in windows)
-    known = np.zeros((len(rows), width), dtype=np.uint32)
-    weights = np.zeros((len(rows), width + 1), dtype=np.float32)
-    for i, (row, window) in enumerate(zip(rows, windows, strict=True)):
-        known[i, : len(window)] = window
-        weights[i, : len(window)] = 1.0
-        weights[i, width] = float(row.sampling.has_penalties)
-    tokens = mx.concatenate([mx.array(known), inputs[:, None].astype(mx.uint32)], axis=1)
-    empty = mx.zeros((len(rows), vocab_size))
-    return empty.at[mx.arange(len(rows))[:, None], tokens].add(mx.array(weights))
-
-
-def _known_window(row: SampledRow) -> ListLike[int]:
-    """The window's tokens before ``position``; none for a row without penalties."""
-    if not row.sampling.has_penalties:
-        return []
-    first = max(0, row.position + 1 - row.sampling.repetition_context_size)
-    return row.tokens[first : row.position]
+    def apply(self, logits: mx.array) -> mx.array:
+        if self.is_dynamic:
+            return heat(logits, self.low, self.high, self.exponent)
+        # Shifted so that a tiny temperature cannot turn the maximum into infinity.
+        return (logits - mx.max(logits, axis=-1, keepdims=True)) / self.low
