@@ -1,4 +1,4 @@
-"""Shared by all rings: one real Redis server per test run, emptied for each test that asks.
+"""Shared by all rings: a clock, and one real Redis server per run, emptied for each test that asks.
 
 The server is always one that the run started itself, on a unix socket in a folder of its own, so
 emptying it can never touch anybody's data.
@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jobs.embedded_redis.binary import find_redis_binary
+from tests.helpers.clock import Clock
 
 _START_TIMEOUT_S = 10.0
 
@@ -33,6 +34,14 @@ class RedisServer:
     def url(self) -> str:
         """URL of the server's socket, as ``REDIS_URL`` takes it."""
         return f"unix://{self.socket}?db=0"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The monotonic clock, under the test's control."""
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,15 +129,6 @@ def text(events: Sequence[Event], choice: int = 0) -> str:
 
 def token_ids(events: Sequence[Event]) -> list[int]:
     return [token_id for event in events for token_id in event.token_ids]
-
-
-def is_alive(pid: int) -> bool:
-    """True while the process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def assert_whole(events: Sequence[Event]) -> None:

@@ -15,7 +15,8 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.submitter import Submission
 from tests.gguf_bytes import gguf_bytes
-from tests.integration.api_rig import Rig, check_error_shape, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, check_error_shape
 
 LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"
 FAKE = {"llm_model_name": "fake"}

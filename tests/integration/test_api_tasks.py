@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,8 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
 from jobs.stream.hub import EventHub
-from tests.integration.api_rig import Rig, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig
 
 WAIT_S = 20.0
 REQUEST = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
@@ -32,15 +33,6 @@ REQUEST = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio_tasks, "_PAUSE_S", 0.01)
-
-
-@pytest.fixture
-async def services(rig: Rig) -> AsyncIterator[Services]:
-    """A second API process, without its HTTP."""
-    found = Services.create(rig.settings)
-    await found.start()
-    yield found
-    await found.stop()
 
 
 class Odd:

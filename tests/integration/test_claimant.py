@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,10 @@ import pytest
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.desired_models import DesiredModels, read_snapshot
+from tests.helpers.clock import Clock
 from tests.helpers.samples import settings_for
 from workers.supervision.claimant import Claimant
 from workers.supervision.node_identity import Neighbours, NodeIdentity
@@ -21,29 +20,6 @@ from workers.supervision.ownership import Ownership
 
 HERE = NodeIdentity("11", "aa", "box", frozenset({"zz"}))
 ELSEWHERE = NodeIdentity("22", "bb", "box")
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -20,10 +20,7 @@ from tests.helpers.consumer_rig import ConsumerRig, running_consumer
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 
-
-@pytest.fixture(autouse=True)
-def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
+pytestmark = pytest.mark.usefixtures("short_block")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from tests.helpers.cutting import Cutter
-from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.queues import between, submit, waiting
+from tests.helpers.samples import event, generate, settings_for
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.supervision.recovery import Recovery
 
@@ -31,38 +32,11 @@ UNLOADED = ModelUnloadedError("the model was unloaded")
 Damage = Callable[[SyncRedis, str], Any]
 
 
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-@pytest.fixture
-def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
-    return Recovery(store, settings_for(redis_url, tmp_path))
-
-
-def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
-    new = submission(request, **fields)
-    store.submit(new)
-    return new.job_id
-
-
 def held(store: JobStore, request: Any = None, **fields: Any) -> str:
     """A job that the dead worker had opened."""
     job_id = submit(store, request, **fields)
     open_attempt(store.redis, WORKER, job_id)
     return job_id
-
-
-def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
-
-
-def between(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    key = store.queue(queue).intermediate_queue_key
-    return [item.decode() for item in store.redis.lrange(key, 0, -1)]
 
 
 def _of_another_type(key_of: Callable[[str], str]) -> Damage:

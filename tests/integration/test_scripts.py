@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from redis.exceptions import ResponseError
@@ -19,28 +18,11 @@ from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.lua import claim_scripts, job_scripts, state_scripts
 from jobs.storage.store import JobStore
 from jobs.storage.totals import read_totals
-from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
+from tests.helpers.samples import event, generate, new_job_id, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.generation.attempts import AttemptOpener
 
 OTHER = "0.gen.other"
-
-
-@pytest.fixture
-def settings(redis_url: str, tmp_path) -> Settings:
-    return settings_for(redis_url, tmp_path)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store(redis: SyncRedis, settings: Settings) -> JobStore:
-    return JobStore(redis, settings)
 
 
 @pytest.fixture

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.storage.contact import RedisContact
 from tests.helpers.children import killed_child
+from tests.helpers.clock import Clock
 from workers.supervision.watchdog import Watchdog
 from workers.supervision.worker_process import Child
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def child() -> Child:
     """Of it only the names count here."""
     return killed_child()
-
-
-@pytest.fixture
-def clock(child: Child, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
 
 
 class Ticks:
@@ -59,7 +42,7 @@ class Ticks:
 
 
 @pytest.fixture
-def ticks(clock: Clock, child: Child) -> Ticks:
+def ticks(child: Child, clock: Clock) -> Ticks:
     return Ticks(clock, child)
 
 
