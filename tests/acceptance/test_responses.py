@@ -144,8 +144,8 @@ def test_input_tokens_are_those_that_the_response_uses(server: Server, model: st
     answer = client.responses.create(**asked, max_output_tokens=1)
     assert answer.usage is not None
     assert answer.usage.input_tokens == counted
-    older = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
-    assert older == {"object": "response.input_tokens", "input_tokens": counted}
+    unversioned = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
+    assert unversioned == {"object": "response.input_tokens", "input_tokens": counted}
 
 
 def test_thoughts_are_an_item_of_their_own(server: Server) -> None:

@@ -126,7 +126,7 @@ def test_a_load_that_fails_gives_the_reason(rig: Rig) -> None:
     assert "x-should-retry" not in answer.headers
 
 
-def test_a_load_that_fails_for_want_of_memory_is_no_wrong_request(rig: Rig) -> None:
+def test_a_load_that_fails_for_lack_of_memory_is_no_wrong_request(rig: Rig) -> None:
     rig.supervise()
     future = rig.post_soon(LOAD, FAKE)
     job = rig.take_control()

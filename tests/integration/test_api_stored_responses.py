@@ -208,10 +208,10 @@ async def test_an_answer_that_is_kept_late_does_not_bring_a_deleted_response_bac
     rig.load()
     answer = answered(rig, "secret")
     async with connect_async(rig.settings.effective_redis_url) as redis:
-        shelf = ResponseStore(redis, 60)
-        record, _ = await shelf.read(answer["id"])
-        await shelf.delete(answer["id"])
-        await shelf.keep(record, b"secret")
+        store = ResponseStore(redis, 60)
+        record, _ = await store.read(answer["id"])
+        await store.delete(answer["id"])
+        await store.keep(record, b"secret")
     assert_forgotten(rig, answer["id"])
 
 

@@ -119,7 +119,7 @@ def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
     assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
 
-def test_without_a_beat_the_lease_ends(
+def test_without_a_heartbeat_the_lease_ends(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
     """The counter-proof of the test above: the lease is what keeps the job."""

@@ -176,7 +176,7 @@ MEANT = ["job-load", "job-unload"]
 OLD = ["job-old-load", "job-old-unload", "job-older-load"]
 
 
-def test_loads_and_unloads_of_other_wants_are_left_and_those_behind_them_taken(
+def test_loads_and_unloads_of_other_desired_models_are_left_and_those_behind_them_taken(
     redis_url: str, tmp_path: Path
 ) -> None:
     with running_consumer(redis_url, tmp_path, queue=CONTROL, meant=MEANT) as rig:

@@ -57,7 +57,7 @@ def test_every_held_job_goes_back_before_those_that_wait(
     assert claimed(store.redis) == set()
 
 
-def test_a_burial_that_was_cut_short_counts_no_job_twice(
+def test_a_recovery_that_was_cut_short_counts_no_job_twice(
     store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = {held(store) for _ in range(3)}

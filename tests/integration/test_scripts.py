@@ -115,14 +115,14 @@ def test_an_event_of_the_open_attempt_is_written_and_published_once(
     opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
 ) -> None:
     opener.open(job)
-    with redis.pubsub(ignore_subscribe_messages=True) as bell:
-        bell.subscribe(names.event_channel(job))
-        bell.get_message(timeout=5)
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe(names.event_channel(job))
+        listener.get_message(timeout=5)
         said = event(seq=1, job=job, text="hello")
         assert writer.append([said]) == [True]
         assert writer.append([said]) == [True], "its reply was lost: it is there"
         writer.append([event(seq=2, job=job, text="next")])
-        lines = [bell.get_message(timeout=5)["data"] for _ in range(2)]
+        lines = [listener.get_message(timeout=5)["data"] for _ in range(2)]
     assert [b"hello" in lines[0], b"next" in lines[1]] == [True, True]
     assert seqs(redis, job) == ["1-1", "1-2"]
 

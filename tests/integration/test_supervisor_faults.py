@@ -181,7 +181,7 @@ def test_the_second_supervisor_takes_over_from_a_killed_one(
     assert len(running.worker_pids()) == 1
 
 
-def test_an_unreadable_want_keeps_no_other_model_from_loading(
+def test_an_unreadable_desired_model_keeps_no_other_model_from_loading(
     driver: Driver, running: Supervised
 ) -> None:
     driver.redis.hset("mgs:desired", "odd", b'{"v": "from the future"}')

@@ -187,7 +187,7 @@ def test_an_unload_of_a_model_that_another_runs_is_left_to_it(rig: Rig) -> None:
     assert rig.statuses(unload) == ["queued"]
 
 
-def test_what_stands_beside_a_want_that_cannot_be_read_stays(rig: Rig) -> None:
+def test_what_stands_beside_a_desired_model_that_cannot_be_read_stays(rig: Rig) -> None:
     ids = [load(rig), rig.submit(UnloadRequest())]
     rig.wanted = {"0": ContractError("of another version")}
     rig.sweep({"0": None})

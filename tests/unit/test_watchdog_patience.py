@@ -50,7 +50,7 @@ def status_of(child: Child, state: WorkerState = WorkerState.READY, **fields) ->
     return WorkerStatus("0", state, child.pid, "box", child.worker_names, **fields)
 
 
-def test_a_worker_that_beats_lives(ticks: Ticks, child: Child) -> None:
+def test_a_worker_that_sends_heartbeats_lives(ticks: Ticks, child: Child) -> None:
     assert ticks.first_verdict(200, status_of(child)) is None
 
 
@@ -69,7 +69,7 @@ def test_one_that_starts_or_loads_has_a_minute(
     assert ticks.first_verdict(100) == (61, "worker_lost")
 
 
-def test_the_beat_of_another_process_is_none_of_it(ticks: Ticks, child: Child) -> None:
+def test_the_heartbeat_of_another_process_is_none_of_it(ticks: Ticks, child: Child) -> None:
     other = WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.other", "0.ctl.other"])
     assert ticks.first_verdict(100, other) == (62, "worker_lost")
 

@@ -1,4 +1,4 @@
-"""The staff watch: whatever a look raises, the next one is taken, and the count begins anew."""
+"""The watch over workers: whatever a look raises, the next is taken, and the count begins anew."""
 
 from __future__ import annotations
 
