@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test clients fuzz check lint format bench faults prove dash install install-dev lock clean
+.PHONY: help serve test test-fast coverage clients fuzz check lint format bench faults prove dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,8 +30,20 @@ help: ## Show the commands
 serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C stops it
 	@exec $(BIN)/mgs serve
 
+# Files go to whichever process is free, in the order that tests/conftest.py gives them.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
-	@exec $(BIN)/python -m pytest -n 2 --dist loadfile
+	@exec $(BIN)/python -m pytest $(SPREAD)
+
+test-fast: $(VENV)/.installed-dev ## The tests that need no Redis and no real engine: a minute
+	@exec $(BIN)/python -m pytest $(SPREAD) -m "not clients and not real_engine" \
+		tests/unit tests/architecture tests/engines
+
+coverage: $(VENV)/.installed-dev ## Which lines unit and integration tests run (needs the package coverage)
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@status=0; $(BIN)/python -m coverage run -m pytest -q $(SPREAD) tests/unit tests/integration || status=$$?; \
+	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report && exit $$status
 
 clients: $(VENV)/.installed-dev $(CLIENTS)/newest/.installed $(CLIENTS)/llama_index/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
 	@exec $(BIN)/python -m pytest -m "clients or not clients" tests/clients

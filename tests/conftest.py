@@ -1,4 +1,4 @@
-"""Shared by all rings: one real Redis server per test run, emptied for each test that asks.
+"""Shared by all rings: a clock, and one real Redis server per run, emptied for each test that asks.
 
 The server is always one that the run started itself, on a unix socket in a folder of its own, so
 emptying it can never touch anybody's data.
@@ -6,6 +6,7 @@ emptying it can never touch anybody's data.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -19,8 +20,29 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jobs.embedded_redis.binary import find_redis_binary
+from tests.helpers.clock import Clock
 
+_HERE = Path(__file__).parent
 _START_TIMEOUT_S = 10.0
+
+# httpx reads the system's certificates anew for each client, which takes longer than most answers.
+# Nobody needs them here: who speaks TLS does so with a certificate of the test's own.
+os.environ["SSL_CERT_DIR"] = str(_HERE / "data")
+os.environ.pop("SSL_CERT_FILE", None)
+
+# The folders of tests, the one whose files take longest first.
+_RINGS = "proofs faults acceptance fuzz integration engines explorer unit architecture".split()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes, long files are begun first, so that all processes end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[bool, int]:
+    ring = item.path.relative_to(_HERE).parts[0]
+    return item.get_closest_marker("slow") is None, _RINGS.index(ring) if ring in _RINGS else 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,14 @@ class RedisServer:
     def url(self) -> str:
         """URL of the server's socket, as ``REDIS_URL`` takes it."""
         return f"unix://{self.socket}?db=0"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The monotonic clock, under the test's control."""
+    found = Clock()
+    monkeypatch.setattr(time, "monotonic", found)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from tests.helpers.server import ROOT, Server, make_server, wait_until
+from tests.helpers.server import ROOT, Server, make_server
+from tests.helpers.waiting import wait_until
 from workers.text.chat_template import ChatTemplate
 
 pytestmark = pytest.mark.timeout(180)

@@ -263,7 +263,7 @@ def test_one_bad_entry_hides_and_stops_nothing_else(scene: Scene, kind: str) -> 
 
 
 @pytest.mark.parametrize("data", [b'{"v": "from the future"}', NOT_UTF8])
-def test_a_want_that_cannot_be_read_is_unloaded_and_its_id_used_again(
+def test_a_desired_model_that_cannot_be_read_is_unloaded_and_its_id_used_again(
     shared: tuple[Server, SyncRedis], data: bytes
 ) -> None:
     server, redis = shared
@@ -325,17 +325,17 @@ def assert_no_bug(scene: Scene) -> None:
 
 def assert_supervised(scene: Scene) -> None:
     """The supervisor goes on, and a killed worker comes back."""
-    server, before = scene.server, last_beat(scene.redis)
+    server, before = scene.server, last_heartbeat(scene.redis)
     pid = worker_pid(server, PROBE)
     kill(pid)
     # Sooner than by the end of RQ's leases, which would heal much.
     wait_until(lambda: worker_pid(server, PROBE) not in (0, pid), "another worker", 20)
     fresh = submit(server, body(8, 8), model_id=PROBE)
     assert text_of(wait_ended(server, fresh)) == expected(8, 8)
-    wait_until(lambda: last_beat(scene.redis) > before, "the supervisor sends heartbeats")
+    wait_until(lambda: last_heartbeat(scene.redis) > before, "the supervisor sends heartbeats")
 
 
-def last_beat(redis: SyncRedis) -> float:
-    """When a supervisor has beaten last; an odd entry is of the far future."""
+def last_heartbeat(redis: SyncRedis) -> float:
+    """When a supervisor has sent a heartbeat last; an odd entry is of the far future."""
     heartbeats = [score for _, score in redis.zrange(names.NODE_INDEX, 0, -1, withscores=True)]
     return max(score for score in heartbeats if score < float(FUTURE))

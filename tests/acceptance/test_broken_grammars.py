@@ -9,13 +9,10 @@ import pytest
 from openai import APIError, BadRequestError, OpenAI
 
 from tests.helpers.grammars import RUNS_FULL
+from tests.helpers.sdk import openai_client
 from tests.helpers.server import Server
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def client_of(server: Server) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
 def liking_letters(client: OpenAI) -> dict[str, Any]:
@@ -33,7 +30,7 @@ def liking_letters(client: OpenAI) -> dict[str, Any]:
 @pytest.mark.parametrize("model", ["demo", "demo.gguf", "fake"])
 def test_its_client_is_told_and_a_neighbour_notices_nothing(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     counting: Any = {"model": "dummy", "prompt": "Count from 1 to 9.", "max_tokens": 300,
                      "temperature": 0.0, "extra_body": {"ignore_eos": True}}  # fmt: skip
     alone = client.completions.create(**counting).choices[0].text

@@ -15,7 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.helpers.server import Server, wait_until
+from tests.helpers.server import Server
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from redis import Redis
 
-from tests.helpers.server import Server, wait_until
+from tests.helpers.server import Server
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

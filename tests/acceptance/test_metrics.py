@@ -7,7 +7,8 @@ import signal
 
 import httpx
 
-from tests.helpers.server import Server, wait_until
+from tests.helpers.server import Server
+from tests.helpers.waiting import wait_until
 
 
 def metric(server: Server, sample: str) -> float:

@@ -6,11 +6,12 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import OpenAI
 from pydantic import BaseModel
 
-from tests.helpers.server import Server, wait_until
+from tests.helpers.sdk import openai_client
+from tests.helpers.server import Server
 from tests.helpers.thinking import add_thinking_model
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,16 +25,6 @@ class Person(BaseModel):
     age: int
 
 
-def client_of(server: Server) -> OpenAI:
-    return OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",
-        max_retries=0,
-        timeout=60,
-        _strict_response_validation=True,
-    )
-
-
 def chat_text(server: Server, text: str, **fields: Any) -> str:
     return str(server.chat(text, **fields).json()["choices"][0]["message"]["content"])
 
@@ -41,7 +32,7 @@ def chat_text(server: Server, text: str, **fields: Any) -> str:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_response_says_what_the_chat_says_whole_and_streamed(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     expected = chat_text(server, "Hello!")
     whole = client.responses.create(model=model, input="Hello!", temperature=0)
     assert whole.output_text == expected
@@ -58,7 +49,7 @@ def test_a_response_says_what_the_chat_says_whole_and_streamed(server: Server, m
 @pytest.mark.parametrize("model", MODELS)
 def test_a_conversation_goes_on_by_the_last_responses_id(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     first = client.responses.create(model=model, input="Hello!", temperature=0)
     second = client.responses.create(
         model=model, input="What is 2 + 3?", previous_response_id=first.id, temperature=0
@@ -78,7 +69,7 @@ def test_a_conversation_goes_on_by_the_last_responses_id(server: Server, model: 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_pydantic_model_is_parsed(server: Server, model: str) -> None:
     server.load(model)
-    answer = client_of(server).responses.parse(
+    answer = openai_client(server.url).responses.parse(
         model=model,
         input="Who are you?",
         text_format=Person,
@@ -94,7 +85,7 @@ def test_a_pydantic_model_is_parsed(server: Server, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_log_probabilities_cover_the_text(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     asked: Any = {"model": model, "input": "Count from 1 to 5.", "temperature": 0}
     asked |= {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
     whole = client.responses.create(**asked)
@@ -109,7 +100,7 @@ def test_log_probabilities_cover_the_text(server: Server, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_limit_makes_a_response_incomplete(server: Server, model: str) -> None:
     server.load(model)
-    answer = client_of(server).responses.create(
+    answer = openai_client(server.url).responses.create(
         model=model, input="Count from 1 to 100.", temperature=0, max_output_tokens=5
     )
     assert answer.status == "incomplete"
@@ -122,7 +113,7 @@ def test_a_limit_makes_a_response_incomplete(server: Server, model: str) -> None
 @pytest.mark.parametrize("model", MODELS)
 def test_a_background_response_can_be_followed_from_anywhere(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     text = "Count from 1 to 20."
     queued = client.responses.create(model=model, input=text, temperature=0, background=True)
     followed = list(client.responses.retrieve(queued.id, stream=True))
@@ -135,7 +126,7 @@ def test_a_background_response_can_be_followed_from_anywhere(server: Server, mod
 
 def test_a_background_response_is_cancelled_while_it_runs(server: Server) -> None:
     server.load("fake")
-    client = client_of(server)
+    client = openai_client(server.url)
     running = client.responses.create(
         model="fake", input="x", background=True, extra_body={"ignore_eos": True}
     )
@@ -147,20 +138,20 @@ def test_a_background_response_is_cancelled_while_it_runs(server: Server) -> Non
 @pytest.mark.parametrize("model", MODELS)
 def test_input_tokens_are_those_that_the_response_uses(server: Server, model: str) -> None:
     server.load(model)
-    client = client_of(server)
+    client = openai_client(server.url)
     asked: dict[str, Any] = {"model": model, "input": "Hello!", "instructions": "Be brief."}
     counted = client.responses.input_tokens.count(**asked).input_tokens
     answer = client.responses.create(**asked, max_output_tokens=1)
     assert answer.usage is not None
     assert answer.usage.input_tokens == counted
-    older = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
-    assert older == {"object": "response.input_tokens", "input_tokens": counted}
+    unversioned = httpx.post(f"{server.url}/responses/input_tokens", json=asked, timeout=30).json()
+    assert unversioned == {"object": "response.input_tokens", "input_tokens": counted}
 
 
 def test_thoughts_are_an_item_of_their_own(server: Server) -> None:
     add_thinking_model(server.folder / "models" / "thinker")
     server.load("thinker")
-    client = client_of(server)
+    client = openai_client(server.url)
     asked: Any = {"model": "thinker", "input": "Hello!", "temperature": 0, "max_output_tokens": 40}
     asked["extra_body"] = {"thinking_budget": 5}
     answer = client.responses.create(**asked)

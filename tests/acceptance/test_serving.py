@@ -16,21 +16,13 @@ import pytest
 from openai import OpenAI
 
 from jobs.embedded_redis.binary import find_redis_cli
-from tests.helpers.server import ROOT, Server, wait_until
+from tests.helpers.sdk import openai_client
+from tests.helpers.server import ROOT, Server
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
 COUNT = "Count from 1 to 100."
-
-
-def client_of(server: Server, model_id: str = "0") -> OpenAI:
-    return OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",
-        default_headers={"X-Model-Id": model_id},
-        max_retries=0,
-        _strict_response_validation=True,
-    )
 
 
 def stream_text(client: OpenAI, text: str, max_tokens: int = 60) -> str:
@@ -92,21 +84,22 @@ def test_five_streams_on_each_of_two_models_while_a_third_loads(server: Server) 
     with ThreadPoolExecutor(11) as pool:
         texts = {
             model_id: [
-                pool.submit(stream_text, client_of(server, model_id), COUNT) for _ in range(5)
+                pool.submit(stream_text, openai_client(server.url, model_id), COUNT)
+                for _ in range(5)
             ]
             for model_id in ("0", "1")
         }
         pool.submit(server.load, "demo.gguf", "2").result()
         found = {text.result() for futures in texts.values() for text in futures}
     assert len(found) == 1, "both engines and every stream say the same"
-    assert stream_text(client_of(server, "2"), COUNT) in found
+    assert stream_text(openai_client(server.url, "2"), COUNT) in found
 
 
 @pytest.mark.parametrize("model", ["demo", "demo.gguf"])
 def test_greedy_answers_are_the_same_alone_and_in_a_batch(server: Server, model: str) -> None:
     server.load(model)
     prompts = ["Hello!", "What is 3 + 4?", "Count from 1 to 9.", "Spell hello.", "Who are you?"]
-    client = client_of(server)
+    client = openai_client(server.url)
     alone = [stream_text(client, prompt) for prompt in prompts]
     with ThreadPoolExecutor(len(prompts)) as pool:
         together = list(pool.map(lambda prompt: stream_text(client, prompt), prompts))
@@ -116,7 +109,7 @@ def test_greedy_answers_are_the_same_alone_and_in_a_batch(server: Server, model:
 
 def test_the_official_client_gets_whole_and_streamed_answers(server: Server) -> None:
     server.load("demo.gguf")
-    client = client_of(server)
+    client = openai_client(server.url)
     whole = client.chat.completions.create(
         model="demo.gguf", messages=[{"role": "user", "content": "Hello!"}], temperature=0
     )

@@ -17,7 +17,8 @@ import pytest
 from redis import Redis
 from rq import Worker
 
-from tests.helpers.server import Server, wait_until
+from tests.helpers.server import Server
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

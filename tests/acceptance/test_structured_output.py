@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import BadRequestError
 from pydantic import BaseModel
 
+from tests.helpers.sdk import openai_client
 from tests.helpers.server import Server
 
 pytestmark = pytest.mark.timeout(180)
@@ -43,14 +44,10 @@ CHAT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def client_of(server: Server) -> OpenAI:
-    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_each_way_of_asking_is_honoured(server: Server, model: str) -> None:
     server.load(model)
-    create: Any = client_of(server).chat.completions.create
+    create: Any = openai_client(server.url).chat.completions.create
     for stream in (False, True):
         text = said(create(**CHAT, response_format=FORMAT, stream=stream))
         assert 0 <= Person.model_validate_json(text).age <= 130
@@ -71,7 +68,7 @@ def said(answer: Any) -> str:
 
 def test_pydantic_models_are_parsed_by_the_official_client(server: Server) -> None:
     server.load("demo.gguf")
-    parse = client_of(server).chat.completions.parse
+    parse = openai_client(server.url).chat.completions.parse
     for seed in range(5):
         answer = parse(**{**CHAT, "seed": seed}, response_format=Person)
         if answer.choices[0].finish_reason == "stop":
@@ -80,7 +77,7 @@ def test_pydantic_models_are_parsed_by_the_official_client(server: Server) -> No
 
 def test_a_json_object_is_one(server: Server) -> None:
     server.load("demo")
-    create: Any = client_of(server).chat.completions.create
+    create: Any = openai_client(server.url).chat.completions.create
     answer = create(**{**CHAT, "temperature": 0}, response_format={"type": "json_object"})
     if answer.choices[0].finish_reason == "stop":
         assert isinstance(json.loads(answer.choices[0].message.content or ""), dict)
@@ -103,7 +100,7 @@ def test_what_cannot_be_honoured_is_a_400_that_names_it(
     server: Server, extra: dict[str, Any], param: str, said: str
 ) -> None:
     server.load("fake")
-    create: Any = client_of(server).chat.completions.create
+    create: Any = openai_client(server.url).chat.completions.create
     for stream in (False, True):
         with pytest.raises(BadRequestError) as caught:
             create(**CHAT, stream=stream, extra_body=extra)

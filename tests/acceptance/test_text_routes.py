@@ -59,13 +59,13 @@ def test_a_gap_is_filled_or_refused_by_name(server: Server, model: str) -> None:
     server.load(model)
     body = {"prompt": "def f(", "suffix": "): pass", "max_tokens": 4}
     found = server.post("/v1/completions", body)
-    native = server.post("/infill", {"input_prefix": "def f(", "input_suffix": "): pass"})
+    infill = server.post("/infill", {"input_prefix": "def f(", "input_suffix": "): pass"})
     if model == "fake":
         assert found.json()["usage"]["prompt_tokens"] == len("def f(): pass") + 3
-        assert native.json()["content"]
+        assert infill.json()["content"]
     else:
         assert (found.status_code, found.json()["error"]["param"]) == (400, "suffix")
-        assert native.status_code == 400
+        assert infill.status_code == 400
 
 
 @pytest.mark.parametrize("model", ["demo", "demo.gguf"])

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI
 
+from tests.helpers.sdk import openai_client
 from tests.helpers.server import Server
 from tests.helpers.thinking import add_thinking_model
 
@@ -49,17 +50,8 @@ NUM_CALLS = int(os.environ.get("NUM_CALLS", "50"))
 MARKUP = ("<tool_call", "</tool_call", "<|im_")
 
 
-def client_of(server: Server) -> OpenAI:
-    return OpenAI(
-        base_url=f"{server.url}/v1",
-        api_key="none",
-        max_retries=0,
-        _strict_response_validation=True,
-    )
-
-
 def ask(server: Server, question: str, **fields: Any) -> Any:
-    create: Any = client_of(server).chat.completions.create
+    create: Any = openai_client(server.url).chat.completions.create
     messages = fields.pop("messages", [{"role": "user", "content": question}])
     body = {"model": "dummy", "temperature": 0, "tools": [ADD, WEATHER], **fields}
     return create(messages=messages, **body)
@@ -208,7 +200,7 @@ def streamed_call(server: Server, body: Any, kill_after: int | None) -> Any:
 def test_thoughts_are_split_off_and_have_a_budget(server: Server) -> None:
     add_thinking_model(server.folder / "models" / "thinker")
     server.load("thinker")
-    create: Any = client_of(server).chat.completions.create
+    create: Any = openai_client(server.url).chat.completions.create
     messages = [{"role": "user", "content": "Hello!"}]
     body = {"model": "dummy", "messages": messages, "temperature": 0, "max_tokens": 40}
     extra = {"thinking_budget": 5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,9 @@ def test_the_model_folders_hold_no_python() -> None:
 def test_redis_names_are_spelled_in_one_file(prefix: str) -> None:
     """RQ's too: what RQ does not name itself would else be spelled anew at each use."""
     found = [
-        f"{path.relative_to(_ROOT)}:{text.lineno}"
-        for path in _sources()
-        if path not in _SPELLERS
-        for text in _texts_in_code(path)
-        if prefix in str(text.value) and not str(text.value).startswith(("mgs: ", "mgs:\n"))
+        place
+        for place, text in _texts_elsewhere()
+        if prefix in text and not text.startswith(("mgs: ", "mgs:\n"))
     ]
     assert found == []
 
@@ -40,6 +39,17 @@ def test_what_looks_for_names_finds_them_where_they_are_spelled() -> None:
     values = [str(text.value) for text in _texts_in_code(_SPELLERS[0])]
     assert "mgs:desired" in values
     assert "rq:worker:" in values
+
+
+@functools.cache
+def _texts_elsewhere() -> list[tuple[str, str]]:
+    """Every text of the code that is not in a speller's file, and where it is."""
+    return [
+        (f"{path.relative_to(_ROOT)}:{text.lineno}", str(text.value))
+        for path in _sources()
+        if path not in _SPELLERS
+        for text in _texts_in_code(path)
+    ]
 
 
 def _sources() -> Iterator[Path]:

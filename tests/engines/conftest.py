@@ -31,6 +31,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 OpenEngine = Callable[[EngineOptions], Engine]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are asked for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder needs a real engine, but the contract suite on the fake one."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and _case_of(item) != "fake":
+            item.add_marker(pytest.mark.real_engine)
+
+
+def _case_of(item: pytest.Item) -> str | None:
+    spec = getattr(item, "callspec", None)
+    return None if spec is None else spec.params.get("case")
+
+
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest) -> str:
     """A backend that is installed here, and options that hold for all engines of a test."""

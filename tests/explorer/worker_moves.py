@@ -15,7 +15,7 @@ from tests.explorer.supervisor_programs import owner_of
 
 KILLED = -9
 STOPPED = 0
-_LANES = ("gen", "ctl")
+_QUEUES = ("gen", "ctl")
 
 
 class WorkerMoves:
@@ -30,7 +30,7 @@ class WorkerMoves:
         worker, ground = state.workers[place], self._ground
         if not worker.is_alive:
             return
-        for name in _LANES:
+        for name in _QUEUES:
             yield from self._of_consumer(state, place, name)
         for stream in worker.streams:
             for step in ground.steps(state, stream.point) if stream.point != NOWHERE else ():
@@ -146,7 +146,7 @@ class WorkerMoves:
 
     def _points_of(self, state: State, place: int) -> list[int]:
         """Where its threads are."""
-        points = [self._point_of(state, place, name) for name in _LANES]
+        points = [self._point_of(state, place, name) for name in _QUEUES]
         points += [stream.point for stream in state.workers[place].streams]
         return [point for point in points if point != NOWHERE]
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import traceback
 
 from tests.faults import report
 from tests.faults.catalogue import ROWS
-from tests.faults.registry import Result, Run, Verdict
+from tests.faults.registry import Run, Verdict, result_of
 from tests.faults.rig import Rig
 from tests.faults.runs import all_runs
 
@@ -39,14 +38,7 @@ def main() -> int:
 
 def _try(run: Run, rig: Rig, rounds: int) -> report.Line:
     start = time.monotonic()
-    try:
-        result = run.act(rig, rounds)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # pytest's failures are no Exceptions
-        traceback.print_exc()
-        what = str(error).strip().split("\n")[0][:300]
-        result = Result("did not come to its end", False, 0, f"{type(error).__name__}: {what}")
+    result = result_of(lambda: run.act(rig, rounds))
     return report.to_line(result, time.monotonic() - start)
 
 

@@ -28,7 +28,8 @@ from tests.faults.rig import (
     wait_worker,
     worker_pid,
 )
-from tests.helpers.server import ROOT, Server, free_port
+from tests.helpers.processes import free_port
+from tests.helpers.server import ROOT, Server
 from tests.helpers.waiting import wait_until
 
 SLOW = "fake-20ms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,18 @@ class Run:
     act: Callable[[Rig, int], Result]
     full: int
     fast: int = 0
+
+
+def result_of(act: Callable[[], Result]) -> Result:
+    """What a run has found; if it breaks down, that it did not come to its end."""
+    try:
+        return act()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # pytest's failures are no Exceptions
+        traceback.print_exc()
+        what = str(error).strip().split("\n")[0][:300]
+        return Result("did not come to its end", False, 0, f"{type(error).__name__}: {what}")
 
 
 class Tally:

@@ -19,6 +19,7 @@ from redis import Redis
 
 from jobs.storage.connection import SyncRedis, connect
 from tests.helpers.private_redis import PrivateRedis, private_redis
+from tests.helpers.processes import is_running
 from tests.helpers.server import Server, make_server
 from tests.helpers.tcp_proxy import TcpProxy, tcp_proxy
 from tests.helpers.waiting import wait_until
@@ -153,14 +154,6 @@ def workers_of(server: Server) -> list[int]:
             if child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child.pid)
     return found
-
-
-def is_running(pid: int) -> bool:
-    """True for a live process; a zombie is none."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def wait_gone(pid: int) -> None:

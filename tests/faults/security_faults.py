@@ -35,7 +35,8 @@ from tests.faults.rig import (
     submit,
     wait_ended,
 )
-from tests.helpers.server import ROOT, Server, free_port, make_server
+from tests.helpers.processes import free_port
+from tests.helpers.server import ROOT, Server, make_server
 
 # S3.
 

@@ -50,27 +50,26 @@ def _count(word: str, said: str) -> int:
     return int(found[-1]) if found else 0
 
 
-_LANE = "tests/integration/test_lane_faults.py"
-_FORGED = f"{_LANE}::TestForgedJobs"
-_REDIS = "tests/integration/test_redis_server.py"
+_CONSUMER = "tests/integration/test_queue_consumer_faults.py"
+_FORGED = f"{_CONSUMER}::TestForgedJobs"
+
+TESTED = {
+    "F9": (_CONSUMER,),
+    "B1": ("tests/fuzz",),
+    "B8": ("tests/engines/test_llama_cpp_loading.py", "tests/engines/test_mlx_loading.py"),
+    "S1": (f"{_FORGED}::test_no_field_of_a_forged_hash_is_obeyed",),
+    "S2": (f"{_FORGED}::test_a_pickle_as_data_is_never_read",),
+    "S8": ("tests/unit/test_template_sandbox.py",),
+    "S14": ("tests/integration/test_dashboard.py",),
+    "U4": (
+        "tests/integration/test_queue_consumer.py",
+        "tests/integration/test_recovery.py",
+        "tests/acceptance/test_serving.py::test_rq_info_and_redis_cli_show_the_queue",
+    ),
+}
+_FULL = {"F9": 5, "B1": 1, "B8": 3, "S1": 10, "S2": 10, "S8": 5, "S14": 3, "U4": 3}
+_ENV = {"B1": {"MGS_FUZZ_BODIES": "10000"}}
 
 RUNS = {
-    "F9": Run(tested(_LANE), full=5),
-    "B1": Run(tested("tests/fuzz", MGS_FUZZ_BODIES="10000"), full=1),
-    "B8": Run(
-        tested("tests/engines/test_llama_cpp_loading.py", "tests/engines/test_mlx_loading.py"),
-        full=3,
-    ),
-    "S1": Run(tested(f"{_FORGED}::test_no_field_of_a_forged_hash_is_obeyed"), full=10),
-    "S2": Run(tested(f"{_FORGED}::test_a_pickle_as_data_is_never_read"), full=10),
-    "S8": Run(tested("tests/unit/test_template_sandbox.py"), full=5),
-    "S14": Run(tested("tests/integration/test_dashboard.py"), full=3),
-    "U4": Run(
-        tested(
-            "tests/integration/test_lane.py",
-            "tests/integration/test_undertaker.py",
-            "tests/acceptance/test_serving.py::test_rq_info_and_redis_cli_show_the_queue",
-        ),
-        full=3,
-    ),
+    key: Run(tested(*nodes, **_ENV.get(key, {})), full=_FULL[key]) for key, nodes in TESTED.items()
 }

@@ -21,7 +21,6 @@ from tests.faults.rig import (
     Remote,
     Rig,
     direct_client,
-    is_running,
     job,
     kill,
     num_fds,
@@ -36,6 +35,7 @@ from tests.faults.rig import (
     worker_pid,
     workers_of,
 )
+from tests.helpers.processes import is_running
 from tests.helpers.server import Server
 from tests.helpers.tcp_proxy import Exchange
 from tests.helpers.waiting import wait_until

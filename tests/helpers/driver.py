@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +75,7 @@ class Driver:
     # Models.
 
     def load(self, name: str = "fake", model_id: str = "0", **options: Any) -> DesiredModel:
-        """Want a model, as the API does; returns at once."""
+        """Make it a desired model, as the API does; returns at once."""
         desired = DesiredModel(
             model_id=model_id,
             uid=new_job_id("uid"),
@@ -96,7 +95,7 @@ class Driver:
         return self.wait_ready(model_id)
 
     def unload(self, model_id: str = "0") -> str:
-        """Stop wanting the model; the id of the unload job."""
+        """The model is desired no more; the id of the unload job."""
         desired = self.desired_models.remove(names.slug_of(model_id))
         assert desired is not None
         return self.submit(UnloadRequest(), model_id, job_id=names.unload_job_id(desired.uid))
@@ -130,15 +129,6 @@ def text(events: Sequence[Event], choice: int = 0) -> str:
 
 def token_ids(events: Sequence[Event]) -> list[int]:
     return [token_id for event in events for token_id in event.token_ids]
-
-
-def is_alive(pid: int) -> bool:
-    """True while the process exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def assert_whole(events: Sequence[Event]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.driver import Driver
+from tests.helpers.processes import is_running
 from tests.helpers.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ class Supervised:
             except psutil.NoSuchProcess:
                 continue
             self._pids |= {child.pid for child in children}
-        return [pid for pid in self._pids if _runs(pid)]
+        return [pid for pid in self._pids if is_running(pid)]
 
     def stop(self) -> None:
         """Politely, then by force; fails when a process had to be forced."""
@@ -84,14 +85,6 @@ class Supervised:
             os.kill(pid, signal.SIGKILL)
         self.driver.close()
         assert not left, f"workers outlived their supervisor:\n{self.log.read_text()}"
-
-
-def _runs(pid: int) -> bool:
-    """True for a live process; a zombie that waits for its parent is none."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextmanager

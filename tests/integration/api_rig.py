@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,19 +28,10 @@ from jobs.storage.desired_models import DesiredModels
 from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
 from tests.helpers.taking import open_attempt
+from tests.helpers.waiting import wait_until
 
 WORKER = "0.gen.scripted"
 DEADLINE_S = 20.0
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of ``condition``."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"not in {DEADLINE_S} s: {what}")
 
 
 @dataclass
@@ -230,12 +221,6 @@ def read_until(client: socket.socket, mark: bytes) -> bytes:
         assert part, data
         data += part
     return data
-
-
-def frames(text: str) -> list[Any]:
-    """The data of an OpenAI stream's frames; ``[DONE]`` stays a string."""
-    found = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
-    return [line if line == "[DONE]" else json.loads(line) for line in found]
 
 
 def check_error_shape(body: Any) -> None:

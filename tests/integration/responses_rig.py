@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from tests.integration.api_rig import Rig
@@ -16,7 +15,3 @@ def answered(rig: Rig, *texts: str, **fields: Any) -> dict[str, Any]:
     rig.take().answer(*texts)
     shown: dict[str, Any] = future.result().json()
     return shown
-
-
-def events_of(text: str) -> list[Any]:
-    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from jobs.contract.records import JobStatus
-from tests.integration.api_rig import Rig, raw_post, read_until, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, raw_post, read_until
 
 CHAT = "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hi"}]}

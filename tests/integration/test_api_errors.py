@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api_rig import Rig, check_error_shape, read_until, running_api, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, check_error_shape, read_until, running_api
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hi"}]

@@ -15,7 +15,8 @@ import pytest
 
 import jobs.storage.connection
 from tests.helpers.private_redis import private_redis
-from tests.integration.api_rig import Rig, running_api, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, running_api
 
 READY = "/health/ready"
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}

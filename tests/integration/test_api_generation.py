@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,27 +16,11 @@ from jobs.contract.records import JobStatus
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.storage import names
-from tests.integration.api_rig import Rig, frames, wait_until
+from tests.helpers.sse import frames
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture
-def client(rig: Rig) -> OpenAI:
-    """A strict client: a field off its type raises."""
-    return OpenAI(
-        base_url=f"{rig.url}/v1",
-        api_key="none",
-        max_retries=0,
-        timeout=20,
-        _strict_response_validation=True,
-    )
-
-
-@pytest.fixture
-def background() -> Any:
-    with ThreadPoolExecutor(4) as threads:
-        yield threads.submit
 
 
 def test_a_chat_is_answered_whole(rig: Rig, client: OpenAI, background: Any) -> None:

@@ -53,7 +53,7 @@ def ends(**fields: Any) -> Worker:
     return end
 
 
-NATIVE = {"prompt": "x", "return_tokens": True, "stop": ["!"], "n_probs": 1}
+LLAMA_SERVER = {"prompt": "x", "return_tokens": True, "stop": ["!"], "n_probs": 1}
 ROUTES: list[tuple[str, dict[str, Any], Worker]] = [
     ("/v1/chat/completions", HELLO, says_hello),
     ("/v1/completions", {"prompt": "x", "n": 1}, says_hello),
@@ -61,7 +61,7 @@ ROUTES: list[tuple[str, dict[str, Any], Worker]] = [
     ("/v1/messages", SHOWN, says_hello),
     ("/v1/messages", HIDDEN, says_hello),
     ("/v1/responses", {"input": "hi"}, says_hello),
-    ("/completion", NATIVE, says_hello),
+    ("/completion", LLAMA_SERVER, says_hello),
     ("/completion", {"prompt": "x", "response_fields": ["content", "stop_type"]}, says_hello),
     ("/infill", {"input_prefix": "a", "input_suffix": "b"}, says_hello),
     ("/v1/internal/logits", {"prompt": "x"}, scores),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from jobs.contract.records import JobStatus
-from tests.integration.api_rig import Rig, Taken, check_error_shape, read_until, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, Taken, check_error_shape, read_until
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}

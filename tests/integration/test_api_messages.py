@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from jobs.contract.records import JobStatus
 from jobs.contract.requests import TokenCountRequest
 from jobs.storage import names
 from tests.helpers.anthropic_bodies import ADD, USER, check_anthropic_error
-from tests.integration.api_rig import Rig, read_until, running_api, wait_until
+from tests.helpers.sse import frames
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, read_until, running_api
 
 PATH = "/v1/messages"
 BODY: dict[str, Any] = {"max_tokens": 16, "messages": [USER]}
@@ -32,10 +33,6 @@ def client_of(rig: Rig, **fields: Any) -> Anthropic:
 def claude(rig: Rig) -> Iterator[Anthropic]:
     with client_of(rig) as client:
         yield client
-
-
-def events_of(stream: str) -> list[Any]:
-    return [json.loads(line[6:]) for line in stream.split("\n") if line.startswith("data: ")]
 
 
 def check_error(body: Any, kind: str, code: str) -> None:
@@ -105,7 +102,7 @@ def test_a_stream_has_names_but_neither_ids_nor_done(rig: Rig) -> None:
     assert answer.headers["X-Job-Id"] == job.job_id
     assert "[DONE]" not in answer.text
     assert "\nid:" not in answer.text
-    told = events_of(answer.text)
+    told = frames(answer.text)
     assert [event["type"] for event in told] == [
         "message_start",
         "content_block_start",

@@ -8,7 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.contract.records import NodeStatus
 from jobs.storage import names
-from tests.integration.api_rig import Rig, running_api, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, running_api
 
 
 def samples(rig: Rig) -> dict[tuple[str, ...], float]:

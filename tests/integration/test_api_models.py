@@ -15,7 +15,8 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.submitter import Submission
 from tests.gguf_bytes import gguf_bytes
-from tests.integration.api_rig import Rig, check_error_shape, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, check_error_shape
 
 LOAD, UNLOAD = "/v1/internal/model/load", "/v1/internal/model/unload"
 FAKE = {"llm_model_name": "fake"}
@@ -125,7 +126,7 @@ def test_a_load_that_fails_gives_the_reason(rig: Rig) -> None:
     assert "x-should-retry" not in answer.headers
 
 
-def test_a_load_that_fails_for_want_of_memory_is_no_wrong_request(rig: Rig) -> None:
+def test_a_load_that_fails_for_lack_of_memory_is_no_wrong_request(rig: Rig) -> None:
     rig.supervise()
     future = rig.post_soon(LOAD, FAKE)
     job = rig.take_control()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from jobs.contract.records import DesiredModel, JobStatus
 from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import Sampling
 from jobs.storage import names
-from tests.integration.api_rig import Rig, running_api, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, running_api
 
 LONG = "x" * 100_000
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": LONG}]}
@@ -55,15 +56,6 @@ def test_what_a_full_queue_refuses_leaves_no_key(
     answers = [full.post(path, {**body, **how}) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {429}
     assert keys(full) == before
-
-
-@pytest.fixture
-async def services(rig: Rig) -> AsyncIterator[Services]:
-    """A second API process, without its HTTP."""
-    found = Services.create(rig.settings)
-    await found.start()
-    yield found
-    await found.stop()
 
 
 def ticket_for(services: Services, desired: DesiredModel) -> Ticket:

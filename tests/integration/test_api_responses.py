@@ -10,8 +10,9 @@ import pytest
 from openai import APIError, OpenAI
 
 from jobs.contract.events import CalledTool
+from tests.helpers.sse import frames
 from tests.integration.api_rig import Rig, running_api
-from tests.integration.responses_rig import ADD, answered, events_of
+from tests.integration.responses_rig import ADD, answered
 
 
 def test_a_response_is_whole_and_stored(rig: Rig, client: OpenAI, background: Any) -> None:
@@ -40,7 +41,7 @@ def test_a_stream_has_numbers_names_and_no_done(rig: Rig) -> None:
     assert answer.headers["X-Job-Id"] == job.job_id
     assert "[DONE]" not in answer.text
     assert "\nid:" not in answer.text
-    told = events_of(answer.text)
+    told = frames(answer.text)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert told[-1]["type"] == "response.completed"
     assert rig.http.get(f"/v1/responses/{job.job_id}").json() == told[-1]["response"]
@@ -113,7 +114,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
     record = rig.record(job.job_id)
     assert rig.store.return_to_queue(record, record.worker, has_killed=True)
     rig.take().answer("lo")
-    told = events_of(future.result().text)
+    told = frames(future.result().text)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
     assert sum(event["type"] == "response.created" for event in told) == 1
     assert told[-1]["response"]["output"][0]["content"][0]["text"] == "Hello"
@@ -193,7 +194,7 @@ def test_a_purged_stream_is_told_as_cancelled(rig: Rig) -> None:
     job.started()
     job.chunk("Hel")
     job.cancelled()
-    last = events_of(future.result().text)[-1]
+    last = frames(future.result().text)[-1]
     assert (last["type"], last["response"]["status"]) == ("response.failed", "cancelled")
 
 

@@ -14,8 +14,10 @@ from jobs.contract.records import JobStatus
 from jobs.storage import names
 from jobs.storage.connection import connect_async
 from jobs.storage.stored_responses import ResponseStore
-from tests.integration.api_rig import Rig, Taken, read_until, wait_until
-from tests.integration.responses_rig import ADD, answered, events_of
+from tests.helpers.sse import frames
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, Taken, read_until
+from tests.integration.responses_rig import ADD, answered
 
 
 def test_a_response_goes_on_from_the_one_before(rig: Rig, client: OpenAI, background: Any) -> None:
@@ -128,8 +130,8 @@ def test_a_background_stream_goes_on_where_it_broke(rig: Rig, background: Any) -
     rest = background(httpx.get, f"{rig.url}{path}?stream=true&starting_after=5", timeout=20)
     job.chunk("lo", finish_reason="stop")
     job.finished()
-    told = events_of(rest.result(20).text)
-    full = events_of(rig.http.get(f"{path}?stream=true").text)
+    told = frames(rest.result(20).text)
+    full = frames(rig.http.get(f"{path}?stream=true").text)
     assert [event["sequence_number"] for event in full] == list(range(len(full)))
     assert told == full[6:]
     assert full[5]["type"] == "response.output_text.delta"
@@ -195,7 +197,7 @@ def test_who_waits_for_a_response_that_somebody_deletes_is_told(rig: Rig) -> Non
     job.chunk("Hel")
     assert rig.http.delete(f"/v1/responses/{job.job_id}").status_code == 200
     job.cancelled()
-    last = events_of(waiting.result().text)[-1]
+    last = frames(waiting.result().text)[-1]
     assert (last["type"], last["response"]["status"]) == ("response.failed", "cancelled")
     assert_forgotten(rig, job.job_id)
 
@@ -206,10 +208,10 @@ async def test_an_answer_that_is_kept_late_does_not_bring_a_deleted_response_bac
     rig.load()
     answer = answered(rig, "secret")
     async with connect_async(rig.settings.effective_redis_url) as redis:
-        shelf = ResponseStore(redis, 60)
-        record, _ = await shelf.read(answer["id"])
-        await shelf.delete(answer["id"])
-        await shelf.keep(record, b"secret")
+        store = ResponseStore(redis, 60)
+        record, _ = await store.read(answer["id"])
+        await store.delete(answer["id"])
+        await store.keep(record, b"secret")
     assert_forgotten(rig, answer["id"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,8 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
 from jobs.stream.hub import EventHub
-from tests.integration.api_rig import Rig, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig
 
 WAIT_S = 20.0
 REQUEST = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
@@ -32,15 +33,6 @@ REQUEST = GenerateRequest(prompts=[Prompt(text="x")], sampling=Sampling())
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio_tasks, "_PAUSE_S", 0.01)
-
-
-@pytest.fixture
-async def services(rig: Rig) -> AsyncIterator[Services]:
-    """A second API process, without its HTTP."""
-    found = Services.create(rig.settings)
-    await found.start()
-    yield found
-    await found.stop()
 
 
 class Odd:
@@ -72,7 +64,7 @@ async def test_a_subscription_connection_that_breaks_down_oddly_is_made_anew(
         await client.aclose()
 
 
-async def test_an_api_whose_heartbeat_breaks_down_oddly_beats_on(redis_url: str) -> None:
+async def test_an_api_whose_heartbeat_breaks_down_oddly_goes_on(redis_url: str) -> None:
     redis = connect_async(redis_url)
     redis.pipeline = Odd(redis.pipeline)
     heartbeat = ApiHeartbeat(redis, "api-odd", 60.0, RedisContact())
@@ -105,7 +97,7 @@ async def test_a_job_whose_client_cannot_be_watched_is_ended(rig: Rig, services:
     )
 
 
-def test_an_unreadable_want_does_not_end_the_look_at_it(
+def test_an_unreadable_desired_model_does_not_end_the_look_at_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_job, "_FIRST_CHECK_S", 0.0)
@@ -113,7 +105,7 @@ def test_an_unreadable_want_does_not_end_the_look_at_it(
     rig.load()
     future = rig.chat_soon()
     wait_until(rig.waiting_ids, "the job is queued")
-    rig.redis.hset(names.DESIRED_MODELS, "0", b"not a want")
+    rig.redis.hset(names.DESIRED_MODELS, "0", b"no desired model")
     reads = partial(num_calls, rig.redis, "hget")
     before = reads()
     wait_until(lambda: reads() >= before + 2, "the desired model is looked at")

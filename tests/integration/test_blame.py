@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from jobs.contract.errors import WorkerLostError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
-from jobs.storage.connection import connect
 from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
-from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.queues import waiting
+from tests.helpers.samples import event, submission
 from tests.helpers.taking import open_attempt
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
@@ -24,18 +21,6 @@ from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")
-
-
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-@pytest.fixture
-def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
-    return Recovery(store, settings_for(redis_url, tmp_path))
 
 
 def taken(store: JobStore, job_id: str = "", *, has_spoken: bool) -> str:
@@ -61,10 +46,6 @@ def settle_jobs_of(recovery: Recovery) -> None:
 
 def deaths(store: JobStore, *job_ids: str) -> list[int]:
     return [store.record(job_id).deaths for job_id in job_ids]
-
-
-def waiting(store: JobStore) -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue("mgs-gen-0").key, 0, -1)]
 
 
 def test_of_the_jobs_in_hand_the_silent_ones_are_suspected(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,10 @@ import pytest
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.desired_models import DesiredModels, read_snapshot
+from tests.helpers.clock import Clock
 from tests.helpers.samples import settings_for
 from workers.supervision.claimant import Claimant
 from workers.supervision.node_identity import Neighbours, NodeIdentity
@@ -21,29 +20,6 @@ from workers.supervision.ownership import Ownership
 
 HERE = NodeIdentity("11", "aa", "box", frozenset({"zz"}))
 ELSEWHERE = NodeIdentity("22", "bb", "box")
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
 
 
 @pytest.fixture
@@ -122,7 +98,7 @@ def test_who_was_blind_takes_nothing_new(
 def test_who_was_blind_takes_what_was_its_own_again(
     claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
-    """Its lock has expired meanwhile, and its worker has beaten all the time."""
+    """Its lock has expired meanwhile, and its worker has sent heartbeats all the time."""
     assert claimant.claim({"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     heartbeat(redis)
@@ -151,7 +127,7 @@ def test_after_a_restart_the_models_of_the_process_before_are_taken_though_blind
 
 
 @pytest.mark.parametrize("status", [None, b"of another version"])
-def test_no_model_moves_while_its_worker_beats(
+def test_no_model_moves_while_its_worker_sends_heartbeats(
     claimant: Claimant, redis: SyncRedis, status: bytes | None
 ) -> None:
     """Its supervisor's lock may have expired; the worker has the model, and may have jobs."""
@@ -188,7 +164,7 @@ def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fai
     assert claimant.claim(missing) == ["0", "1"]
 
 
-def test_the_time_without_files_begins_anew_for_the_next_want(
+def test_the_time_without_files_begins_anew_for_the_next_desired_model(
     claimant: Claimant, contact: RedisContact, clock: Clock
 ) -> None:
     missing = {"0": desired("not-here", was_ready=False), "1": desired()}

@@ -117,10 +117,10 @@ def test_an_asyncio_clients_sockets_are_guarded(tcp_url: str, loop: str) -> None
         heard: asyncio.Queue[list[Any]] = asyncio.Queue()
         connection = await SubscriberConnection.open(client.connection_pool, heard.put_nowait)
         _assert_guarded(connection._transport.get_extra_info("socket"))
-        connection.subscribe([b"bell"])
+        connection.subscribe([b"channel"])
         async with asyncio.timeout(WAIT_S):
             await heard.get()
-            await client.publish("bell", "x" * 100_000)
+            await client.publish("channel", "x" * 100_000)
             assert (await heard.get())[2] == b"x" * 100_000
         await connection.close()
         await client.aclose()

@@ -148,7 +148,7 @@ def test_an_unload_is_not_over_before_the_process_is_forgotten(
     assert seen == [False]
 
 
-def test_of_a_want_that_stands_under_the_same_id_by_now_nothing_is_ended(rig: Rig) -> None:
+def test_of_a_desired_model_that_is_under_the_same_id_by_now_nothing_is_ended(rig: Rig) -> None:
     child = killed_child()
     newer = DesiredModel("0", "newer", LoadRequest("fake", "fake"), "load-2", 2.0)
     assert rig.desired_models.put("0", newer)

@@ -50,10 +50,10 @@ async def test_what_has_not_changed_is_read_once(
     before = num_reads(redis)
     for _ in range(10):
         assert await cache.read() == {"0": DESIRED}
-    assert num_reads(redis) <= before + 1  # the ring of the change may still be on its way
+    assert num_reads(redis) <= before + 1  # the wake-up of the change may still be on its way
 
 
-async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
+async def test_a_changed_desired_model_is_read_at_its_wake_up(
     cache: DesiredCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 1000.0)
@@ -65,14 +65,14 @@ async def test_a_changed_want_is_read_as_soon_as_its_bell_rings(
                 await asyncio.sleep(0)
 
 
-async def test_a_lost_ring_is_made_up_for(
+async def test_a_lost_wake_up_is_made_up_for(
     cache: DesiredCache, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.execution.desired_cache, "_MAX_AGE_S", 0.05)
     redis = connect(redis_url)
     assert DesiredModels(redis).put("0", DESIRED)
     await cache.read()
-    redis.delete(names.DESIRED_MODELS)  # nobody rings
+    redis.delete(names.DESIRED_MODELS)  # nobody is woken
     async with asyncio.timeout(WAIT_S):
         while await cache.read():
             await asyncio.sleep(0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,14 +13,7 @@ from jobs.contract.records import JobStatus
 from jobs.contract.requests import EmbedRequest, Prompt
 from tests.helpers.driver import Driver, assert_whole
 from tests.helpers.samples import new_job_id
-from tests.helpers.supervised import supervised
 from tests.helpers.waiting import wait_until
-
-
-@pytest.fixture
-def driver(redis_url: str, tmp_path: Path) -> Iterator[Driver]:
-    with supervised(redis_url, tmp_path) as running:
-        yield running.driver
 
 
 def submit(driver: Driver, *texts: str) -> str:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from jobs.contract.errors import ContractError, ErrorInfo
 from jobs.contract.events import BEFORE_ALL, EventId, EventKind
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from jobs.storage.connection import connect, connect_async
+from jobs.storage.connection import connect_async
 from jobs.storage.event_log import last_event_id, read_log, read_log_async
 from jobs.storage.store import JobStore
-from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.samples import event, submission
 from tests.helpers.taking import WORKER, open_attempt
-
-
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
 
 
 @pytest.fixture

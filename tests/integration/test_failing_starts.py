@@ -24,7 +24,7 @@ from jobs.storage.connection import connect
 from tests.helpers.driver import Driver
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import settings_for
-from tests.helpers.supervised import ROOT, Supervised, supervised
+from tests.helpers.supervised import ROOT, Supervised
 from tests.helpers.waiting import wait_until
 from workers.exits import ExitCode
 from workers.supervision.supervisor import Supervisor
@@ -191,12 +191,6 @@ def test_a_worker_that_starts_while_redis_is_away_loads_when_it_is_back(tmp_path
             worker.kill()
             worker.wait(10)
             driver.close()
-
-
-@pytest.fixture
-def running(redis_url: str, tmp_path: Path) -> Iterator[Supervised]:
-    with supervised(redis_url, tmp_path) as found:
-        yield found
 
 
 @pytest.mark.parametrize("loss", ["cancelled", "lost with its record"])

@@ -99,7 +99,7 @@ async def _connection(client: AsyncRedis, cut: Cut) -> None:
     connection = await SubscriberConnection.open(
         client.connection_pool, lambda message: heard.set()
     )
-    connection.subscribe([b"bells"])
+    connection.subscribe([b"channel"])
     await heard.wait()
     cut.expect()
     try:
@@ -135,7 +135,7 @@ for _name, _loop in {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_eve
     CASES[f"command, {_name}"] = _on(_loop, _async_command, 0)
     CASES[f"command that is tried again, {_name}"] = _on(_loop, _async_command, 3)
     CASES[f"command that Redis has, {_name}"] = _on(_loop, _long_command, 0)
-    CASES[f"bells, {_name}"] = _on(_loop, _connection, 0)
+    CASES[f"subscriber, {_name}"] = _on(_loop, _connection, 0)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ class Rig:
         self.sent[job].append(end)
 
     def publish_quietly(self, job: str) -> None:
-        """An event whose bell nobody hears."""
+        """An event without its wake-up."""
         said = event(seq=len(self.sent[job]) + 1, job=job)
         self.redis.xadd(names.log_key(job), {"e": _encode(said)}, id=str(said.id))
         self.sent[job].append(said)
@@ -152,7 +152,7 @@ async def test_new_readers_are_served_after_a_cut(rig: Rig) -> None:
         assert await rig.result(task) == rig.sent[job]
 
 
-async def test_what_the_bell_did_not_ring_for_is_read_after_a_silence(
+async def test_what_had_no_wake_up_is_read_after_a_silence(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs.stream.hub, "_SILENT_S", 0.05)

@@ -22,7 +22,8 @@ from jobs.contract.requests import (
     TokenizeRequest,
     View,
 )
-from tests.integration.api_rig import Rig, check_error_shape, frames
+from tests.helpers.sse import frames
+from tests.integration.api_rig import Rig, check_error_shape
 
 HI = [{"role": "user", "content": "hi", "message_id": "d0ae05ea"}]
 PROMPT = Prompt(messages=[Message("user", "hi")])

@@ -12,7 +12,8 @@ from openai import OpenAI
 
 from jobs.storage import names
 from tests.helpers.anthropic_bodies import USER, check_anthropic_error
-from tests.integration.api_rig import Rig, check_error_shape, running_api, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig, check_error_shape, running_api
 
 CHAT = "/v1/chat/completions"
 _MESSAGES: dict[str, Any] = {"messages": [USER]}

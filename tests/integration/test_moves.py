@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis
 from jobs.upgrade import moves
 from jobs.upgrade.moves import TABLE, MoveFields, upgrade
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
 
 
 def test_the_fields_of_a_hash_get_another_name_and_what_is_there_already_stays(

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobs.storage import names
-from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis
 from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.ownership import Ownership
 
 ONE = NodeIdentity("11", "aa", "box")
 TWO = NodeIdentity("22", "bb", "box")
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
 
 
 def test_who_slept_past_its_lock_learns_that_another_has_it(redis: SyncRedis) -> None:

@@ -11,7 +11,6 @@ import pytest
 from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 
-import workers.rq_bridge.queue_consumer
 from jobs.contract.errors import EngineError, JobError
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage import names
@@ -27,15 +26,12 @@ from workers.generation.attempts import AttemptOpener
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 
+pytestmark = pytest.mark.usefixtures("short_block")
+
 _FLUSH_S = 20.0
 _PATTERNS = {"log": names.log_key, "record": names.job_key}
 
 KeyOf = Callable[[str], str]
-
-
-@pytest.fixture(autouse=True)
-def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 class Rig:

@@ -28,10 +28,7 @@ from jobs.storage.connection import connect
 from tests.helpers.consumer_rig import ConsumerRig, running_consumer
 from tests.helpers.waiting import wait_until
 
-
-@pytest.fixture(autouse=True)
-def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
+pytestmark = pytest.mark.usefixtures("short_block")
 
 
 @pytest.fixture
@@ -122,7 +119,7 @@ def test_a_clock_that_is_wrong_by_an_hour_moves_no_lease(
     assert rig.fetch(job_id).get_status() is RqStatus.STARTED
 
 
-def test_without_a_beat_the_lease_ends(
+def test_without_a_heartbeat_the_lease_ends(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, tmp_path
 ) -> None:
     """The counter-proof of the test above: the lease is what keeps the job."""

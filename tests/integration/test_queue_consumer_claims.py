@@ -12,7 +12,6 @@ from redis.connection import AbstractConnection as Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq.job import Job
 
-import workers.rq_bridge.queue_consumer
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, Task, TokenCountRequest, UnloadRequest
 from jobs.storage import names
@@ -28,14 +27,11 @@ from workers.generation.publisher import Publisher
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.admission import Admission
 
+pytestmark = pytest.mark.usefixtures("short_block")
+
 CONTROL = "mgs-ctl-0"
 NEXT = "0.gen.next"
 COUNT = TokenCountRequest(Prompt(text="x"))
-
-
-@pytest.fixture(autouse=True)
-def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
 
 
 class ReceivingRig(ConsumerRig):
@@ -180,7 +176,7 @@ MEANT = ["job-load", "job-unload"]
 OLD = ["job-old-load", "job-old-unload", "job-older-load"]
 
 
-def test_loads_and_unloads_of_other_wants_are_left_and_those_behind_them_taken(
+def test_loads_and_unloads_of_other_desired_models_are_left_and_those_behind_them_taken(
     redis_url: str, tmp_path: Path
 ) -> None:
     with running_consumer(redis_url, tmp_path, queue=CONTROL, meant=MEANT) as rig:

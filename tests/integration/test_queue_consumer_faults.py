@@ -20,10 +20,7 @@ from tests.helpers.consumer_rig import ConsumerRig, running_consumer
 from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
 
-
-@pytest.fixture(autouse=True)
-def _short_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.rq_bridge.queue_consumer, "_BLOCK_S", 0.05)
+pytestmark = pytest.mark.usefixtures("short_block")
 
 
 @pytest.fixture
@@ -245,7 +242,7 @@ def test_a_redis_that_lost_everything_gets_the_worker_back(rig: ConsumerRig) -> 
     assert 0 < rig.redis.ttl(rig.consumer.key) <= workers.rq_bridge.rq_records.LEASE_S
 
 
-def test_a_beat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: ConsumerRig) -> None:
+def test_a_heartbeat_that_meets_a_half_forgotten_worker_makes_it_whole(rig: ConsumerRig) -> None:
     wait_until(lambda: Worker.count(rig.redis) == 1, "the worker is listed")
     rig.redis.flushall()
     # The bookkeeper's word comes before the heartbeat's: the hash exists, the lists are empty.

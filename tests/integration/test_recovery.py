@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.contract.requests import Prompt, TokenCountRequest, UnloadRequest
 from jobs.storage import names
-from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from tests.helpers.consumer_rig import running_consumer
-from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.queues import waiting
+from tests.helpers.samples import event, generate, submission
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.generation.attempts import AttemptOpener
 from workers.supervision.recovery import Recovery
@@ -29,28 +28,12 @@ WORKER = "0.gen.dead"
 LOST = WorkerLostError("it died")
 
 
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-@pytest.fixture
-def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
-    return Recovery(store, settings_for(redis_url, tmp_path))
-
-
 def held(store: JobStore, request=None, **fields) -> str:
     """A job that the dead worker had taken."""
     new = submission(request, **fields)
     store.submit(new)
     open_attempt(store.redis, WORKER, new.job_id)
     return new.job_id
-
-
-def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
 def settle_jobs_of(recovery: Recovery, error=LOST, *, has_crashed: bool = True) -> None:
@@ -74,7 +57,7 @@ def test_every_held_job_goes_back_before_those_that_wait(
     assert claimed(store.redis) == set()
 
 
-def test_a_burial_that_was_cut_short_counts_no_job_twice(
+def test_a_recovery_that_was_cut_short_counts_no_job_twice(
     store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = {held(store) for _ in range(3)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from tests.helpers.cutting import Cutter
-from tests.helpers.samples import event, generate, settings_for, submission
+from tests.helpers.queues import between, submit, waiting
+from tests.helpers.samples import event, generate, settings_for
 from tests.helpers.taking import claimed, open_attempt, take
 from workers.supervision.recovery import Recovery
 
@@ -31,38 +32,11 @@ UNLOADED = ModelUnloadedError("the model was unloaded")
 Damage = Callable[[SyncRedis, str], Any]
 
 
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-@pytest.fixture
-def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
-    return Recovery(store, settings_for(redis_url, tmp_path))
-
-
-def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
-    new = submission(request, **fields)
-    store.submit(new)
-    return new.job_id
-
-
 def held(store: JobStore, request: Any = None, **fields: Any) -> str:
     """A job that the dead worker had opened."""
     job_id = submit(store, request, **fields)
     open_attempt(store.redis, WORKER, job_id)
     return job_id
-
-
-def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
-
-
-def between(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    key = store.queue(queue).intermediate_queue_key
-    return [item.decode() for item in store.redis.lrange(key, 0, -1)]
 
 
 def _of_another_type(key_of: Callable[[str], str]) -> Damage:
@@ -238,7 +212,7 @@ def test_a_late_worker_that_writes_on_delays_the_end_and_does_not_prevent_it(
     assert store.writer.append([event(seq=99, job=job_id)]) == [False]
 
 
-def test_who_never_stops_writing_keeps_its_claim_for_the_next_burial(
+def test_who_never_stops_writing_keeps_its_claim_for_the_next_recovery(
     store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endless, other = held(store), held(store)
@@ -263,7 +237,7 @@ def test_who_never_stops_writing_keeps_its_claim_for_the_next_burial(
 
 
 @dataclass(frozen=True)
-class Burial:
+class Cause:
     """One way in which a worker's jobs are settled, and what becomes of its model."""
 
     error: JobError
@@ -271,9 +245,9 @@ class Burial:
     is_drained: bool
 
 
-BURIALS = {
-    "crash": Burial(LOST, True, False),
-    "unload": Burial(UNLOADED, False, True),
+CAUSES = {
+    "crash": Cause(LOST, True, False),
+    "unload": Cause(UNLOADED, False, True),
 }
 
 
@@ -301,12 +275,12 @@ def leave_a_mess(store: JobStore) -> list[str]:
     ]  # fmt: skip
 
 
-def settle_all(recovery: Recovery, burial: Burial, suspects: set[str]) -> None:
+def settle_all(recovery: Recovery, cause: Cause, suspects: set[str]) -> None:
     recovery.settle_jobs_of(
-        "0", [WORKER], burial.error, has_crashed=burial.has_crashed, suspects=suspects
+        "0", [WORKER], cause.error, has_crashed=cause.has_crashed, suspects=suspects
     )
-    if burial.is_drained:
-        recovery.drain("0", burial.error, lambda: False)
+    if cause.is_drained:
+        recovery.drain("0", cause.error, lambda: False)
 
 
 def picture(store: JobStore, job_ids: list[str]) -> dict[str, Any]:
@@ -342,14 +316,14 @@ def picture(store: JobStore, job_ids: list[str]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("burial", BURIALS.values(), ids=BURIALS)
+@pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
 @pytest.mark.parametrize("is_carried_out", [False, True], ids=["lost call", "lost reply"])
-def test_a_burial_cut_at_any_command_and_begun_anew_leaves_the_same(
+def test_a_recovery_cut_at_any_command_and_begun_anew_leaves_the_same(
     store: JobStore,
     redis_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    burial: Burial,
+    cause: Cause,
     is_carried_out: bool,
 ) -> None:
     client = connect(redis_url, retries=0)
@@ -359,17 +333,17 @@ def test_a_burial_cut_at_any_command_and_begun_anew_leaves_the_same(
     pictures: list[dict[str, Any]] = []
 
     def leave_and_settle(cut_at: int | None) -> bool:
-        """Whether the burial was cut."""
+        """Whether the recovery was cut."""
         store.redis.flushdb()
         job_ids = leave_a_mess(store)
-        suspects = recovery.suspects("0", [WORKER]) if burial.has_crashed else set()
+        suspects = recovery.suspects("0", [WORKER]) if cause.has_crashed else set()
         cutter.cut_at(cut_at, is_carried_out=is_carried_out)
         is_cut = False
         try:
-            settle_all(recovery, burial, suspects)
+            settle_all(recovery, cause, suspects)
         except RedisConnectionError:
             is_cut = True
-            settle_all(recovery, burial, suspects)
+            settle_all(recovery, cause, suspects)
         cutter.cut_at(None)
         pictures.append(picture(store, job_ids))
         return is_cut

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
@@ -20,9 +19,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
+from tests.helpers.processes import free_port, is_running
+from tests.helpers.waiting import wait_until
+
 _LAUNCH = [sys.executable, "-m", "jobs.embedded_redis.launcher"]
 _WAIT_S = 10.0
-_T = TypeVar("_T")
 
 
 class Launcher:
@@ -48,7 +49,9 @@ class Launcher:
             return None
 
     def wait_for_server(self, other_than: int | None = None) -> int:
-        pid = _wait_for(lambda: self.server_pid() not in (None, other_than) and self.server_pid())
+        pid = wait_until(
+            lambda: self.server_pid() not in (None, other_than) and self.server_pid(), "a server"
+        )
         assert pid
         return pid
 
@@ -84,7 +87,7 @@ def launch(state_dir: Path) -> Iterator[Callable[..., Launcher]]:
 def test_it_announces_the_server_and_keeps_it_private(launch, state_dir) -> None:
     launcher = launch()
     launcher.wait_for_server()
-    _wait_for(lambda: "mgs redis-cli" in launcher.log.read_text())
+    wait_until(lambda: "mgs redis-cli" in launcher.log.read_text(), "it says how to look in")
     assert str(state_dir / "redis.sock") in launcher.log.read_text()
     assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((state_dir / "redis.sock").stat().st_mode) == 0o700
@@ -102,7 +105,9 @@ def test_a_killed_server_comes_back_with_its_data(launch) -> None:
     for number in range(3):
         with launcher.client() as client:
             client.set(f"key-{number}", "kept")
-            _wait_for(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0)
+            wait_until(
+                lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0, "all is on disk"
+            )
         os.kill(pid, signal.SIGKILL)
         pid = launcher.wait_for_server(other_than=pid)
     with launcher.client() as client:
@@ -121,7 +126,7 @@ def test_a_killed_launcher_is_followed_by_one_with_the_same_data(launch) -> None
 
     second = launch()
     second.wait_for_server(other_than=orphan)
-    assert _is_gone(orphan)
+    assert not is_running(orphan)
     with second.client() as client:
         assert client.get("key") == b"kept"
 
@@ -135,7 +140,7 @@ def test_a_leftover_is_found_even_when_its_pid_was_not_noted(launch, state_dir) 
 
     second = launch()
     second.wait_for_server(other_than=orphan)
-    assert _is_gone(orphan)
+    assert not is_running(orphan)
 
 
 def test_a_frozen_leftover_is_replaced_too(launch) -> None:
@@ -146,7 +151,7 @@ def test_a_frozen_leftover_is_replaced_too(launch) -> None:
     os.kill(orphan, signal.SIGSTOP)
 
     second = launch()
-    _wait_for(lambda: _is_gone(orphan))
+    wait_until(lambda: not is_running(orphan), "the orphan has ended")
     second.wait_for_server(other_than=orphan)
 
 
@@ -169,7 +174,7 @@ def test_a_signal_ends_both_and_leaves_nothing(launch, state_dir, number) -> Non
     launcher.process.send_signal(number)
     launcher.process.send_signal(number)
     assert launcher.process.wait(_WAIT_S) == 0
-    assert _is_gone(pid)
+    assert not is_running(pid)
     assert not (state_dir / "redis.sock").exists()
     assert not (state_dir / "redis.pid").exists()
 
@@ -211,7 +216,7 @@ def test_a_second_launcher_on_the_same_folder_is_refused(launch) -> None:
 
 def test_with_redis_url_it_only_waits_for_its_end(launch, state_dir) -> None:
     launcher = launch(REDIS_URL="redis://user:secret@127.0.0.1:6379/0")
-    _wait_for(lambda: "redis://127.0.0.1:6379/0" in launcher.log.read_text())
+    wait_until(lambda: "redis://127.0.0.1:6379/0" in launcher.log.read_text(), "it names the other")
     assert "secret" not in launcher.log.read_text()
     assert psutil.Process(launcher.process.pid).children() == []
     assert launcher.stop() == 0
@@ -219,10 +224,10 @@ def test_with_redis_url_it_only_waits_for_its_end(launch, state_dir) -> None:
 
 
 def test_a_loopback_port_is_opened_with_a_password(launch, state_dir) -> None:
-    port = _free_port()
+    port = free_port()
     launcher = launch(MGS_REDIS_PORT=str(port))
     password_file = state_dir / "redis.password"
-    _wait_for(lambda: "mgs redis-cli" in launcher.log.read_text())
+    wait_until(lambda: "mgs redis-cli" in launcher.log.read_text(), "it says how to look in")
     assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
     with (
         Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as stranger,
@@ -241,24 +246,3 @@ def test_a_taken_port_is_one_clear_end(launch) -> None:
         launcher = launch(MGS_REDIS_PORT=str(taken.getsockname()[1]))
         assert launcher.process.wait(_WAIT_S) == 1
     assert "does not start (exit status 1)" in launcher.log.read_text()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(condition: Callable[[], _T]) -> _T:
-    deadline = time.monotonic() + _WAIT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return value
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

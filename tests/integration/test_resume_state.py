@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +12,9 @@ from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate
-from tests.helpers.supervised import supervised
 
 SLOW = "fake-20ms"
 LENGTH = 60
-
-
-@pytest.fixture
-def driver(redis_url: str, tmp_path: Path) -> Iterator[Driver]:
-    with supervised(redis_url, tmp_path) as running:
-        yield running.driver
 
 
 def undisturbed_and_cut(driver: Driver, request: GenerateRequest) -> list[list[Event]]:

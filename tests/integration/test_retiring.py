@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rq import Queue
@@ -20,31 +18,14 @@ from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.store import JobStore
 from tests.helpers.consumer_rig import running_consumer
-from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.queues import submit
+from tests.helpers.samples import event
 from tests.helpers.supervised import supervised
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
 from workers.supervision.recovery import Recovery
 
 UNLOADED = ModelUnloadedError("the model is not loaded")
-
-
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-@pytest.fixture
-def recovery(store: JobStore, redis_url: str, tmp_path: Path) -> Recovery:
-    return Recovery(store, settings_for(redis_url, tmp_path))
-
-
-def submit(store: JobStore, request: Any = None, **fields: Any) -> str:
-    new = submission(request, **fields)
-    store.submit(new)
-    return new.job_id
 
 
 def drain(recovery: Recovery, slug: str = "0", *, is_desired: bool = False) -> bool:

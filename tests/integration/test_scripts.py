@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from redis.exceptions import ResponseError
@@ -19,28 +18,11 @@ from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.lua import claim_scripts, job_scripts, state_scripts
 from jobs.storage.store import JobStore
 from jobs.storage.totals import read_totals
-from tests.helpers.samples import event, generate, new_job_id, settings_for, submission
+from tests.helpers.samples import event, generate, new_job_id, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.generation.attempts import AttemptOpener
 
 OTHER = "0.gen.other"
-
-
-@pytest.fixture
-def settings(redis_url: str, tmp_path) -> Settings:
-    return settings_for(redis_url, tmp_path)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def store(redis: SyncRedis, settings: Settings) -> JobStore:
-    return JobStore(redis, settings)
 
 
 @pytest.fixture
@@ -133,14 +115,14 @@ def test_an_event_of_the_open_attempt_is_written_and_published_once(
     opener: AttemptOpener, writer: EventWriter, redis: SyncRedis, job: str
 ) -> None:
     opener.open(job)
-    with redis.pubsub(ignore_subscribe_messages=True) as bell:
-        bell.subscribe(names.event_channel(job))
-        bell.get_message(timeout=5)
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        listener.subscribe(names.event_channel(job))
+        listener.get_message(timeout=5)
         said = event(seq=1, job=job, text="hello")
         assert writer.append([said]) == [True]
         assert writer.append([said]) == [True], "its reply was lost: it is there"
         writer.append([event(seq=2, job=job, text="next")])
-        lines = [bell.get_message(timeout=5)["data"] for _ in range(2)]
+        lines = [listener.get_message(timeout=5)["data"] for _ in range(2)]
     assert [b"hello" in lines[0], b"next" in lines[1]] == [True, True]
     assert seqs(redis, job) == ["1-1", "1-2"]
 

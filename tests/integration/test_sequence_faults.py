@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.helpers.driver import Driver
-from tests.helpers.supervised import supervised
-
-
-@pytest.fixture
-def driver(redis_url: str, tmp_path: Path) -> Iterator[Driver]:
-    with supervised(redis_url, tmp_path) as found:
-        yield found.driver
 
 
 @pytest.mark.parametrize("place", ["draw", "piece"])

@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import pytest
 
 import api.web.protocol
-from tests.integration.api_rig import Rig, check_error_shape, frames, raw_post, read_until
+from tests.helpers.sse import frames
+from tests.integration.api_rig import Rig, check_error_shape, raw_post, read_until
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}

@@ -20,6 +20,7 @@ from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
+from tests.helpers.queues import submit, waiting
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, claimed, open_attempt, take
 from workers.generation.attempts import AttemptOpener
@@ -30,22 +31,6 @@ def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
     client = connect(redis_url)
     yield JobStore(client, settings_for(redis_url, tmp_path, max_queued_per_model=20))
     client.close()
-
-
-def submit(store: JobStore, age_s: float = 0.0, request=None, **fields) -> str:
-    """A queued job, ``age_s`` seconds old."""
-    new = submission(request, **fields)
-    store.submit(new)
-    if age_s:
-        key = names.job_key(new.job_id)
-        created_at = float(store.redis.hget(key, "created_at")) - age_s
-        store.redis.hset(key, "created_at", created_at)
-        store.redis.zadd(names.JOB_INDEX, {new.job_id: created_at})
-    return new.job_id
-
-
-def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
 def test_a_job_submitted_twice_is_queued_once_as_it_was_first(store: JobStore) -> None:
@@ -217,7 +202,7 @@ def test_pages_show_every_job_once_newest_first(store: JobStore, limit: int) -> 
 
 
 def test_a_filter_chooses_over_all_pages(store: JobStore) -> None:
-    ids = [submit(store, 100.0 - number, model_id=str(number % 2)) for number in range(12)]
+    ids = [submit(store, age_s=100.0 - number, model_id=str(number % 2)) for number in range(12)]
 
     def is_first(record: JobRecord) -> bool:
         return record.model_id == "0"

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
 from jobs.storage.purger import Purger
 from jobs.storage.store import JobStore
-from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.queues import submit, waiting
+from tests.helpers.samples import event
 from tests.helpers.taking import WORKER, open_attempt, take
-
-
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
-
-
-def submit(store: JobStore, age_s: float = 0.0, **fields) -> str:
-    """A queued job, ``age_s`` seconds old."""
-    new = submission(**fields)
-    store.submit(new)
-    if age_s:
-        key = names.job_key(new.job_id)
-        created_at = float(store.redis.hget(key, "created_at")) - age_s
-        store.redis.hset(key, "created_at", created_at)
-        store.redis.zadd(names.JOB_INDEX, {new.job_id: created_at})
-    return new.job_id
-
-
-def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    return [item.decode() for item in store.redis.lrange(store.queue(queue).key, 0, -1)]
 
 
 def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
     ages = [5.0, 59.0, 61.0, 500.0]
-    queued = [submit(store, age) for age in ages]
-    running = [submit(store, age) for age in ages]
-    elsewhere = submit(store, 500.0, model_id="1")
+    queued = [submit(store, age_s=age) for age in ages]
+    running = [submit(store, age_s=age) for age in ages]
+    elsewhere = submit(store, age_s=500.0, model_id="1")
     for job_id in running:
         open_attempt(store.redis, WORKER, job_id)
     assert store.purge("0", 60.0) == (2, 2)
@@ -60,7 +33,7 @@ def test_purging_ends_exactly_what_is_older(store: JobStore) -> None:
 
 
 def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
-    ids = [submit(store, 1.0) for _ in range(10)]
+    ids = [submit(store, age_s=1.0) for _ in range(10)]
     assert store.purge("0", 0.0) == (10, 0)
     assert waiting(store) == []
     assert {store.record(job_id).status for job_id in ids} == {JobStatus.CANCELLED}
@@ -68,7 +41,7 @@ def test_purging_everything_leaves_an_empty_queue(store: JobStore) -> None:
 
 
 def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) -> None:
-    ids = [submit(store, 1.0) for _ in range(250)]
+    ids = [submit(store, age_s=1.0) for _ in range(250)]
     returned = ids[7]  # one that a worker has held, and that is back in the queue
     open_attempt(store.redis, WORKER, returned)
     store.writer.append([event(EventKind.STARTED, seq=1, attempt=1, job=returned)])
@@ -85,7 +58,7 @@ def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) 
 
 
 def test_a_purge_whose_reply_was_lost_can_be_sent_again(store: JobStore) -> None:
-    ids = [submit(store, 1.0) for _ in range(3)]
+    ids = [submit(store, age_s=1.0) for _ in range(3)]
     records, queue = store.records(ids), store.queue("mgs-gen-0")
     taken = ids[1]
     take(store.redis, WORKER, taken)  # a worker is about to open it

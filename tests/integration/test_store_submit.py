@@ -18,6 +18,7 @@ from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.store import JobStore
 from jobs.storage.submitter import Submission
+from tests.helpers.queues import waiting
 
 QUEUE = names.generation_queue("0")
 
@@ -34,10 +35,6 @@ def open_store(redis_url: str) -> Callable[..., JobStore]:
         return JobStore(connect(redis_url, retries=0), Settings(**values))
 
     return make
-
-
-def waiting(store: JobStore) -> list[str]:
-    return [job_id.decode() for job_id in store.redis.lrange(store.queue(QUEUE).key, 0, -1)]
 
 
 def test_a_new_job_is_stored_and_queued(open_store: Callable[..., JobStore]) -> None:

@@ -1,4 +1,4 @@
-"""The bells: what Redis publishes is heard, in order; a lost connection says so."""
+"""What Redis publishes is heard, in order; a lost connection says so."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,22 +15,11 @@ from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.samples import generate
-from tests.helpers.supervised import Supervised, supervised
+from tests.helpers.supervised import Supervised
 from tests.helpers.waiting import wait_until
 
 SLOW = "fake-20ms"
 LENGTH = 120
-
-
-@pytest.fixture
-def running(redis_url: str, tmp_path: Path) -> Iterator[Supervised]:
-    with supervised(redis_url, tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def driver(running: Supervised) -> Driver:
-    return running.driver
 
 
 def kill(pid: int) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from rq.registry import StartedJobRegistry
 
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from tests.helpers.driver import Driver, assert_whole, is_alive, text, token_ids
+from tests.helpers.driver import Driver, assert_whole, text, token_ids
 from tests.helpers.private_redis import private_redis
 from tests.helpers.samples import generate
 from tests.helpers.supervised import Supervised, supervised
@@ -29,11 +30,6 @@ def running(redis_url: str, tmp_path: Path) -> Iterator[Supervised]:
     found = Supervised(redis_url, tmp_path)
     yield found
     found.stop()
-
-
-@pytest.fixture
-def driver(running: Supervised) -> Driver:
-    return running.driver
 
 
 def start_slow(driver: Driver, num_tokens: int = 5, length: int = 120) -> tuple[str, int]:
@@ -69,7 +65,7 @@ def test_a_signal_ends_supervisor_and_workers_and_keeps_what_is_wanted(
     running.worker_pids()
     supervisor.send_signal(signum)
     assert supervisor.wait(5) == 0
-    assert not is_alive(pid)
+    assert not psutil.pid_exists(pid)
     assert driver.record(job_id).status is JobStatus.QUEUED
     assert driver.desired_models.get("0") is not None
     assert driver.desired_models.nodes() == []
@@ -113,7 +109,9 @@ def test_of_two_supervisors_only_one_runs_a_model(driver: Driver, running: Super
     driver.load_ready()
     wait_until(lambda: driver.desired_models.get("0").was_ready, "a supervisor has looked again")
     assert len(running.worker_pids()) == 1
-    assert driver.redis.scard("rq:workers:mgs-gen-0") == 1
+    in_rq = "rq:workers:mgs-gen-0"
+    wait_until(lambda: driver.redis.exists(in_rq), "RQ knows the worker")
+    assert driver.redis.scard(in_rq) == 1
 
 
 def holder(driver: Driver) -> tuple[str, str]:
@@ -183,7 +181,7 @@ def test_the_second_supervisor_takes_over_from_a_killed_one(
     assert len(running.worker_pids()) == 1
 
 
-def test_an_unreadable_want_keeps_no_other_model_from_loading(
+def test_an_unreadable_desired_model_keeps_no_other_model_from_loading(
     driver: Driver, running: Supervised
 ) -> None:
     driver.redis.hset("mgs:desired", "odd", b'{"v": "from the future"}')
@@ -263,4 +261,4 @@ def test_a_worker_without_its_supervisors_lifeline_ends(
     running.worker_pids()
     os.kill(supervisor.pid, signal.SIGKILL)
     supervisor.wait(10)
-    wait_until(lambda: not is_alive(pid), "the worker has noticed", 5)
+    wait_until(lambda: not psutil.pid_exists(pid), "the worker has noticed", 5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,16 @@ from jobs.contract.events import EventKind
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
 from jobs.storage import names
-from jobs.storage.connection import connect
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
+from tests.helpers.clock import Clock
 from tests.helpers.samples import event, generate, settings_for, submission
 from tests.helpers.taking import WORKER, open_attempt, take
 from workers.supervision.recovery import Recovery
 from workers.supervision.sweeper import Sweeper
 
 LIMIT_S = 60.0
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
-
-
-@pytest.fixture
-def store(redis_url: str, tmp_path: Path) -> Iterator[JobStore]:
-    client = connect(redis_url)
-    yield JobStore(client, settings_for(redis_url, tmp_path))
-    client.close()
 
 
 class Rig:
@@ -211,7 +187,7 @@ def test_an_unload_of_a_model_that_another_runs_is_left_to_it(rig: Rig) -> None:
     assert rig.statuses(unload) == ["queued"]
 
 
-def test_what_stands_beside_a_want_that_cannot_be_read_stays(rig: Rig) -> None:
+def test_what_stands_beside_a_desired_model_that_cannot_be_read_stays(rig: Rig) -> None:
     ids = [load(rig), rig.submit(UnloadRequest())]
     rig.wanted = {"0": ContractError("of another version")}
     rig.sweep({"0": None})

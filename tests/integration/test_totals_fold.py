@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from jobs.storage import names, totals
-from jobs.storage.connection import SyncRedis, connect
+from jobs.storage.connection import SyncRedis
 from jobs.storage.totals import MAX_FIELDS, OTHER, Sum, fold_totals, read_totals
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[SyncRedis]:
-    client = connect(redis_url)
-    yield client
-    client.close()
 
 
 def write(redis: SyncRedis, model_ids: list[str]) -> None:

@@ -29,11 +29,6 @@ def running(redis_url: str, tmp_path: Path) -> Iterator[Supervised]:
         yield found
 
 
-@pytest.fixture
-def driver(running: Supervised) -> Driver:
-    return running.driver
-
-
 def test_an_engine_that_stands_still_is_ended_and_the_next_job_runs(driver: Driver) -> None:
     pid = driver.load_ready().pid
     found = driver.wait_ended(driver.generate("<<stall>>"))

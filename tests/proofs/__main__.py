@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import traceback
 
-from tests.faults.registry import Verdict
+from tests.faults.registry import Verdict, result_of
 from tests.proofs import report
-from tests.proofs.registry import Proof, Result, all_proofs
+from tests.proofs.registry import Proof, all_proofs
 
 
 def main() -> int:
@@ -32,14 +31,7 @@ def main() -> int:
 
 def _try(proof: Proof, rounds: int) -> report.Line:
     start = time.monotonic()
-    try:
-        result = proof.act(rounds)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # pytest's failures are no Exceptions
-        traceback.print_exc()
-        what = str(error).strip().split("\n")[0][:300]
-        result = Result("did not come to its end", False, 0, f"{type(error).__name__}: {what}")
+    result = result_of(lambda: proof.act(rounds))
     return report.to_line(proof, result, time.monotonic() - start)
 
 

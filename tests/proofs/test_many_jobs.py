@@ -33,7 +33,7 @@ LEFT_PER_ID = 2  # of them the supervisor ends, as their model is not loaded
 TTL_S = 10
 FEW_IDS = 100
 _QUIET_S = 120.0
-_BEATS = 6
+_HEARTBEATS = 6
 _KEYS_TO_AND_FRO = 3  # locks and witnesses that come and go
 
 
@@ -68,7 +68,7 @@ class Footprint:
     timeout_s=300,
 )
 def test_ids_and_jobs_that_come_and_go_leave_nothing_behind(rounds: int) -> Result:
-    """A round is a model id: wanted for a moment, used, and never seen again."""
+    """A round is a model id: desired for a moment, used, and never seen again."""
     tally = Tally()
     with _supervised() as running:
         driver = running.driver
@@ -108,7 +108,7 @@ def use_ids(driver: Driver, first: int, end: int) -> int:
 
 
 def use_id(driver: Driver, model_id: str) -> None:
-    """Want a model and let it go in one step, and submit jobs for it, of which most are done.
+    """Desire a model and let it go in one step, and submit jobs for it, of which most are done.
 
     No process is started: a supervisor sees what stands when it looks.
     """
@@ -144,7 +144,7 @@ def footprint_at_rest(driver: Driver) -> Footprint:
 
     with contextlib.suppress(AssertionError):
         wait_until(is_at_rest, "everything has expired", _QUIET_S)
-    nodes, workers = beat_gaps(driver, _BEATS)
+    nodes, workers = heartbeat_gaps(driver, _HEARTBEATS)
     return Footprint(
         keys=redis.dbsize(),
         jobs=redis.zcard(names.JOB_INDEX),
@@ -158,7 +158,7 @@ def footprint_at_rest(driver: Driver) -> Footprint:
     )
 
 
-def beat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
+def heartbeat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
     """Seconds between heartbeats of the supervisor, and of the worker, as Redis has seen them."""
     (node,) = driver.desired_models.known_nodes()
     heartbeats: tuple[list[float], list[float]] = ([], [])
@@ -173,7 +173,7 @@ def beat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
                 times.append(at)
         return min(map(len, heartbeats)) > count
 
-    wait_until(look, "they heartbeat", _QUIET_S)
+    wait_until(look, "there are heartbeats", _QUIET_S)
     supervisors, workers = ([b - a for a, b in itertools.pairwise(times)] for times in heartbeats)
     return supervisors, workers
 

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
 
-import pytest
-
+from tests.helpers.clock import Clock
 from workers.supervision.restarts import RestartPolicy, delay_s
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
 
 
 def crash(policy: RestartPolicy, times: int) -> None:

@@ -49,7 +49,7 @@ class Reader:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Event], list[Any]]:
-    """A job's events, and for each what the bell and the reader do when it is written."""
+    """A job's events, and for each what the wake-up and the reader do when it is written."""
     sent = sent_by(draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)))
     deeds = st.sampled_from(["deliver", "drop", "twice", "late", "old", "subscribe again", "look"])
     return sent, [draw(st.lists(deeds, min_size=1, max_size=3)) for _ in sent]
@@ -62,7 +62,7 @@ def test_any_interleaving_gives_exactly_what_was_sent(
     sent, deeds = history
     reader, late = Reader(), []
     for written, todo in zip(sent, deeds, strict=True):
-        reader.log.append(written)  # the record first, then the bell
+        reader.log.append(written)  # the record first, then the wake-up
         for deed in todo:
             if deed in ("deliver", "twice"):
                 reader.hear(written)

@@ -22,11 +22,11 @@ class Waiter:
         self._thread.start()
 
     def answer(self) -> bool:
-        wait_until(lambda: self.answers, "the slots lets it pass")
+        wait_until(lambda: self.answers, "the slots let it pass")
         return self.answers[0]
 
 
-def test_a_gate_that_was_never_opened_lets_nobody_pass_until_it_closes() -> None:
+def test_slots_that_were_never_opened_let_nobody_pass_until_they_close() -> None:
     slots = SlotLimiter()
     waiter = Waiter(slots)
     assert waiter.answers == []
@@ -41,7 +41,7 @@ def test_opening_lets_the_waiter_pass() -> None:
     assert waiter.answer() is True
 
 
-def test_a_full_gate_opens_when_a_slot_is_given_back() -> None:
+def test_full_slots_let_the_next_one_in_when_one_is_given_back() -> None:
     slots = SlotLimiter()
     slots.open(2)
     slots.take(2)
@@ -62,7 +62,7 @@ def test_a_job_may_take_more_than_there_is_and_all_wait_until_it_fits() -> None:
     assert waiter.answer() is True
 
 
-def test_a_closed_gate_stays_closed_whatever_is_free() -> None:
+def test_closed_slots_stay_closed_whatever_is_free() -> None:
     slots = SlotLimiter()
     slots.open(8)
     slots.close()
@@ -71,7 +71,7 @@ def test_a_closed_gate_stays_closed_whatever_is_free() -> None:
     assert slots.wait() is False
 
 
-def test_a_held_gate_lets_nobody_in_before_its_holder_releases_it() -> None:
+def test_held_slots_let_nobody_in_before_their_holder_releases_them() -> None:
     slots = SlotLimiter()
     slots.open(8)
     slots.hold("a")
@@ -82,7 +82,7 @@ def test_a_held_gate_lets_nobody_in_before_its_holder_releases_it() -> None:
     assert waiter.answer() is True
 
 
-def test_a_held_gate_that_is_closed_lets_its_waiters_go() -> None:
+def test_held_slots_that_are_closed_let_their_waiters_go() -> None:
     slots = SlotLimiter()
     slots.open(8)
     slots.hold("a")

@@ -51,8 +51,8 @@ def test_one_step_alone_can_be_too_much() -> None:
 
 def test_a_text_whose_budget_is_exceeded_ends_by_name() -> None:
     compiler = GrammarCompiler(FakeTokenizer())
-    native = compiler._compiled_matcher(Grammar(GrammarKind.REGEX, "a*"))
-    matcher = Matcher(native.deep_copy(), "regex", 272, StepBudget(0.0, 0.0, slow_s=0.0))
+    compiled = compiler._compiled_matcher(Grammar(GrammarKind.REGEX, "a*"))
+    matcher = Matcher(compiled.deep_copy(), "regex", 272, StepBudget(0.0, 0.0, slow_s=0.0))
     with pytest.raises(GrammarError, match="too long") as caught:
         write(matcher, 1000)
     assert caught.value.param == "regex"

@@ -7,7 +7,7 @@ import pytest
 from workers.engines.shared.thread_share import ThreadShare
 
 
-class Clock:
+class Machine:
     """A machine that works as it is told: cores in use, by us and by others."""
 
     def __init__(self) -> None:
@@ -40,50 +40,50 @@ class Clock:
 def test_others_cores_are_left_to_them(
     most: int, num_cores: int, others: float, expected: int
 ) -> None:
-    clock = Clock()
-    share = ThreadShare(most, num_cores, clock)
+    machine = Machine()
+    share = ThreadShare(most, num_cores, machine)
     assert share.choose(0.0) == most
-    clock.go(0.3, 1.0, others)
+    machine.go(0.3, 1.0, others)
     share.note_step(0.3)
     assert share.choose(0.3) == expected
 
 
 def test_cores_that_become_free_are_taken_again() -> None:
-    clock = Clock()
-    share = ThreadShare(2, 2, clock)
+    machine = Machine()
+    share = ThreadShare(2, 2, machine)
     share.choose(0.0)
-    clock.go(0.3, 1.0, 1.0)
+    machine.go(0.3, 1.0, 1.0)
     share.note_step(0.3)
     assert share.choose(0.3) == 1
     share.note_step(0.4)
     assert share.choose(0.4) == 1, "too soon to look again"
-    clock.go(0.3, 1.0, 0.1)
+    machine.go(0.3, 1.0, 0.1)
     share.note_step(0.6)
     assert share.choose(0.6) == 2
 
 
 def test_what_happened_in_a_pause_counts_for_nothing() -> None:
-    clock = Clock()
-    share = ThreadShare(2, 2, clock)
+    machine = Machine()
+    share = ThreadShare(2, 2, machine)
     share.choose(0.0)
-    clock.go(0.3, 1.0, 1.0)
+    machine.go(0.3, 1.0, 1.0)
     share.note_step(0.3)
     assert share.choose(0.3) == 1
-    clock.go(60, 0.0, 0.0)
+    machine.go(60, 0.0, 0.0)
     assert share.choose(60.3) == 1
-    clock.go(0.3, 1.0, 0.0)
+    machine.go(0.3, 1.0, 0.0)
     share.note_step(60.6)
     assert share.choose(60.6) == 2, "what they do while we work counts"
 
 
 def test_what_others_did_in_a_short_rest_changes_nothing() -> None:
-    clock = Clock()
-    share = ThreadShare(2, 2, clock)
+    machine = Machine()
+    share = ThreadShare(2, 2, machine)
     share.choose(0.0)
-    clock.go(0.3, 1.0, 0.1)
+    machine.go(0.3, 1.0, 0.1)
     share.note_step(0.3)
-    clock.go(0.5, 0.0, 2.0)
+    machine.go(0.5, 0.0, 2.0)
     assert share.choose(0.8) == 2
-    clock.go(0.3, 1.0, 1.0)
+    machine.go(0.3, 1.0, 1.0)
     share.note_step(1.1)
     assert share.choose(1.1) == 1, "what they do while we work counts"

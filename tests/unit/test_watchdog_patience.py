@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.storage.contact import RedisContact
 from tests.helpers.children import killed_child
+from tests.helpers.clock import Clock
 from workers.supervision.watchdog import Watchdog
 from workers.supervision.worker_process import Child
-
-
-class Clock:
-    """The monotonic clock, under the test's control."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def child() -> Child:
     """Of it only the names count here."""
     return killed_child()
-
-
-@pytest.fixture
-def clock(child: Child, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
-    monkeypatch.setattr(time, "monotonic", found)
-    return found
 
 
 class Ticks:
@@ -59,7 +42,7 @@ class Ticks:
 
 
 @pytest.fixture
-def ticks(clock: Clock, child: Child) -> Ticks:
+def ticks(child: Child, clock: Clock) -> Ticks:
     return Ticks(clock, child)
 
 
@@ -67,7 +50,7 @@ def status_of(child: Child, state: WorkerState = WorkerState.READY, **fields) ->
     return WorkerStatus("0", state, child.pid, "box", child.worker_names, **fields)
 
 
-def test_a_worker_that_beats_lives(ticks: Ticks, child: Child) -> None:
+def test_a_worker_that_sends_heartbeats_lives(ticks: Ticks, child: Child) -> None:
     assert ticks.first_verdict(200, status_of(child)) is None
 
 
@@ -86,7 +69,7 @@ def test_one_that_starts_or_loads_has_a_minute(
     assert ticks.first_verdict(100) == (61, "worker_lost")
 
 
-def test_the_beat_of_another_process_is_none_of_it(ticks: Ticks, child: Child) -> None:
+def test_the_heartbeat_of_another_process_is_none_of_it(ticks: Ticks, child: Child) -> None:
     other = WorkerStatus("0", WorkerState.READY, 1, "box", ["0.gen.other", "0.ctl.other"])
     assert ticks.first_verdict(100, other) == (62, "worker_lost")
 

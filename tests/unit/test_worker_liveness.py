@@ -1,4 +1,4 @@
-"""The staff watch: whatever a look raises, the next one is taken, and the count begins anew."""
+"""The watch over workers: whatever a look raises, the next is taken, and the count begins anew."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from api.execution import worker_liveness
 from api.execution.worker_liveness import Missing, WorkerLiveness
 from jobs import asyncio_tasks
 from jobs.storage.contact import INTERRUPTED_AFTER_S, STABLE_AFTER_S, RedisContact
+from tests.helpers.clock import Clock
 
 WAIT_S = 20.0
 GONE = {"0": Missing.MACHINE}
@@ -99,14 +100,6 @@ async def test_nothing_is_reported_missing_soon_after_an_interruption() -> None:
     await until(lambda: len(counts) >= 2)
     assert counts[:2] == [1, 2]
     watch.stop()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from api.execution import client_job, worker_liveness
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from tests.integration.api_rig import Rig, wait_until
+from tests.helpers.waiting import wait_until
+from tests.integration.api_rig import Rig
 
 
 @pytest.fixture(autouse=True)
