@@ -136,7 +136,7 @@ class SpeculativeBatch:
     def _draft(self, row: Row) -> list[int]:
         # One token per step comes without a draft.
         num = min(self._num_drafts, row.num_left - 1)
-        # Mirostat's mu, a grammar's mask and DRY's penalties depend on the tokens before a position.
+        # Mirostat's mu, a grammar's mask and DRY's penalties depend on the tokens before a place.
         is_free = not row.needs_last_token and not mirostat.is_used(row.sampling)
         if num < 1 or not is_free:
             return []
