@@ -16,6 +16,7 @@ from tests.world.tokenizers.kinds import BOS, CONTROL, END, EOS, KINDS, START, T
 from workers.engines.base import Tokenizer
 from workers.engines.mlx.load.token_bytes import piece_reader
 from workers.generation.prompts import PromptEncoder
+from workers.text.grammar import _Vocabulary as GrammarVocabulary
 
 TEXTS = [
     "The weather in Rome is fine.",
@@ -78,6 +79,14 @@ def test_what_no_word_knows_is_spelled_in_bytes(tokenizer: Tokenizer, case: str,
     if kind_of(case) in EXACT:
         ids = tokenizer.encode(text, add_special=False, parse_special=False)
         assert joined(tokenizer, ids).removeprefix(" ") == text
+
+
+@pytest.mark.parametrize("text", [*TEXTS, *STRANGE, '{"a": "b"}', " [", "\n"])
+def test_a_text_that_a_grammar_forces_has_no_blank_before_it(
+    tokenizer: Tokenizer, case: str, text: str
+) -> None:
+    if kind_of(case) in EXACT:
+        assert joined(tokenizer, GrammarVocabulary(tokenizer)(text)) == text
 
 
 @pytest.mark.parametrize("token", CONTROL)
