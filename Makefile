@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage clients fuzz check lint format bench faults prove dash install install-dev lock clean
+.PHONY: help serve test test-fast coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,6 +71,9 @@ faults: $(VENV)/.installed-dev ## The table of faults with all rounds, into docs
 
 prove: $(VENV)/.installed-dev ## Counts too long for the tests, into docs/proofs.md; some: ONLY="upgrade"
 	@exec $(BIN)/python -m tests.proofs $(ONLY)
+
+world: $(VENV)/.installed-dev ## Chat templates and vocabularies of the world: speed, and real ones if pip has llama.cpp's sources
+	@exec $(BIN)/python -m tests.world
 
 dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
 	@exec $(BIN)/mgs dash

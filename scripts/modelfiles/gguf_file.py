@@ -1,6 +1,6 @@
 """The GGUF side: model files of four types and LoRA adapters."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -68,11 +68,14 @@ def write_gguf_model(
     name: str,
     shape: Shape,
     weights: Weights,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | Callable[[gguf.GGUFWriter], None],
     gguf_type: GgufType,
     description: str = "Random weights",
 ) -> None:
-    """Writes a complete model file; an existing one is replaced at once."""
+    """Writes a complete model file; an existing one is replaced at once.
+
+    A `vocabulary` of another kind than the demo model's adds itself to the writer.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
     writer.add_type(gguf.GGUFType.MODEL)
@@ -82,7 +85,10 @@ def write_gguf_model(
     writer.add_file_type(_FILE_TYPES[gguf_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, shape)
-    _add_vocabulary(writer, vocabulary)
+    if isinstance(vocabulary, Vocabulary):
+        _add_vocabulary(writer, vocabulary)
+    else:
+        vocabulary(writer)
     for tensor_name, values in weights.items():
         _add_tensor(writer, gguf_name(tensor_name), values, gguf_type)
     _finish(writer, temporary, path)

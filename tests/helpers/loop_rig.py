@@ -21,7 +21,7 @@ from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.job import GenerationJob
 from workers.generation.outbox import Outbox
-from workers.generation.preparation import build_job
+from workers.generation.preparation import Logged, build_job
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Publisher
 from workers.markup.output_format import OutputFormats
@@ -96,13 +96,18 @@ class LoopRig:
         self.refused.append(job_id)
         self.loop.end(job_id, None)
 
-    def build(self, request: GenerateRequest, max_run_s: float = 60.0) -> GenerationJob:
+    def build(
+        self,
+        request: GenerateRequest,
+        max_run_s: float = 60.0,
+        logged: dict[int, Logged] | None = None,
+    ) -> GenerationJob:
         attempt = Attempt(f"job-{next(self._numbers)}", 1, 0, b"", 0.0)
         outbox = Outbox(self.publisher, attempt.job_id, 1, 0)
         return build_job(
             attempt,
             request,
-            {},
+            logged or {},
             outbox,
             self.engine,
             self._encoder,
@@ -110,8 +115,13 @@ class LoopRig:
             formats=self._forms,
         )
 
-    def start(self, request: GenerateRequest, max_run_s: float = 60.0) -> str:
-        job = self.build(request, max_run_s)
+    def start(
+        self,
+        request: GenerateRequest,
+        max_run_s: float = 60.0,
+        logged: dict[int, Logged] | None = None,
+    ) -> str:
+        job = self.build(request, max_run_s, logged)
         self.slots.take(len(job.choices))
         self.loop.admit(job)
         return job.job_id

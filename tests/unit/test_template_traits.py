@@ -43,6 +43,12 @@ SHORT_ID = (
     "{% endfor %}"
 )
 
+FULL_TOOLS = (
+    TEXT + "{% for t in tools or [] %}<{{ t.function.name + ': ' + t.function.description }}"
+    "{% for k, v in t.function.parameters.properties.items() %} {{ k + v.description }}"
+    "{% endfor %}>{% endfor %}"
+)
+
 
 def chat(call_id: str = "call_1", arguments: str = '{"a": 1700000000}') -> list[dict[str, Any]]:
     call = {"id": call_id, "type": "function", "function": {"name": "f", "arguments": arguments}}
@@ -67,6 +73,8 @@ def chat(call_id: str = "call_1", arguments: str = '{"a": 1700000000}') -> list[
         (AS_TEXT, TemplateTraits(reads_text_arguments=True)),
         (CONCAT, TemplateTraits(reads_text_arguments=True)),
         (SHORT_ID, TemplateTraits(needs_short_ids=True)),
+        (FULL_TOOLS, TemplateTraits(needs_full_tools=True)),
+        (TEXT + "{{ tools | tojson }}", TemplateTraits()),
         ("always the same", TemplateTraits(has_system=False)),
         ("{{ raise_exception('never') }}", TemplateTraits()),
         ("", TemplateTraits(has_system=False)),
@@ -118,6 +126,23 @@ def test_ids_of_calls_have_the_form_that_the_template_accepts() -> None:
     assert text == template.render(chat("call_0123456789")), "the same at every turn"
     assert template.render(chat("other")) != text
     assert "<abcdefgh1>" in template.render(chat("abcdefgh1"))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ({"name": "f"}, "<f: >"),
+        ({"name": "f", "parameters": {"type": "object"}}, "<f: >"),
+        ({"name": "f", "parameters": {"properties": {"a": {}, "b": True}}}, "<f:  a b>"),
+        ({"name": "f", "description": "d", "parameters": None}, "<f: d>"),
+    ],
+)
+def test_tools_may_lack_what_clients_may_leave_out(function: dict[str, Any], expected: str) -> None:
+    tools = [{"type": "function", "function": function}]
+    before = str(tools)
+    text = ChatTemplate(FULL_TOOLS).render([{"role": "user", "content": "x"}], tools)
+    assert text == f"[user]x{expected}"
+    assert str(tools) == before
 
 
 def test_the_messages_given_stay_as_they_are() -> None:

@@ -10,7 +10,7 @@ from jinja2.exceptions import TemplateError
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.text.chat_formats import CHATML, chat_format
-from workers.text.input_text import as_input, concat
+from workers.text.input_text import as_input, as_input_message, concat
 from workers.text.template_limits import MAX_SIZE, check_time, time_limit
 from workers.text.template_sandbox import TemplateSandbox
 from workers.text.template_traits import TemplateTraits, find_traits
@@ -66,8 +66,10 @@ class ChatTemplate:
         if the model needs it.
         """
         given = self.traits.adapt([dict(message) for message in messages])
-        request = {"messages": given, "tools": tools or None, "options": dict(options or {})}
-        return self._render(as_input(request) if keeps_origin else request, add_generation_prompt)
+        rest = {"tools": self.traits.adapt_tools(tools), "options": dict(options or {})}
+        if keeps_origin:
+            given, rest = [*map(as_input_message, given)], as_input(rest)
+        return self._render({"messages": given, **rest}, add_generation_prompt)
 
     def _probe(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         return self._render({"messages": messages, "tools": tools, "options": {}}, True)

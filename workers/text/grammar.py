@@ -10,6 +10,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import llguidance
@@ -25,6 +26,7 @@ from workers.text.number_guard import DigitTokens, NumberGuard
 # At most one space or line break: a small model might write white space without end.
 _WHITESPACE = r"[ \n]?"
 _SPECIAL = b"\xff"  # llguidance's prefix for special tokens
+_BEFORE = "\x02"  # no token continues it
 _NUM_KEPT = 64
 _MAX_LENGTH = 200_000  # characters
 
@@ -202,9 +204,46 @@ class _Vocabulary:
         ]
 
     def __call__(self, text: bytes | str) -> list[int]:
-        if isinstance(text, bytes):
-            text = text.decode()
+        """The tokens of ``text``; their bytes joined are the text, as llguidance requires.
+
+        SentencePiece tokenizers add a space at the beginning of a text, which must not be here.
+        """
+        data = text if isinstance(text, bytes) else text.encode()
+        ids = self._encode(data.decode())
+        if self._bytes(ids) == data:
+            return ids
+        before = self._encode(_BEFORE)
+        behind = self._encode(_BEFORE + data.decode())
+        rest = behind[len(before) :]
+        is_found = behind[: len(before)] == before and self._bytes(rest) == data
+        return rest if is_found else self._longest_first(data)
+
+    def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special=False, parse_special=False)
+
+    def _bytes(self, ids: list[int]) -> bytes:
+        return b"".join(map(self._tokenizer.piece, ids))
+
+    def _longest_first(self, data: bytes) -> list[int]:
+        """Tokens of the bytes, the longest each time, up to the first byte without a token."""
+        ids: list[int] = []
+        place = 0
+        while place < len(data):
+            ends = range(min(len(data), place + self._longest), place, -1)
+            end = next((end for end in ends if data[place:end] in self._ids), None)
+            if end is None:
+                break
+            ids.append(self._ids[data[place:end]])
+            place = end
+        return ids
+
+    @cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {token: i for i, token in enumerate(self.tokens) if not token.startswith(_SPECIAL)}
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._ids), default=0)
 
     def _token(self, token_id: int) -> bytes:
         return self._tokenizer.piece(token_id) or _SPECIAL + f"<|{token_id}|>".encode()

@@ -9,24 +9,30 @@ A result whose origin cannot be tracked is all input: a control token in it is e
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, SupportsIndex
 
 _OWN, _INPUT = b"\0", b"\1"
+_LONGEST_ROLE = 64
 
 
 class InputText(str):
-    """``origin`` has a byte per character: 1 for input, 0 for text of the template."""
+    """A text that is input, or (after concatenation) partly text of the template."""
 
-    __slots__ = ("origin",)
-    origin: bytes
+    # Most are entirely input; then no origin is stored.
+    _mixed_origin: bytes | None = None
 
-    def __new__(cls, text: object = "", origin: bytes | None = None) -> InputText:
-        """``origin`` ``None``: all of ``text`` is input."""
-        new = super().__new__(cls, text)
-        new.origin = _INPUT * len(new) if origin is None else origin
-        return new
+    @property
+    def origin(self) -> bytes:
+        """A byte per character: 1 for input, 0 for text of the template."""
+        return _INPUT * len(self) if self._mixed_origin is None else self._mixed_origin
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is input."""
+        return self._mixed_origin is None
 
     def __str__(self) -> str:
         return self
@@ -43,16 +49,20 @@ class InputText(str):
     __rmul__ = __mul__
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
-        found = super().__getitem__(key)
+        found = str.__getitem__(self, key)
+        if self._mixed_origin is None:
+            return InputText(found)
         place = key if isinstance(key, slice) else _slice_of(key.__index__(), len(self))
-        return _with_origin(found, self.origin[place])
+        return _with_origin(found, self._mixed_origin[place])
 
     def __iter__(self) -> Iterator[str]:
         return (self[i] for i in range(len(self)))
 
     def strip(self, chars: str | None = None, /) -> str:
-        start = len(self) - len(str.lstrip(self, chars))
         found = str.strip(self, chars)
+        if self._mixed_origin is None:
+            return InputText(found)
+        start = len(self) - len(str.lstrip(self, chars))
         return self[start : start + len(found)]
 
     def lstrip(self, chars: str | None = None, /) -> str:
@@ -74,6 +84,8 @@ class InputText(str):
         return self._located(str.rsplit(self, sep, maxsplit), len(sep or ""))
 
     def splitlines(self, keepends: bool = False) -> list[str]:
+        if self._mixed_origin is None:
+            return [InputText(line) for line in str.splitlines(self, keepends)]
         whole = self._located(str.splitlines(self, True))
         ends = map(len, str.splitlines(self, keepends))
         return [line[:end] for line, end in zip(whole, ends, strict=True)]
@@ -112,17 +124,18 @@ class InputText(str):
         return InputText(str.format(self, *args, **kwargs))
 
     def __mod__(self, values: Any) -> str:
-        return InputText(str.__mod__(self, values))
+        return percent(self, values)
 
     def _mapped(self, change: Callable[[str], str]) -> str:
-        text = change(self)
-        return _with_origin(text, self.origin) if len(text) == len(self) else InputText(text)
+        return in_place_of(self, change(self))
 
     def _located(self, parts: list[str], gap: int = 0) -> list[str]:
         """Successive parts of this text, with origin; ``gap`` characters are between two of them.
 
         With ``gap`` 0, white space may be between them; no part begins with white space then.
         """
+        if self._mixed_origin is None:
+            return [InputText(part) for part in parts]
         located, start = [], 0
         for part in parts:
             start = start if gap else self.index(part, start)
@@ -137,14 +150,24 @@ class InputText(str):
 
 def origin_of(text: str) -> bytes:
     """A byte per character: 1 for input, 0 for text of the template."""
-    return text.origin if isinstance(text, InputText) else _OWN * len(text)
+    if type(text) is not InputText:
+        return _OWN * len(text)
+    return text._mixed_origin or _INPUT * len(text)
+
+
+def in_place_of(text: str, changed: str) -> str:
+    """``changed`` with the origin of ``text``, per character if the lengths are equal."""
+    if type(text) is not InputText:
+        return changed
+    is_followed = not text.is_whole and len(changed) == len(text)
+    return _with_origin(changed, text.origin) if is_followed else InputText(changed)
 
 
 def concat(parts: Iterable[str]) -> str:
     """``"".join``, with the origin of each part."""
     found = list(parts)
     text = "".join(found)
-    if not any(type(part) is InputText for part in found):
+    if InputText not in map(type, found):
         return text
     return _with_origin(text, b"".join(map(origin_of, found)))
 
@@ -161,71 +184,75 @@ def join(separator: str, parts: Iterable[str]) -> str:
 
 def replace(text: str, old: str, new: str, count: SupportsIndex = -1) -> str:
     """``text.replace``, with the origins of the remaining text and of ``new``."""
-    if not any(type(part) is InputText for part in (text, new)):
+    if InputText not in (type(text), type(new)):
         return str.replace(text, old, new, count)
+    if old not in text:
+        return text
     if not old:
         return InputText(str.replace(text, old, new, count))
     return join(new, text.split(old, count))
 
 
+_FIELD = re.compile(r"%(?:\((?P<name>[^)]*)\))?(?P<form>[#0\- +]*\d*(?:\.\d+)?[hlL]?[a-zA-Z%])")
+
+
+def percent(form: str, values: Any) -> str:
+    """``form % values``, with the origins of the form and of each value."""
+    text = str.__mod__(form, values)
+    followed = concat(_percent_pieces(form, values))
+    return followed if followed == text else InputText(text)
+
+
+def _percent_pieces(form: str, values: Any) -> Iterator[str]:
+    in_turn = iter(values if isinstance(values, tuple) else (values,))
+    place = 0
+    for field in _FIELD.finditer(form):
+        yield form[place : field.start()]
+        place = field.end()
+        if field["form"] == "%":
+            yield "%"
+        else:
+            value = next(in_turn) if field["name"] is None else values[field["name"]]
+            write = partial(str.__mod__, "%" + field["form"])
+            yield formatted(value, field["form"] == "s", write)
+    yield form[place:]
+
+
+def formatted(value: Any, is_as_it_is: bool, write: Callable[[Any], str]) -> str:
+    """The text of one formatted value: input unless the value is a number or the template's."""
+    if is_as_it_is and isinstance(value, str):
+        return value
+    is_own = value is None or type(value) in (str, int, float, bool)
+    return write(value) if is_own else InputText(write(value))
+
+
 def as_input(value: Any) -> Any:
-    """A JSON value whose strings are input, except the words that templates compare."""
+    """A JSON value whose strings are input."""
     if isinstance(value, str):
         return InputText(value)
-    if isinstance(value, Mapping):
-        return {
-            InputText(key): item if key in _COMPARED and _is_word(item) else as_input(item)
-            for key, item in value.items()
-        }
+    if isinstance(value, dict):
+        return {InputText(key): as_input(item) for key, item in value.items()}
     return [as_input(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-_COMPARED = frozenset({"role", "type"})
-_MAX_WORD_LENGTH = 64
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _MAX_WORD_LENGTH and value.isidentifier()
-
-
-def to_json(
-    value: Any,
-    indent: int | None,
-    separators: tuple[str, str] | None,
-    sort_keys: bool,
-) -> str:
-    """As ``json.dumps`` with ``ensure_ascii=False``; strings keep their origin as a whole."""
-    item, colon = separators or (", " if indent is None else ",", ": ")
-    return concat(_pieces(value, "" if indent is None else "\n", indent, item, colon, sort_keys))
-
-
-def _pieces(
-    value: Any, line: str, indent: int | None, item: str, colon: str, sort_keys: bool
-) -> Iterator[str]:
-    if not isinstance(value, dict | list | tuple) or not value:
-        text = json.dumps(value, ensure_ascii=False)
-        yield InputText(text) if isinstance(value, InputText) else text
-        return
-    inner = line + " " * (indent or 0)
-    is_object = isinstance(value, dict)
-    yield "{" if is_object else "["
-    pairs = value.items() if isinstance(value, dict) else ((None, one) for one in value)
-    for number, (key, one) in enumerate(sorted(pairs) if is_object and sort_keys else pairs):
-        yield (item if number else "") + inner
-        if is_object:
-            text = json.dumps(str.__str__(key) if isinstance(key, str) else key, ensure_ascii=False)
-            text = text if isinstance(key, str) else f'"{text}"'
-            yield (InputText(text) if isinstance(key, InputText) else text)
-            yield colon
-        yield from _pieces(one, inner, indent, item, colon, sort_keys)
-    yield line + ("}" if is_object else "]")
+def as_input_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message whose values are input except the role: templates write ``<|user|>`` as ``<|``,
+    the role and ``|>``."""
+    marked = {key: as_input(value) for key, value in message.items()}
+    role = message.get("role")
+    if isinstance(role, str) and len(role) <= _LONGEST_ROLE and role.isidentifier():
+        marked["role"] = role
+    return marked
 
 
 def _with_origin(text: str, origin: bytes) -> str:
     """The text with its origin; a plain string if nothing is input."""
-    if 1 not in origin:
+    if _INPUT not in origin:
         return str.__str__(text)
-    return InputText(text, origin)
+    made = InputText(text)
+    if _OWN in origin:
+        made._mixed_origin = origin
+    return made
 
 
 def _slice_of(index: int, length: int) -> slice:

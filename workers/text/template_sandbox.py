@@ -11,7 +11,7 @@ Text keeps its origin: template or request (``input_text``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import pass_context
 from jinja2.visitor import NodeTransformer
 
@@ -76,15 +76,15 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """See jinja2; checks the arguments of ``str.format`` before."""
-        wrapped = super().wrap_str_format(value)
-        if wrapped is None:
+        """See jinja2; checks the arguments of ``str.format`` before, and keeps their origin."""
+        if super().wrap_str_format(value) is None:
             return None
 
         def limited(*args: Any, **kwargs: Any) -> str:
-            has_input = check_format(value.__self__, (*args, *kwargs.values()))
-            text = wrapped(*args, **kwargs)
-            return InputText(text) if has_input else text
+            check_format(value.__self__, (*args, *kwargs.values()))
+            formatter = _Formatter(self)
+            formatter.vformat(value.__self__, args, kwargs)
+            return input_text.concat(formatter.parts)
 
         return limited
 
@@ -104,9 +104,39 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """See jinja2; checks the size of the result before it is built."""
         check_time()
-        has_input = check_binop(operator, left, right)
-        result = super().call_binop(context, operator, left, right)
-        return InputText(result) if has_input else result
+        check_binop(operator, left, right)
+        if operator == "%" and isinstance(left, str):
+            return input_text.percent(left, right)
+        return super().call_binop(context, operator, left, right)
+
+
+class _Formatter(SandboxedFormatter):
+    """``str.format`` that also collects the ``parts`` of its result, with their origin."""
+
+    def __init__(self, environment: TemplateSandbox) -> None:
+        super().__init__(environment)
+        self.parts: list[str] = []
+        self._depth = 0  # above 1 in a nested format, such as a width
+
+    def parse(self, form: Any) -> Iterator[Any]:
+        self._depth += 1
+        for literal, *field in super().parse(form):
+            if self._depth == 1:
+                self.parts.append(InputText(literal) if isinstance(form, InputText) else literal)
+            yield (literal, *field)
+        self._depth -= 1
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        if conversion is None:
+            return value
+        convert = super().convert_field
+        return input_text.formatted(value, conversion == "s", lambda it: convert(it, conversion))
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        text = input_text.formatted(value, not format_spec, lambda it: format(it, format_spec))
+        if self._depth == 1:
+            self.parts.append(text)
+        return text
 
 
 class _Generation(Extension):

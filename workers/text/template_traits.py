@@ -1,7 +1,8 @@
 """The message format that a chat template expects, found by rendering small chats at load.
 
 Templates differ: content is a text or a list of parts, arguments of tool calls are an object or
-JSON text, a system message is possible or not, call ids have any form or nine letters.
+JSON text, a system message is possible or not, call ids have any form or nine letters, optional
+fields of tools may be missing or not.
 """
 
 from __future__ import annotations
@@ -30,18 +31,36 @@ _TOOL: Message = {
         "parameters": {"type": "object", "properties": {_WORD: {"type": "string"}}},
     },
 }
+_BARE_TOOLS: list[Message] = [
+    {"type": "function", "function": {"name": "probe"}},
+    {
+        "type": "function",
+        "function": {
+            "name": "probe",
+            "parameters": {"type": "object", "properties": {_WORD: {"type": "string"}}},
+        },
+    },
+]
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateTraits:
     """``reads_parts``: content is a list of parts. ``has_system``: system messages are possible.
     ``reads_text_arguments``: arguments of calls are JSON text. ``needs_short_ids``: ids of calls
-    must have nine letters and digits, as in Mistral's templates."""
+    must have nine letters and digits, as in Mistral's templates. ``needs_full_tools``: a tool must
+    have a description and parameters, which are optional in OpenAI's API."""
 
     reads_parts: bool = False
     has_system: bool = True
     reads_text_arguments: bool = False
     needs_short_ids: bool = False
+    needs_full_tools: bool = False
+
+    def adapt_tools(self, tools: Sequence[Mapping[str, Any]] | None) -> list[Message] | None:
+        """Copies of the tools in the format that the template expects; ``None`` for none."""
+        if not tools:
+            return None
+        return [_full_tool(tool) if self.needs_full_tools else dict(tool) for tool in tools]
 
     def adapt(self, messages: Sequence[Message]) -> list[Message]:
         """Copies of the messages in the format that the template expects."""
@@ -80,6 +99,7 @@ def find_traits(render: Render) -> TemplateTraits:
         has_system=_has_system(render, plain),
         reads_text_arguments=_reads_text_arguments(render, plain),
         needs_short_ids=needs_short_ids,
+        needs_full_tools=_needs_full_tools(render, plain),
     )
 
 
@@ -89,7 +109,7 @@ def _has_system(render: Render, traits: TemplateTraits) -> bool:
     if _rendered(render, traits.adapt([_user(_WORD)])) is None:
         return True
     text = _rendered(render, traits.adapt([system, _user(_WORD)]))
-    return text is not None and _OTHER in text
+    return text is not None and _OTHER in text.lower()
 
 
 def _reads_text_arguments(render: Render, traits: TemplateTraits) -> bool:
@@ -100,6 +120,33 @@ def _reads_text_arguments(render: Render, traits: TemplateTraits) -> bool:
         return False
     # As an object it is rendered as a Python dict, or not at all.
     return as_object is None or f"'{_WORD}'" in as_object or _OTHER not in as_object
+
+
+def _needs_full_tools(render: Render, traits: TemplateTraits) -> bool:
+    messages = traits.adapt([_user(_WORD)])
+    if _rendered(render, messages, _BARE_TOOLS) is not None:
+        return False
+    return _rendered(render, messages, [*map(_full_tool, _BARE_TOOLS)]) is not None
+
+
+def _full_tool(tool: Mapping[str, Any]) -> Message:
+    """The tool with all fields of a function, and a description of each parameter."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        return dict(tool)
+    schema = function.get("parameters")
+    return {**tool, "function": {"description": "", **function, "parameters": _full_schema(schema)}}
+
+
+def _full_schema(schema: Any) -> Message:
+    given = schema if isinstance(schema, Mapping) else {}
+    properties = given.get("properties")
+    fields = properties if isinstance(properties, Mapping) else {}
+    full = {
+        name: {"description": "", **(field if isinstance(field, Mapping) else {})}
+        for name, field in fields.items()
+    }
+    return {"type": "object", **given, "properties": full}
 
 
 def _calls(traits: TemplateTraits, arguments: Any, call_id: str) -> list[Message]:
@@ -122,14 +169,16 @@ def _user(content: Any) -> Message:
 
 def _shows(render: Render, messages: list[Message]) -> bool:
     text = _rendered(render, messages)
-    return text is not None and _WORD in text and "'type'" not in text
+    return text is not None and _WORD in text.lower() and "'type'" not in text
 
 
-def _rendered(render: Render, messages: list[Message]) -> str | None:
-    """The rendered chat, with tools if it has calls; ``None`` if the template refuses."""
+def _rendered(
+    render: Render, messages: list[Message], tools: list[Message] | None = None
+) -> str | None:
+    """The rendered chat; with a tool if it has calls. ``None`` if the template refuses."""
     has_calls = any("tool_calls" in message for message in messages)
     try:
-        return render(messages, [_TOOL] if has_calls else None)
+        return render(messages, [_TOOL] if has_calls else tools)
     except InvalidRequestError:
         return None
 

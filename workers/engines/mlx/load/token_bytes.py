@@ -13,14 +13,13 @@ from tokenizers import Tokenizer as HfTokenizer
 PieceReader = Callable[[int], bytes]
 
 _KEPT = 1 << 14
+_BLANK = "▁"
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def piece_reader(tokenizer: HfTokenizer) -> PieceReader:
     """A function that returns the bytes of a token id."""
-    decoder = tokenizer.decoder
-    # A decoder shows its type only in its pickled state, which is JSON.
-    to_bytes = _converter(None if decoder is None else json.loads(decoder.__getstate__()))
+    to_bytes = _converter(tokenizer)
     added = {
         token_id: b"" if token.special else token.content.encode()
         for token_id, token in tokenizer.get_added_tokens_decoder().items()
@@ -36,20 +35,46 @@ def piece_reader(tokenizer: HfTokenizer) -> PieceReader:
     return read
 
 
-def _converter(decoder: Any) -> Callable[[str], bytes]:
-    kinds = set(_decoder_kinds(decoder))
-    if "ByteLevel" in kinds:
+def _converter(tokenizer: HfTokenizer) -> Callable[[str], bytes]:
+    """From a token of the vocabulary to bytes.
+
+    The normalizer and the pre-tokenizer decide, the decoder only if they leave it open: some
+    converted models have a byte-level vocabulary with a SentencePiece decoder.
+    """
+    encoders = [*_parts(tokenizer.normalizer), *_parts(tokenizer.pre_tokenizer)]
+    decoders = {str(part["type"]): part for part in _parts(tokenizer.decoder)}
+    if any(part["type"] == "ByteLevel" for part in encoders):
         return _from_byte_level
-    return _from_sentencepiece if kinds & {"Metaspace", "ByteFallback", "Replace"} else str.encode
+    if any(part["type"] == "Metaspace" or _writes_blanks(part) for part in encoders):
+        return _from_sentencepiece
+    if "ByteLevel" in decoders:
+        return _from_byte_level
+    if "WordPiece" in decoders:
+        return functools.partial(_from_word_piece, decoders["WordPiece"]["prefix"])
+    is_sentencepiece = decoders.keys() & {"Metaspace", "ByteFallback", "Replace"}
+    return _from_sentencepiece if is_sentencepiece else str.encode
 
 
-def _decoder_kinds(decoder: Any) -> Iterator[str]:
-    """Types of a decoder and of the decoders in its sequence."""
-    if decoder is None:
-        return
-    yield str(decoder["type"])
-    for inner in decoder.get("decoders", ()):
-        yield from _decoder_kinds(inner)
+def _parts(component: Any) -> Iterator[dict[str, Any]]:
+    """A normalizer, pre-tokenizer or decoder, or the parts of a sequence of them."""
+    if component is not None:
+        # A component shows its type only in its pickled state, which is JSON.
+        yield from _leaves(json.loads(component.__getstate__()))
+
+
+def _leaves(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    inner = [part for key in _SEQUENCES for part in state.get(key, ())]
+    if not inner:
+        yield state
+    for part in inner:
+        yield from _leaves(part)
+
+
+_SEQUENCES = ("normalizers", "pretokenizers", "decoders")
+
+
+def _writes_blanks(part: dict[str, Any]) -> bool:
+    return part["type"] == "Replace" and part.get("content") == _BLANK
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -69,4 +94,9 @@ def _from_byte_level(token: str) -> bytes:
 
 def _from_sentencepiece(token: str) -> bytes:
     byte = _BYTE_TOKEN.fullmatch(token)
-    return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
+    return bytes.fromhex(byte[1]) if byte else token.replace(_BLANK, " ").encode()
+
+
+def _from_word_piece(prefix: str, token: str) -> bytes:
+    """A token with the prefix continues a word; any other token begins a word."""
+    return (token.removeprefix(prefix) if token.startswith(prefix) else " " + token).encode()

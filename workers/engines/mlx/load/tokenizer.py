@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -193,9 +194,32 @@ class MlxTokenizer:
         # The fast variant leaves out offsets, which take a quarter of the time.
         found = encoder.encode_batch_fast([text], add_special_tokens=is_wrapped)
         ids: list[int] = found[0].ids
+        if not parse_special and self._text_tokens.intersection(ids):
+            ids = self._encode_split(text, is_wrapped)
         bos_id = self._bos_id
         if add_special and self._adds_bos and bos_id is not None and ids[:1] != [bos_id]:
             return [bos_id, *ids]
+        return ids
+
+    @cached_property
+    def _text_tokens(self) -> set[int]:
+        """Control tokens that the model also makes from plain text: a unigram model uses each entry
+        of its vocabulary, and some vocabularies contain the control tokens."""
+        plain = self._encoders.plain
+        return {
+            token_id
+            for token_id, text in self._control_texts.items()
+            if token_id in plain.encode(text, add_special_tokens=False).ids
+        }
+
+    def _encode_split(self, text: str, is_wrapped: bool) -> list[int]:
+        """Token ids of a text without control tokens: the text is split inside each of them."""
+        texts = (self._control_texts[token_id] for token_id in self._text_tokens)
+        cuts = (f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in texts if len(t) > 1)
+        ids: list[int] = []
+        for place, part in enumerate(re.split("|".join(cuts), text)):
+            is_first = is_wrapped and place == 0
+            ids += self._encoders.plain.encode(part, add_special_tokens=is_first).ids
         return ids
 
     @cached_property
