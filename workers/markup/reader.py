@@ -8,9 +8,10 @@ from typing import Any
 
 from jobs.contract.events import CalledTool
 from workers.engines.base import Tokenizer
-from workers.markup.dialects import Dialect
-from workers.markup.parsers import ParsedCall
-from workers.markup.splitter import Part, Segment, Splitter
+from workers.markup.calls.call_reader import CallReader
+from workers.markup.calls.format import CallFormat
+from workers.markup.calls.source import Begun, Ended, Written
+from workers.markup.splitter import Layout, Part, Segment, Splitter
 from workers.text.stop_matcher import StopMatcher
 
 
@@ -55,34 +56,31 @@ class PlainReader:
 class Reading:
     """How a request's answers are read.
 
-    ``tools``: for the types of arguments. ``is_single``: an answer ends with its first call.
-    ``is_thinking``: the prompt has opened the reasoning.
+    ``tools`` are what its calls are checked against, ``is_single`` ends an answer with its first
+    call.
     """
 
-    dialect: Dialect
-    tools: list[dict[str, Any]] | None = None
+    layout: Layout
+    tools: list[dict[str, Any]]
     is_single: bool = False
-    is_thinking: bool = False
 
 
 class MarkupReader:
     """Reads an answer with reasoning or calls. Stop strings count only in its content.
 
-    A call that is invalid or cut becomes content, without its markers. The ids of the calls are
-    derived from ``answer_id``, so that they are the same in each attempt.
+    A call is told as it is written: its name and id first, then its arguments piece by piece.
+    What is no call becomes content, without its markers. ``answer_id`` makes the ids of the calls:
+    told again, an answer has the same ones.
     """
 
     def __init__(
         self, stop: list[str], reading: Reading, tokenizer: Tokenizer, answer_id: str
     ) -> None:
-        dialect = reading.dialect
         self._reading = reading
         self._tokenizer = tokenizer
         self._answer_id = answer_id
         self._matcher = StopMatcher(stop)
-        self._splitter = Splitter(
-            dialect.thinking, dialect.calls, dialect.dropped, is_thinking=reading.is_thinking
-        )
+        self._splitter = Splitter(reading.layout, self._new_call)
         self._num_calls = 0
 
     @property
@@ -121,34 +119,27 @@ class MarkupReader:
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 
-    def _add(self, segment: Segment, delta: Delta) -> None:
-        if segment.part is Part.REASONING:
-            delta.reasoning += segment.text
-        elif segment.part is Part.CONTENT:
-            self._add_content(segment.text, delta)
-        else:
-            self._add_calls(segment, delta)
+    def _new_call(self, form: CallFormat, is_held: bool) -> CallReader:
+        return CallReader(form, self._reading.tools, is_held=is_held)
 
-    def _add_content(self, text: str, delta: Delta) -> None:
-        text, delta.is_over = self._matcher.feed(text)
-        delta.text += text
+    def _show(self, stretch: Segment, shown: Delta) -> None:
+        if stretch.part is Part.REASONING:
+            shown.reasoning += stretch.text
+        elif stretch.part is Part.CONTENT:
+            text, shown.is_over = self._matcher.feed(stretch.text)
+            shown.text += text
+        elif isinstance(stretch.event, Ended):
+            shown.is_over = self._reading.is_single
+        elif stretch.event is not None:
+            shown.calls.append(self._called(stretch.event))
 
-    def _add_calls(self, segment: Segment, delta: Delta) -> None:
-        parser = self._reading.dialect.parser
-        assert parser is not None
-        calls = parser.parse(segment.text, self._reading.tools) if segment.is_whole else None
-        if calls is None:
-            return self._add_content(segment.text.strip(), delta)
-        for call in calls:
-            if not delta.is_over:
-                delta.calls.append(self._with_id(call))
-                delta.is_over = self._reading.is_single
-
-    def _with_id(self, call: ParsedCall) -> CalledTool:
+    def _called(self, event: Begun | Written) -> CalledTool:
+        if isinstance(event, Written):
+            return CalledTool(self._num_calls - 1, arguments=event.text)
         index = self._num_calls
         self._num_calls += 1
         digest = hashlib.sha256(f"{self._answer_id}:{index}".encode()).hexdigest()
-        return CalledTool(index, call.id or f"call_{digest[:24]}", call.name, call.arguments)
+        return CalledTool(index, event.id or f"call_{digest[:24]}", event.name, "")
 
 
 Reader = PlainReader | MarkupReader
