@@ -92,9 +92,7 @@ class Splitter:
             rest = rest[start:]
             if marker in self._edges:  # what came before it may have ended that
                 rest = self._cross(marker, rest)
-        safe = len(rest) - num_held_back(rest, self._edges)
-        self._held = rest[safe:]
-        return found + self._take(rest[:safe])
+        return found + self._take_safe(rest)
 
     def finish(self, *, is_cut: bool) -> list[Segment]:
         """What was held back. ``is_cut``: half a marker at the end was to become one."""
@@ -115,6 +113,18 @@ class Splitter:
         if is_end:
             return self._call is not None and text == self._call_end
         return self._call is not None or any(text in edge for edge in self._edges)
+
+    def _take_safe(self, text: str) -> list[Segment]:
+        """Take the text but for its end, where that may become a marker."""
+        found: list[Segment] = []
+        while True:
+            edges = self._edges
+            safe = len(text) - num_held_back(text, edges)
+            found += self._take(text[:safe])
+            text = text[safe:]
+            if not safe or self._edges == edges:  # content has fewer markers than its beginning
+                self._held = text
+                return found
 
     def _read_call(self, text: str, found: list[Segment]) -> str:
         """Hand the text to the call's reader; what it leaves."""

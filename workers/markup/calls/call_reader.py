@@ -86,10 +86,11 @@ class CallReader:
         return waiting
 
     def _seek_end(self) -> None:
-        """What is no call, up to the end marker, is text."""
+        """What is no call, up to the end marker, is text; without one, all that follows is."""
         text, end = self._source.text, self._form.end
-        found = text.find(end, self._told_to) if end else len(text)
-        if found >= 0:
+        if not end:
+            self._end(self._told_to, self._told_to)
+        elif (found := text.find(end, self._told_to)) >= 0:
             self._end(found, found + len(end))
 
     def _end(self, end: int, after: int) -> None:
