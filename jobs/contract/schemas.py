@@ -72,6 +72,8 @@ def _loosened(schema: Any, root: Schema, left_out: set[str], depth: int) -> Any:
 
 
 def _is_held(key: str, value: Any, schema: Schema, root: Schema) -> bool:
+    if key == "not" and value in ({}, True):
+        return True  # nothing fits: the compiler refuses it
     if key in _LEFT_OUT:
         return False
     if key == "format" and isinstance(value, str):

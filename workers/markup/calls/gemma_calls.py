@@ -138,7 +138,7 @@ class _Writer:
 
     def _typed(self, schema: dict[str, Any], name: str, depth: int) -> str:
         if name == "string":
-            text = self._rules.text("text", text_pattern(schema), self._mark)
+            text = self._rules.text("text", f"/(?s:{text_pattern(schema)})/", self._mark)
             return f"{self._rules.mark(self._mark)} {text}"
         if name == "object":
             return self.members(schema, depth + 1) if depth < _MAX_DEPTH else '"{}"'

@@ -7,7 +7,7 @@ import re
 from enum import Enum, auto
 from typing import Any
 
-from workers.markup.calls.source import BLANKS, Source, Steps, UnreadableError, Written
+from workers.markup.calls.source import BLANKS, CutError, Source, Steps, UnreadableError, Written
 
 _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _SCALAR = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
@@ -48,10 +48,10 @@ class JsonScanner:
 
     def finish(self) -> None:
         """The text is over; a number may end with it."""
-        if self._state is _State.SCALAR and not self._open:
+        if self._state is _State.SCALAR and not self._open and _SCALAR.fullmatch(self._scalar):
             self._end_scalar()
         if not self.is_done:
-            raise UnreadableError("the text ends inside a JSON value")
+            raise CutError("the text ends inside a JSON value")
 
     def _step(self, text: str, place: int) -> int:
         state = self._state

@@ -88,10 +88,10 @@ class Rules:
 
     def _large_choices(self, index: int) -> dict[str, list[Any]]:
         """By argument, listed values with integers that the compiler would round."""
-        properties = (self.tools[index].get("parameters") or {}).get("properties")
-        if not isinstance(properties, dict) or self.tools[index].get("strict"):
+        if self.tools[index].get("strict"):
             return {}
-        found = {key: choices_of(one) for key, one in properties.items() if isinstance(one, dict)}
+        document = Document(self.parameters(index))
+        found = {k: choices_of(document.resolved(v)) for k, v in document.properties.items()}
         return {key: one for key, one in found.items() if one and any(map(is_large, one))}
 
     def _members(self, schema: Schema, large: dict[str, list[Any]]) -> str:
@@ -112,25 +112,32 @@ class Rules:
     def json(self, stem: str, schema: Schema) -> str:
         return self.add(stem, f"%json {guided(without_large(schema))}")
 
-    def text(self, stem: str, pattern: str, end: str, unlike: str = "") -> str:
-        """Bare text of a pattern, and ``end``, which the text does not hold.
+    def terminal(self, stem: str, body: str) -> str:
+        """A new terminal; its name."""
+        name = f"{stem}_{len(self.lines)}".upper()
+        self.lines.append(f"{name}: {body}")
+        return name
+
+    def text(self, stem: str, terminal: str, end: str, unlike: str = "") -> str:
+        """Bare text of a terminal, and ``end``, which the text does not hold.
 
         ``unlike``: a pattern that the whole text must not have.
         """
         parts = list(_parts(end, self._tokenizer))
         is_plain = all(isinstance(part, str) for part in parts)
         lead = parts[0] if parts and isinstance(parts[0], str) and not is_plain else ""
-        outside = f" & ~/(?s:.*){escaped(end if is_plain else end.strip())}(?s:.*)/"
-        outside += f" & ~/(?:{unlike}){escaped(lead)}/" if unlike else ""
-        body = f"(?s:{pattern}){escaped(lead)}"
-        terminal = f"{stem}_{len(self.lines)}".upper()
-        self.lines.append(f"{terminal}: /{body}/{outside}")
+        body = f"{terminal} & ~/{unlike}/" if unlike else terminal
+        if lead:
+            body = f"({body}) /{escaped(lead)}/"
+        held = self.terminal(stem, body)
+        outside = f"~/(?s:.*){escaped(end if is_plain else end.strip())}(?s:.*)/"
+        whole = self.terminal(stem, f"{held} & {outside}")
         if is_plain:
-            return self.add(stem, terminal, f"[suffix={quoted(end)}]")
+            return self.add(stem, whole, f"[suffix={quoted(end)}]")
         rest = " ".join(
-            quoted(p) if isinstance(p, str) else f"<|{p}|>" for p in parts[bool(lead) :]
+            quoted(part) if isinstance(part, str) else f"<|{part}|>" for part in parts[bool(lead) :]
         )
-        return self.add(stem, f"{terminal} {rest}")
+        return self.add(stem, f"{whole} {rest}")
 
 
 def escaped(text: str) -> str:

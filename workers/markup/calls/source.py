@@ -42,6 +42,10 @@ class UnreadableError(ValueError):
     """The text is no call in this format."""
 
 
+class CutError(UnreadableError):
+    """The text ends inside a call."""
+
+
 class Source:
     """What has arrived, and how far it is read; ``is_over``: nothing more will come."""
 
@@ -55,9 +59,9 @@ class Source:
         return self.text[self.place :]
 
     def more(self) -> Steps[None]:
-        """Wait for text; raises ``UnreadableError`` when none will come."""
+        """Wait for text; raises ``CutError`` when none will come."""
         if self.is_over:
-            raise UnreadableError("the text ends inside a call")
+            raise CutError("the text ends inside a call")
         yield None
 
     def has(self, count: int = 1) -> Steps[bool]:
@@ -96,6 +100,8 @@ class Source:
         for one in wanted:
             if (yield from self.take(one)):
                 return one
+        if self.is_over and any(one.startswith(self.rest) for one in wanted):
+            raise CutError(f"the text ends before {wanted[0]!r}")
         raise UnreadableError(f"{wanted[0]!r} is missing")
 
     def until(self, end: str) -> Steps[str]:

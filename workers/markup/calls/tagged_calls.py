@@ -10,7 +10,15 @@ from workers.markup.calls.json_calls import JsonCalls
 from workers.markup.calls.json_reading import dumps, read_json
 from workers.markup.calls.rules import Rules, either
 from workers.markup.calls.schema_types import Document
-from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
+from workers.markup.calls.source import (
+    Begun,
+    CutError,
+    Ended,
+    Source,
+    Steps,
+    UnreadableError,
+    Written,
+)
 from workers.markup.calls.tagged_values import value_rule
 from workers.markup.calls.values import Kind, kind_of, read_value
 
@@ -117,6 +125,8 @@ class TaggedCalls:
             value = yield from read_json(source)
             yield from source.skip_blanks()
             yield from source.expect(value_end.strip())
+        except CutError:
+            raise
         except UnreadableError:
             source.place = begun
             text = yield from source.until(value_end.strip())
@@ -130,18 +140,22 @@ class TaggedCalls:
         kind = kind_of(document, schema)
         begun = source.place
         yield from source.skip_blanks()
-        if kind is Kind.MIXED and (yield from source.next()) in ("[", "{", '"'):
+        is_nested = kind is Kind.MIXED and document.types_of(schema) & {"array", "object"}
+        if is_nested and (yield from source.next()) in ("[", "{"):
             try:
                 text = yield from read_json(source)
                 yield from source.skip_blanks()
                 yield from source.expect(value_end.strip())
+            except CutError:
+                raise
             except UnreadableError:
                 pass
             else:
                 return read_value(document, schema, text)
         source.place = begun
+        is_apart = self.has_cdata and (yield from source.starts(_CDATA))
         text = yield from self._read_bare(source, value_end, is_held)
-        return read_value(document, schema, text)
+        return dumps(text) if is_apart else read_value(document, schema, text)
 
     def _read_bare(self, source: Source, value_end: str, is_held: bool) -> Steps[str]:
         if self.has_cdata:

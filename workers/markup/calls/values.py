@@ -50,7 +50,11 @@ def write_value(document: Document, schema: Any, value: Any) -> str:
     """The text that is read as this value."""
     if not isinstance(value, str):
         return dumps(value)
-    if read_value(document, schema, value) == dumps(value):
+    is_nested = bool(document.types_of(schema) & {"array", "object"})
+    begins_nested = is_nested and value.strip()[:1] in ("[", "{")
+    if kind_of(document, schema) is Kind.TEXT or (
+        read_value(document, schema, value) == dumps(value) and not begins_nested
+    ):
         return value
     return dumps(value)
 
