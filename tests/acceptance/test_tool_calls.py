@@ -190,7 +190,8 @@ def test_a_call_survives_the_death_of_its_worker(own_server: Server, model: str)
 
 def streamed_call(server: Server, body: Any, kill_after: int | None) -> Any:
     """(text, calls, number of their deltas) of a stream whose worker dies after some frames."""
-    text, calls, num_deltas, num_frames = "", [], 0, 0
+    calls: list[tuple[str, str]] = []
+    text, num_deltas, num_frames = "", 0, 0
     url = f"{server.url}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, timeout=120) as got:
         for line in got.iter_lines():

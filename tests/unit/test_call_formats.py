@@ -15,7 +15,7 @@ from jobs.contract.grammars import Grammar
 from tests.helpers.written_calls import random_call, written
 from workers.engines.base import Constraint
 from workers.engines.fake import FakeTokenizer
-from workers.markup.call_grammar import begun_call
+from workers.markup.call_grammar import call_rest
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import Tools
 from workers.markup.calls.formats import FORMATS
@@ -32,7 +32,7 @@ def compiler() -> GrammarCompiler:
 
 
 def grammar_of(name: str, tools: Tools) -> Grammar:
-    return begun_call(FORMATS[name], tools, FakeTokenizer())
+    return call_rest(FORMATS[name], tools, FakeTokenizer())
 
 
 def read(name: str, tools: Tools, text: str, size: int, *, is_cut: bool = False) -> list[CallEvent]:

@@ -28,7 +28,7 @@ Parts = list[tuple[str, str]]
 def split(pieces: list[str], layout: Layout = LAYOUT, *, is_cut: bool = False) -> Parts:
     """The parts with their texts, those of one part joined; a call is ``call``, ended or not."""
     splitter = Splitter(layout, new_reader)
-    found = [stretch for piece in pieces for stretch in splitter.feed(piece)]
+    found = [segment for piece in pieces for segment in splitter.feed(piece)]
     found += splitter.finish(is_cut=is_cut)
     joined: Parts = []
     for part, text, event in found:

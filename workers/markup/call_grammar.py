@@ -34,14 +34,14 @@ def forced_calls(
 
 
 def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
-    """JSON after ``opening`` and the blank lines that models write; other grammars unchanged."""
+    """JSON behind the ``opening`` and the blank lines that models write; others as they are."""
     if content.kind not in JSON_KINDS:
         return content
     lines = [f"start: {marker(opening, tokenizer)} _w content", _content(content), BLANK]
     return Grammar(GrammarKind.LARK, "\n".join(lines), content.param)
 
 
-def begun_call(form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar:
+def call_rest(form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar:
     """A section of calls behind its first marker."""
     rules = Rules(tools, tokenizer)
     section = form.section(rules)

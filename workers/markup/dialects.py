@@ -91,7 +91,7 @@ _THINKING = [
 # Other models end turns with what ends this one's thoughts; and templates build some markers.
 _SIGN_OF = {_HARMONY: "<|channel|>", _SOLAR: "<|think|>", _K3: "<|close|>"}
 # What stands around content: it is neither shown nor read.
-_NOISE = {
+_DROPPED = {
     _HARMONY: (
         "<|start|>assistant",
         "<|channel|>final",
@@ -107,7 +107,7 @@ _NOISE = {
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
+    """How a model writes calls and thoughts; ``None`` for what it does not write."""
 
     calls: CallFormat | None = None
     thinking: Marker | None = None
@@ -125,13 +125,13 @@ class Dialect:
 
     @property
     def opening(self) -> str:
-        """The text before content; "" if there is none."""
+        """What stands before content, "" for nothing."""
         return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """Texts that are dropped between the parts of an answer."""
-        return _NOISE.get(self.thinking, ()) if self.thinking else ()
+        return _DROPPED.get(self.thinking, ()) if self.thinking else ()
 
     @property
     def is_interleaved(self) -> bool:
@@ -156,7 +156,7 @@ def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:
 
 
 def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
-    """The markers whose sign is in the template, or is a token of the vocabulary."""
+    """A template that drops or writes thoughts names their end; else the vocabulary tells."""
     for marker in _THINKING:
         sign = _SIGN_OF.get(marker, marker.end)
         if sign in template or _is_token(sign, tokenizer):

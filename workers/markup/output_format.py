@@ -1,4 +1,4 @@
-"""The output format of answers: how they are read, and how they are constrained."""
+"""The form of answers: how each is read, and what it is held to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar
 from jobs.contract.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
-from workers.markup.call_grammar import JSON_KINDS, begun_call, forced_calls, placed
+from workers.markup.call_grammar import JSON_KINDS, call_rest, forced_calls, with_opening
 from workers.markup.calls.format import CallFormat
 from workers.markup.dialects import Dialect
 from workers.markup.markers import CallMarker
@@ -19,7 +19,7 @@ from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
 from workers.markup.splitter import Layout
 from workers.text.grammar import ConstraintMaker, GrammarCompiler
 
-_TAIL = 16  # last tokens of a prompt, which contain the marker if it opens the reasoning
+_TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
 
 Tools = list[dict[str, Any]]
 NewConstraint = Callable[[], Constraint | None]
@@ -27,7 +27,7 @@ NewConstraint = Callable[[], Constraint | None]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The output format of the answers to one prompt; each has its own reader and constraint."""
+    """What holds for the answers to one prompt; each gets a reader and a constraint of its own."""
 
     reading: Reading
     stop: list[str]
@@ -37,13 +37,13 @@ class OutputFormat:
     def reader(self, answer_id: str) -> Reader:
         """``answer_id`` is the same at each attempt."""
         layout = self.reading.layout
-        if not layout.calls and layout.thinking is None and not layout.noise:
+        if not layout.calls and layout.thinking is None and not layout.dropped:
             return PlainReader(self.stop)
         return MarkupReader(self.stop, self.reading, self.tokenizer, answer_id)
 
 
 class OutputFormats:
-    """Finds the output format of a request for one loaded model; any thread may use it."""
+    """Finds the form that a request asks of one loaded model; may be used from any thread."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
@@ -51,7 +51,7 @@ class OutputFormats:
         self._grammars = GrammarCompiler(tokenizer)
 
     def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
-        """Raises ``InvalidRequestError`` for an invalid or unsupported grammar or tool."""
+        """Raises ``InvalidRequestError`` for a grammar or tools that cannot be honoured."""
         dialect = self._read_dialect(request)
         use, thinking = request.tool_use, dialect.thinking
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
@@ -63,7 +63,7 @@ class OutputFormats:
         return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
-        """The part of the model's dialect that has to be read for this request."""
+        """The part of the model's dialect that this request wants read."""
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
@@ -106,21 +106,21 @@ class OutputFormats:
         """The grammar of all that follows the thoughts."""
         use, form, content = request.tool_use, dialect.calls, request.grammar
         if use is None or form is None or not (use.is_required or content):
-            return self._placed(content, dialect, is_thinking)
+            return self._with_opening(content, dialect, is_thinking)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
-            reason = "together with tools, only JSON grammars are supported"
+            reason = "with tools that the model may call, only JSON is possible"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
         return forced_calls(form, _callable(tools, use), self._tokenizer, content)
 
-    def _placed(
+    def _with_opening(
         self, content: Grammar | None, dialect: Dialect, is_thinking: bool
     ) -> Grammar | None:
         """The content where the dialect has it."""
         if content is None or not (is_thinking or dialect.opening):
             return content
-        return placed(content, dialect.opening, self._tokenizer)
+        return with_opening(content, dialect.opening, self._tokenizer)
 
     def _begun_calls(
         self, request: GenerateRequest, dialect: Dialect, tools: Tools
@@ -136,18 +136,18 @@ class OutputFormats:
 
     def _prepared(self, form: CallFormat, tools: Tools) -> ConstraintMaker:
         try:
-            return self._grammars.prepare(begun_call(form, tools, self._tokenizer))
+            return self._grammars.prepare(call_rest(form, tools, self._tokenizer))
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in tools):
                 raise
         # One schema that cannot be held must not free the calls of the others.
         held = [self._holdable(form, tool) for tool in tools]
-        return self._grammars.prepare(begun_call(form, held, self._tokenizer))
+        return self._grammars.prepare(call_rest(form, held, self._tokenizer))
 
     def _holdable(self, form: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
         """The tool, with any arguments if its schema cannot be held."""
         try:
-            self._grammars.prepare(begun_call(form, [tool], self._tokenizer))
+            self._grammars.prepare(call_rest(form, [tool], self._tokenizer))
         except InvalidRequestError:
             return {**tool, "function": {"name": tool["function"]["name"]}}
         return tool
@@ -167,7 +167,7 @@ def layout_of(
     return Layout(
         dialect.thinking,
         _call_markers(dialect, begun, is_held) if dialect.calls is not None else (),
-        dialect.noise,
+        dialect.dropped,
         is_thinking,
         is_held,
         dialect.is_interleaved,

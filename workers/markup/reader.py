@@ -1,4 +1,4 @@
-"""Reads an answer's text, chunk by chunk, as reasoning, content and tool calls."""
+"""What of an answer's text may be shown, and as what: thoughts, content, calls of tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.text.stop_matcher import StopMatcher
 
 @dataclass(slots=True)
 class Delta:
-    """What a chunk of text adds to an answer; ``is_over``: the answer ends with it."""
+    """What a piece of text adds to an answer; ``is_over``: nothing of what follows counts."""
 
     reasoning: str = ""
     text: str = ""
@@ -26,7 +26,7 @@ class Delta:
 
 
 class PlainReader:
-    """Reads an answer that is all content, up to a stop string."""
+    """An answer that is all content, up to a stop string."""
 
     is_reasoning = False
     has_calls = False
@@ -36,25 +36,25 @@ class PlainReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer, if any."""
+        """The stop string that ended the answer."""
         return self._matcher.found
 
     def feed(self, text: str) -> Delta:
-        content, is_over = self._matcher.feed(text)
-        return Delta(text=content, is_over=is_over)
+        shown, is_over = self._matcher.feed(text)
+        return Delta(text=shown, is_over=is_over)
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
+        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
         return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """Always b"": control tokens have no text here."""
+        """A control token has no text."""
         return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a request's answers are read.
+    """What is read out of a request's answers.
 
     ``tools`` are what its calls are checked against, ``is_single`` ends an answer with its first
     call.
@@ -66,7 +66,7 @@ class Reading:
 
 
 class MarkupReader:
-    """Reads an answer with reasoning or calls. Stop strings count only in its content.
+    """An answer with thoughts or calls. Stop strings count in its content only.
 
     A call is told as it is written: its name and id first, then its arguments piece by piece.
     What is no call becomes content, without its markers. ``answer_id`` makes the ids of the calls:
@@ -85,12 +85,12 @@ class MarkupReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer, if any."""
+        """The stop string that ended the answer."""
         return self._matcher.found
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether the end of the text so far is inside the reasoning."""
+        """Whether the text has come to a place inside the thoughts."""
         return self._splitter.part is Part.REASONING
 
     @property
@@ -98,40 +98,40 @@ class MarkupReader:
         return self._num_calls > 0
 
     def feed(self, text: str) -> Delta:
-        delta = Delta()
+        shown = Delta()
         for segment in self._splitter.feed(text):
-            if not delta.is_over:
-                self._add(segment, delta)
-        return delta
+            if not shown.is_over:
+                self._add(segment, shown)
+        return shown
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """See ``PlainReader``."""
-        delta = Delta()
+        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
+        shown = Delta()
         for segment in self._splitter.finish(is_cut=is_cut):
-            if not delta.is_over:
-                self._add(segment, delta)
-        if not delta.is_over:
-            delta.text += self._matcher.finish()
-        return delta
+            if not shown.is_over:
+                self._add(segment, shown)
+        if not shown.is_over:
+            shown.text += self._matcher.finish()
+        return shown
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token that is a part of the markup; b"" for others."""
+        """The text of a control token where it is a part of the markup."""
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 
     def _new_call(self, form: CallFormat, is_held: bool) -> CallReader:
         return CallReader(form, self._reading.tools, is_held=is_held)
 
-    def _show(self, stretch: Segment, shown: Delta) -> None:
-        if stretch.part is Part.REASONING:
-            shown.reasoning += stretch.text
-        elif stretch.part is Part.CONTENT:
-            text, shown.is_over = self._matcher.feed(stretch.text)
+    def _add(self, segment: Segment, shown: Delta) -> None:
+        if segment.part is Part.REASONING:
+            shown.reasoning += segment.text
+        elif segment.part is Part.CONTENT:
+            text, shown.is_over = self._matcher.feed(segment.text)
             shown.text += text
-        elif isinstance(stretch.event, Ended):
+        elif isinstance(segment.event, Ended):
             shown.is_over = self._reading.is_single
-        elif stretch.event is not None:
-            shown.calls.append(self._called(stretch.event))
+        elif segment.event is not None:
+            shown.calls.append(self._called(segment.event))
 
     def _called(self, event: Begun | Written) -> CalledTool:
         if isinstance(event, Written):

@@ -1,4 +1,4 @@
-"""Splits an answer, which arrives in chunks, into reasoning, content and calls without markers.
+"""An answer that arrives in chunks, split into thoughts, content and calls; its markers are gone.
 
 A marker counts where markup can stand: thoughts at the beginning of an answer (in some dialects
 also behind a call), calls outside of the thoughts, the end of a call that its reader has missed
@@ -22,7 +22,7 @@ from workers.text.matching import num_held_back
 
 
 class Part(Enum):
-    """The kind of a segment of an answer."""
+    """What a segment of an answer is."""
 
     REASONING = auto()
     CONTENT = auto()
@@ -41,14 +41,14 @@ class Segment(NamedTuple):
 class Layout:
     """What may stand in an answer, and where.
 
-    noise: texts that are dropped between the parts. is_thinking: the prompt ended with the
+    dropped: texts that are dropped between the parts. is_thinking: the prompt ended with the
     beginning of the thoughts. is_held: a grammar holds all that follows the thoughts.
     is_interleaved: thoughts may follow calls.
     """
 
     thinking: Marker | None = None
     calls: tuple[CallMarker, ...] = ()
-    noise: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     is_thinking: bool = False
     is_held: bool = False
     is_interleaved: bool = False
@@ -63,7 +63,7 @@ class Splitter:
     def __init__(self, layout: Layout, new_reader: NewCallReader) -> None:
         self._layout = layout
         self._new_reader = new_reader
-        self._is_fresh = True  # no content yet
+        self._is_before_content = True  # no content yet
         self._may_think = not layout.is_held or layout.is_thinking
         self._is_behind_call = False
         self._call: CallReader | None = None
@@ -72,10 +72,10 @@ class Splitter:
         self._held = ""  # may become a marker
         self._blank = ""  # white space that may be the part's last
         self._is_inside = not layout.is_thinking  # the part has begun, so that white space counts
-        self._edges = self._edges_here()
+        self._markers = self._current_markers()
 
     def feed(self, text: str) -> list[Segment]:
-        """The segments that ``text`` adds, in order."""
+        """What ``text`` adds, in order."""
         found: list[Segment] = []
         rest = self._held + text
         self._held = ""
@@ -84,14 +84,14 @@ class Splitter:
                 rest = self._read_call(rest, found)
                 if self._call is not None:
                     return found
-            match = _first(rest, self._edges)
+            match = _first(rest, self._markers)
             if match is None:
                 break
             start, marker = match
             found += self._take(rest[:start])
             rest = rest[start:]
-            if marker in self._edges:  # what came before it may have ended that
-                rest = self._cross(marker, rest)
+            if marker in self._markers:  # what came before it may have ended that
+                rest = self._pass_marker(marker, rest)
         return found + self._take_safe(rest)
 
     def finish(self, *, is_cut: bool) -> list[Segment]:
@@ -109,20 +109,20 @@ class Splitter:
         return found
 
     def reads(self, text: str, *, is_end: bool) -> bool:
-        """Whether the text of a control token has to be fed; an end token: if it ends a call."""
+        """Whether the text of a control token means something here; at the end: ends the call."""
         if is_end:
             return self._call is not None and text == self._call_end
-        return self._call is not None or any(text in edge for edge in self._edges)
+        return self._call is not None or any(text in marker for marker in self._markers)
 
     def _take_safe(self, text: str) -> list[Segment]:
         """Take the text but for its end, where that may become a marker."""
         found: list[Segment] = []
         while True:
-            edges = self._edges
-            safe = len(text) - num_held_back(text, edges)
+            markers = self._markers
+            safe = len(text) - num_held_back(text, markers)
             found += self._take(text[:safe])
             text = text[safe:]
-            if not safe or self._edges == edges:  # content has fewer markers than its beginning
+            if not safe or self._markers == markers:  # content has fewer markers than its beginning
                 self._held = text
                 return found
 
@@ -144,7 +144,7 @@ class Splitter:
         text, self._call = self._call.text.strip(), None
         self._is_behind_call = True
         self._may_think = self._layout.is_interleaved
-        self._is_fresh = False
+        self._is_before_content = False
         self._enter(Part.CONTENT)
         if text:
             found += self._take(text)
@@ -163,7 +163,7 @@ class Splitter:
         if self.part is Part.CONTENT and text.strip():
             self._begin_content()
         self._is_inside = True
-        if not self._edges:
+        if not self._markers:
             blank, self._blank = self._blank, ""
             return [Segment(self.part, blank + text)]
         text = self._blank + text
@@ -173,12 +173,12 @@ class Splitter:
 
     def _begin_content(self) -> None:
         """Content: neither thoughts nor the end of a call may follow it."""
-        if self._is_fresh or self._may_think or self._is_behind_call:
-            self._is_fresh = self._is_behind_call = False
+        if self._is_before_content or self._may_think or self._is_behind_call:
+            self._is_before_content = self._is_behind_call = False
             self._may_think = self._may_think and self._layout.is_interleaved
-            self._edges = self._edges_here()
+            self._markers = self._current_markers()
 
-    def _cross(self, marker: str, rest: str) -> str:
+    def _pass_marker(self, marker: str, rest: str) -> str:
         """Go on behind ``marker``; what follows it."""
         layout, behind = self._layout, rest[len(marker) :]
         call = next((one for one in layout.calls if one.text == marker), None)
@@ -202,7 +202,7 @@ class Splitter:
         self._is_inside = False
         self._markers = self._current_markers()
 
-    def _edges_here(self) -> tuple[str, ...]:
+    def _current_markers(self) -> tuple[str, ...]:
         """The markers that mean something here."""
         layout = self._layout
         if self.part is Part.CALL:
@@ -210,21 +210,21 @@ class Splitter:
         if self.part is Part.REASONING:
             assert layout.thinking is not None
             return (layout.thinking.end,)
-        if layout.is_held and not self._is_fresh:
+        if layout.is_held and not self._is_before_content:
             return ()
-        edges = [one.text for one in layout.calls if self._is_fresh or not one.is_first]
+        markers = [one.text for one in layout.calls if self._is_before_content or not one.is_first]
         if self._is_behind_call:
-            edges += [one.form.end for one in layout.calls if one.form.end]
+            markers += [one.form.end for one in layout.calls if one.form.end]
         if self._may_think and layout.thinking is not None:
-            edges.append(layout.thinking.start)
-        return tuple(dict.fromkeys((*edges, *layout.noise)))
+            markers.append(layout.thinking.start)
+        return tuple(dict.fromkeys((*markers, *layout.dropped)))
 
 
 def _first(text: str, markers: Iterable[str]) -> tuple[int, str] | None:
-    """Start of the first marker, and the marker; of two with the same start, the longer."""
+    """Where the first marker stands, and which; of two at one place, the longer."""
     found = [(text.find(marker), -len(marker), marker) for marker in markers]
-    hits = [hit for hit in found if hit[0] >= 0]
-    if not hits:
+    places = [place for place in found if place[0] >= 0]
+    if not places:
         return None
-    start, _, marker = min(hits)
+    start, _, marker = min(places)
     return start, marker

@@ -93,7 +93,7 @@ class NumberGuard:
             self._num_digits += 1
             if self._num_exponent is not None:
                 self._num_exponent += 1
-        elif byte in _INSIDE:
+        elif byte in _NUMBER_SIGNS:
             self._is_fraction = self._is_fraction or byte == _POINT
             if byte in _EXPONENT and self._num_digits:
                 self._num_exponent = 0
