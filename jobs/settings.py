@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     prompt_cache_dir: Path | None = None
     """Folder in which engines save the prompt cache across restarts; unset: not saved."""
     unknown_model: Literal["error", "default"] = "error"
-    """What an unknown ``model`` gets: 404, or the model under id 0."""
+    """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
+    strict_schemas: bool = False
+    """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
     fake_engine: bool = False

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.execution.client_job import ClientJob
+from api.execution.loosened_schemas import loosened_header
 from api.execution.runner import JobRunner, Ticket
 from api.web.errors import Problem, problem_of
 from api.web.sse import BODY_SEND, PING, SseWriter
@@ -22,7 +23,7 @@ _GOODBYE_S = 0.5
 
 
 class _JobResponse(Response):
-    """Base: the job's id is in the headers, of errors too."""
+    """Base: the job's id is in the headers, of errors too, and what its schemas lost."""
 
     def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float) -> None:
         super().__init__()
@@ -35,8 +36,9 @@ class _JobResponse(Response):
         return ClientJob(self._runner, self._ticket, self._timeout_s)
 
     @property
-    def _id_header(self) -> dict[str, str]:
-        return {"X-Job-Id": self._ticket.job_id}
+    def _own_headers(self) -> dict[str, str]:
+        submission = self._ticket.submission
+        return {"X-Job-Id": submission.job_id, **loosened_header(submission.request)}
 
 
 @contextlib.contextmanager
@@ -69,7 +71,7 @@ class WholeAnswer(_JobResponse):
             async with self._foreground(scope).run(receive) as events:
                 collected = [event async for event in events]
         body = self._assemble(collected)
-        answer = Response(body, headers=self._id_header, media_type="application/json")
+        answer = Response(body, headers=self._own_headers, media_type="application/json")
         await answer(scope, receive, send)
 
 
@@ -104,7 +106,7 @@ class StreamedAnswer(_JobResponse):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = self._foreground(scope)
-        writer = SseWriter(send, self._id_header, self._ping, scope.get(BODY_SEND))
+        writer = SseWriter(send, self._own_headers, self._ping, scope.get(BODY_SEND))
         try:
             with _explained_stop():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):

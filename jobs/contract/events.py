@@ -7,6 +7,7 @@ its channel. ``seq`` continues across attempts. A job has exactly one terminal e
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -116,12 +117,33 @@ class TokenLogprob(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CalledTool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One complete tool call of a choice, number ``index``. ``arguments`` is JSON text."""
+    """What a chunk adds to the ``index``-th tool call of a choice.
+
+    The first of a call has its ``id`` and ``name``, and may be all of it; others, without these,
+    go on with ``arguments``. Put together, those are JSON text, if the call was not cut. (The
+    default is that of whole calls, which older logs hold.)
+    """
 
     index: int
-    id: str
-    name: str
+    id: str = ""
+    name: str = ""
     arguments: str = "{}"
+
+    def joined(self, more: CalledTool) -> CalledTool | None:
+        """The two as one, if ``more`` goes on with this call."""
+        if more.id or more.index != self.index:
+            return None
+        return CalledTool(self.index, self.id, self.name, self.arguments + more.arguments)
+
+
+def add_calls(calls: list[CalledTool], more: Iterable[CalledTool]) -> None:
+    """Go on with the last call, or begin the next, as each of ``more`` says."""
+    for call in more:
+        joined = calls[-1].joined(call) if calls else None
+        if joined is None:
+            calls.append(call)
+        else:
+            calls[-1] = joined
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -37,6 +37,9 @@ def walk(compiler: GrammarCompiler, constraint: Constraint, text: str) -> bool:
         ("json_schema", '{"type": "integer", "minimum": 3}', "12", "2"),
         ("json_schema", '{"enum": ["a", 1]}', '"a"', '"b"'),
         ("json_schema", '{"type": "array", "items": {"$ref": "#"}}', "[[],[]]", "{}"),
+        ("json_schema", '{"type": "array", "uniqueItems": true}', "[1,1]", "{}"),
+        ("json_schema", '{"type": "object", "propertyNames": {"maxLength": 1}}', '{"ab":1}', "1"),
+        ("json_schema", '{"$ref": "#"}', '{"a":1}', "a"),
         ("regex", "[a-c]+", "abc", "abd"),
         ("choice", '["yes", "no\\n\\"quoted\\""]', 'no\n"quoted"', "maybe"),
         ("lark", 'start: "x" /[0-9]+/', "x12", "12"),
@@ -54,8 +57,8 @@ def test_what_fits_passes_and_nothing_else(
 @pytest.mark.parametrize(
     ("kind", "source", "said"),
     [
-        ("json_schema", '{"not": {"type": "string"}}', '"not"'),
-        ("json_schema", '{"type": "array", "uniqueItems": true}', '"uniqueItems"'),
+        ("json_schema", '{"type": "foo"}', "foo"),
+        ("json_schema", '{"enum": []}', "empty"),
         ("json_schema", '{"type":', "column"),
         ("json_schema", "[1]", "object"),
         ("json_schema", '{"$ref": "http://127.0.0.1/schema.json"}', "schema.json"),

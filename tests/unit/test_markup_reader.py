@@ -1,4 +1,4 @@
-"""Calls and thoughts read out of answers: by mlx_lm's parsers, never raising, never leaking."""
+"""Calls and thoughts read out of answers, never raising, never leaking."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.events import CalledTool
+from jobs.contract.events import CalledTool, add_calls
 from workers.engines.fake import FakeTokenizer
 from workers.markup.dialects import Dialect
-from workers.markup.parsers import load_parser
+from workers.markup.output_format import layout_of
 from workers.markup.reader import Delta, MarkupReader, Reading
 
 TOOLS = [
@@ -28,14 +28,17 @@ TOOLS = [
     }
 ]
 DATA = Path(__file__).parents[1] / "data" / "tool_dialects.json"
-DIALECTS = {one["parser"]: (one["template"], one["answer"]) for one in json.loads(DATA.read_text())}
+DIALECTS = {
+    f"{one['parser']}-{number}" if number > 12 else one["parser"]: (one["template"], one["answer"])
+    for number, one in enumerate(json.loads(DATA.read_text()))
+}
 
 
 def reader_of(
     template: str, stop: list[str] | None = None, is_single: bool = False
 ) -> MarkupReader:
     tokenizer = FakeTokenizer()
-    reading = Reading(Dialect.of(template, tokenizer), TOOLS, is_single)
+    reading = Reading(layout_of(Dialect.of(template, tokenizer)), TOOLS, is_single)
     return MarkupReader(stop or [], reading, tokenizer, "job-1:0")
 
 
@@ -45,12 +48,12 @@ def read(reader: MarkupReader, text: str, *, is_cut: bool = False) -> Delta:
         added = reader.feed(character)
         total.reasoning += added.reasoning
         total.text += added.text
-        total.calls += added.calls
+        add_calls(total.calls, added.calls)
         if added.is_over:
             return total
     last = reader.finish(is_cut=is_cut)
     total.text += last.text
-    total.calls += last.calls
+    add_calls(total.calls, last.calls)
     return total
 
 
@@ -65,15 +68,15 @@ def test_each_dialect_is_found_in_its_template_and_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_call_cut_anywhere_is_text_without_its_markers(name: str) -> None:
+def test_a_call_cut_anywhere_is_its_beginning_and_no_text(name: str) -> None:
     template, answer = DIALECTS[name]
-    parser = load_parser(name)
+    whole = read(reader_of(template), answer).calls[0].arguments
     for length in range(1, len(answer)):
         shown = read(reader_of(template), answer[:length], is_cut=True)
-        assert parser.start not in shown.text
-        assert not parser.end or parser.end not in shown.text
+        assert shown.text in ("", answer[length - 1])
         for call in shown.calls:
-            assert isinstance(json.loads(call.arguments), dict)
+            assert call.name == "add"
+            assert whole.startswith(call.arguments)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +122,8 @@ def test_the_channels_of_harmony_are_thoughts_and_content() -> None:
 def test_an_end_token_may_be_the_end_of_a_call() -> None:
     reader = reader_of("<|start|><|channel|><|message|>")
     begun = reader.feed(" to=functions.add<|channel|>commentary json<|message|>{}")
-    assert (begun.text, begun.calls) == ("", [])
-    assert [call.name for call in reader.feed("<|call|>").calls] == ["add"]
+    assert (begun.text, [call.name for call in begun.calls]) == ("", ["add", ""])
+    assert reader.feed("<|call|>") == Delta()
 
 
 def test_calls_are_numbered_and_have_the_same_ids_when_read_again() -> None:
@@ -154,8 +157,7 @@ def test_stop_strings_count_in_the_content_only() -> None:
 
 def test_reading_calls_needs_neither_mlx_nor_transformers() -> None:
     code = (
-        "import sys; from workers.markup.parsers import load_parser\n"
-        "assert load_parser('minicpm5').parse('\"f\"></function>', None)\n"
+        "import sys; import workers.markup.output_format\n"
         "bad = {'mlx', 'mlx_lm', 'transformers'} & set(sys.modules)\n"
         "sys.exit(str(bad) if bad else 0)"
     )

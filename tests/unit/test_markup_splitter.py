@@ -6,39 +6,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.markup.dialects import Marker
-from workers.markup.splitter import Part, Splitter
+from workers.markup.calls.call_reader import CallReader
+from workers.markup.calls.format import CallFormat
+from workers.markup.calls.formats import FORMATS
+from workers.markup.calls.source import Begun, Ended, Written
+from workers.markup.markers import CallMarker, Marker
+from workers.markup.splitter import Layout, Splitter
 
 THINK = Marker("<think>", "</think>")
-CALL = Marker("<tool_call>", "</tool_call>")
-KEPT = Marker("<function=", "</function>", is_kept=True)
-OPEN = Marker("[TOOL_CALLS]", "")
+CALLS = tuple(
+    CallMarker(FORMATS[name].start, FORMATS[name]) for name in ("json_tools", "qwen3_coder_bare")
+)
+LAYOUT = Layout(THINK, CALLS)
+F = '{"name": "f", "arguments": {"x": 1}}'
 
-MARKERS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<function=", "</function>"]
+MARKERS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<function=", "</function>", F]
 
 Parts = list[tuple[str, str]]
 
 
-def split(
-    pieces: list[str],
-    thinking: Marker | None = THINK,
-    calls: tuple[Marker, ...] = (CALL, KEPT),
-    *,
-    is_thinking: bool = False,
-    is_cut: bool = False,
-) -> Parts:
-    """The parts with their texts, those of one part joined; a cut call is ``cut``."""
-    splitter = Splitter(thinking, calls, is_thinking=is_thinking)
-    found = [stretch for piece in pieces for stretch in splitter.feed(piece)]
+def split(pieces: list[str], layout: Layout = LAYOUT, *, is_cut: bool = False) -> Parts:
+    """The parts with their texts, those of one part joined; a call is ``call``, ended or not."""
+    splitter = Splitter(layout, new_reader)
+    found = [segment for piece in pieces for segment in splitter.feed(piece)]
     found += splitter.finish(is_cut=is_cut)
     joined: Parts = []
-    for part, text, is_whole in found:
-        name = part.name.lower() if is_whole else "cut"
-        if joined and joined[-1][0] == name and part is not Part.CALL:
-            joined[-1] = (name, joined[-1][1] + text)
+    for part, text, event in found:
+        name = part.name.lower()
+        shown = {Begun: getattr(event, "name", "") + " ", Ended: ".", Written: text}
+        added = text if event is None else shown[type(event)] or getattr(event, "text", "")
+        if joined and joined[-1][0] == name and not isinstance(event, Begun):
+            joined[-1] = (name, joined[-1][1] + added)
         else:
-            joined.append((name, text))
+            joined.append((name, added))
     return joined
+
+
+def new_reader(form: CallFormat, is_held: bool) -> CallReader:
+    return CallReader(form, [], is_held=is_held)
 
 
 @pytest.mark.parametrize(
@@ -47,16 +52,26 @@ def split(
         ("  plain text \n", [("content", "  plain text \n")]),
         ("<think>\nhm\n</think>\n\nyes \n", [("reasoning", "hm"), ("content", "yes \n")]),
         ("<think></think>yes", [("content", "yes")]),
-        ("a\n<tool_call>\n{}\n</tool_call>\n", [("content", "a"), ("call", "\n{}\n")]),
+        (f"a\n<tool_call>\n{F}\n</tool_call>\n", [("content", "a"), ("call", 'f {"x": 1}.')]),
         (
-            "<tool_call>1</tool_call>\n<tool_call>2</tool_call>",
-            [("call", "1"), ("call", "2")],
+            f"<tool_call>{F}</tool_call>\n<tool_call>{F}</tool_call>",
+            [("call", 'f {"x": 1}.'), ("call", 'f {"x": 1}.')],
         ),
-        ("<think>so <tool_call>1</tool_call>", [("reasoning", "so"), ("call", "1")]),
-        ("<function=f></function>\n</tool_call>", [("call", "<function=f></function>")]),
+        (
+            f"<think>so <tool_call>{F}</think>a",
+            [("reasoning", f"so <tool_call>{F}"), ("content", "a")],
+        ),
+        ("<function=f></function>\n</tool_call>", [("call", "f {}.")]),
         ("1 < 2 <tool", [("content", "1 < 2 <tool")]),
-        ("<tool_call>{", [("cut", "{")]),
-        ("<tool_call>{</tool_", [("cut", "{</tool_")]),
+        ("<tool_call>{", [("content", "{")]),
+        ("<tool_call>{</tool_", [("content", "{</tool_")]),
+        ("a <think> b </think>", [("content", "a <think> b </think>")]),
+        ("a </tool_call> b", [("content", "a </tool_call> b")]),
+        ("<think>a</think><think>b</think>", [("reasoning", "a"), ("content", "<think>b</think>")]),
+        (
+            '<tool_call>{"name": "f", "arguments": {"x": "</tool_call>"}}</tool_call>',
+            [("call", 'f {"x": "</tool_call>"}.')],
+        ),
     ],
 )
 def test_an_answer_falls_into_its_parts(text: str, parts: Parts) -> None:
@@ -65,16 +80,27 @@ def test_an_answer_falls_into_its_parts(text: str, parts: Parts) -> None:
 
 
 def test_a_prompt_may_have_opened_the_thoughts() -> None:
-    assert split(["\nhm", " ok </thi", "nk>yes"], is_thinking=True) == [
+    layout = Layout(THINK, CALLS, is_thinking=True)
+    assert split(["\nhm", " ok </thi", "nk>yes"], layout) == [
         ("reasoning", "hm ok"),
         ("content", "yes"),
     ]
 
 
-def test_a_call_without_an_end_lasts_to_the_end_of_the_text() -> None:
-    assert split(["hi [TOOL_", "CALLS]f[ARGS]{}"], calls=(OPEN,)) == [
+@pytest.mark.parametrize("text", ["<think>a</think>", "a <tool_call> b", '{"a": "<think>"}'])
+def test_nothing_is_markup_in_content_that_a_grammar_holds(text: str) -> None:
+    assert split(list(text), Layout(THINK, (), is_held=True)) == [("content", text)]
+    held = Layout(THINK, CALLS, is_thinking=True, is_held=True)
+    assert split(["hm</think>", *text[3:]], held)[1:] == [("content", text[3:])]
+
+
+def test_a_call_without_an_end_marker_lasts_to_the_end_of_its_json() -> None:
+    form = FORMATS["mistral_args"]
+    layout = Layout(None, (CallMarker(form.start, form),))
+    assert split(["hi [TOOL_", "CALLS]f[ARGS]{} ok"], layout) == [
         ("content", "hi"),
-        ("call", "f[ARGS]{}"),
+        ("call", "f {}."),
+        ("content", "ok"),
     ]
 
 
@@ -102,8 +128,9 @@ def test_it_does_not_matter_where_the_chunks_are_cut(
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(rest[:size])
         rest = rest[size:]
-    at_once = split([text], is_thinking=is_thinking, is_cut=is_cut)
-    assert split(pieces, is_thinking=is_thinking, is_cut=is_cut) == at_once
+    layout = Layout(THINK, CALLS, is_thinking=is_thinking)
+    at_once = split([text], layout, is_cut=is_cut)
+    assert split(pieces, layout, is_cut=is_cut) == at_once
 
 
 @given(st.text(st.sampled_from("ab \n<>"), max_size=20))

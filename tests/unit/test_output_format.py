@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from jobs.contract.errors import GrammarError, InvalidRequestError, UnsupportedParameterError
+from jobs.contract.events import CalledTool, add_calls
 from jobs.contract.grammars import Grammar, GrammarKind
 from jobs.contract.requests import ToolUse
 from tests.helpers.grammars import LETTERS, RUNS_FULL
 from tests.helpers.samples import generate
 from workers.engines.base import Constraint
 from workers.engines.fake import FakeTokenizer
-from workers.markup.call_grammar import marker
+from workers.markup.calls.rules import marker
 from workers.markup.output_format import OutputFormat, OutputFormats
 
 ADD: Any = {
@@ -98,17 +99,16 @@ def test_several_calls_may_be_forced() -> None:
     assert walk(constraint, f"{CALL}\n{CALL}") == f"{CALL}\n{CALL}"
 
 
-def test_a_model_of_a_dialect_without_a_grammar_is_made_to_write_json() -> None:
-    use = ToolUse(is_required=True)
-    of_glm = form("<arg_key>", tool_use=use)
-    assert walk(of_glm.new_constraint(), CALL) == CALL
-    shown = of_glm.reader("j").feed(CALL)
-    assert [(call.name, call.arguments) for call in shown.calls] == [("add", '{"a": 12}')]
-
-
-def test_a_model_whose_calls_nobody_knows_cannot_be_made_to_call() -> None:
+def test_a_model_whose_way_of_calling_nobody_knows_is_made_to_write_an_object() -> None:
+    answer = form("{{ tools }}", tool_use=ToolUse(is_required=True))
+    text = '{"name": "add", "arguments": {"a": 12}}'
+    assert walk(answer.new_constraint(), text) == text
+    assert walk(answer.new_constraint(), "Hello") == ""
+    calls: list[CalledTool] = []
+    add_calls(calls, answer.reader("j").feed(text).calls)
+    assert [(call.name, call.arguments) for call in calls] == [("add", '{"a": 12}')]
     with pytest.raises(UnsupportedParameterError) as caught:
-        form("{{ tools }}", tool_use=ToolUse(is_required=True))
+        form("{{ messages }}", tool_use=ToolUse(is_required=True))
     assert caught.value.param == "tool_choice"
 
 
@@ -122,16 +122,29 @@ def test_an_answer_is_json_or_a_call_where_both_are_asked_for() -> None:
     assert caught.value.param == "regex"
 
 
-def test_a_schema_nobody_can_hold_to_matters_to_who_needs_it_held() -> None:
-    odd = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+def test_of_a_schema_only_what_cannot_be_held_is_left_out() -> None:
+    odd = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}},
+           "additionalProperties": False}  # fmt: skip
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": odd}}
-    assert form(tools=[tool]).new_constraint() is None
+    for fields in ({}, {"tool_use": ToolUse(is_required=True)}):
+        constraint = form(tools=[tool, ADD], **fields).new_constraint()
+        assert walk(constraint, '<tool_call>{"name": "f", "arguments": {"b') == (
+            '<tool_call>{"name": "f", "arguments": {"'
+        )
+        assert walk(form(tools=[tool, ADD], **fields).new_constraint(), WRONG) != WRONG
     strict = {**tool, "function": {**tool["function"], "strict": True}}
-    for fields in ({"tools": [strict]}, {"tools": [tool], "tool_use": ToolUse(is_required=True)}):
-        with pytest.raises(InvalidRequestError) as caught:
-            form(**fields).new_constraint()
-        assert caught.value.param == "tools"
-        assert "uniqueItems" in caught.value.message
+    with pytest.raises(InvalidRequestError) as caught:
+        form(tools=[strict]).new_constraint()
+    assert caught.value.param == "tools"
+    assert "uniqueItems" in caught.value.message
+
+
+def test_a_schema_that_contradicts_itself_frees_no_other_tool() -> None:
+    wrong = {"type": "object", "properties": {"a": {"enum": []}}, "required": ["a"]}
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": wrong}}
+    assert walk(form(tools=[tool, ADD]).new_constraint(), WRONG) != WRONG
+    with pytest.raises(InvalidRequestError):
+        form(tools=[tool, ADD], tool_use=ToolUse(is_required=True)).new_constraint()
 
 
 def test_arguments_have_to_be_an_object() -> None:

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from jobs.contract.errors import JobError
-from jobs.contract.events import CalledTool, Event, EventKind, Timings, TokenLogprob, Usage
+from jobs.contract.events import (
+    CalledTool,
+    Event,
+    EventKind,
+    Timings,
+    TokenLogprob,
+    Usage,
+    add_calls,
+)
 
 
 class Sender(Protocol):
@@ -138,7 +146,7 @@ class Outbox:
                 event.token_ids.append(token_id)
             event.reasoning += reasoning
             event.text.append(text)
-            event.tool_calls += calls
+            add_calls(event.tool_calls, calls)
             if logprob is not None:
                 event.logprobs.append(logprob)
             if finish_reason is not None:

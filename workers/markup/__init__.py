@@ -1,1 +1,1 @@
-"""Reads and constrains the markup that models write around tool calls and reasoning."""
+"""What models write around their calls of tools and around their thinking."""

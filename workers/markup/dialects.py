@@ -1,117 +1,162 @@
-"""Finds out from the chat template which markup a model writes."""
+"""Which markup a model writes, found in its chat template and its vocabulary."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import NamedTuple
 
 from workers.engines.base import Tokenizer
-from workers.markup.parsers import Parser, load_parser
+from workers.markup.calls.format import CallFormat
+from workers.markup.calls.formats import FORMATS, GENERIC
+from workers.markup.markers import Marker
 
-# (texts, name of the parser): the first entry of which the template contains all texts.
+# Format by what the template holds: all of the texts. The first that fits.
 _SIGNS: list[tuple[tuple[str, ...], str]] = [
+    (("]<]minimax[>[",), "minimax_m3"),
     (("<minimax:tool_call>",), "minimax_m2"),
     (("<|tool_call>", "<tool_call|>"), "gemma4"),
     (("<start_function_call>",), "function_gemma"),
-    (("<longcat_tool_call>",), "longcat"),
-    (("<|open|>tools",), "kimi_k3"),
+    (("<longcat_arg_key>",), "longcat"),
+    (("<longcat_tool_call>",), "longcat_json"),
+    (("<|open|>", "<|sep|>", "tools"), "kimi_k3"),
+    (("<tool_sep:opensource>",), "hy3_opensource"),
+    (("<tool_calls:opensource>",), "hy3_opensource"),
+    (("<tool_sep>",), "hy3"),
     (("<arg_key>",), "glm47"),
     (("<|tool_list_start|>",), "pythonic"),
     (("<|tool_call_start|>",), "pythonic"),
+    (("<seed:tool_call>",), "seed_oss"),
     (("<function=",), "qwen3_coder"),
     (("<|tool_calls_section_begin|>",), "kimi_k2"),
-    (('<function name="', '<param name="'), "minicpm5"),
+    (("<function name=", "<param name="), "minicpm5"),
+    (("[TOOL_CALLS]", "[CALL_ID]"), "mistral_id"),
+    (("[TOOL_CALLS]", "[ARGS]"), "mistral_args"),
     (("[TOOL_CALLS]",), "mistral"),
     (("<atem:function_calls>",), "muse_spark"),
+    (("｜DSML｜", "tool_calls"), "deepseek_v4"),
+    (("｜DSML｜",), "deepseek_v32"),
+    (("<|tool_calls|>", "<|tool_call:begin|>"), "solar"),
+    (("<|tools_prefix|>",), "apertus"),
+    (("<|START_ACTION|>",), "cohere"),
+    (("Action: ```json",), "command_r"),
+    (("Action:", "```json", "tool_name"), "command_r"),
+    (("<TOOLCALL>",), "nemotron"),
+    (("<tool_calls>[",), "apriel"),
+    (("<tool_calls>", "tool_call_name"), "minimax_m1"),
+    (("<tool_calls>",), "minimax_m1"),
     (("<tool_call>",), "json_tools"),
     (("<|start|>", "<|channel|>", "<|message|>"), "harmony"),
+    (("<｜tool▁calls▁begin｜>", "```json"), "deepseek"),
+    (("<｜tool▁calls▁begin｜>", "<｜tool▁sep｜>"), "deepseek_v31"),
     (("<｜tool▁calls▁begin｜>",), "deepseek"),
+    (("<|tool_call|>",), "granite"),
+    (("<|function_call|>",), "gigachat35"),
+    (("function call", "<|role_sep|>"), "gigachat"),
+    ((">>>", "recipient"), "functionary"),
     (("<|python_tag|>",), "llama_json"),
     (('"parameters": dictionary of argument name',), "llama_json"),
 ]
-
-
-class Marker(NamedTuple):
-    """The texts around a segment of an answer.
-
-    ``is_kept``: the texts are a part of the segment. ``is_first``: ``start`` counts only before any
-    content.
-    """
-
-    start: str
-    end: str
-    is_kept: bool = False
-    is_first: bool = False
-
-
+# What a vocabulary knows as one token, where the template does not spell it.
+_TOKENS: list[tuple[str, str]] = [
+    ("<|tool_call_start|>", "pythonic"),
+    ("<|tools_prefix|>", "apertus"),
+    ("<|START_ACTION|>", "cohere"),
+    ("<TOOLCALL>", "nemotron"),
+    ("<｜DSML｜", "deepseek_v32"),
+    ("<|function_call|>", "gigachat35"),
+]
+# Some models leave out the outer markers.
+_BARE = {"qwen3_coder": "qwen3_coder_bare"}
+# Written at the beginning of an answer, these objects are calls.
+_OBJECTS = ('{"name":', '{"name" :', '{ "name":', '{\n"name":', '{\n  "name":')
+_HAVE_OBJECTS = ("llama_json", GENERIC)
 _HARMONY = Marker("<|channel|>analysis<|message|>", "<|end|>")
+_SOLAR = Marker("<|think|>", "<|end|>")
+_K3 = Marker("<|open|>think<|sep|>", "<|close|>think<|sep|>")
+_COHERE = Marker("<|START_THINKING|>", "<|END_THINKING|>")
 _THINKING = [
     Marker("<think>", "</think>"),
     Marker("[THINK]", "[/THINK]"),
     Marker("<longcat_think>", "</longcat_think>"),
     Marker("<seed:think>", "</seed:think>"),
+    Marker("<think:opensource>", "</think:opensource>"),
+    Marker("<mm:think>", "</mm:think>"),
     Marker("<|think:start|>", "<|think:end|>"),
+    Marker("<|inner_prefix|>", "<|inner_suffix|>"),
     Marker("<|channel>thought", "<channel|>"),
-    Marker("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    _COHERE,
+    _K3,
+    _SOLAR,
     _HARMONY,
 ]
-# The end marker of Harmony's reasoning is no sign of Harmony: other models end turns with it.
-_SIGN_OF = {_HARMONY: "<|channel|>"}
-_BARE = {
-    # Some models leave out the outer markers (mlx-lm#1616).
-    "qwen3_coder": Marker("<function=", "</function>", is_kept=True),
-    "llama_json": Marker('{"name":', "", is_kept=True, is_first=True),
+# Other models end turns with what ends this one's thoughts; and templates build some markers.
+_SIGN_OF = {_HARMONY: "<|channel|>", _SOLAR: "<|think|>", _K3: "<|close|>"}
+# What stands around content: it is neither shown nor read.
+_DROPPED = {
+    _HARMONY: (
+        "<|start|>assistant",
+        "<|channel|>final",
+        "<|channel|>commentary",
+        "<|message|>",
+        "<|end|>",
+    ),
+    _SOLAR: ("<|begin|>assistant", "<|content|>", "<|flush|>", "<|calls|>", "<|end|>"),
+    _K3: ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+    _COHERE: ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
 }
-# Harmony's markers around content, which are dropped.
-_DROPPED = (
-    "<|start|>assistant",
-    "<|channel|>final",
-    "<|channel|>commentary",
-    "<|message|>",
-    "<|end|>",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
+    """How a model writes calls and thoughts; ``None`` for what it does not write."""
 
-    parser: Parser | None = None
+    calls: CallFormat | None = None
     thinking: Marker | None = None
 
     @property
-    def calls(self) -> list[Marker]:
-        """The markers around calls."""
-        if self.parser is None:
-            return []
-        bare = _BARE.get(self.parser.name)
-        return [Marker(self.parser.start, self.parser.end), *([bare] if bare else [])]
+    def bare_calls(self) -> CallFormat | None:
+        """The format of calls without the outer markers, which some models leave out."""
+        name = _BARE.get(self.calls.name) if self.calls else None
+        return FORMATS[name] if name else None
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Texts that begin a call where an answer begins with them."""
+        return _OBJECTS if self.calls and self.calls.name in _HAVE_OBJECTS else ()
 
     @property
     def opening(self) -> str:
-        """The text before content; "" if there is none."""
+        """What stands before content, "" for nothing."""
         return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """Texts that are dropped between the parts of an answer."""
-        return _DROPPED if self.thinking == _HARMONY else ()
+        return _DROPPED.get(self.thinking, ()) if self.thinking else ()
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether thoughts may stand behind calls and content too."""
+        return self.thinking in (_HARMONY, _SOLAR)
 
     @classmethod
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
         """The dialect of the model with this chat template."""
-        name = next((name for signs, name in _SIGNS if all(s in template for s in signs)), None)
-        return cls(_parser(name) if name else None, _thinking(template, tokenizer))
+        return cls(_calls(template, tokenizer), _thinking(template, tokenizer))
 
 
-@cache
-def _parser(name: str) -> Parser:
-    return load_parser(name)
+def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:
+    """By the template's signs; where it has tools in a way that nobody knows, by the vocabulary."""
+    for signs, name in _SIGNS:
+        if all(sign in template for sign in signs):
+            return FORMATS[name]
+    if "tools" not in template:
+        return None
+    known = (name for text, name in _TOKENS if _is_token(text, tokenizer))
+    return FORMATS[next(known, GENERIC)]
 
 
 def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
-    """The markers whose sign is in the template, or is a token of the vocabulary."""
+    """A template that drops or writes thoughts names their end; else the vocabulary tells."""
     for marker in _THINKING:
         sign = _SIGN_OF.get(marker, marker.end)
         if sign in template or _is_token(sign, tokenizer):

@@ -1,8 +1,8 @@
-"""The output format of answers: how they are read, and how they are constrained."""
+"""The form of answers: how each is read, and what it is held to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +10,16 @@ from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar
 from jobs.contract.requests import GenerateRequest, ToolUse
 from workers.engines.base import Constraint, Tokenizer
-from workers.markup.call_grammar import (
-    JSON_KINDS,
-    call_rest,
-    forced_calls,
-    forced_dialect,
-    with_opening,
-)
+from workers.markup.call_grammar import JSON_KINDS, call_rest, forced_calls, with_opening
+from workers.markup.calls.format import CallFormat
 from workers.markup.dialects import Dialect
+from workers.markup.markers import CallMarker
 from workers.markup.phases import Phases, Plan
 from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
+from workers.markup.splitter import Layout
 from workers.text.grammar import ConstraintMaker, GrammarCompiler
 
-_TAIL = 16  # last tokens of a prompt, which contain the marker if it opens the reasoning
+_TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
 
 Tools = list[dict[str, Any]]
 NewConstraint = Callable[[], Constraint | None]
@@ -30,7 +27,7 @@ NewConstraint = Callable[[], Constraint | None]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """The output format of the answers to one prompt; each has its own reader and constraint."""
+    """What holds for the answers to one prompt; each gets a reader and a constraint of its own."""
 
     reading: Reading
     stop: list[str]
@@ -38,15 +35,15 @@ class OutputFormat:
     new_constraint: NewConstraint
 
     def reader(self, answer_id: str) -> Reader:
-        """A reader for one answer; ``answer_id`` must be the same in each attempt."""
-        dialect = self.reading.dialect
-        if dialect.parser is None and dialect.thinking is None:
+        """``answer_id`` is the same at each attempt."""
+        layout = self.reading.layout
+        if not layout.calls and layout.thinking is None and not layout.dropped:
             return PlainReader(self.stop)
         return MarkupReader(self.stop, self.reading, self.tokenizer, answer_id)
 
 
 class OutputFormats:
-    """Finds the output format of a request for one loaded model; any thread may use it."""
+    """Finds the form that a request asks of one loaded model; may be used from any thread."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
@@ -54,51 +51,48 @@ class OutputFormats:
         self._grammars = GrammarCompiler(tokenizer)
 
     def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
-        """Raises ``InvalidRequestError`` for an invalid or unsupported grammar or tool."""
+        """Raises ``InvalidRequestError`` for a grammar or tools that cannot be honoured."""
         dialect = self._read_dialect(request)
-        use = request.tool_use
-        thinking = dialect.thinking
+        use, thinking = request.tool_use, dialect.thinking
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
-        reading = Reading(dialect, tools, use is not None and use.is_single, is_thinking)
-        new_constraint = self._constraints(request, reading)
+        whole = self._whole_grammar(request, dialect, tools, is_thinking)
+        begun = self._begun_calls(request, dialect, tools) if whole is None else {}
+        layout = layout_of(dialect, begun, is_thinking=is_thinking, is_held=whole is not None)
+        reading = Reading(layout, tools, use is not None and use.is_single)
+        new_constraint = self._constraints(request, layout, whole, begun)
         return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
-        """The part of the model's dialect that has to be read for this request."""
+        """The part of the model's dialect that this request wants read."""
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
             return Dialect(None, thinking)
-        dialect = Dialect(self._dialect.parser, thinking)
-        if use.is_required and dialect.parser is None:
-            reason = "the tool call format of this model is unknown, so it cannot be forced to call"
+        if use.is_required and self._dialect.calls is None:
+            reason = "how this model writes calls is not known, so it cannot be made to call"
             raise UnsupportedParameterError(f"tool_choice: {reason}", "tool_choice")
-        is_bound = use.is_required or request.grammar is not None
-        return forced_dialect(dialect) if is_bound else dialect
+        return Dialect(self._dialect.calls, thinking)
 
     def _ends_with(self, prompt: list[int], marker: str) -> bool:
         tokenizer = self._tokenizer
         texts = (tokenizer.piece(i) or tokenizer.control_text(i).encode() for i in prompt[-_TAIL:])
         return b"".join(texts).rstrip().endswith(marker.encode())
 
-    def _constraints(self, request: GenerateRequest, reading: Reading) -> NewConstraint:
-        """A function that makes the constraint of an answer in its initial state."""
-        thinking, budget = reading.dialect.thinking, request.reasoning_budget
-        whole = self._whole_grammar(request, reading)
-        call = self._call_constraint(request, reading) if whole is None else None
-        has_budget = budget is not None and thinking is not None
-        if not (has_budget or call or (whole and reading.is_thinking)):
+    def _constraints(
+        self,
+        request: GenerateRequest,
+        layout: Layout,
+        whole: Grammar | None,
+        begun: dict[str, ConstraintMaker],
+    ) -> NewConstraint:
+        """Makes what an answer is held to, at its beginning."""
+        budget = request.reasoning_budget
+        has_budget = budget is not None and layout.thinking is not None
+        if not (has_budget or begun or (whole and layout.is_thinking)):
             return lambda: self._compile(whole)
 
         def new_constraint() -> Constraint:
-            plan = Plan(
-                thinking,
-                reading.is_thinking,
-                budget,
-                then=self._compile(whole),
-                triggers=_triggers(reading) if call is not None else (),
-                call=call,
-            )
+            plan = Plan(layout, budget, then=self._compile(whole), begun=begun)
             return Phases(plan, self._tokenizer)
 
         return new_constraint
@@ -106,50 +100,99 @@ class OutputFormats:
     def _compile(self, grammar: Grammar | None) -> Any:
         return None if grammar is None else self._grammars.compile(grammar)
 
-    def _whole_grammar(self, request: GenerateRequest, reading: Reading) -> Grammar | None:
-        """The grammar of everything after the reasoning, if there is one."""
-        use, parser, content = request.tool_use, reading.dialect.parser, request.grammar
-        if use is None or parser is None or not (use.is_required or content):
-            return self._with_opening(content, reading)
+    def _whole_grammar(
+        self, request: GenerateRequest, dialect: Dialect, tools: Tools, is_thinking: bool
+    ) -> Grammar | None:
+        """The grammar of all that follows the thoughts."""
+        use, form, content = request.tool_use, dialect.calls, request.grammar
+        if use is None or form is None or not (use.is_required or content):
+            return self._with_opening(content, dialect, is_thinking)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
-            reason = "together with tools, only JSON grammars are supported"
+            reason = "with tools that the model may call, only JSON is possible"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
-        return forced_calls(parser, _callable(reading.tools, use), self._tokenizer, content)
+        return forced_calls(form, _callable(tools, use), self._tokenizer, content)
 
-    def _with_opening(self, content: Grammar | None, reading: Reading) -> Grammar | None:
-        """The content's grammar with the text that the dialect writes before it."""
-        opening = reading.dialect.opening
-        if content is None or not (reading.is_thinking or opening):
+    def _with_opening(
+        self, content: Grammar | None, dialect: Dialect, is_thinking: bool
+    ) -> Grammar | None:
+        """The content where the dialect has it."""
+        if content is None or not (is_thinking or dialect.opening):
             return content
-        return with_opening(content, opening, self._tokenizer)
+        return with_opening(content, dialect.opening, self._tokenizer)
 
-    def _call_constraint(
-        self, request: GenerateRequest, reading: Reading
-    ) -> ConstraintMaker | None:
-        """Makes the constraint of a call that the model starts itself, if there is a grammar.
+    def _begun_calls(
+        self, request: GenerateRequest, dialect: Dialect, tools: Tools
+    ) -> dict[str, ConstraintMaker]:
+        """By marker, what makes the grammar of a call that the model begins by itself.
 
-        It is compiled here, because calls start on the engine's thread, which must not wait.
-        Unsupported schemas are an error only if a tool is ``strict``.
+        It is compiled here: the engine's thread, on which a call begins, must not wait for that.
         """
-        use, parser = request.tool_use, reading.dialect.parser
-        if use is None or parser is None or not reading.tools:
-            return None
+        if request.tool_use is None or not tools:
+            return {}
+        forms = [form for form in (dialect.calls, dialect.bare_calls) if form is not None]
+        return {form.start: self._prepared(form, tools) for form in forms if form.start}
+
+    def _prepared(self, form: CallFormat, tools: Tools) -> ConstraintMaker:
         try:
-            grammar = call_rest(parser, reading.tools, self._tokenizer)
-            return None if grammar is None else self._grammars.prepare(grammar)
+            return self._grammars.prepare(call_rest(form, tools, self._tokenizer))
         except InvalidRequestError:
-            if any(tool["function"].get("strict") for tool in reading.tools):
+            if any(tool["function"].get("strict") for tool in tools):
                 raise
-            return None
+        # One schema that cannot be held must not free the calls of the others.
+        held = [self._holdable(form, tool) for tool in tools]
+        return self._grammars.prepare(call_rest(form, held, self._tokenizer))
+
+    def _holdable(self, form: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
+        """The tool, with any arguments if its schema cannot be held."""
+        try:
+            self._grammars.prepare(call_rest(form, [tool], self._tokenizer))
+        except InvalidRequestError:
+            return {**tool, "function": {"name": tool["function"]["name"]}}
+        return tool
 
 
-def _triggers(reading: Reading) -> tuple[str, ...]:
-    parser = reading.dialect.parser
-    return (parser.start,) if parser is not None else ()
+def layout_of(
+    dialect: Dialect,
+    begun: Collection[str] = (),
+    *,
+    is_thinking: bool = False,
+    is_held: bool = False,
+) -> Layout:
+    """What may stand in an answer.
+
+    ``begun``: markers behind which a grammar holds a call; ``is_held``: one holds all.
+    """
+    return Layout(
+        dialect.thinking,
+        _call_markers(dialect, begun, is_held) if dialect.calls is not None else (),
+        dialect.dropped,
+        is_thinking,
+        is_held,
+        dialect.is_interleaved,
+    )
 
 
-def _callable(tools: Tools | None, use: ToolUse) -> Tools:
-    """The tools that the request allows to call."""
-    return [tool for tool in tools or () if use.name in (None, tool["function"]["name"])]
+def _call_markers(
+    dialect: Dialect, begun: Collection[str], is_held: bool
+) -> tuple[CallMarker, ...]:
+    form = dialect.calls
+    assert form is not None
+    found = [
+        CallMarker(one.start, one, is_held=is_held or one.start in begun)
+        for one in (form, dialect.bare_calls)
+        if one is not None and one.start
+    ]
+    objects = ("{",) if is_held and not form.start else dialect.objects
+    is_object_held = is_held and not form.start
+    found += [
+        CallMarker(text, form, is_kept=True, is_first=True, is_held=is_object_held)
+        for text in objects
+    ]
+    return tuple(found)
+
+
+def _callable(tools: Tools, use: ToolUse) -> Tools:
+    """The tools that may be called."""
+    return [tool for tool in tools if use.name in (None, tool["function"]["name"])]

@@ -1,35 +1,34 @@
-"""The constraint of an answer with a grammar per part: reasoning, content, tool calls."""
+"""The grammar of an answer whose parts have different ones: thoughts, content, calls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 
 import numpy as np
 
 from workers.engines.base import Tokenizer
-from workers.markup.dialects import Marker
+from workers.markup.splitter import Layout
 from workers.text.grammar import Constraint, ConstraintMaker
 from workers.text.matcher import Mask
 
-_TAIL = 64  # bytes; longer than any marker
+_TAIL = 64  # bytes, more than any marker has
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The constraints of an answer's parts.
+    """What holds where in an answer.
 
-    ``thinking``: the markers of the reasoning, which has at most ``budget`` tokens.
-    ``is_thinking``: the prompt has opened it. ``then``: the constraint of everything after the
-    reasoning. ``call``: makes the constraint of a call, which starts after one of ``triggers``.
+    budget: how many tokens the thoughts may have. then: the grammar of all that follows the
+    thoughts. begun: by marker, what makes the grammar of the call behind it, up to its end.
     """
 
-    thinking: Marker | None = None
-    is_thinking: bool = False
+    layout: Layout
     budget: int | None = None
     then: Constraint | None = None
-    triggers: tuple[str, ...] = ()
-    call: ConstraintMaker | None = None
+    begun: Mapping[str, ConstraintMaker] = field(default_factory=dict)
 
 
 class _Phase(Enum):
@@ -42,8 +41,8 @@ class _Phase(Enum):
 class Phases:
     """Follows one answer through its plan, token by token; a ``Constraint`` for engines.
 
-    Raises ``GrammarError`` if a grammar fails, or if the token that ends the reasoning also has
-    text that the grammar of the answer does not allow.
+    Raises ``GrammarError`` when a grammar breaks down, and when the token that ends the thoughts
+    goes on with what the grammar of the answer forbids.
     """
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer) -> None:
@@ -51,13 +50,14 @@ class Phases:
         self._tokenizer = tokenizer
         self._tail = b""
         self._num_reasoning = 0
-        self._forced: list[int] = []  # the next tokens, which end the reasoning
+        self._forced: list[int] = []  # tokens that end the thoughts
         self._call: Constraint | None = None
-        self._phase = _Phase.THINKING if plan.is_thinking else self._after_thinking
+        self._may_think = plan.then is None or plan.layout.is_thinking
+        self._phase = _Phase.THINKING if plan.layout.is_thinking else self._after_thinking
         self._watch_budget()
 
     def allowed(self) -> Mask | None:
-        """See ``engines.base.Constraint``."""
+        """Which tokens may come next; ``None``: any."""
         if self._forced:
             mask = np.zeros(self._tokenizer.vocab_size, np.bool_)
             mask[self._forced[0]] = True
@@ -66,10 +66,19 @@ class Phases:
             return self._call.allowed()
         if self._phase is _Phase.THEN and self._plan.then is not None:
             return self._plan.then.allowed()
+        if self._phase is _Phase.THINKING and self._plan.then is not None:
+            return self._without_end
         return None
 
+    @cached_property
+    def _without_end(self) -> Mask:
+        """Thoughts before a required form do not end the answer."""
+        mask = np.ones(self._tokenizer.vocab_size, np.bool_)
+        mask[sorted(self._tokenizer.end_ids)] = False
+        return mask
+
     def accept(self, token_id: int) -> None:
-        """See ``engines.base.Constraint``."""
+        """Go on after a token that was allowed."""
         if self._phase is _Phase.CALL and self._call is not None:
             self._call.accept(token_id)
             if self._call.is_complete:
@@ -95,43 +104,58 @@ class Phases:
     def _watch_budget(self) -> None:
         plan = self._plan
         is_spent = plan.budget is not None and self._num_reasoning >= plan.budget
-        if self._phase is _Phase.THINKING and plan.thinking and is_spent and not self._forced:
-            end = f"\n{plan.thinking.end}"
+        if (
+            self._phase is _Phase.THINKING
+            and plan.layout.thinking
+            and is_spent
+            and not self._forced
+        ):
+            end = f"\n{plan.layout.thinking.end}"
             self._forced = self._tokenizer.encode(end, add_special=False, parse_special=True)
 
     def _watch_markers(self) -> None:
-        thinking = self._plan.thinking
+        thinking = self._plan.layout.thinking
         if thinking is not None and self._phase is _Phase.THINKING:
             if (rest := self._text_after(thinking.end)) is not None:
                 self._enter(self._after_thinking)
+                self._may_think = self._plan.layout.is_interleaved
                 self._begin_answer(rest)
             return
-        for trigger in self._plan.triggers:
-            rest = self._text_after(trigger)
-            if rest is not None and self._plan.call is not None:
-                self._begin_call(self._plan.call(), rest)
+        for marker, new_call in self._plan.begun.items():
+            if (rest := self._text_after(marker)) is not None:
+                self._may_think = self._plan.layout.is_interleaved
+                self._begin_call(new_call(), rest)
                 return
-        if thinking is not None and self._text_after(thinking.start) is not None:
+        if thinking is not None and self._may_think:
+            self._watch_thoughts(thinking.start)
+
+    def _watch_thoughts(self, start: str) -> None:
+        """Thoughts begin where an answer does; in some dialects anywhere."""
+        if self._text_after(start) is not None:
             self._enter(_Phase.THINKING)
             self._watch_budget()
+        elif not self._plan.layout.is_interleaved:
+            begun = self._tail.decode(errors="replace").lstrip()
+            dropped = self._plan.layout.dropped
+            self._may_think = start.startswith(begun) or any(n.startswith(begun) for n in dropped)
 
     def _text_after(self, marker: str) -> str | None:
-        """The text after the marker in the last tokens; ``None`` if they do not contain it."""
+        """What the newest tokens hold behind the marker; ``None`` when it is not there."""
         _, found, rest = self._tail.partition(marker.encode())
         return rest.decode(errors="replace") if found else None
 
     def _begin_answer(self, rest: str) -> None:
         then = self._plan.then
         if then is not None and not self._accept_text(then, rest):
-            raise then.error("the last token of the reasoning contains text that is not allowed")
+            raise then.error("the last token of the thoughts goes on with what it forbids")
 
     def _begin_call(self, call: Constraint, rest: str) -> None:
-        """Constrain a call, unless its token already has other text: then it becomes content."""
+        """A call that begins with what its grammar forbids cannot be read: it becomes content."""
         self._enter(_Phase.CALL)
         self._call = call if self._accept_text(call, rest) else None
 
     def _accept_text(self, constraint: Constraint, rest: str) -> bool:
-        """Advance ``constraint`` by ``rest``, text of the marker's token; False if not allowed."""
+        """Whether the constraint could be brought past what a token held of its text already."""
         rest = rest.lstrip()
         ids = self._tokenizer.encode(rest, add_special=False, parse_special=False) if rest else []
         return constraint.accept_all(ids)

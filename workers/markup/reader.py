@@ -1,4 +1,4 @@
-"""Reads an answer's text, chunk by chunk, as reasoning, content and tool calls."""
+"""What of an answer's text may be shown, and as what: thoughts, content, calls of tools."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 from jobs.contract.events import CalledTool
 from workers.engines.base import Tokenizer
-from workers.markup.dialects import Dialect
-from workers.markup.parsers import ParsedCall
-from workers.markup.splitter import Part, Segment, Splitter
+from workers.markup.calls.call_reader import CallReader
+from workers.markup.calls.format import CallFormat
+from workers.markup.calls.source import Begun, Ended, Written
+from workers.markup.splitter import Layout, Part, Segment, Splitter
 from workers.text.stop_matcher import StopMatcher
 
 
 @dataclass(slots=True)
 class Delta:
-    """What a chunk of text adds to an answer; ``is_over``: the answer ends with it."""
+    """What a piece of text adds to an answer; ``is_over``: nothing of what follows counts."""
 
     reasoning: str = ""
     text: str = ""
@@ -25,7 +26,7 @@ class Delta:
 
 
 class PlainReader:
-    """Reads an answer that is all content, up to a stop string."""
+    """An answer that is all content, up to a stop string."""
 
     is_reasoning = False
     has_calls = False
@@ -35,64 +36,61 @@ class PlainReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer, if any."""
+        """The stop string that ended the answer."""
         return self._matcher.found
 
     def feed(self, text: str) -> Delta:
-        content, is_over = self._matcher.feed(text)
-        return Delta(text=content, is_over=is_over)
+        shown, is_over = self._matcher.feed(text)
+        return Delta(text=shown, is_over=is_over)
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
+        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
         return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """Always b"": control tokens have no text here."""
+        """A control token has no text."""
         return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a request's answers are read.
+    """What is read out of a request's answers.
 
-    ``tools``: for the types of arguments. ``is_single``: an answer ends with its first call.
-    ``is_thinking``: the prompt has opened the reasoning.
+    ``tools`` are what its calls are checked against, ``is_single`` ends an answer with its first
+    call.
     """
 
-    dialect: Dialect
-    tools: list[dict[str, Any]] | None = None
+    layout: Layout
+    tools: list[dict[str, Any]]
     is_single: bool = False
-    is_thinking: bool = False
 
 
 class MarkupReader:
-    """Reads an answer with reasoning or calls. Stop strings count only in its content.
+    """An answer with thoughts or calls. Stop strings count in its content only.
 
-    A call that is invalid or cut becomes content, without its markers. The ids of the calls are
-    derived from ``answer_id``, so that they are the same in each attempt.
+    A call is told as it is written: its name and id first, then its arguments piece by piece.
+    What is no call becomes content, without its markers. ``answer_id`` makes the ids of the calls:
+    told again, an answer has the same ones.
     """
 
     def __init__(
         self, stop: list[str], reading: Reading, tokenizer: Tokenizer, answer_id: str
     ) -> None:
-        dialect = reading.dialect
         self._reading = reading
         self._tokenizer = tokenizer
         self._answer_id = answer_id
         self._matcher = StopMatcher(stop)
-        self._splitter = Splitter(
-            dialect.thinking, dialect.calls, dialect.dropped, is_thinking=reading.is_thinking
-        )
+        self._splitter = Splitter(reading.layout, self._new_call)
         self._num_calls = 0
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer, if any."""
+        """The stop string that ended the answer."""
         return self._matcher.found
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether the end of the text so far is inside the reasoning."""
+        """Whether the text has come to a place inside the thoughts."""
         return self._splitter.part is Part.REASONING
 
     @property
@@ -100,55 +98,48 @@ class MarkupReader:
         return self._num_calls > 0
 
     def feed(self, text: str) -> Delta:
-        delta = Delta()
+        shown = Delta()
         for segment in self._splitter.feed(text):
-            if not delta.is_over:
-                self._add(segment, delta)
-        return delta
+            if not shown.is_over:
+                self._add(segment, shown)
+        return shown
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """See ``PlainReader``."""
-        delta = Delta()
+        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
+        shown = Delta()
         for segment in self._splitter.finish(is_cut=is_cut):
-            if not delta.is_over:
-                self._add(segment, delta)
-        if not delta.is_over:
-            delta.text += self._matcher.finish()
-        return delta
+            if not shown.is_over:
+                self._add(segment, shown)
+        if not shown.is_over:
+            shown.text += self._matcher.finish()
+        return shown
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token that is a part of the markup; b"" for others."""
+        """The text of a control token where it is a part of the markup."""
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 
-    def _add(self, segment: Segment, delta: Delta) -> None:
+    def _new_call(self, form: CallFormat, is_held: bool) -> CallReader:
+        return CallReader(form, self._reading.tools, is_held=is_held)
+
+    def _add(self, segment: Segment, shown: Delta) -> None:
         if segment.part is Part.REASONING:
-            delta.reasoning += segment.text
+            shown.reasoning += segment.text
         elif segment.part is Part.CONTENT:
-            self._add_content(segment.text, delta)
-        else:
-            self._add_calls(segment, delta)
+            text, shown.is_over = self._matcher.feed(segment.text)
+            shown.text += text
+        elif isinstance(segment.event, Ended):
+            shown.is_over = self._reading.is_single
+        elif segment.event is not None:
+            shown.calls.append(self._called(segment.event))
 
-    def _add_content(self, text: str, delta: Delta) -> None:
-        text, delta.is_over = self._matcher.feed(text)
-        delta.text += text
-
-    def _add_calls(self, segment: Segment, delta: Delta) -> None:
-        parser = self._reading.dialect.parser
-        assert parser is not None
-        calls = parser.parse(segment.text, self._reading.tools) if segment.is_whole else None
-        if calls is None:
-            return self._add_content(segment.text.strip(), delta)
-        for call in calls:
-            if not delta.is_over:
-                delta.calls.append(self._with_id(call))
-                delta.is_over = self._reading.is_single
-
-    def _with_id(self, call: ParsedCall) -> CalledTool:
+    def _called(self, event: Begun | Written) -> CalledTool:
+        if isinstance(event, Written):
+            return CalledTool(self._num_calls - 1, arguments=event.text)
         index = self._num_calls
         self._num_calls += 1
         digest = hashlib.sha256(f"{self._answer_id}:{index}".encode()).hexdigest()
-        return CalledTool(index, call.id or f"call_{digest[:24]}", call.name, call.arguments)
+        return CalledTool(index, event.id or f"call_{digest[:24]}", event.name, "")
 
 
 Reader = PlainReader | MarkupReader

@@ -1,21 +1,28 @@
-"""Splits an answer, which arrives in chunks, into reasoning, content and calls without markers.
+"""An answer that arrives in chunks, split into thoughts, content and calls; its markers are gone.
 
-Text that may be the beginning of a marker is held back. White space is kept inside the parts and
-dropped between them; an answer without markers is not changed.
+A marker counts where markup can stand: thoughts at the beginning of an answer (in some dialects
+also behind a call), calls outside of the thoughts, the end of a call that its reader has missed
+right behind it; in content that a grammar holds, nothing. Text that may be the beginning of a
+marker is held back. White space is dropped between the parts and kept inside them: an answer
+without any marker comes out as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
-from workers.markup.dialects import Marker
+from workers.markup.calls.call_reader import CallReader
+from workers.markup.calls.format import CallFormat
+from workers.markup.calls.source import CallEvent
+from workers.markup.markers import CallMarker, Marker
 from workers.text.matching import num_held_back
 
 
 class Part(Enum):
-    """The kind of a segment of an answer."""
+    """What a segment of an answer is."""
 
     REASONING = auto()
     CONTENT = auto()
@@ -23,109 +30,171 @@ class Part(Enum):
 
 
 class Segment(NamedTuple):
-    """Text of one part. A call is one segment; ``is_whole`` is False if its end is missing."""
+    """Text of thoughts or content; or what was read of a call."""
 
     part: Part
-    text: str
-    is_whole: bool = True
+    text: str = ""
+    event: CallEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What may stand in an answer, and where.
+
+    dropped: texts that are dropped between the parts. is_thinking: the prompt ended with the
+    beginning of the thoughts. is_held: a grammar holds all that follows the thoughts.
+    is_interleaved: thoughts may follow calls.
+    """
+
+    thinking: Marker | None = None
+    calls: tuple[CallMarker, ...] = ()
+    dropped: tuple[str, ...] = ()
+    is_thinking: bool = False
+    is_held: bool = False
+    is_interleaved: bool = False
+
+
+NewCallReader = Callable[[CallFormat, bool], CallReader]
 
 
 class Splitter:
-    """Splits one answer. ``dropped``: texts to drop. ``is_thinking``: the prompt has opened the
-    reasoning."""
+    """One answer. ``new_reader`` makes the readers of its calls."""
 
-    def __init__(
-        self,
-        thinking: Marker | None,
-        calls: Iterable[Marker],
-        dropped: Iterable[str] = (),
-        *,
-        is_thinking: bool,
-    ) -> None:
-        self._thinking = thinking
-        self._calls = tuple(calls)
-        self._dropped = tuple(dropped)
-        self._is_before_content = True
-        self._call: Marker | None = None
-        self.part = Part.REASONING if is_thinking else Part.CONTENT
-        self._held = ""  # text that may become a marker
-        self._blank = ""  # white space that may be the end of the part
-        self._payload = ""
-        self._is_inside = not is_thinking  # the part has text, so white space is kept
+    def __init__(self, layout: Layout, new_reader: NewCallReader) -> None:
+        self._layout = layout
+        self._new_reader = new_reader
+        self._is_before_content = True  # no content yet
+        self._may_think = not layout.is_held or layout.is_thinking
+        self._is_behind_call = False
+        self._call: CallReader | None = None
+        self._call_end = ""
+        self.part = Part.REASONING if layout.is_thinking else Part.CONTENT
+        self._held = ""  # may become a marker
+        self._blank = ""  # white space that may be the part's last
+        self._is_inside = not layout.is_thinking  # the part has begun, so that white space counts
         self._markers = self._current_markers()
 
     def feed(self, text: str) -> list[Segment]:
-        """The segments that ``text`` adds, in order."""
+        """What ``text`` adds, in order."""
         found: list[Segment] = []
         rest = self._held + text
-        while match := _first(rest, self._markers):
+        self._held = ""
+        while True:
+            if self._call is not None:
+                rest = self._read_call(rest, found)
+                if self._call is not None:
+                    return found
+            match = _first(rest, self._markers)
+            if match is None:
+                break
             start, marker = match
             found += self._take(rest[:start])
             rest = rest[start:]
-            if marker in self._markers:  # the text before it may have changed the markers
-                found += self._pass_marker(marker)
-                rest = rest[len(marker) :]
-        safe = len(rest) - num_held_back(rest, self._markers)
-        self._held = rest[safe:]
-        return found + self._take(rest[:safe])
+            if marker in self._markers:  # what came before it may have ended that
+                rest = self._pass_marker(marker, rest)
+        return found + self._take_safe(rest)
 
     def finish(self, *, is_cut: bool) -> list[Segment]:
-        """The segments held back. ``is_cut``: half a marker at the end is dropped."""
-        held, self._held = self._held, ""
-        is_half = is_cut and len(held) > 1 and self.part is not Part.CALL
-        found = [] if is_half else self._take(held)
-        self._blank = "" if is_half else self._blank
+        """What was held back. ``is_cut``: half a marker at the end was to become one."""
+        found: list[Segment] = []
         if self._call is not None:
-            return found + self._end_call(is_whole=not self._call.end)
-        blank, self._blank = self._blank, ""
+            self._tell(self._call.finish(is_cut=is_cut), found)
+            self._leave_call(found)
+        held, self._held = self._held, ""
+        is_half = is_cut and len(held) > 1
+        found += [] if is_half else self._take(held)
+        blank, self._blank = ("" if is_half else self._blank), ""
         if blank and self.part is Part.CONTENT:
             found.append(Segment(Part.CONTENT, blank))
         return found
 
     def reads(self, text: str, *, is_end: bool) -> bool:
-        """Whether the text of a control token has to be fed; an end token: if it ends a call."""
+        """Whether the text of a control token means something here; at the end: ends the call."""
         if is_end:
-            return self._call is not None and text == self._call.end
+            return self._call is not None and text == self._call_end
         return self._call is not None or any(text in marker for marker in self._markers)
 
+    def _take_safe(self, text: str) -> list[Segment]:
+        """Take the text but for its end, where that may become a marker."""
+        found: list[Segment] = []
+        while True:
+            markers = self._markers
+            safe = len(text) - num_held_back(text, markers)
+            found += self._take(text[:safe])
+            text = text[safe:]
+            if not safe or self._markers == markers:  # content has fewer markers than its beginning
+                self._held = text
+                return found
+
+    def _read_call(self, text: str, found: list[Segment]) -> str:
+        """Hand the text to the call's reader; what it leaves."""
+        assert self._call is not None
+        self._tell(self._call.feed(text), found)
+        if not self._call.is_over:
+            return ""
+        rest = self._call.rest
+        self._leave_call(found)
+        return rest
+
+    def _tell(self, events: Iterable[CallEvent], found: list[Segment]) -> None:
+        found += [Segment(Part.CALL, event=event) for event in events]
+
+    def _leave_call(self, found: list[Segment]) -> None:
+        assert self._call is not None
+        text, self._call = self._call.text.strip(), None
+        self._is_behind_call = True
+        self._may_think = self._layout.is_interleaved
+        self._is_before_content = False
+        self._enter(Part.CONTENT)
+        if text:
+            found += self._take(text)
+            found += self._take_blank()
+            self._is_inside = False
+
+    def _take_blank(self) -> list[Segment]:
+        blank, self._blank = self._blank, ""
+        return [Segment(Part.CONTENT, blank)] if blank else []
+
     def _take(self, text: str) -> list[Segment]:
-        if self.part is Part.CALL:
-            self._payload += text
-            return []
         if not self._is_inside:
             text = text.lstrip()
         if not text:
             return []
-        if self.part is Part.CONTENT and self._is_before_content and text.strip():
-            self._is_before_content = False
-            self._markers = self._current_markers()
+        if self.part is Part.CONTENT and text.strip():
+            self._begin_content()
         self._is_inside = True
         if not self._markers:
-            return [Segment(self.part, text)]
+            blank, self._blank = self._blank, ""
+            return [Segment(self.part, blank + text)]
         text = self._blank + text
         shown = text.rstrip()
         self._blank = text[len(shown) :]
         return [Segment(self.part, shown)] if shown else []
 
-    def _pass_marker(self, marker: str) -> list[Segment]:
-        """Enter the part after ``marker``; returns the call that it ends, if any."""
-        ended: list[Segment] = []
-        call = next((call for call in self._calls if call.start == marker), None)
-        if self._call is not None:
-            self._payload += marker if self._call.is_kept else ""
-            ended = self._end_call(is_whole=True)
-            self._enter(Part.CONTENT)
-        elif call is not None:
-            self._call = call
-            self._payload = marker if call.is_kept else ""
+    def _begin_content(self) -> None:
+        """Content: neither thoughts nor the end of a call may follow it."""
+        if self._is_before_content or self._may_think or self._is_behind_call:
+            self._is_before_content = self._is_behind_call = False
+            self._may_think = self._may_think and self._layout.is_interleaved
+            self._markers = self._current_markers()
+
+    def _pass_marker(self, marker: str, rest: str) -> str:
+        """Go on behind ``marker``; what follows it."""
+        layout, behind = self._layout, rest[len(marker) :]
+        call = next((one for one in layout.calls if one.text == marker), None)
+        if call is not None and self.part is Part.CONTENT:
+            self._call = self._new_reader(call.form, call.is_held)
+            self._call_end = call.form.end
             self._enter(Part.CALL)
-        elif self._thinking is not None and marker == self._thinking.start:
+            return rest if call.is_kept else behind
+        if layout.thinking is not None and marker == layout.thinking.start:
             self._enter(Part.REASONING)
-        elif self._thinking is not None and marker == self._thinking.end:
+        elif layout.thinking is not None and marker == layout.thinking.end:
+            self._may_think = layout.is_interleaved
             self._enter(Part.CONTENT)
-        elif marker in self._dropped:
+        else:
             self._enter(self.part)
-        return ended
+        return behind
 
     def _enter(self, part: Part) -> None:
         self.part = part
@@ -133,32 +202,29 @@ class Splitter:
         self._is_inside = False
         self._markers = self._current_markers()
 
-    def _end_call(self, *, is_whole: bool) -> list[Segment]:
-        payload, self._payload, self._call = self._payload, "", None
-        return [Segment(Part.CALL, payload, is_whole)]
-
     def _current_markers(self) -> tuple[str, ...]:
-        """The markers that are recognised in this part."""
+        """The markers that mean something here."""
+        layout = self._layout
         if self.part is Part.CALL:
-            assert self._call is not None
-            return (self._call.end,) if self._call.end else ()
-        markers = [
-            call.start for call in self._calls if self._is_before_content or not call.is_first
-        ]
+            return ()
         if self.part is Part.REASONING:
-            assert self._thinking is not None
-            return (self._thinking.end, *markers)
-        # An end marker without its start marker is dropped too.
-        markers += [call.end for call in self._calls if call.end]
-        markers += self._dropped
-        return (*markers, self._thinking.start) if self._thinking else tuple(markers)
+            assert layout.thinking is not None
+            return (layout.thinking.end,)
+        if layout.is_held and not self._is_before_content:
+            return ()
+        markers = [one.text for one in layout.calls if self._is_before_content or not one.is_first]
+        if self._is_behind_call:
+            markers += [one.form.end for one in layout.calls if one.form.end]
+        if self._may_think and layout.thinking is not None:
+            markers.append(layout.thinking.start)
+        return tuple(dict.fromkeys((*markers, *layout.dropped)))
 
 
 def _first(text: str, markers: Iterable[str]) -> tuple[int, str] | None:
-    """Start of the first marker, and the marker; of two with the same start, the longer."""
+    """Where the first marker stands, and which; of two at one place, the longer."""
     found = [(text.find(marker), -len(marker), marker) for marker in markers]
-    hits = [hit for hit in found if hit[0] >= 0]
-    if not hits:
+    places = [place for place in found if place[0] >= 0]
+    if not places:
         return None
-    start, _, marker = min(hits)
+    start, _, marker = min(places)
     return start, marker

@@ -1,7 +1,8 @@
 """Grammars as masks over the vocabulary: which tokens may come next.
 
-One implementation for all engines, with llguidance. A grammar that cannot be enforced exactly is
-refused with the reason; none is relaxed silently.
+One implementation for all engines, by llguidance. A grammar that cannot be honoured to the letter
+is refused by what it asks for; of JSON schemas, keywords that only narrow are left out, which the
+API says beside the answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from jobs.contract.errors import GrammarError, InvalidRequestError
 from jobs.contract.grammars import Grammar, GrammarKind
+from jobs.contract.schemas import loosen
 from workers.engines.base import Tokenizer
 from workers.text.matcher import SCHEMA_LIMITS, TEXT_LIMITS, Mask, Matcher, reason_of
 from workers.text.number_guard import DigitTokens, NumberGuard
@@ -158,7 +160,7 @@ def _source(grammar: Grammar) -> str:
         case GrammarKind.JSON_OBJECT:
             return _from_schema({"type": "object"})
         case GrammarKind.JSON_SCHEMA:
-            return _from_schema(json.loads(grammar.text))
+            return _from_schema(loosen(json.loads(grammar.text)).schema)
         case GrammarKind.REGEX:
             return llguidance.LLMatcher.grammar_from_regex(grammar.text)
         case GrammarKind.LARK:
@@ -179,7 +181,11 @@ def _from_gbnf(text: str) -> str:
 
 
 def _from_schema(schema: Any) -> str:
-    overrides: Any = {"whitespace_pattern": _WHITESPACE, "whitespace_flexible": True}
+    overrides: Any = {
+        "whitespace_pattern": _WHITESPACE,
+        "whitespace_flexible": True,
+        "coerce_one_of": True,
+    }
     return llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=overrides)
 
 

@@ -15,9 +15,11 @@ from workers.engines.base import Tokenizer
 
 MAX_DIGITS = 32
 MAX_DIGITS_OF_FRACTION = 15
+MAX_DIGITS_OF_EXPONENT = 2  # more, and readers take the number for infinite
 _DIGITS = frozenset(b"0123456789")
 _NUMBER_SIGNS = frozenset(b".eE+-")
 _QUOTE, _BACKSLASH, _POINT = b'"\\.'
+_EXPONENT = frozenset(b"eE")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -61,14 +63,15 @@ class NumberGuard:
         self._is_escaped = False
         self._is_fraction = False
         self._num_digits = 0
+        self._num_exponent: int | None = None  # its digits, once it has begun
 
     def accept(self, token_id: int) -> None:
         for byte in self._tokens.piece(token_id):
             self._read(byte)
 
     def narrow(self, allowed: Mask) -> Mask:
-        """The mask, (vocab_size,); in a long number without digits, if anything else is allowed."""
-        if self._num_digits < (MAX_DIGITS_OF_FRACTION if self._is_fraction else MAX_DIGITS):
+        """The mask without what would prolong the number, where anything else is left."""
+        if not self._is_long:
             return allowed
         for digits in (self._tokens.any, self._tokens.zero):
             rest = allowed & ~digits
@@ -76,14 +79,24 @@ class NumberGuard:
                 return rest
         return allowed
 
+    @property
+    def _is_long(self) -> bool:
+        if self._num_exponent is not None:
+            return self._num_exponent >= MAX_DIGITS_OF_EXPONENT
+        return self._num_digits >= (MAX_DIGITS_OF_FRACTION if self._is_fraction else MAX_DIGITS)
+
     def _read(self, byte: int) -> None:
         if self._is_text:
             self._is_text = byte != _QUOTE or self._is_escaped
             self._is_escaped = byte == _BACKSLASH and not self._is_escaped
         elif byte in _DIGITS:
             self._num_digits += 1
+            if self._num_exponent is not None:
+                self._num_exponent += 1
         elif byte in _NUMBER_SIGNS:
             self._is_fraction = self._is_fraction or byte == _POINT
+            if byte in _EXPONENT and self._num_digits:
+                self._num_exponent = 0
         else:
-            self._num_digits, self._is_fraction = 0, False
+            self._num_digits, self._is_fraction, self._num_exponent = 0, False, None
             self._is_text = byte == _QUOTE

@@ -6,9 +6,11 @@ the model wrote them; only the last may be open.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import msgspec
+import pydantic_core
 
 from jobs.contract.events import CalledTool
 
@@ -28,7 +30,7 @@ class Content:
         self.blocks: list[BlockObject] = []
         self._signature = signature
         self._is_thinking_shown = is_thinking_shown
-        self._open: TextKind | None = None
+        self._open: TextKind | BlockObject | None = None  # a call's block
         self._texts: list[str] = []
 
     def write(self, kind: TextKind, text: str) -> list[Step]:
@@ -44,25 +46,27 @@ class Content:
         return [*steps, self._delta(f"{kind}_delta", {kind: text})]
 
     def call(self, call: CalledTool) -> list[Step]:
-        """A tool call, which comes whole; what was open is done."""
-        steps = self.close()
-        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
-        given = _input_of(call)
-        partial = msgspec.json.encode(given).decode()
-        steps += [
-            self._start(block),
-            self._delta("input_json_delta", {"partial_json": partial}),
-            self._stop(),
-        ]
-        self.blocks.append({**block, "input": given})
-        return steps
+        """A tool call begins, and what was open is done; or its arguments go on."""
+        steps: list[Step] = []
+        if call.id or not isinstance(self._open, dict):
+            steps += self.close()
+            self._open = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+            steps.append(self._start(self._open))
+        if not call.arguments:
+            return steps
+        self._texts.append(call.arguments)
+        return [*steps, self._delta("input_json_delta", {"partial_json": call.arguments})]
 
     def close(self) -> list[Step]:
         """The open block, if there is one, is done."""
         if self._open is None:
             return []
-        block = _text_block(self._open, "".join(self._texts))
         steps: list[Step] = []
+        text = "".join(self._texts)
+        if isinstance(self._open, dict):
+            block = {**self._open, "input": _input_of(text)}
+        else:
+            block = _text_block(self._open, text)
         if self._open == "thinking":
             block["signature"] = self._signature
             steps.append(self._delta("signature_delta", {"signature": self._signature}))
@@ -92,7 +96,21 @@ def _text_block(kind: TextKind, text: str) -> BlockObject:
     return {**block, "signature": ""} if kind == "thinking" else block
 
 
-def _input_of(call: CalledTool) -> dict[str, Any]:
-    """The arguments as the object that clients expect; what is none is for the tool to judge."""
-    value = msgspec.json.decode(call.arguments)
-    return value if isinstance(value, dict) else {"arguments": value}
+def _input_of(arguments: str) -> Any:
+    """The arguments as the object that clients expect, to the digit; of cut ones, what is whole.
+
+    What is no object is for the tool to judge.
+    """
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return _whole_part(arguments)
+    return msgspec.Raw(arguments.encode()) if isinstance(value, dict) else {"arguments": value}
+
+
+def _whole_part(arguments: str) -> dict[str, Any]:
+    try:
+        value = pydantic_core.from_json(arguments, allow_partial=True)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -19,6 +19,7 @@ from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
@@ -59,6 +60,7 @@ async def _prepare(
     """The job, under an id as Anthropic's messages have it."""
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     job = to_job(_with_thinking(body, is_thinking), desired.load.defaults, desired.load.model_name)
+    check_schemas(services, job)
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
     ticket = new_ticket(services.runner, desired, job, is_background=in_background)

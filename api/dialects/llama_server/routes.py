@@ -18,6 +18,7 @@ from api.dialects.llama_server.schema import (
 from api.dialects.llama_server.translate import to_native_request
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import new_ticket
@@ -55,6 +56,7 @@ async def _answer(
     runner, timeout_s = services.runner, services.settings.answer_timeout_s
     desired = await resolve(services, x_model_id, body.model)
     job = to_native_request(body, desired.load.defaults, desired.load.model_name)
+    check_schemas(services, job)
     ticket = new_ticket(runner, desired, job)
     view = NativeView(job)
     if job.stream:

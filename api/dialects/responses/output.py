@@ -6,6 +6,7 @@ items stand in the order in which the model wrote them; only the last may be ope
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ Step = tuple[str, dict[str, Any]]
 Logprob = dict[str, Any]
 TextKind = Literal["message", "reasoning"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+_ARGUMENTS = "response.function_call_arguments"
 
 
 class _OpenItem:
@@ -48,13 +51,58 @@ class _OpenItem:
         return {**item, **({"role": "assistant"} if self.kind == "message" else {"summary": []})}
 
 
+class _OpenCall:
+    """A call whose arguments are being written."""
+
+    kind = "function_call"
+
+    def __init__(self, call: CalledTool, item_id: str, index: int) -> None:
+        self.place = {"item_id": item_id, "output_index": index}
+        self.arguments: list[str] = []
+        self._item = {
+            "id": item_id,
+            "type": "function_call",
+            "call_id": call.id,
+            "name": call.name,
+        }
+
+    def shown(self, status: ItemStatus) -> Item:
+        """The item as far as it is written."""
+        return {**self._item, "arguments": "".join(self.arguments), "status": status}
+
+    def write(self, arguments: str) -> list[Step]:
+        """The arguments go on."""
+        if not arguments:
+            return []
+        self.arguments.append(arguments)
+        return [(f"{_ARGUMENTS}.delta", {**self.place, "delta": arguments})]
+
+    def close(self, shown: Item) -> list[Step]:
+        """The last events of the item as it is ``shown`` at its end."""
+        whole = {"arguments": shown["arguments"], "name": shown["name"]}
+        index = self.place["output_index"]
+        return [
+            (f"{_ARGUMENTS}.done", {**self.place, **whole}),
+            ("response.output_item.done", {"output_index": index, "item": shown}),
+        ]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the arguments are whole."""
+        try:
+            json.loads("".join(self.arguments))
+        except ValueError:
+            return False
+        return True
+
+
 class Output:
     """The items of one response."""
 
     def __init__(self, response_id: str) -> None:
         self._suffix = response_id.partition("_")[2]
         self._done: list[Item] = []
-        self._open: _OpenItem | None = None
+        self._open: _OpenItem | _OpenCall | None = None
 
     def items(self, status: ItemStatus) -> list[Item]:
         """All items; ``status`` is that of the one that is still open, if one is."""
@@ -67,7 +115,7 @@ class Output:
         """
         steps: list[Step] = []
         item = self._open
-        if item is None or item.kind != kind:
+        if not isinstance(item, _OpenItem) or item.kind != kind:
             steps += self.close()
             prefix = "msg" if kind == "message" else "rs"
             item = self._open = _OpenItem(kind, self._new_id(prefix), len(self._done))
@@ -85,37 +133,27 @@ class Output:
         return self._open is not None and self._open.kind == "message"
 
     def call(self, call: CalledTool) -> list[Step]:
-        """A tool call, which comes whole; what was open is done."""
-        before = self.close()
-        item = {
-            "id": self._new_id("fc"),
-            "type": "function_call",
-            "call_id": call.id,
-            "name": call.name,
-        }
-        index = len(self._done)
-        place = {"item_id": item["id"], "output_index": index}
-        begun = {**item, "arguments": "", "status": "in_progress"}
-        done = {**item, "arguments": call.arguments, "status": "completed"}
-        self._done.append(done)
-        stem = "response.function_call_arguments"
-        whole = {"arguments": call.arguments, "name": call.name}
-        return [
-            *before,
-            ("response.output_item.added", {"output_index": index, "item": begun}),
-            (f"{stem}.delta", {**place, "delta": call.arguments}),
-            (f"{stem}.done", {**place, **whole}),
-            ("response.output_item.done", {"output_index": index, "item": done}),
-        ]
+        """A tool call begins, and what was open is done; or its arguments go on."""
+        steps: list[Step] = []
+        if call.id or not isinstance(self._open, _OpenCall):
+            steps += self.close()
+            index = len(self._done)
+            self._open = _OpenCall(call, self._new_id("fc"), index)
+            begun = {"output_index": index, "item": self._open.shown("in_progress")}
+            steps.append(("response.output_item.added", begun))
+        return steps + self._open.write(call.arguments)
 
     def close(self, *, is_cut: bool = False) -> list[Step]:
         """The open item, if there is one, is done; ``is_cut``: it was not allowed to be."""
         item = self._open
         if item is None:
             return []
-        shown = item.shown("incomplete" if is_cut else "completed")
+        is_whole = not is_cut or (isinstance(item, _OpenCall) and item.is_complete)
+        shown = item.shown("completed" if is_whole else "incomplete")
         self._open = None
         self._done.append(shown)
+        if isinstance(item, _OpenCall):
+            return item.close(shown)
         text = {"text": item.part["text"], **_logprobs(item, item.logprobs)}
         index = item.place["output_index"]
         return [

@@ -30,6 +30,7 @@ from api.dialects.responses.schema import (
 )
 from api.dialects.responses.translate import to_job
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
@@ -77,6 +78,7 @@ async def _prepare(
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
+    check_schemas(services, job)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
     check_text(record, "input")
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))

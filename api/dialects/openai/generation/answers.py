@@ -8,7 +8,7 @@ from typing import Any
 from api.dialects.openai.generation.calls import call_object, reasoning_fields
 from api.dialects.openai.generation.logprobs import TextOffsets, chat_logprobs
 from api.dialects.openai.generation.usage import timings_object, usage_object
-from jobs.contract.events import CalledTool, Event, EventKind, TokenLogprob, Usage
+from jobs.contract.events import CalledTool, Event, EventKind, TokenLogprob, Usage, add_calls
 from jobs.contract.requests import GenerateRequest
 
 
@@ -25,7 +25,7 @@ class _Choice:
     def take(self, event: Event) -> None:
         self.text.append(event.text)
         self.reasoning.append(event.reasoning)
-        self.calls += event.tool_calls
+        add_calls(self.calls, event.tool_calls)
         tokens = event.prompt if event.prompt is not None else event.logprobs
         if tokens is not None:
             self.logprobs = self.logprobs or []

@@ -14,8 +14,10 @@ def call_object(call: CalledTool) -> dict[str, Any]:
 
 
 def call_delta(call: CalledTool) -> dict[str, Any]:
-    """The same in a stream: a whole call, which needs no further delta."""
-    return {"index": call.index, **call_object(call)}
+    """The same in a stream: at the call's beginning all of it, then more arguments."""
+    if call.id:
+        return {"index": call.index, **call_object(call)}
+    return {"index": call.index, "function": {"arguments": call.arguments}}
 
 
 def reasoning_fields(text: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from api.dialects.openai.generation.chunks import ChunkEncoder
 from api.dialects.openai.generation.schema import ChatBody, CompletionBody
 from api.dialects.openai.generation.translate import to_generate_request
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
+from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background, new_ticket
@@ -57,6 +58,7 @@ async def _generate(
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
     job = to_generate_request(body, desired.load.defaults, desired.load.model_name)
+    check_schemas(services, job)
     in_background = is_background(request, body.background)
     ticket = new_ticket(runner, desired, job, is_background=in_background)
     if in_background:

@@ -1,0 +1,113 @@
+"""One section of calls as its text arrives."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+from workers.markup.calls.format import CallFormat, Tools
+from workers.markup.calls.source import Begun, CallEvent, Ended, Source, Written
+
+_END = Ended()
+
+log = logging.getLogger(__name__)
+
+
+class CallReader:
+    """Reads what follows the ``start`` of a format, up to the end of its calls.
+
+    ``is_held``: a grammar holds the text, so that a call is told as it is written. Otherwise each
+    is told once it is complete and its arguments are JSON. Once ``is_over``, ``text`` is what was
+    no call, and ``rest`` what follows the calls.
+    """
+
+    def __init__(self, form: CallFormat, tools: Tools, *, is_held: bool) -> None:
+        self.is_over = False
+        self.text = ""
+        self.rest = ""
+        self._form = form
+        self._is_held = is_held
+        self._source = Source()
+        self._steps = form.read(self._source, tools, is_held=is_held)
+        self._waiting: list[CallEvent] = []  # of a call that is not told yet
+        self._told_to = 0  # how far the text has become calls
+        self._is_broken = False
+
+    def feed(self, text: str) -> list[CallEvent]:
+        """What the text adds to the calls."""
+        self._source.text += text
+        found = [] if self._is_broken else self._go_on()
+        if self._is_broken:
+            self._seek_end()
+        return found
+
+    def finish(self, *, is_cut: bool) -> list[CallEvent]:
+        """The text is over; ``is_cut``: at a limit. A begun call that was cut keeps what it has."""
+        self._source.is_over = True
+        was_broken = self._is_broken
+        found = [] if was_broken else self._go_on()
+        if self.is_over:
+            return found
+        waiting, self._waiting = self._waiting, []
+        is_text = was_broken or not (is_cut or self._is_held)
+        self._end(len(self._source.text), len(self._source.text))
+        self.text = self.text if is_text else ""
+        return found + (waiting if is_cut and not was_broken else [])
+
+    def _go_on(self) -> list[CallEvent]:
+        found: list[CallEvent] = []
+        try:
+            for event in self._events():
+                found += self._tell(event)
+        # A reader raises whatever its code happens to on a broken call; that is text then.
+        except Exception as error:
+            log.debug("unreadable call", extra={"format": self._form.name, "error": repr(error)})
+            self._is_broken = True
+        return found
+
+    def _events(self) -> Iterator[CallEvent]:
+        while (event := next(self._steps, _END)) is not None:
+            if event is _END:
+                self.is_over = True
+                self.rest = self._source.rest
+                return
+            yield event
+
+    def _tell(self, event: CallEvent) -> list[CallEvent]:
+        self._waiting.append(event)
+        if not self._is_held and not isinstance(event, Ended):
+            return []
+        waiting = self._waiting
+        if not self._is_held:
+            _check(waiting)
+        self._waiting = []
+        self._told_to = self._source.place
+        return waiting
+
+    def _seek_end(self) -> None:
+        """What is no call, up to the end marker, is text; without one, all that follows is."""
+        text, end = self._source.text, self._form.end
+        if not end:
+            self._end(self._told_to, self._told_to)
+        elif (found := text.find(end, self._told_to)) >= 0:
+            self._end(found, found + len(end))
+
+    def _end(self, end: int, after: int) -> None:
+        self.is_over = True
+        self.text, self.rest = self._source.text[self._told_to : end], self._source.text[after:]
+
+
+def _check(events: list[CallEvent]) -> None:
+    """Raises unless the call can be sent: JSON of an object, and whole characters."""
+    text = "".join(event.text for event in events if isinstance(event, Written))
+    if not isinstance(json.loads(text, parse_constant=_refuse), dict):
+        raise ValueError("arguments that are no object")
+    json.dumps(json.loads(text), ensure_ascii=False).encode()
+    for event in events:
+        if isinstance(event, Begun):
+            f"{event.name}{event.id}".encode()
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")

@@ -1,0 +1,122 @@
+"""Calls as a name and then the arguments as a JSON object, with markers between them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from workers.markup.calls.format import Tools
+from workers.markup.calls.json_reading import read_json
+from workers.markup.calls.rules import Rules, either
+from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError
+
+_NUMBERED = re.compile(r"(?:functions\.)?(.+):[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadedCalls:
+    """``begin`` name ``middle`` arguments ``close``, once or more between ``start`` and ``end``.
+
+    Where models vary, the first of the ``middles`` is written and all are read, and of what stands
+    between name and arguments a reader takes anything up to the brace (``is_loose``).
+    id_before: an id comes first, and ends with this text. id_mark: it comes behind the name and
+    this text. is_numbered: the name is ``functions.NAME:N``, which is the id too. separator:
+    between two calls.
+    """
+
+    name: str
+    start: str
+    end: str
+    middles: tuple[str, ...]
+    begin: str = ""
+    close: str = ""
+    id_before: str = ""
+    id_mark: str = ""
+    is_numbered: bool = False
+    is_loose: bool = False
+    is_section: bool = False
+
+    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+        yield from source.skip_blanks()
+        while True:
+            yield from source.expect(self.begin)
+            yield from self._read_call(source)
+            if not self.is_section:
+                return
+            yield from source.skip_blanks()
+            if self.end and (yield from source.take(self.end)):
+                return
+            if not (yield from source.starts(self.begin)):
+                if self.end:
+                    raise UnreadableError("the end of the calls is missing")
+                return
+
+    def _read_call(self, source: Source) -> Steps[None]:
+        own_id: str | None = None
+        if self.id_before:
+            own_id = (yield from source.until(self.id_before)).strip() or None
+        name, middle = yield from self._read_name(source)
+        if self.id_mark and middle == self.id_mark:
+            own_id = (yield from source.until(self.middles[0])).strip() or None
+        if self.is_numbered and (found := _NUMBERED.fullmatch(name)):
+            own_id, name = name, found[1]
+        if not name:
+            raise UnreadableError("a call without a name")
+        yield from source.skip_blanks()
+        yield Begun(name, own_id)
+        if not (yield from source.starts("{")):
+            raise UnreadableError("arguments that are no object")
+        yield from read_json(source, is_told=True)
+        yield Ended()
+        close = self.close or ("" if self.is_section else self.end)
+        if close:
+            yield from source.skip_blanks()
+            yield from source.expect(close, close.strip())
+
+    def _read_name(self, source: Source) -> Steps[tuple[str, str]]:
+        """The name, and which text ended it."""
+        marks = [*self.middles, *([self.id_mark] if self.id_mark else [])]
+        begun = source.place
+        while True:
+            found = [(source.text.find(mark, begun), mark) for mark in marks]
+            places = [one for one in found if one[0] >= 0]
+            brace = source.text.find("{", begun)
+            if brace >= 0 and not any(place < brace for place, _ in places):
+                return self._loose_name(source, begun, brace), self.middles[0]
+            if places and not self._may_come_earlier(source.text, begun, min(places)[0], marks):
+                place, mark = min(places, key=lambda one: (one[0], -len(one[1])))
+                source.place = place + len(mark)
+                return source.text[begun:place].strip(), mark
+            yield from source.more()
+
+    def _may_come_earlier(self, text: str, begun: int, place: int, marks: list[str]) -> bool:
+        """Whether a longer mark at the same place is not whole yet."""
+        rest = text[place:]
+        return any(len(mark) > len(rest) and mark.startswith(rest) for mark in marks)
+
+    def _loose_name(self, source: Source, begun: int, brace: int) -> str:
+        if not self.is_loose:
+            raise UnreadableError("a call without its markers")
+        source.place = brace
+        head = re.match(r"\s*([\w.-]*)", source.text[begun:brace])
+        return head[1] if head else ""
+
+    def section(self, rules: Rules) -> str:
+        calls = [self._call(rules, index) for index in range(len(rules.tools))]
+        call = either(calls)
+        if not self.is_section:
+            return rules.add("section", f"{call} {rules.mark(self.end)}".strip())
+        return rules.add("section", f"_w ({call} _w)+ {rules.mark(self.end)}".strip())
+
+    def _call(self, rules: Rules, index: int) -> str:
+        name = rules.tools[index]["name"]
+        head = f"functions.{name}:" if self.is_numbered else name
+        number = "/[0-9]{1,3}/" if self.is_numbered else ""
+        parts = [rules.mark(self.begin)]
+        if self.id_before:
+            parts += ["/[a-z0-9]{1,12}/", rules.mark(self.id_before)]
+        parts += [rules.mark(head), number]
+        if self.id_mark:
+            parts += [rules.mark(self.id_mark), "/[a-zA-Z0-9]{9}/"]
+        parts += [rules.mark(self.middles[0]), rules.arguments(index), rules.mark(self.close)]
+        return rules.add("call", " ".join(part for part in parts if part))

@@ -1,0 +1,166 @@
+"""Rules of a grammar in llguidance's Lark, written for one request's tools and one vocabulary."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from jobs.contract.errors import InvalidRequestError
+from jobs.contract.schemas import is_large, loosen, without_large
+from workers.engines.base import Tokenizer
+from workers.markup.calls.schema_types import Document, choices_of, with_document
+
+Tool = dict[str, Any]
+Schema = dict[str, Any]
+
+# One space or line break at most: a small model would wander off in white space.
+GUIDANCE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?", "coerce_one_of": True}
+BLANK = r"_w: /[ \n]{0,2}/"
+
+
+def quoted(text: str) -> str:
+    """A text in Lark."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def guided(schema: Schema) -> str:
+    """What ``%json`` takes."""
+    return json.dumps({**schema, "x-guidance": GUIDANCE})
+
+
+def marker(text: str, tokenizer: Tokenizer) -> str:
+    """The marker in Lark: texts, and control tokens by their numbers."""
+    return " ".join(
+        quoted(part) if isinstance(part, str) else f"<|{part}|>" for part in _parts(text, tokenizer)
+    )
+
+
+def _parts(text: str, tokenizer: Tokenizer) -> Iterator[str | int]:
+    """Texts, and control tokens by their numbers, in turn."""
+    ids = tokenizer.encode(text, add_special=False, parse_special=True)
+    for is_text, run in groupby(ids, lambda token_id: bool(tokenizer.piece(token_id))):
+        if is_text:
+            yield b"".join(map(tokenizer.piece, run)).decode(errors="replace")
+        else:
+            yield from run
+
+
+class Rules:
+    """The rules for these tools; ``lines`` grow with what is asked for."""
+
+    def __init__(self, tools: Sequence[Tool], tokenizer: Tokenizer) -> None:
+        self.tools = [tool["function"] for tool in tools]
+        self.lines: list[str] = []
+        self._tokenizer = tokenizer
+        self._parameters: dict[int, str] = {}
+
+    def mark(self, text: str) -> str:
+        """A marker, "" for none."""
+        return marker(text, self._tokenizer)
+
+    def add(self, stem: str, body: str, attributes: str = "") -> str:
+        """A new rule; its name."""
+        name = f"{stem}_{len(self.lines)}"
+        self.lines.append(f"{name}{attributes}: {body}")
+        return name
+
+    def parameters(self, index: int) -> Schema:
+        """The schema of a tool's arguments, as far as grammars can hold it."""
+        schema = self.tools[index].get("parameters") or {}
+        place = f"tools[{index}].function.parameters"
+        if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+            raise InvalidRequestError(f"{place}: the schema of an object is needed", place)
+        if not self.tools[index].get("strict"):
+            schema = loosen(schema, is_exact=True).schema
+        return {**schema, "type": "object"}
+
+    def arguments(self, index: int) -> str:
+        """The arguments of a tool as a JSON object."""
+        if index not in self._parameters:
+            large = self._large_choices(index)
+            schema = self.parameters(index)
+            name = self._members(schema, large) if large else self.json("args", schema)
+            self._parameters[index] = name
+        return self._parameters[index]
+
+    def _large_choices(self, index: int) -> dict[str, list[Any]]:
+        """By argument, listed values with integers that the compiler would round."""
+        if self.tools[index].get("strict"):
+            return {}
+        document = Document(self.parameters(index))
+        found = {k: choices_of(document.resolved(v)) for k, v in document.properties.items()}
+        return {key: one for key, one in found.items() if one and any(map(is_large, one))}
+
+    def _members(self, schema: Schema, large: dict[str, list[Any]]) -> str:
+        """An object whose arguments ``large`` are written to the digit."""
+        document = Document(schema)
+        members: list[tuple[str, bool]] = []
+        for key, one in document.properties.items():
+            if key in large:
+                value = either([quoted(json.dumps(v, ensure_ascii=False)) for v in large[key]])
+            else:
+                value = self.json(
+                    "json", with_document(document, one if isinstance(one, dict) else {})
+                )
+            head = quoted(json.dumps(key, ensure_ascii=False) + ":")
+            members.append((self.add("member", f"{head} _w {value}"), key in document.required))
+        return self.add("args", f'"{{" _w {in_order(self, members, ",")} _w "}}"')
+
+    def json(self, stem: str, schema: Schema) -> str:
+        return self.add(stem, f"%json {guided(without_large(schema))}")
+
+    def terminal(self, stem: str, body: str) -> str:
+        """A new terminal; its name."""
+        name = f"{stem}_{len(self.lines)}".upper()
+        self.lines.append(f"{name}: {body}")
+        return name
+
+    def text(self, stem: str, terminal: str, end: str, unlike: str = "") -> str:
+        """Bare text of a terminal, and ``end``, which the text does not hold.
+
+        ``unlike``: a pattern that the whole text must not have.
+        """
+        parts = list(_parts(end, self._tokenizer))
+        is_plain = all(isinstance(part, str) for part in parts)
+        lead = parts[0] if parts and isinstance(parts[0], str) and not is_plain else ""
+        body = f"{terminal} & ~/{unlike}/" if unlike else terminal
+        if lead:
+            body = f"({body}) /{escaped(lead)}/"
+        held = self.terminal(stem, body)
+        outside = f"~/(?s:.*){escaped(end if is_plain else end.strip())}(?s:.*)/"
+        whole = self.terminal(stem, f"{held} & {outside}")
+        if is_plain:
+            return self.add(stem, whole, f"[suffix={quoted(end)}]")
+        rest = " ".join(
+            quoted(part) if isinstance(part, str) else f"<|{part}|>" for part in parts[bool(lead) :]
+        )
+        return self.add(stem, f"{whole} {rest}")
+
+
+def escaped(text: str) -> str:
+    """A text in a regular expression between slashes."""
+    return re.escape(text).replace("/", r"\/").replace("\n", "n")
+
+
+def either(names: Sequence[str]) -> str:
+    """One of these rules."""
+    return "(" + " | ".join(names) + ")"
+
+
+def in_order(rules: Rules, members: list[tuple[str, bool]], separator: str) -> str:
+    """A rule for these, the needed ones all, in this order, with separators between them."""
+    mark = f"{quoted(separator)} _w" if separator == "," else quoted(separator)
+    rest = ""  # what may follow a member
+    alone = ""  # what may stand at the beginning
+    for name, is_needed in reversed(members):
+        begins = f"{name} {rest}".strip()
+        follows = f"{mark} {begins}"
+        if is_needed:
+            rest, alone = rules.add("more", follows), rules.add("first", begins)
+        else:
+            rest = rules.add("more", f"({follows} | {rest})" if rest else f"({follows})?")
+            alone = rules.add("first", f"{begins} | {alone}" if alone else f"({begins})?")
+    return alone

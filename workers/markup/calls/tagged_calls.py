@@ -1,0 +1,234 @@
+"""Calls with a tag for each argument: texts stand bare in it, everything else as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workers.markup.calls.format import Tools, parameters_of
+from workers.markup.calls.json_calls import JsonCalls
+from workers.markup.calls.json_reading import dumps, read_json
+from workers.markup.calls.rules import Rules, either
+from workers.markup.calls.schema_types import Document
+from workers.markup.calls.source import (
+    Begun,
+    CutError,
+    Ended,
+    Source,
+    Steps,
+    UnreadableError,
+    Written,
+)
+from workers.markup.calls.tagged_values import value_rule
+from workers.markup.calls.values import Kind, kind_of, read_value
+
+_CDATA, _CDATA_END = "<![CDATA[", "]]>"
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedCalls:
+    """``call`` name ``name_end``, then per argument ``key`` key ``key_end`` value ``value_end``.
+
+    The texts are written as they are; readers do without the white space around them. json_key_end
+    stands in place of ``key_end`` where the value is JSON, and tells so. value_start: a tag of the
+    value's own. In ``value_end`` {key} stands for the argument's key. has_cdata: texts may be in
+    CDATA sections. is_quoted: names and keys stand in quotes. is_section: several calls may stand
+    between ``start`` and ``end``.
+    """
+
+    name: str
+    start: str
+    end: str
+    call: str
+    name_end: str
+    key: str
+    key_end: str
+    value_end: str
+    call_end: str
+    json_key_end: str = ""
+    value_start: str = ""
+    has_cdata: bool = False
+    is_quoted: bool = False
+    is_section: bool = False
+
+    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+        yield from source.skip_blanks()
+        if (yield from source.starts("{")):  # some models fall back to what most others write
+            yield from JsonCalls(self.name, self.start, self.end).read(source, tools, is_held=False)
+            return
+        while True:
+            yield from source.expect(self.call.strip())
+            yield from self._read_call(source, tools, is_held)
+            if not self.end:
+                return
+            yield from source.skip_blanks()
+            if (yield from source.take(self.end)):
+                return
+            if not self.is_section:
+                raise UnreadableError("the end of the call is missing")
+
+    def _read_call(self, source: Source, tools: Tools, is_held: bool) -> Steps[None]:
+        name = yield from self._read_name(source)
+        if not name:
+            raise UnreadableError("a call without a name")
+        yield Begun(name)
+        yield Written("{")
+        document = Document(parameters_of(tools, name))
+        separator = ""
+        while True:
+            yield from source.skip_blanks()
+            if self.call_end and (yield from source.take(self.call_end.strip())):
+                break
+            if not self.call_end and (yield from source.starts(self.end.strip())):
+                break
+            yield from source.expect(self.key.strip())
+            key, value = yield from self._read_argument(source, document, is_held)
+            yield Written(f"{separator}{dumps(key)}: {value}")
+            separator = ", "
+        yield Written("}")
+        yield Ended()
+
+    def _read_name(self, source: Source) -> Steps[str]:
+        if stop := self.name_end.strip():
+            return (yield from source.until(stop)).strip().strip("\"'")
+        return (yield from source.until_any("<\n")).strip()
+
+    def _read_argument(
+        self, source: Source, document: Document, is_held: bool
+    ) -> Steps[tuple[str, str]]:
+        is_json: bool | None = None
+        if self.json_key_end:
+            key = yield from source.until('"')
+            stop = _tag_end(self.key_end)
+            is_json = f'"{(yield from source.until(stop))}{stop}' != self.key_end.strip()
+        else:
+            key = (yield from source.until(self.key_end.strip())).strip().strip("\"'")
+        if self.value_start:
+            yield from source.skip_blanks()
+            yield from source.expect(self.value_start)
+        schema = document.properties.get(key)
+        value_end = self.value_end.replace("{key}", key)
+        if is_json or (is_json is None and kind_of(document, schema) is Kind.JSON):
+            value = yield from self._read_json(source, document, schema, value_end)
+        elif is_json is False:
+            value = dumps((yield from self._read_bare(source, value_end, is_held)))
+        else:
+            value = yield from self._read_text(source, document, schema, value_end, is_held)
+        return key, value
+
+    def _read_json(
+        self, source: Source, document: Document, schema: Any, value_end: str
+    ) -> Steps[str]:
+        """A JSON value up to its end, or what a model wrote there instead."""
+        begun = source.place
+        try:
+            value = yield from read_json(source)
+            yield from source.skip_blanks()
+            yield from source.expect(value_end.strip())
+        except CutError:
+            raise
+        except UnreadableError:
+            source.place = begun
+            text = yield from source.until(value_end.strip())
+            return read_value(document, schema, text)
+        return value
+
+    def _read_text(
+        self, source: Source, document: Document, schema: Any, value_end: str, is_held: bool
+    ) -> Steps[str]:
+        """A text, or in its place other JSON where the schema has that too."""
+        kind = kind_of(document, schema)
+        begun = source.place
+        yield from source.skip_blanks()
+        is_nested = kind is Kind.MIXED and document.types_of(schema) & {"array", "object"}
+        if is_nested and (yield from source.next()) in ("[", "{"):
+            try:
+                text = yield from read_json(source)
+                yield from source.skip_blanks()
+                yield from source.expect(value_end.strip())
+            except CutError:
+                raise
+            except UnreadableError:
+                pass
+            else:
+                return read_value(document, schema, text)
+        source.place = begun
+        is_apart = self.has_cdata and (yield from source.starts(_CDATA))
+        text = yield from self._read_bare(source, value_end, is_held)
+        return dumps(text) if is_apart else read_value(document, schema, text)
+
+    def _read_bare(self, source: Source, value_end: str, is_held: bool) -> Steps[str]:
+        if self.has_cdata:
+            yield from source.skip_blanks()
+            if (yield from source.take(_CDATA)):
+                text = yield from source.until(_CDATA_END)
+                yield from source.skip_blanks()
+                yield from source.expect(value_end.strip())
+                return text
+        lead = "\n" if self.key_end.endswith("\n") else ""
+        if is_held:
+            yield from source.take(lead)
+            return (yield from source.until(value_end))
+        text = yield from self._until_end(source, value_end.strip())
+        text = text.removeprefix("\n").removesuffix("\n") if lead else text
+        return text.strip() if self.has_cdata else text
+
+    def _until_end(self, source: Source, end: str) -> Steps[str]:
+        """Up to the first end behind which a call can go on."""
+        follows = [mark.strip() for mark in (self.key, self.call_end or self.end) if mark]
+        begun = source.place
+        while True:
+            yield from source.until(end)
+            text, place = source.text[begun : source.place - len(end)], source.place
+            yield from source.skip_blanks()
+            for mark in follows:
+                if (yield from source.starts(mark)):
+                    source.place = place
+                    return text
+            if not (yield from source.has()):
+                raise UnreadableError("the text ends inside a call")
+            source.place = place
+
+    def section(self, rules: Rules) -> str:
+        calls = [self._call_rule(rules, index) for index in range(len(rules.tools))]
+        repeat = f"({either(calls)} _w)+" if self.is_section else f"{either(calls)}"
+        gap = "_w" if self.end and not self.is_section else ""
+        parts = ["_w" if self.call else "", repeat, gap, rules.mark(self.end)]
+        return rules.add("section", " ".join(part for part in parts if part))
+
+    def _call_rule(self, rules: Rules, index: int) -> str:
+        document = Document(rules.parameters(index))
+        name = self._quoted(rules.tools[index]["name"])
+        gap = "" if self.value_end.endswith("\n") else "_w"
+        parts = [rules.mark(f"{self.call}{name}{self.name_end}"), gap]
+        for key, schema in document.properties.items():
+            rule = self._argument_rule(rules, document, key, schema)
+            parts += [f"({rule} {gap})" + ("" if key in document.required else "?")]
+        parts.append(rules.mark(self.call_end))
+        return rules.add("call", " ".join(part for part in parts if part))
+
+    def _argument_rule(self, rules: Rules, document: Document, key: str, schema: Any) -> str:
+        value_end = self.value_end.replace("{key}", key)
+        start = f" _w {rules.mark(self.value_start)}" if self.value_start else ""
+        begin = self.key + self._quoted(key)
+        heads = {
+            False: rules.mark(begin + self.key_end) + start,
+            True: rules.mark(begin + (self.json_key_end or self.key_end)) + start,
+        }
+        ways = value_rule(
+            rules,
+            document,
+            schema,
+            value_end,
+            is_told=bool(self.json_key_end),
+            has_cdata=self.has_cdata,
+        )
+        return rules.add("value", " | ".join(f"{heads[is_json]} {way}" for is_json, way in ways))
+
+    def _quoted(self, name: str) -> str:
+        return f'"{name}"' if self.is_quoted else name
+
+
+def _tag_end(key_end: str) -> str:
+    """What closes the tag that holds the key: all behind the last quote."""
+    return key_end.strip().rpartition('"')[2]
