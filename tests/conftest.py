@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -29,6 +30,10 @@ _START_TIMEOUT_S = 10.0
 # Nobody needs them here: who speaks TLS does so with a certificate of the test's own.
 os.environ["SSL_CERT_DIR"] = str(_HERE / "data")
 os.environ.pop("SSL_CERT_FILE", None)
+
+# How long an example takes depends on what else runs on the machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # The folders of tests, the one whose files take longest first.
 _RINGS = "proofs faults acceptance fuzz integration engines explorer unit architecture".split()

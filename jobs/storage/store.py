@@ -1,7 +1,6 @@
 """Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
 
-It is synchronous because RQ is; the API calls it from threads. Every call may be repeated after a
-lost reply.
+Synchronous, because RQ is. Every call may be repeated after a lost reply.
 """
 
 from __future__ import annotations
@@ -155,9 +154,8 @@ class JobStore:
     def pending_ids(
         self, slug: str, max_waiting: int | None = None, queues: Sequence[str] | None = None
     ) -> list[str]:
-        """Ids of claimed, taken and waiting jobs; at most ``max_waiting`` waiting ones per queue.
-
-        ``queues`` are queue names, by default the generation queue alone.
+        """Ids of claimed, taken and waiting jobs of ``queues`` (by default the generation queue);
+        at most ``max_waiting`` waiting ones per queue.
         """
         chosen = queues or [names.generation_queue(slug)]
         with self.redis.pipeline() as pipe:  # atomic: a job may move from a list to a claim

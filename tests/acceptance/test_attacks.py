@@ -29,7 +29,7 @@ from rq.serializers import JSONSerializer
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from tests.helpers.server import ROOT, Server, make_server
 from tests.helpers.waiting import wait_until
-from workers.text.chat_template import ChatTemplate
+from workers.text.templates.chat_template import ChatTemplate
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,7 +11,7 @@ from tests.engines.test_demo_model import HELD_OUT, MODELS, to_prompt
 from workers.engines.base import EngineOptions, Tokenizer
 from workers.engines.factory import open_engine
 from workers.generation.prompts import PromptEncoder, _to_dict
-from workers.text.chat_template import ChatTemplates
+from workers.text.templates.chat_template import ChatTemplates
 
 CHATS = [entry for entry in HELD_OUT if entry["kind"] != "completion"]
 ATTACKS = [

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.contract.errors import InvalidRequestError
-from workers.text.chat_formats import chat_format, known_chat_formats
-from workers.text.chat_template import ChatTemplate
+from workers.text.templates.chat_formats import chat_format, known_chat_formats
+from workers.text.templates.chat_template import ChatTemplate
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

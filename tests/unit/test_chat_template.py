@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from workers.text.chat_template import MAX_SOURCE, ChatTemplate, ChatTemplates
+from workers.text.templates.chat_template import MAX_SOURCE, ChatTemplate, ChatTemplates
 
 USER = [{"role": "user", "content": "Hi"}]
 

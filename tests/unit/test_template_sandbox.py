@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from workers.text import chat_template
-from workers.text.chat_template import ChatTemplate
+from workers.text.templates import chat_template
+from workers.text.templates.chat_template import ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 GROW = "{% set ns = namespace(x='aaaa') %}{% for i in range(60) %}"

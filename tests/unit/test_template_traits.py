@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from workers.text.chat_template import ChatTemplate
-from workers.text.template_traits import TemplateTraits
+from workers.text.templates.chat_template import ChatTemplate
+from workers.text.templates.traits import TemplateTraits
 
 TEXT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 PARTS = (

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.text.template_traits import TemplateTraits
+from workers.text.templates.traits import TemplateTraits
 
 _FOLDER = Path(__file__).parent / "templates"
 _USUAL = TemplateTraits()

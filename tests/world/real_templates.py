@@ -11,8 +11,8 @@ from typing import Any
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from tests.world.shapes import SHAPES, Message, Shape
-from workers.text.chat_template import ChatTemplate
-from workers.text.template_traits import TemplateTraits
+from workers.text.templates.chat_template import ChatTemplate
+from workers.text.templates.traits import TemplateTraits
 
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 

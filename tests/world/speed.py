@@ -10,7 +10,7 @@ from jobs.contract.errors import InvalidRequestError
 from tests.world.catalog import IDIOMS, Idiom
 from tests.world.reference import PlainTemplate
 from tests.world.shapes import TOOLS, Message, calls, long_chat, result, said, user
-from workers.text.chat_template import ChatTemplate
+from workers.text.templates.chat_template import ChatTemplate
 
 NUM_MESSAGES = 1000
 _ROUNDS = 9

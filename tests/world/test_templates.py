@@ -8,7 +8,7 @@ from jobs.contract.errors import InvalidRequestError
 from tests.world.catalog import IDIOMS, Idiom
 from tests.world.reference import PlainTemplate
 from tests.world.shapes import SHAPES, Shape, long_chat
-from workers.text.chat_template import ChatTemplate
+from workers.text.templates.chat_template import ChatTemplate
 
 OURS = {n: ChatTemplate(i.source, i.bos, i.eos) for n, i in IDIOMS.items()}
 PLAIN = {n: PlainTemplate(i.source, i.bos, i.eos) for n, i in IDIOMS.items()}

@@ -99,10 +99,7 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFailure:
-    """A sequence that failed. Its slot is free, and the other sequences continue.
-
-    ``code`` and ``param`` are those of a ``JobError``.
-    """
+    """A sequence that failed: its slot is free. ``code`` and ``param`` are a ``JobError``'s."""
 
     sequence_id: int
     message: str
@@ -117,8 +114,7 @@ class SequenceFailure:
 class PromptLogprobs:
     """Log-probabilities of a prompt's tokens, if requested; sent before the first ``Token``.
 
-    One entry per prompt token except the first, which has no prediction: (log-probability of the
-    token, top tokens of its position as (token id, log-probability)).
+    One entry per prompt token but the first: (log-probability, top tokens of its position).
     """
 
     sequence_id: int

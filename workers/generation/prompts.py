@@ -9,8 +9,8 @@ import msgspec
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import Message, Prompt
 from workers.engines.base import Tokenizer
-from workers.text.chat_template import ChatTemplate, ChatTemplates
-from workers.text.control_tokens import ControlTokens
+from workers.text.templates.chat_template import ChatTemplate, ChatTemplates
+from workers.text.templates.control_tokens import ControlTokens
 
 Json = dict[str, Any]
 

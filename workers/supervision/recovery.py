@@ -1,6 +1,6 @@
 """Settles the jobs of dead workers: each returns to its queue or gets its terminal event.
 
-Every step may be repeated, so that another supervisor can complete an interrupted recovery.
+Every step may be repeated, so that another supervisor can complete it.
 """
 
 from __future__ import annotations
@@ -118,10 +118,7 @@ class Recovery:
     def end_waiting(
         self, job_ids: Iterable[str], error: JobError, fence: Fence | None = None
     ) -> None:
-        """End those of the jobs that no worker has opened, and remove them from their queues.
-
-        Ids without a job record stay where they are.
-        """
+        """End those of our jobs that no worker has opened, and remove them from their queues."""
         for job_id in job_ids:
             with self._one_job(job_id):
                 self._end(job_id, error, fence, only_if=JobStatus.QUEUED)
@@ -152,9 +149,8 @@ class Recovery:
 
     @contextmanager
     def _one_job(self, job_id: str, claim: tuple[str, str] | None = None) -> Iterator[None]:
-        """Log errors of one job, so that they do not stop the settling of others.
+        """Log errors of one job, so that others are settled; drop the ``claim`` (slug, worker).
 
-        After a permanent error the ``claim`` (slug, worker) is dropped, so it is not retried.
         Raises transient errors of Redis and ``OwnershipLostError``.
         """
         try:

@@ -84,10 +84,8 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
-        for step in (
-            self._check_identity,
-            partial(upgrade, self._redis, lambda: self._is_stopping),
-        ):
+        upgrading = partial(upgrade, self._redis, lambda: self._is_stopping)
+        for step in (self._check_identity, upgrading):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
@@ -141,9 +139,7 @@ class Supervisor:
         if self._ownership.take(child.slug):
             self._crash_policy.settle(child)
         else:
-            log.warning(
-                "worker ended, but another supervisor owns its model", extra={"slug": child.slug}
-            )
+            log.warning("a dead worker's model has another owner", extra={"slug": child.slug})
 
     # Reconciling.
 
@@ -228,10 +224,9 @@ class Supervisor:
 
     def _drain_undesired(self) -> None:
         """End the jobs of models that are not desired and do not run."""
-        undesired = (
-            self._store.slugs() - set(self._snapshot.desired_models) - self._snapshot.unreadable
-        )
-        self._restarts.keep_only(set(self._snapshot.desired_models) | set(self._children))
+        desired = set(self._snapshot.desired_models)
+        undesired = self._store.slugs() - desired - self._snapshot.unreadable
+        self._restarts.keep_only(desired | set(self._children))
         for slug in sorted(self._claimant.claim_undesired(undesired - set(self._children))):
             self._guarded(partial(self._drain, slug))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from workers.engines.base import Tokenizer
-from workers.text.input_text import origin_of
+from workers.text.templates.input_text import origin_of
 
 _MIN_LENGTH = 2  # characters of a control token's text; shorter ones are ignored
 

@@ -9,11 +9,11 @@ from jinja2 import meta
 from jinja2.exceptions import TemplateError
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from workers.text.chat_formats import CHATML, chat_format
-from workers.text.input_text import as_input, as_input_message, concat
-from workers.text.template_limits import MAX_SIZE, check_time, time_limit
-from workers.text.template_sandbox import TemplateSandbox
-from workers.text.template_traits import TemplateTraits, find_traits
+from workers.text.templates.chat_formats import CHATML, chat_format
+from workers.text.templates.input_text import as_input, as_input_message, concat
+from workers.text.templates.limits import MAX_SIZE, check_time, time_limit
+from workers.text.templates.sandbox import TemplateSandbox
+from workers.text.templates.traits import TemplateTraits, find_traits
 
 MAX_SOURCE = 1 << 18  # characters; the largest known templates have about 30,000
 MAX_RENDER_S = 10.0  # CPU time; a chat of 1,000 messages takes about 0.05

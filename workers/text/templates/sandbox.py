@@ -24,10 +24,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import pass_context
 from jinja2.visitor import NodeTransformer
 
-from workers.text import input_text
-from workers.text.input_text import InputText
-from workers.text.template_filters import chat_filters, joined, replaced
-from workers.text.template_limits import (
+from workers.text.templates import input_text
+from workers.text.templates.filters import chat_filters, joined, replaced
+from workers.text.templates.input_text import InputText
+from workers.text.templates.limits import (
     check_binop,
     check_format,
     check_length,

@@ -12,9 +12,9 @@ from jinja2.exceptions import FilterArgumentError, SecurityError
 from jinja2.filters import make_attrgetter
 from jinja2.utils import pass_environment
 
-from workers.text import input_text
-from workers.text.input_text import InputText
-from workers.text.template_limits import (
+from workers.text.templates import input_text
+from workers.text.templates.input_text import InputText
+from workers.text.templates.limits import (
     check_format,
     check_length,
     check_numbers,

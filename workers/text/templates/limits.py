@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jinja2.exceptions import SecurityError
 
-from workers.text.input_text import InputText
+from workers.text.templates.input_text import InputText
 
 MAX_SIZE = 1 << 22  # characters (and list elements) of any value
 _MAX_NUMBER = 1 << 20  # value of a width or of the base of a power
