@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api.dialects.anthropic.answer import Answer, MessageEncoder, whole_message
 from api.dialects.anthropic.answer_schema import MessageErrorBody, MessageObject
 from api.web.errors import Problem
-from jobs.contract.events import CalledTool, Event, EventKind, Usage
+from jobs.contract.events import CalledTool, Event, EventKind, Usage, add_calls
 from tests.helpers.samples import event
 
 PIECES = st.lists(
@@ -35,6 +35,12 @@ def finished() -> Event:
 
 def called(index: int, value: str) -> CalledTool:
     return CalledTool(index, f"call_{index}", "add", json.dumps({"a": value}))
+
+
+def pieces_of(call: CalledTool) -> list[CalledTool]:
+    """The same call as it is written, a character at a time."""
+    more = [CalledTool(call.index, arguments=one) for one in call.arguments]
+    return [CalledTool(call.index, call.id, call.name, ""), *more]
 
 
 def job(*chunks: Event, reason: str = "stop", stop: str | None = None) -> list[Event]:
@@ -112,10 +118,20 @@ def cut(pieces: list[tuple[str, str]], is_whole: bool) -> list[Event]:
     for index, (kind, value) in enumerate(pieces):
         parts = [value] if is_whole or kind == "call" else list(value)
         for part in parts:
-            calls = [called(index, part)] if kind == "call" else []
+            if kind == "call":
+                call = called(index, part)
+                each = [call] if is_whole else pieces_of(call)
+                chunks += [event(tool_calls=[one]) for one in each]
+                continue
             fields = {"reasoning": part if kind == "thinking" else ""}
-            chunks.append(event(text=part if kind == "text" else "", tool_calls=calls, **fields))
+            chunks.append(event(text=part if kind == "text" else "", **fields))
     return chunks
+
+
+def added(calls: list[CalledTool], more: list[CalledTool]) -> list[CalledTool]:
+    found = list(calls)
+    add_calls(found, more)
+    return found
 
 
 def joined(chunks: list[Event]) -> list[Event]:
@@ -132,7 +148,7 @@ def joined(chunks: list[Event]) -> list[Event]:
         found[-1] = event(
             reasoning=last.reasoning + chunk.reasoning,
             text=last.text + chunk.text,
-            tool_calls=last.tool_calls + chunk.tool_calls,
+            tool_calls=added(last.tool_calls, chunk.tool_calls),
         )
     return found
 
@@ -213,6 +229,20 @@ def test_thoughts_that_are_not_to_be_shown_leave_their_signature() -> None:
 def test_arguments_that_are_no_object_come_in_one(arguments: str, expected: Any) -> None:
     call = event(tool_calls=[CalledTool(0, "c", "add", arguments)])
     assert whole(job(call))["content"][0]["input"] == {"arguments": expected}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("", {}), ('{"a": 1, "b": "x', {"a": 1}), ('{"a": 12345678901234567890123}', None)],
+)
+def test_a_cut_call_has_what_is_whole_and_integers_keep_their_digits(
+    arguments: str, expected: Any
+) -> None:
+    cut = event(tool_calls=[CalledTool(0, "c", "add", arguments)])
+    shown = whole(job(cut, reason="length"))
+    wanted = json.loads(arguments) if expected is None else expected
+    assert shown["content"][0]["input"] == wanted
+    assert shown["stop_reason"] == "max_tokens"
 
 
 def test_a_message_without_any_block_has_an_empty_text() -> None:

@@ -198,6 +198,14 @@ def test_a_grammar_begins_where_the_thoughts_end() -> None:
     assert walk(thinking("hi", grammar=JSON_A).new_constraint(), "hm") == ""
 
 
+def test_thoughts_before_a_required_form_do_not_end_the_answer() -> None:
+    constraint = thinking(grammar=JSON_A).new_constraint()
+    assert not may_end(constraint)
+    assert walk(constraint, 'hm</think>{"x": 1}').endswith("}")
+    assert may_end(constraint)
+    assert may_end(thinking(reasoning_budget=9).new_constraint())
+
+
 def test_harmony_has_its_content_behind_a_channel() -> None:
     answer = form(HARMONY, tool_use=None, is_reasoning_split=True, grammar=JSON_A)
     text = '<|channel|>final<|message|>{"x": 1}'

@@ -122,6 +122,19 @@ def test_reasoning_text_and_calls_are_items_one_after_the_other() -> None:
     assert len({f["item"]["id"] for f in closed}) == 4
 
 
+def test_a_call_is_streamed_as_it_is_written() -> None:
+    pieces = [CalledTool(0, "call_1", "add", ""), *(CalledTool(0, arguments=c) for c in '{"a":1}')]
+    chunks = [chunk(tool_calls=[piece]) for piece in pieces]
+    frames = stream(STARTED, *chunks, chunk(end="tool_calls"), FINISHED)
+    deltas = [f["delta"] for f in frames if f["type"].endswith("arguments.delta")]
+    assert deltas == list('{"a":1}')
+    (item,) = frames[-1]["response"]["output"]
+    assert (item["arguments"], item["status"]) == ('{"a":1}', "completed")
+    cut = stream(STARTED, *chunks[:5], chunk(end="length"), FINISHED)[-1]["response"]
+    assert (cut["status"], cut["output"][0]["status"]) == ("incomplete", "incomplete")
+    assert cut["output"][0]["arguments"] == '{"a"'
+
+
 def test_the_whole_answer_is_what_the_stream_ended_with() -> None:
     answer = whole(*EVERYTHING)
     assert answer == stream(*EVERYTHING)[-1]["response"]

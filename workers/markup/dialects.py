@@ -41,7 +41,6 @@ _SIGNS: list[tuple[tuple[str, ...], str]] = [
     (("Action:", "```json", "tool_name"), "command_r"),
     (("<TOOLCALL>",), "nemotron"),
     (("<tool_calls>[",), "apriel"),
-    (("<tool_calls>", "tool_call_name"), "minimax_m1"),
     (("<tool_calls>",), "minimax_m1"),
     (("<tool_call>",), "json_tools"),
     (("<|start|>", "<|channel|>", "<|message|>"), "harmony"),
