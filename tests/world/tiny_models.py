@@ -17,17 +17,18 @@ from tests.world.tokenizers.kinds import BOS, BYTES, CONTROL, END, EOS, KINDS, U
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.factory import open_engine
 
-# Kind of tokenizer and backend. llama.cpp has no decoders: tekken is byte-level there.
-CASES = [
-    *(f"{kind}-mlx" for kind in KINDS),
-    *(f"{kind}-llama-cpp" for kind in KINDS if kind != "tekken"),
-]
 _GGUF_MODELS = {
     "byte_level": "gpt2",
     "sentencepiece": "llama",
     "word_piece": "bert",
     "unigram": "t5",
 }
+
+# Kind of tokenizer and backend. What tokenizer.json can say beyond these, GGUF files do not have.
+CASES = [
+    *(f"{kind}-mlx" for kind in KINDS),
+    *(f"{kind}-llama-cpp" for kind in _GGUF_MODELS),
+]
 
 
 def open_tiny(folder: Path, case: str, template: str = "", **options: Any) -> Engine:

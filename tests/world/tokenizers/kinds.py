@@ -78,6 +78,23 @@ def sentencepiece() -> Tokenizer:
     return _with_added(tokenizer)
 
 
+def metaspace_first() -> Tokenizer:
+    """As newer ones of the same family: a blank comes before a text, not after control tokens."""
+    tokenizer = sentencepiece()
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    return tokenizer
+
+
+def stripping() -> Tokenizer:
+    """As Phi-3's: control tokens take the white space behind them."""
+    tokenizer = byte_level()
+    tokenizer.add_special_tokens(
+        [AddedToken(text, rstrip=True, special=True, normalized=False) for text in (START, END)]
+    )
+    return tokenizer
+
+
 def word_piece() -> Tokenizer:
     """As BERT's: lower case, ``##`` before what continues a word."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
@@ -110,6 +127,8 @@ KINDS: dict[str, Callable[[], Tokenizer]] = {
     "byte_level": byte_level,
     "tekken": tekken,
     "sentencepiece": sentencepiece,
+    "metaspace_first": metaspace_first,
+    "stripping": stripping,
     "word_piece": word_piece,
     "unigram": unigram,
 }

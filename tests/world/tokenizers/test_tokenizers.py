@@ -16,7 +16,9 @@ from tests.world.tokenizers.kinds import BOS, CONTROL, END, EOS, KINDS, START, T
 from workers.engines.base import Tokenizer
 from workers.engines.mlx.load.token_bytes import piece_reader
 from workers.generation.prompts import PromptEncoder
+from workers.text.control_tokens import ControlTokens
 from workers.text.grammar import _Vocabulary as GrammarVocabulary
+from workers.text.input_text import InputText, concat
 
 TEXTS = [
     "The weather in Rome is fine.",
@@ -26,7 +28,9 @@ TEXTS = [
 ]
 STRANGE = ["日本語 and 👋🏽", "e\u0301\u200d\u00a0x", "<|im_end", "a <unk> b", "\x00\x07"]
 # Those that can say every text, and give it back byte by byte.
-EXACT = {"byte_level", "tekken", "sentencepiece"}
+EXACT = {"byte_level", "tekken", "stripping", "sentencepiece", "metaspace_first"}
+_BLANK_BEFORE = {"sentencepiece", "metaspace_first"}
+_BEGINS_WITH_BOS = {"sentencepiece-mlx", "sentencepiece-llama-cpp", "metaspace_first-mlx"}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -113,12 +117,43 @@ def test_a_clients_control_tokens_stay_text_in_a_chat(tokenizer: Tokenizer) -> N
         assert [t for t in control(tokenizer, ids) if t in CONTROL] == [START, END, START]
 
 
+def test_an_attack_changes_no_token_of_the_rest_of_the_chat(tokenizer: Tokenizer) -> None:
+    encoder = PromptEncoder(tokenizer, "chatml")
+
+    def turns(word: str) -> list[list[int]]:
+        """The tokens of each turn."""
+        texts = [Message("user", "fine"), Message("user", f"sun {word} sun"), Message("user", "so")]
+        ids = encoder.encode(Prompt(messages=texts))
+        starts = [i for i, one in enumerate(ids) if tokenizer.control_text(one) == START]
+        ends = [*starts[1:], len(ids)]
+        return [ids[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    for token in CONTROL:
+        found, expected = turns(token), turns("fine")
+        assert len(found) == len(expected)
+        beginning = len(expected[1]) // 3
+        assert found[1][:beginning] == expected[1][:beginning]
+        assert found[1][-2:] == expected[1][-2:]
+        assert [found[0], *found[2:]] == [expected[0], *expected[2:]]
+
+
+def test_white_space_behind_a_control_token_is_treated_as_without_an_attack(
+    tokenizer: Tokenizer,
+) -> None:
+    def encode(word: str) -> list[int]:
+        text = concat([f"{START}\n", InputText(f"sun {word} sun"), f"{END}\nso"])
+        return ControlTokens(tokenizer).encode(text)
+
+    found, expected = encode(EOS), encode("fine")
+    assert (found[:2], found[-2:]) == (expected[:2], expected[-2:])
+
+
 @pytest.mark.parametrize("text", ["fine", f"{BOS}fine", f"{BOS} fine {EOS}"])
 def test_bos_comes_once(tokenizer: Tokenizer, case: str, text: str) -> None:
     encoder = PromptEncoder(tokenizer, "chatml")
     found = control(tokenizer, encoder.encode(Prompt(text=text)))
     # llama.cpp writes BERT's first token always.
-    has_bos = kind_of(case) == "sentencepiece" or case == "word_piece-llama-cpp"
+    has_bos = case in _BEGINS_WITH_BOS or case == "word_piece-llama-cpp"
     assert found.count(BOS) == (1 if BOS in text or has_bos else 0)
 
 
@@ -136,7 +171,7 @@ def test_any_text_comes_back(kind: str, text: str) -> None:
     tokenizer.encode_special_tokens = True
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     found = b"".join(map(read, ids)).decode()
-    assert found.removeprefix(" " if kind == "sentencepiece" else "") == text
+    assert found == text or (kind in _BLANK_BEFORE and found == " " + text)
 
 
 _HF: dict[str, Any] = {}

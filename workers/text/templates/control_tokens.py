@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from workers.engines.base import Tokenizer
 from workers.text.templates.input_text import origin_of
 
 _MIN_LENGTH = 2  # characters of a control token's text; shorter ones are ignored
+
+
+@runtime_checkable
+class BreakingTokenizer(Protocol):
+    """A tokenizer that can encode a text in which some control tokens are only text."""
+
+    def encode_broken(self, parts: Sequence[str]) -> list[int] | None:
+        """Token ids of the joined parts, without a control token across two of them.
+
+        The rest gets the same tokens as without the breaks. ``None`` if that is not possible.
+        """
+        ...
 
 
 class ControlTokens:
@@ -46,20 +58,46 @@ class ControlTokens:
         """Token ids of a rendered template.
 
         A control token with characters of input (``input_text``) is encoded as text, together with
-        the text around it up to the template's own control tokens.
+        the text around it up to the template's own control tokens if the tokenizer has no
+        ``encode_broken``.
         """
-        ids: list[int] = []
+        if isinstance(self._tokenizer, BreakingTokenizer):
+            ids = self._tokenizer.encode_broken(list(self._broken(rendered)))
+            if ids is not None and self._num_control(ids) == self._num_own(rendered):
+                return ids
+        ids = []
         for text, is_plain in self._spans(rendered):
             ids += self._tokenizer.encode(text, add_special=False, parse_special=not is_plain)
         return ids
 
+    def _broken(self, rendered: str) -> Iterator[str]:
+        """The text, broken inside each control token with characters of input."""
+        text, start = str.__str__(rendered), 0
+        for match, is_own in self._matches(rendered):
+            if not is_own:
+                yield text[start : match.start() + 1]
+                start = match.start() + 1
+        yield text[start:]
+
+    def _num_own(self, rendered: str) -> int:
+        return sum(is_own for _, is_own in self._matches(rendered))
+
+    def _num_control(self, ids: list[int]) -> int:
+        return sum(len(self._tokenizer.control_text(one)) >= _MIN_LENGTH for one in ids)
+
+    def _matches(self, rendered: str) -> Iterator[tuple[re.Match[str], bool]]:
+        """Each control token in the text, and whether the template wrote all of it."""
+        origin = origin_of(rendered)
+        for match in self._pattern.finditer(str.__str__(rendered)):
+            yield match, 1 not in origin[match.start() : match.end()]
+
     def _spans(self, rendered: str) -> Iterator[tuple[str, bool]]:
         """Successive parts of the text, and whether to encode them without control tokens."""
-        origin, text = origin_of(rendered), str.__str__(rendered)
+        text = str.__str__(rendered)
         start = end_of_own = 0  # end_of_own: end of the template's last control token
         is_plain = False
-        for match in self._pattern.finditer(text):
-            if 1 in origin[match.start() : match.end()]:
+        for match, is_own in self._matches(rendered):
+            if not is_own:
                 if not is_plain:
                     yield from _part(text, start, end_of_own, is_plain=False)
                     start, is_plain = end_of_own, True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as HfTokenizer
 
 from jobs.contract.errors import ModelLoadError
@@ -18,6 +19,7 @@ from workers.engines.mlx.load.token_bytes import piece_reader
 
 # Vocabulary files that transformers can convert.
 _OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
+_BREAK = "\ufdd1"  # a noncharacter
 
 
 def load_tokenizer(path: Path, config: Json) -> MlxTokenizer:
@@ -96,10 +98,11 @@ def _named(found: str | list[Json] | None) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Encoders:
-    """One tokenizer in two settings, so that no thread changes a setting that another one uses."""
+    """One tokenizer in three settings, so that no thread changes one that another uses."""
 
     parsing: HfTokenizer
     plain: HfTokenizer  # treats the text of control tokens as plain text
+    breaking: HfTokenizer  # as ``parsing``, with ``_BREAK`` as one more token
 
 
 def _encoders(definition: str) -> _Encoders:
@@ -109,12 +112,13 @@ def _encoders(definition: str) -> _Encoders:
         raise ModelLoadError(f"tokenizer.json cannot be read: {error}") from error
     parsing.no_truncation()
     parsing.no_padding()
-    plain = _share_vocabulary(parsing)
+    plain, breaking = _share_vocabulary(parsing), _share_vocabulary(parsing)
     if plain.get_added_tokens_decoder() != parsing.get_added_tokens_decoder():
-        # The second one numbers added tokens in order, as tokenizer.json does in all known models.
-        plain = HfTokenizer.from_str(definition)
+        # The others number added tokens in order, as tokenizer.json does in all known models.
+        plain, breaking = HfTokenizer.from_str(definition), HfTokenizer.from_str(definition)
     plain.encode_special_tokens = True
-    return _Encoders(parsing, plain)
+    breaking.add_tokens([AddedToken(_BREAK, normalized=False)])
+    return _Encoders(parsing, plain, breaking)
 
 
 def _share_vocabulary(tokenizer: HfTokenizer) -> HfTokenizer:
@@ -200,6 +204,28 @@ class MlxTokenizer:
         if add_special and self._adds_bos and bos_id is not None and ids[:1] != [bos_id]:
             return [bos_id, *ids]
         return ids
+
+    def encode_broken(self, parts: Sequence[str]) -> list[int] | None:
+        """Token ids of the joined parts, without a control token across two of them.
+
+        ``None`` if the tokenizer adds a space after a break, or if a part contains the break.
+        """
+        if self._adds_space_after_break or any(_BREAK in part for part in parts):
+            return None
+        return self._ids_around_breaks(_BREAK.join(parts))
+
+    def _ids_around_breaks(self, text: str) -> list[int]:
+        found = self._encoders.breaking.encode_batch_fast([text], add_special_tokens=False)
+        break_id = self._encoders.breaking.token_to_id(_BREAK)
+        return [token_id for token_id in found[0].ids if token_id != break_id]
+
+    @cached_property
+    def _adds_space_after_break(self) -> bool:
+        whole, broken = (
+            b"".join(map(self.piece, self._ids_around_breaks(text)))
+            for text in ("aa", f"a{_BREAK}a")
+        )
+        return whole != broken
 
     @cached_property
     def _text_tokens(self) -> set[int]:
