@@ -1,4 +1,4 @@
-"""What a client asks for, whatever its dialect, and the job that this becomes. Pure."""
+"""The parameters of a generation in every dialect, and how they become a job."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SEED_BITS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationParams:
-    """A request as all dialects mean it. Absent values are the model's defaults, or off.
+    """A request, independent of the dialect. An absent value means the model's default, or off.
 
-    ``sampling`` holds what was given, by the names of ``Sampling``. Without ``max_tokens`` there
-    are as many as the model's default says, else ``fallback_max_tokens``, else no limit;
-    ``is_unlimited`` overrules the default too.
+    ``sampling`` has the values that the client gave, by the names of ``Sampling``. The limit of
+    tokens is ``max_tokens``, else the model's default, else ``fallback_max_tokens``, else there is
+    none; with ``is_unlimited`` there is none in any case.
     """
 
     prompts: list[Prompt]
@@ -58,13 +58,13 @@ class GenerationParams:
 _AS_IT_IS = frozenset(
     one.name for one in fields(GenerationParams) if one.name in GenerateRequest.__struct_fields__
 ) - {"sampling", "max_tokens"}
-"""Fields of both that are the same in both."""
+"""Fields that a request takes from the parameters without a change."""
 
 
 def build_request(
     params: GenerationParams, defaults: GenerationDefaults, model_name: str
 ) -> GenerateRequest:
-    """The job that answers ``params``; ``InvalidRequestError`` names the parameter at fault."""
+    """The job for ``params``. Raises ``InvalidRequestError``, which names the wrong parameter."""
     _check(params)
     request = GenerateRequest(
         **{name: getattr(params, name) for name in _AS_IT_IS},
@@ -79,7 +79,7 @@ def build_request(
 
 
 def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
-    """Refuse half surrogate pairs: no UTF-8, so neither Redis nor a tokenizer can take them."""
+    """Refuse half surrogate pairs: they have no UTF-8 for Redis or a tokenizer."""
     try:
         msgspec.json.encode(request)
     except UnicodeEncodeError:
@@ -87,7 +87,7 @@ def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
 
 
 def _check(params: GenerationParams) -> None:
-    """What is missing, or cannot be had together."""
+    """Refuse what is missing, and parameters that exclude each other."""
     if any(prompt.messages == [] for prompt in params.prompts):
         raise InvalidRequestError("messages: required, and must not be empty", "messages")
     if len(params.prompts) * params.num_choices > _MAX_SEQUENCES:
@@ -109,7 +109,7 @@ def _max_tokens(params: GenerationParams, defaults: GenerationDefaults) -> int |
 
 
 def _sampling(params: GenerationParams, defaults: GenerationDefaults) -> Sampling:
-    """What was given, over the model's defaults; a seed is always drawn."""
+    """The given values, else the model's defaults; a seed is drawn where none is given."""
     held = {
         name: value
         for name, value in msgspec.structs.asdict(defaults).items()

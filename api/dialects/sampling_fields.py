@@ -1,4 +1,4 @@
-"""The table of sampling parameters (``jobs.contract.sampling``) as fields of bodies. Pure."""
+"""The table of sampling parameters (``jobs.contract.sampling``) as fields of request bodies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class WireNames:
-    """How a family of routes calls the parameters, and whether -1 has a meaning of its own."""
+    """The names of the parameters on a group of routes, and whether -1 has a special meaning."""
 
     names_of: Callable[[SamplingField], tuple[str, ...]]
     has_minus_one: bool = False
 
     def body(self, *only: str) -> type[Body]:
-        """A body of these parameters, absent unless given; of all without ``only``."""
+        """A request body with all parameters, or only with those named; all are optional."""
         fields: dict[str, Any] = {
             name: (self._type_of(field) | None, None)
             for field in SAMPLING_FIELDS
@@ -35,7 +35,7 @@ class WireNames:
         return create_model("SamplingFields", __base__=Body, **fields)
 
     def read(self, body: Body) -> dict[str, Any]:
-        """What ``body`` says, by the names of ``Sampling``; what is absent is missing.
+        """The values that ``body`` has, by the names of ``Sampling``.
 
         ``InvalidRequestError`` for two names of one parameter that differ.
         """
@@ -51,7 +51,7 @@ class WireNames:
         return found
 
     def shown(self, sampling: Sampling) -> dict[str, Any]:
-        """The values that held, under each of their names."""
+        """The values of ``sampling`` under each of their names."""
         return {
             name: getattr(sampling, field.name)
             for field in SAMPLING_FIELDS

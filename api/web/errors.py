@@ -119,9 +119,9 @@ def _retry(status: int) -> dict[str, str]:
 
 
 def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
-    """``value`` as a ``kind``; ``InvalidRequestError`` names what is wrong at that place of a body.
+    """Validate a part of a body, ``place``, that is not validated with the body itself.
 
-    For what only its context shows to be a ``kind``.
+    Raises ``InvalidRequestError``, which names the wrong field.
     """
     try:
         return kind.model_validate(value)
@@ -134,9 +134,9 @@ def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
 def under_names(
     message: str, param: str | None, names: Mapping[str, str]
 ) -> tuple[str, str | None]:
-    """Message and parameter by a dialect's ``names``; what is in a field keeps its place there.
+    """Message and parameter with the dialect's ``names``, the longer ones first.
 
-    A message is a reason, or ``name: reason``. Of ``names``, longer ones come first.
+    A message is a reason, or ``name: reason``. The rest of a path (``name[2].x``) is kept.
     """
     ours = _rename(param, names) if param else param
     if ours == param:

@@ -1,9 +1,9 @@
-"""DRY, "don't repeat yourself": tokens that would go on with a repetition become less likely.
+"""DRY ("don't repeat yourself"): penalties for tokens that would continue a repetition.
 
-By p-e-w (text-generation-webui pull request 5677); in detail as llama.cpp's ``dry`` sampler. A
-token that stood after an earlier occurrence of the text's last ``n`` tokens loses
-``dry_multiplier * dry_base ** (n - dry_allowed_length)``. A repetition does not reach back over a
-sequence breaker.
+If the last ``n`` tokens also occurred earlier, the token that followed them there loses
+``dry_multiplier * dry_base ** (n - dry_allowed_length)`` of its logit. A repetition ends at a
+sequence breaker. By p-e-w (text-generation-webui pull request 5677); in detail as llama.cpp's
+``dry`` sampler.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _NUM_KEPT = 16  # lists of breakers
 Ints = npt.NDArray[np.int32]
 
 Breakers = Mapping[int, tuple[tuple[int, ...], ...]]
-"""By the token in which a sequence breaker can begin: the tokens that would complete it."""
+"""For each token in which a sequence breaker can begin: the tokens that complete it."""
 NO_BREAKERS: Breakers = MappingProxyType({})
 
 Penalties = dict[int, float]
-"""What is taken from the logits, by token."""
+"""What is subtracted from the logits, by token."""
 
 
 class BreakerFinder:
-    """Where the sequence breakers of requests can stand in a vocabulary."""
+    """Finds the tokens of a vocabulary in which a request's sequence breakers can occur."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -45,11 +45,11 @@ class BreakerFinder:
         self._found = lru_cache(maxsize=_NUM_KEPT)(self._find)
 
     def of(self, sampling: Sampling) -> Breakers:
-        """Those of a sequence; a search through the vocabulary when they are new. Thread-safe."""
+        """A sequence's breakers. Searches the vocabulary if the texts are new. Thread-safe."""
         return self._found(sampling.dry_sequence_breakers) if sampling.has_dry else NO_BREAKERS
 
     def repetitions(self, sampling: Sampling) -> Repetitions | None:
-        """A new sequence's; ``None`` for one without DRY."""
+        """The state of a new sequence; ``None`` without DRY."""
         return Repetitions(sampling, self.of(sampling)) if sampling.has_dry else None
 
     def _find(self, texts: tuple[str, ...]) -> Breakers:
@@ -80,21 +80,21 @@ class BreakerFinder:
 
 
 def _rests(piece: bytes, breaker: bytes) -> list[bytes]:
-    """What is missing of the breaker after ``piece``, for each place where it can begin there."""
+    """The rest of the breaker after ``piece``, for each position where it can begin there."""
     places = range(max(0, len(piece) - len(breaker) + 1), len(piece))
     return [breaker[len(piece) - i :] for i in places if breaker.startswith(piece[i:])]
 
 
 def penalties(tokens: Sequence[int], sampling: Sampling, breakers: Breakers) -> Penalties:
-    """What DRY takes from which tokens after ``tokens``, prompt and generated."""
+    """The penalties after ``tokens``, which are prompt and answer."""
     return Repetitions(sampling, breakers).penalties(tokens)
 
 
 class Repetitions:
-    """The repetitions that one sequence could go on with, kept up as it grows.
+    """The repetitions of one sequence, updated as it grows.
 
-    ``_lengths[i]``: how many tokens up to ``_tokens[i]`` are the last ones of the sequence too. All
-    of it follows from the tokens, so a sequence that was cut goes on as if it had not been.
+    ``_lengths[i]`` is the number of tokens up to ``_tokens[i]`` that are also the last tokens of
+    the sequence. All state follows from the tokens, so a resumed sequence has the same penalties.
     """
 
     def __init__(self, sampling: Sampling, breakers: Breakers) -> None:
@@ -105,7 +105,7 @@ class Repetitions:
         self._is_head: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
 
     def penalties(self, tokens: Sequence[int]) -> Penalties:
-        """See ``penalties``; ``tokens`` have only grown since the last call."""
+        """See ``penalties``; ``tokens`` may only have grown since the last call."""
         sampling = self._sampling
         if not sampling.has_dry:
             return {}
@@ -133,7 +133,7 @@ class Repetitions:
             self._tokens = np.append(self._tokens, token)
 
     def _limit(self, window: Ints) -> int:
-        """How many tokens stand behind the last sequence breaker."""
+        """Number of tokens after the last sequence breaker."""
         for head in np.flatnonzero(self._is_head[-len(window) :])[::-1].tolist():
             behind = window[head + 1 :]
             tails = self._breakers[int(window[head])]
@@ -143,14 +143,14 @@ class Repetitions:
         return len(window)
 
     def _weighed(self, following: Ints, lengths: Ints) -> Penalties:
-        """By following token, for the longest repetition that it would go on with."""
+        """Penalties by following token, for the longest repetition that it continues."""
         is_long = lengths >= self._sampling.dry_allowed_length
         longest = np.full(int(following.max()) + 1, -1, np.int32)
         np.maximum.at(longest, following[is_long], lengths[is_long])
         return {
             token: _penalty(self._sampling, int(longest[token]))
             for token in np.flatnonzero(longest >= 0).tolist()
-            if () not in self._breakers.get(token, ())  # which is a breaker as a whole
+            if () not in self._breakers.get(token, ())  # a breaker by itself
         }
 
 
@@ -163,7 +163,7 @@ def _penalty(sampling: Sampling, length: int) -> float:
 
 
 def _common_endings(tokens: Sequence[int]) -> Ints:
-    """For each token but the last, how many up to it are the last ones too (Z-algorithm)."""
+    """For each token but the last: how many tokens up to it equal the last ones (Z-algorithm)."""
     last = tokens[::-1]
     counts = [0] * len(last)
     left = right = 0

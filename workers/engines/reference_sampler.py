@@ -27,7 +27,7 @@ def sample(
 ) -> int:
     """The token after ``tokens`` (prompt + generated); ``logits``: shape (vocab_size,).
 
-    ``breakers`` are those of ``sampling.dry_sequence_breakers``.
+    ``breakers`` belong to ``sampling.dry_sequence_breakers``.
     """
     biased = disfavour(logits, tokens, sampling, breakers)
     if sampling.is_greedy:
@@ -46,7 +46,7 @@ def disfavour(
 
 
 def apply_filters(logits: Logits, sampling: Sampling, position: int) -> Logits:
-    """What can be drawn at ``position``: all filters, in their order."""
+    """All filters in their order, for the token at ``position``."""
     kept = keep_top_n_sigma(logits, sampling.top_n_sigma)
     kept = keep_top_k(kept, sampling.top_k)
     kept = keep_typical(kept, sampling.typical_p)
@@ -85,8 +85,8 @@ def subtract(logits: Logits, penalties: Mapping[int, float]) -> Logits:
 def keep_top_n_sigma(logits: Logits, num: float) -> Logits:
     """Tokens within ``num`` standard deviations of the likeliest's logit (0 or less: all).
 
-    Tang et al. 2024, arXiv:2411.07641. As in llama.cpp, the others still count as candidates
-    where those are counted (``heat``), but cannot be drawn.
+    Tang et al. 2024, arXiv:2411.07641. As in llama.cpp, the others cannot be drawn, but ``heat``
+    still counts them as candidates.
     """
     if num <= 0.0:
         return logits
@@ -137,7 +137,7 @@ def keep_min_p(logits: Logits, min_p: float) -> Logits:
 
 
 def exclude_top(logits: Logits, threshold: float) -> Logits:
-    """XTC: without the tokens of probability ``threshold`` and more, but for the last of them.
+    """XTC: of the tokens with at least probability ``threshold`` keep only the least likely.
 
     By p-e-w, text-generation-webui pull request 6335.
     """
@@ -148,7 +148,10 @@ def exclude_top(logits: Logits, threshold: float) -> Logits:
 
 
 def heat(logits: Logits, sampling: Sampling) -> Logits:
-    """The logits by the temperature; a dynamic one follows their entropy, arXiv:2309.02772."""
+    """The logits divided by the temperature; a dynamic one depends on the entropy.
+
+    Dynamic temperature: arXiv:2309.02772.
+    """
     # Shifted so that a tiny temperature cannot turn the maximum into infinity.
     shifted = logits - logits.max()
     num = np.count_nonzero(logits > -np.inf)

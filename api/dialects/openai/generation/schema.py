@@ -82,9 +82,9 @@ class ReasoningFields(Body):
 
 
 class SharedFields(SamplingBody):
-    """What every dialect takes by these names, whatever else it calls its own.
+    """Fields that have the same name in every dialect.
 
-    ``grammar`` is GBNF or Lark, ``regex`` and ``choice`` are what the whole text has to be.
+    ``grammar`` is GBNF or Lark; ``regex`` and ``choice`` describe the whole text.
     """
 
     adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
@@ -98,8 +98,8 @@ class SharedFields(SamplingBody):
 class GenerationBody(ReasoningFields, SharedFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
-    ``json_schema`` is what the whole text has to be, as are ``grammar``, which is GBNF or Lark,
-    ``regex`` and ``choice``.
+    ``grammar`` is GBNF or Lark; ``json_schema``, ``regex`` and ``choice`` are what the whole text
+    has to be.
     """
 
     model: Text | None = None

@@ -139,9 +139,9 @@ class Sampler:
         return int(array.data[array.selected].id)  # XTC moves the beginning of the list
 
     def _renew_end(self, position: int) -> None:
-        """The end of the chain, whose random states llama.cpp would carry on.
+        """Replace the last samplers of the chain, from XTC on.
 
-        Fresh ones for each token (3 µs), so that they depend on (seed, position) alone.
+        A new random state per token (3 µs), so that the draw depends only on seed and position.
         """
         while lib.llama_sampler_chain_n(self._then) > self._num_lasting:
             lib.llama_sampler_free(lib.llama_sampler_chain_remove(self._then, self._num_lasting))
@@ -194,7 +194,7 @@ def _ending(sampling: Sampling, position: int) -> Iterator[Pointer]:
     """XTC, temperature and draw of the token at ``position``."""
     if sampling.has_xtc_at(position):
         threshold = max(sampling.xtc_threshold, _NEGLIGIBLE)
-        yield lib.llama_sampler_init_xtc(1.0, threshold, 1, 0)  # whether it acts is decided
+        yield lib.llama_sampler_init_xtc(1.0, threshold, 1, 0)  # it acts: decided above
     if sampling.dynatemp_range > 0.0:
         values = (sampling.temperature, sampling.dynatemp_range, sampling.dynatemp_exponent)
         yield lib.llama_sampler_init_temp_ext(*values)

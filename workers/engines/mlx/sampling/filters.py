@@ -24,7 +24,7 @@ _TINY = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One filter; ``value`` is a row's parameter, ``neutral`` the one that keeps everything."""
+    """One filter. ``value`` gets a row's parameter; ``neutral`` is the one that keeps all."""
 
     value: Callable[[Sampling], float]
     neutral: float
@@ -40,7 +40,7 @@ class FilterSettings:
 
     @staticmethod
     def of(samplings: ListLike[Sampling | None]) -> FilterSettings:
-        """The rows' filters; ``None`` for a row that has no use for them."""
+        """The filters that the rows use; ``None`` stands for a row without filters."""
         used = []
         for one in _FILTERS:
             values = [one.neutral if s is None else one.value(s) for s in samplings]
@@ -122,7 +122,7 @@ def keep_min_p(logits: mx.array, min_p: mx.array) -> mx.array:
 
 
 def exclude_top(logits: mx.array, threshold: mx.array) -> mx.array:
-    """XTC: drop the tokens of probability ``threshold`` and more, but for the last of them."""
+    """XTC: of the tokens with at least probability ``threshold`` keep only the least likely."""
     probabilities = mx.softmax(logits, axis=-1)
     is_top = (probabilities >= threshold) & (probabilities > 0.0)
     lowest = mx.min(mx.where(is_top, probabilities, _ALL), axis=-1, keepdims=True)
@@ -132,9 +132,9 @@ def exclude_top(logits: mx.array, threshold: mx.array) -> mx.array:
 
 
 def heat(logits: mx.array, low: mx.array, high: mx.array, exponent: mx.array) -> mx.array:
-    """Divide by the temperature: from ``low`` to ``high`` with the entropy of the candidates.
+    """Divide by a temperature from ``low`` to ``high``, by the entropy of the candidates.
 
-    Dynamic temperature, arXiv 2309.02772; equal ends are a fixed one.
+    Dynamic temperature, arXiv 2309.02772. If both are equal, it is a fixed temperature.
     """
     # Shifted so that a tiny temperature cannot turn the maximum into infinity.
     shifted = logits - mx.max(logits, axis=-1, keepdims=True)

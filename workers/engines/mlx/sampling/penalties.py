@@ -1,4 +1,4 @@
-"""What is added to and taken from the logits of a batch's rows: bias, penalties, DRY."""
+"""Bias, penalties and DRY of the rows of a batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Additions:
 
     @staticmethod
     def of(found: dict[int, dict[int, float]]) -> Additions | None:
-        """From values by token, by row; ``None`` for none at all."""
+        """From values by row and token; ``None`` if there are none."""
         entries = [
             (row, token, value) for row, values in found.items() for token, value in values.items()
         ]
@@ -55,7 +55,7 @@ class Additions:
 
 
 def bias_of(samplings: ListLike[Sampling], end_ids: frozenset[int]) -> Additions | None:
-    """The rows' ``logit_bias``, and the end of a text where it is to be ignored."""
+    """The rows' ``logit_bias``; end tokens are impossible in rows that ignore them."""
     banned = dict.fromkeys(end_ids, DROPPED)
     return Additions.of(
         {i: s.logit_bias | (banned if s.ignore_eos else {}) for i, s in enumerate(samplings)}
@@ -116,10 +116,10 @@ def _known_window(row: PenalisedRow) -> ListLike[int]:
 
 
 def subtract_dry(logits: mx.array, rows: ListLike[PenalisedRow], failures: Failures) -> mx.array:
-    """``logits`` (rows, vocab) after DRY, where rows use it; adds to ``failures``.
+    """``logits`` (rows, vocab) less DRY's penalties; adds to ``failures``.
 
-    Found on the host, from all tokens: those of the step before are read before this one is
-    scheduled (``Row.needs_last_token``), as with a grammar.
+    The penalties are computed on the host and need all tokens, so the tokens of the previous step
+    are read before this step is scheduled (``Row.needs_last_token``), as with a grammar.
     """
     found = {}
     for index, row in enumerate(rows):

@@ -136,7 +136,7 @@ class BatchSampler:
         return mx.where(mx.array(self._is_greedy), likeliest, drawn)
 
     def final(self, logits: mx.array) -> mx.array:
-        """What is drawn from: ``logits`` (rows, vocab) after filters and temperature."""
+        """``logits`` (rows, vocab) after filters, XTC and temperature, as the draw uses them."""
         kept = apply_filters(logits, self._filters)
         thresholds = [self._xtc_threshold(i) for i in range(len(self._rows))]
         if min(thresholds) < _MORE_THAN_ALL:
@@ -144,7 +144,7 @@ class BatchSampler:
         return self._temperature.apply(kept)
 
     def _xtc_threshold(self, index: int) -> float:
-        """Of a row whose turn it is by chance, which is known here, from seed and position."""
+        """The row's threshold if XTC acts at its position, else one above all probabilities."""
         row = self._rows[index]
         is_due = not self._is_greedy[index] and row.sampling.has_xtc_at(row.position + 1)
         return row.sampling.xtc_threshold if is_due else _MORE_THAN_ALL
@@ -196,7 +196,7 @@ def filter_settings(samplings: list[Sampling]) -> FilterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Temperature:
-    """The rows' temperatures, (rows, 1) each: from ``low`` to ``high``, if any is dynamic."""
+    """The rows' temperatures, (rows, 1) each. Unless one is dynamic, ``low`` is the temperature."""
 
     low: mx.array
     high: mx.array
@@ -205,7 +205,7 @@ class Temperature:
 
     @staticmethod
     def of(samplings: list[Sampling]) -> Temperature:
-        # A row that does not draw has any one.
+        # The value does not matter for a row that does not draw.
         middles = [s.temperature or 1.0 for s in samplings]
         extents = [s.dynatemp_range if _is_drawing(s) else 0.0 for s in samplings]
         pairs = list(zip(middles, extents, strict=True))
