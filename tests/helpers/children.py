@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 from jobs.contract.records import DesiredModel
@@ -18,5 +20,19 @@ def killed_child(desired: DesiredModel = DESIRED) -> Child:
     ended = threading.Event()
     child = Child("0", desired, "11|aa", lambda _: ended.set())
     os.kill(child.pid, signal.SIGKILL)
+    assert ended.wait(20)
+    return child
+
+
+def ended_child(code: int, desired: DesiredModel = DESIRED) -> Child:
+    """A worker process of model_id 0 that has ended by itself, with that exit code."""
+
+    class Ended(Child):
+        def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-c", f"raise SystemExit({code})"]
+            return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    ended = threading.Event()
+    child = Ended("0", desired, "11|aa", lambda _: ended.set())
     assert ended.wait(20)
     return child

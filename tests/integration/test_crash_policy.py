@@ -6,20 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from jobs.contract.errors import ErrorInfo
 from jobs.contract.events import EventKind
 from jobs.contract.records import DesiredModel, JobStatus, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, UnloadRequest
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.desired_models import DesiredModels
+from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
-from tests.helpers.children import DESIRED, killed_child
+from tests.helpers.children import DESIRED, ended_child, killed_child
 from tests.helpers.cutting import Cutter
 from tests.helpers.samples import event, settings_for, submission
 from tests.helpers.taking import claimed, open_attempt
+from workers.exits import ExitCode
 from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
@@ -158,3 +162,69 @@ def test_of_a_desired_model_that_is_under_the_same_id_by_now_nothing_is_ended(ri
     rig.crash_policy.settle(child)
     statuses = [rig.store.record(job_id).status for job_id in (load, waits, unload)]
     assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.FINISHED]
+
+
+# A load that fails.
+
+
+def failed_load(rig: Rig, desired: DesiredModel, *, has_said_why: bool = True) -> Child:
+    """A worker that could not load the model, of which its last heartbeat has the reason."""
+    assert rig.desired_models.put("0", desired)
+    child = ended_child(ExitCode.LOAD_FAILED, desired)
+    if has_said_why:
+        why = ErrorInfo("model_load_failed", "the file is cut short")
+        rig.desired_models.heartbeat(
+            "0",
+            WorkerStatus("0", WorkerState.STOPPING, 1, "box", child.worker_names, error=why),
+        )
+    return child
+
+
+def error_of(rig: Rig, job_id: str) -> tuple[str, str]:
+    error = read_log(rig.redis, job_id)[-1].error
+    return error.code, error.message
+
+
+def test_a_model_that_was_ready_and_does_not_load_is_tried_again_and_nobody_waits_for_it(
+    rig: Rig,
+) -> None:
+    child = failed_load(rig, DESIRED)
+    job_id = rig.submit()
+    rig.crash_policy.settle(child)
+    code, message = error_of(rig, job_id)
+    assert (code, "the file is cut short" in message) == ("model_load_failed", True)
+    assert rig.desired_models.get("0").uid == DESIRED.uid
+    assert rig.restarts.totals == {"0": 1}, "the next try may have to wait"
+
+
+@pytest.mark.parametrize("has_said_why", [True, False])
+def test_a_model_that_was_never_ready_and_does_not_load_is_given_up(
+    rig: Rig, has_said_why: bool
+) -> None:
+    new = msgspec.structs.replace(DESIRED, was_ready=False)
+    child = failed_load(rig, new, has_said_why=has_said_why)
+    load, job_id = rig.submit(new.load, job_id=new.load_job), rig.submit()
+    rig.crash_policy.settle(child)
+    for ended in (load, job_id):
+        code, message = error_of(rig, ended)
+        assert code == "model_load_failed"
+        assert ("the file is cut short" in message) == has_said_why
+    assert rig.desired_models.get("0") is None
+    assert rig.restarts.totals == {}
+
+
+@pytest.mark.parametrize("code", [ExitCode.LOAD_FAILED, ExitCode.CRASHED])
+def test_a_death_whose_desired_model_cannot_be_read_ends_its_jobs_and_leaves_the_entry(
+    rig: Rig, code: ExitCode
+) -> None:
+    """It may well be the worker's own model: whoever can read it decides."""
+    child = ended_child(code)
+    job_id = rig.open(child, has_spoken=False)
+    rig.redis.hset(names.DESIRED_MODELS, "0", b"no desired model")
+    rig.crash_policy.settle(child)
+    assert rig.redis.hget(names.DESIRED_MODELS, "0") == b"no desired model"
+    assert claimed(rig.redis) == set()
+    assert rig.restarts.totals == {"0": 1}
+    is_load = code is ExitCode.LOAD_FAILED
+    expected = JobStatus.FAILED if is_load else JobStatus.QUEUED
+    assert rig.store.record(job_id).status is expected

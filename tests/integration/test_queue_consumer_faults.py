@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -168,6 +169,16 @@ def test_a_job_that_cannot_be_admitted_does_not_end_the_loop(rig: ConsumerRig) -
     assert rig.take().id == second
     assert rig.refused.get(timeout=20) == first
     rig.close(second)
+    assert rig.consumer.in_hand == set()
+
+
+def test_a_job_that_meets_a_failing_redis_is_admitted_when_it_answers(rig: ConsumerRig) -> None:
+    rig.raise_at_next_admit(RedisConnectionError("away"))
+    first, second = rig.submit(), rig.submit()
+    assert {rig.take().id, rig.take().id} == {first, second}
+    assert rig.refused.empty()
+    for job_id in (first, second):
+        rig.close(job_id)
     assert rig.consumer.in_hand == set()
 
 

@@ -7,10 +7,12 @@ import platform
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from workers.supervision import node_identity
@@ -107,6 +109,27 @@ def test_after_a_new_start_of_the_system_nobody_is_known_to_be_gone(
     assert second.uid == first.uid
     assert not second.is_gone(first.owner)
     assert starts.restart(tmp_path).is_gone(second.owner)
+
+
+@pytest.mark.parametrize("says", ["a-session", ""], ids=["system says", "system does not say"])
+def test_a_mac_that_has_started_anew_is_told_apart(
+    says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has none of Linux' files: what it says of its start counts, or else when that was."""
+
+    def no_file(*_: Any, **__: Any) -> str:
+        raise FileNotFoundError
+
+    def ask(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == "kern.bootsessionuuid"
+        return subprocess.CompletedProcess(command, 0 if says else 1, f"{says}\n", "")
+
+    monkeypatch.setattr(Path, "read_text", no_file)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(subprocess, "run", ask)
+    monkeypatch.setattr(psutil, "boot_time", lambda: 1.7e9)
+    assert node_identity._boot_id() == (says or "1700000000")
+    assert node_identity._machine_id() == f"{uuid.getnode():012x}"
 
 
 def test_the_folder_on_another_machine_is_another_node(

@@ -1,13 +1,15 @@
-"""The embedded Redis' data: never silently left unread."""
+"""The embedded Redis' data: never silently left unread, and nobody else's to read."""
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from jobs.embedded_redis.binary import RedisBinary
-from jobs.embedded_redis.process import RedisProcessError, check_data_format
+from jobs.embedded_redis.process import RedisProcessError, check_data_format, make_private
 
 _REDIS_6 = RedisBinary(Path("/opt/redis-server"), (6, 2, 14))
 _REDIS_7 = RedisBinary(Path("/opt/redis-server"), (7, 0, 15))
@@ -24,3 +26,31 @@ def test_data_of_an_older_server_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "appendonly.aof").touch()
     check_data_format(tmp_path, _REDIS_6)
     check_data_format(tmp_path, _REDIS_7)
+
+
+def test_an_open_folder_becomes_private(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "state"
+    folder.mkdir(parents=True, mode=0o777)
+    make_private(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_where_a_file_lies_no_data_can(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(RedisProcessError, match="cannot be used"):
+        make_private(tmp_path / "state")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("is_link", [False, True], ids=["folder", "link to one of ours"])
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, is_link: bool) -> None:
+    """Who owns it, or a link in its place, could read the prompts or put others there."""
+    folder = tmp_path / "state"
+    if is_link:
+        (tmp_path / "ours").mkdir()
+        folder.symlink_to(tmp_path / "ours")
+    else:
+        folder.mkdir()
+    os.chown(folder, 12345, -1, follow_symlinks=False)
+    with pytest.raises(RedisProcessError, match="belongs to another user"):
+        make_private(folder)
