@@ -16,9 +16,9 @@ from tests.world.tokenizers.kinds import BOS, CONTROL, END, EOS, KINDS, START, T
 from workers.engines.base import Tokenizer
 from workers.engines.mlx.load.token_bytes import piece_reader
 from workers.generation.prompts import PromptEncoder
-from workers.text.control_tokens import ControlTokens
 from workers.text.grammar import _Vocabulary as GrammarVocabulary
-from workers.text.input_text import InputText, concat
+from workers.text.templates.control_tokens import ControlTokens
+from workers.text.templates.input_text import InputText, concat
 
 TEXTS = [
     "The weather in Rome is fine.",
