@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document, choices_of
+from workers.markup.arguments.text_patterns import text_pattern
+from workers.markup.arguments.values import dumps
 from workers.markup.calls.format import Tools
-from workers.markup.calls.json_reading import dumps, read_json
+from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either, in_order
-from workers.markup.calls.schema_types import Document, choices_of
 from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
-from workers.markup.calls.text_patterns import text_pattern
 
 _MAX_DEPTH = 5
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+\-]*|true|false|null")
