@@ -6,15 +6,14 @@ import json
 import random
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document
+from workers.markup.arguments.values import Kind, dumps, kind_of, write_value
 from workers.markup.calls.format import CallFormat
 from workers.markup.calls.gemma_calls import GemmaCalls
 from workers.markup.calls.headed_calls import HeadedCalls
 from workers.markup.calls.json_calls import JsonCalls
-from workers.markup.calls.json_reading import dumps
 from workers.markup.calls.python_calls import PythonCalls
-from workers.markup.calls.schema_types import Document
 from workers.markup.calls.tagged_calls import TaggedCalls
-from workers.markup.calls.values import Kind, kind_of, write_value
 
 Tool = dict[str, Any]
 

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from jobs.contract.errors import ContractError, ErrorInfo
 from jobs.contract.events import (
     BEFORE_ALL,
+    CalledTool,
     Event,
     EventId,
     EventKind,
     Timings,
     TokenLogprob,
     Usage,
+    add_calls,
     decode_event,
     encode_event,
 )
@@ -115,3 +117,18 @@ def test_every_event_comes_after_the_beginning() -> None:
 
 def test_usage_sums_up() -> None:
     assert Usage(3, 4, 1).total_tokens == 7
+
+
+def test_calls_of_older_logs_are_whole_and_newer_ones_come_in_pieces() -> None:
+    older = b'{"job":"j","attempt":1,"seq":1,"kind":"chunk","t":1.0,"tool_calls":[{"index":0,'
+    calls: list[CalledTool] = []
+    add_calls(calls, decode_event(older + b'"id":"c","name":"now"}]}').tool_calls)
+    assert calls == [CalledTool(0, "c", "now", "{}")]
+    pieces = [
+        CalledTool(1, "d", "add", ""),
+        CalledTool(1, arguments="{}"),
+        CalledTool(1, arguments=""),
+    ]
+    for piece in pieces:
+        add_calls(calls, decode_event(encode_event(event(tool_calls=[piece]))).tool_calls)
+    assert calls[1:] == [CalledTool(1, "d", "add", "{}")]

@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document, choices_of
+from workers.markup.arguments.text_patterns import text_pattern
+from workers.markup.arguments.values import dumps
 from workers.markup.calls.format import Tools
-from workers.markup.calls.json_reading import dumps, read_json
+from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either, in_order
-from workers.markup.calls.schema_types import Document, choices_of, text_pattern
 from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
 
 _MAX_DEPTH = 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from enum import Enum, auto
-from typing import Any
 
 from workers.markup.calls.source import BLANKS, CutError, Source, Steps, UnreadableError, Written
 
@@ -172,8 +171,3 @@ def read_text(source: Source) -> Steps[str]:
     value = json.loads((yield from read_json(source)))
     assert isinstance(value, str)
     return value
-
-
-def dumps(value: Any) -> str:
-    """JSON text; raises ``ValueError`` for what JSON has no word for."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -6,12 +6,11 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document, choices_of, with_document
+from workers.markup.arguments.values import dumps, is_json
 from workers.markup.calls.format import Tools
-from workers.markup.calls.json_reading import dumps
 from workers.markup.calls.rules import Rules, either, in_order, quoted
-from workers.markup.calls.schema_types import Document, choices_of, with_document
 from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
-from workers.markup.calls.values import is_json
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 _JSON_NAMES = {"true": True, "false": False, "null": None}

@@ -11,7 +11,7 @@ from typing import Any
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.schemas import is_large, loosen, without_large
 from workers.engines.base import Tokenizer
-from workers.markup.calls.schema_types import Document, choices_of, with_document
+from workers.markup.arguments.schema_types import Document, choices_of, with_document
 
 Tool = dict[str, Any]
 Schema = dict[str, Any]

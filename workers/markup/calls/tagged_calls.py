@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document
+from workers.markup.arguments.values import Kind, dumps, kind_of, read_value
 from workers.markup.calls.format import Tools, parameters_of
 from workers.markup.calls.json_calls import JsonCalls
-from workers.markup.calls.json_reading import dumps, read_json
+from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either
-from workers.markup.calls.schema_types import Document
 from workers.markup.calls.source import (
     Begun,
     CutError,
@@ -20,7 +21,6 @@ from workers.markup.calls.source import (
     Written,
 )
 from workers.markup.calls.tagged_values import value_rule
-from workers.markup.calls.values import Kind, kind_of, read_value
 
 _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 

@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from workers.markup.arguments.schema_types import Document, choices_of, type_of, with_document
+from workers.markup.arguments.text_patterns import text_pattern
+from workers.markup.arguments.values import Kind, kind_of, write_value
 from workers.markup.calls.rules import Rules, escaped, quoted
-from workers.markup.calls.schema_types import (
-    Document,
-    choices_of,
-    text_pattern,
-    type_of,
-    with_document,
-)
-from workers.markup.calls.values import Kind, kind_of, write_value
 
 _SCALARS = {
     "null": "null",

@@ -11,8 +11,7 @@ import re
 from enum import Enum, auto
 from typing import Any
 
-from workers.markup.calls.json_reading import dumps
-from workers.markup.calls.schema_types import Document, type_of
+from workers.markup.arguments.schema_types import Document, type_of
 
 _LITERALS = {"True": "true", "False": "false", "None": "null"}
 _STRING_LITERAL = re.compile(r'\s*"([^"\\]|\\.)*"\s*', re.DOTALL)
@@ -110,3 +109,8 @@ class _Integer(int):
 
     def __new__(cls, text: str) -> _Integer:
         return super().__new__(cls, text[:20] or "0")
+
+
+def dumps(value: Any) -> str:
+    """JSON text; raises ``ValueError`` for what JSON has no word for."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
