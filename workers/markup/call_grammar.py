@@ -1,4 +1,4 @@
-"""Grammars of answers with calls: forced ones, begun ones, and content beside them."""
+"""Grammars of answers with tool calls: forced calls, calls after a marker, and content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def forced_calls(
     tokenizer: Tokenizer,
     content: Grammar | None = None,
 ) -> Grammar:
-    """One call or more, from the start; or, if given, ``content``: a JSON schema of the answer."""
+    """Grammar of one or more calls, or, if given, of ``content``: a JSON schema of the answer."""
     rules = Rules(tools, tokenizer)
     section = f"{rules.mark(form.start)} {form.section(rules)}".strip()
     other = " | content" if content is not None else ""
@@ -34,7 +34,7 @@ def forced_calls(
 
 
 def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Grammar:
-    """JSON behind the ``opening`` and the blank lines that models write; others as they are."""
+    """JSON after ``opening`` and the blank lines that models write; other grammars unchanged."""
     if content.kind not in JSON_KINDS:
         return content
     lines = [f"start: {marker(opening, tokenizer)} _w content", _content(content), BLANK]
@@ -42,7 +42,7 @@ def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Gramma
 
 
 def call_rest(form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar:
-    """A section of calls behind its first marker."""
+    """Grammar of a section of calls after its start marker."""
     rules = Rules(tools, tokenizer)
     section = form.section(rules)
     return _grammar([f"start: {section}", *rules.lines])

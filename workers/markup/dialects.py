@@ -1,4 +1,4 @@
-"""Which markup a model writes, found in its chat template and its vocabulary."""
+"""Finds out from chat template and vocabulary which markup a model writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.markup.calls.format import CallFormat
 from workers.markup.calls.formats import FORMATS, GENERIC
 from workers.markup.markers import Marker
 
-# Format by what the template holds: all of the texts. The first that fits.
+# (texts, name of the format): the first entry of which the template contains all texts.
 _SIGNS: list[tuple[tuple[str, ...], str]] = [
     (("]<]minimax[>[",), "minimax_m3"),
     (("<minimax:tool_call>",), "minimax_m2"),
@@ -54,7 +54,7 @@ _SIGNS: list[tuple[tuple[str, ...], str]] = [
     (("<|python_tag|>",), "llama_json"),
     (('"parameters": dictionary of argument name',), "llama_json"),
 ]
-# What a vocabulary knows as one token, where the template does not spell it.
+# (text, name of the format): if no sign is in the template, the first text that is one token.
 _TOKENS: list[tuple[str, str]] = [
     ("<|tool_call_start|>", "pythonic"),
     ("<|tools_prefix|>", "apertus"),
@@ -65,7 +65,7 @@ _TOKENS: list[tuple[str, str]] = [
 ]
 # Some models leave out the outer markers.
 _BARE = {"qwen3_coder": "qwen3_coder_bare"}
-# Written at the beginning of an answer, these objects are calls.
+# An answer that begins with one of these is a call.
 _OBJECTS = ('{"name":', '{"name" :', '{ "name":', '{\n"name":', '{\n  "name":')
 _HAVE_OBJECTS = ("llama_json", GENERIC)
 _HARMONY = Marker("<|channel|>analysis<|message|>", "<|end|>")
@@ -87,9 +87,10 @@ _THINKING = [
     _SOLAR,
     _HARMONY,
 ]
-# Other models end turns with what ends this one's thoughts; and templates build some markers.
+# Signs of reasoning where its end marker is none: other models end turns with it, or the template
+# composes it from parts.
 _SIGN_OF = {_HARMONY: "<|channel|>", _SOLAR: "<|think|>", _K3: "<|close|>"}
-# What stands around content: it is neither shown nor read.
+# Markers around content, which are dropped.
 _DROPPED = {
     _HARMONY: (
         "<|start|>assistant",
@@ -106,7 +107,7 @@ _DROPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes calls and thoughts; ``None`` for what it does not write."""
+    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
 
     calls: CallFormat | None = None
     thinking: Marker | None = None
@@ -119,12 +120,12 @@ class Dialect:
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Texts that begin a call where an answer begins with them."""
+        """Texts that start a call at the beginning of an answer."""
         return _OBJECTS if self.calls and self.calls.name in _HAVE_OBJECTS else ()
 
     @property
     def opening(self) -> str:
-        """What stands before content, "" for nothing."""
+        """The text before content; "" if there is none."""
         return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
 
     @property
@@ -134,7 +135,7 @@ class Dialect:
 
     @property
     def is_interleaved(self) -> bool:
-        """Whether thoughts may stand behind calls and content too."""
+        """Whether reasoning may also come after calls and content."""
         return self.thinking in (_HARMONY, _SOLAR)
 
     @classmethod
@@ -144,7 +145,7 @@ class Dialect:
 
 
 def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:
-    """By the template's signs; where it has tools in a way that nobody knows, by the vocabulary."""
+    """The format by the template's signs; if they are unknown but it has tools, by a token."""
     for signs, name in _SIGNS:
         if all(sign in template for sign in signs):
             return FORMATS[name]
@@ -155,7 +156,7 @@ def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:
 
 
 def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
-    """A template that drops or writes thoughts names their end; else the vocabulary tells."""
+    """The markers whose sign is in the template, or is a token of the vocabulary."""
     for marker in _THINKING:
         sign = _SIGN_OF.get(marker, marker.end)
         if sign in template or _is_token(sign, tokenizer):

@@ -1,4 +1,4 @@
-"""The texts that stand around the parts of an answer."""
+"""The texts around the parts of an answer."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from workers.markup.calls.format import CallFormat
 
 
 class Marker(NamedTuple):
-    """Text around thoughts."""
+    """The texts before and after the reasoning."""
 
     start: str
     end: str
 
 
 class CallMarker(NamedTuple):
-    """What begins a section of calls in the format ``form``.
+    """The text that starts a section of calls in the format ``form``.
 
-    ``is_kept``: it belongs to what the format reads; ``is_first``: it counts before all content
-    only; ``is_held``: from there on a grammar holds the call.
+    ``is_kept``: the format reads it too. ``is_first``: it counts only before any content.
+    ``is_held``: the call after it follows a grammar.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""The form of answers: how each is read, and what it is held to."""
+"""The output format of answers: how they are read, and how they are constrained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.markup.reader import MarkupReader, PlainReader, Reader, Reading
 from workers.markup.splitter import Layout
 from workers.text.grammar import ConstraintMaker, GrammarCompiler
 
-_TAIL = 16  # tokens; a prompt that opens the thoughts ends with their marker
+_TAIL = 16  # last tokens of a prompt, which contain the marker if it opens the reasoning
 
 Tools = list[dict[str, Any]]
 NewConstraint = Callable[[], Constraint | None]
@@ -27,7 +27,7 @@ NewConstraint = Callable[[], Constraint | None]
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """What holds for the answers to one prompt; each gets a reader and a constraint of its own."""
+    """The output format of the answers to one prompt; each has its own reader and constraint."""
 
     reading: Reading
     stop: list[str]
@@ -35,7 +35,7 @@ class OutputFormat:
     new_constraint: NewConstraint
 
     def reader(self, answer_id: str) -> Reader:
-        """``answer_id`` is the same at each attempt."""
+        """A reader for one answer; ``answer_id`` must be the same in each attempt."""
         layout = self.reading.layout
         if not layout.calls and layout.thinking is None and not layout.dropped:
             return PlainReader(self.stop)
@@ -43,7 +43,7 @@ class OutputFormat:
 
 
 class OutputFormats:
-    """Finds the form that a request asks of one loaded model; may be used from any thread."""
+    """Finds the output format of a request for one loaded model; any thread may use it."""
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
@@ -51,7 +51,7 @@ class OutputFormats:
         self._grammars = GrammarCompiler(tokenizer)
 
     def of(self, request: GenerateRequest, prompt: list[int], tools: Tools) -> OutputFormat:
-        """Raises ``InvalidRequestError`` for a grammar or tools that cannot be honoured."""
+        """Raises ``InvalidRequestError`` for an invalid or unsupported grammar or tool."""
         dialect = self._read_dialect(request)
         use, thinking = request.tool_use, dialect.thinking
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
@@ -63,13 +63,13 @@ class OutputFormats:
         return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
-        """The part of the model's dialect that this request wants read."""
+        """The part of the model's dialect that has to be read for this request."""
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
             return Dialect(None, thinking)
         if use.is_required and self._dialect.calls is None:
-            reason = "how this model writes calls is not known, so it cannot be made to call"
+            reason = "the tool call format of this model is unknown, so it cannot be forced to call"
             raise UnsupportedParameterError(f"tool_choice: {reason}", "tool_choice")
         return Dialect(self._dialect.calls, thinking)
 
@@ -85,7 +85,7 @@ class OutputFormats:
         whole: Grammar | None,
         begun: dict[str, ConstraintMaker],
     ) -> NewConstraint:
-        """Makes what an answer is held to, at its beginning."""
+        """A function that makes the constraint of an answer in its initial state."""
         budget = request.reasoning_budget
         has_budget = budget is not None and layout.thinking is not None
         if not (has_budget or begun or (whole and layout.is_thinking)):
@@ -103,21 +103,21 @@ class OutputFormats:
     def _whole_grammar(
         self, request: GenerateRequest, dialect: Dialect, tools: Tools, is_thinking: bool
     ) -> Grammar | None:
-        """The grammar of all that follows the thoughts."""
+        """The grammar of everything after the reasoning, if there is one."""
         use, form, content = request.tool_use, dialect.calls, request.grammar
         if use is None or form is None or not (use.is_required or content):
             return self._with_opening(content, dialect, is_thinking)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
-            reason = "with tools that the model may call, only JSON is possible"
+            reason = "together with tools, only JSON grammars are supported"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
         return forced_calls(form, _callable(tools, use), self._tokenizer, content)
 
     def _with_opening(
         self, content: Grammar | None, dialect: Dialect, is_thinking: bool
     ) -> Grammar | None:
-        """The content where the dialect has it."""
+        """The content's grammar with the text that the dialect writes before it."""
         if content is None or not (is_thinking or dialect.opening):
             return content
         return with_opening(content, dialect.opening, self._tokenizer)
@@ -125,9 +125,9 @@ class OutputFormats:
     def _begun_calls(
         self, request: GenerateRequest, dialect: Dialect, tools: Tools
     ) -> dict[str, ConstraintMaker]:
-        """By marker, what makes the grammar of a call that the model begins by itself.
+        """By marker, makers of the constraint of a call that the model starts by itself.
 
-        It is compiled here: the engine's thread, on which a call begins, must not wait for that.
+        They are compiled here, because calls start on the engine's thread, which must not wait.
         """
         if request.tool_use is None or not tools:
             return {}
@@ -140,12 +140,12 @@ class OutputFormats:
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in tools):
                 raise
-        # One schema that cannot be held must not free the calls of the others.
+        # An unsupported schema must not leave the calls of other tools unconstrained.
         held = [self._holdable(form, tool) for tool in tools]
         return self._grammars.prepare(call_rest(form, held, self._tokenizer))
 
     def _holdable(self, form: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
-        """The tool, with any arguments if its schema cannot be held."""
+        """The tool; without its parameters if their schema is not supported."""
         try:
             self._grammars.prepare(call_rest(form, [tool], self._tokenizer))
         except InvalidRequestError:
@@ -160,9 +160,9 @@ def layout_of(
     is_thinking: bool = False,
     is_held: bool = False,
 ) -> Layout:
-    """What may stand in an answer.
+    """The possible parts of an answer.
 
-    ``begun``: markers behind which a grammar holds a call; ``is_held``: one holds all.
+    ``begun``: markers after which a call follows a grammar. ``is_held``: the whole answer does.
     """
     return Layout(
         dialect.thinking,
@@ -194,5 +194,5 @@ def _call_markers(
 
 
 def _callable(tools: Tools, use: ToolUse) -> Tools:
-    """The tools that may be called."""
+    """The tools that the request allows to call."""
     return [tool for tool in tools if use.name in (None, tool["function"]["name"])]

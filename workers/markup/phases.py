@@ -1,4 +1,4 @@
-"""The grammar of an answer whose parts have different ones: thoughts, content, calls."""
+"""The constraint of an answer with a grammar per part: reasoning, content, tool calls."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from workers.markup.splitter import Layout
 from workers.text.grammar import Constraint, ConstraintMaker
 from workers.text.matcher import Mask
 
-_TAIL = 64  # bytes, more than any marker has
+_TAIL = 64  # bytes; longer than any marker
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What holds where in an answer.
+    """The constraints of an answer's parts.
 
-    budget: how many tokens the thoughts may have. then: the grammar of all that follows the
-    thoughts. begun: by marker, what makes the grammar of the call behind it, up to its end.
+    ``budget``: maximum number of tokens of the reasoning. ``then``: the constraint of everything
+    after the reasoning. ``begun``: by marker, makes the constraint of the call after it.
     """
 
     layout: Layout
@@ -41,8 +41,8 @@ class _Phase(Enum):
 class Phases:
     """Follows one answer through its plan, token by token; a ``Constraint`` for engines.
 
-    Raises ``GrammarError`` when a grammar breaks down, and when the token that ends the thoughts
-    goes on with what the grammar of the answer forbids.
+    Raises ``GrammarError`` if a grammar fails, or if the token that ends the reasoning also has
+    text that the grammar of the answer does not allow.
     """
 
     def __init__(self, plan: Plan, tokenizer: Tokenizer) -> None:
@@ -50,14 +50,14 @@ class Phases:
         self._tokenizer = tokenizer
         self._tail = b""
         self._num_reasoning = 0
-        self._forced: list[int] = []  # tokens that end the thoughts
+        self._forced: list[int] = []  # the next tokens, which end the reasoning
         self._call: Constraint | None = None
         self._may_think = plan.then is None or plan.layout.is_thinking
         self._phase = _Phase.THINKING if plan.layout.is_thinking else self._after_thinking
         self._watch_budget()
 
     def allowed(self) -> Mask | None:
-        """Which tokens may come next; ``None``: any."""
+        """See ``engines.base.Constraint``."""
         if self._forced:
             mask = np.zeros(self._tokenizer.vocab_size, np.bool_)
             mask[self._forced[0]] = True
@@ -72,13 +72,13 @@ class Phases:
 
     @cached_property
     def _without_end(self) -> Mask:
-        """Thoughts before a required form do not end the answer."""
+        """All tokens but the end tokens: reasoning before a constrained answer must not end it."""
         mask = np.ones(self._tokenizer.vocab_size, np.bool_)
         mask[sorted(self._tokenizer.end_ids)] = False
         return mask
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token that was allowed."""
+        """See ``engines.base.Constraint``."""
         if self._phase is _Phase.CALL and self._call is not None:
             self._call.accept(token_id)
             if self._call.is_complete:
@@ -130,7 +130,7 @@ class Phases:
             self._watch_thoughts(thinking.start)
 
     def _watch_thoughts(self, start: str) -> None:
-        """Thoughts begin where an answer does; in some dialects anywhere."""
+        """Reasoning starts at the beginning of an answer; in some dialects also later."""
         if self._text_after(start) is not None:
             self._enter(_Phase.THINKING)
             self._watch_budget()
@@ -140,17 +140,17 @@ class Phases:
             self._may_think = start.startswith(begun) or any(n.startswith(begun) for n in dropped)
 
     def _text_after(self, marker: str) -> str | None:
-        """What the newest tokens hold behind the marker; ``None`` when it is not there."""
+        """The text after the marker in the last tokens; ``None`` if they do not contain it."""
         _, found, rest = self._tail.partition(marker.encode())
         return rest.decode(errors="replace") if found else None
 
     def _begin_answer(self, rest: str) -> None:
         then = self._plan.then
         if then is not None and not self._accept_text(then, rest):
-            raise then.error("the last token of the thoughts goes on with what it forbids")
+            raise then.error("the last token of the reasoning contains text that is not allowed")
 
     def _begin_call(self, call: Constraint, rest: str) -> None:
-        """A call that begins with what its grammar forbids cannot be read: it becomes content."""
+        """Constrain a call, unless its token already has other text: then it becomes content."""
         self._enter(_Phase.CALL)
         self._call = call if self._accept_text(call, rest) else None
 

@@ -1,4 +1,4 @@
-"""What of an answer's text may be shown, and as what: thoughts, content, calls of tools."""
+"""Reads an answer's text, chunk by chunk, as reasoning, content and tool calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.text.stop_matcher import StopMatcher
 
 @dataclass(slots=True)
 class Delta:
-    """What a piece of text adds to an answer; ``is_over``: nothing of what follows counts."""
+    """What a chunk of text adds to an answer; ``is_over``: the answer ends with it."""
 
     reasoning: str = ""
     text: str = ""
@@ -26,7 +26,7 @@ class Delta:
 
 
 class PlainReader:
-    """An answer that is all content, up to a stop string."""
+    """Reads an answer that is all content, up to a stop string."""
 
     is_reasoning = False
     has_calls = False
@@ -36,7 +36,7 @@ class PlainReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer."""
+        """The stop string that ended the answer, if any."""
         return self._matcher.found
 
     def feed(self, text: str) -> Delta:
@@ -44,20 +44,19 @@ class PlainReader:
         return Delta(text=shown, is_over=is_over)
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
+        """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
         return Delta(text=self._matcher.finish())
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """A control token has no text."""
+        """Always b"": control tokens have no text here."""
         return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read out of a request's answers.
+    """How a request's answers are read.
 
-    ``tools`` are what its calls are checked against, ``is_single`` ends an answer with its first
-    call.
+    ``tools``: for the types of arguments. ``is_single``: an answer ends with its first call.
     """
 
     layout: Layout
@@ -66,11 +65,11 @@ class Reading:
 
 
 class MarkupReader:
-    """An answer with thoughts or calls. Stop strings count in its content only.
+    """Reads an answer with reasoning or calls. Stop strings count only in its content.
 
-    A call is told as it is written: its name and id first, then its arguments piece by piece.
-    What is no call becomes content, without its markers. ``answer_id`` makes the ids of the calls:
-    told again, an answer has the same ones.
+    Calls are streamed: first name and id, then the arguments piece by piece. An invalid call
+    becomes content, without its markers. The ids of the calls are derived from ``answer_id``, so
+    that they are the same in each attempt.
     """
 
     def __init__(
@@ -85,12 +84,12 @@ class MarkupReader:
 
     @property
     def stop(self) -> str | None:
-        """The stop string that ended the answer."""
+        """The stop string that ended the answer, if any."""
         return self._matcher.found
 
     @property
     def is_reasoning(self) -> bool:
-        """Whether the text has come to a place inside the thoughts."""
+        """Whether the end of the text so far is inside the reasoning."""
         return self._splitter.part is Part.REASONING
 
     @property
@@ -105,7 +104,7 @@ class MarkupReader:
         return shown
 
     def finish(self, *, is_cut: bool) -> Delta:
-        """What was held back when the engine ended the text; ``is_cut``: at a limit."""
+        """See ``PlainReader``."""
         shown = Delta()
         for segment in self._splitter.finish(is_cut=is_cut):
             if not shown.is_over:
@@ -115,7 +114,7 @@ class MarkupReader:
         return shown
 
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token where it is a part of the markup."""
+        """The text of a control token that is a part of the markup; b"" for others."""
         text = self._tokenizer.control_text(token_id)
         return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
 

@@ -1,10 +1,9 @@
-"""An answer that arrives in chunks, split into thoughts, content and calls; its markers are gone.
+"""Splits an answer, which arrives in chunks, into reasoning, content and calls without markers.
 
-A marker counts where markup can stand: thoughts at the beginning of an answer (in some dialects
-also behind a call), calls outside of the thoughts, the end of a call that its reader has missed
-right behind it; in content that a grammar holds, nothing. Text that may be the beginning of a
-marker is held back. White space is dropped between the parts and kept inside them: an answer
-without any marker comes out as it is.
+A marker counts only where it is possible: reasoning at the beginning of an answer (in some dialects
+also after a call), calls outside of the reasoning, an end marker directly after a call, and none in
+content that follows a grammar. Text that may be the beginning of a marker is held back. White space
+is kept inside the parts and dropped between them; an answer without markers is not changed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from workers.text.matching import num_held_back
 
 
 class Part(Enum):
-    """What a segment of an answer is."""
+    """The kind of a segment of an answer."""
 
     REASONING = auto()
     CONTENT = auto()
@@ -30,7 +29,7 @@ class Part(Enum):
 
 
 class Segment(NamedTuple):
-    """Text of thoughts or content; or what was read of a call."""
+    """Text of reasoning or content, or an event of a call."""
 
     part: Part
     text: str = ""
@@ -39,11 +38,11 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What may stand in an answer, and where.
+    """The possible parts of an answer.
 
-    dropped: texts that are dropped between the parts. is_thinking: the prompt ended with the
-    beginning of the thoughts. is_held: a grammar holds all that follows the thoughts.
-    is_interleaved: thoughts may follow calls.
+    ``dropped``: texts that are dropped between the parts. ``is_thinking``: the prompt has opened
+    the reasoning. ``is_held``: everything after the reasoning follows a grammar.
+    ``is_interleaved``: reasoning may come after calls.
     """
 
     thinking: Marker | None = None
@@ -58,24 +57,24 @@ NewCallReader = Callable[[CallFormat, bool], CallReader]
 
 
 class Splitter:
-    """One answer. ``new_reader`` makes the readers of its calls."""
+    """Splits one answer; ``new_reader`` makes the readers of its calls."""
 
     def __init__(self, layout: Layout, new_reader: NewCallReader) -> None:
         self._layout = layout
         self._new_reader = new_reader
-        self._is_before_content = True  # no content yet
+        self._is_before_content = True
         self._may_think = not layout.is_held or layout.is_thinking
         self._is_behind_call = False
         self._call: CallReader | None = None
         self._call_end = ""
         self.part = Part.REASONING if layout.is_thinking else Part.CONTENT
-        self._held = ""  # may become a marker
-        self._blank = ""  # white space that may be the part's last
-        self._is_inside = not layout.is_thinking  # the part has begun, so that white space counts
+        self._held = ""  # text that may become a marker
+        self._blank = ""  # white space that may be the end of the part
+        self._is_inside = not layout.is_thinking  # the part has text, so white space is kept
         self._markers = self._current_markers()
 
     def feed(self, text: str) -> list[Segment]:
-        """What ``text`` adds, in order."""
+        """The segments that ``text`` adds, in order."""
         found: list[Segment] = []
         rest = self._held + text
         self._held = ""
@@ -90,12 +89,12 @@ class Splitter:
             start, marker = match
             found += self._take(rest[:start])
             rest = rest[start:]
-            if marker in self._markers:  # what came before it may have ended that
+            if marker in self._markers:  # the text before it may have changed the markers
                 rest = self._pass_marker(marker, rest)
         return found + self._take_safe(rest)
 
     def finish(self, *, is_cut: bool) -> list[Segment]:
-        """What was held back. ``is_cut``: half a marker at the end was to become one."""
+        """The segments held back. ``is_cut``: half a marker at the end is dropped."""
         found: list[Segment] = []
         if self._call is not None:
             self._tell(self._call.finish(is_cut=is_cut), found)
@@ -109,13 +108,13 @@ class Splitter:
         return found
 
     def reads(self, text: str, *, is_end: bool) -> bool:
-        """Whether the text of a control token means something here; at the end: ends the call."""
+        """Whether the text of a control token has to be fed; an end token: if it ends a call."""
         if is_end:
             return self._call is not None and text == self._call_end
         return self._call is not None or any(text in marker for marker in self._markers)
 
     def _take_safe(self, text: str) -> list[Segment]:
-        """Take the text but for its end, where that may become a marker."""
+        """Take the text except a suffix that may become a marker."""
         found: list[Segment] = []
         while True:
             markers = self._markers
@@ -127,7 +126,7 @@ class Splitter:
                 return found
 
     def _read_call(self, text: str, found: list[Segment]) -> str:
-        """Hand the text to the call's reader; what it leaves."""
+        """Feed the text to the call's reader; returns the text after the calls."""
         assert self._call is not None
         self._tell(self._call.feed(text), found)
         if not self._call.is_over:
@@ -172,14 +171,14 @@ class Splitter:
         return [Segment(self.part, shown)] if shown else []
 
     def _begin_content(self) -> None:
-        """Content: neither thoughts nor the end of a call may follow it."""
+        """Update the markers at the first text of content."""
         if self._is_before_content or self._may_think or self._is_behind_call:
             self._is_before_content = self._is_behind_call = False
             self._may_think = self._may_think and self._layout.is_interleaved
             self._markers = self._current_markers()
 
     def _pass_marker(self, marker: str, rest: str) -> str:
-        """Go on behind ``marker``; what follows it."""
+        """Enter the part after ``marker``; returns the text to read next."""
         layout, behind = self._layout, rest[len(marker) :]
         call = next((one for one in layout.calls if one.text == marker), None)
         if call is not None and self.part is Part.CONTENT:
@@ -203,7 +202,7 @@ class Splitter:
         self._markers = self._current_markers()
 
     def _current_markers(self) -> tuple[str, ...]:
-        """The markers that mean something here."""
+        """The markers that are recognised at this point."""
         layout = self._layout
         if self.part is Part.CALL:
             return ()
@@ -221,7 +220,7 @@ class Splitter:
 
 
 def _first(text: str, markers: Iterable[str]) -> tuple[int, str] | None:
-    """Where the first marker stands, and which; of two at one place, the longer."""
+    """Start of the first marker, and the marker; of two with the same start, the longer."""
     found = [(text.find(marker), -len(marker), marker) for marker in markers]
     places = [place for place in found if place[0] >= 0]
     if not places:

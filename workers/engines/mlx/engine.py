@@ -104,7 +104,7 @@ class MlxEngine:
                 raise InvalidRequestError(
                     f"Token {token_id} is not in the vocabulary", "logit_bias"
                 )
-        self._breakers.of(sampling)  # here, as a search takes time that the batch should not wait
+        self._breakers.of(sampling)  # searches the vocabulary now, so that no step has to wait
 
     def submit(self, sequence: Sequence) -> None:
         """See ``base.Engine``. Raises ``InvalidRequestError`` for a prompt that cannot run,

@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 
 
 class Document:
-    """A tool's parameters: what references inside it mean."""
+    """The schema of a tool's parameters, which resolves its references."""
 
     def __init__(self, root: Any) -> None:
         self.root: Schema = root if isinstance(root, dict) else {}
@@ -30,7 +30,7 @@ class Document:
         return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
 
     def resolved(self, schema: Any) -> Schema:
-        """The schema with what it refers to, at its top."""
+        """The schema with its own ``$ref`` replaced; not those of its parts."""
         for _ in range(_MAX_DEPTH):
             if not isinstance(schema, dict):
                 return {}
@@ -42,7 +42,7 @@ class Document:
         return {}
 
     def types_of(self, schema: Any, depth: int = 0) -> frozenset[str]:
-        """The types that the schema allows; all, where it says nothing."""
+        """The JSON types that the schema allows; all types if it does not restrict them."""
         if depth > _MAX_DEPTH or not isinstance(schema, dict):
             return ALL_TYPES
         schema = self.resolved(schema)
@@ -60,7 +60,7 @@ class Document:
 
 
 def with_document(document: Document, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema beside the whole document, so that its references mean what they meant."""
+    """The schema with the whole document in ``$defs``, so that its references stay valid."""
     if '"$ref"' not in json.dumps(schema):
         return schema
     root = {key: value for key, value in document.root.items() if key != "x-guidance"}
@@ -68,7 +68,7 @@ def with_document(document: Document, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _moved(schema: Any) -> Any:
-    """With references into the document at its new place."""
+    """The schema with its references changed to the document's new place."""
     if isinstance(schema, list):
         return [_moved(one) for one in schema]
     if not isinstance(schema, dict):
@@ -81,14 +81,14 @@ def _moved(schema: Any) -> Any:
 
 
 def choices_of(schema: Schema) -> list[Any] | None:
-    """The values of ``const`` or ``enum``."""
+    """The values of ``const`` or ``enum``, if the schema has one."""
     if "const" in schema:
         return [schema["const"]]
     return schema["enum"] if isinstance(schema.get("enum"), list) else None
 
 
 def type_of(value: Any) -> str:
-    """JSON schema's name of a value's type."""
+    """The JSON schema type of a value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -108,6 +108,6 @@ def _named(schema: Schema) -> frozenset[str]:
 
 
 def _integers(choices: list[Any]) -> frozenset[str]:
-    """A float in a list of choices may be written as an integer, and the other way round."""
+    """Both number types if there is a number: 1 may be written as 1.0, and 1.0 as 1."""
     is_number = any(type_of(one) in ("integer", "number") for one in choices)
     return frozenset({"integer", "number"}) if is_number else frozenset()

@@ -1,7 +1,7 @@
-"""Values of arguments where text stands bare: what a text means, and how a value is written.
+"""Argument values in formats with bare strings: how a text is read, and how a value is written.
 
-A text-only parameter takes every text as it is. One that also takes other values takes JSON of
-those as such; a text that would be misread so stands as a JSON string.
+For a parameter of type string, the text is the value. If it also has other types, JSON of those
+types is read as JSON; a string that would be misread is written as a JSON string.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 
 def kind_of(document: Document, schema: Any) -> Kind:
-    """Whether the schema allows texts, only texts, or none."""
+    """Whether the schema allows only strings, no strings, or both."""
     types = document.types_of(schema)
     if "string" not in types:
         return Kind.JSON if types else Kind.MIXED
@@ -34,7 +34,7 @@ def kind_of(document: Document, schema: Any) -> Kind:
 
 
 def read_value(document: Document, schema: Any, text: str) -> str:
-    """The JSON text of the value that ``text`` stands for."""
+    """The JSON text of the value that ``text`` means."""
     kind = kind_of(document, schema)
     if kind is Kind.TEXT:
         return dumps(text)
@@ -46,7 +46,7 @@ def read_value(document: Document, schema: Any, text: str) -> str:
 
 
 def write_value(document: Document, schema: Any, value: Any) -> str:
-    """The text that is read as this value."""
+    """The text that ``read_value`` reads as this value."""
     if not isinstance(value, str):
         return dumps(value)
     is_nested = bool(document.types_of(schema) & {"array", "object"})
@@ -59,7 +59,7 @@ def write_value(document: Document, schema: Any, value: Any) -> str:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a text could be taken for another value, or for a JSON string."""
+    """Whether a string could be read as another value or as a JSON string."""
     bare = text.strip()
     return bare[:1] in ("[", "{", '"') or is_json(bare)
 
@@ -76,7 +76,7 @@ def _read_mixed(types: frozenset[str], text: str, bare: str) -> str:
 
 
 def is_json(text: str) -> bool:
-    """Whether the text is JSON in the narrow sense, and can be sent."""
+    """Whether the text is standard JSON and valid Unicode."""
     try:
         _loads(text)
         text.encode()
@@ -86,7 +86,7 @@ def is_json(text: str) -> bool:
 
 
 def _loads(text: str) -> Any:
-    """JSON in the narrow sense: without NaN, and integers of any length."""
+    """Decode standard JSON: no NaN, integers of any length."""
 
     def refuse(word: str) -> Any:
         raise ValueError(word)
@@ -95,7 +95,7 @@ def _loads(text: str) -> Any:
 
 
 def _json_or_text(text: str) -> Any:
-    """What stands where JSON should: line breaks inside its texts are let pass."""
+    """The value of a text that should be JSON; line breaks in strings are accepted."""
     try:
         value = json.loads(text, strict=False)
         json.dumps(value, allow_nan=False)
@@ -105,7 +105,7 @@ def _json_or_text(text: str) -> Any:
 
 
 class _Integer(int):
-    """An integer's text may be longer than Python likes to convert; only its kind matters."""
+    """Converts only 20 digits: Python limits the length, and only the type matters here."""
 
     def __new__(cls, text: str) -> _Integer:
         return super().__new__(cls, text[:20] or "0")

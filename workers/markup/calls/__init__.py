@@ -1,1 +1,1 @@
-"""The ways in which models write calls of tools: each is written and read by one object."""
+"""The formats of tool calls: one object per format reads it and writes its grammar."""

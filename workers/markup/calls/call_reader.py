@@ -1,4 +1,4 @@
-"""One section of calls as its text arrives."""
+"""Reads a section of calls as its text arrives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class CallReader:
-    """Reads what follows the ``start`` of a format, up to the end of its calls.
+    """Reads the text after the ``start`` of a format, up to the end of its calls.
 
-    ``is_held``: a grammar holds the text, so that a call is told as it is written. Otherwise each
-    is told once it is complete and its arguments are JSON. Once ``is_over``, ``text`` is what was
-    no call, and ``rest`` what follows the calls.
+    ``is_held``: the text follows a grammar, so the events of a call are returned at once. Otherwise
+    they are returned when the call is complete and its arguments are JSON. When ``is_over``,
+    ``text`` is the text that was not a call, and ``rest`` the text after the calls.
     """
 
     def __init__(self, form: CallFormat, tools: Tools, *, is_held: bool) -> None:
@@ -30,12 +30,12 @@ class CallReader:
         self._is_held = is_held
         self._source = Source()
         self._steps = form.read(self._source, tools, is_held=is_held)
-        self._waiting: list[CallEvent] = []  # of a call that is not told yet
-        self._told_to = 0  # how far the text has become calls
+        self._waiting: list[CallEvent] = []  # of a call that is not complete yet
+        self._told_to = 0  # end of the text whose events have been returned
         self._is_broken = False
 
     def feed(self, text: str) -> list[CallEvent]:
-        """What the text adds to the calls."""
+        """The events that ``text`` adds."""
         self._source.text += text
         found = [] if self._is_broken else self._go_on()
         if self._is_broken:
@@ -43,7 +43,8 @@ class CallReader:
         return found
 
     def finish(self, *, is_cut: bool) -> list[CallEvent]:
-        """The text is over; ``is_cut``: at a limit. A begun call that was cut keeps what it has."""
+        """The last events, at the end of the text; ``is_cut``: by a limit, so that an incomplete
+        call is kept."""
         self._source.is_over = True
         was_broken = self._is_broken
         found = [] if was_broken else self._go_on()
@@ -60,9 +61,9 @@ class CallReader:
         try:
             for event in self._events():
                 found += self._tell(event)
-        # A reader raises whatever its code happens to on a broken call; that is text then.
+        # A reader may raise anything for an invalid call, which is then content.
         except Exception as error:
-            log.debug("unreadable call", extra={"format": self._form.name, "error": repr(error)})
+            log.debug("invalid tool call", extra={"format": self._form.name, "error": repr(error)})
             self._is_broken = True
         return found
 
@@ -86,7 +87,7 @@ class CallReader:
         return waiting
 
     def _seek_end(self) -> None:
-        """What is no call, up to the end marker, is text; without one, all that follows is."""
+        """After an invalid call: text up to the end marker is content; without a marker, all."""
         text, end = self._source.text, self._form.end
         if not end:
             self._end(self._told_to, self._told_to)
@@ -99,10 +100,10 @@ class CallReader:
 
 
 def _check(events: list[CallEvent]) -> None:
-    """Raises unless the call can be sent: JSON of an object, and whole characters."""
+    """Raise unless the call can be sent: its arguments are a JSON object without surrogates."""
     text = "".join(event.text for event in events if isinstance(event, Written))
     if not isinstance(json.loads(text, parse_constant=_refuse), dict):
-        raise ValueError("arguments that are no object")
+        raise ValueError("the arguments are not an object")
     json.dumps(json.loads(text), ensure_ascii=False).encode()
     for event in events:
         if isinstance(event, Begun):

@@ -1,4 +1,4 @@
-"""What a way of writing calls is: markers, a reader, and the grammar that its reader can read."""
+"""The interface of a call format: its markers, its reader, and a grammar for its reader."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ Tools = list[dict[str, Any]]
 
 
 class CallFormat(Protocol):
-    """One way of writing calls.
+    """One format of tool calls.
 
-    ``start`` opens a section of calls, "" if nothing does; ``end`` closes it, "" where it ends by
-    itself.
+    ``start`` opens a section of calls and ``end`` closes it; each is "" if there is no such marker.
     """
 
     @property
@@ -27,18 +26,18 @@ class CallFormat(Protocol):
     def end(self) -> str: ...
 
     def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
-        """The calls behind ``start``, up to and with ``end``.
+        """Read the calls after ``start``, up to and including ``end``.
 
-        ``is_held``: a grammar of ``section`` holds the text. Raises ``UnreadableError``.
+        ``is_held``: the text follows the grammar of ``section``. Raises ``UnreadableError``.
         """
         ...
 
     def section(self, rules: Rules) -> str:
-        """The name of the rule for what ``read`` reads."""
+        """Add the rules for the text that ``read`` reads; returns the name of the first rule."""
         ...
 
 
 def parameters_of(tools: Tools, name: str) -> Any:
-    """The schema of a tool's arguments; ``None`` for a tool that nobody has."""
+    """The schema of a tool's arguments; ``None`` for an unknown tool."""
     functions = (tool.get("function") or {} for tool in tools)
     return next((one.get("parameters") for one in functions if one.get("name") == name), None)

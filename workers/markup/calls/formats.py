@@ -1,4 +1,4 @@
-"""The ways of writing calls that are known, by name. Formats as the models' makers publish them."""
+"""The known formats of tool calls, by name, as published by the model makers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _qwen_coder(name: str, start: str, end: str) -> TaggedCalls:
 
 
 def _arguments(name: str, start: str, end: str, suffix: str = "", **tags: str) -> TaggedCalls:
-    """A tag around each key and each value, as GLM has them; ``suffix`` ends their names."""
+    """A tag around each key and each value, as in GLM; the tags' names end with ``suffix``."""
     arg = tags.get("arg", "arg")
     call = tags.get("call", "")
     return TaggedCalls(
@@ -41,7 +41,7 @@ def _hy3(name: str, suffix: str) -> TaggedCalls:
 
 
 def _invokes(name: str, start: str, end: str, ns: str = "", **ends: str) -> TaggedCalls:
-    """Tags ``invoke`` and ``parameter`` with their names as attributes; ``ns`` begins the tags."""
+    """Tags ``invoke`` and ``parameter`` with names as attributes; ``ns`` is the tags' prefix."""
     return TaggedCalls(
         name, start, end, f'<{ns}invoke name="', '">', f'<{ns}parameter name="',
         ends.get("key_end", '">'), f"</{ns}parameter>", f"</{ns}invoke>",

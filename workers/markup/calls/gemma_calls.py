@@ -1,4 +1,4 @@
-"""Gemma's calls: ``call:name{key:value}``, bare keys, and texts between marks of their own."""
+"""Gemma's calls: ``call:name{key:value}``, with bare keys, and strings between special marks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCALAR = re.compile(r"-?[0-9][0-9.eE+\-]*|true|false|null")
 
 @dataclass(frozen=True, slots=True)
 class GemmaCalls:
-    """Calls between ``start`` and ``end``; ``mark`` stands around each text."""
+    """Calls between ``start`` and ``end``; ``mark`` is before and after each string."""
 
     name: str
     start: str
@@ -33,7 +33,7 @@ class GemmaCalls:
             yield from source.expect("call:")
             name = (yield from source.until("{")).strip()
             if not name:
-                raise UnreadableError("a call without a name")
+                raise UnreadableError("the call has no name")
             yield Begun(name)
             yield Written("{")
             yield from self._members(source, is_told=True)
@@ -44,7 +44,7 @@ class GemmaCalls:
                 return
 
     def _members(self, source: Source, *, is_told: bool = False) -> Steps[str]:
-        """The members of an object whose brace is read; ``is_told``: each as it is complete."""
+        """The members of an object, after its brace; ``is_told``: yield each when complete."""
         found: list[str] = []
         yield from source.skip_blanks()
         while not (yield from source.take("}")):
@@ -102,7 +102,7 @@ class GemmaCalls:
 
 
 class _Writer:
-    """Rules for values of schemas."""
+    """Writes grammar rules for values of a schema."""
 
     def __init__(self, rules: Rules, document: Document, mark: str) -> None:
         self._rules = rules

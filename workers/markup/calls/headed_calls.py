@@ -1,4 +1,4 @@
-"""Calls as a name and then the arguments as a JSON object, with markers between them."""
+"""Calls that consist of a name and then the arguments as a JSON object, between markers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _NUMBERED = re.compile(r"(?:functions\.)?(.+):[0-9]+")
 class HeadedCalls:
     """``begin`` name ``middle`` arguments ``close``, once or more between ``start`` and ``end``.
 
-    Where models vary, the first of the ``middles`` is written and all are read, and of what stands
-    between name and arguments a reader takes anything up to the brace (``is_loose``).
-    id_before: an id comes first, and ends with this text. id_mark: it comes behind the name and
-    this text. is_numbered: the name is ``functions.NAME:N``, which is the id too. separator:
-    between two calls.
+    The grammar uses the first of ``middles``, the reader accepts all of them. ``is_loose``: the
+    reader accepts any text between name and arguments. ``id_before``: an id comes first, followed
+    by this text. ``id_mark``: an id follows the name and this text. ``is_numbered``: the name is
+    ``functions.NAME:N``, which is also the id. ``is_section``: several calls are possible.
     """
 
     name: str
@@ -48,7 +47,7 @@ class HeadedCalls:
                 return
             if not (yield from source.starts(self.begin)):
                 if self.end:
-                    raise UnreadableError("the end of the calls is missing")
+                    raise UnreadableError("the end marker of the calls is missing")
                 return
 
     def _read_call(self, source: Source) -> Steps[None]:
@@ -61,11 +60,11 @@ class HeadedCalls:
         if self.is_numbered and (found := _NUMBERED.fullmatch(name)):
             own_id, name = name, found[1]
         if not name:
-            raise UnreadableError("a call without a name")
+            raise UnreadableError("the call has no name")
         yield from source.skip_blanks()
         yield Begun(name, own_id)
         if not (yield from source.starts("{")):
-            raise UnreadableError("arguments that are no object")
+            raise UnreadableError("the arguments are not an object")
         yield from read_json(source, is_told=True)
         yield Ended()
         close = self.close or ("" if self.is_section else self.end)
@@ -74,7 +73,7 @@ class HeadedCalls:
             yield from source.expect(close, close.strip())
 
     def _read_name(self, source: Source) -> Steps[tuple[str, str]]:
-        """The name, and which text ended it."""
+        """The name, and the text that ended it."""
         marks = [*self.middles, *([self.id_mark] if self.id_mark else [])]
         begun = source.place
         while True:
@@ -90,13 +89,13 @@ class HeadedCalls:
             yield from source.more()
 
     def _may_come_earlier(self, text: str, begun: int, place: int, marks: list[str]) -> bool:
-        """Whether a longer mark at the same place is not whole yet."""
+        """Whether the text so far may be the beginning of a longer mark at ``place``."""
         rest = text[place:]
         return any(len(mark) > len(rest) and mark.startswith(rest) for mark in marks)
 
     def _loose_name(self, source: Source, begun: int, brace: int) -> str:
         if not self.is_loose:
-            raise UnreadableError("a call without its markers")
+            raise UnreadableError("the markers of the call are missing")
         source.place = brace
         head = re.match(r"\s*([\w.-]*)", source.text[begun:brace])
         return head[1] if head else ""

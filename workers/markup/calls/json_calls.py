@@ -1,4 +1,4 @@
-"""Calls as JSON objects: ``{"name": …, "arguments": {…}}``, one, several or a list."""
+"""Calls that are JSON objects: ``{"name": …, "arguments": {…}}``, one, several or a list."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _IDS = ("id", "tool_call_id", "call_id")
 class JsonCalls:
     """Objects between ``start`` and ``end``.
 
-    ``name_key``, ``arguments_key``: what this format calls them; all names that are in use are
-    read. is_list: the objects stand in a list. is_keyed: an object has the name of the tool as its
-    only key. is_known: only the request's tools are calls. needs_arguments: an object without them
-    is no call. id_key: a number as text, before the name.
+    ``name_key``, ``arguments_key``: the keys of this format; the reader accepts all common keys.
+    ``id_key``: key of a number as a string, before the name. ``is_list``: the objects are in a
+    list. ``is_keyed``: the tool's name is the only key of an object. ``is_known``: only the
+    request's tools are calls. ``needs_arguments``: an object without arguments is not a call.
     """
 
     name: str
@@ -97,7 +97,7 @@ class JsonCalls:
 
 
 class _Call:
-    """One call, whose members may come in any order."""
+    """One call; its members may come in any order."""
 
     def __init__(self, tools: Tools | None, *, needs_arguments: bool) -> None:
         self.name: str | None = None
@@ -108,7 +108,7 @@ class _Call:
         self._is_begun = False
 
     def arguments(self, source: Source) -> Steps[None]:
-        """The arguments are next: told as they come, once the name is known."""
+        """Read the arguments; if the name is known, they are yielded piece by piece."""
         yield from source.skip_blanks()
         one = yield from source.next()
         if one == "{" and self.name is not None:
@@ -116,23 +116,23 @@ class _Call:
             yield from read_json(source, is_told=True)
             return
         text = yield from read_json(source)
-        if one == '"':  # some models write the object as a text
+        if one == '"':  # some models write the object as a string
             text = json.loads(text)
         self._held = "{}" if text in ("null", "") else text
         if not isinstance(json.loads(self._held), dict):
-            raise UnreadableError("arguments that are no object")
+            raise UnreadableError("the arguments are not an object")
 
     def finish(self) -> Steps[None]:
         if not self._is_begun:
             if self._held is None and self._needs_arguments:
-                raise UnreadableError("a call without arguments")
+                raise UnreadableError("the call has no arguments")
             yield from self._begin()
             yield Written(self._held or "{}")
         yield Ended()
 
     def _begin(self) -> Steps[None]:
         if not self.name or self._is_begun:
-            raise UnreadableError("a call without a name, or with arguments twice")
+            raise UnreadableError("the call has no name, or has arguments twice")
         if self._tools is not None and not any(
             tool["function"]["name"] == self.name for tool in self._tools
         ):
@@ -142,7 +142,7 @@ class _Call:
 
 
 def _members(source: Source, call: _Call) -> Steps[None]:
-    """The members of the object whose brace is read, up to its end."""
+    """Read the members of an object, after its opening brace, up to its end."""
     yield from source.skip_blanks()
     while not (yield from source.take("}")):
         key = yield from read_text(source)

@@ -1,4 +1,4 @@
-"""JSON values in a text that arrives in pieces: where they end, and their text as it comes."""
+"""Reads JSON values from a text that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class _State(Enum):
 
 
 class JsonScanner:
-    """Follows one JSON value; raises ``UnreadableError`` for what is none."""
+    """Finds the end of one JSON value; raises ``UnreadableError`` for invalid JSON."""
 
     def __init__(self) -> None:
         self.is_done = False
         self._state = _State.VALUE
-        self._open: list[str] = []  # what closes the open objects and lists
+        self._open: list[str] = []  # closing brackets of the open objects and lists
         self._is_key = False
         self._num_hex = 0
         self._scalar = ""
 
     def take(self, text: str, place: int) -> int:
-        """Read on from ``place``; where the value, or the text, ends."""
+        """Read from ``place`` on; returns the end of the value or of the text."""
         while place < len(text) and not self.is_done:
             place = self._step(text, place)
         return place
 
     def finish(self) -> None:
-        """The text is over; a number may end with it."""
+        """At the end of the text, where a number may end; raises ``CutError`` for other values."""
         if self._state is _State.SCALAR and not self._open and _SCALAR.fullmatch(self._scalar):
             self._end_scalar()
         if not self.is_done:
@@ -80,18 +80,18 @@ class JsonScanner:
         elif text[place] == "\\":
             self._state = _State.ESCAPE
         else:
-            raise UnreadableError("a control character in a JSON text")
+            raise UnreadableError("a JSON string contains a control character")
         return place + 1
 
     def _escape(self, one: str) -> None:
         if self._state is _State.ESCAPE:
             if one not in '"\\/bfnrtu':
-                raise UnreadableError("an unknown escape in a JSON text")
+                raise UnreadableError("a JSON string contains an unknown escape")
             self._state = _State.HEX if one == "u" else _State.STRING
             self._num_hex = 0
             return
         if one not in _HEX:
-            raise UnreadableError("an unknown escape in a JSON text")
+            raise UnreadableError("a JSON string contains an unknown escape")
         self._num_hex += 1
         if self._num_hex == 4:
             self._state = _State.STRING
@@ -104,7 +104,7 @@ class JsonScanner:
 
     def _end_scalar(self) -> None:
         if not _SCALAR.fullmatch(self._scalar):
-            raise UnreadableError("no JSON value")
+            raise UnreadableError("not a JSON value")
         self._scalar = ""
         self._end_value()
 
@@ -146,7 +146,7 @@ class JsonScanner:
 
 
 def read_json(source: Source, *, is_told: bool = False) -> Steps[str]:
-    """The text of the JSON value that is next; ``is_told``: yields it as it comes."""
+    """Read the next JSON value and return its text; ``is_told``: also yield it as it arrives."""
     yield from source.skip_blanks()
     scanner = JsonScanner()
     begun = source.place
@@ -164,10 +164,10 @@ def read_json(source: Source, *, is_told: bool = False) -> Steps[str]:
 
 
 def read_text(source: Source) -> Steps[str]:
-    """The JSON string that is next, decoded."""
+    """Read the next JSON string and return it decoded."""
     yield from source.skip_blanks()
     if not (yield from source.starts('"')):
-        raise UnreadableError("a JSON text is missing")
+        raise UnreadableError("a JSON string is missing")
     value = json.loads((yield from read_json(source)))
     assert isinstance(value, str)
     return value

@@ -1,4 +1,4 @@
-"""Calls as Python writes them: ``[name(key="value", other=[1, true])]``."""
+"""Calls in Python's syntax: ``[name(key="value", other=[1, true])]``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PythonCalls:
     def _read_call(self, source: Source) -> Steps[None]:
         name = (yield from source.until("(")).strip()
         if not name or any(one in name for one in "\"'[]{},="):
-            raise UnreadableError("a call without a name")
+            raise UnreadableError("the call has no name")
         yield Begun(name)
         yield Written("{")
         separator = ""
@@ -78,7 +78,7 @@ def _json(rules: Rules, document: Document, schema: Any) -> str:
 
 
 def decoded(text: str) -> str:
-    """A value's JSON text: of JSON, or of a Python literal."""
+    """The JSON text of a value that is written as JSON or as a Python literal."""
     text = text.strip()
     if is_json(text):
         return text
@@ -86,11 +86,11 @@ def decoded(text: str) -> str:
         tree = _JsonNames().visit(ast.parse(text, mode="eval"))
         return dumps(ast.literal_eval(tree))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise UnreadableError(f"no value: {error}") from error
+        raise UnreadableError(f"not a value: {error}") from error
 
 
 class _JsonNames(ast.NodeTransformer):
-    """JSON's words inside Python's lists."""
+    """Replaces ``true``, ``false`` and ``null`` in Python literals."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id not in _JSON_NAMES:
@@ -99,7 +99,7 @@ class _JsonNames(ast.NodeTransformer):
 
 
 def _value(source: Source) -> Steps[str]:
-    """The text of a value, up to a comma or a bracket that is not its own."""
+    """The text of a value, up to the comma or bracket that ends it."""
     begun = source.place
     closing: list[str] = []
     quote = ""
@@ -120,5 +120,5 @@ def _value(source: Source) -> Steps[str]:
         elif one in _CLOSING:
             closing.append(_CLOSING[one])
         elif one in ")]}" and (not closing or closing.pop() != one):
-            raise UnreadableError("a bracket too many")
+            raise UnreadableError("the brackets do not match")
         source.place += 1

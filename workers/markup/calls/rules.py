@@ -1,4 +1,4 @@
-"""Rules of a grammar in llguidance's Lark, written for one request's tools and one vocabulary."""
+"""Grammar rules in llguidance's Lark, for one request's tools and one vocabulary."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from workers.markup.arguments.schema_types import Document, choices_of, with_doc
 Tool = dict[str, Any]
 Schema = dict[str, Any]
 
-# One space or line break at most: a small model would wander off in white space.
+# At most one space or line break: a small model might write white space without end.
 GUIDANCE = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]?", "coerce_one_of": True}
 BLANK = r"_w: /[ \n]{0,2}/"
 
 
 def quoted(text: str) -> str:
-    """A text in Lark."""
+    """The text as a Lark string."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def guided(schema: Schema) -> str:
-    """What ``%json`` takes."""
+    """The schema as the argument of ``%json``."""
     return json.dumps({**schema, "x-guidance": GUIDANCE})
 
 
 def marker(text: str, tokenizer: Tokenizer) -> str:
-    """The marker in Lark: texts, and control tokens by their numbers."""
+    """The marker in Lark: text as strings, control tokens by their ids."""
     return " ".join(
         quoted(part) if isinstance(part, str) else f"<|{part}|>" for part in _parts(text, tokenizer)
     )
 
 
 def _parts(text: str, tokenizer: Tokenizer) -> Iterator[str | int]:
-    """Texts, and control tokens by their numbers, in turn."""
+    """The parts of a text: strings, and ids of control tokens."""
     ids = tokenizer.encode(text, add_special=False, parse_special=True)
     for is_text, run in groupby(ids, lambda token_id: bool(tokenizer.piece(token_id))):
         if is_text:
@@ -49,7 +49,7 @@ def _parts(text: str, tokenizer: Tokenizer) -> Iterator[str | int]:
 
 
 class Rules:
-    """The rules for these tools; ``lines`` grow with what is asked for."""
+    """Collects grammar rules for ``tools`` in ``lines``."""
 
     def __init__(self, tools: Sequence[Tool], tokenizer: Tokenizer) -> None:
         self.tools = [tool["function"] for tool in tools]
@@ -58,27 +58,27 @@ class Rules:
         self._parameters: dict[int, str] = {}
 
     def mark(self, text: str) -> str:
-        """A marker, "" for none."""
+        """``marker`` of ``text``."""
         return marker(text, self._tokenizer)
 
     def add(self, stem: str, body: str, attributes: str = "") -> str:
-        """A new rule; its name."""
+        """Add a rule; returns its name."""
         name = f"{stem}_{len(self.lines)}"
         self.lines.append(f"{name}{attributes}: {body}")
         return name
 
     def parameters(self, index: int) -> Schema:
-        """The schema of a tool's arguments, as far as grammars can hold it."""
+        """The schema of a tool's arguments; unless ``strict``, without what is unsupported."""
         schema = self.tools[index].get("parameters") or {}
         place = f"tools[{index}].function.parameters"
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            raise InvalidRequestError(f"{place}: the schema of an object is needed", place)
+            raise InvalidRequestError(f"{place}: must be the schema of an object", place)
         if not self.tools[index].get("strict"):
             schema = loosen(schema, is_exact=True).schema
         return {**schema, "type": "object"}
 
     def arguments(self, index: int) -> str:
-        """The arguments of a tool as a JSON object."""
+        """The name of the rule for a tool's arguments as a JSON object."""
         if index not in self._parameters:
             large = self._large_choices(index)
             schema = self.parameters(index)
@@ -87,7 +87,7 @@ class Rules:
         return self._parameters[index]
 
     def _large_choices(self, index: int) -> dict[str, list[Any]]:
-        """By argument, listed values with integers that the compiler would round."""
+        """By argument, the choices that contain integers which llguidance would round."""
         if self.tools[index].get("strict"):
             return {}
         document = Document(self.parameters(index))
@@ -95,7 +95,7 @@ class Rules:
         return {key: one for key, one in found.items() if one and any(map(is_large, one))}
 
     def _members(self, schema: Schema, large: dict[str, list[Any]]) -> str:
-        """An object whose arguments ``large`` are written to the digit."""
+        """A rule for an object; the choices of the arguments in ``large`` are written exactly."""
         document = Document(schema)
         members: list[tuple[str, bool]] = []
         for key, one in document.properties.items():
@@ -113,15 +113,15 @@ class Rules:
         return self.add(stem, f"%json {guided(without_large(schema))}")
 
     def terminal(self, stem: str, body: str) -> str:
-        """A new terminal; its name."""
+        """Add a terminal; returns its name."""
         name = f"{stem}_{len(self.lines)}".upper()
         self.lines.append(f"{name}: {body}")
         return name
 
     def text(self, stem: str, terminal: str, end: str, unlike: str = "") -> str:
-        """Bare text of a terminal, and ``end``, which the text does not hold.
+        """A rule for bare text of ``terminal`` that does not contain ``end``, followed by ``end``.
 
-        ``unlike``: a pattern that the whole text must not have.
+        ``unlike``: a pattern that the whole text must not match.
         """
         parts = list(_parts(end, self._tokenizer))
         is_plain = all(isinstance(part, str) for part in parts)
@@ -141,20 +141,20 @@ class Rules:
 
 
 def escaped(text: str) -> str:
-    """A text in a regular expression between slashes."""
+    """The text, escaped for a regular expression between slashes."""
     return re.escape(text).replace("/", r"\/").replace("\n", "n")
 
 
 def either(names: Sequence[str]) -> str:
-    """One of these rules."""
+    """Lark for one of these rules."""
     return "(" + " | ".join(names) + ")"
 
 
 def in_order(rules: Rules, members: list[tuple[str, bool]], separator: str) -> str:
-    """A rule for these, the needed ones all, in this order, with separators between them."""
+    """A rule for ``members`` (rule, is required) in this order, with separators between them."""
     mark = f"{quoted(separator)} _w" if separator == "," else quoted(separator)
-    rest = ""  # what may follow a member
-    alone = ""  # what may stand at the beginning
+    rest = ""  # rule for the text after a member
+    alone = ""  # rule for the text from the first member on
     for name, is_needed in reversed(members):
         begins = f"{name} {rest}".strip()
         follows = f"{mark} {begins}"

@@ -1,6 +1,6 @@
-"""A text that arrives in pieces, and readers that wait for what they need of it.
+"""A text that arrives in pieces, with operations for readers that wait for more of it.
 
-A reader is a generator: it yields what it has found, and ``None`` where it needs more text.
+A reader is a generator: it yields events, and ``None`` when it needs more text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A call has begun; ``id`` is the model's own, if it gave one."""
+    """A call has started; ``id`` is set if the model wrote one."""
 
     name: str
     id: str | None = None
@@ -24,14 +24,14 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A piece of the begun call's arguments, JSON text."""
+    """A piece of the current call's arguments, as JSON text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The begun call is complete."""
+    """The current call is complete."""
 
 
 CallEvent = Begun | Written | Ended
@@ -39,7 +39,7 @@ Steps = Generator[CallEvent | None, None, T]
 
 
 class UnreadableError(ValueError):
-    """The text is no call in this format."""
+    """The text is not a call in this format."""
 
 
 class CutError(UnreadableError):
@@ -47,7 +47,7 @@ class CutError(UnreadableError):
 
 
 class Source:
-    """What has arrived, and how far it is read; ``is_over``: nothing more will come."""
+    """The text so far, read up to ``place``; ``is_over``: no more text will arrive."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -59,13 +59,13 @@ class Source:
         return self.text[self.place :]
 
     def more(self) -> Steps[None]:
-        """Wait for text; raises ``CutError`` when none will come."""
+        """Wait for more text; raises ``CutError`` at its end."""
         if self.is_over:
             raise CutError("the text ends inside a call")
         yield None
 
     def has(self, count: int = 1) -> Steps[bool]:
-        """Whether so many characters are left."""
+        """Wait for ``count`` unread characters; False if the text ends before."""
         while len(self.text) - self.place < count:
             if self.is_over:
                 return False
@@ -73,7 +73,7 @@ class Source:
         return True
 
     def next(self) -> Steps[str]:
-        """The next character, which stays; "" at the end of the text."""
+        """The next character, without reading it; "" at the end of the text."""
         return self.text[self.place] if (yield from self.has()) else ""
 
     def skip_blanks(self, also: str = "") -> Steps[None]:
@@ -81,7 +81,7 @@ class Source:
             self.place += 1
 
     def starts(self, wanted: str) -> Steps[bool]:
-        """Whether the rest begins with ``wanted``; waits only while it may."""
+        """Whether the unread text begins with ``wanted``; waits only as long as needed."""
         while not self.text.startswith(wanted, self.place):
             rest = self.text[self.place : self.place + len(wanted)]
             if self.is_over or not wanted.startswith(rest):
@@ -90,13 +90,13 @@ class Source:
         return True
 
     def take(self, wanted: str) -> Steps[bool]:
-        """Read ``wanted`` if it is next."""
+        """Read ``wanted`` if it is next; returns whether it was."""
         is_there = yield from self.starts(wanted)
         self.place += len(wanted) if is_there else 0
         return is_there
 
     def expect(self, *wanted: str) -> Steps[str]:
-        """Read the one of these that is next."""
+        """Read the one of ``wanted`` that is next; raises ``UnreadableError`` if none is."""
         for one in wanted:
             if (yield from self.take(one)):
                 return one
@@ -105,7 +105,7 @@ class Source:
         raise UnreadableError(f"{wanted[0]!r} is missing")
 
     def until(self, end: str) -> Steps[str]:
-        """The text before ``end``, which is read too."""
+        """Read the text up to ``end`` and ``end`` itself; returns the text."""
         begun = seen = self.place
         while (found := self.text.find(end, seen)) < 0:
             seen = max(begun, len(self.text) - len(end) + 1)
@@ -114,7 +114,7 @@ class Source:
         return self.text[begun:found]
 
     def until_any(self, stops: str) -> Steps[str]:
-        """The text before the first of these characters, which stays."""
+        """Read and return the text before the first of the characters ``stops``."""
         begun = end = self.place
         while True:
             while end < len(self.text) and self.text[end] not in stops:

@@ -1,4 +1,4 @@
-"""Calls with a tag for each argument: texts stand bare in it, everything else as JSON."""
+"""Calls with a tag per argument, which contains a bare string or another value as JSON."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _CDATA, _CDATA_END = "<![CDATA[", "]]>"
 class TaggedCalls:
     """``call`` name ``name_end``, then per argument ``key`` key ``key_end`` value ``value_end``.
 
-    The texts are written as they are; readers do without the white space around them. json_key_end
-    stands in place of ``key_end`` where the value is JSON, and tells so. value_start: a tag of the
-    value's own. In ``value_end`` {key} stands for the argument's key. has_cdata: texts may be in
-    CDATA sections. is_quoted: names and keys stand in quotes. is_section: several calls may stand
-    between ``start`` and ``end``.
+    The grammar uses these texts exactly; the reader ignores white space around them.
+    ``json_key_end``: replaces ``key_end`` if the value is JSON. ``value_start``: a tag before the
+    value. ``value_end``: ``{key}`` in it stands for the argument's key. ``has_cdata``: strings may
+    be in CDATA sections. ``is_quoted``: names and keys are in quotes. ``is_section``: several calls
+    are possible between ``start`` and ``end``.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TaggedCalls:
 
     def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
         yield from source.skip_blanks()
-        if (yield from source.starts("{")):  # some models fall back to what most others write
+        if (yield from source.starts("{")):  # some models sometimes write JSON calls instead
             yield from JsonCalls(self.name, self.start, self.end).read(source, tools, is_held=False)
             return
         while True:
@@ -65,12 +65,12 @@ class TaggedCalls:
             if (yield from source.take(self.end)):
                 return
             if not self.is_section:
-                raise UnreadableError("the end of the call is missing")
+                raise UnreadableError("the end marker of the call is missing")
 
     def _read_call(self, source: Source, tools: Tools, is_held: bool) -> Steps[None]:
         name = yield from self._read_name(source)
         if not name:
-            raise UnreadableError("a call without a name")
+            raise UnreadableError("the call has no name")
         yield Begun(name)
         yield Written("{")
         document = Document(parameters_of(tools, name))
@@ -119,7 +119,7 @@ class TaggedCalls:
     def _read_json(
         self, source: Source, document: Document, schema: Any, value_end: str
     ) -> Steps[str]:
-        """A JSON value up to its end, or what a model wrote there instead."""
+        """A JSON value up to the end tag; other text there is converted by ``read_value``."""
         begun = source.place
         try:
             value = yield from read_json(source)
@@ -136,7 +136,7 @@ class TaggedCalls:
     def _read_text(
         self, source: Source, document: Document, schema: Any, value_end: str, is_held: bool
     ) -> Steps[str]:
-        """A text, or in its place other JSON where the schema has that too."""
+        """A string, or an array or object if the schema allows that too."""
         kind = kind_of(document, schema)
         begun = source.place
         yield from source.skip_blanks()
@@ -174,7 +174,7 @@ class TaggedCalls:
         return text.strip() if self.has_cdata else text
 
     def _until_end(self, source: Source, end: str) -> Steps[str]:
-        """Up to the first end behind which a call can go on."""
+        """The text up to the first ``end`` after which the call can continue or end."""
         follows = [mark.strip() for mark in (self.key, self.call_end or self.end) if mark]
         begun = source.place
         while True:
@@ -230,5 +230,5 @@ class TaggedCalls:
 
 
 def _tag_end(key_end: str) -> str:
-    """What closes the tag that holds the key: all behind the last quote."""
+    """The end of the tag that contains the key: everything after the last quote."""
     return key_end.strip().rpartition('"')[2]

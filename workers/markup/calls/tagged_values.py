@@ -1,7 +1,7 @@
-"""The grammar of one argument in a tag: what the readers of bare values can tell apart.
+"""The grammar of one argument in a tag: only values that the readers of bare values distinguish.
 
-Texts and what else may stand in their place share one terminal: a lexer that has two of them would
-go on with the longer one. A value that has a grammar of its own begins unlike all texts.
+Strings and other values without a rule of their own share one terminal, because of two terminals a
+lexer would take the longer one. A value with its own rule begins differently from all strings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BEGINNINGS = {
     "object": r"\{",
 }
 _BLANKS = r"[ \n\t\r]*"
-# A JSON string whose text could be read as something else is read as that text.
+# Such a JSON string is read as the string it encodes, not as bare text.
 _LITERAL = rf'{_BLANKS}"{_BLANKS}(?:null|true|false|-?[0-9]|[\[{{]|\\)(?s:.*)"{_BLANKS}'
 _BOUNDS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 _ALTERNATIVES = ("anyOf", "oneOf")
@@ -41,9 +41,9 @@ Way = tuple[bool, str]
 def value_rule(
     rules: Rules, document: Document, schema: Any, end: str, *, is_told: bool, has_cdata: bool
 ) -> list[Way]:
-    """The ways to write a value and ``end``: whether as JSON, and the rule's body.
+    """The ways to write a value followed by ``end``: (whether it is JSON, body of the rule).
 
-    ``is_told``: the tag says which it is.
+    ``is_told``: the tag shows whether the value is JSON.
     """
     schema = document.resolved(schema)
     if (choices := choices_of(schema)) is not None:
@@ -78,7 +78,7 @@ def _choice(
 def _json(
     rules: Rules, document: Document, schema: Any, types: frozenset[str], *, is_all: bool
 ) -> str:
-    """The values of these types."""
+    """A rule for the schema's values of these types."""
     whole: dict[str, Any] = schema
     if not is_all:
         named = {"type": sorted(types)}
@@ -93,7 +93,7 @@ def _says_something(schema: dict[str, Any]) -> bool:
 def _texts(
     rules: Rules, document: Document, schema: Any, leaves: list[dict[str, Any]], *, is_apart: bool
 ) -> str:
-    """A terminal of all texts that the schema allows, as they are written."""
+    """A terminal for all strings that the schema allows, in their written form."""
     patterns: list[str] = []
     choices: list[str] = []
     for leaf in leaves:
@@ -123,7 +123,7 @@ def _bare(
 
 
 def _constrained(document: Document, leaves: list[dict[str, Any]]) -> frozenset[str]:
-    """The types whose values need a grammar of their own."""
+    """The types whose values need their own rule."""
     found = {"array", "object"}
     for leaf in leaves:
         if (choices := choices_of(leaf)) is not None:
@@ -135,7 +135,7 @@ def _constrained(document: Document, leaves: list[dict[str, Any]]) -> frozenset[
 
 
 def _leaves(document: Document, schema: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
-    """The schema's alternatives that have none of their own."""
+    """The schema's alternatives, and theirs, down to those without alternatives."""
     schema = document.resolved(schema)
     key = next((key for key in _ALTERNATIVES if isinstance(schema.get(key), list)), None)
     if key is None or depth > _MAX_DEPTH:

@@ -19,7 +19,7 @@ class Row:
     """A running sequence. ``position`` is the index of the model's next input token.
 
     So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``;
-    ``mirostat_mu`` is the ``mu`` of the next draw. ``repetitions`` are those that DRY penalises.
+    ``mirostat_mu`` is the ``mu`` of the next draw. ``repetitions``: for DRY's penalties.
     """
 
     sequence: Sequence
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def needs_last_token(self) -> bool:
-        """Whether the host has to know each token before the next one can be drawn."""
+        """Whether each token must be read from the device before the next one can be drawn."""
         return self.constraint is not None or self.repetitions is not None
 
     @property
