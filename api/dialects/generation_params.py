@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
+from pydantic import BaseModel
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar
@@ -23,6 +25,7 @@ from jobs.contract.sampling import Sampling
 
 _MAX_SEQUENCES = 256
 _SEED_BITS = 64
+_R = TypeVar("_R", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ def build_request(
 ) -> GenerateRequest:
     """The job for ``params``. Raises ``InvalidRequestError``, which names the wrong parameter."""
     _check(params)
-    request = GenerateRequest(
+    return GenerateRequest(
         **{name: getattr(params, name) for name in _AS_IT_IS},
         sampling=_sampling(params, defaults),
         max_tokens=_max_tokens(params, defaults),
@@ -74,16 +77,27 @@ def build_request(
         api="chat" if params.is_chat else "text",
         model=model_name,
     )
-    check_text(request)
-    return request
 
 
-def check_text(request: msgspec.Struct, param: str = "prompt") -> None:
-    """Refuse half surrogate pairs: they have no UTF-8 for Redis or a tokenizer."""
+def checked_text(request: _R, body: BaseModel) -> _R:
+    """Refuse half surrogate pairs: they have no UTF-8 for Redis or a tokenizer.
+
+    ``InvalidRequestError`` names the field of ``body``.
+    """
     try:
         msgspec.json.encode(request)
     except UnicodeEncodeError:
+        param = next(filter(partial(_is_no_text, body), [name for name, _ in body]), None)
         raise InvalidRequestError("a text has half a surrogate pair", param) from None
+    return request
+
+
+def _is_no_text(body: BaseModel, name: str) -> bool:
+    try:
+        msgspec.json.encode(body.model_dump(include={name}, warnings=False))
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _check(params: GenerationParams) -> None:

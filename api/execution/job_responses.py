@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from api.execution.client_job import ClientJob
 from api.execution.loosened_schemas import loosened_header
 from api.execution.runner import JobRunner, Ticket
-from api.web.errors import Problem, problem_of
+from api.web.errors import NO_NAMES, Names, Problem, named_by, problem_of
 from api.web.sse import BODY_SEND, PING, SseWriter
 from jobs.contract.errors import JobError, ShuttingDownError
 from jobs.contract.events import Event, EventKind
@@ -23,13 +23,17 @@ _GOODBYE_S = 0.5
 
 
 class _JobResponse(Response):
-    """Base: the job's id is in the headers, of errors too, and what its schemas lost."""
+    """Base: the job's id is in the headers, of errors too, and what its schemas lost.
 
-    def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float) -> None:
+    ``names`` are the dialect's, for parameters in the job's error.
+    """
+
+    def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float, names: Names) -> None:
         super().__init__()
         self._runner = runner
         self._ticket = ticket
         self._timeout_s = timeout_s
+        self._names = names
 
     def _foreground(self, scope: Scope) -> ClientJob:
         scope.setdefault("state", {})["job_id"] = self._ticket.job_id
@@ -62,12 +66,13 @@ class WholeAnswer(_JobResponse):
         ticket: Ticket,
         timeout_s: float,
         assemble: Callable[[list[Event]], bytes],
+        names: Names = NO_NAMES,
     ) -> None:
-        super().__init__(runner, ticket, timeout_s)
+        super().__init__(runner, ticket, timeout_s, names)
         self._assemble = assemble
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with _explained_stop():
+        with named_by(self._names), _explained_stop():
             async with self._foreground(scope).run(receive) as events:
                 collected = [event async for event in events]
         body = self._assemble(collected)
@@ -95,8 +100,9 @@ class StreamedAnswer(_JobResponse):
         timeout_s: float,
         encoder: StreamEncoder,
         ping: Callable[[], bytes] = lambda: PING,
+        names: Names = NO_NAMES,
     ) -> None:
-        super().__init__(runner, ticket, timeout_s)
+        super().__init__(runner, ticket, timeout_s, names)
         self._encoder = encoder
         self._ping = ping
 
@@ -108,7 +114,7 @@ class StreamedAnswer(_JobResponse):
         job = self._foreground(scope)
         writer = SseWriter(send, self._own_headers, self._ping, scope.get(BODY_SEND))
         try:
-            with _explained_stop():
+            with named_by(self._names), _explained_stop():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):
                     async for event in events:
                         await self._show(event, writer)

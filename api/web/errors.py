@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +21,10 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 _RETRY_AFTER_S = 1
 _M = TypeVar("_M", bound=BaseModel)
+
+Names = Mapping[str, str]
+"""What workers and shared code call a parameter -> a dialect's name; the longer ones first."""
+NO_NAMES: Names = MappingProxyType({})
 
 # code -> (status, type); whatever is not here is our own fault: 500.
 _KINDS: dict[str, tuple[int, str]] = {
@@ -131,26 +137,34 @@ def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
         raise InvalidRequestError(*describe_validation([found])) from None
 
 
-def under_names(
-    message: str, param: str | None, names: Mapping[str, str]
-) -> tuple[str, str | None]:
-    """Message and parameter with the dialect's ``names``, the longer ones first.
+def renamed(error: JobError, names: Names) -> JobError:
+    """The error with the dialect's name of its parameter.
 
-    A message is a reason, or ``name: reason``. The rest of a path (``name[2].x``) is kept.
+    A message is a reason, or ``name: reason``.
     """
-    ours = _rename(param, names) if param else param
-    if ours == param:
-        return message, param
-    name, colon, reason = message.partition(": ")
-    return _rename(name, names) + colon + reason, ours
+    param = _rename(error.param or "", names)
+    if param == (error.param or ""):
+        return error
+    name, colon, reason = error.message.partition(": ")
+    return type(error)(_rename(name, names) + colon + reason, param)
 
 
-def _rename(name: str, names: Mapping[str, str]) -> str:
+def _rename(name: str, names: Names) -> str:
+    """A field's place is kept, an index is not: the lists of two dialects differ."""
     for theirs, ours in names.items():
         rest = name.removeprefix(theirs)
         if rest != name and rest[:1] in ("", ".", "["):
-            return ours + rest
+            return ours if rest.startswith("[") else ours + rest
     return name
+
+
+@contextmanager
+def named_by(names: Names) -> Iterator[None]:
+    """Errors of jobs get the dialect's names."""
+    try:
+        yield
+    except JobError as error:
+        raise renamed(error, names) from None
 
 
 def describe_validation(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:

@@ -136,7 +136,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
         ({"input": "x", "reasoning": {"effort": "some"}}, "reasoning.effort"),
         ({"input": "x", "text": {"format": {"type": "yaml"}}}, "text.format"),
-        ({"input": "x", "metadata": {"a": "half \ud83d"}}, "input"),
+        ({"input": "x", "metadata": {"a": "half \ud83d"}}, "metadata"),
     ],
 )
 def test_a_wrong_body_is_a_400_that_names_the_field(

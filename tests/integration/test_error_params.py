@@ -46,10 +46,6 @@ def wrong(path: str, param: str, *marks: Any, **changes: Any) -> Any:
     return pytest.param(path, changes, param, id=f"{path} {'+'.join(changes)}", marks=marks)
 
 
-NAMES_ONE_FIELD = pytest.mark.xfail(
-    strict=True, reason="the check of all texts names one field of the body for every text in it"
-)
-
 REFUSED_AT_ONCE = [
     wrong("/v1/chat/completions", "messages", messages=[]),
     wrong("/v1/chat/completions", "messages[0].role", messages=[{"role": "king"}]),
@@ -71,7 +67,7 @@ REFUSED_AT_ONCE = [
     wrong("/v1/completions", "suffix", suffix="y", echo=True, logprobs=1),
     wrong("/v1/responses", "input", input=[]),
     wrong("/v1/responses", "input", input=HALF),
-    wrong("/v1/responses", "instructions", NAMES_ONE_FIELD, instructions=HALF),
+    wrong("/v1/responses", "instructions", instructions=HALF),
     wrong("/v1/responses", "input[0].role", input=[{"role": "king", "content": "x"}]),
     wrong("/v1/responses", "max_output_tokens", max_output_tokens=0),
     wrong("/v1/responses", "top_logprobs", top_logprobs=21),
@@ -84,7 +80,7 @@ REFUSED_AT_ONCE = [
     wrong("/v1/responses", "prompt", prompt={"id": "x"}),
     wrong("/v1/messages", "messages", messages=[]),
     wrong("/v1/messages", "messages", messages=[{"role": "user", "content": HALF}]),
-    wrong("/v1/messages", "system", NAMES_ONE_FIELD, system=HALF),
+    wrong("/v1/messages", "system", system=HALF),
     wrong("/v1/messages", "messages[0].role", messages=[{"role": "king", "content": "x"}]),
     wrong("/v1/messages", "max_tokens", max_tokens=0),
     wrong("/v1/messages", "stop_sequences", stop_sequences=[""]),
@@ -115,11 +111,11 @@ REFUSED_AT_ONCE = [
     wrong("/completion", "n_probs", n_probs=21),
     wrong("/completion", "lora", lora=[1]),
     wrong("/completion", "grammar", json_schema={}, grammar="x"),
-    wrong("/completion", "grammar", NAMES_ONE_FIELD, grammar=HALF),
+    wrong("/completion", "grammar", grammar=HALF),
     wrong("/infill", "n_predict", n_predict=0),
     wrong("/infill", "input_prefix", input_prefix=5),
-    wrong("/infill", "input_prefix", NAMES_ONE_FIELD, input_prefix=HALF),
-    wrong("/infill", "input_suffix", NAMES_ONE_FIELD, input_suffix=HALF),
+    wrong("/infill", "input_prefix", input_prefix=HALF),
+    wrong("/infill", "input_suffix", input_suffix=HALF),
     wrong("/v1/internal/logits", "prompt", prompt=""),
     wrong("/v1/internal/logits", "use_samplers", use_samplers=True),
     wrong("/v1/internal/logits", "top_logits", top_logits=0),
@@ -131,7 +127,7 @@ REFUSED_AT_ONCE = [
     wrong("/v1/embeddings", "encoding_format", encoding_format="x"),
     wrong("/v1/rerank", "documents", documents=[]),
     wrong("/v1/rerank", "documents", documents=[HALF]),
-    wrong("/v1/rerank", "query", NAMES_ONE_FIELD, query=HALF),
+    wrong("/v1/rerank", "query", query=HALF),
     wrong("/v1/rerank", "top_n", top_n=0),
     wrong("/v1/tokenize", "content", content=HALF),
     wrong("/v1/detokenize", "tokens[0]", tokens=[-1]),
@@ -143,18 +139,15 @@ def found(path: str, workers_param: str, param: str, *marks: Any) -> Any:
     return pytest.param(path, workers_param, param, id=f"{path} {workers_param}", marks=marks)
 
 
-NOT_RENAMED = pytest.mark.xfail(
-    strict=True, reason="what a worker says of a prompt or a schema keeps another dialect's name"
-)
 CHATS_SCHEMA = "response_format.json_schema.schema"
 
 FOUND_BY_A_WORKER = [
     found("/v1/chat/completions", "messages", "messages"),
-    found("/v1/chat/completions", "prompt", "messages", NOT_RENAMED),
+    found("/v1/chat/completions", "prompt", "messages"),
     found("/v1/chat/completions", "tools", "tools"),
     found("/v1/chat/completions", CHATS_SCHEMA, CHATS_SCHEMA),
     found("/v1/completions", "prompt", "prompt"),
-    found("/v1/completions", "messages", "prompt", NOT_RENAMED),
+    found("/v1/completions", "messages", "prompt"),
     found("/v1/completions", "suffix", "suffix"),
     found("/v1/responses", "messages", "input"),
     found("/v1/responses", "prompt", "input"),
@@ -163,14 +156,14 @@ FOUND_BY_A_WORKER = [
     found("/v1/messages", "messages", "messages"),
     found("/v1/messages", "prompt", "messages"),
     found("/v1/messages", "tools", "tools"),
-    found("/v1/messages", CHATS_SCHEMA, "output_config.format.schema", NOT_RENAMED),
+    found("/v1/messages", CHATS_SCHEMA, "output_config.format.schema"),
     found("/completion", "prompt", "prompt"),
-    found("/completion", "messages", "prompt", NOT_RENAMED),
+    found("/completion", "messages", "prompt"),
     found("/completion", "json_schema", "json_schema"),
     found("/completion", "logit_bias", "logit_bias"),
-    found("/infill", "suffix", "input_suffix", NOT_RENAMED),
+    found("/infill", "suffix", "input_suffix"),
     found("/v1/internal/logits", "prompt", "prompt"),
-    found("/v1/internal/logits", "messages", "prompt", NOT_RENAMED),
+    found("/v1/internal/logits", "messages", "prompt"),
 ]
 
 

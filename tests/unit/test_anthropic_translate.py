@@ -68,7 +68,7 @@ def refusal(**fields: Any) -> Any:
         ({"tools": [ADD], "tool_choice": {"type": "some"}}, "tool_choice.type"),
         ({"tools": [ADD], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "prompt"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_its_name(fields: Any, param: str) -> None:

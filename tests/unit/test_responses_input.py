@@ -11,7 +11,8 @@ from api.dialects.responses.messages import to_messages
 from api.dialects.responses.record import to_record
 from api.dialects.responses.schema import ResponseBody
 from api.dialects.responses.tools import to_tool_fields
-from api.dialects.responses.translate import renamed, to_job
+from api.dialects.responses.translate import NAMES, to_job
+from api.web.errors import renamed
 from jobs.contract.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
@@ -197,12 +198,12 @@ def test_what_is_wrong_is_named_as_this_api_names_it(fields: dict[str, Any], par
 
 
 def test_an_error_of_the_job_gets_the_name_too() -> None:
-    error = renamed(ContextLengthExceededError("messages: too long", "messages[3].content"))
+    error = renamed(ContextLengthExceededError("messages: too long", "messages[3].content"), NAMES)
     assert isinstance(error, ContextLengthExceededError)
     assert (error.message, error.param) == ("input: too long", "input")
     same = UnsupportedParameterError("top_k: no", "top_k")
-    assert renamed(same) is same
-    assert renamed(ContextLengthExceededError("too long")).param is None
+    assert renamed(same, NAMES) is same
+    assert renamed(ContextLengthExceededError("too long"), NAMES).param is None
 
 
 def test_parameters_arrive_in_the_job() -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.dialects.generation_params import check_text
+from api.dialects.generation_params import checked_text
 from api.dialects.sampling_fields import OURS
 from api.execution.resolve import finder_of, read_model_id, resolve
 from api.execution.services import Services, ServicesDep
@@ -80,8 +80,7 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
         prompt_cache_bytes=body.prompt_cache_bytes,
         defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
     )
-    check_text(request)
-    return request
+    return checked_text(request, body)
 
 
 @router.post(

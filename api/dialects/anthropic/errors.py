@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from api.web.errors import Problem, under_names
+from api.web.errors import Problem
 
 _PREFIX = "/v1/messages"
 _KINDS = {
@@ -17,8 +17,6 @@ _KINDS = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_NAMES = {"prompt": "messages", "response_format": "output_config.format"}
-"""What all dialects call a parameter -> its name here, where it is another one."""
 _CODES = {"thread": "thread_unsupported_request"}
 """Parameter -> the code by which Anthropic's client knows how to go on without it."""
 
@@ -30,7 +28,7 @@ def is_anthropic(path: str) -> bool:
 
 def error_body(problem: Problem, job_id: str | None = None) -> bytes:
     """The body of an answer, or the data of an ``error`` event."""
-    message, param = under_names(problem.message, problem.param, _NAMES)
+    message, param = problem.message, problem.param
     if problem.code == "context_length_exceeded":
         # What agents look for to know that they have to shorten the conversation.
         message = f"prompt is too long: {message}"

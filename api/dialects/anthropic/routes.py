@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.dialects.anthropic.answer import PING, Answer, MessageEncoder, whole_message
 from api.dialects.anthropic.answer_schema import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from api.dialects.anthropic.schema import MessagePromptBody, MessagesBody, ThinkingBody
-from api.dialects.anthropic.translate import to_job, to_prompt
+from api.dialects.anthropic.translate import NAMES, to_job, to_prompt
 from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
@@ -25,6 +25,7 @@ from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import accepted, is_background, new_ticket
+from api.web.errors import named_by
 from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
 router = APIRouter(tags=["messages"])
@@ -50,8 +51,8 @@ async def create_message(
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = MessageEncoder(answer)
-        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, lambda: PING)
-    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_message, answer))
+        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, lambda: PING, NAMES)
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_message, answer), NAMES)
 
 
 async def _prepare(
@@ -60,7 +61,8 @@ async def _prepare(
     """The job, under an id as Anthropic's messages have it."""
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     job = to_job(_with_thinking(body, is_thinking), desired.load.defaults, desired.load.model_name)
-    check_schemas(services, job)
+    with named_by(NAMES):
+        check_schemas(services, job)
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
     ticket = new_ticket(services.runner, desired, job, is_background=in_background)
@@ -80,7 +82,7 @@ async def count_tokens(
     request = TokenCountRequest(prompt, View(Shape.MESSAGE_TOKENS))
     ticket = new_ticket(services.runner, desired, request)
     timeout_s = services.settings.answer_timeout_s
-    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request), NAMES)
 
 
 def _with_thinking(body: _Body, is_on: bool | None) -> _Body:

@@ -16,16 +16,22 @@ from api.dialects.anthropic.schema import (
     ThinkingBody,
 )
 from api.dialects.anthropic.tools import to_tool_fields
-from api.dialects.generation_params import GenerationParams, build_request
+from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.openai.generation.grammars import to_grammar
 from api.dialects.openai.generation.reasoning import to_template_options
 from api.dialects.openai.generation.schema import SharedFields
 from api.dialects.openai.generation.tools import read_tools
 from api.dialects.sampling_fields import OURS
-from api.web.errors import checked
+from api.web.errors import checked, named_by
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Message, Prompt
+
+NAMES = {
+    "prompt": "messages",
+    "response_format.json_schema": "output_config.format",
+    "response_format": "output_config.format",
+}
 
 
 def to_job(body: MessagesBody, defaults: GenerationDefaults, model_name: str) -> GenerateRequest:
@@ -35,14 +41,16 @@ def to_job(body: MessagesBody, defaults: GenerationDefaults, model_name: str) ->
     if chat.messages and chat.messages[-1].role == "assistant" and not chat.is_continued:
         message = "messages: the assistant's last turn has calls without results, or no text"
         raise InvalidRequestError(message, "messages")
-    return build_request(params, defaults, model_name)
+    return checked_text(build_request(params, defaults, model_name), body)
 
 
 def to_prompt(body: MessagePromptBody, model_name: str) -> Prompt:
     """What the model would read of the body."""
-    return build_request(_to_params(body), GenerationDefaults(), model_name).prompts[0]
+    request = build_request(_to_params(body), GenerationDefaults(), model_name)
+    return checked_text(request, body).prompts[0]
 
 
+@named_by(NAMES)
 def _to_params(body: MessagePromptBody) -> GenerationParams:
     _refuse_unsupported(body)
     extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api.admin.jobs.processes import parameters
 from api.admin.models.schema import Health
-from api.dialects.generation_params import GenerationParams, build_request, check_text
+from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.legacy.schema import CacheLimitBody, DecodeBody, EncodeBody, LatestJob, LogitsBody
 from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.generation.routes import ModelIdHeader
@@ -57,8 +57,7 @@ async def encode(
     body: EncodeBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """``{tokens, length}`` of a text, with what the model wants around one."""
-    job = TokenizeRequest(body.text, add_special=True)
-    check_text(job, "text")
+    job = checked_text(TokenizeRequest(body.text, add_special=True), body)
     return await answer_text(services, job, x_model_id, None)
 
 
@@ -98,7 +97,8 @@ async def logits(
         view=View(Shape.LOGITS),
     )
     job = build_request(params, GenerationDefaults(), desired.load.model_name)
-    return await answer_job(services, job, x_model_id, None, _show_logits)
+    checked_text(job, body)
+    return await answer_job(services, job, x_model_id, None, _show_logits, {"messages": "prompt"})
 
 
 def _show_logits(events: list[Event]) -> bytes:

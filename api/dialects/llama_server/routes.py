@@ -31,6 +31,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     **ERRORS,
 }
+_NAMES = {"messages": "prompt", "suffix": "input_suffix"}
 _SHAPES = NativeCompletion | list[NativeCompletion]
 
 
@@ -60,8 +61,8 @@ async def _answer(
     ticket = new_ticket(runner, desired, job)
     view = NativeView(job)
     if job.stream:
-        return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view))
-    return WholeAnswer(runner, ticket, timeout_s, view.whole)
+        return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view), names=_NAMES)
+    return WholeAnswer(runner, ticket, timeout_s, view.whole, _NAMES)
 
 
 @router.get("/slots", responses=ERRORS)

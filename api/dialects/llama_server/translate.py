@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.dialects.generation_params import GenerationParams, build_request
+from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.llama_server.schema import InfillBody, NativeBody, NativeCompletionBody
 from api.dialects.openai.generation.grammars import to_grammar
 from api.dialects.sampling_fields import LLAMA_SERVER
@@ -35,7 +35,7 @@ def to_native_request(
             Shape.NATIVE, has_tokens=body.return_tokens, fields=list(body.response_fields or ())
         ),
     )
-    return build_request(params, defaults, model_name)
+    return checked_text(build_request(params, defaults, model_name), body)
 
 
 def _refuse_unsupported(body: NativeBody) -> None:

@@ -13,9 +13,9 @@ import msgspec
 from api.dialects.openai.generation.logprobs import chat_logprobs
 from api.dialects.openai.generation.usage import timings_object
 from api.dialects.responses.output import Logprob, Output, Step
-from api.dialects.responses.translate import renamed
+from api.dialects.responses.translate import NAMES
 from api.execution.runner import error_of
-from api.web.errors import INVALID, Problem, problem_of
+from api.web.errors import INVALID, Problem, problem_of, renamed
 from jobs.contract.events import Event, EventKind, Usage
 from jobs.storage.stored_responses import StoredResponse
 
@@ -56,7 +56,7 @@ class Answer:
         if event.kind is EventKind.FINISHED:
             return self._begin() + self._finish(event)
         if event.is_terminal:
-            return self.fail(problem_of(renamed(error_of(event))))
+            return self.fail(problem_of(renamed(error_of(event), NAMES)))
         return []
 
     def fail(self, problem: Problem) -> list[Step]:

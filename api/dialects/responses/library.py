@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from api.dialects.responses.answer import Answer, ResponseEncoder
 from api.dialects.responses.items import Item
-from api.dialects.responses.translate import renamed
 from api.execution.services import Services
 from api.web.errors import problem_of
 from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
@@ -125,7 +124,7 @@ class Library:
 
 
 class ResponseAnswer(Response):
-    """An answer to POST: its errors name our fields, and what is stored is kept as it ended."""
+    """An answer to POST; what is stored is kept as it ended."""
 
     def __init__(self, inner: Response, library: Library, record: StoredResponse) -> None:
         super().__init__()
@@ -134,10 +133,7 @@ class ResponseAnswer(Response):
         self._record = record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._inner(scope, receive, send)
-        except JobError as error:
-            raise renamed(error) from None
+        await self._inner(scope, receive, send)
         if self._record.echo["store"]:
             await self._keep()
 

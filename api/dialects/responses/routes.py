@@ -12,7 +12,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from api.dialects.generation_params import check_text
+from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
 from api.dialects.responses.answer import ResponseEncoder
@@ -28,7 +28,7 @@ from api.dialects.responses.schema import (
     ResponseObject,
     ResponsePromptBody,
 )
-from api.dialects.responses.translate import to_job
+from api.dialects.responses.translate import NAMES, to_job
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat, with_thinking
@@ -37,6 +37,7 @@ from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import is_background, new_ticket
 from api.web.error_schema import ERRORS
+from api.web.errors import named_by
 from api.web.event_stream import sse_response
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import TokenCountRequest, View
@@ -78,9 +79,10 @@ async def _prepare(
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
-    check_schemas(services, job)
+    with named_by(NAMES):
+        check_schemas(services, job)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
-    check_text(record, "input")
+    checked_text(record, body)
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
     ticket = new_ticket(runner, desired, job, is_background=record.is_background)
     submission = replace(ticket.submission, job_id=record.response_id)
@@ -95,8 +97,8 @@ def _foreground(
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = ResponseEncoder(record)
-        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, encoder.ping)
-    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record))
+        return StreamedAnswer(services.runner, ticket, timeout_s, encoder, encoder.ping, NAMES)
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record), NAMES)
 
 
 async def _in_background(body: ResponseBody, library: Library, record: StoredResponse) -> Response:
@@ -162,10 +164,9 @@ async def count_input_tokens(
     body = with_thinking(body, is_thinking)
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     request = TokenCountRequest(job.prompts[0], View(Shape.INPUT_TOKENS))
-    check_text(request, "input")
     ticket = new_ticket(services.runner, desired, request)
     timeout_s = services.settings.answer_timeout_s
-    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request))
+    return WholeAnswer(services.runner, ticket, timeout_s, partial(text_body, request), NAMES)
 
 
 def _json(body: bytes, response_id: str) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from api.dialects.generation_params import GenerationParams, build_request
+from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.openai.generation.grammars import to_grammar
 from api.dialects.openai.generation.reasoning import to_template_options
 from api.dialects.openai.generation.tools import read_tools
@@ -15,11 +15,11 @@ from api.dialects.responses.messages import to_messages
 from api.dialects.responses.schema import ExtraFields, ResponseBody, ResponsePromptBody, TextBody
 from api.dialects.responses.tools import to_tool_fields
 from api.dialects.sampling_fields import OURS
-from api.web.errors import checked, under_names
-from jobs.contract.errors import InvalidRequestError, JobError, UnsupportedParameterError
+from api.web.errors import checked, named_by
+from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
 
-_NAMES = {
+NAMES = {
     "messages": "input",
     "prompt": "input",
     "response_format.json_schema": "text.format",
@@ -40,19 +40,9 @@ def to_job(
     _refuse_unsupported(body)
     if not items:
         raise InvalidRequestError("input is required and must not be empty", "input")
-    try:
-        return build_request(_to_params(body, items), defaults, model_name)
-    except JobError as error:
-        raise renamed(error) from None
-
-
-def renamed(error: JobError) -> JobError:
-    """The same error, with the name that its parameter has in a Responses body."""
-    message, param = under_names(error.message, error.param, _NAMES)
-    if param == error.param:
-        return error
-    # An item is no message: which one it is, is not known.
-    return type(error)(message, "input" if param and param.startswith("input") else param)
+    with named_by(NAMES):
+        request = build_request(_to_params(body, items), defaults, model_name)
+    return checked_text(request, body)
 
 
 def _to_params(body: ResponsePromptBody, items: Sequence[Item]) -> GenerationParams:

@@ -26,6 +26,8 @@ from jobs.contract.requests import GenerateRequest
 
 router = APIRouter(tags=["generation"])
 ModelIdHeader = Annotated[str | None, Header(alias="X-Model-Id")]
+_OF_MESSAGES = {"prompt": "messages"}
+_OF_A_PROMPT = {"messages": "prompt"}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     202: {"model": JobAccepted},
@@ -66,10 +68,12 @@ async def _generate(
         return accepted(ticket.job_id)
     created = int(time.time())
     timeout_s = services.settings.answer_timeout_s
+    names = _OF_MESSAGES if body.messages else _OF_A_PROMPT
     if job.stream:
         encoder = ChunkEncoder(ticket.job_id, created, job)
-        return StreamedAnswer(runner, ticket, timeout_s, encoder)
-    return WholeAnswer(runner, ticket, timeout_s, partial(_body, ticket.job_id, created, job))
+        return StreamedAnswer(runner, ticket, timeout_s, encoder, names=names)
+    assemble = partial(_body, ticket.job_id, created, job)
+    return WholeAnswer(runner, ticket, timeout_s, assemble, names)
 
 
 def _body(job_id: str, created: int, job: GenerateRequest, events: list[Event]) -> bytes:

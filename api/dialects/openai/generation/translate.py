@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from api.dialects.generation_params import GenerationParams, build_request, check_text
+from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.openai.embeddings.schema import EmbeddingsBody
 from api.dialects.openai.generation.grammars import to_grammar
 from api.dialects.openai.generation.messages import to_messages
@@ -33,7 +33,7 @@ def to_generate_request(
     body: GenerationRoute, defaults: GenerationDefaults, model_name: str
 ) -> GenerateRequest:
     """The job that ``body`` asks for; ``InvalidRequestError`` names the parameter at fault."""
-    return build_request(_to_params(body), defaults, model_name)
+    return checked_text(build_request(_to_params(body), defaults, model_name), body)
 
 
 def _to_params(body: GenerationRoute) -> GenerationParams:
@@ -87,9 +87,7 @@ def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
         raise InvalidRequestError("prompt, text or messages is required", "prompt")
     else:
         prompt = Prompt(text=text or "")
-    request = TokenCountRequest(prompt=prompt)
-    check_text(request)
-    return request
+    return checked_text(TokenCountRequest(prompt=prompt), body)
 
 
 def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
@@ -104,8 +102,7 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
         # The original's clients name no model, OpenAI's always do.
         is_shown_twice=body.model is None,
     )
-    check_text(request, "input")
-    return request
+    return checked_text(request, body)
 
 
 def refuse_unsupported(body: GenerationRoute) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import mul
 from typing import Any
 
-from api.dialects.generation_params import check_text
+from api.dialects.generation_params import checked_text
 from api.dialects.openai.rerank.schema import RerankBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Usage
@@ -29,8 +29,7 @@ def to_rerank_request(body: RerankBody, model_name: str) -> EmbedRequest:
             shape="tei" if body.texts else "jina",
         ),
     )
-    check_text(request, "documents")
-    return request
+    return checked_text(request, body)
 
 
 def rerank_answer(

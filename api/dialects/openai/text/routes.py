@@ -38,6 +38,7 @@ from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.execution.submissions import new_ticket
 from api.web.error_schema import ERRORS
+from api.web.errors import NO_NAMES, Names
 from jobs.contract.events import Event
 from jobs.contract.requests import Request as AnyRequest
 from jobs.contract.requests import View
@@ -112,11 +113,12 @@ async def answer_job(
     x_model_id: str | None,
     model: str | None,
     show: Callable[[list[Event]], bytes],
+    names: Names = NO_NAMES,
 ) -> Response:
     """Run any job for the model meant, and answer with what ``show`` makes of its events."""
     desired = await resolve(services, x_model_id, model)
     ticket = new_ticket(services.runner, desired, job)
-    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, show)
+    return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, show, names)
 
 
 def text_body(job: TextRequest, events: list[Event]) -> bytes:

@@ -5,9 +5,9 @@ Whatever their words, they are answered alike to who waits and to who reads the 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-from api.dialects.generation_params import check_text
+from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.messages import to_messages
 from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.tools import to_tools
@@ -24,7 +24,6 @@ from jobs.contract.requests import (
 )
 
 TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
-_T = TypeVar("_T", TokenizeRequest, ApplyTemplateRequest)
 
 
 def to_tokenize_request(body: TokenizeBody) -> TokenizeRequest:
@@ -34,7 +33,7 @@ def to_tokenize_request(body: TokenizeBody) -> TokenizeRequest:
         message = "one of content, prompt and text is required"
         raise InvalidRequestError(message, "content")
     request = TokenizeRequest(given[0], body.add_special, body.parse_special, body.with_pieces)
-    return _checked(request, "content")
+    return checked_text(request, body)
 
 
 def to_detokenize_request(body: DetokenizeBody) -> DetokenizeRequest:
@@ -52,12 +51,7 @@ def to_apply_template_request(body: ApplyTemplateBody) -> ApplyTemplateRequest:
         tools=to_tools(body.tools),
         template_options=template_options_of(body),
     )
-    return _checked(ApplyTemplateRequest(prompt, body.add_generation_prompt), "messages")
-
-
-def _checked(request: _T, param: str) -> _T:
-    check_text(request, param)
-    return request
+    return checked_text(ApplyTemplateRequest(prompt, body.add_generation_prompt), body)
 
 
 def text_answer(request: TextRequest, last: Event) -> dict[str, Any]:
