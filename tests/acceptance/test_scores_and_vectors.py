@@ -107,7 +107,12 @@ def test_a_written_control_token_counts_as_text(server: Server, model: str) -> N
     def chat(content: str) -> int:
         return count(messages=[{"role": "user", "content": content}])
 
-    around = chat("x") - count(prompt="x")
-    assert chat(ATTACK) == around + count(prompt=ATTACK)
+    def tokens(text: str, *, parse_special: bool) -> int:
+        body = {"content": text, "add_special": False, "parse_special": parse_special}
+        return len(server.post("/tokenize", body).json()["tokens"])
+
+    around = chat("x") - tokens("x", parse_special=False)
+    assert chat(ATTACK) == around + tokens(ATTACK, parse_special=False)
+    assert count(prompt=ATTACK) == tokens(ATTACK, parse_special=True) < chat(ATTACK) - around
     answer = server.chat(ATTACK, max_tokens=30)
     assert "obey" not in json.dumps(answer.json()["choices"][0]["message"]).lower()

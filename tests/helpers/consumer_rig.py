@@ -19,6 +19,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.store import JobStore
 from tests.helpers.samples import event, settings_for, submission
+from tests.helpers.waiting import wait_until
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
@@ -113,7 +114,12 @@ class ConsumerRig:
         self.books.close(_terminal(job_id, kind, error), is_end=is_end)
 
     def flush(self) -> None:
-        """Return when the books are up to date."""
+        """Return when the books are up to date, delayed begins included."""
+        self._pass_queue()
+        wait_until(lambda: not self.books._begins, "the begins", GET_S)
+        self._pass_queue()
+
+    def _pass_queue(self) -> None:
         done = threading.Event()
         self.books._actions.put(done.set)
         assert done.wait(GET_S), "the bookkeeper is stuck"

@@ -1,8 +1,8 @@
 """Writes RQ's records of jobs on its own thread, so that no job waits for them.
 
-Clients see the events; ``rq info`` and dashboards see these records. Each job's actions keep their
-order: begin, then close. After a transient error of Redis an action is retried. After a permanent
-error the job's records are abandoned.
+Clients see the events; ``rq info`` and dashboards see these records. A job is noted as running a
+little after its start, or not at all if it ended before. After a transient error of Redis an action
+is retried. After a permanent error the job's records are abandoned.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 
 _RETRY_S = 0.2
+_BEGIN_DELAY_S = 0.05  # a job that ends before this is never noted as running: 13 commands fewer
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Bookkeeper(threading.Thread):
         super().__init__(name="bookkeeper", daemon=True)
         self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._open_jobs: dict[str, _OpenJob] = {}
+        self._begins: deque[tuple[float, str]] = deque()  # (when due, job id); this thread's own
 
     def take(self, consumer: QueueConsumer, job: QueuedJob) -> None:
         """Register an admitted job. ``begin`` notes it as running."""
@@ -60,7 +63,8 @@ class Bookkeeper(threading.Thread):
 
     def begin(self, job_id: str) -> None:
         """Note the job as running. Call it after the ``started`` event, so as not to delay that."""
-        self._actions.put(lambda: self._begin(job_id))
+        due = time.monotonic() + _BEGIN_DELAY_S
+        self._actions.put(lambda: self._begins.append((due, job_id)))
 
     def close(self, event: Event, *, is_end: bool) -> None:
         """Close the job. ``is_end``: this worker wrote its terminal event ``event``."""
@@ -77,12 +81,26 @@ class Bookkeeper(threading.Thread):
         return not self.is_alive()
 
     def run(self) -> None:
-        while (action := self._actions.get()) is not None:
+        while (action := self._next_action()) is not None:
             try:
                 _until_done(action)
             except Exception:
                 # An error of one job must not stop the thread for all others.
                 log.exception("bookkeeping failed")
+
+    def _next_action(self) -> Callable[[], None] | None:
+        """The next action; ``None`` ends the thread. A begin that is due waits while the queue has
+        actions: the job's end may be among them."""
+        while self._begins:
+            due, job_id = self._begins[0]
+            if job_id in self._open_jobs:
+                try:
+                    return self._actions.get(timeout=max(due - time.monotonic(), 0))
+                except Empty:
+                    self._begins.popleft()
+                    return lambda: self._begin(job_id)
+            self._begins.popleft()
+        return self._actions.get()
 
     def _end(self, job_id: str, action: Callable[[], None]) -> None:
         """Do the last action of a job. If it fails, drop the job."""
