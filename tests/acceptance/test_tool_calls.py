@@ -82,7 +82,7 @@ def test_a_streamed_call_is_the_same_call(server: Server, model: str) -> None:
     first, *more = [call for delta in deltas for call in delta.tool_calls or ()]
     assert (first.index, first.type, first.function.name) == (0, "function", "get_weather")
     assert first.id.startswith("call_")
-    assert {(c.index, c.id, c.type, c.function.name) for c in more} == {(0, None, None, None)}
+    assert {(c.index, c.id, c.type, c.function.name) for c in more} <= {(0, None, None, None)}
     written = "".join(c.function.arguments for c in (first, *more))
     assert json.loads(written) == {"city": "Paris"}
     assert "".join(delta.content or "" for delta in deltas) == ""
@@ -173,19 +173,28 @@ async def collected(stream: Any) -> Answer:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_call_survives_the_death_of_its_worker(own_server: Server, model: str) -> None:
     own_server.load(model)
+    note = 'a </tool_call> b, "quoted" and\nlong enough to be cut; ' * 20
+    parameters = {
+        "type": "object",
+        "properties": {"note": {"const": note}},
+        "required": ["note"],
+        "additionalProperties": False,
+    }
+    write = {"type": "function", "function": {"name": "write", "parameters": parameters}}
     body = {
-        "messages": [{"role": "user", "content": "What is 31 plus 42?"}],
-        "tools": [ADD, WEATHER],
+        "messages": [{"role": "user", "content": "Hello!"}],
+        "tools": [write],
+        "tool_choice": {"type": "function", "function": {"name": "write"}},
         "temperature": 0,
-        "logprobs": True,  # a frame per token, so that the kill comes in mid-call
         "stream": True,
     }
     undisturbed = streamed_call(own_server, body, kill_after=None)
-    text, calls, num_deltas = undisturbed
-    assert (text, calls) == ("", [("add", '{"a": 31, "b": 42}')])
-    assert num_deltas > 1
+    text, [(name, arguments)], num_deltas = undisturbed
+    assert (text, name, json.loads(arguments)) == ("", "write", {"note": note})
+    assert num_deltas > 8
     for kill_after in (2, 6):
-        assert streamed_call(own_server, body, kill_after)[:2] == (text, calls)
+        killed = streamed_call(own_server, body, kill_after)
+        assert killed[:2] == (text, [(name, arguments)])
 
 
 def streamed_call(server: Server, body: Any, kill_after: int | None) -> Any:
