@@ -35,12 +35,15 @@ os.environ.pop("SSL_CERT_FILE", None)
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-# The folders of tests, the one whose files take longest first.
-_RINGS = "proofs faults acceptance fuzz integration engines explorer unit architecture".split()
+# The order of the folders among several processes: what takes long comes first, so that all end
+# together, and what computes runs beside what waits.
+_RINGS = (
+    "proofs engines faults acceptance fuzz integration world explorer unit architecture".split()
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several processes, long files are begun first, so that all processes end together."""
+    """Among several processes, the files come in an order that keeps all cores busy."""
     if hasattr(config, "workerinput"):
         items.sort(key=_place)
 
