@@ -60,13 +60,17 @@ class Instance:
         return psutil.Process(self.pids[_SUPERVISOR]).children()
 
     @property
+    def api_processes(self) -> list[psutil.Process]:
+        return family(self.pids[_API])
+
+    @property
     def redis_processes(self) -> list[psutil.Process]:
         return family(self.pids[_REDIS])
 
     @property
     def own_processes(self) -> list[psutil.Process]:
         """API, supervisor and workers: all but Redis."""
-        return [*family(self.pids[_API]), *family(self.pids[_SUPERVISOR])]
+        return [*self.api_processes, *family(self.pids[_SUPERVISOR])]
 
     @property
     def processes(self) -> list[psutil.Process]:

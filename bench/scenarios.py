@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.bare import BareLoop
 from bench.client import Exchange, Post
+from bench.cpu_time import CpuTime
 from bench.measurement import BenchError, percentile
 from bench.processes import cpu_s, resident_mb
 from bench.servers import ANSWER_S, Server
@@ -22,8 +23,8 @@ from bench.streams import Stream, speed
 from bench.texts import Texts
 
 DISTINCT, PREFIX, CHAT, LONG, STANDING = "distinct", "prefix", "chat", "long", "standing"
-GRAMMAR = "grammar"
-NAMES = (DISTINCT, PREFIX, CHAT, LONG, GRAMMAR)
+GRAMMAR, BURST = "grammar", "burst"
+NAMES = (DISTINCT, PREFIX, CHAT, LONG, BURST, GRAMMAR)
 
 TOKENS_PER_S, TTFT_P50, TTFT_P99 = "tokens/s", "TTFT p50 ms", "TTFT p99 ms"
 GAP_P50, GAP_P99 = "gap p50 ms", "gap p99 ms"
@@ -47,6 +48,7 @@ class Scale:
     turns: int = 8
     long_tokens: int = 2000
     running_streams: int = 4
+    burst_clients: int = 16
     grammar_clients: int = 4
     grammar_tokens: int = 128
     grammar_turns: int = 2
@@ -101,11 +103,17 @@ def distinct(
 ) -> Values:
     """``clients`` unrelated prompts of 64 words at once."""
     prompts = [texts.words(f"{key} {clients} {i}", _PROMPT_WORDS) for i in range(clients)]
+    instance = target.instance if isinstance(target, Server) else None
+    before = instance and CpuTime.of(instance)
     streams = target.generate(prompts, scale.tokens)
+    after = instance and CpuTime.of(instance)
     num_tokens = sum(stream.num_tokens for stream in streams)
     if num_tokens != clients * scale.tokens:
         raise BenchError(f"{num_tokens} of {clients} x {scale.tokens} tokens came")
-    return {**speed(streams), "tokens": float(num_tokens)}
+    values = {**speed(streams), "tokens": float(num_tokens)}
+    if isinstance(target, Server) and before and after:
+        values |= after.per_token(before, num_tokens, target.threads)
+    return values
 
 
 def standing(target: Server | BareLoop, scale: Scale) -> Values:
@@ -155,22 +163,11 @@ async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
 
 async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
     """What running streams notice of a long prompt: gaps from its arrival to its first token."""
-    running = [
-        await Exchange.start(
-            server.completion(texts.words(f"{key} {i}", _PROMPT_WORDS), _LONG_LIFE_TOKENS)
-        )
-        for i in range(scale.running_streams)
-    ]
-    await _until(lambda: all(exchange.num_arrivals > 8 for exchange in running), running)
+    running = await _running_streams(server, texts, key, scale)
     prompt = texts.tokens(f"{key} long", scale.long_tokens)
     newcomer = await Exchange.start(server.completion(prompt, _SHORT_TOKENS))
     long = await newcomer.stream(ANSWER_S)
-    were_running = not any(exchange.is_done for exchange in running)
-    for exchange in running:
-        exchange.abort()
-    streams = [await exchange.stream(ANSWER_S) for exchange in running]
-    if not were_running:
-        raise BenchError("streams ended before the long prompt did: nothing was measured")
+    streams = await _cut(running)
     gaps = gaps_within(streams, long.started_at, long.times[0])
     return {
         GAP_P50: percentile(gaps, 50),
@@ -178,6 +175,22 @@ async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> V
         "gap max ms": max(gaps),
         "long TTFT ms": long.ttft_s * 1000,
     }
+
+
+async def burst(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
+    """What running streams notice of 16 clients that come at once, and how long these wait."""
+    running = await _running_streams(server, texts, key, scale)
+    posts = [
+        server.completion(texts.words(f"{key} new {i}", _PROMPT_WORDS), _SHORT_TOKENS)
+        for i in range(scale.burst_clients)
+    ]
+    exchanges = await asyncio.gather(*map(Exchange.start, posts))
+    newcomers = [await exchange.stream(ANSWER_S) for exchange in exchanges]
+    streams = await _cut(running)
+    start = min(new.started_at for new in newcomers)
+    gaps = gaps_within(streams, start, max(new.times[0] for new in newcomers))
+    ttfts = [new.ttft_s * 1000 for new in newcomers]
+    return {GAP_P99: percentile(gaps, 99), "gap max ms": max(gaps), TTFT_P50: percentile(ttfts, 50)}
 
 
 async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
@@ -193,6 +206,29 @@ async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Value
             posts = [server.chat([each], scale.grammar_tokens, extra) for each in asked]
             spent_s[name] += await _elapsed_s(posts, scale.grammar_tokens)
     return {name: num_tokens / seconds for name, seconds in spent_s.items()}
+
+
+async def _running_streams(server: Server, texts: Texts, key: str, scale: Scale) -> list[Exchange]:
+    """Streams that have begun and will not end by themselves."""
+    running = [
+        await Exchange.start(
+            server.completion(texts.words(f"{key} {i}", _PROMPT_WORDS), _LONG_LIFE_TOKENS)
+        )
+        for i in range(scale.running_streams)
+    ]
+    await _until(lambda: all(exchange.num_arrivals > 8 for exchange in running), running)
+    return running
+
+
+async def _cut(running: list[Exchange]) -> list[Stream]:
+    """End the running streams; ``BenchError`` if one had already ended."""
+    were_running = not any(exchange.is_done for exchange in running)
+    for exchange in running:
+        exchange.abort()
+    streams = [await exchange.stream(ANSWER_S) for exchange in running]
+    if not were_running:
+        raise BenchError("streams ended before the newcomers did: nothing was measured")
+    return streams
 
 
 async def _elapsed_s(posts: list[Post], max_tokens: int) -> float:
@@ -230,5 +266,6 @@ SERVER_SCENARIOS: dict[str, Callable[[Server, Texts, str, Scale], Coroutine[Any,
     PREFIX: prefix,
     CHAT: chat,
     LONG: long_prompt,
+    BURST: burst,
     GRAMMAR: grammar,
 }

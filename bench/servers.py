@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from bench.client import Exchange, Post
-from bench.instance import ROOT, running_instance
+from bench.instance import ROOT, Instance, running_instance
 from bench.measurement import BenchError
 from bench.model_files import EngineKind, ModelFile
 from bench.processes import family, free_port, running, wait_until_serving
@@ -50,6 +50,9 @@ class Server:
     port: int
     extras: Mapping[str, Any]
     find_processes: Callable[[], list[psutil.Process]]
+    instance: Instance | None = None
+    """Ours only: the parts whose processor time is told apart."""
+    threads: int = 1
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -94,7 +97,9 @@ def start_ours(model: ModelFile, setup: Setup) -> Iterator[Server]:
         options["threads"] = setup.threads
     with running_instance(model.path.parent) as instance:
         instance.load(model.path.name, **options)
-        yield Server(instance.port, {"ignore_eos": True}, lambda: instance.processes)
+        yield Server(
+            instance.port, {"ignore_eos": True}, lambda: instance.processes, instance, setup.threads
+        )
 
 
 def start_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
