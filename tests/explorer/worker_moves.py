@@ -36,6 +36,8 @@ class WorkerMoves:
             for step in ground.steps(state, stream.point) if stream.point != NOWHERE else ():
                 after = self._with_stream(ground.after(state, step), place, stream, step.point)
                 yield ground.move(after, step, f"worker {place}, {stream.job}", stream.point)
+            if stream.task == "mgs.generate" and stream == self._at_begin(stream, place):
+                yield self._without_begin(state, place, stream)
         yield from self._ends(state, place)
 
     # Its consumers.
@@ -102,6 +104,21 @@ class WorkerMoves:
         streams = others if new is None else [*others, new]
         worker = _pruned(worker._replace(streams=tuple(sorted(streams))))
         return state._replace(workers=put(state.workers, place, worker))
+
+    def _at_begin(self, stream: Stream, place: int) -> Stream | None:
+        """The stream as it is before the first step that notes it as running in RQ."""
+        return self._started(stream, place) if stream.doing.name == "begin" else None
+
+    def _without_begin(self, state: State, place: int, stream: Stream) -> Move:
+        """The job says its next event before RQ is told that it runs."""
+        worker, tokens = state.workers[place], self._ground.jobs.get(stream.job, 0)
+        new = actors.after(stream, None, tokens, stream.job in worker.stops)
+        assert new is not None
+        streams = {one.job: one for one in worker.streams}
+        streams[stream.job] = self._started(new._replace(is_begun=False), place)
+        worker = worker._replace(streams=tuple(sorted(streams.values())))
+        after = state._replace(workers=put(state.workers, place, worker))
+        return Move(after, False, (f"worker {place}, {stream.job}", "is not noted as running"))
 
     def _started(self, stream: Stream, place: int) -> Stream:
         """The stream at the beginning of what it does next."""

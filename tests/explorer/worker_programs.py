@@ -93,7 +93,7 @@ class WorkerPrograms:
     def begin(self, token: str, consumer: str, job: str) -> str:
         """Note in RQ that the job runs."""
         books = self._books(token, consumer, job, is_begun=False)
-        books.begin(job)
+        books._actions.put(lambda: books._begin(job))  # as when its delay is over
         return _done(books)
 
     def close(
