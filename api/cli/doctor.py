@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import psutil
 from redis.exceptions import RedisError
+from rich.text import Text
 
 from api.cli.client import CliError, Server, ServerError
-from api.cli.tables import to_size_text
+from api.cli.tables import text_console, to_size_text
 from jobs.catalog.catalog import list_models
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
 from jobs.settings import Settings
 from jobs.storage.connection import connect
 
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}
 _LOW_DISK_BYTES = 2_000_000_000
 _LOW_MEMORY_BYTES = 1_000_000_000
@@ -48,6 +50,18 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
     yield _models(settings)
     yield _disk(settings)
     yield _memory()
+
+
+def show_checks(checks: Iterable[Check]) -> bool:
+    """Print each check as it comes; True when none is a problem."""
+    is_well = True
+    console = text_console()
+    for check in checks:
+        line = Text(f"{check.verdict:<8} ", style=_COLOURS[check.verdict])
+        line.append(f"{check.subject}: {check.finding}", style="default")
+        console.print(line)
+        is_well = is_well and check.verdict != "problem"
+    return is_well
 
 
 def _python() -> Check:

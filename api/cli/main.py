@@ -144,10 +144,10 @@ def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 9181) -> None:
 @app.command()
 def doctor(url: Url = None) -> None:
     """Check that everything that is needed is there; exit status 1 when something is not."""
-    from api.cli.doctor import examine
+    from api.cli.doctor import examine, show_checks
 
     settings = _settings()
-    if not cli_tables.show_checks(examine(settings, Server(settings, url))):
+    if not show_checks(examine(settings, Server(settings, url))):
         sys.exit(1)
 
 

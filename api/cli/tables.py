@@ -1,10 +1,10 @@
-"""What the command line prints: tables, a progress bar, the doctor's list."""
+"""What the command line prints: tables, a progress bar, sizes and ages."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,10 +13,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-    from api.cli.doctor import Check
-
-_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 Json = dict[str, Any]
 
@@ -71,18 +67,6 @@ def show_jobs(page: Json) -> None:
     _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
 
 
-def show_checks(checks: Iterable[Check]) -> bool:
-    """Print each check as it comes; True when none is a problem."""
-    is_well = True
-    console = _console()
-    for check in checks:
-        line = Text(f"{check.verdict:<8} ", style=_COLOURS[check.verdict])
-        line.append(f"{check.subject}: {check.finding}", style="default")
-        console.print(line)
-        is_well = is_well and check.verdict != "problem"
-    return is_well
-
-
 def progress_bar() -> Progress:
     """A bar for a terminal; silent when the output goes elsewhere."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -96,6 +80,13 @@ def progress_bar() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+def text_console() -> Console:
+    """The console of all output, without colours for numbers and paths."""
+    console = Console(highlight=False)
+    # Without a terminal rich assumes 80 columns and folds what scripts would read.
+    return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def to_size_text(num_bytes: float) -> str:
@@ -124,13 +115,7 @@ def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> N
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    _console().print(table)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    # Without a terminal rich assumes 80 columns and folds what scripts would read.
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    text_console().print(table)
 
 
 def _text(value: object) -> str:
