@@ -14,3 +14,4 @@ class ExitCode(IntEnum):
     LOAD_FAILED = 81  # the worker's last heartbeat has the reason
     ORPHANED = 82  # the supervisor died
     NOTHING_TO_LOAD = 83  # the load job does not exist any more
+    DEVICE_LOST = 84  # the GPU failed; see workers/engines/failures.py

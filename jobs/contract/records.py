@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -26,12 +26,17 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+DeathCount = Literal["deaths", "device_losses"]
+"""The fields of a job's record that count what it may have caused."""
+
+
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of one job: the hash ``mgs:job:<id>``, readable in redis-cli.
 
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first
-    attempt. ``deaths`` counts the workers that this job may have killed. ``cancel`` is the reason
-    of a requested cancel. A job that ``is_deleted`` is never shown.
+    attempt. ``deaths`` counts the workers that this job may have killed, ``device_losses`` the
+    failures of a GPU that it may have caused. ``cancel`` is the reason of a requested cancel. A job
+    that ``is_deleted`` is never shown.
     """
 
     job_id: str
@@ -42,6 +47,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: float
     attempt: int = 0
     deaths: int = 0
+    device_losses: int = 0
     worker: str = ""
     cancel: str = ""
     started_at: float | None = None

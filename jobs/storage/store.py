@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.contract.events import EventKind
-from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.records import DeathCount, JobRecord, JobStatus
 from jobs.contract.requests import Request, Task, decode_request
 from jobs.settings import Settings
 from jobs.storage import names
@@ -269,12 +269,12 @@ class JobStore:
             upper = f"({rows[-1][1]}"
 
     def return_to_queue(
-        self, record: JobRecord, worker: str, *, has_killed: bool, owner: str = ""
+        self, record: JobRecord, worker: str, *, counted_as: DeathCount | None, owner: str = ""
     ) -> bool:
         """Put a job claimed by the dead ``worker`` back at the front of its queue.
 
-        ``has_killed`` counts the worker's death for the job. True if the job is on its queue now.
-        Raises ``OwnershipLostError`` unless ``owner`` ("": no check) owns the model.
+        ``counted_as``: the job's field that counts the worker's death. True if the job is on its
+        queue now. Raises ``OwnershipLostError`` unless ``owner`` ("": no check) owns the model.
         """
         queue, job_id = self.queue(record.queue), record.job_id
         slug = names.slug_of(record.model_id)
@@ -288,7 +288,7 @@ class JobStore:
                 names.wake_key(queue.name),
                 names.owner_key(slug),
             ],
-            args=[job_id, worker, int(has_killed), owner],
+            args=[job_id, worker, counted_as or "", owner],
         )
         return checked(answer)
 

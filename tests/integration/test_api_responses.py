@@ -112,7 +112,7 @@ def test_a_second_attempt_goes_on_where_the_first_stopped(rig: Rig) -> None:
     job.started()
     job.chunk("Hel")
     record = rig.record(job.job_id)
-    assert rig.store.return_to_queue(record, record.worker, has_killed=True)
+    assert rig.store.return_to_queue(record, record.worker, counted_as="deaths")
     rig.take().answer("lo")
     told = frames(future.result().text)
     assert [event["sequence_number"] for event in told] == list(range(len(told)))

@@ -87,7 +87,7 @@ def test_a_job_that_nobody_runs_is_ended_after_what_its_log_holds(
 
 
 def test_an_end_for_an_older_attempt_is_refused(store: JobStore, job: str) -> None:
-    store.return_to_queue(store.record(job), WORKER, has_killed=False)
+    store.return_to_queue(store.record(job), WORKER, counted_as=None)
     open_attempt(store.redis, "0.gen.other", job)
     assert not store.writer.settle_unowned(job, 1, EventKind.FAILED, ErrorInfo("x", "x"))
     assert store.record(job).status is JobStatus.RUNNING

@@ -256,7 +256,7 @@ def test_a_job_that_was_taken_away_before_it_was_opened_is_left_alone(
 
     def steal(job: QueuedJob) -> None:
         if not before:
-            assert store.return_to_queue(store.record(job.id), me, has_killed=False)
+            assert store.return_to_queue(store.record(job.id), me, counted_as=None)
             claim_of_the_next(redis, NEXT, job.id)
             before.update(traces(redis, job.id))
 

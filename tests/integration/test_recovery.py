@@ -61,7 +61,7 @@ def test_a_recovery_that_was_cut_short_counts_no_job_twice(
     store: JobStore, recovery: Recovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = {held(store) for _ in range(3)}
-    forget, calls = recovery._forget_in_rq, []
+    forget, calls = recovery._rq.forget, []
 
     def cut(*args: str) -> None:
         calls.append(args)
@@ -69,7 +69,7 @@ def test_a_recovery_that_was_cut_short_counts_no_job_twice(
             raise RedisConnectionError("away")
         forget(*args)
 
-    monkeypatch.setattr(recovery, "_forget_in_rq", cut)
+    monkeypatch.setattr(recovery._rq, "forget", cut)
     suspects = recovery.suspects("0", [WORKER])
     assert suspects == ids
     with pytest.raises(RedisConnectionError):

@@ -55,7 +55,7 @@ def test_opening_gives_the_next_attempt_and_says_what_the_log_holds(
     assert first is not None
     assert (first.attempt, first.seq, first.cancel_reason) == (1, 0, "")
     assert writer.append([event(seq=1, job=job), event(seq=2, job=job)]) == [True, True]
-    store.return_to_queue(store.record(job), WORKER, has_killed=False)
+    store.return_to_queue(store.record(job), WORKER, counted_as=None)
     second = open_attempt(store.redis, OTHER, job)
     assert (second.attempt, second.seq) == (2, 2)
     record = store.record(job)
@@ -132,7 +132,7 @@ def test_a_stale_attempt_is_refused_from_the_moment_the_next_one_opens(
 ) -> None:
     opener.open(job)
     writer.append([event(seq=1, job=job)])
-    store.return_to_queue(store.record(job), WORKER, has_killed=False)
+    store.return_to_queue(store.record(job), WORKER, counted_as=None)
     open_attempt(redis, OTHER, job)
     assert writer.append([event(seq=2, job=job)]) == [False]
     assert not writer.settle(event(EventKind.FINISHED, seq=2, job=job))
@@ -238,7 +238,7 @@ def test_a_returned_job_is_first_in_its_queue_and_its_old_attempt_is_silenced(
     store.submit(later)
     queue = store.queue("mgs-gen-0")
     opener.open(job)
-    assert store.return_to_queue(store.record(job), WORKER, has_killed=True)
+    assert store.return_to_queue(store.record(job), WORKER, counted_as="deaths")
     assert claimed(redis) == set()
     assert [item.decode() for item in redis.lrange(queue.key, 0, -1)] == [job, later.job_id]
     assert redis.llen(queue.intermediate_queue_key) == 0
@@ -252,7 +252,7 @@ def test_a_job_returned_twice_is_queued_once_and_counts_one_death(
 ) -> None:
     opener.open(job)
     record = store.record(job)
-    answers = [store.return_to_queue(record, WORKER, has_killed=True) for _ in range(2)]
+    answers = [store.return_to_queue(record, WORKER, counted_as="deaths") for _ in range(2)]
     assert answers == [True, False], "the first has done it"
     assert redis.llen(store.queue("mgs-gen-0").key) == 1
     assert store.record(job).deaths == 1
@@ -264,7 +264,7 @@ def test_an_ended_job_is_not_returned(
     redis.delete(store.queue("mgs-gen-0").key)
     opener.open(job)
     writer.settle(event(EventKind.FINISHED, seq=1, job=job))
-    assert not store.return_to_queue(store.record(job), WORKER, has_killed=True)
+    assert not store.return_to_queue(store.record(job), WORKER, counted_as="deaths")
     assert redis.llen(store.queue("mgs-gen-0").key) == 0
     assert claimed(redis) == set()
 
@@ -277,7 +277,7 @@ def test_a_job_that_another_worker_runs_by_now_is_left_to_it(
     other = "0.gen.other"
     take(redis, other, job)
     assert AttemptOpener(redis, other).open(job)
-    assert not store.return_to_queue(record, WORKER, has_killed=True)
+    assert not store.return_to_queue(record, WORKER, counted_as="deaths")
     assert claimed(redis) == {(other, job)}
     found = store.record(job)
     assert (found.status, found.worker, found.deaths) == (JobStatus.RUNNING, other, 0)
@@ -380,7 +380,7 @@ def test_who_has_lost_the_model_returns_ends_and_lets_go_of_nothing(
         if holder is not None:
             redis.set(names.owner_key("0"), holder)
         with pytest.raises(OwnershipLostError):
-            store.return_to_queue(record, WORKER, has_killed=True, owner="the|former")
+            store.return_to_queue(record, WORKER, counted_as="deaths", owner="the|former")
         with pytest.raises(OwnershipLostError):
             store.stop_takes("0", [WORKER], "the|former")
         with pytest.raises(OwnershipLostError):
@@ -388,4 +388,4 @@ def test_who_has_lost_the_model_returns_ends_and_lets_go_of_nothing(
         with pytest.raises(OwnershipLostError):
             writer.settle(event(EventKind.FAILED, 1, 1, job), lists, Fence("0", "the|former"))
     assert (redis.hgetall(names.job_key(job)), claimed(redis)) == before
-    assert store.return_to_queue(record, WORKER, has_killed=True, owner="another|one")
+    assert store.return_to_queue(record, WORKER, counted_as="deaths", owner="another|one")

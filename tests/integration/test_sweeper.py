@@ -111,7 +111,7 @@ def test_what_has_run_already_is_not_ended_and_hides_no_other(rig: Rig) -> None:
     returned = rig.submit(age_s=LIMIT_S + 5)
     open_attempt(rig.redis, WORKER, returned)
     late = rig.submit(age_s=LIMIT_S + 1)
-    assert rig.store.return_to_queue(rig.record(returned), WORKER, has_killed=False)
+    assert rig.store.return_to_queue(rig.record(returned), WORKER, counted_as=None)
     assert rig.store.queue("mgs-gen-0").get_job_ids() == [returned, late]
     rig.sweep()
     assert rig.statuses(returned, late) == ["queued", "failed"]

@@ -1,4 +1,8 @@
-"""Turns an exception in the sampling of one sequence into the failure of that sequence only."""
+"""How an engine reports failures: of one sequence by an event, of the device by an exception.
+
+An exception in the sampling of one sequence ends that sequence only. A failed command of a GPU
+makes everything since then unknown, of all sequences: the process ends and a new one continues.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,14 @@ from jobs.contract.errors import JobError
 from workers.engines.base import SequenceFailure
 
 log = logging.getLogger(__name__)
+
+
+class DeviceLostError(BaseException):
+    """The device failed: results and states since the last checked step are unknown.
+
+    A ``BaseException``, so that no handler of one sequence's or one job's errors catches it: the
+    worker process ends, with nothing of the step shown or kept.
+    """
 
 
 def failure_of(sequence_id: int, error: Exception) -> SequenceFailure:

@@ -28,6 +28,7 @@ from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import EventWriter
+from workers.engines.failures import DeviceLostError
 from workers.exits import ExitCode
 from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
@@ -227,6 +228,10 @@ class ModelWorker:
             assert self._loop is not None
             self._loop.run()
             loaded.engine.close()
+        except DeviceLostError as error:
+            # At once: the publisher must not write, the engine not keep, what may be wrong.
+            log.critical("the GPU failed: %s", error)
+            os._exit(ExitCode.DEVICE_LOST)
         except Exception:
             log.exception("decode loop failed")
             os._exit(ExitCode.CRASHED)

@@ -60,7 +60,7 @@ class CrashPolicy:
                 child.slug, child.worker_names, stopped, has_crashed=False
             )
         else:
-            self._handle_crash(child, desired, describe_exit(code))
+            self._handle_crash(child, desired, code)
 
     def _current_desired(self, child: Child) -> DesiredModel | None:
         """The child's model if it is still desired. An unreadable entry is taken to be it."""
@@ -111,7 +111,8 @@ class CrashPolicy:
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
         self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
 
-    def _handle_crash(self, child: Child, desired: DesiredModel, how: str) -> None:
+    def _handle_crash(self, child: Child, desired: DesiredModel, code: int) -> None:
+        how = describe_exit(code)
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug, child.token)
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
@@ -128,6 +129,7 @@ class CrashPolicy:
             error,
             has_crashed=has_crashed,
             suspects=child.suspects,
+            counted_as="device_losses" if code == ExitCode.DEVICE_LOST else "deaths",
         )
 
     def _remove_desired(self, desired: DesiredModel) -> None:

@@ -11,14 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from redis.exceptions import RedisError
-from rq.exceptions import NoSuchJobError
-from rq.executions import Execution
-from rq.job import Job
-from rq.job import JobStatus as RqStatus
-from rq.job_lifecycle import record_job_failure
-from rq.registry import StartedJobRegistry
-from rq.serializers import JSONSerializer
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from jobs.contract.errors import (
     ContractError,
@@ -28,7 +20,7 @@ from jobs.contract.errors import (
     JobNotFoundError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.records import DeathCount, JobRecord, JobStatus
 from jobs.contract.requests import GenerateRequest, Task
 from jobs.settings import Settings
 from jobs.storage import names
@@ -36,9 +28,12 @@ from jobs.storage.connection import is_transient
 from jobs.storage.event_log import last_event_id
 from jobs.storage.fence import Fence, OwnershipLostError
 from jobs.storage.store import JobStore
+from workers.rq_bridge.rq_cleanup import RqCleanup
 from workers.supervision.blame import find_suspects
 
-MAX_DEATHS = 2  # a job that is suspected of this many is not retried
+# A job that is suspected of this many is not retried. A GPU may fail for reasons of its own.
+_LIMITS: dict[DeathCount, int] = {"deaths": 2, "device_losses": 5}
+MAX_DEATHS = _LIMITS["deaths"]
 _END_TRIES = 20
 
 log = logging.getLogger(__name__)
@@ -56,8 +51,8 @@ class Recovery:
     ) -> None:
         self._store = store
         self._redis = store.redis
-        self._settings = settings
         self._owner = owner
+        self._rq = RqCleanup(store, settings)
 
     def suspects(self, slug: str, workers: Iterable[str]) -> set[str]:
         """Ids of the jobs that may have killed those workers. Call it once per death."""
@@ -71,12 +66,13 @@ class Recovery:
         *,
         has_crashed: bool,
         suspects: Collection[str] = (),
+        counted_as: DeathCount = "deaths",
     ) -> None:
         """Settle all jobs that the dead ``workers`` of ``slug`` held. Waiting jobs stay queued.
 
         ``workers`` ``None`` means all workers that the model ever had; none may be alive. After a
         crash a job continues in the next worker, unless it opted out or was among the ``suspects``
-        of too many deaths. Then it fails with ``error``.
+        of too many deaths, counted in ``counted_as``. Then it fails with ``error``.
         """
         dead = None if workers is None else set(workers)
         dead_names = sorted(self._known(slug) if dead is None else dead)
@@ -87,10 +83,14 @@ class Recovery:
             is_suspect = record.job_id in suspects
             with self._one_job(record.job_id, claim=(slug, worker)):
                 self._settle_held(
-                    worker, record, error, has_crashed=has_crashed, is_suspect=is_suspect
+                    worker,
+                    record,
+                    error,
+                    has_crashed=has_crashed,
+                    counted_as=counted_as if is_suspect else None,
                 )
-        for worker in self._registered(slug) if dead is None else dead:
-            self._forget_in_rq(slug, worker)
+        for worker in self._rq.registered(slug) if dead is None else dead:
+            self._rq.forget(slug, worker)
         if dead is None:
             self._store.drop_unreadable_claims(slug)
         self._store.return_strays(slug)
@@ -143,7 +143,7 @@ class Recovery:
             with self._one_job(job_id, claim=(slug, worker)):
                 if record is not None:
                     self._redis.lrem(self._store.lists_of(record)[1], 0, job_id)
-                    self._close_in_rq(record)
+                    self._rq.close(record)
                 self._store.drop_claim(slug, worker, job_id, self._owner())
         return found
 
@@ -175,32 +175,26 @@ class Recovery:
         error: JobError,
         *,
         has_crashed: bool,
-        is_suspect: bool,
+        counted_as: DeathCount | None,
     ) -> None:
         if record.status is JobStatus.QUEUED:
             is_returned = True  # taken but not opened: it cannot have caused the death
         elif has_crashed:
-            is_returned = self._may_continue(record, is_suspect=is_suspect)
+            is_returned = self._may_continue(record, counted_as)
         else:
             is_returned = record.task is Task.GENERATE and error.code == "shutting_down"
         slug, job_id, owner = names.slug_of(record.model_id), record.job_id, self._owner()
         if not is_returned and record.worker == worker:
             if self._end(job_id, error, Fence(slug, owner)):
                 self._store.drop_claim(slug, worker, job_id, owner)
-        elif self._store.return_to_queue(record, worker, has_killed=is_suspect, owner=owner):
+        elif self._store.return_to_queue(record, worker, counted_as=counted_as, owner=owner):
             log.info("job returned to its queue", extra={"job": record.job_id})
 
-    def _close_in_rq(self, record: JobRecord) -> None:
-        """Close an ended job in RQ, where it still counts as running."""
-        status = {
-            JobStatus.FINISHED: RqStatus.FINISHED,
-            JobStatus.FAILED: RqStatus.FAILED,
-            JobStatus.CANCELLED: _cancelled_in_rq(record),
-        }[record.status]
-        self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
-
-    def _may_continue(self, record: JobRecord, *, is_suspect: bool) -> bool:
-        is_blamed = record.deaths + is_suspect >= MAX_DEATHS
+    def _may_continue(self, record: JobRecord, counted_as: DeathCount | None) -> bool:
+        is_blamed = any(
+            getattr(record, count) + (count == counted_as) >= limit
+            for count, limit in _LIMITS.items()
+        )
         if record.cancel or is_blamed or record.task is Task.UNLOAD:
             return False
         if record.task is not Task.GENERATE:
@@ -234,7 +228,7 @@ class Recovery:
             event = self._last_event(record, error)
             if self._store.writer.settle(event, self._store.lists_of(record), fence):
                 log.info("job settled", extra={"job": job_id, "kind": event.kind.value})
-                self._end_in_rq(record, event)
+                self._rq.end(record, event)
                 return True
         log.error("job cannot be settled: its log keeps growing", extra={"job": job_id})
         return False
@@ -243,7 +237,7 @@ class Recovery:
         """Remove an ended job from its lists, and close it in RQ."""
         for key in self._store.lists_of(record):
             if self._redis.lrem(key, 0, record.job_id):
-                self._close_in_rq(record)
+                self._rq.close(record)
 
     def _last_event(self, record: JobRecord, error: JobError) -> Event:
         kind, info = EventKind.FAILED, error.to_info()
@@ -262,28 +256,6 @@ class Recovery:
             error=None if kind is EventKind.FINISHED else info,
         )
 
-    def _end_in_rq(self, record: JobRecord, event: Event) -> None:
-        if event.kind is not EventKind.FAILED:
-            is_finished = event.kind is EventKind.FINISHED
-            status = RqStatus.FINISHED if is_finished else _cancelled_in_rq(record)
-            self._store.close_in_rq(record.job_id, status, self._settings.log_ttl_s)
-            return
-        try:
-            job = Job.fetch(record.job_id, self._redis, JSONSerializer)
-        except NoSuchJobError:
-            return
-        except RedisError:
-            raise
-        except Exception as error:  # RQ raises many kinds of errors for a broken hash
-            log.warning("RQ's hash is unreadable", extra={"job": record.job_id, "why": repr(error)})
-            return self._store.close_in_rq(
-                record.job_id, RqStatus.FAILED, self._settings.failure_ttl_s
-            )
-        assert event.error is not None
-        with self._redis.pipeline() as pipe:
-            record_job_failure(job, event.error.message, pipe)
-            pipe.execute()
-
     def _record(self, job_id: str) -> JobRecord | None:
         try:
             return self._store.record(job_id)
@@ -292,44 +264,7 @@ class Recovery:
 
     def _known(self, slug: str) -> set[str]:
         """Names of the model's workers that RQ lists or that have claims."""
-        return {*self._registered(slug), *(worker for worker, _ in self._store.claims(slug))}
-
-    def _registered(self, slug: str) -> list[str]:
-        """Names of the model's workers that RQ lists."""
-        keys = [WORKERS_BY_QUEUE_KEY % name for name in names.queues_of(slug)]
-        found = {key.decode(errors="replace") for key in self._redis.sunion(keys)}
-        return sorted(key.removeprefix(names.rq_worker_key("")) for key in found)
-
-    def _forget_in_rq(self, slug: str, worker: str) -> None:
-        """Remove a dead worker and its executions from RQ, so that ``rq info`` is correct."""
-        key, executions_key = names.rq_worker_key(worker), names.rq_worker_executions_key(worker)
-        executions = self._redis.smembers(executions_key)
-        with self._redis.pipeline() as pipe:
-            for composite in executions:
-                for queue_name in names.queues_of(slug):
-                    registry = StartedJobRegistry(
-                        queue_name, self._redis, serializer=JSONSerializer
-                    )
-                    pipe.zrem(registry.key, composite)
-                if (execution := self._execution(composite)) is not None:
-                    pipe.delete(execution.key, names.rq_executions_key(execution.job_id))
-            pipe.srem(REDIS_WORKER_KEYS, key)
-            for queue_name in names.queues_of(slug):
-                pipe.srem(WORKERS_BY_QUEUE_KEY % queue_name, key)
-            pipe.delete(key, executions_key)
-            pipe.execute()
-
-    def _execution(self, composite: bytes) -> Execution | None:
-        """The execution of a member of RQ's set, ``None`` if it is malformed."""
-        try:
-            return Execution.from_composite_key(composite.decode(), self._redis)
-        except (UnicodeDecodeError, ValueError):
-            return None
-
-
-def _cancelled_in_rq(record: JobRecord) -> RqStatus:
-    """RQ's status of a cancelled job: stopped if it has run, else canceled."""
-    return RqStatus.STOPPED if record.attempt else RqStatus.CANCELED
+        return {*self._rq.registered(slug), *(worker for worker, _ in self._store.claims(slug))}
 
 
 def _return_order(record: JobRecord, suspects: Collection[str]) -> tuple[bool, float]:

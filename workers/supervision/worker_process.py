@@ -15,6 +15,7 @@ from collections.abc import Callable
 from jobs.contract.errors import JobError
 from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.storage import names
+from workers.exits import ExitCode
 from workers.supervision.environment import worker_environment
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,8 @@ class Child:
 
 def describe_exit(code: int) -> str:
     """An exit code as text."""
+    if code == ExitCode.DEVICE_LOST:
+        return "the GPU failed"
     if code >= 0:
         return f"exit code {code}"
     try:

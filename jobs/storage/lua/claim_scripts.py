@@ -82,8 +82,8 @@ RETURN_TO_QUEUE: Final = """
 -- ended or another worker has it. Returns 1 if it was put on the queue, 0 if not, -1 if ARGV[4]
 -- does not own the model.
 -- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer,
--- lock of the model's owner. ARGV: job id, the dead worker, 1 to count its death, owner ('': no
--- check).
+-- lock of the model's owner. ARGV: job id, the dead worker, the job's field that counts its
+-- death ('': none), owner ('': no check).
 local id, worker = ARGV[1], ARGV[2]
 if ARGV[4] ~= '' and redis.call('GET', KEYS[7]) ~= ARGV[4] then return -1 end
 if redis.call('SREM', KEYS[4], worker .. '|' .. id) == 0 then return 0 end
@@ -91,7 +91,7 @@ local state = redis.pcall('HMGET', KEYS[1], 'status', 'worker')  -- another type
 if state[1] == 'running' and state[2] ~= worker then return 0 end
 redis.call('LREM', KEYS[2], 1, id)
 if state[1] ~= 'queued' and state[1] ~= 'running' then return 0 end
-if ARGV[3] == '1' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], 'deaths', 1) end
+if ARGV[3] ~= '' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], ARGV[3], 1) end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
 -- RQ's key may have another type. That must not stop the rest.
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.pcall('HSET', KEYS[5], 'status', 'queued') end

@@ -89,6 +89,7 @@ class FakeEngine:
         for running in decoding:
             if running.faults.raises:
                 running.faults.check(Place.STEP, running.num_generated)
+                running.faults.check(Place.DEVICE, running.num_generated)
         self._admit()
         events: list[StepEvent] = [self._decode(running) for running in decoding]
         return [*events, *self._prefill()]

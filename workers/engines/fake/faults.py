@@ -1,9 +1,10 @@
 """Commands in a prompt that make the fake engine fail.
 
 ``<<stall>>``: hang. ``<<crash>>``: kill the process. ``<<raise:step>>``: raise in the
-whole step. ``<<raise:draw>>``: raise when this sequence's token is sampled. ``<<raise:piece>>``:
-raise in the tokenizer, when it returns the bytes of that token. ``@n`` selects the n-th token
-instead of the first: ``<<raise:draw@5>>``.
+whole step. ``<<raise:device>>``: raise ``DeviceLostError`` there. ``<<raise:draw>>``: raise when
+this sequence's token is sampled. ``<<raise:piece>>``: raise in the tokenizer, when it returns the
+bytes of that token. ``@n`` selects the n-th token of an attempt instead of the first:
+``<<raise:draw@5>>``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_RAISE = re.compile(rb"<<raise:(step|draw|piece)(?:@(\d{1,9}))?>>")
+from workers.engines.failures import DeviceLostError
+
+_RAISE = re.compile(rb"<<raise:(step|device|draw|piece)(?:@(\d{1,9}))?>>")
 
 
 class Place(StrEnum):
     """Where an exception is raised."""
 
     STEP = "step"
+    DEVICE = "device"
     DRAW = "draw"
     PIECE = "piece"
 
@@ -43,6 +47,8 @@ class Faults:
         return self.raises.get(place) == num_generated + 1
 
     def check(self, place: Place, num_generated: int) -> None:
-        """Raise ``RuntimeError`` if the fault is due."""
+        """Raise the exception of the fault if it is due."""
         if self.is_due(place, num_generated):
+            if place is Place.DEVICE:
+                raise DeviceLostError("the prompt asked for it")
             raise RuntimeError(f"the prompt asked for a fault in the {place}")

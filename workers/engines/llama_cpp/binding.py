@@ -9,11 +9,15 @@ from __future__ import annotations
 import atexit
 import ctypes
 import logging
+import os
 from collections import deque
 from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp
+
+from workers.engines.failures import DeviceLostError
+from workers.exits import ExitCode
 
 lib: Any = _llama_cpp
 
@@ -32,6 +36,8 @@ logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.
 _logger = logging.getLogger(__name__)
 _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continues the last line
 _CONTINUE_LEVEL = 5
+# Of ggml-metal-context.m: when a command fails, and for each call after that.
+_LOST_MARKS = ("command buffer", "backend is in error state")
 
 
 class NativeLog:
@@ -58,11 +64,22 @@ class NativeLog:
         """The last warnings and errors in one line; "" if there are none."""
         return "; ".join(self._warnings)
 
+    def check_device(self) -> None:
+        """Raise ``DeviceLostError`` if a command of the GPU has failed since ``clear``.
+
+        Metal notes that only here: ``llama_decode`` has returned 0 by then.
+        """
+        if any(mark in line for line in self._warnings for mark in _LOST_MARKS):
+            raise DeviceLostError(self.warnings())
+
     def _end_line(self) -> None:
         line, self._line = self._line.strip(), ""
         _logger.debug("llama.cpp: %s", line)
         if self._level >= _WARNING_LEVEL and line:
             self._warnings.append(line)
+            if line.startswith("CUDA error"):  # ggml aborts the process next
+                _logger.critical("the GPU failed: %s", line)
+                os._exit(ExitCode.DEVICE_LOST)
 
 
 llama_log = NativeLog()

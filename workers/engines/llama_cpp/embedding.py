@@ -91,9 +91,11 @@ class Embedder:
         batch = Batch(len(ids))
         batch.add(np.asarray(ids, np.int32), 0, _SEQ_ID, num_outputs=len(ids))
         llama_log.clear()
-        if lib.llama_decode(self._context, batch.native) != 0:
-            raise EngineError(f"embedding failed: {llama_log.warnings()}")
+        status = lib.llama_decode(self._context, batch.native)
         lib.llama_synchronize(self._context)
+        llama_log.check_device()
+        if status != 0:
+            raise EngineError(f"embedding failed: {llama_log.warnings()}")
         pointer = lib.llama_get_embeddings_seq(self._context, _SEQ_ID)
         size = lib.llama_model_n_embd_out(self._model)
         address = ctypes.cast(pointer, ctypes.c_void_p).value

@@ -25,6 +25,7 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.engines.dry import BreakerFinder
+from workers.engines.mlx import device
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.batch.running_batch import RunningBatch
@@ -139,7 +140,7 @@ class MlxEngine:
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``: admit, prefill one chunk, advance the batch."""
         self._admit()
-        with self._step_scope():
+        with device.watched(), self._step_scope():
             was_idle = len(self._batch) == 0
             # Before the prefill, so that a row which has just joined waits for one chunk at most.
             self._batch.start()
@@ -158,7 +159,8 @@ class MlxEngine:
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """See ``base.Engine``; ``None``: the mean."""
         chosen = pooling or Pooling.MEAN
-        return embed(self._module, inputs, chosen, self._info.context_length)
+        with device.watched():
+            return embed(self._module, inputs, chosen, self._info.context_length)
 
     @property
     def cache_bytes(self) -> int:

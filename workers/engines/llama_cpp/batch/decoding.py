@@ -59,12 +59,14 @@ class Decoder:
         self._fill_batch(parts)
         llama_log.clear()
         status = self._run_pass(parts)
+        if status == 0:
+            lib.llama_synchronize(self._memory.context)
+        llama_log.check_device()
         for part in parts:
             if part.num_padding:
                 run = part.run
                 self._memory.remove_uncounted(run.seq_id, run.num_in_cache + part.num_rows)
         if status == 0:
-            lib.llama_synchronize(self._memory.context)
             return [event for part in parts for event in self._collect(part)]
         if status == _STOPPED:
             for part in parts:

@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.engines.llama_cpp.batch.decode_batch import Batch, IntArray
 from workers.engines.llama_cpp.batch.running import Running
-from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.prefixes import num_common
 from workers.engines.llama_cpp.sampling.scoring import logits_of
@@ -117,10 +117,13 @@ class DraftModel:
                 rows[sequence_id] = first + len(rest) - 1
         if self._batch.num_tokens == 0:
             return {}
-        if lib.llama_decode(self._context, self._batch.native) != 0:
+        llama_log.clear()
+        status = lib.llama_decode(self._context, self._batch.native)
+        lib.llama_synchronize(self._context)
+        llama_log.check_device()
+        if status != 0:
             self._reset()
             return {}
-        lib.llama_synchronize(self._context)
         return {i: int(self._logits(row).argmax()) for i, row in rows.items()}
 
     @property

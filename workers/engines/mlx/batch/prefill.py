@@ -9,7 +9,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
-from workers.engines.mlx import library
+from workers.engines.mlx import device, library
 from workers.engines.mlx.batch.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
@@ -99,6 +99,7 @@ class PrefillQueue:
             try:
                 num_left -= self._advance(prompt, num_left)
             except RuntimeError as error:  # from MLX, e.g. out of memory: other prompts may fit
+                device.raise_if_lost(error)
                 prompt.is_gone = True
                 events.append(SequenceFailure(prompt.row.sequence.sequence_id, str(error)))
                 continue
