@@ -1,4 +1,4 @@
-"""The processes of the world: what is known of each besides its place in a program."""
+"""The processes of the world: the state of each besides its position in a program."""
 
 from __future__ import annotations
 
@@ -6,104 +6,111 @@ from typing import NamedTuple
 
 from jobs.contract.events import EventKind
 
-NOWHERE = -1
+IDLE = -1
+"""Position of a process that runs no program."""
+NO_INDEX = -1
+"""Index of a worker or supervisor that there is not."""
 
 
 class Supervisor(NamedTuple):
-    """``mode``: idle (runs nothing), runs (``worker``), dead. ``suspects``: of its worker's death,
-    once they were looked for. ``holds``: as far as it knows the model is its own."""
+    """``mode``: idle (runs no worker), running (``worker``), dead. ``suspects``: of its worker's
+    death, once they were looked for. ``is_owner``: by its own records, it owns the model."""
 
     mode: str = "idle"
-    worker: int = NOWHERE
-    point: int = NOWHERE
+    worker: int = NO_INDEX
+    position: int = IDLE
     suspects: frozenset[str] | None = None
-    holds: bool = False
+    is_owner: bool = False
 
 
 class Consumer(NamedTuple):
-    """The thread of a worker that takes jobs of one queue, between two rounds or in one. It looks
-    for what it was given without knowing if ``is_unsure``; ``rescued``: what it has found so.
+    """The thread of a worker that takes jobs of one queue, between two rounds or in one.
 
-    ``num_takes``: that it has sent, where those that were answered count as one.
+    ``is_unsure``: the reply to a take was lost, so that it must look for jobs that Redis may have
+    given it; ``rescued``: those that it found. ``num_takes``: takes sent; all takes that were
+    answered count as one.
     """
 
-    point: int = NOWHERE
+    position: int = IDLE
     is_unsure: bool = False
     rescued: tuple[str, ...] = ()
     num_takes: int = 0
 
     @property
-    def is_at_rest(self) -> bool:
+    def is_idle(self) -> bool:
         return self._replace(num_takes=0) == Consumer()
 
 
 class Opened(NamedTuple):
-    """An attempt that a worker has opened; ``kinds``: the events that wait in its outbox."""
+    """An attempt that a worker has opened; ``kinds``: the events in its outbox. ``num_tokens``:
+    those that earlier attempts generated."""
 
     job: str
     attempt: int
     seq: int
-    said: int
+    num_tokens: int
     kinds: tuple[str, ...]
     task: str
 
 
-class Round(NamedTuple):
-    """What came of a look into the queue; ``exit_code``: why the worker begins to end."""
+class RoundResult(NamedTuple):
+    """Result of one round of a consumer. ``exit_code``: set if the worker begins to stop."""
 
     consumer: Consumer
     opened: Opened | None = None
     exit_code: int | None = None
 
 
-class Sent(NamedTuple):
-    """What came of events that were sent. ``is_end``: of the terminal one, if there was one."""
+class SendResult(NamedTuple):
+    """Result of sending events. ``is_end``: whether the terminal event, if there was one, ended
+    the job. ``is_noted``: the job is to be recorded as running in RQ."""
 
     is_refused: bool
     is_end: bool | None
-    is_noted: bool  # RQ is to be told that the job runs
+    is_noted: bool
 
 
-class Doing(NamedTuple):
-    """What a stream does next: a program and its arguments; nothing without a name."""
+class Action(NamedTuple):
+    """The next action of a stream: a program and its arguments; no action without a name."""
 
     name: str
     args: tuple[str | int | bool | tuple[str, ...], ...] = ()
 
 
 class Stream(NamedTuple):
-    """A job that runs in a worker: its newest event, the tokens said, and what it does now."""
+    """A job that runs in a worker: its newest event, the number of tokens generated, and its
+    current action."""
 
     job: str
     attempt: int
     seq: int
-    said: int
+    num_tokens: int
     task: str
-    doing: Doing
-    point: int = NOWHERE
+    action: Action
+    position: int = IDLE
     is_begun: bool = False  # in RQ's records
 
     @property
     def has_slot(self) -> bool:
-        """It still generates: once the last token is made the slot is free."""
+        """It still generates; the slot is freed with the last token."""
         if self.task != "mgs.generate":
             return False
-        return self.doing.name in ("send", "begin") and not self._is_ending
+        return self.action.name in ("send", "begin") and not self._is_ending
 
     @property
     def _is_ending(self) -> bool:
-        return self.doing.name == "send" and _is_terminal(self.doing.args[-1])
+        return self.action.name == "send" and _is_terminal(self.action.args[-1])
 
 
 class Worker(NamedTuple):
-    """``mode``: unborn, live, told (to stop), dead (with ``code``, not settled yet), gone.
+    """``mode``: not started, running, stopping, dead (with ``code``), gone (and settled).
 
-    ``desired`` and ``load_job`` are what it was started for; once ``is_ready`` it takes
-    generations.
+    ``desired`` and ``load_job``: the desired model's uid and the load job that it was started for.
+    It takes generations once ``is_ready``.
     """
 
-    mode: str = "unborn"
-    owner: int = NOWHERE
+    mode: str = "not started"
+    owner: int = NO_INDEX
     code: int = 0
     gen: Consumer = Consumer()
     ctl: Consumer = Consumer()
@@ -115,76 +122,79 @@ class Worker(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        return self.mode in ("live", "told")
+        return self.mode in ("running", "stopping")
 
     @property
-    def is_at_rest(self) -> bool:
-        """Nothing is in its hands, and it owes nobody a recovery."""
+    def is_idle(self) -> bool:
+        """It has no jobs, and no recovery of its jobs is outstanding."""
         if not self.is_alive:
             return self.mode != "dead"
-        return self.gen.is_at_rest and self.ctl.is_at_rest and not self.streams
+        return self.gen.is_idle and self.ctl.is_idle and not self.streams
 
     @property
     def num_slots_taken(self) -> int:
         return sum(stream.has_slot for stream in self.streams)
 
 
-UNBORN = Worker()
+NOT_STARTED = Worker()
 GONE = Worker("gone")
 
 
 class Client(NamedTuple):
-    """Somebody who wants something of the API: ``place`` of the job, or how often it was done."""
+    """A client of the API, by the ``kind`` of its requests. ``number``: index of its job, or the
+    number of requests done."""
 
-    wish: str
-    place: int = 0
-    point: int = NOWHERE
+    kind: str
+    number: int = 0
+    position: int = IDLE
     is_done: bool = False
 
 
 def stream_of(opened: Opened) -> Stream:
-    """A job whose attempt was opened; what waits in its outbox goes first."""
-    job, attempt, seq, said, kinds, task = opened
-    return Stream(job, attempt, seq, said, task, _send(job, attempt, seq, kinds))
+    """A job whose attempt was opened; first it sends the events in its outbox."""
+    job, attempt, seq, num_tokens, kinds, task = opened
+    return Stream(job, attempt, seq, num_tokens, task, _send(job, attempt, seq, kinds))
 
 
-def after(stream: Stream, sent: Sent | None, tokens: int, is_stopped: bool) -> Stream | None:
-    """The stream after an answer; ``None`` when the job is out of the worker's hands."""
-    was = stream.doing
-    if was.name in ("close", "drop"):
+def after(stream: Stream, sent: SendResult | None, tokens: int, is_stopped: bool) -> Stream | None:
+    """The stream after its action has ended; ``None`` when the worker has released the job."""
+    previous = stream.action
+    if previous.name in ("close", "drop"):
         return None
-    if was.name == "begin":
+    if previous.name == "begin":
         stream = stream._replace(is_begun=True)
     elif sent is not None and not sent.is_refused:
-        kinds = was.args[-1]
+        kinds = previous.args[-1]
         assert isinstance(kinds, tuple)
-        said = stream.said + (EventKind.CHUNK in kinds)
-        stream = stream._replace(seq=stream.seq + len(kinds), said=said)
-    doing = _next(stream, was, sent, tokens, is_stopped)
-    return stream._replace(doing=doing, point=NOWHERE)
+        num_tokens = stream.num_tokens + (EventKind.CHUNK in kinds)
+        stream = stream._replace(seq=stream.seq + len(kinds), num_tokens=num_tokens)
+    action = _next(stream, previous, sent, tokens, is_stopped)
+    return stream._replace(action=action, position=IDLE)
 
 
-def _next(stream: Stream, was: Doing, sent: Sent | None, tokens: int, is_stopped: bool) -> Doing:
+def _next(
+    stream: Stream, previous: Action, sent: SendResult | None, tokens: int, is_stopped: bool
+) -> Action:
     job = stream.job
     if sent is not None and sent.is_refused:
-        return Doing("drop", (job, stream.is_begun))
+        return Action("drop", (job, stream.is_begun))
     if sent is not None and sent.is_end is not None:
-        kinds = was.args[-1]
+        kinds = previous.args[-1]
         assert isinstance(kinds, tuple)
-        return Doing("close", (job, kinds[-1], sent.is_end, stream.is_begun))
+        return Action("close", (job, kinds[-1], sent.is_end, stream.is_begun))
     if sent is not None and sent.is_noted:
-        return Doing("begin", (job,))
+        return Action("begin", (job,))
     if stream.task == "mgs.unload":
-        return Doing("")  # in hand until the process ends
+        return Action("")  # the worker keeps the job until it ends
     if is_stopped:
         kind = EventKind.CANCELLED
     else:
-        kind = EventKind.CHUNK if stream.said < tokens else EventKind.FINISHED
+        kind = EventKind.CHUNK if stream.num_tokens < tokens else EventKind.FINISHED
     return _send(job, stream.attempt, stream.seq, (kind.value,))
 
 
-def _send(job: str, attempt: int, seq: int, kinds: tuple[str, ...]) -> Doing:
-    return Doing("send", (job, attempt, seq, kinds))
+def _send(job: str, attempt: int, seq: int, kinds: tuple[str, ...]) -> Action:
+    return Action("send", (job, attempt, seq, kinds))
 
 
 def _is_terminal(kinds: object) -> bool:

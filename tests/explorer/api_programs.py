@@ -1,4 +1,4 @@
-"""What the API does for its clients: each function here is a program, called as by its caller."""
+"""Programs of the API: each public method calls the product as its own callers do."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ from redis.exceptions import RedisError
 from api.admin.models.loading import start_load, start_unload
 from jobs.contract.errors import JobError, JobNotFoundError
 from jobs.storage.desired_models import DesiredModels
-from tests.explorer.client import AskingRedis
-from tests.explorer.parts import AGE_S, Parts
-from tests.explorer.sights import LOAD, SLUG
+from tests.explorer.client import CallbackRedis
+from tests.explorer.fixtures import AGE_S, Fixtures
+from tests.explorer.state_fields import LOAD, SLUG
 
 
 class ApiPrograms:
     """See ``Parts``."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._store = parts.store
-        self._desired_models = DesiredModels(parts.api)
+    def __init__(self, fixtures: Fixtures) -> None:
+        self._fixtures = fixtures
+        self._store = fixtures.store
+        self._desired_models = DesiredModels(fixtures.api)
 
     def submit(self, job: str) -> str:
-        """A client's request becomes a job."""
+        """Submit a job."""
         try:
-            self._store.submit(self._parts.submission(job))
+            self._store.submit(self._fixtures.submission(job))
         except RedisError:
             return "failed"
         return "submitted"
 
     def submit_desired(self, job: str) -> str:
-        """The same where models come and go, as ``JobRunner.submit_ticket`` does it."""
+        """Submit a job in a world with loads and unloads, as ``JobRunner.submit_ticket`` does."""
         try:
             desired = self._desired_models.get(SLUG)
             if desired is None:
-                return "not wanted"
-            self._store.submit(self._parts.submission(job))
-            stands = self._desired_models.get(SLUG)
-            if stands is None or stands.uid != desired.uid:
+                return "not desired"
+            self._store.submit(self._fixtures.submission(job))
+            current = self._desired_models.get(SLUG)
+            if current is None or current.uid != desired.uid:
                 self._store.cancel(job, "the model was unloaded")
         except RedisError:
             return "failed"
         return "submitted"
 
     def cancel(self, job: str) -> str:
-        """A client wants a job ended."""
+        """Cancel a job."""
         try:
             return self._store.cancel(job, "enough").status
         except JobNotFoundError:
-            return "gone"
+            return "not found"
         except RedisError:
             return "failed"
 
     def purge(self) -> str:
-        """Somebody wants all jobs ended."""
+        """Purge all jobs."""
         try:
             return str(self._store.purge(SLUG, -AGE_S))
         except RedisError:
             return "failed"
 
-    def load(self, place: int) -> str:
-        """Somebody wants the model loaded, for the ``place``-th time."""
+    def load(self, index: int) -> str:
+        """Load the model; ``index`` numbers the loads."""
         return self._run(start_load(self._services(), "0", LOAD))
 
-    def unload(self, place: int) -> str:
-        """Somebody wants it unloaded."""
+    def unload(self, index: int) -> str:
+        """Unload the model; ``index`` numbers the unloads."""
         return self._run(start_unload(self._services(), "0"))
 
     def _services(self) -> Any:
@@ -84,14 +84,14 @@ class ApiPrograms:
             nodes=lambda: ["a node"],
         )
         runner = SimpleNamespace(in_thread=in_thread, submit=submit, name="")
-        redis = _Awaited(self._parts.api)
-        settings = self._parts.settings
+        redis = _AsyncRedis(self._fixtures.api)
+        settings = self._fixtures.settings
         return SimpleNamespace(
             runner=runner, desired_models=desired_models, redis=redis, settings=settings
         )
 
     def _run(self, coroutine: Coroutine[Any, Any, str]) -> str:
-        """Drive to its end what never waits."""
+        """Run a coroutine that never suspends."""
         try:
             coroutine.send(None)
         except StopIteration as end:
@@ -100,13 +100,13 @@ class ApiPrograms:
             return error.code
         except RedisError:
             return "failed"
-        raise AssertionError("it waits")
+        raise AssertionError("the coroutine has suspended")
 
 
-class _Awaited:
-    """A client of asyncio, as far as loading and unloading use one themselves."""
+class _AsyncRedis:
+    """The methods of the asyncio client that loading and unloading use."""
 
-    def __init__(self, redis: AskingRedis) -> None:
+    def __init__(self, redis: CallbackRedis) -> None:
         self._redis = redis
 
     async def get(self, key: str) -> Any:

@@ -1,22 +1,22 @@
-"""What must hold in each state of Redis, and over each step."""
+"""The invariants of each state of Redis and of each step."""
 
 from __future__ import annotations
 
 from jobs.contract.events import decode_event
 from jobs.storage import names
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
-from tests.explorer.sights import CONTROL, QUEUE, SLUG, list_keys
+from tests.explorer.state_fields import CONTROL, QUEUE, SLUG, list_keys
 
 _TERMINAL = (b"finished", b"failed", b"cancelled")
 _ENDED_TTL_S = (3600, 86400)
 
 
 class Checks:
-    """Looks at states by their numbers; each job and each state once. ``has_stray``: what lies in
-    an intermediate list needs no claim."""
+    """Checks states by their numbers; each job's state and each state once.
+    ``has_unclaimed_job``: a job in an intermediate list needs no claim."""
 
-    def __init__(self, cells: Cells, databases: list[Database], *, has_stray: bool) -> None:
-        self._has_stray = has_stray
+    def __init__(self, cells: Cells, databases: list[Database], *, has_unclaimed_job: bool) -> None:
+        self._has_unclaimed_job = has_unclaimed_job
         self._cells = cells
         self._databases = databases
         self._wrong: dict[int, str | None] = {}
@@ -24,8 +24,8 @@ class Checks:
         self._wrong_steps: dict[tuple[int, int], str | None] = {}
         self._ended: dict[int, tuple[bool, bool]] = {}
 
-    def complaint(self, before: int, after: int) -> str | None:
-        """What is wrong with a state, or with the step to it."""
+    def violation_of(self, before: int, after: int) -> str | None:
+        """The violated invariant of the state ``after`` or of the step to it."""
         if before == after:
             return None
         if after not in self._wrong:
@@ -37,7 +37,7 @@ class Checks:
         return self._wrong[after] or self._wrong_steps[before, after]
 
     def goals(self, number: int) -> tuple[bool, bool]:
-        """Whether all jobs have ended, and whether nothing is left of them but what expires."""
+        """Whether all jobs have ended, and whether only keys with an expiry are left of them."""
         if number not in self._ended:
             database = self._databases[number]
             records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
@@ -75,24 +75,24 @@ class Checks:
         if seqs != list(range(1, len(seqs) + 1)):
             return f"{job} has events {seqs}"
         if log and log[-1].id[0] > attempt:
-            return f"{job} has an event of an attempt that is not open"
+            return f"{job} has an event of an attempt that was not opened"
         if sum(ends) != is_ended or (is_ended and not ends[-1]):
-            return f"{job} is {record[b'status'].decode()} and has {sum(ends)} ends in its log"
+            return f"{job} is {record[b'status'].decode()} and has {sum(ends)} terminal events"
         if not is_ended:
             return None
         if b"%d-%d" % log[-1].id != record[b"end"]:
-            return f"{job} has another end in its record than in its log"
+            return f"the record of {job} has another end than its log"
         return self._expiries(database, job)
 
     def _expiries(self, database: Database, job: str) -> str | None:
         for key in _keys_of(job):
             number = database.get(key.encode())
             if number is not None and self._cells[number].ttl_s not in _ENDED_TTL_S:
-                return f"{key} of an ended job stays"
+                return f"{key} of an ended job does not expire"
         return None
 
     def _orphans(self, database: Database) -> str | None:
-        """Logs and requests without a record, and queues that no supervisor looks at."""
+        """Logs and requests without a record, and queues that are not listed for supervisors."""
         jobs = set(_jobs(database))
         for key in database:
             for prefix in (names.log_key("").encode(), names.request_key("").encode()):
@@ -102,26 +102,26 @@ class Checks:
                 key.startswith((b"rq:queue:", b"mgs:claims:"))
                 and names.SLUGS.encode() not in database
             ):
-                return f"{key.decode()} is there, and its model is not known"
+                return f"{key.decode()} exists, and its slug is not listed"
         return None
 
     def _holders(self, database: Database) -> str | None:
-        """A job that has not ended waits on a queue, or a worker has claimed it: one of the two."""
+        """A job that has not ended is either queued or claimed by one worker."""
         claims = self._value(database, names.claims_key(SLUG)) or frozenset()
         assert isinstance(claims, frozenset)
         claimed = [member.partition(b"|")[2] for member in claims]
         waiting = self._ids(database, list_keys(QUEUE)[0], list_keys(CONTROL)[0])
-        astray = self._ids(database, list_keys(QUEUE)[1]) if self._has_stray else set()
+        unclaimed = self._ids(database, list_keys(QUEUE)[1]) if self._has_unclaimed_job else set()
         for job in _jobs(database):
             num_holders = (job.encode() in waiting) + claimed.count(job.encode())
-            num_holders = num_holders or job.encode() in astray
+            num_holders = num_holders or job.encode() in unclaimed
             record = self._hash(database, names.job_key(job))
             assert record is not None
             if num_holders == 1 or record[b"status"] in _TERMINAL:
                 continue
             if num_holders:
-                return f"{job} is in more than one's hands"
-            return f"{job} waits nowhere, and nobody has it"
+                return f"{job} has several holders"
+            return f"{job} is neither queued nor claimed"
         return None
 
     def _ids(self, database: Database, *keys: str) -> set[bytes]:
@@ -135,7 +135,7 @@ class Checks:
             found = self._value(database, key) or ()
             assert isinstance(found, tuple)
             if len(set(found)) < len(found):
-                return f"{key} holds a job twice"
+                return f"{key} contains a job twice"
         return None
 
     def _totals(self, database: Database) -> str | None:
@@ -143,7 +143,11 @@ class Checks:
         records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
         num_ended = sum(r is not None and r[b"status"] in _TERMINAL for r in records)
         counted = sum(int(number) for name, number in totals.items() if name.startswith(b"jobs "))
-        return None if counted == num_ended else f"{num_ended} ends are counted {counted} times"
+        return (
+            None
+            if counted == num_ended
+            else f"{num_ended} jobs have ended, and the totals count {counted}"
+        )
 
     # One step.
 
@@ -154,7 +158,7 @@ class Checks:
             if old is None:
                 continue
             if new is None:
-                return f"{job} is gone"
+                return f"{job} has no record any more"
             if old[b"status"] in _TERMINAL and (old[b"status"], old[b"end"]) != (
                 new[b"status"],
                 new[b"end"],
@@ -162,7 +166,7 @@ class Checks:
                 return f"{job} has a second end"
             added = self._log(after, job)[len(self._log(before, job)) :]
             if any(entry.id[0] != int(old.get(b"attempt", b"0")) for entry in added):
-                return f"{job} takes an event of an attempt that is over"
+                return f"{job} gets an event of a closed attempt"
         return None
 
     # Values.
@@ -183,7 +187,7 @@ class Checks:
 
 
 def _jobs(database: Database) -> list[str]:
-    """Ids of all jobs that have a record."""
+    """Ids of all jobs with a record."""
     prefix = names.job_key("").encode()
     return [key.removeprefix(prefix).decode() for key in database if key.startswith(prefix)]
 

@@ -1,8 +1,7 @@
-"""A redis-py client that asks a function instead of a server.
+"""A redis-py client that calls a function instead of a server.
 
-Commands are built, and replies read, by redis-py itself. Each request is one step of its process:
-a command, a script, or a transaction. A pipeline without a transaction is as many steps as it has
-commands.
+redis-py itself builds the commands and parses the replies. Each request is one step of its process:
+a command, a script, or a transaction. A pipeline without a transaction is one step per command.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ Words = tuple[bytes, ...]
 
 
 Resends = Literal["never", "some", "always"]
-"""Whether a client sends a request again when the reply was lost, and whether it gives up."""
+"""Whether a client repeats a request whose reply was lost. "some": a limited number of times."""
 
 
 class Request(NamedTuple):
-    """What a process asks of Redis in one step."""
+    """The commands that a process sends to Redis in one step."""
 
     commands: tuple[Words, ...]
     is_transaction: bool = False
     resends: Resends = "never"
 
 
-Ask = Callable[[Request], list[Reply | ReplyError]]
-"""One reply per command. Raises what the client is to raise instead, e.g. a lost connection."""
+Send = Callable[[Request], list[Reply | ReplyError]]
+"""Returns one reply per command, or raises the client's error, e.g. a lost connection."""
 
 
-class AskingRedis(redis.Redis):  # type: ignore[misc]
-    """Stands for a client of Redis."""
+class CallbackRedis(redis.Redis):  # type: ignore[misc]
+    """A client of Redis; ``send`` carries out its requests."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class AskingRedis(redis.Redis):  # type: ignore[misc]
         resends: Resends,
     ) -> None:
         super().__init__(protocol=2, unix_socket_path="/nowhere")
-        self.ask: Ask = _ask_nobody
+        self.send: Send = _not_connected
         self._on_script = on_script
         self.resends: Resends = resends
         self._encoder = self.get_encoder()
@@ -56,20 +55,20 @@ class AskingRedis(redis.Redis):  # type: ignore[misc]
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         words = self.words_of(args)
-        (reply,) = self.ask(Request((words,), False, self.resends))
+        (reply,) = self.send(Request((words,), False, self.resends))
         return self.read_reply(reply, args[0], options)
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> AskingPipeline:
-        return AskingPipeline(self, transaction)
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> CallbackPipeline:
+        return CallbackPipeline(self, transaction)
 
     def words_of(self, args: tuple[Any, ...]) -> Words:
-        """The command as it goes over the wire."""
+        """The command's arguments as they are sent."""
         first, *rest = args
         parts = (*str(first).split(), *rest)  # "SCRIPT LOAD" is two words
         return tuple(self._encoder.encode(part) for part in parts)
 
     def read_reply(self, reply: Reply, name: Any, options: dict[str, Any]) -> Any:
-        """The reply as redis-py's callers see it."""
+        """The reply as redis-py returns it."""
         if isinstance(reply, ReplyError):
             raise ResponseError(str(reply))
         options.pop("keys", None)
@@ -77,10 +76,10 @@ class AskingRedis(redis.Redis):  # type: ignore[misc]
         return callback(_plain(reply), **options) if callback is not None else _plain(reply)
 
 
-class AskingPipeline(Pipeline):  # type: ignore[misc]
-    """Commands that are asked together, or one after the other."""
+class CallbackPipeline(Pipeline):  # type: ignore[misc]
+    """Commands that are sent as one transaction, or one after the other."""
 
-    def __init__(self, client: AskingRedis, transaction: bool) -> None:
+    def __init__(self, client: CallbackRedis, transaction: bool) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction, None)
         self._client = client
 
@@ -98,7 +97,7 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         replies: list[Reply] = []
         for part in requests:
             request = Request(part, self.transaction, self._client.resends)
-            replies += self._client.ask(request)
+            replies += self._client.send(request)
         return self._read(replies, stack, raise_on_error)
 
     def _read(self, replies: list[Reply], stack: list[Any], raise_on_error: bool) -> list[Any]:
@@ -113,8 +112,8 @@ class AskingPipeline(Pipeline):  # type: ignore[misc]
         return found
 
 
-def _ask_nobody(request: Request) -> list[Reply]:
-    raise AssertionError(f"nobody answers {request}")
+def _not_connected(request: Request) -> list[Reply]:
+    raise AssertionError(f"the client is not connected: {request}")
 
 
 def _plain(reply: Reply) -> Reply:

@@ -1,8 +1,8 @@
 """The Redis commands that the product uses, on the values of ``memory``.
 
 Replies are those of RESP2: ``None``, ``int``, ``bytes``, ``Status`` and lists of these. Errors are
-raised as ``ReplyError``. A command that is missing here raises ``NotImplementedError``: the
-explorer must not guess. ``test_emulation`` holds all of them to a real Redis.
+raised as ``ReplyError``. A command that is not emulated raises ``NotImplementedError``.
+``test_emulation`` compares all commands with a real Redis.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.explorer.memory import (
 
 
 class ReplyError(Exception):
-    """An error that Redis answers with; its text begins with a code."""
+    """An error reply of Redis; its text begins with a code."""
 
 
 class Status(bytes):
-    """A reply like OK."""
+    """A simple string reply such as OK."""
 
 
 OK = Status(b"OK")
@@ -48,12 +48,12 @@ def run(transaction: Transaction, words: Args) -> Reply:
     """The reply to one command; ``ReplyError`` for an error."""
     found = COMMANDS.get(words[0].upper())
     if found is None:
-        raise NotImplementedError(f"the explorer's Redis has no {words[0]!r}")
+        raise NotImplementedError(f"{words[0]!r} is not emulated")
     return found(transaction, words[1:])
 
 
 def command(run_it: Command) -> Command:
-    """Put a function into the table: ``_hget`` is HGET."""
+    """Register a function as a command: ``_hget`` is HGET."""
     COMMANDS[run_it.__name__.strip("_").upper().encode()] = run_it
     return run_it
 
@@ -71,7 +71,7 @@ def read(transaction: Transaction, key: bytes, kind: type[V]) -> V | None:
 
 
 def write(transaction: Transaction, key: bytes, value: Value | None) -> None:
-    """Replace what is there, which keeps its expiry."""
+    """Replace a key's value; its expiry stays."""
     cell = transaction.cell(key)
     transaction.put(key, value, cell.ttl_s if cell is not None else None)
 

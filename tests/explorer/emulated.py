@@ -1,4 +1,4 @@
-"""A whole Redis of the explorer: what one request does to one state."""
+"""The emulated Redis: the effect of one request on one state."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from tests.explorer.client import Request, Words
 from tests.explorer.commands import Reply, ReplyError, run
 from tests.explorer.lua import Scripts
-from tests.explorer.memory import Cells, Database, Published, Sight, Transaction, see_all
+from tests.explorer.memory import Cells, ConstantOf, Database, Published, Transaction, no_constants
 
 
 class Outcome(NamedTuple):
-    """Replies (an error of Redis is one), the state after, and what was published."""
+    """Replies (error replies included), the state after, and the published messages."""
 
     replies: tuple[Reply | ReplyError, ...]
     after: Database
@@ -19,17 +19,17 @@ class Outcome(NamedTuple):
 
 
 class EmulatedRedis:
-    """The rules; states come and go. Its clock stands still at ``now`` (s, µs)."""
+    """Holds no state itself: that is passed in. Its clock is fixed at ``now`` (s, µs)."""
 
-    def __init__(self, now: tuple[int, int], sight: Sight = see_all) -> None:
+    def __init__(self, now: tuple[int, int], constant_of: ConstantOf = no_constants) -> None:
         self.cells = Cells()
         self.scripts = Scripts()
         self.now = now
-        self.sight = sight
+        self.constant_of = constant_of
 
-    def do(self, before: Database, request: Request) -> Outcome:
+    def apply(self, before: Database, request: Request) -> Outcome:
         """Run all commands of the request as one step."""
-        transaction = Transaction(self.cells, before, self.now, self.sight)
+        transaction = Transaction(self.cells, before, self.now, self.constant_of)
         replies = tuple(self._reply(transaction, words) for words in request.commands)
         return Outcome(replies, transaction.commit(), tuple(transaction.published))
 

@@ -31,8 +31,8 @@ def _lrange(t: Transaction, args: Args) -> list[bytes]:
 
 @command
 def _lindex(t: Transaction, args: Args) -> bytes | None:
-    found, place = read(t, args[0], tuple) or (), to_integer(args[1])
-    return found[place] if -len(found) <= place < len(found) else None
+    found, index = read(t, args[0], tuple) or (), to_integer(args[1])
+    return found[index] if -len(found) <= index < len(found) else None
 
 
 @command
@@ -69,7 +69,7 @@ def _rpop(t: Transaction, args: Args) -> bytes | list[bytes] | None:
 
 @command
 def _blpop(t: Transaction, args: Args) -> list[bytes] | None:
-    """Never waits."""
+    """As if its time-out were 0: it does not block."""
     for key in args[:-1]:
         item = _pop(t, [key], is_left=True)
         if isinstance(item, bytes):
@@ -90,11 +90,11 @@ def _pop(t: Transaction, args: Args, *, is_left: bool) -> bytes | list[bytes] | 
 @command
 def _lrem(t: Transaction, args: Args) -> int:
     found, count = read(t, args[0], tuple) or (), to_integer(args[1])
-    places = [place for place, item in enumerate(found) if item == args[2]]
-    gone = places[count:] if count < 0 else places[:count] if count else places
-    if gone:
-        write(t, args[0], tuple(x for place, x in enumerate(found) if place not in gone))
-    return len(gone)
+    places = [index for index, item in enumerate(found) if item == args[2]]
+    removed = places[count:] if count < 0 else places[:count] if count else places
+    if removed:
+        write(t, args[0], tuple(x for index, x in enumerate(found) if index not in removed))
+    return len(removed)
 
 
 @command

@@ -1,8 +1,8 @@
 """Runs the product's Lua scripts, unchanged, against the Redis of ``commands``.
 
-The values cross between Lua and Redis as Redis documents it: a nil reply is ``false`` in Lua, a
-status is a table with ``ok``, an error one with ``err``; a number that a script answers is cut to
-an integer, a table ends at its first nil.
+Values are converted between Lua and Redis as Redis documents it: a nil reply is ``false`` in Lua, a
+status is a table with ``ok``, an error one with ``err``; a number that a script returns is
+truncated to an integer, a table ends at its first nil.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from lupa import lua51
 
-# They fill the table of commands.
+# Imported to register their commands.
 import tests.explorer.hash_commands
 import tests.explorer.list_commands
 import tests.explorer.ordered_commands
@@ -32,7 +32,7 @@ redis.sha1hex = nil
 
 
 class Scripts:
-    """All scripts that were registered, by their SHA1. Calls come one at a time."""
+    """The registered scripts by their SHA1. Not thread-safe."""
 
     def __init__(self) -> None:
         self._runtime = lua51.LuaRuntime(encoding=None, register_eval=False)
@@ -43,7 +43,7 @@ class Scripts:
         self._runtime.execute(_PRELUDE, self._call, self._pcall)
 
     def add(self, text: str, instead: str | None = None) -> bytes:
-        """Register a script; its SHA1. ``instead``: what is run in its place."""
+        """Register a script; returns its SHA1. ``instead``: the text that is run instead."""
         sha = hashlib.sha1(text.encode()).hexdigest().encode()
         self._texts[sha] = (text if instead is None else instead).encode()
         return sha
@@ -53,7 +53,7 @@ class Scripts:
         return self._texts[sha].decode()
 
     def run(self, transaction: Transaction, sha: bytes, keys: Args, args: Args) -> Reply:
-        """The script's reply; ``ReplyError`` when it answers an error or breaks."""
+        """The script's reply; ``ReplyError`` when it returns or raises an error."""
         self._transaction = transaction
         self._globals[b"KEYS"] = self._runtime.table_from(keys)
         self._globals[b"ARGV"] = self._runtime.table_from(args)
@@ -69,7 +69,7 @@ class Scripts:
         found: Callable[[], Any] = self._functions[sha]
         return found
 
-    # What scripts call.
+    # Functions that scripts call.
 
     def _call(self, *words: Any) -> Any:
         assert self._transaction is not None
@@ -81,7 +81,7 @@ class Scripts:
         except ReplyError as error:
             return self._runtime.table_from({b"err": str(error).encode()})
 
-    # Values across the border.
+    # Conversion of values.
 
     def _to_lua(self, reply: Reply) -> Any:
         if reply is None:

@@ -1,7 +1,7 @@
-"""What a Redis holds, as values that never change: a new state shares all that stayed the same.
+"""The content of a Redis as immutable values: a new state shares all values that did not change.
 
-Every value is known by a number (its cell), so that a state of the whole Redis is a few numbers,
-cheap to copy, to compare and to look up.
+Each value has a number (that of its cell), so that a state of the whole Redis is a few numbers,
+cheap to copy, to compare and to hash.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Hash(dict[bytes, bytes]):
-    """A hash; never changed once it is in a state."""
+    """A hash; not modified once it is in a state."""
 
 
 class Zset(dict[bytes, float]):
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class Stream(tuple[Entry, ...]):
-    """A stream that nothing is ever taken out of."""
+    """A stream; entries are only appended."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ Value = bytes | tuple[bytes, ...] | frozenset[bytes] | Hash | Zset | Stream
 
 
 class Cell(NamedTuple):
-    """What stands under a key, and for how many seconds from now (``None``: for ever)."""
+    """A key's value, and its TTL in seconds (``None``: no expiry)."""
 
     key: bytes
     value: Value
@@ -49,7 +49,7 @@ Database = Mapping[bytes, int]
 
 
 class Cells:
-    """All cells that any state has, each once."""
+    """The distinct cells of all states."""
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
@@ -60,30 +60,30 @@ class Cells:
 
     def number_of(self, cell: Cell) -> int:
         """The number of an equal cell, a new one for a new cell."""
-        known = (cell.key, type(cell.value), _comparable(cell.value), cell.ttl_s)
-        number = self._numbers.setdefault(known, len(self._cells))
+        key = (cell.key, type(cell.value), _comparable(cell.value), cell.ttl_s)
+        number = self._numbers.setdefault(key, len(self._cells))
         if number == len(self._cells):
             self._cells.append(cell)
         return number
 
 
 def _comparable(value: Value) -> Any:
-    """The same for equal values, in whatever order a hash got its fields."""
+    """A hashable key for a value; the order of a hash's fields does not count."""
     return frozenset(value.items()) if isinstance(value, dict) else value
 
 
-Sight = Callable[[bytes], Value | bool | None]
-"""Of a key that is left out of states: what it seems to hold. False: the key is not left out."""
+ConstantOf = Callable[[bytes], Value | bool | None]
+"""The constant that a key outside the state reads as; False for a key of the state."""
 
 
-def see_all(key: bytes) -> bool:
-    """No key is left out."""
+def no_constants(key: bytes) -> bool:
+    """All keys are part of the state."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A message that nobody keeps."""
+    """A published message."""
 
     channel: bytes
     data: bytes
@@ -92,47 +92,51 @@ class Published:
 class Transaction:
     """Reads and writes of one atomic step; ``commit`` gives the state after it.
 
-    Keys that ``sight`` leaves out seem to hold what it says, and writing to them does nothing.
+    Keys for which ``constant_of`` gives a constant read as that, and ignore writes.
     """
 
     def __init__(
-        self, cells: Cells, before: Database, now: tuple[int, int], sight: Sight = see_all
+        self,
+        cells: Cells,
+        before: Database,
+        now: tuple[int, int],
+        constant_of: ConstantOf = no_constants,
     ) -> None:
         self.now = now
         self.published: list[Published] = []
         self._cells = cells
         self._before = before
-        self._sight = sight
+        self._constant_of = constant_of
         self._written: dict[bytes, Cell | None] = {}
 
     def cell(self, key: bytes) -> Cell | None:
-        """What stands under the key."""
+        """The key's value and TTL."""
         if key in self._written:
             return self._written[key]
-        seen = self._sight(key)
-        if seen is not False:
-            return None if seen is None else Cell(key, seen, None)
+        constant = self._constant_of(key)
+        if constant is not False:
+            return None if constant is None else Cell(key, constant, None)
         number = self._before.get(key)
         return None if number is None else self._cells[number]
 
     def is_kept(self, key: bytes) -> bool:
-        """False for a key that is left out of states."""
-        return self._sight(key) is False
+        """False for a key outside the state."""
+        return self._constant_of(key) is False
 
     def put(self, key: bytes, value: Value | None, ttl_s: float | None) -> None:
-        """Put it there; nothing, or an empty collection, takes the key away."""
+        """Set the key; ``None`` or an empty collection deletes it."""
         if self.is_kept(key):
             is_empty = value is None or (not isinstance(value, bytes) and not value)
             self._written[key] = None if is_empty else Cell(key, value, ttl_s)
 
     def keys(self) -> Iterator[bytes]:
-        """All keys that hold something."""
+        """All keys that exist."""
         for key in {**self._before, **self._written}:
             if self.cell(key) is not None:
                 yield key
 
     def commit(self) -> Database:
-        """The state after all that was written; the state before if nothing was."""
+        """The state after all writes; the same object if there were none."""
         if not self._written:
             return self._before
         after = dict(self._before)

@@ -104,8 +104,8 @@ def _zcount(t: Transaction, args: Args) -> int:
 
 @command
 def _zremrangebyscore(t: Transaction, args: Args) -> int:
-    gone = [member for member, _ in _between(t, args[0], args[1], args[2])]
-    return _zrem(t, [args[0], *gone])
+    removed = [member for member, _ in _between(t, args[0], args[1], args[2])]
+    return _zrem(t, [args[0], *removed])
 
 
 def _by_score(

@@ -1,4 +1,4 @@
-"""What a world has, and what may happen in it."""
+"""The parameters of a world, and its states."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tests.explorer.actors import Client, Supervisor, Worker
 class Rules:
     """``tokens``: of each job. ``slots``: jobs that a worker runs at once.
 
-    Faults: ``losses`` of replies or requests; ``lates``: requests that arrive after whoever sent
-    them has given up or is dead; deaths; ``expiries``: how often a supervisor is frozen for so long
-    that its lock runs out.
+    Numbers of faults: ``losses`` of replies or requests; ``delays``: requests that arrive after
+    their sender has given up or died; deaths; ``expiries``: a supervisor is frozen until its lock
+    has expired.
 
-    ``cancelled``: places of the jobs of which a client wants the end; ``has_purge``, ``has_sweep``:
-    somebody ends all that wait, once. ``has_one_node``: the second supervisor is the first one's
-    successor on its node. ``loads`` and ``unloads``: how often the model is loaded and unloaded;
-    without any it is wanted for ever. ``has_stray``: the first job lies in RQ's intermediate list
-    without a claim, as after an older version's take.
+    ``cancelled``: indexes of the jobs that a client cancels; ``has_purge``, ``has_sweep``: one
+    purge, one sweep of all queued jobs. ``has_one_node``: the second supervisor is the successor of
+    the first on the same node. ``loads`` and ``unloads`` of the model; without loads it is desired
+    all the time. ``has_unclaimed_job``: the first job is in RQ's intermediate list without a claim,
+    as after an older version's take.
     """
 
     tokens: tuple[int, ...] = (2, 1, 1)
     slots: int = 1
     losses: int = 0
-    lates: int = 0
+    delays: int = 0
     worker_deaths: int = 0
     supervisor_deaths: int = 0
     expiries: int = 0
@@ -36,7 +36,7 @@ class Rules:
     has_one_node: bool = False
     loads: int = 0
     unloads: int = 0
-    has_stray: bool = False
+    has_unclaimed_job: bool = False
     num_supervisors: int = 2
     num_workers: int = 3
 
@@ -45,23 +45,23 @@ class Rules:
         return self.loads > 0
 
 
-class Left(NamedTuple):
-    """How many faults may still happen."""
+class FaultBudget(NamedTuple):
+    """Numbers of faults that may still happen."""
 
     losses: int
-    lates: int
+    delays: int
     worker_deaths: int
     supervisor_deaths: int
     expiries: int
 
 
 class State(NamedTuple):
-    """Everything, as few numbers as possible. ``late``: points whose requests may yet arrive,
-    though nobody waits for the replies any more."""
+    """A state of the world, in few numbers. ``delayed``: positions of requests that may yet arrive;
+    no process waits for their replies."""
 
     redis: int
     supervisors: tuple[Supervisor, ...]
     workers: tuple[Worker, ...]
     clients: tuple[Client, ...]
-    left: Left
-    late: tuple[int, ...] = ()
+    budget: FaultBudget
+    delayed: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Breadth-first search over all states of a world, and what holds on the graph of them."""
+"""Breadth-first search of a world's state graph: invariants of states, reachability of goals."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ State = Hashable
 
 
 class Move(NamedTuple):
-    """One step of somebody: the state after it, and how to say it. A fault (a death, a lost reply,
-    a lock that runs out) may happen; all other moves happen some time, if they stay possible."""
+    """One step of a process: the state after it, and its label. A fault (a death, a lost reply, an
+    expired lock) may happen or not; any other move happens some time, if it stays enabled."""
 
     after: State
     is_fault: bool
@@ -21,50 +21,50 @@ class Move(NamedTuple):
 
 
 class World(Protocol):
-    """What is searched."""
+    """The transition system that is searched."""
 
     def initial(self) -> State:
-        """Where everything begins."""
+        """The initial state."""
 
     def moves(self, state: State) -> Iterable[Move]:
-        """Everything that can happen next, in the same order each time."""
+        """All enabled moves, in a deterministic order."""
 
-    def complaint(self, before: State, move: Move) -> str | None:
-        """What is wrong with the move or the state after it."""
+    def violation_of(self, before: State, move: Move) -> str | None:
+        """The violated invariant of the move or of the state after it."""
 
     def goals(self, state: State) -> tuple[bool, ...]:
-        """Which goals the state meets. Each must stay in reach of every state without faults."""
+        """Which goals the state meets. Each must be reachable from every state without faults."""
 
     def describe(self, state: State, move: Move) -> str:
-        """The move as a line for people."""
+        """The move as a line of text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is wrong, and the shortest way to it."""
+    """A violated invariant or an unreachable goal, and the shortest history that leads to it."""
 
-    what: str
+    message: str
     history: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [f"{n:3d}. {line}" for n, line in enumerate(self.history, 1)]
-        return "\n".join([self.what, *lines])
+        return "\n".join([self.message, *lines])
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search has seen. ``is_whole``: it came to the end of the world's states."""
+    """Result of a search. ``is_complete``: all states of the world were expanded."""
 
     num_states: int
     num_moves: int
     depth: int
     seconds: float
-    is_whole: bool
+    is_complete: bool
     violations: tuple[Violation, ...] = ()
 
     def __str__(self) -> str:
         found = "\n\n".join(map(str, self.violations)) or "no violation"
-        kind = "all of them" if self.is_whole else "not all"
+        kind = "complete" if self.is_complete else "incomplete"
         return (
             f"{self.num_states} states ({kind}), {self.num_moves} moves, "
             f"{self.depth} steps deep, {self.seconds:.0f} s\n{found}"
@@ -73,7 +73,7 @@ class Result:
 
 @dataclass(slots=True)
 class _Graph:
-    """States by number, the way to each, and the moves between them that are no faults."""
+    """States by number, the parent of each, and the moves between them that are no faults."""
 
     states: list[State] = field(default_factory=list)
     numbers: dict[State, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _Graph:
     goals: list[int] = field(default_factory=list)
 
     def add(self, state: State, parent: int) -> int:
-        """Number of a state that is new."""
+        """Add a new state; returns its number."""
         number = self.numbers[state] = len(self.states)
         self.states.append(state)
         self.parents.append(parent)
@@ -93,7 +93,7 @@ class _Graph:
 
 
 class Search:
-    """One search, begun with ``run``."""
+    """One search; ``run`` starts it."""
 
     def __init__(self, world: World, max_states: int, max_violations: int = 1) -> None:
         self._world = world
@@ -103,9 +103,9 @@ class Search:
         self._num_moves = 0
         self._violations: list[Violation] = []
 
-    def run(self, note: Callable[[int], None] = lambda num_states: None) -> Result:
-        """Search until the end, ``max_states`` or ``max_violations``. ``note`` hears how far it is,
-        every 10 000 states."""
+    def run(self, on_progress: Callable[[int], None] = lambda num_states: None) -> Result:
+        """Search until all states are expanded, or to ``max_states`` or ``max_violations``.
+        ``on_progress`` gets the number of expanded states, every 10 000 states."""
         began_at, graph = time.monotonic(), self._graph
         graph.add(self._world.initial(), -1)
         number = 0
@@ -113,13 +113,13 @@ class Search:
             self._expand(number)
             number += 1
             if number % 10_000 == 0:
-                note(number)
-        is_whole = number == len(graph.states)
-        if is_whole and not self._has_enough:
-            self._look_for_dead_ends()
+                on_progress(number)
+        is_complete = number == len(graph.states)
+        if is_complete and not self._has_enough:
+            self._find_dead_ends()
         seconds = time.monotonic() - began_at
         found, depth = tuple(self._violations), max(graph.depths)
-        return Result(len(graph.states), self._num_moves, depth, seconds, is_whole, found)
+        return Result(len(graph.states), self._num_moves, depth, seconds, is_complete, found)
 
     @property
     def _has_enough(self) -> bool:
@@ -137,13 +137,13 @@ class Search:
             if not move.is_fault and target != number:
                 graph.sources.append(number)
                 graph.targets.append(target)
-            what = world.complaint(state, move)
-            if what is not None and not self._has_enough:
+            message = world.violation_of(state, move)
+            if message is not None and not self._has_enough:
                 lines = [*self._history(number), world.describe(state, move)]
-                self._violations.append(Violation(what, tuple(lines)))
+                self._violations.append(Violation(message, tuple(lines)))
 
     def _history(self, number: int) -> list[str]:
-        """The shortest way to that state, a line per move."""
+        """The shortest history that leads to that state, a line per move."""
         graph, lines = self._graph, []
         while (parent := graph.parents[number]) >= 0:
             before, after = graph.states[parent], graph.states[number]
@@ -152,8 +152,8 @@ class Search:
             number = parent
         return lines[::-1]
 
-    def _look_for_dead_ends(self) -> None:
-        """Complain about the nearest state from which a goal is out of reach without faults."""
+    def _find_dead_ends(self) -> None:
+        """Report the nearest state from which a goal is unreachable without faults."""
         graph = self._graph
         num_goals = len(self._world.goals(graph.states[0]))
         for goal in range(num_goals):
@@ -162,26 +162,26 @@ class Search:
                 reached[number] = 1
             stuck = reached.find(0)
             if stuck >= 0 and not self._has_enough:
-                what = f"goal {goal} is out of reach from here on"
-                self._violations.append(Violation(what, tuple(self._history(stuck))))
+                message = f"goal {goal} is unreachable from here on"
+                self._violations.append(Violation(message, tuple(self._history(stuck))))
 
 
 def _bits(flags: Iterable[bool]) -> int:
-    return sum(1 << place for place, flag in enumerate(flags) if flag)
+    return sum(1 << index for index, flag in enumerate(flags) if flag)
 
 
 def _backwards(reached: bytearray, sources: array[int], targets: array[int]) -> Iterator[int]:
-    """States from which one that is ``reached`` can be come to; the caller marks them."""
+    """States from which a ``reached`` one can be reached; the caller marks each."""
     num = len(reached)
     first = array("I", bytes(4 * (num + 1)))
     for target in targets:
         first[target + 1] += 1
     for number in range(num):
         first[number + 1] += first[number]
-    places, incoming = array("I", first), array("I", bytes(4 * len(targets)))
+    next_free, incoming = array("I", first), array("I", bytes(4 * len(targets)))
     for source, target in zip(sources, targets, strict=True):
-        incoming[places[target]] = source
-        places[target] += 1
+        incoming[next_free[target]] = source
+        next_free[target] += 1
     stack = [number for number in range(num) if reached[number]]
     while stack:
         number = stack.pop()

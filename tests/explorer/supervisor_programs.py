@@ -1,4 +1,4 @@
-"""What supervisors do: each public function here is a program, called as its caller calls."""
+"""Programs of supervisors: each public method calls the product as its own callers do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jobs.contract.records import DesiredModel
 from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
-from tests.explorer.parts import Parts, worker_name
-from tests.explorer.sights import SLUG, STANDING
+from tests.explorer.fixtures import Fixtures, worker_name
+from tests.explorer.state_fields import PERMANENT, SLUG
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState, LoadJobs
@@ -28,34 +28,36 @@ from workers.supervision.supervisor import Supervisor
 from workers.supervision.sweeper import Sweeper
 from workers.supervision.watchdog import Watchdog
 
-_BREAKS = (RedisError, OwnershipLostError)
-"""What a tick ends with that another one will take up."""
+_TICK_ERRORS = (RedisError, OwnershipLostError)
+"""Errors that end a tick; the next tick continues its work."""
 
 
-class Who(NamedTuple):
-    """The supervisor of that number. ``gone``: the earlier ones of its node. ``holds``: as far as
-    it knows the model is its own."""
+class SupervisorRef(NamedTuple):
+    """A supervisor by its index. ``predecessors``: the earlier ones of its node. ``is_owner``: by
+    its own records, it owns the model."""
 
     node: int
-    gone: tuple[int, ...] = ()
-    holds: bool = False
+    predecessors: tuple[int, ...] = ()
+    is_owner: bool = False
 
 
-class Ran(NamedTuple):
-    """The worker that it runs: its token, and what it was started for."""
+class WorkerRef(NamedTuple):
+    """The worker of a supervisor: its token, and the desired model and load job that it was started
+    for."""
 
     token: str
-    desired: str = STANDING.uid
-    load_job: str = STANDING.load_job
+    desired: str = PERMANENT.uid
+    load_job: str = PERMANENT.load_job
 
 
-class Ticked(NamedTuple):
-    """What came of a tick. ``started``: the worker's desired model and load job. ``told``: the
-    worker is to stop. ``is_settled``: of its worker's death; ``suspects`` are known until then."""
+class TickResult(NamedTuple):
+    """Result of a tick. ``started``: desired model and load job of a started worker.
+    ``is_stopping``: the worker is to stop. ``is_settled``: its worker's death is settled;
+    ``suspects``: found before that."""
 
-    holds: bool
+    is_owner: bool
     started: tuple[str, str] | None = None
-    told: bool = False
+    is_stopping: bool = False
     is_settled: bool = False
     suspects: frozenset[str] | None = None
 
@@ -63,72 +65,76 @@ class Ticked(NamedTuple):
 class SupervisorPrograms:
     """See ``Parts``."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, fixtures: Fixtures) -> None:
+        self._fixtures = fixtures
 
-    # Where one model is wanted for ever.
+    # Worlds in which one model is desired all the time.
 
-    def take_over(self, who: Who) -> Ticked:
-        """A tick of a supervisor that does not run the model: it takes it, if it may."""
-        one = self._supervisor(who)
+    def take_over(self, ref: SupervisorRef) -> TickResult:
+        """A tick of a supervisor that does not run the model: it claims the model, if it may."""
+        one = self._supervisor(ref)
         try:
-            if not one._claimant.claim({SLUG: STANDING}):
-                return Ticked(who.holds)
+            if not one._claimant.claim({SLUG: PERMANENT}):
+                return TickResult(ref.is_owner)
             one._settle_leftover(SLUG)
-        except _BREAKS:
-            return Ticked(who.holds)
-        return Ticked(who.holds, started=(STANDING.uid, STANDING.load_job))
+        except _TICK_ERRORS:
+            return TickResult(ref.is_owner)
+        return TickResult(ref.is_owner, started=(PERMANENT.uid, PERMANENT.load_job))
 
-    def renew(self, who: Who) -> Ticked:
-        """A tick of a supervisor that runs the model: is it still its own?"""
-        one = self._supervisor(who)
+    def renew(self, ref: SupervisorRef) -> TickResult:
+        """A tick of a supervisor that runs the model: it renews its lock."""
+        one = self._supervisor(ref)
         try:
-            return Ticked(who.holds, told=bool(one._ownership.renew({SLUG})))
+            return TickResult(ref.is_owner, is_stopping=bool(one._ownership.renew({SLUG})))
         except RedisError:
-            return Ticked(who.holds)
+            return TickResult(ref.is_owner)
 
-    # Where models are loaded and unloaded.
+    # Worlds with loads and unloads.
 
-    def start(self, who: Who, number: int) -> Ticked:
-        """Look, and start what is wanted and does not run: the ``number``-th worker of all."""
-        return self._tick(who, None, lambda one: one._start_missing())
+    def start(self, ref: SupervisorRef, number: int) -> TickResult:
+        """Read the state, and start the desired model if it does not run, as worker ``number``."""
+        return self._tick(ref, None, lambda one: one._start_missing())
 
-    def drain(self, who: Who) -> Ticked:
-        """Look, and end what nobody wants and nobody runs."""
-        return self._tick(who, None, lambda one: one._drain_undesired())
+    def drain(self, ref: SupervisorRef) -> TickResult:
+        """Read the state, and end the jobs of a model that is neither desired nor running."""
+        return self._tick(ref, None, lambda one: one._drain_undesired())
 
-    def check(self, who: Who, ran: Ran) -> Ticked:
-        """Look, and stop the worker that runs if it is not wanted, or not its own any more."""
-        return self._tick(who, ran, lambda one: one._check_all())
+    def check(self, ref: SupervisorRef, worker_ref: WorkerRef) -> TickResult:
+        """Read the state, and stop the worker if its model is not desired or has another owner."""
+        return self._tick(ref, worker_ref, lambda one: one._check_all())
 
-    # Anywhere.
+    # All worlds.
 
-    def sweep(self, who: Who, ran: Ran | None) -> Ticked:
-        """End what has waited for too long, and loads and unloads that are stale."""
-        one = self._supervisor(who)
-        if ran is not None:
-            one._children[SLUG] = _child(ran)
+    def sweep(self, ref: SupervisorRef, worker_ref: WorkerRef | None) -> TickResult:
+        """End jobs past their queue time-out, and stale loads and unloads."""
+        one = self._supervisor(ref)
+        if worker_ref is not None:
+            one._children[SLUG] = _child(worker_ref)
         one._sweeper._queue_timeout_s = -1.0  # all are overdue
         one._sweeper._fold_at = math.inf
-        with suppress(*_BREAKS):
+        with suppress(*_TICK_ERRORS):
             one._sweep()
-        return Ticked(who.holds)
+        return TickResult(ref.is_owner)
 
-    def settle(self, who: Who, ran: Ran, code: int, suspects: frozenset[str] | None) -> Ticked:
-        """The worker of the supervisor has ended."""
-        one, child = self._supervisor(who), _child(ran)
+    def settle(
+        self, ref: SupervisorRef, worker_ref: WorkerRef, code: int, suspects: frozenset[str] | None
+    ) -> TickResult:
+        """Settle the end of the supervisor's worker."""
+        one, child = self._supervisor(ref), _child(worker_ref)
         child.exit_code = code
         child.suspects = None if suspects is None else set(suspects)
         try:
             one._settle(child)
-        except _BREAKS:
+        except _TICK_ERRORS:
             found = None if child.suspects is None else frozenset(child.suspects)
-            return Ticked(SLUG in one._ownership.held, suspects=found)
-        return Ticked(SLUG in one._ownership.held, is_settled=True)
+            return TickResult(SLUG in one._ownership.held, suspects=found)
+        return TickResult(SLUG in one._ownership.held, is_settled=True)
 
-    def _tick(self, who: Who, ran: Ran | None, act: Callable[[Any], object]) -> Ticked:
-        one = self._supervisor(who)
-        child = None if ran is None else _child(ran)
+    def _tick(
+        self, ref: SupervisorRef, worker_ref: WorkerRef | None, act: Callable[[Any], object]
+    ) -> TickResult:
+        one = self._supervisor(ref)
+        child = None if worker_ref is None else _child(worker_ref)
         if child is not None:
             one._children[SLUG] = child
         started: list[tuple[str, str]] = []
@@ -137,15 +143,15 @@ class SupervisorPrograms:
             started.append((desired.uid, desired.load_job))
             return SimpleNamespace(pid=0)
 
-        with patch("workers.supervision.supervisor.Child", new_child), suppress(*_BREAKS):
+        with patch("workers.supervision.supervisor.Child", new_child), suppress(*_TICK_ERRORS):
             one._look()
             act(one)
-        told = child is not None and child.is_told
-        return Ticked(SLUG in one._ownership.held, next(iter(started), None), told)
+        is_stopping = child is not None and child.is_stopping
+        return TickResult(SLUG in one._ownership.held, next(iter(started), None), is_stopping)
 
-    def _supervisor(self, who: Who) -> Any:
+    def _supervisor(self, ref: SupervisorRef) -> Any:
         """A supervisor between two ticks, made without a state folder, threads and sockets."""
-        redis, settings, store = self._parts.api, self._parts.settings, self._parts.store
+        redis, settings, store = self._fixtures.api, self._fixtures.settings, self._fixtures.store
         one: Any = Supervisor.__new__(Supervisor)
         one._settings, one._redis, one._store = settings, redis, store
         one._desired_models = DesiredModels(redis)
@@ -160,9 +166,9 @@ class SupervisorPrograms:
         one._restarts = RestartPolicy()
         one._crash_policy = CrashPolicy(one._desired_models, one._recovery, one._restarts)
         one._is_stopping = False
-        one._identity = self._identity(who)
+        one._identity = self._identity(ref)
         one._ownership = Ownership(redis, one._identity)
-        one._ownership._held = {SLUG} if who.holds else set()
+        one._ownership._held = {SLUG} if ref.is_owner else set()
         one._claimant = Claimant(
             settings, one._desired_models, one._ownership, one._contact, one._neighbours
         )
@@ -172,41 +178,43 @@ class SupervisorPrograms:
         one._events = SimpleNamespace(put=None)
         return one
 
-    def _identity(self, who: Who) -> NodeIdentity:
-        gone = frozenset(f"s{other}" for other in who.gone)
-        uid = "n" if self._parts.has_one_node else f"n{who.node}"
-        return NodeIdentity(uid, f"s{who.node}", uid, gone)
+    def _identity(self, ref: SupervisorRef) -> NodeIdentity:
+        predecessors = frozenset(f"s{other}" for other in ref.predecessors)
+        uid = "n" if self._fixtures.has_one_node else f"n{ref.node}"
+        return NodeIdentity(uid, f"s{ref.node}", uid, predecessors)
 
 
 def owner_of(node: int, *, has_one_node: bool) -> str:
-    """What stands in a lock that this supervisor holds."""
+    """The value of a lock that this supervisor owns."""
     return f"n|s{node}" if has_one_node else f"n{node}|s{node}"
 
 
 def _unguarded(action: Callable[[], object]) -> bool:
-    """A step of a tick; the first that fails ends the tick, as another one follows soon."""
+    """A step of a tick; unlike in the product, an error ends the whole tick."""
     action()
     return True
 
 
-def _child(ran: Ran) -> Any:
-    """A worker's process as its supervisor knows it."""
-    desired = DesiredModel("0", ran.desired, STANDING.load, ran.load_job, 1.0, STANDING.was_ready)
+def _child(worker_ref: WorkerRef) -> Any:
+    """A worker's process as its supervisor represents it."""
+    desired = DesiredModel(
+        "0", worker_ref.desired, PERMANENT.load, worker_ref.load_job, 1.0, PERMANENT.was_ready
+    )
     child: Any = SimpleNamespace(
         slug=SLUG,
         desired=desired,
-        token=ran.token,
-        worker_names=[worker_name(ran.token, consumer) for consumer in ("gen", "ctl")],
+        token=worker_ref.token,
+        worker_names=[worker_name(worker_ref.token, consumer) for consumer in ("gen", "ctl")],
         last_status=None,
         killed_for=None,
         exit_code=None,
         suspects=None,
-        is_told=False,
+        is_stopping=False,
         enforce=lambda: None,
     )
 
     def stop(grace_s: float, *, after_s: float = 0.0) -> None:
-        child.is_told = True
+        child.is_stopping = True
 
     child.stop = stop
     return child

@@ -1,4 +1,4 @@
-"""The explorer's Redis answers as a real one does, and holds the same."""
+"""The emulated Redis gives the same replies as a real one, and has the same content."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.explorer.commands import ReplyError
-from tests.explorer.mirror import Mirror
+from tests.explorer.differential import DifferentialRedis
 
 KEYS = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"]
 WORDS = ["a", "b", "c", "7", "-3", "2.5", ""]
 
 
 @pytest.fixture
-def mirror(redis_url: str) -> Iterator[Mirror]:
-    found = Mirror(redis_url)
+def servers(redis_url: str) -> Iterator[DifferentialRedis]:
+    found = DifferentialRedis(redis_url)
     yield found
     found.close()
 
@@ -104,20 +104,22 @@ COMMANDS: dict[str, Make] = {
 
 
 def _random_command(draw: random.Random) -> list[object]:
-    """Mostly one that fits the type that its key is meant for."""
+    """Mostly a command of the key's type."""
     name = draw.choice(list(COMMANDS))
-    place = sum(map(ord, name[0])) % 6 if draw.random() < 0.8 else draw.randrange(8)
-    return [name, *COMMANDS[name](draw, KEYS[place], draw.choice(KEYS))]
+    index = sum(map(ord, name[0])) % 6 if draw.random() < 0.8 else draw.randrange(8)
+    return [name, *COMMANDS[name](draw, KEYS[index], draw.choice(KEYS))]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_commands_answer_as_those_of_a_real_redis(mirror: Mirror, seed: int) -> None:
+def test_emulated_commands_give_the_replies_of_a_real_redis(
+    servers: DifferentialRedis, seed: int
+) -> None:
     draw = random.Random(seed)
     num_errors = 0
     for step in range(3000):
-        reply = mirror.tell(*_random_command(draw))
+        reply = servers.send_words(*_random_command(draw))
         num_errors += isinstance(reply, ReplyError)
         if step % 100 == 0:
-            mirror.compare_states()
-    mirror.compare_states()
-    assert 300 < num_errors < 2400, "most types meet, and many do not"
+            servers.compare_states()
+    servers.compare_states()
+    assert 300 < num_errors < 2400, "neither mostly errors, nor mostly matching types"

@@ -1,7 +1,7 @@
-"""What workers do: each public function here is a program, called as its caller calls.
+"""Programs of workers: each public method calls the product as its own callers do.
 
-The consumers' rounds, the publisher and the books are the product's own; the engine is none: it
-says one token at a time.
+The consumers' rounds, the publisher and the bookkeeper are the product's own. The engine is
+modelled: it generates one token per step.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jobs.contract.errors import ErrorInfo, JobError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
 from jobs.storage.event_log import read_log
-from tests.explorer.actors import NOWHERE, Consumer, Opened, Round, Sent
+from tests.explorer.actors import IDLE, Consumer, Opened, RoundResult, SendResult
 from tests.explorer.client import Request
-from tests.explorer.parts import Parts, worker_name
-from tests.explorer.points import NOW_S
-from tests.explorer.sights import CONTROL, QUEUE
+from tests.explorer.fixtures import Fixtures, worker_name
+from tests.explorer.positions import NOW_S
+from tests.explorer.state_fields import CONTROL, QUEUE
 from workers.generation.attempts import Attempt
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
@@ -34,23 +34,25 @@ from workers.runtime.admission import Admission
 from workers.runtime.worker import ModelWorker
 
 IN_HAND = Request(((b"IN-HAND",),))
-"""Asked of the world instead of Redis: the jobs in the worker's hands at this moment."""
+"""Answered by the world instead of Redis: the jobs that the worker has at this moment."""
 
 
 class WorkerPrograms:
     """See ``Parts``."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, fixtures: Fixtures) -> None:
+        self._fixtures = fixtures
         self._consumers: dict[str, QueueConsumer] = {}
-        self._round: _Round | None = None  # the one that runs now
+        self._round: _Round | None = None  # the current one
 
-    # A consumer: one look into its queue, and what comes of it.
+    # Consumers: one round each.
 
-    def take(self, token: str, owner: str, consumer: Consumer, in_hand: tuple[str, ...]) -> Round:
-        """The generations' consumer. ``in_hand``: what the worker has as the round begins."""
+    def take(
+        self, token: str, owner: str, consumer: Consumer, in_hand: tuple[str, ...]
+    ) -> RoundResult:
+        """A round of the generation consumer. ``in_hand``: the worker's jobs as it begins."""
         found = self._consumer(token, "gen", owner, in_hand)
-        return _Round(self._parts, found, consumer, "", True).run(self)
+        return _Round(self._fixtures, found, consumer, "", True).run(self)
 
     def take_control(
         self,
@@ -61,78 +63,80 @@ class WorkerPrograms:
         desired: str,
         load_job: str,
         is_ready: bool,
-    ) -> Round:
-        """The control consumer of a worker that was started for that desired model and load job."""
+    ) -> RoundResult:
+        """A round of the control consumer of a worker started for that model and load job."""
         found = self._consumer(token, "ctl", owner, in_hand)
         found._meant = [load_job, f"unload-{desired}"]
         found._is_only_meant = lambda: not is_ready
-        return _Round(self._parts, found, consumer, load_job, is_ready).run(self)
+        return _Round(self._fixtures, found, consumer, load_job, is_ready).run(self)
 
     # The publisher.
 
-    def send(self, job: str, attempt: int, seq: int, kinds: tuple[str, ...]) -> Sent:
-        """Send what is in the job's outbox."""
+    def send(self, job: str, attempt: int, seq: int, kinds: tuple[str, ...]) -> SendResult:
+        """Send the events in the job's outbox."""
         refused: list[str] = []
         started: list[str] = []
         ended: list[bool] = []
         publisher = Publisher(
-            self._parts.writer,
+            self._fixtures.writer,
             refused.append,
             lambda event, is_end: ended.append(is_end),
             started.append,
         )
         outbox = Outbox(publisher, job, attempt, seq)
         for kind in kinds:
-            _SAY[kind](outbox)
+            _WRITE[kind](outbox)
         publisher._send(publisher._take())
         publisher._note_replies()
-        return Sent(bool(refused), ended[0] if ended else None, bool(started))
+        return SendResult(bool(refused), ended[0] if ended else None, bool(started))
 
-    # The books.
+    # The bookkeeper.
 
     def begin(self, token: str, consumer: str, job: str) -> str:
-        """Note in RQ that the job runs."""
-        books = self._books(token, consumer, job, is_begun=False)
-        books._actions.put(lambda: books._begin(job))  # as when its delay is over
-        return _done(books)
+        """Record in RQ that the job runs."""
+        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=False)
+        bookkeeper._actions.put(lambda: bookkeeper._begin(job))  # as when its delay is over
+        return _run_to_end(bookkeeper)
 
     def close(
         self, token: str, consumer: str, job: str, kind: str, is_end: bool, is_begun: bool
     ) -> str:
-        """Let go of a job that has ended."""
-        books = self._books(token, consumer, job, is_begun=is_begun)
+        """Release a job that has ended."""
+        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=is_begun)
         error = None if kind == EventKind.FINISHED else ErrorInfo("job_cancelled", "enough")
         event = Event(job=job, attempt=1, seq=1, kind=EventKind(kind), t=NOW_S, error=error)
-        books.close(event, is_end=is_end)
-        return _done(books)
+        bookkeeper.close(event, is_end=is_end)
+        return _run_to_end(bookkeeper)
 
     def drop(self, token: str, consumer: str, job: str, is_begun: bool) -> str:
-        """Let go of a job that is somebody else's by now."""
-        books = self._books(token, consumer, job, is_begun=is_begun)
-        books.drop(job)
-        return _done(books)
+        """Release a job that another attempt has by now."""
+        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=is_begun)
+        bookkeeper.drop(job)
+        return _run_to_end(bookkeeper)
 
-    def _books(self, token: str, consumer_name: str, job_id: str, *, is_begun: bool) -> Bookkeeper:
-        books, consumer = Bookkeeper(), self._consumer(token, consumer_name)
+    def _bookkeeper(
+        self, token: str, consumer_name: str, job_id: str, *, is_begun: bool
+    ) -> Bookkeeper:
+        bookkeeper, consumer = Bookkeeper(), self._consumer(token, consumer_name)
         job = consumer.job_class.fetch(job_id, consumer.connection, consumer.serializer)
-        books.take(consumer, job)
+        bookkeeper.take(consumer, job)
         if is_begun:
             execution = Execution("an execution", job_id, consumer.connection, consumer.name)
             execution._job = job
-            consumer.executions[execution.id] = books._open_jobs[job_id].execution = execution
+            consumer.executions[execution.id] = bookkeeper._open_jobs[job_id].execution = execution
             consumer._is_noted_busy = True
-        return books
+        return bookkeeper
 
     def _consumer(
         self, token: str, kind: str, owner: str = "", in_hand: tuple[str, ...] = ()
     ) -> QueueConsumer:
-        """A worker's consumer, as if new."""
+        """A worker's consumer in its initial state."""
         name = worker_name(token, kind)
         if name not in self._consumers:
             self._consumers[name] = self._new_consumer(name, QUEUE if kind == "gen" else CONTROL)
         consumer = self._consumers[name]
         consumer._owner = owner
-        consumer.in_hand = Hands(self._parts.consumer, in_hand)
+        consumer.in_hand = TakenJobs(self._fixtures.consumer, in_hand)
         consumer.executions.clear()
         consumer._is_noted_busy = False
         return consumer
@@ -142,7 +146,7 @@ class WorkerPrograms:
             return QueueConsumer(
                 queue_name,
                 name,
-                self._parts.consumer,
+                self._fixtures.consumer,
                 lambda: self._current.has_room(),
                 lambda job: self._current.admit(job),
                 lambda job_id: self._current.refuse(job_id),
@@ -155,51 +159,57 @@ class WorkerPrograms:
         return self._round
 
 
-class _IsOver(BaseException):
-    """The consumer comes to its next look into the queue."""
+class _RoundOver(BaseException):
+    """The consumer has begun its next round."""
 
 
 class _Round:
-    """One look of a consumer into its queue, and the admission of the job that it has found."""
+    """One take of a consumer, and the admission of the job that it has got."""
 
     def __init__(
-        self, parts: Parts, consumer: QueueConsumer, before: Consumer, load_job: str, is_ready: bool
+        self,
+        fixtures: Fixtures,
+        consumer: QueueConsumer,
+        before: Consumer,
+        load_job: str,
+        is_ready: bool,
     ) -> None:
         self._consumer = consumer
         consumer._must_rescue = before.is_unsure
         consumer._rescued = list(before.rescued)
         consumer._num_takes = before.num_takes
         self._before = before
-        self._parts = parts
-        self._said = 0
+        self._fixtures = fixtures
+        self._num_tokens = 0
         self._exit_code: int | None = None
         self._num_looks = 0
         self._worker = self._new_worker(load_job, is_ready)
 
-    def run(self, programs: WorkerPrograms) -> Round:
-        """To the end."""
+    def run(self, programs: WorkerPrograms) -> RoundResult:
+        """Run the round to its end."""
         programs._round = self
         try:
             job, found = self._consumer.dequeue_job_and_maintain_ttl(None)
             self._consumer.execute_job(job, found)
-        except (_IsOver, StopRequested):
+        except (_RoundOver, StopRequested):
             pass
         opened = self._opened()
         assert self._consumer.in_hand <= ({opened.job} if opened is not None else set())
-        return Round(self._after(), opened, self._exit_code)
+        return RoundResult(self._after(), opened, self._exit_code)
 
     def _after(self) -> Consumer:
-        """A take that was answered is over: the next may have its number."""
+        """The consumer after the round. An answered take is not counted: the next may reuse its
+        number, which keeps the number of states small."""
         consumer = self._consumer
         num_takes = consumer._num_takes if consumer._must_rescue else self._before.num_takes
-        return Consumer(NOWHERE, consumer._must_rescue, tuple(consumer._rescued), num_takes)
+        return Consumer(IDLE, consumer._must_rescue, tuple(consumer._rescued), num_takes)
 
-    # What the consumer calls.
+    # Callbacks of the consumer.
 
     def has_room(self) -> bool:
         self._num_looks += 1
         if self._num_looks > 1:
-            raise _IsOver
+            raise _RoundOver
         return not self._is_control or ModelWorker._may_take_control(self._worker)
 
     def admit(self, job: QueuedJob) -> None:
@@ -211,7 +221,7 @@ class _Round:
     def refuse(self, job_id: str) -> bool:
         return self._admission.refuse(self._consumer, job_id)
 
-    # A worker with nothing but what admission needs.
+    # A worker with the parts that admission needs.
 
     @property
     def _is_control(self) -> bool:
@@ -220,12 +230,12 @@ class _Round:
     def _new_worker(self, load_job: str, is_ready: bool) -> Any:
         self._publisher = _publisher()
         self._admission = Admission(
-            self._parts.admission, self._publisher, Bookkeeper(), lambda job_id, reason: None
+            self._fixtures.admission, self._publisher, Bookkeeper(), lambda job_id, reason: None
         )
         state = WorkerState.READY if is_ready else WorkerState.STARTING
         one: Any = ModelWorker.__new__(ModelWorker)
         one._gen = one._ctl = self._consumer
-        one._redis = self._parts.api
+        one._redis = self._fixtures.api
         one._load_job = load_job
         one._gen_admission = one._ctl_admission = self._admission
         one._report = SimpleNamespace(state=state)
@@ -238,11 +248,13 @@ class _Round:
         self._exit_code = int(code)
 
     def _generate(self, attempt: Attempt, outbox: Outbox) -> None:
-        """In place of ``ModelJobs``: read what earlier attempts said, and begin."""
-        events = read_log(self._parts.api, attempt.job_id) if attempt.seq else []
-        self._said = sum(event.kind is EventKind.CHUNK for event in events)
+        """Replaces ``ModelJobs``: count the tokens of earlier attempts, and begin."""
+        events = read_log(self._fixtures.api, attempt.job_id) if attempt.seq else []
+        self._num_tokens = sum(event.kind is EventKind.CHUNK for event in events)
         outbox.started()
-        if self._said == self._parts.jobs[attempt.job_id]:  # all but the last word
+        if (
+            self._num_tokens == self._fixtures.jobs[attempt.job_id]
+        ):  # only the terminal event is missing
             outbox.finish()
 
     def _opened(self) -> Opened | None:
@@ -254,14 +266,14 @@ class _Round:
         task = "mgs.generate"
         if self._is_control:
             task = "mgs.load" if outbox.job_id == self._worker._load_job else "mgs.unload"
-        return Opened(outbox.job_id, outbox.attempt, outbox._seq, self._said, kinds, task)
+        return Opened(outbox.job_id, outbox.attempt, outbox._seq, self._num_tokens, kinds, task)
 
 
-class Hands(set[str]):
-    """The jobs that a consumer has taken in this round; what it had before only the world knows.
+class TakenJobs(set[str]):
+    """The jobs that a consumer has taken in this round; the world has those of earlier rounds.
 
-    A take names what the worker had as the round began: something of it may have ended since, and
-    the round then only finds less.
+    A take names the jobs that the worker had as the round began. Some may have ended since; then
+    the round finds fewer jobs.
     """
 
     def __init__(self, redis: Any, known: tuple[str, ...]) -> None:
@@ -273,23 +285,23 @@ class Hands(set[str]):
         return iter(sorted({*self._known, *super().__iter__()}))
 
     def __rsub__(self, other: Any) -> set[str]:
-        (known,) = self._redis.ask(IN_HAND)
+        (known,) = self._redis.send(IN_HAND)
         return {job for job in other if job not in self and job.encode() not in known}
 
 
 def _publisher() -> Any:
-    """Keeps what is written to outboxes."""
+    """Collects outboxes with events."""
     return SimpleNamespace(lock=threading.Lock(), dirty={}, notify=lambda is_urgent=True: None)
 
 
-def _done(books: Bookkeeper) -> str:
-    """Do what is to be written, here and now."""
-    books._actions.put(None)
-    books.run()
+def _run_to_end(bookkeeper: Bookkeeper) -> str:
+    """Carry out the bookkeeper's writes in this thread."""
+    bookkeeper._actions.put(None)
+    bookkeeper.run()
     return "done"
 
 
-_SAY: dict[str, Callable[[Outbox], None]] = {
+_WRITE: dict[str, Callable[[Outbox], None]] = {
     EventKind.STARTED: lambda outbox: outbox.started(),
     EventKind.CHUNK: lambda outbox: outbox.chunk(0, 1, "t"),
     EventKind.FINISHED: lambda outbox: outbox.finish(),

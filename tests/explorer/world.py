@@ -1,101 +1,105 @@
-"""The small world: two supervisors, their workers, clients, one Redis; and all that can happen.
+"""The world as a transition system: two supervisors, their workers, clients, one Redis.
 
-A state has the number of Redis' state, where each process stands in its program, and how many
-faults may still happen. A step is one request of one process, or a fault: all orders of all steps
-are gone through.
+A state consists of the number of Redis' state, the position of each process in its program, and
+the numbers of faults that may still happen. A step is one request of one process, or a fault. The
+search covers all orders of all steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.explorer.actors import NOWHERE, UNBORN, Client, Supervisor
+from tests.explorer.actors import IDLE, NOT_STARTED, Client, Supervisor
 from tests.explorer.checks import Checks
 from tests.explorer.client import Request
 from tests.explorer.client_moves import ClientMoves, clients_of
-from tests.explorer.ground import Ground
-from tests.explorer.points import Ended
-from tests.explorer.rules import Left, Rules, State
+from tests.explorer.positions import Ended
+from tests.explorer.rules import FaultBudget, Rules, State
 from tests.explorer.search import Move
-from tests.explorer.sights import QUEUE, list_keys
+from tests.explorer.state_fields import QUEUE, list_keys
+from tests.explorer.step_text import describe
 from tests.explorer.supervisor_moves import SupervisorMoves
-from tests.explorer.words import describe
+from tests.explorer.transitions import Transitions
 from tests.explorer.worker_moves import WorkerMoves
 
 
 class JobWorld:
-    """See ``Rules`` and ``search.World``. ``edit``: what is done to each script first, for a fault
-    that is planted."""
+    """See ``Rules`` and ``search.World``. ``edit`` changes each script's text first, to seed a
+    fault."""
 
     def __init__(self, rules: Rules, edit: Callable[[str], str] = lambda text: text) -> None:
         self.rules = rules
-        self._ground = Ground(rules, edit)
-        self._supervisors = SupervisorMoves(self._ground)
-        self._workers = WorkerMoves(self._ground)
-        self._clients = ClientMoves(self._ground)
-        ground = self._ground
-        self._checks = Checks(ground.redis.cells, ground.databases, has_stray=rules.has_stray)
+        self._transitions = Transitions(rules, edit)
+        self._supervisors = SupervisorMoves(self._transitions)
+        self._workers = WorkerMoves(self._transitions)
+        self._clients = ClientMoves(self._transitions)
+        transitions = self._transitions
+        self._checks = Checks(
+            transitions.redis.cells,
+            transitions.databases,
+            has_unclaimed_job=rules.has_unclaimed_job,
+        )
 
     def initial(self) -> State:
         rules = self.rules
-        left = Left(
+        budget = FaultBudget(
             rules.losses,
-            rules.lates,
+            rules.delays,
             rules.worker_deaths,
             rules.supervisor_deaths,
             rules.expiries,
         )
-        workers = (UNBORN,) * rules.num_workers
+        workers = (NOT_STARTED,) * rules.num_workers
         supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)
-        state = State(self._ground.number_of({}), supervisors, workers, clients, left)
-        return self._with_stray(state) if rules.has_stray else state
+        state = State(self._transitions.number_of({}), supervisors, workers, clients, budget)
+        return self._with_unclaimed_job(state) if rules.has_unclaimed_job else state
 
-    def _with_stray(self, state: State) -> State:
-        """The first job was submitted, and has got into RQ's intermediate list."""
-        ground, (queue, intermediate) = self._ground, list_keys(QUEUE)
-        before = ground.outcome(state.redis, ground.points.start("submit", "j0")).redis
+    def _with_unclaimed_job(self, state: State) -> State:
+        """The first job was submitted, and moved to RQ's intermediate list."""
+        transitions, (queue, intermediate) = self._transitions, list_keys(QUEUE)
+        before = transitions.outcome(state.redis, transitions.positions.start("submit", "j0")).redis
         words = ("LMOVE", queue, intermediate, "LEFT", "RIGHT")
         request = Request((tuple(word.encode() for word in words),))
-        after = ground.redis.do(ground.databases[before], request).after
+        after = transitions.redis.apply(transitions.databases[before], request).after
         submitter = Client("submit", 1, is_done=len(self.rules.tokens) == 1)
         clients = (submitter, *state.clients[1:])
-        return state._replace(redis=ground.number_of(after), clients=clients)
+        return state._replace(redis=transitions.number_of(after), clients=clients)
 
     def moves(self, state: State) -> Iterator[Move]:
-        for place in range(len(state.supervisors)):
-            yield from self._supervisors.of(state, place)
-        for place in range(len(state.workers)):
-            yield from self._workers.of(state, place)
-        for place in range(len(state.clients)):
-            yield from self._clients.of(state, place)
+        for index in range(len(state.supervisors)):
+            yield from self._supervisors.of(state, index)
+        for index in range(len(state.workers)):
+            yield from self._workers.of(state, index)
+        for index in range(len(state.clients)):
+            yield from self._clients.of(state, index)
         yield from self._supervisors.of_lock(state)
-        if state.late:
-            yield from self._ground.arrivals(state)
+        if state.delayed:
+            yield from self._transitions.arrivals(state)
 
-    def complaint(self, before: State, move: Move) -> str | None:
+    def violation_of(self, before: State, move: Move) -> str | None:
         assert isinstance(move.after, State)
-        broken = self._broken(move)
-        return broken or self._checks.complaint(before.redis, move.after.redis)
+        error = self._program_error(move)
+        return error or self._checks.violation_of(before.redis, move.after.redis)
 
     def goals(self, state: State) -> tuple[bool, ...]:
         is_ended, is_clean = self._checks.goals(state.redis)
-        is_submitted = state.clients[0].place == len(self._ground.jobs)
-        is_at_rest = (
-            all(s.point == NOWHERE for s in state.supervisors)
-            and all(worker.is_at_rest for worker in state.workers)
-            and all(client.point == NOWHERE for client in state.clients)
+        is_submitted = state.clients[0].number == len(self._transitions.jobs)
+        is_idle = (
+            all(s.position == IDLE for s in state.supervisors)
+            and all(worker.is_idle for worker in state.workers)
+            and all(client.position == IDLE for client in state.clients)
         )
-        return is_submitted and is_ended, is_submitted and is_clean and is_at_rest
+        return is_submitted and is_ended, is_submitted and is_clean and is_idle
 
     def describe(self, state: State, move: Move) -> str:
         assert isinstance(move.label, tuple)
-        return describe(self._ground.points, move.label)
+        return describe(self._transitions.positions, move.label)
 
-    def _broken(self, move: Move) -> str | None:
-        """What a program that broke says."""
+    def _program_error(self, move: Move) -> str | None:
+        """The uncaught exception of a program."""
         if len(move.label) < 5:
             return None
-        ended = self._ground.points.at(move.label[4])
-        if isinstance(ended, Ended) and ended.broken:
-            return f"a program breaks: {ended.broken}"
+        ended = self._transitions.positions.at(move.label[4])
+        if isinstance(ended, Ended) and ended.error:
+            return f"uncaught exception: {ended.error}"
         return None

@@ -1,4 +1,4 @@
-"""All programs of a world, on clients that ask the explorer."""
+"""All programs of a world, on clients whose requests the explorer carries out."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Hashable, Mapping
 
 from jobs.storage import names
 from tests.explorer.api_programs import ApiPrograms
-from tests.explorer.client import AskingRedis
-from tests.explorer.parts import Parts
-from tests.explorer.sights import Sights
+from tests.explorer.client import CallbackRedis
+from tests.explorer.fixtures import Fixtures
+from tests.explorer.state_fields import StateFields
 from tests.explorer.supervisor_programs import SupervisorPrograms
 from tests.explorer.worker_programs import WorkerPrograms
 
 
-class Kit:
-    """``jobs``: how many tokens each job has, by id. ``on_script`` hears each script's text."""
+class Programs:
+    """``jobs``: number of tokens of each job, by id. ``on_script`` gets each script's text."""
 
     def __init__(
         self,
@@ -25,13 +25,17 @@ class Kit:
         has_one_node: bool,
         has_loads: bool,
     ) -> None:
-        parts = Parts(jobs, on_script, has_one_node=has_one_node, has_loads=has_loads)
-        self._owners = (ApiPrograms(parts), SupervisorPrograms(parts), WorkerPrograms(parts))
-        self.clients: tuple[AskingRedis, ...] = parts.clients
-        self.sights: Sights = parts.sights
+        fixtures = Fixtures(jobs, on_script, has_one_node=has_one_node, has_loads=has_loads)
+        self._owners = (
+            ApiPrograms(fixtures),
+            SupervisorPrograms(fixtures),
+            WorkerPrograms(fixtures),
+        )
+        self.clients: tuple[CallbackRedis, ...] = fixtures.clients
+        self.state_fields: StateFields = fixtures.state_fields
 
-    def programs(self) -> dict[str, Callable[..., Hashable]]:
-        """All programs by name: the public methods of those who have any."""
+    def by_name(self) -> dict[str, Callable[..., Hashable]]:
+        """All programs by name: the public methods of the three classes."""
         return {
             name: getattr(owner, name)
             for owner in self._owners
@@ -41,7 +45,7 @@ class Kit:
 
 
 def stop_of(channel: bytes, data: bytes) -> tuple[str, str] | None:
-    """Token of the worker and id of the job that a published command stops."""
+    """Token of the worker and id of the job, if the message is a command to stop a job."""
     prefix = names.rq_command_channel("").encode()
     if not channel.startswith(prefix):
         return None

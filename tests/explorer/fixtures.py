@@ -1,4 +1,4 @@
-"""What all programs share: settings, clients that ask the explorer, the product's store on them."""
+"""Fixtures of all programs: settings, clients, and the product's store on these clients."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jobs.storage import names
 from jobs.storage.event_log import EventWriter
 from jobs.storage.store import JobStore
 from jobs.storage.submitter import Submission
-from tests.explorer.client import AskingRedis
+from tests.explorer.client import CallbackRedis
 from tests.explorer.memory import Hash
-from tests.explorer.sights import LOAD, SLUG, Sights, rq_hash
+from tests.explorer.state_fields import LOAD, SLUG, StateFields, rq_hash
 from tests.helpers.samples import generate
 
-AGE_S = 1.0  # of jobs that a purge spares
+AGE_S = 1.0  # a purge keeps jobs that are younger
 
 
-class Parts:
-    """``jobs``: how many tokens each job has, by id."""
+class Fixtures:
+    """``jobs``: number of tokens of each job, by id."""
 
     def __init__(
         self,
@@ -43,42 +43,42 @@ class Parts:
             models_dir=Path(tempfile.gettempdir()),
             fake_engine=True,
         )
-        self.api = AskingRedis(on_script, resends="some")  # jobs.storage.connection.connect
-        self.consumer = AskingRedis(on_script, resends="never")
-        self.admission = AskingRedis(on_script, resends="never")
-        self.publisher = AskingRedis(on_script, resends="never")
-        with patch("jobs.storage.event_log.ScriptConnection", AskingConnection):
+        self.api = CallbackRedis(on_script, resends="some")  # jobs.storage.connection.connect
+        self.consumer = CallbackRedis(on_script, resends="never")
+        self.admission = CallbackRedis(on_script, resends="never")
+        self.publisher = CallbackRedis(on_script, resends="never")
+        with patch("jobs.storage.event_log.ScriptConnection", CallbackConnection):
             self.store = JobStore(self.api, self.settings)
             self.writer = EventWriter(
                 self.publisher, self.settings.log_ttl_s, self.settings.failure_ttl_s
             )
-        self.sights = Sights(self._rq_hash, has_loads=has_loads)
+        self.state_fields = StateFields(self._rq_hash, has_loads=has_loads)
 
     @property
-    def clients(self) -> tuple[AskingRedis, ...]:
+    def clients(self) -> tuple[CallbackRedis, ...]:
         return self.api, self.consumer, self.admission, self.publisher
 
     def submission(self, job_id: str) -> Submission:
-        """A job about to be queued."""
+        """The submission of a job."""
         return Submission(job_id, "0", self.request_of(job_id), {"model": "fake"})
 
     def request_of(self, job_id: str) -> Request:
-        """What a job asks for, as its id says."""
+        """The request of a job; its id decides the kind."""
         if job_id.startswith("unload"):
             return UnloadRequest()
         return LOAD if job_id.startswith("load") else generate("p", self.jobs[job_id])
 
     def _rq_hash(self, job_id: str) -> Hash:
-        """What RQ has of the job once it was submitted."""
+        """RQ's hash of the job after its submission."""
         submission = self.submission(job_id)
         queue: Queue = self.store.queue(submission.queue_name)
         return rq_hash(self.store._submitter._rq_job(submission, queue))
 
 
-class AskingConnection:
-    """In place of ``ScriptConnection``, which has a socket of its own."""
+class CallbackConnection:
+    """Replaces ``ScriptConnection``, which opens its own socket."""
 
-    def __init__(self, redis: AskingRedis, script: str) -> None:
+    def __init__(self, redis: CallbackRedis, script: str) -> None:
         self._script = redis.register_script(script)
 
     def send(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:

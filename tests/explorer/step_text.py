@@ -1,4 +1,4 @@
-"""Says a step of the world in a line."""
+"""Describes a step of the world in a line of text."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ from typing import Any
 from jobs.storage.lua import claim_scripts, job_scripts
 from tests.explorer.client import Words
 from tests.explorer.commands import ReplyError
-from tests.explorer.points import Ended, Points
+from tests.explorer.positions import Ended, Positions
 
 _FATES = {
     "ok": "",
-    "lost": "  (done, and the reply is lost)",
-    "cut": "  (never arrives)",
-    "late": "  (given up; it may yet arrive)",
-    "unheard": "  (nobody hears it)",
+    "reply_lost": "  (carried out, and the reply is lost)",
+    "request_lost": "  (never arrives)",
+    "delayed": "  (given up; it may yet arrive)",
+    "not_received": "  (no process receives it)",
 }
 _NAMES = {
     hashlib.sha1(text.encode()).hexdigest(): name
     for name, text in (vars(job_scripts) | vars(claim_scripts)).items()
     if isinstance(text, str) and name.isupper()
 }
-_MOST = 150
+_MAX_CHARS = 150
 
 
-def describe(points: Points, label: tuple[Any, ...]) -> str:
-    """The label of a move: who, what (or how it went), the point, the replies, the next point."""
-    who, what, *rest = label
+def describe(positions: Positions, label: tuple[Any, ...]) -> str:
+    """The label of a move: the process, the event or fate, the position, the replies, the next
+    position."""
+    process, fate, *rest = label
     if not rest:
-        return f"{who} {what}"
-    point, *more = rest
-    request = points.at(point)
-    asked = "" if isinstance(request, Ended) else "; ".join(map(_command, request.commands))
+        return f"{process} {fate}"
+    position, *more = rest
+    request = positions.at(position)
+    request_text = "" if isinstance(request, Ended) else "; ".join(map(_command, request.commands))
     if not more:
-        return f"{who} {what}: {asked}"
+        return f"{process} {fate}: {request_text}"
     replies, after = more
-    ended = points.at(after)
-    said = "" if what in ("cut", "late") else f" -> {', '.join(map(_reply, replies))}"
+    ended = positions.at(after)
+    answer = "" if fate in ("request_lost", "delayed") else f" -> {', '.join(map(_reply, replies))}"
     end = f"; it ends: {_result(ended)}" if isinstance(ended, Ended) else ""
-    return f"{who} in {points.program_of(point)}: {asked}{said}{_FATES[what]}{end}"
+    return (
+        f"{process} in {positions.program_of(position)}: {request_text}{answer}{_FATES[fate]}{end}"
+    )
 
 
 def _result(ended: Ended) -> str:
-    """What is worth to be said of it."""
-    if ended.broken:
-        return ended.broken
+    """The result, without default values."""
+    if ended.error:
+        return ended.error
     result = ended.result
     if not isinstance(result, tuple) or not hasattr(result, "_fields"):
         return str(result)
@@ -64,7 +67,7 @@ def _command(words: Words) -> str:
 
 def _join(words: Words) -> str:
     text = " ".join(word.decode(errors="replace") for word in words)
-    return text if len(text) < _MOST else f"{text[:_MOST]}..."
+    return text if len(text) < _MAX_CHARS else f"{text[:_MAX_CHARS]}..."
 
 
 def _reply(reply: Any) -> str:
@@ -72,7 +75,7 @@ def _reply(reply: Any) -> str:
         return f"error {reply}"
     if isinstance(reply, bytes):
         text = reply.decode(errors="replace")
-        return text if len(text) < _MOST else f"{text[:_MOST]}..."
+        return text if len(text) < _MAX_CHARS else f"{text[:_MAX_CHARS]}..."
     if isinstance(reply, list | tuple):
         return f"[{', '.join(map(_reply, reply))}]"
     return str(reply)

@@ -1,9 +1,9 @@
-"""Where a process stands in its program, found by running the product's own code again.
+"""Positions of processes in their programs, found by replaying the product's own code.
 
-A program is a function that uses the clients of a kit. Its state between two requests is the list
-of replies that it has had so far: to find the next request it is run from the start, fed with
-these, and stopped by an exception as it asks for more. Each such place is a point, known by a
-number, and looked up but once.
+A program is a function that uses the clients of ``Fixtures``. Its state between two requests is the
+list of replies so far: to find the next request, the program is run again from the start with these
+replies, and stopped by an exception at the first request without one. Each such position has a
+number, and is computed once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.explorer.client import AskingRedis, Request
+from tests.explorer.client import CallbackRedis, Request
 from tests.explorer.commands import Reply, ReplyError
 from tests.explorer.emulated import EmulatedRedis
 
@@ -29,15 +29,15 @@ Replies = tuple[Any, ...]
 NOW_S = 1_000_000.0
 _LOST = "lost"
 LOST: Replies = (_LOST,)
-"""In place of replies: the connection broke."""
+"""Instead of replies: the connection was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The program is over: what it returned, or the exception that it did not expect."""
+    """The program has ended, with a result or an uncaught exception."""
 
     result: Hashable = None
-    broken: str | None = None
+    error: str | None = None
 
 
 class _Start(NamedTuple):
@@ -45,77 +45,77 @@ class _Start(NamedTuple):
     args: tuple[Hashable, ...]
 
 
-class _Missing(BaseException):
-    """The explorer's Redis lacks a command. No product code may catch that."""
+class _MissingCommand(BaseException):
+    """A command that is not emulated. A ``BaseException``, so that no product code catches it."""
 
 
-class _Logged(BaseException):
-    """The product has logged an exception and gone on."""
+class _LoggedException(BaseException):
+    """The product has logged an exception and continued."""
 
 
 class _Suspended(BaseException):
-    """Stops a program as it asks for what nobody has answered yet."""
+    """Stops a program at its first request without a reply."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
 
 
-class Points:
-    """All points that any process has been at.
+class Positions:
+    """All positions that any process has reached.
 
-    ``programs``: functions by name, which get the start's arguments. Requests that ``is_private``
-    are no steps: they touch nothing that belongs to a state, and are answered at once.
+    ``programs``: functions by name. A request for which ``is_outside_state`` is true is no step: it
+    uses no key of the state, and is answered at once.
     """
 
     def __init__(
         self,
         programs: Mapping[str, Callable[..., Hashable]],
-        clients: tuple[AskingRedis, ...],
+        clients: tuple[CallbackRedis, ...],
         redis: EmulatedRedis,
-        is_private: Callable[[Request], bool],
+        is_outside_state: Callable[[Request], bool],
     ) -> None:
         self._programs = programs
         self._clients = clients
         self._redis = redis
-        self._is_private = is_private
+        self._is_outside_state = is_outside_state
         self._numbers: dict[tuple[_Start, tuple[Replies, ...]], int] = {}
-        self._places: list[tuple[_Start, tuple[Replies, ...]]] = []
+        self._keys: list[tuple[_Start, tuple[Replies, ...]]] = []
         self._found: list[Request | Ended] = []
         self._after: dict[tuple[int, Replies], int] = {}
         self._suspended: _Suspended | None = None
         self.num_runs = 0
 
     def start(self, name: str, *args: Hashable) -> int:
-        """The point before a program's first request."""
+        """The position before a program's first request."""
         return self._number_of(_Start(name, args), ())
 
-    def after(self, point: int, replies: Replies) -> int:
-        """The point to which the replies to this one's request lead."""
-        key = (point, _frozen(replies))
+    def after(self, position: int, replies: Replies) -> int:
+        """The next position, given the replies to the request at this one."""
+        key = (position, _to_tuples(replies))
         if key not in self._after:
-            start, so_far = self._places[point]
+            start, so_far = self._keys[position]
             self._after[key] = self._number_of(start, (*so_far, key[1]))
         return self._after[key]
 
-    def at(self, point: int) -> Request | Ended:
-        """What the process asks for there, or how it ended."""
-        return self._found[point]
+    def at(self, position: int) -> Request | Ended:
+        """The request at a position, or the program's end."""
+        return self._found[position]
 
-    def program_of(self, point: int) -> str:
+    def program_of(self, position: int) -> str:
         """The program's name."""
-        return self._places[point][0].name
+        return self._keys[position][0].name
 
-    def name_of(self, point: int) -> str:
+    def name_of(self, position: int) -> str:
         """The program's name and arguments."""
-        name, args = self._places[point][0]
+        name, args = self._keys[position][0]
         return f"{name}({', '.join(map(str, args))})"
 
     def _number_of(self, start: _Start, so_far: tuple[Replies, ...]) -> int:
         key = (start, so_far)
         if key not in self._numbers:
             found = self._run(start, so_far)
-            self._numbers[key] = len(self._places)
-            self._places.append(key)
+            self._numbers[key] = len(self._keys)
+            self._keys.append(key)
             self._found.append(found)
         return self._numbers[key]
 
@@ -124,45 +124,45 @@ class Points:
         answers = iter(so_far)
         self._suspended = None
         for client in self._clients:
-            client.ask = lambda request: self._answer(request, answers)
+            client.send = lambda request: self._answer(request, answers)
         try:
-            with standing_still(f"{start.name}-{'-'.join(map(str, start.args[-1:]))}"):
+            with deterministic(f"{start.name}-{'-'.join(map(str, start.args[-1:]))}"):
                 return Ended(self._programs[start.name](*start.args))
         except _Suspended as stop:
             return stop.request
-        except _Missing as missing:
+        except _MissingCommand as missing:
             raise NotImplementedError(str(missing)) from missing
-        except (Exception, _Logged) as error:
-            return Ended(broken=f"{type(error).__name__}: {error}")
+        except (Exception, _LoggedException) as error:
+            return Ended(error=f"{type(error).__name__}: {error}")
 
     def _answer(self, request: Request, answers: Iterator[Replies]) -> list[Reply | ReplyError]:
-        if self._is_private(request):
+        if self._is_outside_state(request):
             try:
-                return list(self._redis.do({}, request).replies)
+                return list(self._redis.apply({}, request).replies)
             except NotImplementedError as error:
-                raise _Missing(str(error)) from error
+                raise _MissingCommand(str(error)) from error
         replies = next(answers, None)
         if replies is None:
-            # What cleans up after any exception asks on: it is stopped at the same place.
+            # Clean-up code may send more requests: the program stops at the first one.
             self._suspended = self._suspended or _Suspended(request)
             raise self._suspended
         if replies == LOST:
             raise RedisConnectionError("lost")
-        return [_thawed(reply) for reply in replies]
+        return [_to_lists(reply) for reply in replies]
 
 
-def _frozen(reply: Any) -> Any:
-    return tuple(map(_frozen, reply)) if isinstance(reply, list | tuple) else reply
+def _to_tuples(reply: Any) -> Any:
+    return tuple(map(_to_tuples, reply)) if isinstance(reply, list | tuple) else reply
 
 
-def _thawed(reply: Any) -> Any:
-    return list(map(_thawed, reply)) if isinstance(reply, tuple) else reply
+def _to_lists(reply: Any) -> Any:
+    return list(map(_to_lists, reply)) if isinstance(reply, tuple) else reply
 
 
 @contextmanager
-def standing_still(name: str) -> Iterator[None]:
-    """No time passes, nobody sleeps, nothing is logged; what is drawn at random is told by the
-    ``name``. An exception that is only logged counts as not caught."""
+def deterministic(name: str) -> Iterator[None]:
+    """Fix the clock, skip sleeps, disable logging, and derive random tokens from ``name``. An
+    exception that is only logged counts as uncaught."""
     drawn = itertools.count()
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -179,10 +179,10 @@ def standing_still(name: str) -> Iterator[None]:
 
 
 def _no_sleep(seconds: float) -> None:
-    """Sleep not at all."""
+    """Return at once."""
 
 
 def _not_caught(logger: logging.Logger, message: str, *args: Any, **about: Any) -> None:
     if logger.name.startswith("rq."):  # the end of a job that was not a success
         return
-    raise _Logged(f"{message} {about.get('extra', '')}: {sys.exc_info()[1]!r}")
+    raise _LoggedException(f"{message} {about.get('extra', '')}: {sys.exc_info()[1]!r}")
