@@ -53,8 +53,8 @@ def refusal(**fields: Any) -> Any:
         ({"system": [IMAGE]}, "system[0]"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
-        ({"top_k": -1}, "top_k"),
-        ({"stop_sequences": [""]}, "stop_sequences"),
+        ({"top_k": -2}, "top_k"),
+        ({"stop_sequences": ["x" * 257]}, "stop_sequences"),
         ({"stop_sequences": "x"}, "stop_sequences"),
         ({"seed": "1"}, "seed"),
         ({"min_p": 2}, "min_p"),
@@ -215,7 +215,7 @@ def test_a_conversation_that_ends_with_the_assistant_goes_on_there() -> None:
 
 
 def test_an_error_has_the_parameters_name_of_this_api() -> None:
-    body = error_body(refusal(stop_sequences=[""])).decode()
+    body = error_body(refusal(stop_sequences=["x" * 257])).decode()
     assert '"message":"stop_sequences: a stop string has' in body
     assert '"param":"stop_sequences"' in body
     assert '"type":"invalid_request_error"' in body

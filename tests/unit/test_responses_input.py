@@ -186,7 +186,7 @@ def test_allowed_tools_leave_out_the_others() -> None:
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
-        ({"top_k": -1}, "top_k"),
+        ({"top_k": -2}, "top_k"),
         ({"seed": "x"}, "seed"),
         ({"input": "half \ud83d"}, "input"),
     ],

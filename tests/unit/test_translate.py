@@ -85,7 +85,8 @@ def test_a_zero_in_the_request_wins_over_a_default() -> None:
 
 def test_seeds_are_drawn_when_none_is_given_and_fit_64_bits() -> None:
     assert chat().sampling.seed != chat().sampling.seed
-    assert chat(seed=-1).sampling.seed == 2**64 - 1
+    assert chat(seed=-1).sampling.seed != chat(seed=-1).sampling.seed
+    assert chat(seed=-2).sampling.seed == 2**64 - 2
 
 
 @pytest.mark.parametrize(

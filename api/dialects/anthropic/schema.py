@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 
-from api.web.base_schema import Body, Count, Flag, Probability, Text, check_stop, integer
+from api.web.base_schema import (
+    Body,
+    Count,
+    Flag,
+    Probability,
+    Text,
+    TokenLimit,
+    check_stop,
+    integer,
+)
 
 
 class TextBlock(Body):
@@ -182,10 +191,10 @@ class MessagePromptBody(Body):
 class MessagesBody(MessagePromptBody):
     """POST /v1/messages."""
 
-    max_tokens: Count
+    max_tokens: TokenLimit
     temperature: Probability | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, integer(0, 1_000_000)] | None = None
+    top_k: Annotated[int, integer(-1, 1_000_000)] | None = None
     stop_sequences: Annotated[list[Text], AfterValidator(check_stop)] | None = None
     stream: Flag | None = None
     metadata: dict[str, Any] | None = None
