@@ -103,6 +103,20 @@ def test_parameters_reach_the_job() -> None:
     assert (found.api, found.model) == ("chat", "demo")
 
 
+def test_members_that_only_anthropic_knows_change_nothing() -> None:
+    unknown = {
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+        "betas": ["context-management-2025-06-27"],
+        "cache_control": {"type": "ephemeral"},
+        "inference_geo": "eu",
+        "speed": "fast",
+        "output_config": {"effort": None, "task_budget": {"total": 5}},
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "tools": [{**ADD, "cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}],
+    }
+    assert job(**unknown, seed=1).prompts[0].messages == job(seed=1).prompts[0].messages
+
+
 def test_a_models_defaults_hold_where_the_body_says_nothing() -> None:
     found = to_job(read(), GenerationDefaults(temperature=0.2, top_p=0.3), "demo")
     assert (found.sampling.temperature, found.sampling.top_p) == (0.2, 0.3)

@@ -88,13 +88,28 @@ class RedactedThinkingBlock(Body):
     data: Text = ""
 
 
-Block = TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock
+class ServerBlock(Body):
+    """What a tool of Anthropic's did, or something else that is kept there: left out."""
+
+    type: Text
+
+
+Block = (
+    TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock | ServerBlock
+)
+_SERVER_BLOCKS = frozenset(
+    "bash_code_execution_tool_result code_execution_tool_result compaction container_upload "
+    "fallback mcp_tool_result mcp_tool_use server_tool_use "
+    "text_editor_code_execution_tool_result tool_search_tool_result web_fetch_tool_result "
+    "web_search_tool_result".split()
+)
 _KINDS: dict[str, type[Block]] = {
     "text": TextBlock,
     "tool_use": ToolUseBlock,
     "tool_result": ToolResultBlock,
     "thinking": ThinkingBlock,
     "redacted_thinking": RedactedThinkingBlock,
+    **dict.fromkeys(_SERVER_BLOCKS, ServerBlock),
 }
 
 

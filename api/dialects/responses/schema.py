@@ -113,6 +113,12 @@ class InputItem(Body):
     id: Text | None = None
 
 
+class InputReference(Body):
+    """An item of a stored response, by its id."""
+
+    id: Text
+
+
 class InputMessage(InputItem):
     """A message; it needs no ``type``."""
 

@@ -14,15 +14,23 @@ class FunctionBody(Body):
     """The function of a tool call; some clients send the arguments as an object."""
 
     name: Text
-    arguments: Text | dict[str, Any] = "{}"
+    arguments: Text | dict[str, Any] | None = None
+
+
+class CustomCallBody(Body):
+    """The call of a tool whose input is any text."""
+
+    name: Text
+    input: Text = ""
 
 
 class ToolCallBody(Body):
-    """OpenAI's object of that name."""
+    """OpenAI's object of that name; one of ``function`` and ``custom``, as ``type`` says."""
 
-    id: Text = ""
-    type: Literal["function"] = "function"
-    function: FunctionBody
+    id: Text | None = None
+    type: Literal["function", "custom"] | None = None
+    function: FunctionBody | None = None
+    custom: CustomCallBody | None = None
 
 
 class PartBody(Body):
@@ -30,17 +38,20 @@ class PartBody(Body):
 
     type: Text
     text: Text | None = None
+    refusal: Text | None = None
 
 
 class MessageBody(Body):
-    """One message of a chat."""
+    """One message of a chat; ``function`` and ``function_call`` are the older way to use tools."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | Annotated[list[PartBody], Field(fail_fast=True)] | None = None
     name: Text | None = None
+    refusal: Text | None = None
     tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] | None = None
+    function_call: FunctionBody | None = None
     tool_call_id: Text | None = None
-    reasoning_content: Text | None = None
+    reasoning_content: Any = None
     reasoning: Any = None
 
 
