@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from api.admin.jobs.management_routes import router as management_router
@@ -54,6 +55,9 @@ ROUTERS = (
     older_router,
 )
 
+_SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
+"""Headers of answers that pages of other origins may read."""
+
 
 class _Api(FastAPI):
     """FastAPI, but its description has no 422: here a wrong request is a 400."""
@@ -100,5 +104,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Tolerance)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
+    if settings.known_origins:
+        # Outside the keys: a browser asks first, without one.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.known_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_SHOWN_HEADERS,
+        )
     app.add_middleware(HostGuard, settings=settings)
     return app

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     management_key: str | None = None
     allowed_hosts: str = ""
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API from a browser, comma separated; * for all."""
     grace_s: float = Field(default=3.0, ge=0, le=600)
     orphan_s: float = Field(default=30.0, ge=5, le=86400)
     """A process without a heartbeat for this long counts as dead. It sends one each second."""
@@ -103,6 +105,15 @@ class Settings(BaseSettings):
         parse_aliases(value)
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: str) -> str:
+        for origin in _listed(value) - {"*"}:
+            scheme, _, host = origin.partition("://")
+            if not scheme or not host or "/" in host:
+                raise ValueError(f"{origin}: an origin is http://host, https://host:port or *")
+        return value
+
     @model_validator(mode="after")
     def _refuse_open_listening(self) -> Settings:
         if not is_loopback(self.host) and not self.api_key:
@@ -115,6 +126,11 @@ class Settings(BaseSettings):
     def aliases(self) -> Aliases:
         """``model_aliases``, parsed."""
         return parse_aliases(self.model_aliases)
+
+    @cached_property
+    def known_origins(self) -> frozenset[str]:
+        """``cors_origins``, one by one, as browsers write them; or ``*``."""
+        return _listed(self.cors_origins.lower())
 
     @property
     def answer_timeout_s(self) -> float:
@@ -142,6 +158,10 @@ class Settings(BaseSettings):
         # With an open port, Redis asks for the password on the socket too.
         auth = f":{embedded_password(self.state_dir)}@" if self.redis_port else ""
         return f"unix://{auth}{quote(str(self.redis_socket))}?db=0"
+
+
+def _listed(value: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in value.split(",")) - {""}
 
 
 def is_loopback(host: str) -> bool:

@@ -46,6 +46,10 @@ class GenerationParams:
     is_unlimited: bool = False
     num_choices: int = 1
     stop: list[str] = field(default_factory=list)
+    stop_token_ids: list[int] = field(default_factory=list)
+    min_tokens: int = 0
+    predict_limit_ms: float | None = None
+    truncate_prompt_tokens: int | None = None
     echo: bool = False
     adapter: str | None = None
     grammar: Grammar | None = None
@@ -111,8 +115,20 @@ def _check(params: GenerationParams) -> None:
         raise UnsupportedParameterError(message, "ignore_eos")
     if params.tool_use is not None and not params.is_chat:
         raise UnsupportedParameterError("tools: only a chat can have tools", "tools")
-    if params.max_tokens == 0 and not params.echo:
-        raise InvalidRequestError("max_tokens: 0 needs echo", "max_tokens")
+    _check_ends(params)
+
+
+def _check_ends(params: GenerationParams) -> None:
+    """Refuse lengths that contradict what else is asked for."""
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        raise InvalidRequestError("min_tokens: more than max_tokens", "min_tokens")
+    if params.min_tokens and params.grammar is not None:
+        message = "min_tokens: a text with a grammar ends where the grammar does"
+        raise UnsupportedParameterError(message, "min_tokens")
+    is_whole = not params.echo and all(prompt.suffix is None for prompt in params.prompts)
+    if params.truncate_prompt_tokens is not None and not is_whole:
+        message = "truncate_prompt_tokens: not with echo or suffix"
+        raise UnsupportedParameterError(message, "truncate_prompt_tokens")
 
 
 def _max_tokens(params: GenerationParams, defaults: GenerationDefaults) -> int | None:

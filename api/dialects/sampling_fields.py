@@ -17,17 +17,26 @@ _OTHER_TYPES = {bool: Flag, dict[int, float]: LogitBias, tuple[str, ...]: Breake
 _T = TypeVar("_T")
 
 
+def _type_of(field: SamplingField) -> Any:
+    limits = field.limits
+    low = min(limits.low, -1) if limits.has_minus_one else limits.low
+    if field.type is int:
+        return Annotated[int, integer(int(low), int(limits.high))]
+    if field.type is float:
+        return Annotated[float, number(low, limits.high)]
+    return _OTHER_TYPES[field.type]
+
+
 @dataclass(frozen=True, slots=True)
 class WireNames:
-    """The names of the parameters on a group of routes, and whether -1 has a special meaning."""
+    """The names of the parameters on a group of routes."""
 
     names_of: Callable[[SamplingField], tuple[str, ...]]
-    has_minus_one: bool = False
 
     def body(self, *only: str) -> type[Body]:
         """A request body with all parameters, or only with those named; all are optional."""
         fields: dict[str, Any] = {
-            name: (self._type_of(field) | None, None)
+            name: (_type_of(field) | None, None)
             for field in SAMPLING_FIELDS
             for name in self.names_of(field)
             if not only or field.name in only
@@ -44,10 +53,10 @@ class WireNames:
         for field in SAMPLING_FIELDS:
             names = [name for name in self.names_of(field) if name in known]
             value = same_value({name: getattr(body, name) for name in names})
+            if value == -1 and field.limits.has_minus_one:
+                value = field.limits.minus_one
             if value is not None:
-                is_minus_one = self.has_minus_one and value == -1
-                meant = field.limits.minus_one if is_minus_one else None
-                found[field.name] = value if meant is None else meant
+                found[field.name] = value
         return found
 
     def shown(self, sampling: Sampling) -> dict[str, Any]:
@@ -58,19 +67,10 @@ class WireNames:
             for name in self.names_of(field)
         }
 
-    def _type_of(self, field: SamplingField) -> Any:
-        limits = field.limits
-        low = -1 if self.has_minus_one and limits.minus_one is not None else limits.low
-        if field.type is int:
-            return Annotated[int, integer(int(low), int(limits.high))]
-        if field.type is float:
-            return Annotated[float, number(low, limits.high)]
-        return _OTHER_TYPES[field.type]
-
 
 OURS = WireNames(lambda field: (*field.limits.aliases, field.name))
 _WITHOUT_ALIASES = WireNames(lambda field: (field.name,))
-LLAMA_SERVER = WireNames(lambda f: (f.limits.llama_server or f.name,), has_minus_one=True)
+LLAMA_SERVER = WireNames(lambda field: (field.limits.llama_server or field.name,))
 
 if TYPE_CHECKING:
     SamplingBody = Body

@@ -62,7 +62,8 @@ async def finder_of(services: Services) -> ModelFinder:
 
 def with_thinking(body: _Body, is_on: bool | None) -> _Body:
     """The body with what its model's suffix says of thinking, if it says nothing of it itself."""
-    if is_on is None or getattr(body, "enable_thinking", None) is not None:
+    said = (getattr(body, name, None) for name in ("enable_thinking", "think"))
+    if is_on is None or any(value is not None for value in said):
         return body
     return body.model_copy(update={"enable_thinking": is_on})
 

@@ -25,7 +25,7 @@ class HostGuard:
     """ASGI middleware: refuses foreign Host (DNS rebinding) and Origin (other sites' pages).
 
     Known are loopback names, ``MGS_HOST`` and ``MGS_ALLOWED_HOSTS``; bare addresses too when we
-    listen on all: a page can only be rebound to a name.
+    listen on all: a page can only be rebound to a name. As Origin, ``MGS_CORS_ORIGINS`` too.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -34,6 +34,7 @@ class HostGuard:
         self._names = extra | {settings.host.lower()}
         self._is_open = "*" in extra
         self._has_addresses = settings.host in _WILDCARDS
+        self._origins = settings.known_origins
         self._seen: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,17 +50,21 @@ class HostGuard:
                 "host_not_allowed",
                 "the Host header is none of this server's names: see MGS_ALLOWED_HOSTS",
             )
-        elif origin is not None and not self._is_known(urlsplit(origin).netloc):
+        elif origin is not None and not self._may_call(origin):
             problem = Problem(
                 403,
                 "permission_error",
                 "origin_not_allowed",
-                "requests from other sites' pages are refused: see MGS_ALLOWED_HOSTS",
+                "requests from other sites' pages are refused: see MGS_CORS_ORIGINS",
             )
         else:
             await self._app(scope, receive, send)
             return
         await problem_response(problem, scope)(scope, receive, send)
+
+    def _may_call(self, origin: str) -> bool:
+        is_listed = origin in self._origins or "*" in self._origins
+        return is_listed or self._is_known(urlsplit(origin).netloc)
 
     def _is_known(self, netloc: str) -> bool:
         if netloc in self._seen:

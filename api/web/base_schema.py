@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
 _MAX_TOKEN_ID = 2**31 - 1
 _MAX_STOPS = 64
 _MAX_STOP_CHARS = 256
+_MAX_STOP_TOKENS = 256
+_BANNED = -100.0  # what llama-server calls false
 _MAX_BIASES = 4096
 _MAX_PROMPTS = 256
 _MAX_BREAKERS = 32  # for each, the whole vocabulary is searched
@@ -17,6 +26,16 @@ _MAX_BREAKER_BYTES = 40  # llama.cpp reads no more of one
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise ValueError("must be at least 1, or -1 for no limit")
+    return value
+
+
+TokenLimit = Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1), AfterValidator(_not_zero)]
+"""A limit of tokens; -1, for none, is llama-server's word."""
 
 
 def number(low: float, high: float) -> Any:
@@ -63,14 +82,14 @@ def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[A
 
 
 def check_stop(value: Any) -> list[str]:
-    """One text or several, as a list."""
+    """One text or several, as a list. Empty ones, which some clients always send, say nothing."""
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         raise ValueError(f"must be a string or a list of at most {_MAX_STOPS} strings")
     for stop in stops:
-        if not isinstance(stop, str) or not 1 <= len(stop) <= _MAX_STOP_CHARS:
-            raise ValueError(f"a stop string has 1 to {_MAX_STOP_CHARS} characters")
-    return stops
+        if not isinstance(stop, str) or len(stop) > _MAX_STOP_CHARS:
+            raise ValueError(f"a stop string has at most {_MAX_STOP_CHARS} characters")
+    return [stop for stop in stops if stop]
 
 
 def _check_breakers(value: Any) -> tuple[str, ...]:
@@ -87,10 +106,18 @@ def _can_break(breaker: bytes) -> bool:
 
 
 def check_logit_bias(value: Any) -> dict[int, float]:
-    """OpenAI's object of token ids and biases."""
+    """OpenAI's object of token ids and biases, or llama-server's list of pairs."""
+    if isinstance(value, list):
+        value = dict(map(_pair, value))
     if not isinstance(value, dict) or len(value) > _MAX_BIASES:
         raise ValueError(f"must be an object with at most {_MAX_BIASES} token ids")
     return {_token_id(key): _bias(bias) for key, bias in value.items()}
+
+
+def _pair(value: Any) -> tuple[str, Any]:
+    if not isinstance(value, list) or len(value) != 2 or type(value[0]) is not int:
+        raise ValueError("a list of [token id, number or false]")
+    return str(value[0]), _BANNED if value[1] is False else value[1]
 
 
 def _token_id(key: str) -> int:
@@ -118,6 +145,10 @@ StopValue = Annotated[
     list[str],
     PlainValidator(check_stop),
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+]
+TokenIds = Annotated[
+    list[Annotated[int, integer(0, _MAX_TOKEN_ID)]],
+    Field(max_length=_MAX_STOP_TOKENS, fail_fast=True),
 ]
 LogitBias = Annotated[
     dict[int, float],

@@ -22,13 +22,15 @@ class Limits(NamedTuple):
     """The values that clients may send for a field, and its names.
 
     ``aliases`` are further names of the same parameter. ``llama_server`` is its name on
-    llama-server's own routes, where that differs; there, -1 means ``minus_one``.
+    llama-server's own routes, where that differs. With ``has_minus_one``, -1 means ``minus_one``
+    (``None``: as if it were absent), as llama-server's clients mean it.
     """
 
     low: float = -math.inf
     high: float = math.inf
     aliases: tuple[str, ...] = ()
     llama_server: str | None = None
+    has_minus_one: bool = False
     minus_one: float | None = None
 
 
@@ -45,12 +47,12 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     A field with ``Limits`` is a parameter of the API in all dialects.
     """
 
-    seed: Annotated[int, Limits(-(2**63), 2**63 - 1)] = 0
+    seed: Annotated[int, Limits(-(2**63), 2**63 - 1, has_minus_one=True)] = 0
     temperature: Annotated[float, Limits(0, 2)] = 1.0
     dynatemp_range: Annotated[float, Limits(0, 10)] = 0.0
     dynatemp_exponent: Annotated[float, Limits(0, 100)] = 1.0
     top_n_sigma: Annotated[float, Limits(-1, 100)] = -1.0
-    top_k: Annotated[int, Limits(0, 1_000_000, minus_one=0)] = 0
+    top_k: Annotated[int, Limits(0, 1_000_000, has_minus_one=True, minus_one=0)] = 0
     typical_p: Annotated[float, Limits(0, 1)] = 1.0
     top_p: Annotated[float, Limits(0, 1)] = 1.0
     min_p: Annotated[float, Limits(0, 1)] = 0.0
@@ -60,7 +62,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
         float, Limits(0.01, 100, ("repet_penalty", "repeat_penalty"), "repeat_penalty")
     ] = 1.0
     repetition_context_size: Annotated[
-        int, Limits(0, 1_000_000, llama_server="repeat_last_n", minus_one=1_000_000)
+        int, Limits(0, 1_000_000, ("repeat_last_n",), "repeat_last_n", True, 1_000_000)
     ] = 20
     presence_penalty: Annotated[float, Limits(-2, 2)] = 0.0
     frequency_penalty: Annotated[float, Limits(-2, 2)] = 0.0
@@ -70,7 +72,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     dry_penalty_last_n: Annotated[int, Limits(-1, 1_000_000)] = -1
     dry_sequence_breakers: Annotated[tuple[str, ...], Limits()] = ("\n", ":", '"', "*")
     logit_bias: Annotated[dict[int, float], Limits(-100, 100)] = {}
-    mirostat_mode: Annotated[int, Limits(0, 2, llama_server="mirostat")] = 0
+    mirostat_mode: Annotated[int, Limits(0, 2, ("mirostat",), "mirostat")] = 0
     mirostat_tau: Annotated[float, Limits(0, 100)] = 5.0
     mirostat_eta: Annotated[float, Limits(0, 1)] = 0.1
     ignore_eos: Annotated[bool, Limits()] = False

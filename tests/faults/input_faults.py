@@ -182,7 +182,7 @@ _ABSURD: tuple[dict[str, Any], ...] = (
     {"logprobs": -5},
     {"top_k": -7},
     {"top_k": 10**12},
-    {"max_tokens": -1},
+    {"max_tokens": -2},
     {"max_tokens": 0},
     {"max_tokens": 10**30},
     {"temperature": -1},

@@ -184,7 +184,9 @@ def test_a_client_that_leaves_takes_its_job_along(rig: Rig, stream: bool) -> Non
 def test_a_wrong_request_raises_the_clients_error(rig: Rig, claude: Anthropic) -> None:
     rig.load()
     with pytest.raises(anthropic.BadRequestError) as caught:
-        claude.messages.create(model="fake", max_tokens=1, messages=[USER], stop_sequences=[""])
+        claude.messages.create(
+            model="fake", max_tokens=1, messages=[USER], stop_sequences=["x"] * 65
+        )
     assert caught.value.type == "invalid_request_error"
     assert caught.value.error_code == "invalid_request"
     assert caught.value.api_message.startswith("stop_sequences: ")

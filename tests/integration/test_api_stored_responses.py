@@ -42,6 +42,38 @@ def test_a_response_goes_on_from_the_one_before(rig: Rig, client: OpenAI, backgr
     assert (newest.data[0].id, newest.has_more) == (page.data[2].id, True)
 
 
+def test_an_item_may_be_named_that_is_stored(rig: Rig, client: OpenAI) -> None:
+    rig.load()
+    first = answered(rig, "Hello!")
+    [asked] = client.responses.input_items.list(first["id"]).data
+    said = first["output"][0]["id"]
+    items = [
+        {"type": "item_reference", "id": asked.id},
+        {"id": said},
+        {"role": "user", "content": "And now?"},
+    ]
+    future = rig.post_soon("/v1/responses", {"input": items})
+    job = rig.take()
+    assert [(m.role, m.content) for m in job.request.prompts[0].messages] == [
+        ("user", "hi"),
+        ("assistant", "Hello!"),
+        ("user", "And now?"),
+    ]
+    job.answer("Bye.")
+    second = future.result().json()
+    page = client.responses.input_items.list(second["id"], order="asc")
+    assert [item.id for item in page.data][:2] == [asked.id, said]
+
+
+@pytest.mark.parametrize("item_id", ["msg_0", "", "rs_" + "0" * 36, "x" * 500, "msg_\u00e9"])
+def test_an_item_that_is_not_stored_is_refused_by_its_place(rig: Rig, item_id: str) -> None:
+    rig.load()
+    items = [{"role": "user", "content": "hi"}, {"type": "item_reference", "id": item_id}]
+    for path in ("/v1/responses", "/v1/responses/input_tokens"):
+        answer = rig.post(path, {"input": items})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[1].id")
+
+
 def test_a_tools_output_follows_the_call_that_is_stored(rig: Rig) -> None:
     rig.load()
     future = rig.post_soon("/v1/responses", {"input": "2+3", "tools": [ADD]})

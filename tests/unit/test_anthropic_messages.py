@@ -86,6 +86,22 @@ def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
     assert found.reasoning_content == "hm\nso"
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []},
+        {"type": "code_execution_tool_result", "tool_use_id": "s1", "content": {"stdout": "1"}},
+        {"type": "mcp_tool_use", "id": "m1", "name": "ask", "server_name": "s", "input": {}},
+        {"type": "compaction", "content": "what was said"},
+        {"type": "container_upload", "file_id": "f1"},
+    ],
+)
+def test_what_ran_or_is_kept_at_anthropic_is_left_out(block: Any) -> None:
+    turns = [USER, said("assistant", block, text("a")), said("user", block, text("b"))]
+    assert chat(*turns) == [("user", "hi"), ("assistant", "a"), ("user", "b")]
+
+
 def test_a_turn_of_thoughts_alone_is_none() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
     assert chat(USER, said("assistant", thought), USER) == [("user", "hi\n\nhi")]

@@ -53,8 +53,8 @@ def refusal(**fields: Any) -> Any:
         ({"system": [IMAGE]}, "system[0]"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
-        ({"top_k": -1}, "top_k"),
-        ({"stop_sequences": [""]}, "stop_sequences"),
+        ({"top_k": -2}, "top_k"),
+        ({"stop_sequences": ["x" * 257]}, "stop_sequences"),
         ({"stop_sequences": "x"}, "stop_sequences"),
         ({"seed": "1"}, "seed"),
         ({"min_p": 2}, "min_p"),
@@ -101,6 +101,20 @@ def test_parameters_reach_the_job() -> None:
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)
     assert (sampling.seed, sampling.min_p) == (5, 0.1)
     assert (found.api, found.model) == ("chat", "demo")
+
+
+def test_members_that_only_anthropic_knows_change_nothing() -> None:
+    unknown = {
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+        "betas": ["context-management-2025-06-27"],
+        "cache_control": {"type": "ephemeral"},
+        "inference_geo": "eu",
+        "speed": "fast",
+        "output_config": {"effort": None, "task_budget": {"total": 5}},
+        "thinking": {"type": "adaptive", "display": "summarized"},
+        "tools": [{**ADD, "cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}],
+    }
+    assert job(**unknown, seed=1).prompts[0].messages == job(seed=1).prompts[0].messages
 
 
 def test_a_models_defaults_hold_where_the_body_says_nothing() -> None:
@@ -215,7 +229,7 @@ def test_a_conversation_that_ends_with_the_assistant_goes_on_there() -> None:
 
 
 def test_an_error_has_the_parameters_name_of_this_api() -> None:
-    body = error_body(refusal(stop_sequences=[""])).decode()
+    body = error_body(refusal(stop_sequences=["x" * 257])).decode()
     assert '"message":"stop_sequences: a stop string has' in body
     assert '"param":"stop_sequences"' in body
     assert '"type":"invalid_request_error"' in body

@@ -38,6 +38,29 @@ SCHEMA_TEXT = '{"type": "object", "properties": {"\\u00e9": {"type": "integer"}}
         ({"choice": ["a", "b"]}, Grammar(GrammarKind.CHOICE, '["a", "b"]', "choice")),
         ({"grammar": 'root ::= "a"'}, Grammar(GrammarKind.GBNF, 'root ::= "a"', "grammar")),
         ({"grammar": 'start: "a"'}, Grammar(GrammarKind.LARK, 'start: "a"', "grammar")),
+        ({"grammar": "", "regex": "", "guided_json": ""}, None),
+        ({"guided_json": SCHEMA}, Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT, "guided_json")),
+        (
+            {"guided_json": SCHEMA_TEXT},
+            Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT, "guided_json"),
+        ),
+        ({"guided_regex": "a+"}, Grammar(GrammarKind.REGEX, "a+", "guided_regex")),
+        ({"guided_choice": ["a"]}, Grammar(GrammarKind.CHOICE, '["a"]', "guided_choice")),
+        (
+            {"guided_grammar": 'root ::= "a"'},
+            Grammar(GrammarKind.GBNF, 'root ::= "a"', "guided_grammar"),
+        ),
+        (
+            {"structured_outputs": {"choice": ["a"], "json": None, "disable_fallback": True}},
+            Grammar(GrammarKind.CHOICE, '["a"]', "structured_outputs.choice"),
+        ),
+        (
+            {"structured_outputs": {"json_object": True}},
+            Grammar(GrammarKind.JSON_OBJECT, "", "structured_outputs.json_object"),
+        ),
+        ({"format": "json"}, Grammar(GrammarKind.JSON_OBJECT, "", "format")),
+        ({"format": SCHEMA}, Grammar(GrammarKind.JSON_SCHEMA, SCHEMA_TEXT, "format")),
+        ({"regex": "a+", "guided_regex": "a+"}, Grammar(GrammarKind.REGEX, "a+", "regex")),
     ],
 )
 def test_each_becomes_a_grammar(fields: dict[str, Any], expected: Grammar | None) -> None:
@@ -54,6 +77,15 @@ def test_each_becomes_a_grammar(fields: dict[str, Any], expected: Grammar | None
         ({"json_schema": {}, "regex": "a"}, "regex"),
         ({"response_format": {"type": ["text"]}}, "response_format"),
         ({"response_format": {}}, "response_format"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": "[]"}, "guided_json"),
+        ({"guided_regex": "a", "regex": "b"}, "guided_regex"),
+        ({"structured_outputs": {}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs"),
+        ({"structured_outputs": {"structural_tag": "x"}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": 5}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs"),
+        ({"format": "yaml"}, "format"),
     ],
 )
 def test_what_says_too_much_or_nothing_is_refused(fields: dict[str, Any], param: str) -> None:

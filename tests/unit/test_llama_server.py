@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from pydantic import ValidationError
 
 from api.dialects.llama_server.answers import NativeEncoder, NativeView
 from api.dialects.llama_server.schema import InfillBody, NativeCompletion, NativeCompletionBody
@@ -77,12 +78,7 @@ def test_a_prompt_has_many_shapes(given: Any, expected: list[Prompt]) -> None:
         ({"prompt": [1, "a"]}, "prompt"),
         ({"prompt": ["a"] * 257}, "prompt"),
         ({"prompt": {"prompt_string": "a", "multimodal_data": "b"}}, "prompt.multimodal_data"),
-        ({"n_predict": 0}, "n_predict"),
-        ({"logit_bias": [["a", 1]]}, "logit_bias"),
-        ({"logit_bias": [[5, "x"]]}, "logit_bias"),
-        ({"logit_bias": {"a": 1}}, "logit_bias"),
         ({"post_sampling_probs": True}, "post_sampling_probs"),
-        ({"t_max_predict_ms": 5}, "t_max_predict_ms"),
         ({"lora": [{"id": 0, "scale": 1.0}]}, "lora"),
         ({"grammar": "root ::= a", "json_schema": {}}, "grammar"),
     ],
@@ -93,9 +89,24 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("biases", [[["a", 1]], [[5, "x"]], {"a": 1}, [5]])
+def test_a_bias_of_no_token_is_refused(biases: Any) -> None:
+    with pytest.raises(ValidationError, match="logit_bias"):
+        to_job(logit_bias=biases)
+
+
 def test_what_asks_for_nothing_is_taken() -> None:
-    job = to_job(dry_multiplier=0.0, xtc_probability=0.0, seed=-1, top_k=-1, t_max_predict_ms=0)
+    job = to_job(
+        dry_multiplier=0.0, xtc_probability=0.0, seed=-1, top_k=-1, t_max_predict_ms=0, grammar="",
+        lora=[], post_sampling_probs=False, stop=["", ""], json_schema=None,
+    )  # fmt: skip
     assert job.sampling.top_k == 0
+    assert (job.predict_limit_ms, job.grammar, job.stop) == (None, None, [])
+
+
+def test_a_time_limit_and_no_tokens_are_honoured() -> None:
+    job = to_job(n_predict=0, t_max_predict_ms=1)
+    assert (job.max_tokens, job.predict_limit_ms) == (0, 1)
 
 
 def test_a_gap_is_between_prefix_and_suffix() -> None:

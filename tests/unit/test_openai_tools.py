@@ -84,6 +84,10 @@ def test_only_a_chat_can_have_tools() -> None:
             None,
         ),
         ({"chat_template_kwargs": {"enable_thinking": False}}, {"enable_thinking": False}, None),
+        ({"think": False}, {"enable_thinking": False, "thinking": False}, None),
+        ({"think": "low"}, {"reasoning_effort": "low"}, None),
+        ({"reasoning_effort": "", "think": ""}, None, None),
+        ({"documents": [{"text": "a"}]}, {"documents": [{"text": "a"}]}, None),
     ],
 )
 def test_thinking_is_a_matter_of_the_template_and_of_a_budget(

@@ -120,12 +120,68 @@ def test_a_call_without_a_message_before_it_makes_one() -> None:
     assert (assistant.role, assistant.content) == ("assistant", None)
 
 
+CUSTOM = {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "*** Begin"}
+
+
+@pytest.mark.parametrize(
+    ("items", "name", "arguments", "output"),
+    [
+        ([CUSTOM, {"type": "custom_tool_call_output", "call_id": "c", "output": "done"}],
+         "patch", '{"input": "*** Begin"}', "done"),
+        ([{"type": "local_shell_call", "call_id": "c", "action": {"command": ["ls"]}},
+          {"type": "local_shell_call_output", "id": "c", "output": "a.py"}],
+         "local_shell", '{"command": ["ls"]}', "a.py"),
+        ([{"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}},
+          {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a"}]}],
+         "shell", '{"commands": ["ls"]}', '[{"stdout": "a"}]'),
+        ([{"type": "apply_patch_call", "call_id": "c", "operation": {"path": "a"}},
+          {"type": "apply_patch_call_output", "call_id": "c", "status": "completed"}],
+         "apply_patch", '{"path": "a"}', "completed"),
+        ([{"type": "mcp_call", "id": "c", "name": "ask", "arguments": "{}", "output": "x"}],
+         "ask", "{}", "x"),
+        ([CUSTOM, {"type": "custom_tool_call_output", "call_id": "c",
+                   "output": [{"type": "input_text", "text": "a"}]}],
+         "patch", '{"input": "*** Begin"}', "a"),
+    ],
+)  # fmt: skip
+def test_calls_of_other_tools_are_told_as_calls_of_functions(
+    items: Any, name: str, arguments: str, output: str
+) -> None:
+    assistant, tool = messages_of(*items)
+    assert assistant.tool_calls[0].function == FunctionCall(name, arguments)
+    assert (assistant.tool_calls[0].id, tool.tool_call_id, tool.content) == ("c", "c", output)
+
+
+@pytest.mark.parametrize("kind", ["web_search_call", "mcp_list_tools", "compaction"])
+def test_what_a_server_did_by_itself_is_kept_and_not_read(kind: str) -> None:
+    done = {"type": kind, "id": "ws_1", "status": "completed", "action": {"query": "x"}}
+    assert to_items([done], "x") == [done]
+    hi = {"role": "user", "content": "hi"}
+    assert messages_of(hi, done, {"role": "assistant", "content": "a"}) == [
+        Message("user", "hi"),
+        Message("assistant", "a"),
+    ]
+
+
+@pytest.mark.parametrize("tool", ["web_search", "custom", "namespace", "local_shell", "mcp", "x"])
+def test_tools_of_other_kinds_are_left_out_unless_they_must_be_called(tool: str) -> None:
+    other = {"type": tool, "name": "n", "tools": [ADD], "server_label": "s"}
+    assert to_tool_fields(body(tools=[other])) == {}
+    assert len(to_tool_fields(body(tools=[other, ADD]))["tools"]) == 1
+    for choice in ({"type": tool, "name": "n"}, {"type": "function", "name": "n"}):
+        with pytest.raises(InvalidRequestError) as caught:
+            job_of(tools=[other, ADD], tool_choice=choice)
+        assert caught.value.param == "tool_choice"
+
+
 @pytest.mark.parametrize(
     ("item", "param"),
     [
         ({"role": "user"}, "input[1].content"),
         ({"role": "king", "content": "x"}, "input[1].role"),
-        ({"type": "web_search_call"}, "input[1].type"),
+        ({"type": "web_search_cal"}, "input[1].type"),
+        ({"type": "item_reference"}, "input[1].id"),
+        ({"type": "custom_tool_call", "id": 5}, "input[1].id"),
         ({"type": ["message"]}, "input[1].type"),
         ({}, "input[1].type"),
         ({"type": "function_call", "call_id": "c", "name": "f"}, "input[1].arguments"),
@@ -186,7 +242,7 @@ def test_allowed_tools_leave_out_the_others() -> None:
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
-        ({"top_k": -1}, "top_k"),
+        ({"top_k": -2}, "top_k"),
         ({"seed": "x"}, "seed"),
         ({"input": "half \ud83d"}, "input"),
     ],

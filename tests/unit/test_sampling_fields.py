@@ -151,13 +151,47 @@ def test_a_wrong_value_is_refused_by_name(dialect: str, fields: Any, param: str)
     assert name_of_error(DIALECTS[dialect], fields) == param
 
 
-def test_what_llama_server_means_by_minus_one() -> None:
-    sampling = native({"top_k": -1, "repeat_last_n": -1, "seed": -1}).sampling
+ALL = {**DIALECTS, "native": native}
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_what_llama_server_means_by_minus_one(dialect: str) -> None:
+    call = ALL[dialect]
+    sampling = call({"top_k": -1, "repeat_last_n": -1, "seed": -1}).sampling
     assert (sampling.top_k, sampling.repetition_context_size) == (0, 1_000_000)
     assert 0 <= sampling.seed < 2**32
-    for call in (chat, native):
-        sampling = call({"top_n_sigma": -1, "dry_penalty_last_n": -1}).sampling
-        assert (sampling.top_n_sigma, sampling.dry_penalty_last_n) == (-1.0, -1)
+    sampling = call({"top_n_sigma": -1, "dry_penalty_last_n": -1}).sampling
+    assert (sampling.top_n_sigma, sampling.dry_penalty_last_n) == (-1.0, -1)
+
+
+LIMITS = {
+    "chat": ("max_tokens", "max_completion_tokens", "n_predict"),
+    "text": ("max_tokens", "n_predict"),
+    "response": ("max_output_tokens", "n_predict"),
+    "message": ("max_tokens",),
+    "native": ("n_predict",),
+}
+
+
+@pytest.mark.parametrize(("dialect", "name"), [(d, name) for d in LIMITS for name in LIMITS[d]])
+def test_minus_one_is_no_limit_of_tokens(dialect: str, name: str) -> None:
+    assert ALL[dialect]({name: -1}).max_tokens is None
+    assert ALL[dialect]({name: 7}).max_tokens == 7
+    assert name_of_error(ALL[dialect], {name: -2}) == name
+
+
+def test_two_names_of_the_limit_that_differ_are_refused() -> None:
+    assert chat({"max_tokens": 3, "n_predict": 3}).max_tokens == 3
+    assert name_of_error(chat, {"max_tokens": 3, "n_predict": 4}) == "max_tokens"
+
+
+@pytest.mark.parametrize("dialect", ALL)
+def test_empty_values_say_nothing(dialect: str) -> None:
+    stop = {"message": "stop_sequences"}.get(dialect, "stop")
+    for empty in ([], None, [""]):
+        fields = {stop: empty, "grammar": "", "json_schema": None, "t_max_predict_ms": -1}
+        job = ALL[dialect](fields)
+        assert (job.stop, job.grammar, job.predict_limit_ms) == ([], None, None)
 
 
 def test_a_models_defaults_hold_where_nothing_is_said() -> None:

@@ -28,6 +28,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MGS_PROMPT_CACHE_BYTES", "-1"), ("MGS_PROMPT_CACHE_BYTES", "2 GB"),
         ("MGS_LOAD_TIMEOUT_S", "inf"), ("MGS_REQUEST_TIMEOUT_S", "nan"),
         ("MGS_ORPHAN_S", "4.9"), ("MGS_UNKNOWN_MODEL", "first"), ("MGS_MODEL_ALIASES", "a=b,c"),
+        ("MGS_CORS_ORIGINS", "app.example"), ("MGS_CORS_ORIGINS", "*,http://a/b"),
     ],
 )  # fmt: skip
 def test_a_bad_value_names_itself_and_ends_the_start(

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from api.dialects.openai.generation.schema import ChatBody, CompletionBody, TokenCountBody
 from api.dialects.openai.generation.translate import to_generate_request, to_token_count_request
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.contract.requests import GenerateRequest, GenerationDefaults, Message, Prompt
+from jobs.contract.requests import (
+    FunctionCall,
+    GenerateRequest,
+    GenerationDefaults,
+    Message,
+    Prompt,
+    ToolCall,
+)
 from jobs.contract.sampling import Sampling
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -85,7 +92,8 @@ def test_a_zero_in_the_request_wins_over_a_default() -> None:
 
 def test_seeds_are_drawn_when_none_is_given_and_fit_64_bits() -> None:
     assert chat().sampling.seed != chat().sampling.seed
-    assert chat(seed=-1).sampling.seed == 2**64 - 1
+    assert chat(seed=-1).sampling.seed != chat(seed=-1).sampling.seed
+    assert chat(seed=-2).sampling.seed == 2**64 - 2
 
 
 @pytest.mark.parametrize(
@@ -144,6 +152,65 @@ def test_messages_are_joined_and_renamed() -> None:
     assert assistant.tool_calls
     assert assistant.tool_calls[0].function.arguments == '{"x": 1}'
     assert (tool.role, tool.tool_call_id) == ("tool", "c1")
+
+
+THOUGHT = Message("assistant", "", reasoning_content="hm")
+
+
+def called(call_id: str, arguments: str) -> Message:
+    return Message("assistant", tool_calls=[ToolCall(call_id, FunctionCall("f", arguments))])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"content": None, "reasoning_content": "hm"}, THOUGHT),
+        ({"content": None, "reasoning": "hm"}, THOUGHT),
+        ({"reasoning_content": "hm"}, THOUGHT),
+        ({"content": None, "refusal": "no"}, Message("assistant", "no")),
+        ({"content": "", "refusal": "no"}, Message("assistant", "no")),
+        ({"content": "a", "refusal": None, "reasoning": {"x": 1}}, Message("assistant", "a")),
+        ({"content": None}, Message("assistant", "")),
+        ({"content": None, "tool_calls": [], "function_call": None}, Message("assistant", "")),
+        ({"content": "a", "tool_calls": None, "audio": None, "annotations": []},
+         Message("assistant", "a")),
+        ({"content": "a", "name": "bo", "phase": 1, "extra": {"b": []}},
+         Message("assistant", "a", name="bo")),
+        ({"content": [{"type": "refusal", "refusal": "no"}]}, Message("assistant", "no")),
+        ({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]},
+         Message("assistant", "a")),
+        ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, called("", "{}")),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": None}, "id": None, "index": 0}]},
+         called("", "{}")),
+        ({"tool_calls": [{"type": "custom", "id": "c", "custom": {"name": "f", "input": "x"}}]},
+         called("c", '{"input": "x"}')),
+        ({"role": "function", "name": "f", "content": "5"}, Message("tool", "5", name="f")),
+        ({"role": "tool", "content": None, "tool_call_id": "c"},
+         Message("tool", "", tool_call_id="c")),
+        ({"role": "tool", "content": [], "tool_call_id": "c"},
+         Message("tool", "", tool_call_id="c")),
+        ({"role": "developer", "content": "be brief"}, Message("system", "be brief")),
+    ],
+)  # fmt: skip
+def test_a_history_is_taken_as_other_servers_wrote_it(fields: Any, expected: Message) -> None:
+    messages = [*HI, {"role": "assistant", **fields}, *HI]
+    assert (chat(messages=messages).prompts[0].messages or [])[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "messages[1].content"),
+        ({"role": "user", "content": None}, "messages[1].content"),
+        ({"role": "tool"}, "messages[1].content"),
+        ({"tool_calls": [{"id": "c"}]}, "messages[1].tool_calls[0].function"),
+        ({"content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages[1].content[0]"),
+    ],
+)
+def test_a_message_without_anything_to_read_is_refused(fields: Any, param: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        chat(messages=[*HI, {"role": "assistant", **fields}])
+    assert caught.value.param == param
 
 
 TOOL: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

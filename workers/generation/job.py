@@ -17,6 +17,7 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.generation.echo import Echo, EchoChunk, to_logprob
+from workers.generation.ends import Ends
 from workers.generation.outbox import Outbox
 from workers.markup.reader import Delta, PlainReader, Reader
 from workers.text.detokenizer import Detokenizer
@@ -30,7 +31,8 @@ class Choice:
 
     ``reader`` splits the text into content, reasoning and tool calls (``None``: all is content, up
     to one of ``stop``). ``echo``: the prompt, if its log-probabilities are to be sent. A choice
-    that ``is_only_echoed`` ends with its first token, which is not shown.
+    that ``is_only_echoed`` ends with its first token, which is not shown. ``ends``: what else ends
+    it, if anything does.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Choice:
         echo: Echo | None = None,
         is_only_echoed: bool = False,
         reader: Reader | None = None,
+        ends: Ends | None = None,
     ):
         self.index = index
         self.sequence = sequence
@@ -51,19 +54,24 @@ class Choice:
         self._tokenizer = tokenizer
         self._echo = echo
         self._stop = frozenset(stop)
+        self._ends = Ends() if ends is None else ends
         self._detokenizer = Detokenizer()
         self._reader = PlainReader(stop) if reader is None else reader
 
     def feed(self, token: Token) -> tuple[Delta, str | None]:
         """What the token adds to the answer, and the finish_reason if the choice ends with it."""
-        text = self._text(token.token_id, is_end=token.is_end)
-        if token.finish is not None:
+        is_stop = self._ends.is_stop(token.token_id, self.num_tokens)
+        text = self._text(token.token_id, is_end=token.is_end or is_stop)
+        finish = FinishReason.STOP if is_stop else token.finish
+        if finish is None:
+            finish = self._ends.after(text, self.num_tokens)
+        if finish is not None:
             text += self._detokenizer.finish()
         delta = self._reader.feed(text)
-        if token.finish is not None and not delta.is_over:
-            _add(delta, self._reader.finish(is_cut=token.finish is FinishReason.LENGTH))
+        if finish is not None and not delta.is_over:
+            _add(delta, self._reader.finish(is_cut=finish is FinishReason.LENGTH))
         self._count(delta)
-        return delta, self._finish_reason(token.finish, delta)
+        return delta, self._finish_reason(finish, delta)
 
     @property
     def stop(self) -> str | None:
@@ -77,16 +85,22 @@ class Choice:
 
     def _text(self, token_id: int, *, is_end: bool) -> str:
         """What the token adds to the text: only complete characters."""
+        self._reader.heed_stops(self._is_long_enough)
         piece = b"" if is_end else self._tokenizer.piece(token_id)
         return self._detokenizer.feed(piece or self._control_piece(token_id, is_end=is_end))
 
     def _control_piece(self, token_id: int, *, is_end: bool) -> bytes:
         """The text of a control token that is a stop string or markup; b"" for others."""
-        if self._stop and not self._reader.is_reasoning:
+        if self._stop and self._is_long_enough and not self._reader.is_reasoning:
             text = self._tokenizer.control_text(token_id)
             if text in self._stop:
                 return text.encode()
         return self._reader.control_piece(token_id, is_end=is_end)
+
+    @property
+    def _is_long_enough(self) -> bool:
+        """Whether the next token may end the choice."""
+        return self.num_tokens >= self._ends.min_tokens
 
     def _count(self, delta: Delta) -> None:
         self.num_tokens += 1

@@ -18,6 +18,7 @@ from jobs.contract.sampling import choice_seed
 from workers.engines.base import Constraint, Engine, Sequence
 from workers.generation.attempts import Attempt
 from workers.generation.echo import Echo
+from workers.generation.ends import Ends, with_min_length
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
@@ -77,7 +78,7 @@ def build_job(
     ``InvalidRequestError`` or its subclasses before anything has started.
     """
     engine.check(request.sampling)
-    prompts = [encoder.encode(prompt) for prompt in request.prompts]
+    prompts = [_cut(encoder.encode(prompt), request) for prompt in request.prompts]
     for ids in prompts:
         _check_length(len(ids), engine.info.context_length)
     job = GenerationJob(
@@ -114,6 +115,7 @@ def _choice(
     tools = request.prompts[index // request.num_choices].tools
     output_format = _output_format(request, ids, tools, formats)
     constraint = output_format.new_constraint() if output_format is not None else None
+    constraint = with_min_length(request, constraint, engine.tokenizer)
     if constraint is not None:
         for token_id in earlier.token_ids:
             constraint.accept(token_id)
@@ -123,7 +125,16 @@ def _choice(
     answer_id = f"{attempt.job_id}:{index}"
     reader = output_format.reader(answer_id) if output_format is not None else None
     is_only_echoed = request.max_tokens == 0
-    choice = Choice(index, sequence, request.stop, engine.tokenizer, echo, is_only_echoed, reader)
+    choice = Choice(
+        index,
+        sequence,
+        request.stop,
+        engine.tokenizer,
+        echo,
+        is_only_echoed,
+        reader,
+        Ends.of(request),
+    )
     choice.replay(earlier.token_ids)
     return choice
 
@@ -175,6 +186,11 @@ def _sequence(
         adapter=adapter,
         constraint=constraint,
     )
+
+
+def _cut(ids: list[int], request: GenerateRequest) -> list[int]:
+    """The prompt's last tokens, as many as the request wants."""
+    return ids if request.truncate_prompt_tokens is None else ids[-request.truncate_prompt_tokens :]
 
 
 def _check_length(num_tokens: int, context_length: int) -> None:

@@ -39,6 +39,10 @@ class PlainReader:
         """The stop string that ended the answer, if any."""
         return self._matcher.found
 
+    def heed_stops(self, is_heeded: bool) -> None:
+        """Whether stop strings end the answer from here on."""
+        self._matcher.is_active = is_heeded
+
     def feed(self, text: str) -> Delta:
         shown, is_over = self._matcher.feed(text)
         return Delta(text=shown, is_over=is_over)
@@ -86,6 +90,10 @@ class MarkupReader:
     def stop(self) -> str | None:
         """The stop string that ended the answer, if any."""
         return self._matcher.found
+
+    def heed_stops(self, is_heeded: bool) -> None:
+        """Whether stop strings end the answer from here on."""
+        self._matcher.is_active = is_heeded
 
     @property
     def is_reasoning(self) -> bool:

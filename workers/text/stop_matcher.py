@@ -12,18 +12,22 @@ class StopMatcher:
 
     The first one is the one that ends first; of several with the same end, the longest. So the
     result does not depend on the chunks. Text that may become a stop string is held back.
-    ``found`` is the stop string that ended the text.
+    ``found`` is the stop string that ended the text. Text that is fed while ``is_active`` is false
+    is passed on whole.
     """
 
     def __init__(self, stops: Collection[str]) -> None:
         assert all(stops), "a stop string is empty"
         self._stops = tuple(stops)
         self._held = ""
+        self.is_active = True
         self.found: str | None = None
 
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that may be shown now, and whether it ended with a stop string."""
         text = self._held + text
+        if not self.is_active:
+            return text, False
         first = self._find(text)
         if first is not None:
             self._held = ""

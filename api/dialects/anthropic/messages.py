@@ -14,6 +14,7 @@ from typing import Any
 from api.dialects.anthropic.schema import (
     Block,
     InputMessage,
+    ServerBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -54,7 +55,8 @@ def to_messages(system: Sequence[TextBlock], turns: Sequence[InputMessage]) -> l
 
 def _check(turn: InputMessage, place: str) -> None:
     for index, block in enumerate(turn.content):
-        if block.type not in _BLOCKS_OF[turn.role]:
+        is_kept_elsewhere = isinstance(block, ServerBlock) and turn.role != "system"
+        if not is_kept_elsewhere and block.type not in _BLOCKS_OF[turn.role]:
             message = f"{place}[{index}]: a turn of the {turn.role} has no {block.type}"
             raise InvalidRequestError(message, f"{place}[{index}]")
 

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 
-from api.web.base_schema import Body, Count, Flag, Probability, Text, check_stop, integer
+from api.web.base_schema import (
+    Body,
+    Count,
+    Flag,
+    Probability,
+    Text,
+    TokenLimit,
+    check_stop,
+    integer,
+)
 
 
 class TextBlock(Body):
@@ -79,13 +88,28 @@ class RedactedThinkingBlock(Body):
     data: Text = ""
 
 
-Block = TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock
+class ServerBlock(Body):
+    """What a tool of Anthropic's did, or something else that is kept there: left out."""
+
+    type: Text
+
+
+Block = (
+    TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock | ServerBlock
+)
+_SERVER_BLOCKS = frozenset(
+    "bash_code_execution_tool_result code_execution_tool_result compaction container_upload "
+    "fallback mcp_tool_result mcp_tool_use server_tool_use "
+    "text_editor_code_execution_tool_result tool_search_tool_result web_fetch_tool_result "
+    "web_search_tool_result".split()
+)
 _KINDS: dict[str, type[Block]] = {
     "text": TextBlock,
     "tool_use": ToolUseBlock,
     "tool_result": ToolResultBlock,
     "thinking": ThinkingBlock,
     "redacted_thinking": RedactedThinkingBlock,
+    **dict.fromkeys(_SERVER_BLOCKS, ServerBlock),
 }
 
 
@@ -182,10 +206,10 @@ class MessagePromptBody(Body):
 class MessagesBody(MessagePromptBody):
     """POST /v1/messages."""
 
-    max_tokens: Count
+    max_tokens: TokenLimit
     temperature: Probability | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, integer(0, 1_000_000)] | None = None
+    top_k: Annotated[int, integer(-1, 1_000_000)] | None = None
     stop_sequences: Annotated[list[Text], AfterValidator(check_stop)] | None = None
     stream: Flag | None = None
     metadata: dict[str, Any] | None = None

@@ -17,11 +17,12 @@ from api.dialects.anthropic.schema import (
 )
 from api.dialects.anthropic.tools import to_tool_fields
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
-from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.grammars import forms_of, to_grammar
 from api.dialects.openai.generation.reasoning import to_template_options
-from api.dialects.openai.generation.schema import SharedFields
 from api.dialects.openai.generation.tools import read_tools
+from api.dialects.refused_fields import refuse_fields
 from api.dialects.sampling_fields import OURS
+from api.dialects.shared_fields import SharedFields, end_params
 from api.web.errors import checked, named_by
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar
@@ -55,6 +56,7 @@ def _to_params(body: MessagePromptBody) -> GenerationParams:
     _refuse_unsupported(body)
     extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
     shared = checked(SharedFields, extra)
+    refuse_fields(shared)
     tools, tool_use = read_tools(**to_tool_fields(body))
     messages = to_messages(body.system, body.messages)
     prompt = Prompt(
@@ -67,17 +69,17 @@ def _to_params(body: MessagePromptBody) -> GenerationParams:
         prompts=[prompt],
         is_chat=True,
         sampling={**OURS.read(shared), **OURS.read(body)},
-        adapter=shared.adapter_name or None,
+        adapter=shared.adapter,
         grammar=_grammar(body, shared),
         tool_use=tool_use,
         reasoning_budget=_budget(body.thinking),
         on_worker_loss=shared.on_worker_loss,
+        **_ends(body, shared),
     )
     if not isinstance(body, MessagesBody):
         return params
     return replace(
         params,
-        max_tokens=body.max_tokens,
         stop=body.stop_sequences or [],
         stream=bool(body.stream),
     )
@@ -114,9 +116,12 @@ def _grammar(body: MessagePromptBody, shared: SharedFields) -> Grammar | None:
     config = body.output_config
     given = (config.format if config else None) or body.output_format
     form = {"type": "json_schema", "schema": given.schema_} if given else None
-    return to_grammar(
-        response_format=form, grammar=shared.grammar, regex=shared.regex, choice=shared.choice
-    )
+    return to_grammar(response_format=form, **forms_of(shared))
+
+
+def _ends(body: MessagePromptBody, shared: SharedFields) -> dict[str, Any]:
+    limit = body.max_tokens if isinstance(body, MessagesBody) else None
+    return end_params(shared, max_tokens=limit)
 
 
 def _refuse_unsupported(body: MessagePromptBody) -> None:

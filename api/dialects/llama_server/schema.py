@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from api.dialects.refused_fields import RefusedFields
 from api.dialects.sampling_fields import LlamaServerSamplingBody
-from api.web.base_schema import PROMPT_SCHEMA, Body, Flag, StopValue, Text, integer, number
-
-_MAX_TOKENS = 2**31 - 1
+from api.dialects.shared_fields import EndFields
+from api.web.base_schema import PROMPT_SCHEMA, Body, Flag, StopValue, Text, integer
 
 NativePrompt = Annotated[
     str | dict[str, Any] | list[Any],
@@ -17,26 +17,21 @@ NativePrompt = Annotated[
 ]
 
 
-class NativeBody(LlamaServerSamplingBody):
+class NativeBody(EndFields, RefusedFields, LlamaServerSamplingBody):
     """What /completion and /infill share, named as in llama-server; absent means off.
 
-    ``cache_prompt``, ``id_slot`` and what else only concerns its slots is ignored.
+    ``cache_prompt``, ``id_slot`` and what else only concerns its slots is ignored. ``n_predict`` 0
+    reads the prompt, which warms the cache.
     """
 
     model: Text | None = None
-    n_predict: Annotated[int, integer(-1, _MAX_TOKENS)] | None = None
     stream: Flag = False
     stop: StopValue | None = None
-    logit_bias: dict[str, Any] | list[Any] | None = None
     grammar: Text | None = None
     json_schema: dict[str, Any] | None = None
     n_probs: Annotated[int, integer(0, 20)] = 0
     return_tokens: Flag = False
     response_fields: list[Text] | None = None
-    # Refused by name when they ask for something.
-    post_sampling_probs: Flag = False
-    t_max_predict_ms: Annotated[float, number(-1, 1e12)] | None = None
-    lora: list[Any] | None = None
 
 
 class NativeCompletionBody(NativeBody):

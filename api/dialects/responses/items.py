@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from api.dialects.responses import foreign_items
 from api.dialects.responses.schema import (
     InputCall,
     InputCallOutput,
+    InputItem,
     InputMessage,
     InputPart,
     InputReasoning,
+    InputReference,
 )
 from api.web.errors import checked
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 Item = dict[str, Any]
+REFERENCE = "item_reference"
+"""The type of an item that only names a stored one."""
+
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "reasoning_text", "refusal"})
 
 
@@ -32,7 +38,7 @@ def to_items(value: str | Sequence[Any] | None, suffix: str) -> list[Item]:
 def _to_item(item: Any, index: int, suffix: str) -> Item:
     if not isinstance(item, dict):
         raise InvalidRequestError(f"input[{index}]: an item is an object", f"input[{index}]")
-    kind = item.get("type", "message" if "role" in item else None)
+    kind = item.get("type") or ("message" if "role" in item else _reference_kind(item))
     convert = _KINDS.get(kind) if isinstance(kind, str) else None
     if convert is None:
         name = f"input[{index}].type"
@@ -40,6 +46,11 @@ def _to_item(item: Any, index: int, suffix: str) -> Item:
             f"{name}: items of type {str(kind)[:40]!r} are not supported", name
         )
     return convert(item, index, f"{index:04x}{suffix}")
+
+
+def _reference_kind(item: dict[str, Any]) -> str | None:
+    """A reference may be an id alone."""
+    return REFERENCE if item.keys() - {"type"} == {"id"} else None
 
 
 def _message(value: dict[str, Any], index: int, suffix: str) -> Item:
@@ -88,7 +99,18 @@ def _reasoning(value: dict[str, Any], index: int, suffix: str) -> Item:
     }
 
 
+def _reference(value: dict[str, Any], index: int, suffix: str) -> Item:
+    return {"type": REFERENCE, "id": checked(InputReference, value, "input", index).id}
+
+
+def _foreign(value: dict[str, Any], index: int, suffix: str) -> Item:
+    item = checked(InputItem, value, "input", index)
+    return {**value, "id": item.id or f"item_{suffix}"}
+
+
 _KINDS: dict[str, Callable[[dict[str, Any], int, str], Item]] = {
+    REFERENCE: _reference,
+    **dict.fromkeys(foreign_items.KINDS, _foreign),
     "message": _message,
     "function_call": _call,
     "function_call_output": _call_output,

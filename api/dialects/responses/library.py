@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import msgspec
 from redis.exceptions import RedisError
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.dialects.responses.answer import Answer, ResponseEncoder
-from api.dialects.responses.items import Item
+from api.dialects.responses.items import REFERENCE, Item
 from api.execution.services import Services
 from api.web.errors import problem_of
 from jobs.contract.errors import InvalidRequestError, JobError, JobNotFoundError
@@ -23,6 +23,7 @@ from jobs.storage.event_log import read_log_async
 from jobs.storage.stored_responses import ResponseStore, StoredResponse, no_response
 
 _CANCEL_WAIT_S = 2.0
+_PLACE_CHARS = 4  # of an item among others, in its id
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,29 @@ class Library:
             raise InvalidRequestError(f"{field}: that response has not ended yet", field)
         output: list[Item] = previous["output"]
         return record.items + output
+
+    async def resolved(self, items: Sequence[Item]) -> list[Item]:
+        """The items, with the stored ones in the place of references to them."""
+        return [
+            await self._stored(item["id"], f"input[{index}].id")
+            if item["type"] == REFERENCE
+            else item
+            for index, item in enumerate(items)
+        ]
+
+    async def _stored(self, item_id: str, place: str) -> Item:
+        """The ids of items have that of their response in them: an input's behind its place, an
+        output's before it."""
+        rest = item_id.partition("_")[2]
+        for suffix in {rest[_PLACE_CHARS:], rest[:-_PLACE_CHARS]}:
+            with contextlib.suppress(JobNotFoundError):
+                record, _ = await self.shelf.read(f"resp_{suffix}")
+                shown = msgspec.json.decode(await self.show(record.response_id))
+                for item in (*record.items, *shown["output"]):
+                    if item["id"] == item_id:
+                        return cast("Item", item)
+        message = f"{place}: no stored response has the item {item_id[:80]!r}"
+        raise InvalidRequestError(message, place)
 
     async def cancel(self, response_id: str) -> bytes:
         """End the response's job; one that has ended stays as it is. The response object."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+from api.dialects.responses.foreign_items import readable
 from api.dialects.responses.items import Item
 from jobs.contract.requests import FunctionCall, Message, ToolCall
 
@@ -23,7 +25,7 @@ def to_messages(instructions: str | None, items: Sequence[Item]) -> list[Message
     system = [instructions] if instructions else []
     messages: list[Draft] = []
     thoughts = ""
-    for item in items:
+    for item in chain.from_iterable(map(readable, items)):
         if item["type"] == "reasoning":
             thoughts = _text_of(item)
         elif item["type"] == "message" and item["role"] in _SYSTEM and not messages:

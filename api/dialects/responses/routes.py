@@ -73,7 +73,7 @@ async def _prepare(
     """The job, under the response's id, and the record of the response."""
     runner = services.runner
     suffix = secrets.token_hex(16)
-    items = to_items(body.input, suffix)
+    items = await library.resolved(to_items(body.input, suffix))
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
@@ -157,9 +157,10 @@ async def count_input_tokens(
 
     Without ``/v1`` it is the original server's route.
     """
-    items = to_items(body.input, "")
+    library = Library(services)
+    items = await library.resolved(to_items(body.input, ""))
     if body.previous_response_id:
-        items = await Library(services).context(body.previous_response_id) + items
+        items = await library.context(body.previous_response_id) + items
     desired, is_thinking = await resolve_chat(services, x_model_id, body.model)
     body = with_thinking(body, is_thinking)
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)

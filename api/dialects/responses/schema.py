@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from api.dialects.openai.generation.schema import SharedFields
 from api.dialects.sampling_fields import ResponseSamplingBody
-from api.web.base_schema import Body, Count, Flag, StopValue, Text, integer
+from api.dialects.shared_fields import MAX_TOKENS, Effort, SharedFields
+from api.web.base_schema import Body, Count, Flag, StopValue, Text, TokenLimit, integer
 
 
 def _check_input(value: Any) -> str | list[Any]:
@@ -36,7 +36,7 @@ class TextBody(Body):
 class ReasoningBody(Body):
     """OpenAI's ``reasoning``; thoughts are shown whole, so a summary is never made."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: Effort = None
     summary: Literal["auto", "concise", "detailed"] | None = None
 
 
@@ -68,7 +68,8 @@ class ExtraFields(SharedFields):
     """Those parameters."""
 
     enable_thinking: Flag | None = None
-    thinking_budget: Annotated[int, integer(0, 2**31 - 1)] | None = None
+    think: Flag | Text | None = None
+    thinking_budget: Annotated[int, integer(0, MAX_TOKENS)] | None = None
     stop: StopValue | None = None
 
 
@@ -81,7 +82,7 @@ class ResponseBody(ResponsePromptBody, ResponseSamplingBody):
 
     model_config = ConfigDict(extra="allow")
 
-    max_output_tokens: Count | None = None
+    max_output_tokens: TokenLimit | None = None
     max_tool_calls: Count | None = None
     top_logprobs: Annotated[int, integer(0, 20)] | None = None
     stream: Flag | None = None
@@ -110,6 +111,12 @@ class InputItem(Body):
     """What every item of ``input`` may have."""
 
     id: Text | None = None
+
+
+class InputReference(Body):
+    """An item of a stored response, by its id."""
+
+    id: Text
 
 
 class InputMessage(InputItem):

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
-from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.grammars import forms_of, to_grammar
 from api.dialects.openai.generation.reasoning import to_template_options
 from api.dialects.openai.generation.tools import read_tools
+from api.dialects.refused_fields import refuse_fields
 from api.dialects.responses.items import Item
 from api.dialects.responses.messages import to_messages
 from api.dialects.responses.schema import ExtraFields, ResponseBody, ResponsePromptBody, TextBody
 from api.dialects.responses.tools import to_tool_fields
 from api.dialects.sampling_fields import OURS
+from api.dialects.shared_fields import end_params
 from api.web.errors import checked, named_by
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
@@ -48,9 +50,11 @@ def to_job(
 def _to_params(body: ResponsePromptBody, items: Sequence[Item]) -> GenerationParams:
     given = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
     extra = checked(ExtraFields, given)
+    refuse_fields(extra)
     tools, tool_use = read_tools(**to_tool_fields(body))
     options = to_template_options(
         enable_thinking=extra.enable_thinking,
+        think=extra.think,
         reasoning_effort=body.reasoning.effort if body.reasoning else None,
         thinking_budget=extra.thinking_budget,
         chat_template_kwargs=extra.chat_template_kwargs,
@@ -61,25 +65,25 @@ def _to_params(body: ResponsePromptBody, items: Sequence[Item]) -> GenerationPar
         is_chat=True,
         sampling={**OURS.read(extra), **OURS.read(body)},
         stop=extra.stop or [],
-        adapter=extra.adapter_name or None,
-        grammar=to_grammar(
-            response_format=_response_format(body.text),
-            grammar=extra.grammar,
-            regex=extra.regex,
-            choice=extra.choice,
-        ),
+        adapter=extra.adapter,
+        grammar=to_grammar(response_format=_response_format(body.text), **forms_of(extra)),
         tool_use=tool_use,
         reasoning_budget=extra.thinking_budget,
         on_worker_loss=extra.on_worker_loss,
+        **_ends(body, extra),
     )
     if not isinstance(body, ResponseBody):
         return params
     return replace(
         params,
-        max_tokens=body.max_output_tokens,
         stream=bool(body.stream),
         num_logprobs=_num_logprobs(body),
     )
+
+
+def _ends(body: ResponsePromptBody, extra: ExtraFields) -> dict[str, Any]:
+    limit = body.max_output_tokens if isinstance(body, ResponseBody) else None
+    return end_params(extra, max_output_tokens=limit)
 
 
 def _num_logprobs(body: ResponseBody) -> int | None:

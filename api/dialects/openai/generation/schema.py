@@ -6,23 +6,31 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.dialects.sampling_fields import SamplingBody
-from api.web.base_schema import Body, Count, Flag, PromptValue, StopValue, Text, integer
+from api.dialects.shared_fields import MAX_TOKENS, NO_LIMIT, Effort, SharedFields
+from api.web.base_schema import Body, Flag, PromptValue, StopValue, Text, TokenLimit, integer
 
 
 class FunctionBody(Body):
     """The function of a tool call; some clients send the arguments as an object."""
 
     name: Text
-    arguments: Text | dict[str, Any] = "{}"
+    arguments: Text | dict[str, Any] | None = None
+
+
+class CustomCallBody(Body):
+    """The call of a tool whose input is any text."""
+
+    name: Text
+    input: Text = ""
 
 
 class ToolCallBody(Body):
-    """OpenAI's object of that name."""
+    """OpenAI's object of that name; one of ``function`` and ``custom``, as ``type`` says."""
 
-    id: Text = ""
-    type: Literal["function"] = "function"
-    function: FunctionBody
+    id: Text | None = None
+    type: Literal["function", "custom"] | None = None
+    function: FunctionBody | None = None
+    custom: CustomCallBody | None = None
 
 
 class PartBody(Body):
@@ -30,17 +38,20 @@ class PartBody(Body):
 
     type: Text
     text: Text | None = None
+    refusal: Text | None = None
 
 
 class MessageBody(Body):
-    """One message of a chat."""
+    """One message of a chat; ``function`` and ``function_call`` are the older way to use tools."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | Annotated[list[PartBody], Field(fail_fast=True)] | None = None
     name: Text | None = None
+    refusal: Text | None = None
     tool_calls: Annotated[list[ToolCallBody], Field(fail_fast=True)] | None = None
+    function_call: FunctionBody | None = None
     tool_call_id: Text | None = None
-    reasoning_content: Text | None = None
+    reasoning_content: Any = None
     reasoning: Any = None
 
 
@@ -71,50 +82,43 @@ class NamedToolBody(Body):
 
 
 class ReasoningFields(Body):
-    """What a body says of the model's thinking; a template that knows none of it ignores it."""
+    """What a body says to the chat template; one that knows none of it ignores it.
 
-    enable_thinking: Flag | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
-    thinking_budget: Annotated[int, integer(0, 2**31 - 1)] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
-class SharedFields(SamplingBody):
-    """Fields that have the same name in every dialect.
-
-    ``grammar`` is GBNF or Lark; ``regex`` and ``choice`` describe the whole text.
+    ``think`` is ollama's, ``documents`` is vLLM's.
     """
 
-    adapter_name: Annotated[str, Field(strict=True, max_length=255)] | None = None
+    enable_thinking: Flag | None = None
+    think: Flag | Text | None = None
+    reasoning_effort: Effort = None
+    thinking_budget: Annotated[int, integer(0, MAX_TOKENS)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    grammar: Text | None = None
-    regex: Text | None = None
-    choice: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
-    on_worker_loss: Literal["resume", "fail"] = "resume"
+    documents: list[Any] | None = None
 
 
 class GenerationBody(ReasoningFields, SharedFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
-    ``grammar`` is GBNF or Lark; ``json_schema``, ``regex`` and ``choice`` are what the whole text
-    has to be.
+    ``options`` and ``format`` are ollama's, ``n_probs`` is llama-server's ``top_logprobs``.
     """
 
     model: Text | None = None
     prompt: PromptValue = ""
     messages: Annotated[list[MessageBody], Field(fail_fast=True)] | None = None
-    max_tokens: Count | None = None
-    max_completion_tokens: Count | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
     n: Annotated[int, integer(1, 16)] | None = None
+    best_of: Annotated[int, integer(1, 16)] | None = None
+    n_probs: Annotated[int, integer(0, 20)] | None = None
+    echo: Flag | None = None
     stop: StopValue | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     continue_final_message: Flag | None = None
     add_generation_prompt: Flag | None = None
+    add_special_tokens: Flag | None = None
     response_format: dict[str, Any] | None = None
-    json_schema: dict[str, Any] | None = None
+    format: dict[str, Any] | Text | None = None
+    options: dict[str, Any] | None = None
     complete_text: Flag = False
     background: Flag | None = None
     user: Text | None = None
@@ -130,7 +134,8 @@ class GenerationBody(ReasoningFields, SharedFields):
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
-    logprobs: Flag | None = None
+    # A number is mlx_lm.server's: how many.
+    logprobs: Flag | Annotated[int, integer(-1, 20)] | None = None
     top_logprobs: Annotated[int, integer(0, 20)] | None = None
 
 
@@ -140,11 +145,9 @@ class CompletionBody(GenerationBody):
     ``max_tokens`` 0 with ``echo`` only repeats the prompt, with its ``logprobs``.
     """
 
-    max_tokens: Annotated[int, integer(0, 2**31 - 1)] | None = None
+    max_tokens: Annotated[int, integer(NO_LIMIT, MAX_TOKENS)] | None = None
     logprobs: Annotated[int, integer(0, 20)] | None = None
-    echo: Flag | None = None
     suffix: Text | None = None
-    best_of: Annotated[int, integer(1, 16)] | None = None
     apply_chat_template: Flag = False
 
 

@@ -8,12 +8,15 @@ import msgspec
 
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.openai.embeddings.schema import EmbeddingsBody
-from api.dialects.openai.generation.grammars import to_grammar
+from api.dialects.openai.generation.grammars import forms_of, to_grammar
 from api.dialects.openai.generation.messages import to_messages
 from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.schema import ChatBody, CompletionBody, TokenCountBody
 from api.dialects.openai.generation.tools import Tools, read_tools, refuse_functions, to_tools
-from api.dialects.sampling_fields import OURS, same_value
+from api.dialects.refused_fields import refuse_fields
+from api.dialects.sampling_fields import LLAMA_SERVER, OURS, same_value
+from api.dialects.shared_fields import NO_LIMIT, OllamaOptions, end_params
+from api.web.errors import checked
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import (
     EmbedRequest,
@@ -40,36 +43,53 @@ def _to_params(body: GenerationRoute) -> GenerationParams:
     refuse_unsupported(body)
     tools, tool_use = read_tools(body.tools, body.tool_choice, body.parallel_tool_calls)
     prompts = _prompts(body, tools)
-    options = body.stream_options
-    lengths = {
-        "max_completion_tokens": body.max_completion_tokens,
-        "max_tokens": body.max_tokens,
-    }
+    options = _ollama_options(body)
     return GenerationParams(
         prompts=prompts,
         is_chat=_is_chat(body, prompts),
-        sampling=OURS.read(body),
+        sampling=_sampling(body, options),
         num_logprobs=_num_logprobs(body),
-        max_tokens=same_value(lengths),
+        **_ends(body, options),
         fallback_max_tokens=_COMPLETION_MAX_TOKENS if isinstance(body, CompletionBody) else None,
         num_choices=body.n or 1,
-        stop=body.stop or [],
+        stop=same_value({"stop": body.stop or None, "options.stop": options.stop or None}) or [],
         echo=_echo(body, prompts),
-        adapter=body.adapter_name or None,
+        adapter=body.adapter,
         grammar=to_grammar(
-            response_format=body.response_format,
-            json_schema=body.json_schema,
-            grammar=body.grammar,
-            regex=body.regex,
-            choice=body.choice,
+            response_format=body.response_format, format=body.format or None, **forms_of(body)
         ),
         tool_use=tool_use,
         reasoning_budget=body.thinking_budget,
         on_worker_loss=body.on_worker_loss,
         stream=bool(body.stream),
-        include_usage=options is not None and options.include_usage,
+        include_usage=body.stream_options is not None and body.stream_options.include_usage,
         complete_text=body.complete_text,
     )
+
+
+def _ollama_options(body: GenerationRoute) -> OllamaOptions:
+    options = checked(OllamaOptions, body.options or {}, "options")
+    refuse_fields(options, "options.")
+    return options
+
+
+def _sampling(body: GenerationRoute, options: OllamaOptions) -> dict[str, Any]:
+    given, optional = OURS.read(body), LLAMA_SERVER.read(options)
+    for name in given.keys() & optional.keys():
+        same_value({name: given[name], f"options.{name}": optional[name]})
+    return {**given, **optional}
+
+
+def _ends(body: GenerationRoute, options: OllamaOptions) -> dict[str, Any]:
+    """ollama has a second word for no limit: up to the end of the context."""
+    num_predict = options.num_predict
+    is_unlimited = num_predict is not None and num_predict < 0
+    names = {
+        "max_completion_tokens": body.max_completion_tokens,
+        "max_tokens": body.max_tokens,
+        "options.num_predict": NO_LIMIT if is_unlimited else num_predict,
+    }
+    return end_params(body, **names)
 
 
 def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
@@ -107,10 +127,16 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
 
 def refuse_unsupported(body: GenerationRoute) -> None:
     """Features not there (yet) are refused by name, never dropped."""
+    refuse_fields(body)
     refuse_functions(body)
+    _refuse((body.best_of or 1) > (body.n or 1), "best_of", "use n")
+    is_chat = isinstance(body, ChatBody) or bool(body.messages) or body.apply_chat_template
+    # A raw prompt gets BOS, a chat's template writes it.
+    _refuse(body.add_special_tokens is is_chat, "add_special_tokens", f"{is_chat} is not done here")
     if isinstance(body, CompletionBody):
         _refuse_suffix(body)
-        _refuse((body.best_of or 1) > (body.n or 1), "best_of", "use n")
+        if body.max_tokens == 0 and not body.echo:
+            raise InvalidRequestError("max_tokens: 0 needs echo", "max_tokens")
 
 
 def _refuse_suffix(body: CompletionBody) -> None:
@@ -189,7 +215,7 @@ def _is_chat(body: GenerationRoute, prompts: list[Prompt]) -> bool:
 
 
 def _echo(body: GenerationRoute, prompts: list[Prompt]) -> bool:
-    if isinstance(body, ChatBody) or not body.echo:
+    if not body.echo:
         return False
     if any(prompt.messages is not None or prompt.is_chat for prompt in prompts):
         raise UnsupportedParameterError("echo: a chat cannot be echoed", "echo")
@@ -199,8 +225,13 @@ def _echo(body: GenerationRoute, prompts: list[Prompt]) -> bool:
 
 
 def _num_logprobs(body: GenerationRoute) -> int | None:
+    probs = {"n_probs": body.n_probs or None}
     if isinstance(body, CompletionBody):
-        return body.logprobs
-    if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequestError("top_logprobs needs logprobs: true", "top_logprobs")
-    return (body.top_logprobs or 0) if body.logprobs else None
+        return same_value({"logprobs": body.logprobs, **probs})
+    if isinstance(body.logprobs, bool) or body.logprobs is None:
+        if body.top_logprobs is not None and not body.logprobs:
+            raise InvalidRequestError("top_logprobs needs logprobs: true", "top_logprobs")
+        asked = {"top_logprobs": (body.top_logprobs or 0) if body.logprobs else None}
+        return same_value({**asked, **probs})
+    number = body.logprobs if body.logprobs > 0 else None
+    return same_value({"logprobs": number, "top_logprobs": body.top_logprobs, **probs})
