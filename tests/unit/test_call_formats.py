@@ -19,6 +19,7 @@ from workers.markup.call_grammar import call_rest
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import Tools
 from workers.markup.calls.formats import FORMATS
+from workers.markup.calls.rules import marker
 from workers.markup.calls.source import Begun, CallEvent, Ended, Written
 from workers.text.grammar import GrammarCompiler
 
@@ -126,3 +127,37 @@ def draw(rng: random.Random, constraint: Any, longest: int = 400) -> bytes | Non
         constraint.accept(byte)
         text += bytes([byte])
     return None
+
+
+def one_argument(schema: Any) -> Tools:
+    parameters = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "integer"}, "7", '<|"|>7<|"|>'),
+        ({"type": "number"}, "7.5", '<|"|>7<|"|>'),
+        ({"type": "array", "items": {"type": "null"}, "maxItems": 1}, "[null]", "[null,null]"),
+        ({"type": "array", "items": {"type": "null"}, "maxItems": 0}, "[]", "[null]"),
+        ({"type": "string", "format": "date"}, '<|"|>2024-02-29<|"|>', '<|"|>2023-02-29<|"|>'),
+    ],
+)
+def test_gemmas_values_are_held_to_their_types_and_bounds(
+    compiler: GrammarCompiler, schema: Any, good: str, bad: str
+) -> None:
+    grammar = grammar_of("gemma4", one_argument(schema))
+    assert follow(compiler.compile(grammar), f"call:f{{x:{good}}}<tool_call|>".encode()) is None
+    assert follow(compiler.compile(grammar), f"call:f{{x:{bad}}}<tool_call|>".encode()) is not None
+
+
+class Prefixing(FakeTokenizer):
+    """As SentencePiece does, it puts a blank before each text."""
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return super().encode(f" {text}", add_special=add_special, parse_special=parse_special)
+
+
+def test_a_grammar_has_the_texts_themselves_not_those_of_their_tokens() -> None:
+    assert marker("</tool_call>", Prefixing()) == '"</tool_call>"'

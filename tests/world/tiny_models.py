@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,15 @@ def open_tiny(folder: Path, case: str, template: str = "", **options: Any) -> En
 
 
 def _shape(tokenizer: tokenizers.Tokenizer) -> Shape:
-    return Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 2048)
+    return Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 4096)
+
+
+def make_tokenizer(kind: str, tokens: Sequence[tokenizers.AddedToken] = ()) -> tokenizers.Tokenizer:
+    """The tokenizer of that kind, with further tokens."""
+    tokenizer = KINDS[kind]()
+    tokenizer.add_special_tokens([token for token in tokens if token.special])
+    tokenizer.add_tokens([token for token in tokens if not token.special])
+    return tokenizer
 
 
 def _weights(tokenizer: tokenizers.Tokenizer, shape: Shape) -> Any:
@@ -48,10 +56,16 @@ def _weights(tokenizer: tokenizers.Tokenizer, shape: Shape) -> Any:
     return random_weights(shape, seed=7, silent_tokens=silent)
 
 
-def write_mlx(folder: Path, kind: str, template: str = "") -> Path:
-    tokenizer = KINDS[kind]()
+def write_mlx(
+    folder: Path,
+    kind: str,
+    template: str = "",
+    name: str = "",
+    tokens: Sequence[tokenizers.AddedToken] = (),
+) -> Path:
+    tokenizer = make_tokenizer(kind, tokens)
     shape = _shape(tokenizer)
-    path = folder / kind
+    path = folder / (name or kind)
     path.mkdir()
     weights = _weights(tokenizer, shape)
     save_file(weights, path / "model.safetensors", metadata={"format": "mlx"})
@@ -60,16 +74,22 @@ def write_mlx(folder: Path, kind: str, template: str = "") -> Path:
     settings: dict[str, Any] = {"bos_token": BOS, "eos_token": EOS}
     if template:
         settings["chat_template"] = template
-    for name, content in (("config.json", config), ("tokenizer_config.json", settings)):
-        (path / name).write_text(json.dumps(content), encoding="utf-8")
+    for file, content in (("config.json", config), ("tokenizer_config.json", settings)):
+        (path / file).write_text(json.dumps(content), encoding="utf-8")
     tokenizer.save(str(path / "tokenizer.json"))
     return path
 
 
-def write_gguf(folder: Path, kind: str, template: str = "") -> Path:
-    tokenizer = KINDS[kind]()
+def write_gguf(
+    folder: Path,
+    kind: str,
+    template: str = "",
+    name: str = "",
+    tokens: Sequence[tokenizers.AddedToken] = (),
+) -> Path:
+    tokenizer = make_tokenizer(kind, tokens)
     shape = _shape(tokenizer)
-    path = folder / f"{kind}.gguf"
+    path = folder / f"{name or kind}.gguf"
     weights = _weights(tokenizer, shape)
     write_gguf_model(
         path, kind, shape, weights, _vocabulary(kind, tokenizer, template), GgufType.F16
@@ -82,7 +102,7 @@ def _vocabulary(
 ) -> Callable[[gguf.GGUFWriter], None]:
     def add(writer: gguf.GGUFWriter) -> None:
         model = json.loads(tokenizer.to_str())["model"]
-        ids = {name: tokenizer.token_to_id(text) for name, text in _SPECIAL.items()}
+        ids = {role: tokenizer.token_to_id(text) for role, text in _SPECIAL.items()}
         writer.add_tokenizer_model(_GGUF_MODELS[kind])
         writer.add_tokenizer_pre("qwen2" if kind == "byte_level" else "default")
         tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from workers.engines.base import Tokenizer
@@ -103,14 +104,21 @@ _DROPPED = {
     _K3: ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
     _COHERE: ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
 }
+_TOKEN = re.compile(r"<\|[^|<>]+\|>")
+_MORE = ("<|constrain|>",)  # comes with them
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
+    """How a model writes tool calls and reasoning; ``None`` for what it does not write.
+
+    ``tokens``: the parts of ``dropped`` that are tokens of the vocabulary. llama.cpp takes some of
+    them for tokens with a text.
+    """
 
     calls: CallFormat | None = None
     thinking: Marker | None = None
+    tokens: tuple[str, ...] = ()
 
     @property
     def bare_calls(self) -> CallFormat | None:
@@ -141,7 +149,10 @@ class Dialect:
     @classmethod
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
         """The dialect of the model with this chat template."""
-        return cls(_calls(template, tokenizer), _thinking(template, tokenizer))
+        thinking = _thinking(template, tokenizer)
+        texts = " ".join((*_DROPPED.get(thinking, ()), *_MORE)) if thinking in _DROPPED else ""
+        tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
+        return cls(_calls(template, tokenizer), thinking, tuple(sorted(tokens)))
 
 
 def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:

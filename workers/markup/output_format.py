@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
@@ -67,11 +67,11 @@ class OutputFormats:
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
-            return Dialect(None, thinking)
+            return replace(self._dialect, calls=None, thinking=thinking)
         if use.is_required and self._dialect.calls is None:
             reason = "the tool call format of this model is unknown, so it cannot be forced to call"
             raise UnsupportedParameterError(f"tool_choice: {reason}", "tool_choice")
-        return Dialect(self._dialect.calls, thinking)
+        return replace(self._dialect, thinking=thinking)
 
     def _ends_with(self, prompt: list[int], marker: str) -> bool:
         tokenizer = self._tokenizer
@@ -168,6 +168,7 @@ def layout_of(
         dialect.thinking,
         _call_markers(dialect, begun, is_held) if dialect.calls is not None else (),
         dialect.dropped,
+        dialect.tokens,
         is_thinking,
         is_held,
         dialect.is_interleaved,
