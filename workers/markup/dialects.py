@@ -64,6 +64,7 @@ _TOKENS: list[tuple[str, str]] = [
     ("<｜DSML｜", "deepseek_v32"),
     ("<|function_call|>", "gigachat35"),
 ]
+_HEADS = {"functionary": ">>>all\n"}
 # Some models leave out the outer markers.
 _BARE = {"qwen3_coder": "qwen3_coder_bare"}
 # An answer that begins with one of these is a call.
@@ -113,12 +114,13 @@ class Dialect:
     """How a model writes tool calls and reasoning; ``None`` for what it does not write.
 
     ``tokens``: the parts of ``dropped`` that are tokens of the vocabulary. llama.cpp takes some of
-    them for tokens with a text.
+    them for tokens with a text. ``head``: the text before content where a call's start opens it.
     """
 
     calls: CallFormat | None = None
     thinking: Marker | None = None
     tokens: tuple[str, ...] = ()
+    head: str = ""
 
     @property
     def bare_calls(self) -> CallFormat | None:
@@ -134,12 +136,13 @@ class Dialect:
     @property
     def opening(self) -> str:
         """The text before content; "" if there is none."""
-        return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
+        return "<|channel|>final<|message|>" if self.thinking == _HARMONY else self.head
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """Texts that are dropped between the parts of an answer."""
-        return _DROPPED.get(self.thinking, ()) if self.thinking else ()
+        heads = (self.head,) if self.head else ()
+        return (*heads, *(_DROPPED.get(self.thinking, ()) if self.thinking else ()))
 
     @property
     def is_interleaved(self) -> bool:
@@ -152,7 +155,9 @@ class Dialect:
         thinking = _thinking(template, tokenizer)
         texts = " ".join((*_DROPPED.get(thinking, ()), *_MORE)) if thinking in _DROPPED else ""
         tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
-        return cls(_calls(template, tokenizer), thinking, tuple(sorted(tokens)))
+        calls = _calls(template, tokenizer)
+        head = _HEADS.get(calls.name, "") if calls is not None else ""
+        return cls(calls, thinking, tuple(sorted(tokens)), head)
 
 
 def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:

@@ -101,6 +101,10 @@ class MarkupReader:
     def has_calls(self) -> bool:
         return self._num_calls > 0
 
+    def open(self, marker: str) -> None:
+        """The prompt ends with the beginning of a marker, in which the answer goes on."""
+        self._splitter.feed(marker, len(marker))
+
     def feed(self, text: str) -> Delta:
         shown = Delta()
         num_control, self._num_control = self._num_control, 0

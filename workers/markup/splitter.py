@@ -109,7 +109,7 @@ class Splitter:
             self._tell(self._call.finish(is_cut=is_cut), found)
             self._leave_call(found)
         held, self._held = self._held, ""
-        is_half = is_cut and len(held) > 1
+        is_half = (is_cut and len(held) > 1) or held in self._markers
         found += [] if is_half else self._take(self._fed.plain(held))
         blank, self._blank = ("" if is_half else self._blank), ""
         if blank and self.part is Part.CONTENT:
@@ -237,6 +237,9 @@ class Splitter:
         if not places:
             return None
         start, _, marker = min(places)
+        rest = text[start:]
+        if any(len(one) > len(rest) and one.startswith(rest) for one in self._markers):
+            return None  # it may become a longer one
         return start, marker
 
     def _find(self, marker: str, text: str) -> int:

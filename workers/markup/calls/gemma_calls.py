@@ -152,8 +152,11 @@ class _Writer:
         item = self.value(schema.get("items"), depth)
         least = schema.get("minItems") or 0
         most = schema.get("maxItems")
-        more = f'("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
-        inner = {0: "", 1: item}.get(most, f"{item} {more}")
+        inner = ""
+        if most is None or most > 1:
+            inner = f'{item} ("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        elif most == 1:
+            inner = item
         return self._rules.add("list", f'"[" {inner if least else f"({inner})?"} "]"')
 
     def _constant(self, value: Any) -> str:
