@@ -3,69 +3,102 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
+from collections.abc import Iterable
+from functools import partial
 
 import httpx
 
-from tests.helpers.server import make_server
+from tests.helpers.server import Server, make_server
 from tests.proofs.registry import Result, Tally, proof
-from tests.world.chats import ask, make_chat
-from tests.world.talkers import TALKERS, Talker
+from tests.world.chats import Chat, Judge, ask, make_chat, problems
+from tests.world.scripted import make_script
+from tests.world.scripted_chats import differences, make_scripted_chat
+from tests.world.talkers import TALKERS
 
 SEED = int(os.environ.get("MGS_WORLD_SEED", "7"))
 _AT_ONCE = 6
 _FEWEST = 5  # chats of a model that is loaded for them
+_PER_SCRIPT = 10  # chats
 _TIMEOUT_S = 300.0
 
 
 @proof(
     "world-chats",
-    goal="arguments of every finished call valid against their schema; a call that is cut is a "
-    "partial one, with `length`; 0 texts of markup shown; streamed = whole",
+    goal="thoughts, texts and arguments as they were said; arguments of every finished call valid "
+    "against their schema; a call that is cut is a partial one, with `length`; 0 texts of markup "
+    "shown; streamed = whole",
     full=2000,
     fast=30,
 )
 def test_chats_with_tools_in_nine_call_dialects_on_both_engines(rounds: int) -> Result:
-    """The weights are random, so what a model writes freely is noise.
+    """Half of the chats are with models that say a script, which has to come back.
 
-    Forced calls follow a grammar and are judged whole. Where the model may call (``auto``), its
-    markers are made likely: those answers are judged by what they show, and by the calls that they
-    happen to make.
+    The others have random weights, so what they write freely is noise. Forced calls follow a
+    grammar and are judged whole. Where such a model may call (``auto``), its markers are made
+    likely: those answers are judged by what they show, and by the calls that they happen to make.
     """
     tally = Tally()
-    talkers = TALKERS[: max(1, rounds // _FEWEST)]
-    shares = [len(one) for one in _dealt(rounds, len(talkers))]
     server = make_server(MGS_REQUEST_TIMEOUT_S="600")
     try:
-        for talker in talkers:
-            talker.write(server.folder / "models")
         server.start_all()
-        for number, (talker, share) in enumerate(zip(talkers, shares, strict=True)):
-            server.load(talker.name, slots=4)
-            asyncio.run(_talk(server.url, talker, share, random.Random(SEED + number), tally))
-            server.unload()
+        num_scripted = rounds // 2
+        num_random = rounds - num_scripted
+        dialects = _talk_at_random(server, num_random, tally)
+        num_scripts = _talk_by_scripts(server, num_scripted, tally)
     finally:
         server.stop()
     tally.rounds = rounds
-    dialects = len({talker.idiom.name for talker in talkers})
-    return tally.result(f"{rounds} chats, {len(talkers)} models of {dialects} dialects")
+    return tally.result(f"{rounds} chats, {dialects} dialects, {num_scripts} scripts")
 
 
-def _dealt(rounds: int, hands: int) -> list[range]:
-    return [range(first, rounds, hands) for first in range(hands)]
+def _talk_at_random(server: Server, rounds: int, tally: Tally) -> int:
+    """The number of dialects."""
+    talkers = TALKERS[: max(1, rounds // _FEWEST)]
+    for number, talker in enumerate(talkers):
+        rng = random.Random(SEED + number)
+        chats = [make_chat(rng, talker) for _ in range(number, rounds, len(talkers))]
+        talker.write(server.folder / "models")
+        _talk(server, talker.name, chats, partial(problems, talker), tally)
+    return len({talker.idiom.name for talker in talkers})
 
 
-async def _talk(url: str, talker: Talker, count: int, rng: random.Random, tally: Tally) -> None:
+def _talk_by_scripts(server: Server, rounds: int, tally: Tally) -> int:
+    """The number of scripts."""
+    starts = range(0, rounds, _PER_SCRIPT)
+    for number, start in enumerate(starts):
+        rng = random.Random(SEED + start)
+        talker = TALKERS[number % len(TALKERS)]
+        script = make_script(rng, talker, is_forced=rng.random() < 0.5)
+        name = f"says-{number}" + (".gguf" if talker.is_gguf else "")
+        script.write(server.folder / "models", name.removesuffix(".gguf"))
+        count = min(_PER_SCRIPT, rounds - start)
+        chats = [make_scripted_chat(rng, script) for _ in range(count)]
+        _talk(server, name, chats, partial(differences, script), tally)
+    return len(starts)
+
+
+def _talk(
+    server: Server,
+    model: str,
+    chats: Iterable[Chat],
+    judge: Judge,
+    tally: Tally,
+) -> None:
+    server.load(model, slots=4)
+    asyncio.run(_ask_all(server.url, model, chats, judge, tally))
+    server.unload()
+
+
+async def _ask_all(url: str, model: str, chats: Iterable[Chat], judge: Judge, tally: Tally) -> None:
     limit = asyncio.Semaphore(_AT_ONCE)
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S) as client:
 
-        async def one() -> None:
-            chat = make_chat(rng, talker)
+        async def one(chat: Chat) -> None:
             async with limit:
-                for problem in await ask(client, talker, chat):
-                    tally.check(False, f"{talker.name}, seed {chat.body['seed']}: {problem}")
+                for problem in await ask(client, chat, judge):
+                    tally.check(False, f"{model}, {chat.body}: {problem}")
             tally.count(f"{'forced' if chat.is_forced else 'free'}, {chat.way}")
 
-        await asyncio.gather(*itertools.starmap(one, itertools.repeat((), count)))
+        await asyncio.gather(*map(one, chats))

@@ -13,7 +13,7 @@ from workers.markup.calls.format import CallFormat
 from workers.markup.calls.formats import FORMATS
 from workers.markup.calls.source import Begun, Ended, Written
 from workers.markup.markers import CallMarker, Marker
-from workers.markup.splitter import Layout, Splitter
+from workers.markup.splitter import Layout, Part, Splitter
 
 THINK = Marker("<think>", "</think>")
 CALLS = tuple(
@@ -127,6 +127,27 @@ def test_markers_between_the_parts_are_dropped_only_if_they_are_tokens() -> None
     assert said([*begun, "a", "<|end|>", "<|start|>", "assistant", *begun, "b"], tokens) == "ab"
     plain = replace(CHANNELS, tokens=())
     assert said([*begun, "a<|end|>b"], set(), plain) == "ab"
+
+
+def test_interleaved_reasoning_starts_only_at_its_token() -> None:
+    start = "<|channel|>analysis<|message|>"
+    tokens = set(CHANNELS.tokens)
+    written = f"Write {start} before it."
+    begun = ["<|channel|>", "final", "<|message|>"]
+    assert said([*begun, *written], tokens) == written
+    splitter = Splitter(CHANNELS, new_reader)
+    pieces = [*begun, "a", "<|end|>", "<|start|>", "assistant", "<|channel|>", "analysis"]
+    for one in (*pieces, "<|message|>", "b"):
+        splitter.feed(one, len(one) if one in tokens else 0)
+    assert splitter.part is Part.REASONING
+
+
+@pytest.mark.parametrize("begun", ["<", "<too", "\n", "\n<", " \n"])
+def test_a_forced_call_that_is_cut_in_its_first_marker_shows_nothing(begun: str) -> None:
+    held = Layout(THINK, CALLS, is_held=True)
+    assert split([begun], held, is_cut=True) == []
+    after = f"<tool_call>{F}</tool_call>{begun}"
+    assert split([after], held, is_cut=True) == [("call", 'f {"x": 1}.')]
 
 
 @pytest.mark.parametrize("token", CHANNELS.tokens)

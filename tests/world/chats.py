@@ -1,11 +1,11 @@
-"""Random chats with tools over HTTP, and what their answers must be whatever a model says."""
+"""Chats with tools over HTTP, streamed and whole; random ones, and what their answers must be."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -55,6 +55,9 @@ class Answer:
     loosened: frozenset[str] = frozenset()
 
 
+Judge = Callable[[Chat, Answer], list[str]]
+
+
 def make_chat(rng: random.Random, talker: Talker) -> Chat:
     way = rng.choices(list(Way), (4, 5, 1))[0]
     tools = [_tool(rng, n) for n in range(rng.randint(1, 3))]
@@ -97,8 +100,8 @@ def _likelier(rng: random.Random, talker: Talker) -> dict[str, float]:
     return {**bias, str(tokenizer.token_to_id(END)): 1.0}
 
 
-async def ask(client: httpx.AsyncClient, talker: Talker, chat: Chat) -> list[str]:
-    """What is wrong with the answer, if anything is."""
+async def ask(client: httpx.AsyncClient, chat: Chat, judge: Judge) -> list[str]:
+    """What is wrong with the answer, if anything is; one without an end was left by its client."""
     async with client.stream("POST", _ROUTE, json=chat.body) as response:
         if response.status_code != 200:
             return [f"status {response.status_code}: {(await response.aread()).decode()}"]
@@ -107,16 +110,16 @@ async def ask(client: httpx.AsyncClient, talker: Talker, chat: Chat) -> list[str
         else:
             answer = await _collected(response, chat)
         answer.loosened = _loosened(response)
+    found = judge(chat, answer)
     if chat.way is Way.WHOLE:
-        return [*_problems(chat, answer), *_leaks(talker, answer)]
+        return found
     job = await _ended(client, response.headers["x-job-id"])
     if chat.way is Way.GONE and answer.finish_reason is None:
         is_over = job["status"] in _ENDS
-        return _leaks(talker, answer) + ([] if is_over else [f"alone, it is {job['status']}"])
+        return found + ([] if is_over else [f"alone, it is {job['status']}"])
     whole = _whole(job["result"])
     whole.loosened = answer.loosened
-    differs = [f"streamed {answer}, whole {whole}"] if answer != whole else []
-    return [*differs, *_problems(chat, answer), *_leaks(talker, answer)]
+    return found + ([f"streamed {answer}, whole {whole}"] if answer != whole else [])
 
 
 async def _ended(client: httpx.AsyncClient, job: str) -> Json:
@@ -168,6 +171,13 @@ def _add(found: Answer, choice: Json) -> None:
         name, arguments = (function["name"], "") if is_new else found.calls.pop()
         found.calls.append((name, arguments + function["arguments"]))
     found.finish_reason = choice["finish_reason"]
+
+
+def problems(talker: Talker, chat: Chat, answer: Answer) -> list[str]:
+    """What a random chat's answer must not be, whatever the model says."""
+    if answer.finish_reason is None:
+        return _leaks(talker, answer)
+    return [*_problems(chat, answer), *_leaks(talker, answer)]
 
 
 def _problems(chat: Chat, answer: Answer) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Random models of some ten thousand parameters with the tokenizers of ``tokenizers/kinds``."""
+"""Tiny models with the tokenizers of ``tokenizers/kinds``, mostly of random weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import tokenizers
 from safetensors.numpy import save_file
 
 from scripts.modelfiles.gguf_file import GgufType, write_gguf_model
-from scripts.modelfiles.shape import Shape, random_weights
+from scripts.modelfiles.shape import Shape, Weights, random_weights
 from tests.world.tokenizers.kinds import BOS, BYTES, CONTROL, END, EOS, KINDS, UNKNOWN
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.factory import open_engine
+
+MakeWeights = Callable[[tokenizers.Tokenizer], tuple[Shape, Weights]]
 
 _GGUF_MODELS = {
     "byte_level": "gpt2",
@@ -39,10 +41,6 @@ def open_tiny(folder: Path, case: str, template: str = "", **options: Any) -> En
     return open_engine(backend, path, EngineOptions(**options), lambda fraction: None)
 
 
-def _shape(tokenizer: tokenizers.Tokenizer) -> Shape:
-    return Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 4096)
-
-
 def make_tokenizer(kind: str, tokens: Sequence[tokenizers.AddedToken] = ()) -> tokenizers.Tokenizer:
     """The tokenizer of that kind, with further tokens."""
     tokenizer = KINDS[kind]()
@@ -51,9 +49,11 @@ def make_tokenizer(kind: str, tokens: Sequence[tokenizers.AddedToken] = ()) -> t
     return tokenizer
 
 
-def _weights(tokenizer: tokenizers.Tokenizer, shape: Shape) -> Any:
+def random_model(tokenizer: tokenizers.Tokenizer) -> tuple[Shape, Weights]:
+    """Some ten thousand random parameters; it never writes a control token by itself."""
+    shape = Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 4096)
     silent = [tokenizer.token_to_id(text) for text in (UNKNOWN, *CONTROL)]
-    return random_weights(shape, seed=7, silent_tokens=silent)
+    return shape, random_weights(shape, seed=7, silent_tokens=silent)
 
 
 def write_mlx(
@@ -62,14 +62,15 @@ def write_mlx(
     template: str = "",
     name: str = "",
     tokens: Sequence[tokenizers.AddedToken] = (),
+    make_weights: MakeWeights = random_model,
 ) -> Path:
     tokenizer = make_tokenizer(kind, tokens)
-    shape = _shape(tokenizer)
+    shape, weights = make_weights(tokenizer)
     path = folder / (name or kind)
     path.mkdir()
-    weights = _weights(tokenizer, shape)
     save_file(weights, path / "model.safetensors", metadata={"format": "mlx"})
-    config = {"model_type": "qwen3", **shape.to_dict(), "tie_word_embeddings": True}
+    is_tied = "lm_head.weight" not in weights
+    config = {"model_type": "qwen3", **shape.to_dict(), "tie_word_embeddings": is_tied}
     config["eos_token_id"] = tokenizer.token_to_id(END)
     settings: dict[str, Any] = {"bos_token": BOS, "eos_token": EOS}
     if template:
@@ -86,11 +87,11 @@ def write_gguf(
     template: str = "",
     name: str = "",
     tokens: Sequence[tokenizers.AddedToken] = (),
+    make_weights: MakeWeights = random_model,
 ) -> Path:
     tokenizer = make_tokenizer(kind, tokens)
-    shape = _shape(tokenizer)
+    shape, weights = make_weights(tokenizer)
     path = folder / f"{name or kind}.gguf"
-    weights = _weights(tokenizer, shape)
     write_gguf_model(
         path, kind, shape, weights, _vocabulary(kind, tokenizer, template), GgufType.F16
     )

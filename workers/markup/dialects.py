@@ -153,7 +153,8 @@ class Dialect:
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
         """The dialect of the model with this chat template."""
         thinking = _thinking(template, tokenizer)
-        texts = " ".join((*_DROPPED.get(thinking, ()), *_MORE)) if thinking in _DROPPED else ""
+        dropped = _DROPPED.get(thinking, ()) if thinking else ()
+        texts = " ".join((*dropped, *_MORE, *(thinking or ()))) if dropped else ""
         tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
         calls = _calls(template, tokenizer)
         head = _HEADS.get(calls.name, "") if calls is not None else ""

@@ -43,7 +43,8 @@ class Layout:
     """The possible parts of an answer.
 
     ``dropped``: texts that are dropped between the parts; those that begin with one of ``tokens``
-    only if it was written as the one token that it is. ``is_thinking``: the prompt has opened the
+    only if it was written as the one token that it is, as does the start of interleaved reasoning.
+    ``is_thinking``: the prompt has opened the
     reasoning. ``is_held``: everything after the reasoning follows a grammar. ``is_interleaved``:
     reasoning may come after calls.
     """
@@ -73,7 +74,10 @@ class Splitter:
         self._call_end = ""
         self._call_place = 0
         self._fed = FedText()
-        self._by_token = {one for one in layout.dropped if one.startswith(layout.tokens)}
+        by_token = layout.dropped
+        if layout.thinking is not None and layout.is_interleaved:  # it may stand in content too
+            by_token += (layout.thinking.start,)
+        self._by_token = {one for one in by_token if one.startswith(layout.tokens)}
         self.part = Part.REASONING if layout.is_thinking else Part.CONTENT
         self._held = ""  # text that may become a marker
         self._blank = ""  # white space that may be the end of the part
@@ -109,12 +113,20 @@ class Splitter:
             self._tell(self._call.finish(is_cut=is_cut), found)
             self._leave_call(found)
         held, self._held = self._held, ""
-        is_half = (is_cut and len(held) > 1) or held in self._markers
+        # Where a grammar allows markup only, one letter of it is no text either.
+        is_half = is_cut and (len(held) > 1 or self._is_markup_held)
+        is_half = is_half or held in self._markers
         found += [] if is_half else self._take(self._fed.plain(held))
         blank, self._blank = ("" if is_half else self._blank), ""
         if blank and self.part is Part.CONTENT:
             found.append(Segment(Part.CONTENT, blank))
         return found
+
+    @property
+    def _is_markup_held(self) -> bool:
+        """Whether a grammar holds the text here, of which no content has come yet."""
+        is_between = self._is_before_content or self._is_behind_call
+        return self._layout.is_held and self.part is Part.CONTENT and is_between
 
     def reads(self, text: str, *, is_end: bool) -> bool:
         """Whether the text of a control token has to be fed; an end token: if it ends a call."""
@@ -221,7 +233,7 @@ class Splitter:
         if self.part is Part.REASONING:
             assert layout.thinking is not None
             return (layout.thinking.end,)
-        if layout.is_held and not (self._is_before_content or self._is_behind_call):
+        if layout.is_held and not self._is_markup_held:
             return ()
         markers = [one.text for one in layout.calls if self._is_before_content or not one.is_first]
         if self._is_behind_call:
