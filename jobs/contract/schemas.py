@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from jobs.contract.date_patterns import DATE_PATTERNS
+
 _LEFT_OUT = frozenset({
     "uniqueItems", "propertyNames", "not", "if", "then", "else", "contains", "minContains",
     "maxContains", "dependentRequired", "dependentSchemas", "dependencies", "unevaluatedItems",
@@ -64,6 +66,8 @@ def _loosened(schema: Any, root: Schema, left_out: set[str], depth: int) -> Any:
             kept[key] = _inner(key, value, root, left_out, depth + 1)
         elif value is not False:
             left_out.add(key)
+    if (known := DATE_PATTERNS.get(str(kept.get("format")))) and "pattern" not in kept:
+        kept["pattern"] = f"^{known}$"  # the compiler's own has 31 days in each month
     if isinstance(kept.get("oneOf"), list) and not _is_disjoint(kept["oneOf"], root):
         left_out.add("oneOf")
     if isinstance(kept.get("oneOf"), list) and "anyOf" not in kept:

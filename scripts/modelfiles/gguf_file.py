@@ -47,7 +47,11 @@ _TOKEN_TYPES = {
     TokenKind.CONTROL: gguf.TokenType.CONTROL,
     TokenKind.USER_DEFINED: gguf.TokenType.USER_DEFINED,
 }
-_TOP_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
+_TOP_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
 _LAYER_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",

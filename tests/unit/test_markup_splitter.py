@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from workers.markup.calls.format import CallFormat
 from workers.markup.calls.formats import FORMATS
 from workers.markup.calls.source import Begun, Ended, Written
 from workers.markup.markers import CallMarker, Marker
-from workers.markup.splitter import Layout, Splitter
+from workers.markup.splitter import Layout, Part, Splitter
 
 THINK = Marker("<think>", "</think>")
 CALLS = tuple(
@@ -92,6 +94,73 @@ def test_nothing_is_markup_in_content_that_a_grammar_holds(text: str) -> None:
     assert split(list(text), Layout(THINK, (), is_held=True)) == [("content", text)]
     held = Layout(THINK, CALLS, is_thinking=True, is_held=True)
     assert split(["hm</think>", *text[3:]], held)[1:] == [("content", text[3:])]
+
+
+def test_each_call_of_an_answer_that_a_grammar_holds_is_one() -> None:
+    section = f"<tool_call>{F}</tool_call>"
+    layout = Layout(None, CALLS, is_held=True)
+    assert split([f"{section}\n", section, section], layout) == [("call", 'f {"x": 1}.')] * 3
+
+
+CHANNELS = Layout(
+    Marker("<|channel|>analysis<|message|>", "<|end|>"),
+    (),
+    ("<|start|>assistant", "<|channel|>final", "<|message|>", "<|end|>"),
+    ("<|channel|>", "<|end|>", "<|message|>", "<|start|>"),
+    is_interleaved=True,
+)
+
+
+def said(pieces: list[str], tokens: set[str], layout: Layout = CHANNELS) -> str:
+    """The content, of pieces of which some are ``tokens``."""
+    splitter = Splitter(layout, new_reader)
+    found = [s for one in pieces for s in splitter.feed(one, len(one) if one in tokens else 0)]
+    return "".join(segment.text for segment in [*found, *splitter.finish(is_cut=False)])
+
+
+def test_markers_between_the_parts_are_dropped_only_if_they_are_tokens() -> None:
+    written = "Write <|channel|>final<|message|> first, <|end|> last."
+    tokens = set(CHANNELS.tokens)
+    begun = ["<|channel|>", "final", "<|message|>"]
+    assert said([*begun, written], tokens) == written
+    assert said([*begun, *written], tokens) == written
+    assert said([*begun, "a", "<|end|>", "<|start|>", "assistant", *begun, "b"], tokens) == "ab"
+    plain = replace(CHANNELS, tokens=())
+    assert said([*begun, "a<|end|>b"], set(), plain) == "ab"
+
+
+def test_interleaved_reasoning_starts_only_at_its_token() -> None:
+    start = "<|channel|>analysis<|message|>"
+    tokens = set(CHANNELS.tokens)
+    written = f"Write {start} before it."
+    begun = ["<|channel|>", "final", "<|message|>"]
+    assert said([*begun, *written], tokens) == written
+    splitter = Splitter(CHANNELS, new_reader)
+    pieces = [*begun, "a", "<|end|>", "<|start|>", "assistant", "<|channel|>", "analysis"]
+    for one in (*pieces, "<|message|>", "b"):
+        splitter.feed(one, len(one) if one in tokens else 0)
+    assert splitter.part is Part.REASONING
+
+
+@pytest.mark.parametrize("begun", ["<", "<too", "\n", "\n<", " \n"])
+def test_a_forced_call_that_is_cut_in_its_first_marker_shows_nothing(begun: str) -> None:
+    held = Layout(THINK, CALLS, is_held=True)
+    assert split([begun], held, is_cut=True) == []
+    after = f"<tool_call>{F}</tool_call>{begun}"
+    assert split([after], held, is_cut=True) == [("call", 'f {"x": 1}.')]
+
+
+@pytest.mark.parametrize("token", CHANNELS.tokens)
+def test_a_token_that_is_half_a_marker_has_no_text(token: str) -> None:
+    for rest in ("", "hi", "assistan"):
+        assert said(["a", token, rest, token, "z"], {token}) == f"a{rest}z"
+
+
+def test_a_token_inside_a_broken_call_has_no_text() -> None:
+    form = FORMATS["mistral_args"]
+    layout = Layout(None, (CallMarker(form.start, form),))
+    pieces = ["a", "[TOOL_CALLS]", "f", "[ARGS]", "no ", "[ARGS]", " object"]
+    assert said(pieces, {"[TOOL_CALLS]", "[ARGS]"}, layout) == "afno  object"
 
 
 def test_a_call_without_an_end_marker_lasts_to_the_end_of_its_json() -> None:

@@ -287,3 +287,58 @@ def test_a_grammar_that_breaks_down_behind_the_thoughts_is_an_error() -> None:
     with pytest.raises(GrammarError) as caught:
         walk(constraint, LETTERS.decode())
     assert caught.value.param == "grammar"
+
+
+RECIPIENTS = "recipient >>>"
+ADDED = 'add\n{"a": 12}'
+
+
+def said(found: OutputFormat, text: str) -> tuple[str, list[tuple[str, str]]]:
+    """Content and calls of an answer that arrives character by character."""
+    reader = found.reader("x")
+    content, calls = "", list[CalledTool]()
+    deltas = [*map(reader.feed, text), reader.finish(is_cut=False)]
+    for delta in deltas:
+        content += delta.text
+        add_calls(calls, delta.calls)
+    return content, [(call.name, call.arguments) for call in calls]
+
+
+@pytest.mark.parametrize("prompt", ["hi>>>", "hi"])
+@pytest.mark.parametrize(
+    ("text", "content", "num_calls"),
+    [
+        ("all\nHello!", "Hello!", 0),
+        (ADDED, "", 1),
+        (f"{ADDED}\n>>>{ADDED}", "", 2),
+        (f"all\nI add.\n>>>{ADDED}", "I add.", 1),
+        (f"{ADDED}>>>all\nDone.", "Done.", 1),
+    ],
+)
+def test_an_answer_may_begin_inside_a_marker_that_its_prompt_has_opened(
+    prompt: str, text: str, content: str, num_calls: int
+) -> None:
+    written = text if prompt.endswith(">>>") else f">>>{text}"
+    expected = (content, [("add", '{"a": 12}')] * num_calls)
+    free = form(RECIPIENTS, prompt)
+    assert walk(free.new_constraint(), written) == written
+    assert said(free, written) == expected
+    forced = form(RECIPIENTS, prompt, tool_use=ToolUse(is_required=True)).new_constraint()
+    assert (walk(forced, written) == written) == (not content)
+    if not num_calls:
+        assert said(form(RECIPIENTS, prompt, tool_use=None), written) == expected
+
+
+@pytest.mark.parametrize("prompt", ["hi>>>", "hi"])
+def test_a_schema_of_the_answer_comes_after_the_head_of_content(prompt: str) -> None:
+    text = 'all\n{"x":1}'
+    written = text if prompt.endswith(">>>") else f">>>{text}"
+    for use in (None, ToolUse()):
+        found = form(RECIPIENTS, prompt, tool_use=use, grammar=JSON_A)
+        assert walk(found.new_constraint(), written) == written
+        assert said(found, written) == ('{"x":1}', [])
+
+
+def test_what_a_prompt_has_opened_is_no_text_of_the_answer() -> None:
+    assert said(form(RECIPIENTS, "hi>>>", tool_use=None), "") == ("", [])
+    assert said(form(RECIPIENTS, "hi>>>"), "al") == ("al", [])

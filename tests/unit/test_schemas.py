@@ -15,7 +15,7 @@ from jobs.contract.schemas import loosen
         ({"type": "array", "uniqueItems": True}, {"type": "array"}, ["uniqueItems"]),
         ({"type": "array", "uniqueItems": False}, {"type": "array"}, []),
         ({"type": "string", "format": "regex"}, {"type": "string"}, ["format"]),
-        ({"type": "string", "format": "date"}, {"type": "string", "format": "date"}, []),
+        ({"type": "string", "format": "uuid"}, {"type": "string", "format": "uuid"}, []),
         ({"type": "string", "pattern": "(?=a)b"}, {"type": "string"}, ["pattern"]),
         ({"if": {}, "then": {}, "else": {}}, {}, ["else", "if", "then"]),
         ({"items": {"not": {"type": "null"}}}, {"items": {}}, ["not"]),

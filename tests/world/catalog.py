@@ -82,6 +82,21 @@ IDIOMS = {
         Idiom("tests_of_values", control=("<|user|>", "<|tool|>")),
         Idiom("loop_controls", control=("<|u|>", "<|t|>")),
         Idiom("plain_words", eos="</s>"),
+        Idiom(
+            "bare_keys",
+            control=(
+                "<|turn>",
+                "<turn|>",
+                "<|tool>",
+                "<tool|>",
+                "<|tool_call>",
+                "<tool_call|>",
+                "<|channel>",
+                "<channel|>",
+            ),
+            bos="<bos>",
+        ),
+        Idiom("list_of_calls", bos="<s>"),
         Idiom("dict_of_roles", control=("]~b]", "[e~["), bos="]~!b["),
     )
 }

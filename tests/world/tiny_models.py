@@ -1,9 +1,9 @@
-"""Random models of some ten thousand parameters with the tokenizers of ``tokenizers/kinds``."""
+"""Tiny models with the tokenizers of ``tokenizers/kinds``, mostly of random weights."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import tokenizers
 from safetensors.numpy import save_file
 
 from scripts.modelfiles.gguf_file import GgufType, write_gguf_model
-from scripts.modelfiles.shape import Shape, random_weights
+from scripts.modelfiles.shape import Shape, Weights, random_weights
 from tests.world.tokenizers.kinds import BOS, BYTES, CONTROL, END, EOS, KINDS, UNKNOWN
 from workers.engines.base import Engine, EngineOptions
 from workers.engines.factory import open_engine
+
+MakeWeights = Callable[[tokenizers.Tokenizer], tuple[Shape, Weights]]
 
 _GGUF_MODELS = {
     "byte_level": "gpt2",
@@ -39,38 +41,57 @@ def open_tiny(folder: Path, case: str, template: str = "", **options: Any) -> En
     return open_engine(backend, path, EngineOptions(**options), lambda fraction: None)
 
 
-def _shape(tokenizer: tokenizers.Tokenizer) -> Shape:
-    return Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 2048)
-
-
-def _weights(tokenizer: tokenizers.Tokenizer, shape: Shape) -> Any:
-    silent = [tokenizer.token_to_id(text) for text in (UNKNOWN, *CONTROL)]
-    return random_weights(shape, seed=7, silent_tokens=silent)
-
-
-def write_mlx(folder: Path, kind: str, template: str = "") -> Path:
+def make_tokenizer(kind: str, tokens: Sequence[tokenizers.AddedToken] = ()) -> tokenizers.Tokenizer:
+    """The tokenizer of that kind, with further tokens."""
     tokenizer = KINDS[kind]()
-    shape = _shape(tokenizer)
-    path = folder / kind
+    tokenizer.add_special_tokens([token for token in tokens if token.special])
+    tokenizer.add_tokens([token for token in tokens if not token.special])
+    return tokenizer
+
+
+def random_model(tokenizer: tokenizers.Tokenizer) -> tuple[Shape, Weights]:
+    """Some ten thousand random parameters; it never writes a control token by itself."""
+    shape = Shape(64, 2, 2, 1, 32, 64, tokenizer.get_vocab_size(), 4096)
+    silent = [tokenizer.token_to_id(text) for text in (UNKNOWN, *CONTROL)]
+    return shape, random_weights(shape, seed=7, silent_tokens=silent)
+
+
+def write_mlx(
+    folder: Path,
+    kind: str,
+    template: str = "",
+    name: str = "",
+    tokens: Sequence[tokenizers.AddedToken] = (),
+    make_weights: MakeWeights = random_model,
+) -> Path:
+    tokenizer = make_tokenizer(kind, tokens)
+    shape, weights = make_weights(tokenizer)
+    path = folder / (name or kind)
     path.mkdir()
-    weights = _weights(tokenizer, shape)
     save_file(weights, path / "model.safetensors", metadata={"format": "mlx"})
-    config = {"model_type": "qwen3", **shape.to_dict(), "tie_word_embeddings": True}
+    is_tied = "lm_head.weight" not in weights
+    config = {"model_type": "qwen3", **shape.to_dict(), "tie_word_embeddings": is_tied}
     config["eos_token_id"] = tokenizer.token_to_id(END)
     settings: dict[str, Any] = {"bos_token": BOS, "eos_token": EOS}
     if template:
         settings["chat_template"] = template
-    for name, content in (("config.json", config), ("tokenizer_config.json", settings)):
-        (path / name).write_text(json.dumps(content), encoding="utf-8")
+    for file, content in (("config.json", config), ("tokenizer_config.json", settings)):
+        (path / file).write_text(json.dumps(content), encoding="utf-8")
     tokenizer.save(str(path / "tokenizer.json"))
     return path
 
 
-def write_gguf(folder: Path, kind: str, template: str = "") -> Path:
-    tokenizer = KINDS[kind]()
-    shape = _shape(tokenizer)
-    path = folder / f"{kind}.gguf"
-    weights = _weights(tokenizer, shape)
+def write_gguf(
+    folder: Path,
+    kind: str,
+    template: str = "",
+    name: str = "",
+    tokens: Sequence[tokenizers.AddedToken] = (),
+    make_weights: MakeWeights = random_model,
+) -> Path:
+    tokenizer = make_tokenizer(kind, tokens)
+    shape, weights = make_weights(tokenizer)
+    path = folder / f"{name or kind}.gguf"
     write_gguf_model(
         path, kind, shape, weights, _vocabulary(kind, tokenizer, template), GgufType.F16
     )
@@ -82,7 +103,7 @@ def _vocabulary(
 ) -> Callable[[gguf.GGUFWriter], None]:
     def add(writer: gguf.GGUFWriter) -> None:
         model = json.loads(tokenizer.to_str())["model"]
-        ids = {name: tokenizer.token_to_id(text) for name, text in _SPECIAL.items()}
+        ids = {role: tokenizer.token_to_id(text) for role, text in _SPECIAL.items()}
         writer.add_tokenizer_model(_GGUF_MODELS[kind])
         writer.add_tokenizer_pre("qwen2" if kind == "byte_level" else "default")
         tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]

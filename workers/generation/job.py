@@ -87,6 +87,8 @@ class Choice:
         """What the token adds to the text: only complete characters."""
         self._reader.heed_stops(self._is_long_enough)
         piece = b"" if is_end else self._tokenizer.piece(token_id)
+        if piece:
+            self._reader.note_piece(piece)
         return self._detokenizer.feed(piece or self._control_piece(token_id, is_end=is_end))
 
     def _control_piece(self, token_id: int, *, is_end: bool) -> bytes:

@@ -21,13 +21,20 @@ def forced_calls(
     tools: Sequence[Tool],
     tokenizer: Tokenizer,
     content: Grammar | None = None,
+    *,
+    head: str = "",
+    is_opened: bool = False,
 ) -> Grammar:
-    """Grammar of one or more calls, or, if given, of ``content``: a JSON schema of the answer."""
+    """Grammar of one or more calls, or, if given, of ``content``: a JSON schema of the answer.
+
+    ``head``: the text before content. ``is_opened``: the prompt has the start of the first call.
+    """
     rules = Rules(tools, tokenizer)
-    section = f"{rules.mark(form.start)} {form.section(rules)}".strip()
-    other = " | content" if content is not None else ""
-    repeat = "+" if form.start else ""
-    lines = [f"start: calls{other}", f"calls: (_w {section}){repeat}"]
+    body = form.section(rules)
+    section = f"{rules.mark(form.start)} {body}".strip()
+    other = f" | {rules.mark(head)} content" if content is not None else ""
+    calls = f"{body} (_w {section})*" if is_opened else f"(_w {section}){'+' if form.start else ''}"
+    lines = [f"start: calls{other}", f"calls: {calls}"]
     if content is not None:
         lines.append(_content(content))
     return _grammar([*lines, *rules.lines])
@@ -41,11 +48,14 @@ def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Gramma
     return Grammar(GrammarKind.LARK, "\n".join(lines), content.param)
 
 
-def call_rest(form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer) -> Grammar:
-    """Grammar of a section of calls after its start marker."""
+def call_rest(
+    form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer, head: str = ""
+) -> Grammar:
+    """Grammar of a section of calls after its start marker, or of the rest of a content's head."""
     rules = Rules(tools, tokenizer)
     section = form.section(rules)
-    return _grammar([f"start: {section}", *rules.lines])
+    other = f" | {rules.mark(head.removeprefix(form.start))}" if head else ""
+    return _grammar([f"start: {section}{other}", *rules.lines])
 
 
 def _content(content: Grammar) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from workers.engines.base import Tokenizer
@@ -63,6 +64,7 @@ _TOKENS: list[tuple[str, str]] = [
     ("<｜DSML｜", "deepseek_v32"),
     ("<|function_call|>", "gigachat35"),
 ]
+_HEADS = {"functionary": ">>>all\n"}
 # Some models leave out the outer markers.
 _BARE = {"qwen3_coder": "qwen3_coder_bare"}
 # An answer that begins with one of these is a call.
@@ -103,14 +105,22 @@ _DROPPED = {
     _K3: ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
     _COHERE: ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
 }
+_TOKEN = re.compile(r"<\|[^|<>]+\|>")
+_MORE = ("<|constrain|>",)  # comes with them
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a model writes tool calls and reasoning; ``None`` for what it does not write."""
+    """How a model writes tool calls and reasoning; ``None`` for what it does not write.
+
+    ``tokens``: the parts of ``dropped`` that are tokens of the vocabulary. llama.cpp takes some of
+    them for tokens with a text. ``head``: the text before content where a call's start opens it.
+    """
 
     calls: CallFormat | None = None
     thinking: Marker | None = None
+    tokens: tuple[str, ...] = ()
+    head: str = ""
 
     @property
     def bare_calls(self) -> CallFormat | None:
@@ -126,12 +136,13 @@ class Dialect:
     @property
     def opening(self) -> str:
         """The text before content; "" if there is none."""
-        return "<|channel|>final<|message|>" if self.thinking == _HARMONY else ""
+        return "<|channel|>final<|message|>" if self.thinking == _HARMONY else self.head
 
     @property
     def dropped(self) -> tuple[str, ...]:
         """Texts that are dropped between the parts of an answer."""
-        return _DROPPED.get(self.thinking, ()) if self.thinking else ()
+        heads = (self.head,) if self.head else ()
+        return (*heads, *(_DROPPED.get(self.thinking, ()) if self.thinking else ()))
 
     @property
     def is_interleaved(self) -> bool:
@@ -141,7 +152,13 @@ class Dialect:
     @classmethod
     def of(cls, template: str, tokenizer: Tokenizer) -> Dialect:
         """The dialect of the model with this chat template."""
-        return cls(_calls(template, tokenizer), _thinking(template, tokenizer))
+        thinking = _thinking(template, tokenizer)
+        dropped = _DROPPED.get(thinking, ()) if thinking else ()
+        texts = " ".join((*dropped, *_MORE, *(thinking or ()))) if dropped else ""
+        tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
+        calls = _calls(template, tokenizer)
+        head = _HEADS.get(calls.name, "") if calls is not None else ""
+        return cls(calls, thinking, tuple(sorted(tokens)), head)
 
 
 def _calls(template: str, tokenizer: Tokenizer) -> CallFormat | None:

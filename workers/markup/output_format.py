@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
@@ -33,13 +33,17 @@ class OutputFormat:
     stop: list[str]
     tokenizer: Tokenizer
     new_constraint: NewConstraint
+    opened: str = ""
+    """The marker that the prompt ends with: the answer begins inside of it."""
 
     def reader(self, answer_id: str) -> Reader:
         """A reader for one answer; ``answer_id`` must be the same in each attempt."""
         layout = self.reading.layout
         if not layout.calls and layout.thinking is None and not layout.dropped:
             return PlainReader(self.stop)
-        return MarkupReader(self.stop, self.reading, self.tokenizer, answer_id)
+        reader = MarkupReader(self.stop, self.reading, self.tokenizer, answer_id)
+        reader.open(self.opened)
+        return reader
 
 
 class OutputFormats:
@@ -55,28 +59,37 @@ class OutputFormats:
         dialect = self._read_dialect(request)
         use, thinking = request.tool_use, dialect.thinking
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
-        whole = self._whole_grammar(request, dialect, tools, is_thinking)
+        opened = self._opened(prompt, dialect)
+        whole = self._whole_grammar(request, dialect, tools, is_thinking, opened)
         begun = self._begun_calls(request, dialect, tools) if whole is None else {}
         layout = layout_of(dialect, begun, is_thinking=is_thinking, is_held=whole is not None)
         reading = Reading(layout, tools, use is not None and use.is_single)
-        new_constraint = self._constraints(request, layout, whole, begun)
-        return OutputFormat(reading, request.stop, self._tokenizer, new_constraint)
+        new_constraint = self._constraints(request, layout, whole, begun, opened)
+        return OutputFormat(reading, request.stop, self._tokenizer, new_constraint, opened)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
         """The part of the model's dialect that has to be read for this request."""
         thinking = self._dialect.thinking if request.is_reasoning_split else None
         use = request.tool_use
         if use is None:
-            return Dialect(None, thinking)
+            return replace(self._dialect, calls=None, thinking=thinking)
         if use.is_required and self._dialect.calls is None:
             reason = "the tool call format of this model is unknown, so it cannot be forced to call"
             raise UnsupportedParameterError(f"tool_choice: {reason}", "tool_choice")
-        return Dialect(self._dialect.calls, thinking)
+        return replace(self._dialect, thinking=thinking)
 
     def _ends_with(self, prompt: list[int], marker: str) -> bool:
         tokenizer = self._tokenizer
         texts = (tokenizer.piece(i) or tokenizer.control_text(i).encode() for i in prompt[-_TAIL:])
         return b"".join(texts).rstrip().endswith(marker.encode())
+
+    def _opened(self, prompt: list[int], dialect: Dialect) -> str:
+        """The start of a call, or of content, that the prompt ends with."""
+        form = self._dialect.calls
+        is_read = dialect.calls is not None or dialect.head
+        if form is None or not form.start or not is_read or not self._ends_with(prompt, form.start):
+            return ""
+        return form.start
 
     def _constraints(
         self,
@@ -84,6 +97,7 @@ class OutputFormats:
         layout: Layout,
         whole: Grammar | None,
         begun: dict[str, ConstraintMaker],
+        opened: str,
     ) -> NewConstraint:
         """A function that makes the constraint of an answer in its initial state."""
         budget = request.reasoning_budget
@@ -92,7 +106,7 @@ class OutputFormats:
             return lambda: self._compile(whole)
 
         def new_constraint() -> Constraint:
-            plan = Plan(layout, budget, then=self._compile(whole), begun=begun)
+            plan = Plan(layout, budget, then=self._compile(whole), begun=begun, opened=opened)
             return Phases(plan, self._tokenizer)
 
         return new_constraint
@@ -101,26 +115,35 @@ class OutputFormats:
         return None if grammar is None else self._grammars.compile(grammar)
 
     def _whole_grammar(
-        self, request: GenerateRequest, dialect: Dialect, tools: Tools, is_thinking: bool
+        self,
+        request: GenerateRequest,
+        dialect: Dialect,
+        tools: Tools,
+        is_thinking: bool,
+        opened: str,
     ) -> Grammar | None:
         """The grammar of everything after the reasoning, if there is one."""
         use, form, content = request.tool_use, dialect.calls, request.grammar
         if use is None or form is None or not (use.is_required or content):
-            return self._with_opening(content, dialect, is_thinking)
+            return self._with_opening(content, dialect.opening.removeprefix(opened), is_thinking)
         if use.is_required:
             content = None
         elif content is not None and content.kind not in JSON_KINDS:
             reason = "together with tools, only JSON grammars are supported"
             raise UnsupportedParameterError(f"{content.param}: {reason}", content.param)
-        return forced_calls(form, _callable(tools, use), self._tokenizer, content)
+        head = dialect.head.removeprefix(opened)
+        tools = _callable(tools, use)
+        return forced_calls(
+            form, tools, self._tokenizer, content, head=head, is_opened=bool(opened)
+        )
 
     def _with_opening(
-        self, content: Grammar | None, dialect: Dialect, is_thinking: bool
+        self, content: Grammar | None, opening: str, is_thinking: bool
     ) -> Grammar | None:
         """The content's grammar with the text that the dialect writes before it."""
-        if content is None or not (is_thinking or dialect.opening):
+        if content is None or not (is_thinking or opening):
             return content
-        return with_opening(content, dialect.opening, self._tokenizer)
+        return with_opening(content, opening, self._tokenizer)
 
     def _begun_calls(
         self, request: GenerateRequest, dialect: Dialect, tools: Tools
@@ -132,17 +155,18 @@ class OutputFormats:
         if request.tool_use is None or not tools:
             return {}
         forms = [form for form in (dialect.calls, dialect.bare_calls) if form is not None]
-        return {form.start: self._prepared(form, tools) for form in forms if form.start}
+        head = dialect.head
+        return {form.start: self._prepared(form, tools, head) for form in forms if form.start}
 
-    def _prepared(self, form: CallFormat, tools: Tools) -> ConstraintMaker:
+    def _prepared(self, form: CallFormat, tools: Tools, head: str) -> ConstraintMaker:
         try:
-            return self._grammars.prepare(call_rest(form, tools, self._tokenizer))
+            return self._grammars.prepare(call_rest(form, tools, self._tokenizer, head))
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in tools):
                 raise
         # An unsupported schema must not leave the calls of other tools unconstrained.
         held = [self._holdable(form, tool) for tool in tools]
-        return self._grammars.prepare(call_rest(form, held, self._tokenizer))
+        return self._grammars.prepare(call_rest(form, held, self._tokenizer, head))
 
     def _holdable(self, form: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
         """The tool; without its parameters if their schema is not supported."""
@@ -168,6 +192,7 @@ def layout_of(
         dialect.thinking,
         _call_markers(dialect, begun, is_held) if dialect.calls is not None else (),
         dialect.dropped,
+        dialect.tokens,
         is_thinking,
         is_held,
         dialect.is_interleaved,

@@ -23,12 +23,14 @@ class Plan:
 
     ``budget``: maximum number of tokens of the reasoning. ``then``: the constraint of everything
     after the reasoning. ``begun``: by marker, makes the constraint of the call after it.
+    ``opened``: the marker that the prompt ends with.
     """
 
     layout: Layout
     budget: int | None = None
     then: Constraint | None = None
     begun: Mapping[str, ConstraintMaker] = field(default_factory=dict)
+    opened: str = ""
 
 
 class _Phase(Enum):
@@ -55,6 +57,8 @@ class Phases:
         self._may_think = plan.then is None or plan.layout.is_thinking
         self._phase = _Phase.THINKING if plan.layout.is_thinking else self._after_thinking
         self._watch_budget()
+        if plan.opened in plan.begun:
+            self._begin_call(plan.begun[plan.opened](), "")
 
     def allowed(self) -> Mask | None:
         """See ``engines.base.Constraint``."""

@@ -51,6 +51,9 @@ class PlainReader:
         """The text held back, at the end; ``is_cut``: the answer ended at a limit."""
         return Delta(text=self._matcher.finish())
 
+    def note_piece(self, piece: bytes) -> None:
+        """Nothing: no token is markup here."""
+
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
         """Always b"": control tokens have no text here."""
         return b""
@@ -85,6 +88,8 @@ class MarkupReader:
         self._matcher = StopMatcher(stop)
         self._splitter = Splitter(reading.layout, self._new_call)
         self._num_calls = 0
+        self._markup = {token.encode() for token in reading.layout.tokens}
+        self._num_control = 0  # characters of the control token that the next text ends with
 
     @property
     def stop(self) -> str | None:
@@ -104,9 +109,14 @@ class MarkupReader:
     def has_calls(self) -> bool:
         return self._num_calls > 0
 
+    def open(self, marker: str) -> None:
+        """The prompt ends with the beginning of a marker, in which the answer goes on."""
+        self._splitter.feed(marker, len(marker))
+
     def feed(self, text: str) -> Delta:
         shown = Delta()
-        for segment in self._splitter.feed(text):
+        num_control, self._num_control = self._num_control, 0
+        for segment in self._splitter.feed(text, num_control):
             if not shown.is_over:
                 self._add(segment, shown)
         return shown
@@ -121,10 +131,21 @@ class MarkupReader:
             shown.text += self._matcher.finish()
         return shown
 
+    def note_piece(self, piece: bytes) -> None:
+        """The next text ends with this token, which has a text; it may be a marker all the same."""
+        if piece in self._markup:
+            self._num_control = len(piece.decode())
+
     def control_piece(self, token_id: int, *, is_end: bool) -> bytes:
-        """The text of a control token that is a part of the markup; b"" for others."""
+        """The text of a control token that is a part of the markup; b"" for others.
+
+        It has to be fed next.
+        """
         text = self._tokenizer.control_text(token_id)
-        return text.encode() if text and self._splitter.reads(text, is_end=is_end) else b""
+        if not text or not self._splitter.reads(text, is_end=is_end):
+            return b""
+        self._num_control = len(text)
+        return text.encode()
 
     def _new_call(self, form: CallFormat, is_held: bool) -> CallReader:
         return CallReader(form, self._reading.tools, is_held=is_held)

@@ -3,7 +3,8 @@
 A marker counts only where it is possible: reasoning at the beginning of an answer (in some dialects
 also after a call), calls outside of the reasoning, an end marker directly after a call, and none in
 content that follows a grammar. Text that may be the beginning of a marker is held back. White space
-is kept inside the parts and dropped between them; an answer without markers is not changed.
+is kept inside the parts and dropped between them; an answer without markers is not changed. A
+control token has a text here only as a part of a marker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import CallFormat
 from workers.markup.calls.source import CallEvent
+from workers.markup.fed_text import FedText
 from workers.markup.markers import CallMarker, Marker
 from workers.text.matching import num_held_back
 
@@ -40,14 +42,17 @@ class Segment(NamedTuple):
 class Layout:
     """The possible parts of an answer.
 
-    ``dropped``: texts that are dropped between the parts. ``is_thinking``: the prompt has opened
-    the reasoning. ``is_held``: everything after the reasoning follows a grammar.
-    ``is_interleaved``: reasoning may come after calls.
+    ``dropped``: texts that are dropped between the parts; those that begin with one of ``tokens``
+    only if it was written as the one token that it is, as does the start of interleaved reasoning.
+    ``is_thinking``: the prompt has opened the
+    reasoning. ``is_held``: everything after the reasoning follows a grammar. ``is_interleaved``:
+    reasoning may come after calls.
     """
 
     thinking: Marker | None = None
     calls: tuple[CallMarker, ...] = ()
     dropped: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
     is_thinking: bool = False
     is_held: bool = False
     is_interleaved: bool = False
@@ -67,15 +72,23 @@ class Splitter:
         self._is_behind_call = False
         self._call: CallReader | None = None
         self._call_end = ""
+        self._call_place = 0
+        self._fed = FedText()
+        by_token = layout.dropped
+        if layout.thinking is not None and layout.is_interleaved:  # it may stand in content too
+            by_token += (layout.thinking.start,)
+        self._by_token = {one for one in by_token if one.startswith(layout.tokens)}
         self.part = Part.REASONING if layout.is_thinking else Part.CONTENT
         self._held = ""  # text that may become a marker
         self._blank = ""  # white space that may be the end of the part
         self._is_inside = not layout.is_thinking  # the part has text, so white space is kept
         self._markers = self._current_markers()
 
-    def feed(self, text: str) -> list[Segment]:
-        """The segments that ``text`` adds, in order."""
+    def feed(self, text: str, num_control: int = 0) -> list[Segment]:
+        """The segments that ``text`` adds, in order; its last ``num_control`` characters are a
+        control token."""
         found: list[Segment] = []
+        self._fed.add(text, num_control)
         rest = self._held + text
         self._held = ""
         while True:
@@ -83,11 +96,11 @@ class Splitter:
                 rest = self._read_call(rest, found)
                 if self._call is not None:
                     return found
-            match = _first(rest, self._markers)
+            match = self._first(rest)
             if match is None:
                 break
             start, marker = match
-            found += self._take(rest[:start])
+            found += self._take(self._fed.plain(rest, start))
             rest = rest[start:]
             if marker in self._markers:  # the text before it may have changed the markers
                 rest = self._pass_marker(marker, rest)
@@ -100,12 +113,20 @@ class Splitter:
             self._tell(self._call.finish(is_cut=is_cut), found)
             self._leave_call(found)
         held, self._held = self._held, ""
-        is_half = is_cut and len(held) > 1
-        found += [] if is_half else self._take(held)
+        # Where a grammar allows markup only, one letter of it is no text either.
+        is_half = is_cut and (len(held) > 1 or self._is_markup_held)
+        is_half = is_half or held in self._markers
+        found += [] if is_half else self._take(self._fed.plain(held))
         blank, self._blank = ("" if is_half else self._blank), ""
         if blank and self.part is Part.CONTENT:
             found.append(Segment(Part.CONTENT, blank))
         return found
+
+    @property
+    def _is_markup_held(self) -> bool:
+        """Whether a grammar holds the text here, of which no content has come yet."""
+        is_between = self._is_before_content or self._is_behind_call
+        return self._layout.is_held and self.part is Part.CONTENT and is_between
 
     def reads(self, text: str, *, is_end: bool) -> bool:
         """Whether the text of a control token has to be fed; an end token: if it ends a call."""
@@ -119,7 +140,7 @@ class Splitter:
         while True:
             markers = self._markers
             safe = len(text) - num_held_back(text, markers)
-            found += self._take(text[:safe])
+            found += self._take(self._fed.plain(text, safe))
             text = text[safe:]
             if not safe or self._markers == markers:  # content has fewer markers than its beginning
                 self._held = text
@@ -140,7 +161,8 @@ class Splitter:
 
     def _leave_call(self, found: list[Segment]) -> None:
         assert self._call is not None
-        text, self._call = self._call.text.strip(), None
+        call, self._call = self._call, None
+        text = self._fed.plain_at(self._call_place + call.text_place, call.text).strip()
         self._is_behind_call = True
         self._may_think = self._layout.is_interleaved
         self._is_before_content = False
@@ -185,7 +207,9 @@ class Splitter:
             self._call = self._new_reader(call.form, call.is_held)
             self._call_end = call.form.end
             self._enter(Part.CALL)
-            return rest if call.is_kept else behind
+            read = rest if call.is_kept else behind
+            self._call_place = self._fed.length - len(read)
+            return read
         if layout.thinking is not None and marker == layout.thinking.start:
             self._enter(Part.REASONING)
         elif layout.thinking is not None and marker == layout.thinking.end:
@@ -209,7 +233,7 @@ class Splitter:
         if self.part is Part.REASONING:
             assert layout.thinking is not None
             return (layout.thinking.end,)
-        if layout.is_held and not self._is_before_content:
+        if layout.is_held and not self._is_markup_held:
             return ()
         markers = [one.text for one in layout.calls if self._is_before_content or not one.is_first]
         if self._is_behind_call:
@@ -218,12 +242,22 @@ class Splitter:
             markers.append(layout.thinking.start)
         return tuple(dict.fromkeys((*markers, *layout.dropped)))
 
+    def _first(self, text: str) -> tuple[int, str] | None:
+        """Start of the first marker, and the marker; of two with the same start, the longer."""
+        found = [(self._find(marker, text), -len(marker), marker) for marker in self._markers]
+        places = [place for place in found if place[0] >= 0]
+        if not places:
+            return None
+        start, _, marker = min(places)
+        rest = text[start:]
+        if any(len(one) > len(rest) and one.startswith(rest) for one in self._markers):
+            return None  # it may become a longer one
+        return start, marker
 
-def _first(text: str, markers: Iterable[str]) -> tuple[int, str] | None:
-    """Start of the first marker, and the marker; of two with the same start, the longer."""
-    found = [(text.find(marker), -len(marker), marker) for marker in markers]
-    places = [place for place in found if place[0] >= 0]
-    if not places:
-        return None
-    start, _, marker = min(places)
-    return start, marker
+    def _find(self, marker: str, text: str) -> int:
+        start = text.find(marker)
+        while start >= 0 and marker in self._by_token:
+            if self._fed.is_control(self._fed.length - len(text) + start):
+                break
+            start = text.find(marker, start + 1)
+        return start

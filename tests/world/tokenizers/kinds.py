@@ -116,6 +116,7 @@ def unigram() -> Tokenizer:
     trainer = trainers.UnigramTrainer(
         vocab_size=300,
         special_tokens=[UNKNOWN, *CONTROL],
+        initial_alphabet=["\n"],  # templates have line breaks
         unk_token=UNKNOWN,
         show_progress=False,
     )

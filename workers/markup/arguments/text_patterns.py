@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from jobs.contract.date_patterns import DATE_PATTERNS
+
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 _FORMATS = {
-    "date": r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])",
-    "time": r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
-    r"(?:Z|[+\-][0-2][0-9]:[0-5][0-9])",
+    **DATE_PATTERNS,
     "uuid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "ipv4": rf"(?:{_BYTE}\.){{3}}{_BYTE}",
     "email": r"[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,4}",
 }
-_FORMATS["date-time"] = f"{_FORMATS['date']}T{_FORMATS['time']}"
 _MAX_LENGTH = 2000  # longer bounds cost too much to count
 
 

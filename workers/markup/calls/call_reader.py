@@ -19,7 +19,8 @@ class CallReader:
 
     ``is_held``: the text follows a grammar, so the events of a call are returned at once. Otherwise
     they are returned when the call is complete and its arguments are JSON. When ``is_over``,
-    ``text`` is the text that was not a call, and ``rest`` the text after the calls.
+    ``text`` is the text that was not a call, from ``text_place`` on, and ``rest`` the text after
+    the calls.
     """
 
     def __init__(self, form: CallFormat, tools: Tools, *, is_held: bool) -> None:
@@ -55,6 +56,10 @@ class CallReader:
         self._end(len(self._source.text), len(self._source.text))
         self.text = self.text if is_text else ""
         return found + (waiting if is_cut and not was_broken else [])
+
+    @property
+    def text_place(self) -> int:
+        return self._told_to
 
     def _go_on(self) -> list[CallEvent]:
         found: list[CallEvent] = []

@@ -132,10 +132,10 @@ class _Writer:
                 beside = {name: value for name, value in schema.items() if name != key}
                 each = [{**beside, **self._document.resolved(one)} for one in schema[key]]
                 return self._rules.add("any", " | ".join(self.value(x, depth) for x in each))
-        types = sorted(self._document.types_of(schema) - {"integer"}) or ["string"]
-        if "integer" in self._document.types_of(schema) and "number" not in types:
-            types.append("integer")
-        return self._rules.add("value", " | ".join(self._typed(schema, t, depth) for t in types))
+        types = self._document.types_of(schema)
+        types -= {"integer"} if "number" in types else set()
+        ways = (self._typed(schema, one, depth) for one in sorted(types) or ["string"])
+        return self._rules.add("value", " | ".join(ways))
 
     def _typed(self, schema: dict[str, Any], name: str, depth: int) -> str:
         if name == "string":
@@ -152,9 +152,11 @@ class _Writer:
         item = self.value(schema.get("items"), depth)
         least = schema.get("minItems") or 0
         most = schema.get("maxItems")
-        rest = f'("," {item})'
-        more = f"{rest}{{{max(least - 1, 0)},{'' if most is None else max(most - 1, 0)}}}"
-        inner = f"{item} {more}" if most is None or most > 0 else ""
+        inner = ""
+        if most is None or most > 1:
+            inner = f'{item} ("," {item}){{{max(least - 1, 0)},{"" if most is None else most - 1}}}'
+        elif most == 1:
+            inner = item
         return self._rules.add("list", f'"[" {inner if least else f"({inner})?"} "]"')
 
     def _constant(self, value: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from jobs.contract.errors import InvalidRequestError
@@ -39,13 +38,19 @@ def marker(text: str, tokenizer: Tokenizer) -> str:
 
 
 def _parts(text: str, tokenizer: Tokenizer) -> Iterator[str | int]:
-    """The parts of a text: strings, and ids of control tokens."""
-    ids = tokenizer.encode(text, add_special=False, parse_special=True)
-    for is_text, run in groupby(ids, lambda token_id: bool(tokenizer.piece(token_id))):
-        if is_text:
-            yield b"".join(map(tokenizer.piece, run)).decode(errors="replace")
-        else:
-            yield from run
+    """The parts of a text: strings, and ids of control tokens.
+
+    The strings are the text's own: tokens may have a blank more, or other letters.
+    """
+    for token_id in tokenizer.encode(text, add_special=False, parse_special=True):
+        control = "" if tokenizer.piece(token_id) else tokenizer.control_text(token_id)
+        if control and control in text:
+            before, _, text = text.partition(control)
+            if before:
+                yield before
+            yield token_id
+    if text:
+        yield text
 
 
 class Rules:

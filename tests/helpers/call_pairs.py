@@ -1,0 +1,121 @@
+"""A random schema and a value of it in a call format: what is written is allowed and read back."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+
+from jobs.contract.grammars import Grammar
+from tests.helpers.written_calls import Tool, random_call, written
+from workers.engines.base import Constraint
+from workers.engines.fake import FakeTokenizer
+from workers.markup.call_grammar import call_rest
+from workers.markup.calls.call_reader import CallReader
+from workers.markup.calls.format import Tools
+from workers.markup.calls.formats import FORMATS
+from workers.markup.calls.source import Begun, CallEvent, Ended, Written
+from workers.text.grammar import GrammarCompiler
+
+_STRUCTURE = b"<>/\"\\ \n'x1t{}[]:,nul("
+
+
+def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
+    """A random call: its grammar allows it, its reader gives it back, cut anywhere too."""
+    tool, arguments, text = _writable(rng, name)
+    constraint = compiler.compile(grammar_of(name, [tool]))
+    place = follow(constraint, text.encode())
+    assert place is None, (text, arguments, text.encode()[:place], tool)
+    events = _read(name, [tool], text, rng.randint(1, 9))
+    (got,) = _arguments_of(events)
+    assert _exact(got) == _exact(json.dumps(arguments)), (text, arguments)
+    assert isinstance(events[-1], Ended)
+    cut = text[: rng.randint(0, len(text))]
+    for begun in _arguments_of(_read(name, [tool], cut, rng.randint(1, 9), is_cut=True)):
+        assert got.startswith(begun), (cut, begun)
+
+
+def check_drawn(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
+    """A random text of a random call's grammar: its arguments are valid against the schema."""
+    tool, _ = random_call(rng)
+    drawn = _draw(rng, compiler.prepare(grammar_of(name, [tool]))())
+    try:
+        text = (drawn or b"").decode()
+    except UnicodeDecodeError:
+        return
+    if not text:
+        return
+    validator = jsonschema_rs.validator_for(tool["function"]["parameters"])
+    events = _read(name, [tool], text, rng.randint(1, 9))
+    assert isinstance(events[-1], Ended), text
+    for got in _arguments_of(events):
+        validator.validate(json.loads(got))
+
+
+def grammar_of(name: str, tools: Tools) -> Grammar:
+    """The grammar of the format's calls after its start marker."""
+    return call_rest(FORMATS[name], tools, FakeTokenizer())
+
+
+def follow(constraint: Constraint, text: bytes) -> int | None:
+    """Where the grammar forbids the text to go on."""
+    for place, byte in enumerate(text):
+        mask = constraint.allowed()
+        if mask is not None and not mask[byte]:
+            return place
+        constraint.accept(byte)
+    return None
+
+
+def _writable(rng: random.Random, name: str) -> tuple[Tool, dict[str, Any], str]:
+    """A call that the format has a way to write, and its text."""
+    while True:
+        tool, arguments = random_call(rng)
+        if (text := written(FORMATS[name], tool, arguments)) is not None:
+            return tool, arguments, text
+
+
+def _read(
+    name: str, tools: Tools, text: str, size: int, *, is_cut: bool = False
+) -> list[CallEvent]:
+    reader = CallReader(FORMATS[name], tools, is_held=True)
+    found: list[CallEvent] = []
+    for place in range(0, len(text), size):
+        found += reader.feed(text[place : place + size])
+    found += reader.finish(is_cut=is_cut)
+    assert reader.text == "", (text, reader.text)
+    assert reader.rest.strip() == "", (text, reader.rest)
+    return found
+
+
+def _arguments_of(events: list[CallEvent]) -> list[str]:
+    """Each call's arguments, put together."""
+    found: list[str] = []
+    for event in events:
+        if isinstance(event, Begun):
+            assert event.name == "f"
+            found.append("")
+        elif isinstance(event, Written):
+            found[-1] += event.text
+    return found
+
+
+def _exact(text: str) -> Any:
+    return json.loads(text, parse_float=str)
+
+
+def _draw(rng: random.Random, constraint: Any, longest: int = 400) -> bytes | None:
+    """A random text of the grammar, mostly of what has a meaning; ``None`` if it became long."""
+    text = b""
+    while len(text) < longest:
+        allowed = np.flatnonzero(constraint.allowed()[:256])
+        if constraint.is_complete and (rng.random() < 0.5 or not len(allowed)):
+            return text
+        few = [byte for byte in allowed if byte in _STRUCTURE] if len(allowed) > 40 else []
+        byte = int(rng.choice(few if few and rng.random() < 0.9 else list(allowed)))
+        constraint.accept(byte)
+        text += bytes([byte])
+    return None
