@@ -28,6 +28,7 @@ from jobs.contract.errors import (
     WorkerLostError,
 )
 from jobs.contract.events import Event
+from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
 
 _FIRST_CHECK_S = 0.5
@@ -60,7 +61,7 @@ class ClientJob:
         try:
             async with (
                 self._runner.subscribe(self.ticket.job_id) as subscription,
-                asyncio.timeout(self._timeout_s),
+                awake_timeout(self._timeout_s),
                 self._submitted(receive),
                 contextlib.aclosing(self._runner.hub.read(subscription)) as events,
             ):

@@ -27,6 +27,7 @@ from jobs.contract.errors import (
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, decode_record
+from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.contact import RedisContact
@@ -168,7 +169,7 @@ class JobRunner:
         ``JobNotFoundError`` when its events are gone.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with awake_timeout(timeout_s):
                 async for event in self.hub.read(subscription):
                     check(event)
                     if event.is_terminal:

@@ -21,6 +21,7 @@ from jobs.contract.errors import (
 )
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import Task
+from jobs.platform.awake_time import AwakeTime
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.contact import RedisContact
@@ -59,6 +60,7 @@ class Sweeper:
         self._presence = Presence(store.redis)
         self._contact = contact
         self._load_job_of = load_job_of
+        self._awake = AwakeTime()
         self._silent_since: dict[str, float] = {}
         self._next_overdue_at = math.inf
         self._fold_at = 0.0
@@ -70,6 +72,7 @@ class Sweeper:
 
     def sweep(self, unloading: Mapping[str, str | None]) -> None:
         """Do one round. ``unloading``: unload job ids of the models that this process owns."""
+        self._awake.note(time.time())
         slugs = sorted(self._store.slugs())
         heads, control = self._look(slugs)
         self._end_overdue(heads)
@@ -98,27 +101,30 @@ class Sweeper:
         if not heads:
             return
         now = self._store.now()
-        limit = now - self._queue_timeout_s
         records = {record.job_id: record for record in self._store.records(list(heads.values()))}
         for slug, job_id in heads.items():
             head = records.get(job_id)
             # Behind a returned or foreign job there may be overdue ones.
-            if head is None or head.started_at is not None or head.created_at < limit:
-                head = self._end_overdue_of(slug, limit)
+            if head is None or head.started_at is not None or self._left_s(head, now) < 0:
+                head = self._end_overdue_of(slug, now)
             if head is not None:
-                wait_s = head.created_at - limit
-                self._next_overdue_at = min(self._next_overdue_at, time.monotonic() + wait_s)
+                due_at = time.monotonic() + self._left_s(head, now)
+                self._next_overdue_at = min(self._next_overdue_at, due_at)
 
-    def _end_overdue_of(self, slug: str, limit: float) -> JobRecord | None:
+    def _left_s(self, record: JobRecord, now: float) -> float:
+        """Seconds, awake, that a job may still wait; negative if it has waited too long."""
+        return self._queue_timeout_s - self._awake.between(record.created_at, now)
+
+    def _end_overdue_of(self, slug: str, now: float) -> JobRecord | None:
         """End the overdue jobs of one queue. Returns the oldest other waiting job."""
         queue = self._store.queue(names.generation_queue(slug))
         ids = [_text(one) for one in self._store.redis.lrange(queue.key, 0, _HEAD - 1)]
         waiting = [one for one in self._store.records(ids) if one.started_at is None]
-        overdue = [record.job_id for record in waiting if record.created_at < limit]
+        overdue = [record.job_id for record in waiting if self._left_s(record, now) < 0]
         if overdue:
             error = JobTimeoutError(f"waited in the queue for {self._queue_timeout_s:g} s")
             self._recovery.end_waiting(overdue, error)
-        left = [record for record in waiting if record.created_at >= limit]
+        left = [record for record in waiting if self._left_s(record, now) >= 0]
         return min(left, key=lambda record: record.created_at, default=None)
 
     # Stale loads and unloads.
