@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    keep_awake: bool = True
+    """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False
     """Offer the model ``fake``: deterministic text without a model file, for load tests."""
 

@@ -1,0 +1,1 @@
+"""The facts of the machine and its operating system, behind one small interface."""
