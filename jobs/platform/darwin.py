@@ -111,6 +111,21 @@ class Darwin:
         """The version of macOS, such as ``15.1``."""
         return self._ask(["/usr/bin/sw_vers", "-productVersion"]) or platform.mac_ver()[0]
 
+    def throttling_problem(self, job: str | None) -> str | None:
+        """Why launchd slows down what ``job`` runs, ``None`` if it does not.
+
+        ``job`` is XPC_SERVICE_NAME: ``0`` or an application's name outside a service.
+        """
+        if not job or job == "0" or job.startswith("application."):
+            return None
+        kind = self.spawn_type(job)
+        if kind in (None, "interactive"):
+            return None
+        return (
+            f"launchd runs {job} as {kind}, which macOS throttles: give it the ProcessType "
+            "Interactive, as `mgs service install` does"
+        )
+
     def spawn_type(self, job: str) -> str | None:
         """How launchd treats a job of this user: ``interactive``, ``background``, ``daemon``."""
         said = self._ask(["/bin/launchctl", "print", f"gui/{os.getuid()}/{job}"]) or ""

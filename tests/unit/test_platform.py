@@ -119,6 +119,20 @@ def test_the_type_of_a_job_of_launchd_is_read() -> None:
     assert mac.platform().spawn_type("local.mgs") == "interactive"
 
 
+@pytest.mark.parametrize("kind", ["interactive", "background", "daemon"])
+def test_only_an_interactive_job_of_launchd_is_not_throttled(kind: str) -> None:
+    job = f"gui/{os.getuid()}/local.mgs"
+    found = Mac(**{job: f"\tspawn type = {kind} (4)"}).platform()
+    problem = found.throttling_problem("local.mgs")
+    assert (problem is None) == (kind == "interactive")
+    assert problem is None or "ProcessType Interactive" in problem
+
+
+@pytest.mark.parametrize("job", [None, "", "0", "application.com.apple.Terminal.1.2", "unknown"])
+def test_a_terminal_is_no_job_that_is_throttled(job: str | None) -> None:
+    assert Mac().platform().throttling_problem(job) is None
+
+
 def test_a_mac_shows_no_title_so_that_no_process_becomes_an_application() -> None:
     code = "from jobs.platform.darwin import Darwin\nimport sys\n"
     code += (
