@@ -59,7 +59,7 @@ if [ -z "${PYTHON:-}" ] && python=$(ask_uv) && try "$python"; then
   exit
 fi
 if [ -n "$intel" ]; then
-  refuse "$intel is for Intel processors (Rosetta, an Intel Homebrew or conda), where MLX has no packages: install one for Apple silicon (/opt/homebrew/bin/brew install python@3.11, or python.org), or name it: make PYTHON=/path/to/python3 serve"
+  refuse "$intel is for Intel processors here (a terminal under Rosetta, an Intel Homebrew or conda), where MLX has no packages: leave Rosetta, or install a Python for Apple silicon (/opt/homebrew/bin/brew install python@3.11, or python.org), or name it: make PYTHON=/path/to/python3 serve"
 fi
 if [ -n "${PYTHON:-}" ]; then
   refuse "$PYTHON is no Python 3.11 to 3.14 that runs here: name another one, or none"

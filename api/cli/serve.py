@@ -100,7 +100,7 @@ class Honcho:
         self._note_descendants()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
-        deadline = signalled + self._stop_wait_s
+        deadline = time.monotonic() + self._stop_wait_s
         while self._process.poll() is None and time.monotonic() < deadline:
             # make and the terminal may both have passed on one Ctrl-C: that is not "at once".
             if time.monotonic() - signalled < _FIRM_AFTER_S:

@@ -127,12 +127,14 @@ class Darwin:
         )
 
     def spawn_type(self, job: str) -> str | None:
-        """How launchd treats a job of this user: ``interactive``, ``background``, ``daemon``."""
-        said = self._ask(["/bin/launchctl", "print", f"gui/{os.getuid()}/{job}"]) or ""
-        for line in said.splitlines():
-            name, _, value = line.strip().partition(" = ")
-            if name == "spawn type":
-                return value.partition(" ")[0]
+        """How launchd treats a job: ``interactive``, ``background``, ``daemon`` and others."""
+        domains = (f"gui/{os.getuid()}", f"user/{os.getuid()}", "system")
+        for domain in domains:
+            said = self._ask(["/bin/launchctl", "print", f"{domain}/{job}"]) or ""
+            for line in said.splitlines():
+                name, _, value = line.strip().partition(" = ")
+                if name == "spawn type":
+                    return value.partition(" ")[0]
         return None
 
     @functools.cached_property

@@ -142,7 +142,7 @@ def test_a_mac_with_a_python_for_intel_only_is_told_so(tmp_path: Path) -> None:
     path = machine.add_python("python3", "3.12", machine="x86_64")
     for environment in ({}, {"PYTHON": str(path)}):
         said = machine.refusal(**environment)
-        assert said.startswith(f"{path} is for Intel processors")
+        assert said.startswith(f"{path} is for Intel processors here")
         assert "/opt/homebrew/bin/brew install python@3.11" in said
 
 
