@@ -51,7 +51,7 @@ def write_file(path: Path, content: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".new")
-        draft.write_text(content)
+        draft.write_text(content, encoding="utf-8")
         draft.chmod(0o644)
         draft.replace(path)
     except OSError as error:
