@@ -1,5 +1,5 @@
 # Two commands matter: `make serve` and `make test`. Both set up what they need the first time.
-# Needed: Python 3.11 or newer, make, a C compiler. Works with GNU make 3.81 (macOS) and newer.
+# Needed: Python 3.11 to 3.14 (or uv), make, a C compiler. Works with GNU make 3.81 (macOS) and newer.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -11,10 +11,8 @@ CLIENTS := .venv-clients
 NODE_CLIENTS := tests/clients/node
 UV ?= uv
 
-# 3.11 first: only for it exist Redis wheels on every platform.
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
-	&& { command -v $$python; break; }; done)
+# The Python to make the environment with; empty: scripts/find_python.sh looks for one.
+PYTHON ?=
 
 # The vision part takes a third of llama.cpp's build and nothing here uses it. The library is built
 # for this machine's processor (GGML_NATIVE): for an image or a cache that travels, add
@@ -98,27 +96,34 @@ clean: ## Remove the environment, the caches and the embedded Redis' data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { \
-		echo "Python 3.11 to 3.14 is needed and none was found: install one, or name it: make PYTHON=/path/to/python3 serve" >&2; \
-		exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@python=$$(PYTHON='$(PYTHON)' /bin/sh scripts/find_python.sh) && \
+	{ "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+
+# For a Python that the lock has no packages for, pip installs none of them, without a word.
+CHECK_INSTALLED = $(BIN)/python -c 'import rq' 2>/dev/null || { \
+	echo "Nothing was installed: requirements.lock has no packages for $(BIN)/python. Try again after: rm -rf $(VENV)" >&2; \
+	exit 1; }
 
 # Locks are complete, so nothing is resolved: pip's resolver takes minutes on this tree.
 $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@/bin/sh scripts/check_compiler.sh
 	@echo "Installing what serving needs. The first time, llama.cpp is compiled: some minutes."
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --no-deps -e .
+	@$(CHECK_INSTALLED)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@/bin/sh scripts/check_compiler.sh
 	@echo "Installing what testing needs. The first time, llama.cpp is compiled: some minutes."
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install -q --no-deps -e .
+	@$(CHECK_INSTALLED)
 	@touch $@ $(VENV)/.installed
 
 # Their trees stay out of the product's environment.
-$(CLIENTS)/%/.installed: tests/clients/requirements/%.lock
-	$(PYTHON) -m venv $(@D)
+$(CLIENTS)/%/.installed: tests/clients/requirements/%.lock | $(BIN)/python
+	$(BIN)/python -m venv $(@D)
 	@$(@D)/bin/python -m pip install -q --no-deps --require-hashes -r $<
 	@touch $@
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import errno
 import math
-import resource
+import os
 import signal
 import socket
 import sys
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from api.app import create_app
 from api.cli.banner import banner
+from api.web.peers import watch_peer
 from api.web.protocol import PatientProtocol
 from jobs.logs import set_up_logging
+from jobs.platform.file_limit import raise_file_limit
 from jobs.settings import Settings, load_settings
 
 _BACKLOG = 2048
 _MAX_FILES = 10240  # what macOS allows
-# A peer that vanished without a word is noticed after about a minute of silence.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-_UNACKED_MS = 45_000
+_ANSWER_S = 1.0
 
 
 class Server(uvicorn.Server):
@@ -47,19 +48,11 @@ def main() -> int:
     except OSError as error:
         print(f"mgs: {_why(error, settings)}", file=sys.stderr)
         return 1
-    _raise_file_limit()
+    raise_file_limit(_MAX_FILES)  # Each client is an open file.
     server = Server(uvicorn_config(settings), settings)
     _end_politely(server)
     server.run([listener])
     return 0
-
-
-def _raise_file_limit() -> None:
-    """Each client is an open file; many systems start with 256 or 1024 of them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(_MAX_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_politely(server: uvicorn.Server) -> None:
@@ -90,14 +83,18 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket whose connections notice vanished peers; ``OSError`` when it cannot be."""
-    family, _, _, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    """A bound socket whose connections notice vanished peers; ``OSError`` when it cannot be.
+
+    A name with several addresses, such as ``localhost``, is its first one of IPv4.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    if port and is_answered(family, address):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _watch_peers(listener)
+        watch_peer(listener)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError:
@@ -106,14 +103,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _watch_peers(listener: socket.socket) -> None:
-    """Accepted connections inherit these; each system knows some of the names."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):
-            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKED_MS)
+def is_answered(family: int, address: Any) -> bool:
+    """Whether somebody listens there. BSD lets us bind beside a server on all addresses."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_ANSWER_S)
+        try:
+            probe.connect(address)
+            # A socket can be its own peer when the system chose this very port for it.
+            return bool(probe.getsockname() != probe.getpeername())
+        except OSError:
+            return False
 
 
 def _why(error: OSError, settings: Settings) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import ipaddress
 import os
 import sys
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.embedded_redis.password import embedded_password
+from jobs.platform.current import current_platform
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 _END_MARGIN_S = 60.0
@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    keep_awake: bool = True
+    """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False
     """Offer the model ``fake``: deterministic text without a model file, for load tests."""
 
@@ -139,12 +141,12 @@ class Settings(BaseSettings):
 
     @property
     def socket_dir(self) -> Path:
-        """Folder of the embedded Redis' socket: the state folder, or a shorter path in /tmp."""
+        """Folder of the embedded Redis' socket: the state folder, or one with a shorter path."""
         state = self.state_dir.resolve()
         if len(os.fsencode(state / "redis.sock")) <= _MAX_SOCKET_PATH_BYTES:
             return state
         digest = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"mgs-{os.getuid()}-{digest}"
+        return current_platform().short_folder(digest)
 
     @property
     def redis_socket(self) -> Path:

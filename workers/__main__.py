@@ -16,6 +16,7 @@ import sys
 import threading
 
 from jobs.logs import set_up_logging
+from jobs.platform.current import current_platform
 from jobs.settings import load_settings
 from workers.exits import ExitCode
 from workers.runtime.worker import ModelWorker
@@ -33,7 +34,7 @@ def main() -> int:
     set_up_logging(settings.log_level)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     threading.excepthook = _crash
-    _set_title(arguments.model_id)
+    current_platform().title_process(f"mgs: worker of model {arguments.model_id}")
     if arguments.lifeline is not None:
         _watch_lifeline(arguments.lifeline)
     worker = ModelWorker(
@@ -79,12 +80,6 @@ def _watch_lifeline(fd: int) -> None:
         os._exit(ExitCode.ORPHANED)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def _set_title(model_id: str) -> None:
-    from setproctitle import setproctitle
-
-    setproctitle(f"mgs: worker of model {model_id}")
 
 
 if __name__ == "__main__":

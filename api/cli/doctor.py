@@ -18,6 +18,8 @@ from api.cli.tables import text_console, to_size_text
 from jobs.catalog.catalog import list_models
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
+from jobs.platform.current import current_platform, launchd_job
+from jobs.platform.darwin import Darwin
 from jobs.settings import Settings
 from jobs.storage.connection import connect
 
@@ -41,6 +43,9 @@ class Check:
 def examine(settings: Settings, server: Server) -> Iterator[Check]:
     """All checks, in the order in which one needs the other."""
     yield _python()
+    system = current_platform()
+    if isinstance(system, Darwin):
+        yield from mac_checks(system, launchd_job())
     yield from _engines()
     if settings.redis_url is None:
         yield _redis_binary()
@@ -68,6 +73,19 @@ def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     is_known = (3, 11) <= sys.version_info < (3, 15)
     return Check("ok" if is_known else "problem", "Python", f"{version} ({sys.executable})")
+
+
+def mac_checks(mac: Darwin, job: str | None) -> Iterator[Check]:
+    """What only a Mac can lack. ``job``: the job of launchd in which this process runs."""
+    translated = mac.translation_problem()
+    yield Check("problem" if translated else "ok", "processor", translated or "Apple silicon")
+    old = mac.version_problem()
+    yield Check("problem" if old else "ok", "macOS", old or mac.version())
+    throttled = mac.throttling_problem(job)
+    yield Check("warning" if throttled else "ok", "launchd", throttled or "not throttled")
+    limit, total = mac.device_memory_bytes(), mac.memory_bytes()
+    finding = f"about {to_size_text(limit)} of {to_size_text(total)} (sysctl iogpu.wired_limit_mb)"
+    yield Check("ok", "memory for the GPU", finding)
 
 
 def _engines() -> Iterator[Check]:

@@ -12,16 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from honcho.environ import parse_procfile
 
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
+from jobs.platform.base import Platform
+from jobs.platform.current import current_platform, launchd_job
+from jobs.platform.darwin import Darwin
 from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 
 _POLL_S = 1.0
-# honcho loses track of its lines when a signal hits it before it has started them all.
-_HONCHO_START_S = 1.0
+# honcho loses track of its lines when a signal hits it before it has noted the start of them all.
+# macOS starts an interpreter for each line: 2 to 3 s the first time.
+_HONCHO_START_S = 5.0
+_HONCHO_NOTES_S = 0.3
 _STOP_EXTRA_S = 1.6
 _FIRM_AFTER_S = 0.5
+_LOOK_S = 0.05
 
 
 def project_root() -> Path:
@@ -41,8 +48,15 @@ def serve(settings: Settings) -> int:
         except RedisBinaryError as error:  # Said once, before three lines complain of it.
             print(f"mgs: {error}", file=sys.stderr)
             return 1
+    _warn_of_throttling(current_platform(), launchd_job())
     with _terminal_to_ourselves():
         return Honcho(procfile, settings.grace_s).run()
+
+
+def _warn_of_throttling(system: Platform, job: str | None) -> None:
+    # Here, since `mgs doctor` in a terminal cannot see what launchd does to the service.
+    if isinstance(system, Darwin) and (problem := system.throttling_problem(job)):
+        print(f"mgs: {problem}", file=sys.stderr, flush=True)
 
 
 class Honcho:
@@ -56,6 +70,7 @@ class Honcho:
     def __init__(self, procfile: Path, grace_s: float) -> None:
         self._stop = StopSignal()
         self._started = time.monotonic()
+        self._num_lines = len(parse_procfile(procfile.read_text()).processes)
         self._stop_wait_s = grace_s + _STOP_EXTRA_S
         self._descendants: set[psutil.Process] = set()
         self._process = subprocess.Popen(
@@ -80,18 +95,31 @@ class Honcho:
     def _terminate(self) -> None:
         """Pass the signal on; return when all have ended, the time is up or another one came."""
         signalled = time.monotonic()
-        time.sleep(max(0.0, self._started + _HONCHO_START_S - signalled))
+        self._wait_for_lines()
         self._stop.forget()
         self._note_descendants()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
-        deadline = signalled + self._stop_wait_s
+        deadline = time.monotonic() + self._stop_wait_s
         while self._process.poll() is None and time.monotonic() < deadline:
             # make and the terminal may both have passed on one Ctrl-C: that is not "at once".
             if time.monotonic() - signalled < _FIRM_AFTER_S:
                 self._stop.forget()
-            if self._stop.wait(0.05):
+            if self._stop.wait(_LOOK_S):
                 return
+
+    def _wait_for_lines(self) -> None:
+        """Wait until honcho has started and noted all lines, or has ended."""
+        deadline = self._started + _HONCHO_START_S
+        is_new = time.monotonic() < deadline
+        while self._process.poll() is None and time.monotonic() < deadline:
+            self._note_descendants()
+            # Each line is the leader of a session; nothing else that runs so early is one.
+            if sum(_leads_session(process.pid) for process in self._descendants) >= self._num_lines:
+                break
+            time.sleep(_LOOK_S)
+        if is_new:
+            time.sleep(_HONCHO_NOTES_S)
 
     def _kill_rest(self) -> None:
         self._note_descendants()
@@ -106,6 +134,13 @@ class Honcho:
         with contextlib.suppress(psutil.NoSuchProcess):
             self._descendants |= set(psutil.Process(self._process.pid).children(recursive=True))
         self._descendants = {process for process in self._descendants if process.is_running()}
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.web import peers
 from api.web.errors import INVALID, Problem
 
 HEAD_TIMEOUT_S = 9.0  # cut off within 10
@@ -46,6 +47,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if not peers.IS_INHERITED:
+            peers.watch_peer(transport.get_extra_info("socket"))
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:

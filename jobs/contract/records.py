@@ -105,10 +105,10 @@ class WorkerState(StrEnum):
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's heartbeat. It expires when the heartbeats stop.
 
-    ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is the
-    resident set of the process, ``cache_bytes`` the engine's prompt cache. ``running`` counts jobs,
-    ``sequences`` their sequences. ``idle_s`` is the time since the decode loop's last step while
-    it has work.
+    ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is what
+    the process costs (macOS: its footprint, Linux: its proportional set), ``cache_bytes`` the
+    engine's prompt cache. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the
+    time since the decode loop's last step while it has work.
     """
 
     model_id: str

@@ -22,6 +22,7 @@ from jobs.embedded_redis.process import (
     RedisProcess,
     RedisProcessError,
     check_data_format,
+    check_sockets,
     make_private,
     stop_leftover,
 )
@@ -67,6 +68,7 @@ class Launcher:
         Raises ``RedisProcessError`` when the first server does not start.
         """
         make_private(self._settings.socket_dir)
+        check_sockets(self._settings.socket_dir)
         check_data_format(self._settings.state_dir, self._binary)
         num_deaths = 0
         while not self._stop.wait(_RESTART_DELAYS_S[min(num_deaths, len(_RESTART_DELAYS_S) - 1)]):

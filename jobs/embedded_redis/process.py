@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -208,6 +209,22 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)
     except OSError as error:
         raise RedisProcessError(f"the state folder cannot be used: {error}") from error
+
+
+def check_sockets(folder: Path) -> None:
+    """Raise ``RedisProcessError`` for a folder that cannot have a socket, as on an exFAT disk."""
+    tried = folder / "try.sock"
+    tried.unlink(missing_ok=True)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(tried))
+    except OSError as error:
+        raise RedisProcessError(
+            f"{folder} is on a file system without unix sockets, such as exFAT or a network share "
+            f"({error.strerror}): set MGS_STATE_DIR to a folder of the system's disk"
+        ) from error
+    finally:
+        tried.unlink(missing_ok=True)
 
 
 def _write_private(path: Path, data: bytes) -> None:

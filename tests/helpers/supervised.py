@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.helpers.driver import Driver
 from tests.helpers.processes import is_running
+from tests.helpers.samples import settings_for
 from tests.helpers.waiting import wait_until
+from workers.supervision.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,3 +104,33 @@ def supervised(redis_url: str, folder: Path, **env: str) -> Iterator[Supervised]
         raise
     finally:
         running.stop()
+
+
+def environment(redis_url: str, folder: Path) -> dict[str, str]:
+    """What a worker process reads its settings from, as those of ``settings_for``."""
+    settings = settings_for(redis_url, folder)
+    return {
+        "REDIS_URL": redis_url,
+        "MGS_FAKE_ENGINE": "1",
+        "MGS_STATE_DIR": str(settings.state_dir),
+        "MGS_MODELS_DIR": str(settings.models_dir),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@contextmanager
+def supervisor_here(
+    redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A supervisor in a thread of the test's process."""
+    for name, value in environment(redis_url, folder).items():
+        monkeypatch.setenv(name, value)
+    supervisor = Supervisor(settings_for(redis_url, folder))
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        supervisor.stop()
+        thread.join(20)
+    assert not thread.is_alive()

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,9 @@ from jobs.storage import names
 from jobs.storage.connection import connect
 from tests.helpers.driver import Driver
 from tests.helpers.private_redis import private_redis
-from tests.helpers.samples import settings_for
-from tests.helpers.supervised import ROOT, Supervised
+from tests.helpers.supervised import ROOT, Supervised, environment, supervisor_here
 from tests.helpers.waiting import wait_until
 from workers.exits import ExitCode
-from workers.supervision.supervisor import Supervisor
 from workers.supervision.worker_process import Child
 
 DESIRED = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0)
@@ -66,18 +63,6 @@ def test_a_start_that_fails_leaks_no_file(monkeypatch: pytest.MonkeyPatch) -> No
     assert exits == []
 
 
-def environment(redis_url: str, folder: Path) -> dict[str, str]:
-    """What a worker process reads its settings from."""
-    settings = settings_for(redis_url, folder)
-    return {
-        "REDIS_URL": redis_url,
-        "MGS_FAKE_ENGINE": "1",
-        "MGS_STATE_DIR": str(settings.state_dir),
-        "MGS_MODELS_DIR": str(settings.models_dir),
-        "PYTHONPATH": str(ROOT),
-    }
-
-
 def test_a_worker_that_has_ended_leaves_no_file(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,24 +73,6 @@ def test_a_worker_that_has_ended_leaves_no_file(
     assert ended.wait(60)
     assert child.exit_code == ExitCode.NOTHING_TO_LOAD
     wait_until(lambda: num_open_files() == before, "its output is read to the end, and closed")
-
-
-@contextmanager
-def supervisor_here(
-    redis_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """A supervisor in a thread of the test's process."""
-    for name, value in environment(redis_url, folder).items():
-        monkeypatch.setenv(name, value)
-    supervisor = Supervisor(settings_for(redis_url, folder))
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        supervisor.stop()
-        thread.join(20)
-    assert not thread.is_alive()
 
 
 def test_a_supervisor_tries_again_and_loads_when_the_system_lets_it(

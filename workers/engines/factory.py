@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.contract.errors import ModelLoadError
+from jobs.platform.file_limit import kept_file_limit
 from workers.engines.base import Engine, EngineOptions, OnProgress
 
 
@@ -16,7 +17,8 @@ def open_engine(
     Raises ``ModelLoadError`` with the reason.
     """
     if backend == "mlx":
-        from workers.engines.mlx.engine import open_mlx
+        with kept_file_limit():
+            from workers.engines.mlx.engine import open_mlx
 
         return open_mlx(path, options, on_progress)
     if backend == "llama-cpp":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from redis.exceptions import RedisError
 from jobs.contract.errors import ErrorInfo
 from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
+from jobs.platform.current import current_platform
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
@@ -47,6 +47,7 @@ class WorkerReport:
         self._path = ""
         self._error: ErrorInfo | None = None
         self._started_at = time.time()
+        self._platform = current_platform()
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only starts the interval
 
@@ -69,7 +70,7 @@ class WorkerReport:
             model_id=self._model_id,
             state=self.state,
             pid=os.getpid(),
-            node=platform.node(),
+            node=self._platform.node_name(),
             names=self._names,
             desired_uid=self._desired_uid,
             model_name=self._load.model_name if self._load else "",
@@ -87,7 +88,7 @@ class WorkerReport:
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),
-            memory_bytes=self._process.memory_info().rss,
+            memory_bytes=self._platform.footprint_bytes(os.getpid()),
             idle_s=round(self.idle_s, 3),
             started_at=self._started_at,
             error=self._error,

@@ -11,10 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
-import platform
 import secrets
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -23,7 +20,8 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import msgspec
-import psutil
+
+from jobs.platform.current import current_platform
 
 _FILE = "node.json"
 _LOCK = "node.lock"
@@ -76,7 +74,7 @@ def identify(state_dir: Path) -> NodeIdentity:
     A second process at the same time and a copied folder get another uid. If the folder is
     unusable, the identity is not saved; this is not an error.
     """
-    name, token = platform.node(), secrets.token_hex(8)
+    name, token = current_platform().node_name(), secrets.token_hex(8)
     try:
         lock = _lock(state_dir)
     except OSError as error:
@@ -84,7 +82,7 @@ def identify(state_dir: Path) -> NodeIdentity:
         log.warning("state folder is in use by another supervisor, or unusable", extra=extra)
         return NodeIdentity(_new_uid(), token, name)
     kept = _read(state_dir / _FILE)
-    place, boot = _place(lock), _boot_id()
+    place, boot = _place(lock), current_platform().boot_id()
     if kept is None or kept.place != place:
         kept = _Kept(_new_uid(), place, boot, [])
     tokens = kept.tokens if kept.boot == boot else []
@@ -95,7 +93,8 @@ def identify(state_dir: Path) -> NodeIdentity:
 def save(identity: NodeIdentity, state_dir: Path) -> None:
     """Save a changed identity, if this process holds the folder's lock."""
     if identity._lock is not None:
-        kept = _Kept(identity.uid, _place(identity._lock), _boot_id(), [identity.token])
+        place, boot = _place(identity._lock), current_platform().boot_id()
+        kept = _Kept(identity.uid, place, boot, [identity.token])
         _write(state_dir / _FILE, kept)
 
 
@@ -147,20 +146,6 @@ def _machine_id() -> str:
         return Path("/etc/machine-id").read_text().strip()
     except OSError:
         return f"{uuid.getnode():012x}"
-
-
-def _boot_id() -> str:
-    """Id of the current boot. It differs on a cloned machine, which has booted separately."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        pass
-    if sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout.strip():
-            return done.stdout.strip()
-    return str(int(psutil.boot_time()))
 
 
 class Neighbours:

@@ -15,16 +15,13 @@ from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
 
-import psutil
 from redis.exceptions import RedisError
 
-from jobs.contract.errors import (
-    ModelUnloadedError,
-    NotReadyError,
-    WorkerLostError,
-)
+from jobs.contract.errors import ModelUnloadedError, NotReadyError, WorkerLostError
 from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
+from jobs.platform.awake import AwakeWhileBusy
+from jobs.platform.current import current_platform
 from jobs.settings import Settings, load_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_transient, wait_for_redis
@@ -77,6 +74,7 @@ class Supervisor:
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
         self._watchdog = Watchdog(settings.stall_s, self._contact)
+        self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
         self._sweeper = Sweeper(
             self._store, self._recovery, settings, self._contact, self._load_jobs.of
         )
@@ -166,6 +164,7 @@ class Supervisor:
 
     def _check_all(self) -> None:
         statuses = self._desired_models.statuses(list(self._children))
+        self._awake.note(is_busy=any(status.running for status in statuses.values()))
         self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
             if slug not in self._snapshot.unreadable:
@@ -246,7 +245,7 @@ class Supervisor:
         status = NodeStatus(
             node=self._identity.name,
             pid=os.getpid(),
-            memory_bytes=psutil.virtual_memory().total,
+            memory_bytes=current_platform().memory_bytes(),
             num_workers=len(self._children),
             crashes=self._restarts.totals,
             uid=self._identity.uid,
@@ -264,6 +263,7 @@ class Supervisor:
             self._handle_events(0.1)
             for child in self._children.values():
                 child.enforce()
+        self._awake.release()
         self._guarded(lambda: self._ownership.renew(set()))
         self._guarded(lambda: self._desired_models.forget_node(self._identity.uid))
         log.info("supervisor has stopped")

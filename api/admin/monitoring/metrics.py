@@ -111,7 +111,7 @@ def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
-        "mgs_worker_memory_bytes": ("Resident memory.", lambda s: s.memory_bytes),
+        "mgs_worker_memory_bytes": ("Memory that the process costs.", lambda s: s.memory_bytes),
         "mgs_worker_cpu_ratio": ("CPU use; 1: one core.", lambda s: s.cpu_percent / 100),
         "mgs_worker_idle_seconds": ("Time without a step despite work.", lambda s: s.idle_s),
         "mgs_worker_start_time_seconds": ("Start, in epoch seconds.", lambda s: s.started_at),

@@ -8,7 +8,6 @@ a thread spins before it sleeps, the slower. A number given at load is used as i
 from __future__ import annotations
 
 import math
-import os
 import time
 from typing import Protocol
 
@@ -75,13 +74,3 @@ class ThreadShare:
     def note_step(self, until: float) -> None:
         """Note the end of a step, in monotonic seconds."""
         self._worked_until = until
-
-
-def physical_cores() -> int:
-    """How many physical cores this process may use; in a container, perhaps not all.
-
-    Hyperthreads do not count, because a second one on a core slows matrix products down.
-    """
-    usable = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 0
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    return min(physical, usable or physical)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
@@ -16,7 +17,6 @@ from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.unified import UnifiedCells
 from workers.engines.llama_cpp.load.model_file import load_error
-from workers.engines.shared.thread_share import physical_cores
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # longer only on request, because of the size of the KV cache
@@ -160,7 +160,8 @@ def original_context_of(header: GgufHeader) -> int | None:
 def num_threads_of(model: Pointer) -> int:
     """Number of threads by default: no more than a model of this size keeps busy."""
     num_parameters: int = lib.llama_model_n_params(model)
-    return max(1, min(physical_cores(), num_parameters // PARAMETERS_PER_THREAD))
+    num_cores = current_platform().physical_cores()
+    return max(1, min(num_cores, num_parameters // PARAMETERS_PER_THREAD))
 
 
 def num_drafts_of(options: EngineOptions) -> int:

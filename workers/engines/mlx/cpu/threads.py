@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import psutil
 from threadpoolctl import ThreadpoolController
 
-from workers.engines.shared.thread_share import ThreadShare, physical_cores
+from jobs.platform.current import current_platform
+from workers.engines.shared.thread_share import ThreadShare
 
 # Multiplications from which on several threads are faster. Weights that do not fit into the CPU
 # cache are read faster by two cores, even for few rows, so their limit is lower: 4 rows of a 50 M
@@ -47,7 +48,7 @@ class BlasThreads:
 
 
 blas = BlasThreads()
-_share = ThreadShare(physical_cores(), psutil.cpu_count() or 1)
+_share = ThreadShare(current_platform().physical_cores(), psutil.cpu_count() or 1)
 
 
 @contextlib.contextmanager
