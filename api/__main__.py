@@ -1,4 +1,4 @@
-"""``python -m api``: serve until a signal comes."""
+"""``python -m api``: serve until a signal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from jobs.settings import Settings, load_settings
 
 _BACKLOG = 2048
 _MAX_FILES = 10240  # what macOS allows
-# A peer that vanished without a word is noticed after about a minute of silence.
+# A peer that is gone without a FIN is noticed after about a minute.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 _UNACKED_MS = 45_000
 
 
 class Server(uvicorn.Server):
-    """uvicorn, saying the banner once it listens."""
+    """uvicorn, which prints the banner once it listens."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Exit status: 0 after a polite stop, 1 when we cannot listen, 2 for a bad setting."""
+    """Exit status: 0 after a graceful stop, 1 if it cannot listen, 2 for a wrong setting."""
     settings = load_settings()
     set_up_logging(settings.log_level)
     try:
@@ -49,24 +49,24 @@ def main() -> int:
         return 1
     _raise_file_limit()
     server = Server(uvicorn_config(settings), settings)
-    _end_politely(server)
+    _exit_with_zero(server)
     server.run([listener])
     return 0
 
 
 def _raise_file_limit() -> None:
-    """Each client is an open file; many systems start with 256 or 1024 of them."""
+    """Each client needs a file descriptor; many systems limit them to 256 or 1024 by default."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(_MAX_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _end_politely(server: uvicorn.Server) -> None:
-    """uvicorn raises the signal again once it has stopped: by then it is no reason to die of it."""
+def _exit_with_zero(server: uvicorn.Server) -> None:
+    """Ignore the signal that uvicorn raises again after its stop: the exit status is to be 0."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        if not server.should_exit:  # before uvicorn listens to signals itself
+        if not server.should_exit:  # before uvicorn has installed its own handlers
             raise SystemExit(0)
 
     signal.signal(signal.SIGINT, note)
@@ -74,7 +74,7 @@ def _end_politely(server: uvicorn.Server) -> None:
 
 
 def uvicorn_config(settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the app: quiet, nameless, and gone within the grace period."""
+    """uvicorn's settings: few log lines, no ``Server`` header, a stop within the grace period."""
     return uvicorn.Config(
         create_app(settings),
         http=PatientProtocol,
@@ -90,7 +90,7 @@ def uvicorn_config(settings: Settings) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket whose connections notice vanished peers; ``OSError`` when it cannot be."""
+    """A listening socket whose connections detect dead peers; ``OSError`` if it cannot be bound."""
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -107,7 +107,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _watch_peers(listener: socket.socket) -> None:
-    """Accepted connections inherit these; each system knows some of the names."""
+    """Set socket options that accepted connections inherit; each system has some of them."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):

@@ -1,4 +1,4 @@
-"""``mgs doctor``: what a server needs, checked one after the other."""
+"""``mgs doctor``: checks the requirements of a server one by one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Verdict = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's list."""
+    """Result of one check: a line of the output."""
 
     verdict: Verdict
     subject: str
@@ -39,7 +39,7 @@ class Check:
 
 
 def examine(settings: Settings, server: Server) -> Iterator[Check]:
-    """All checks, in the order in which one needs the other."""
+    """All checks, each after those that it depends on."""
     yield _python()
     yield from _engines()
     if settings.redis_url is None:
@@ -71,7 +71,7 @@ def _python() -> Check:
 
 
 def _engines() -> Iterator[Check]:
-    # Looked for, not imported: an import takes seconds and may start Metal.
+    # Not imported: an import takes seconds and may initialize Metal.
     found = {
         engine: all(importlib.util.find_spec(module) for module in modules)
         for engine, modules in _ENGINES.items()
