@@ -1,4 +1,4 @@
-"""Parts of bodies of /v1/messages, short to say, and the shape of its errors."""
+"""Builders for bodies of /v1/messages, and a check of its error body."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(**fields: Any) -> MessagesBody:
 
 
 def check_anthropic_error(body: Any) -> str:
-    """The error's code, once the body is as Anthropic's clients know it."""
+    """Check that the body is an error in Anthropic's format; returns its code."""
     MessageErrorBody.model_validate(body, strict=True)
     assert set(body) == {"type", "error", "request_id"}
     assert body["error"]["message"]
