@@ -98,5 +98,5 @@ def _commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", *arguments]
-    said = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
-    return said.strip()
+    output = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
+    return output.strip()
