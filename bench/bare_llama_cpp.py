@@ -73,7 +73,7 @@ class LlamaCppLoop:
         return first
 
     def _decode(self, rows: list[tuple[int, int, int]], wanted: Any) -> list[int]:
-        """Decode (token, position, sequence) rows; the most likely next token of each wanted row."""
+        """Decode (token, position, sequence) rows; the likeliest next token of each wanted row."""
         batch = self._batch
         batch.n_tokens = len(rows)
         for row, (token, position, lane) in enumerate(rows):

@@ -40,8 +40,8 @@ DISTINCT_ONLY = frozenset({"small"})
 # A goal is set at this number of clients for this preset only.
 FURTHER_CLIENTS = {"tiny": 8}
 _FAKE_SLOTS = 64
-# The previous server has freed gigabytes: a virtual machine returns them to its host for some seconds,
-# each time using a core for 30 to 60 ms, which disturbed the next measurement.
+# The previous server has freed gigabytes. A virtual machine returns them to its host for some
+# seconds, each time using a core for 30 to 60 ms, which disturbed the next measurement.
 _SETTLE_S = 6.0
 
 
