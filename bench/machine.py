@@ -36,7 +36,7 @@ def heading(machine: dict[str, str]) -> str:
     """The lines about the machine above the tables."""
     lines = [f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"]
     if machine["system"].startswith("Linux"):
-        lines.append("MLX on the CPU; in ours its products go through OpenBLAS (NumPy).")
+        lines.append("MLX on the CPU; this server uses OpenBLAS (NumPy) for matrix products.")
     versions = [f"{name} {machine[name]}" for name in _PACKAGES if name in machine]
     return "\n".join([*lines, ", ".join(versions)])
 

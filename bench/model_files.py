@@ -51,7 +51,7 @@ class ModelFile:
         here in the float32 of the weights.
         """
         if self.shape is None:
-            raise BenchError(f"{self.name}: its KV cache is known of presets only")
+            raise BenchError(f"{self.name}: the KV cache's size is defined for presets only")
         heads = self.shape.num_key_value_heads * self.shape.head_dim
         per_token = 2 * self.shape.num_hidden_layers * heads
         if self.kind is EngineKind.GGUF:

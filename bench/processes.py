@@ -49,7 +49,9 @@ def running(
         try:
             yield process
         except BenchError as error:
-            raise BenchError(f"{error}\n{' '.join(command)} said:\n{_last_lines(log)}") from error
+            raise BenchError(
+                f"{error}\nOutput of {' '.join(command)}:\n{_last_lines(log)}"
+            ) from error
         finally:
             stop(process)
 

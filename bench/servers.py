@@ -116,7 +116,7 @@ def _start_llama_server(
     model: ModelFile, setup: Setup, layout: str
 ) -> AbstractContextManager[Server]:
     binary = find_llama_server(setup.llama_server)
-    assert binary is not None, "asked for although it is missing"
+    assert binary is not None, "started although it is missing"
     threads = str(setup.threads)
     flags = ["--model", str(model.path), "--threads", threads, "--threads-batch", threads]
     flags += ["--parallel", str(NUM_SLOTS), "--ctx-size", str(LLAMA_SERVER_CELLS), layout]

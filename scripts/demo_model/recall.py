@@ -1,4 +1,4 @@
-"""Facts of one turn that a later turn asks for: a wrong prompt cache leads to a wrong answer."""
+"""Facts of one turn, and questions for them in a later one: a wrong prompt cache shows there."""
 
 import random
 

@@ -37,8 +37,8 @@ class Reason(NamedTuple):
 
 _MODEL = Reason(Group.MODEL)
 _NO_GAP = Reason(Group.MODEL, "the demo model has no tokens for a gap")
-_REAL = Reason(Group.MODEL, "wants a real model's calls, answers or reasoning")
-_IMAGE = Reason(Group.MODEL, "wants a model that reads images, which this server does not take")
+_REAL = Reason(Group.MODEL, "needs a real model's calls, answers or reasoning")
+_IMAGE = Reason(Group.MODEL, "needs a model with image input, which this server does not support")
 _TEMPLATE = Reason(Group.TEMPLATE)
 _VERBOSE = Reason(Group.FIELD, "`__verbose` in answers of a server in debug mode")
 _PROGRESS = Reason(Group.FIELD, "`return_progress`, `timings_per_token`")

@@ -38,7 +38,7 @@ IN_HAND = Request(((b"IN-HAND",),))
 
 
 class WorkerPrograms:
-    """See ``Parts``."""
+    """See ``Fixtures``."""
 
     def __init__(self, fixtures: Fixtures) -> None:
         self._fixtures = fixtures

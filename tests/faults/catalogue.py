@@ -225,7 +225,7 @@ ROWS = (
     Row(
         "D1", "kill -9 of everything in mid-load", "0 queued jobs lost; orphans 0; up <= 5 s + load"
     ),
-    Row("D2", "kill -9 of the supervisor, of the API", "workers per model = 1; streams go on"),
+    Row("D2", "kill -9 of the supervisor, of the API", "workers per model = 1; streams continue"),
     Row("D3", "kill -9 of the embedded Redis", "back <= 3 s; 0 jobs lost"),
     Row("D4", "disk full under Redis", "503 on new jobs; recovers; restarts 0"),
     Row("D5", "a truncated append-only file", "starts; only the tail is lost"),

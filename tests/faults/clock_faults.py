@@ -42,10 +42,10 @@ def jumping_clock(rig: Rig, rounds: int) -> Result:
             stream.wait_text(10)
             clock.write_text(str((_HOUR_S, -_HOUR_S)[number % 2]))
             stream.wait_text(150)
-            # As ``rq info`` does, whose clock is right.
+            # As ``rq info`` does, with a correct clock.
             tally.check(registry.count == 1, f"{registry.count} listed as running")
             tally.check(worker_pid(server) == pid, "another worker")
-            kill(pid)  # what it held must not live for an hour
+            kill(pid)  # its keys must not be kept for an hour
             answer = stream.result()
             tally.check(is_exact(answer, 8, 400), f"ended {answer.code!r} {len(answer.text)}")
             attempts = {event.attempt for event in read_log(redis, answer.job_id)}

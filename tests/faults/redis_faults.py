@@ -132,7 +132,7 @@ def away_at_the_end(rig: Rig, rounds: int) -> Result:
             tally.check(text_of(found) == expected(8, 60), f"job {found}")
             tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
-    return tally.result(f"away for {outage_s:.0f} s")
+    return tally.result(f"unavailable for {outage_s:.0f} s")
 
 
 # R4.
@@ -357,7 +357,7 @@ def _try_supervisor(url: str, cause: str, tally: Tally) -> None:
     tally.check(cause in output, f"not named: {output[-200:]!r}")
     tally.check("sesame" not in output, "the password is in the log")
     tally.check("Traceback" not in output, "a traceback")
-    name = "to a named end" if is_refusal else "to a named end, with nobody there"
+    name = "until the error" if is_refusal else "until the error, without a server"
     tally.note(name, time.monotonic() - start, 3.0 if is_refusal else 20.0)
 
 

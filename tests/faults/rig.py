@@ -108,7 +108,7 @@ def remote_server(redis_fsync: str = "always", **env: str) -> Iterator[Remote]:
         finally:
             proxy.watch(None)
             proxy.accept()
-            proxy.speak()
+            proxy.release_data()
             proxy.delay(0.0)
 
 

@@ -127,9 +127,9 @@ def _faults(remote: Remote) -> dict[str, Callable[[], object]]:
         kill(pid, signal.SIGCONT)
 
     def silence() -> None:
-        remote.proxy.fall_silent()
+        remote.proxy.hold_data()
         time.sleep(3.0)
-        remote.proxy.speak()
+        remote.proxy.release_data()
 
     return {
         "worker killed": kill_worker,

@@ -52,7 +52,7 @@ def test_commands_pipelines_and_messages_are_forwarded(client: Redis) -> None:
     assert client.get("a") == b"x" * 100_000
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe("channel")
-    wait_until(lambda: client.publish("channel", "hello"), "somebody listens")
+    wait_until(lambda: client.publish("channel", "hello"), "a subscriber")
     heard = wait_until(lambda: listener.get_message(timeout=0.1), "the message")
     assert heard["data"] == b"hello"
     listener.close()
@@ -115,7 +115,7 @@ def test_a_cut_resets_open_connections_and_new_ones_are_accepted(
     client.ping()
     (before,) = proxy.links
     assert proxy.cut() == 1
-    assert client.ping()  # redis-py sees the reset before it sends
+    assert client.ping()  # redis-py detects the reset before it sends
     (after,) = proxy.links
     assert after is not before
 
@@ -134,7 +134,7 @@ def test_data_sent_during_a_silence_arrives_after_it(
     proxy: TcpProxy, client: Redis, direct: Redis
 ) -> None:
     client.ping()
-    proxy.fall_silent()
+    proxy.hold_data()
     answers: list[bool] = []
     patient = Redis.from_url(proxy.url, protocol=2, socket_timeout=20)
     thread = threading.Thread(target=lambda: answers.append(bool(patient.set("a", 1))))
@@ -142,7 +142,7 @@ def test_data_sent_during_a_silence_arrives_after_it(
     with pytest.raises(RedisTimeoutError):
         client.ping()
     assert direct.get("a") is None
-    proxy.speak()
+    proxy.release_data()
     thread.join(20)
     assert answers == [True]
     patient.close()

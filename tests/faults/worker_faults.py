@@ -127,8 +127,8 @@ def _freeze_and_thaw(server: Server, tally: Tally) -> None:
     start, seen = time.monotonic(), stream.answer.num_chunks
     wait_until(lambda: not server.is_ready(), "/health/ready answers 503", 30)
     tally.note("until /health/ready answers 503", time.monotonic() - start, 10.0)
-    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream goes on", 30)
-    tally.note("until the stream goes on", time.monotonic() - start, 15.0)
+    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream continues", 30)
+    tally.note("until the stream continues", time.monotonic() - start, 15.0)
     kill(pid, signal.SIGCONT)
     kill(first.pid, signal.SIGCONT)
     answer = stream.result(90)

@@ -20,7 +20,7 @@ def result(value: Any, **fields: Any) -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "toolu_1", "content": value, **fields}
 
 
-def said(role: str, *blocks: Any) -> dict[str, Any]:
+def turn(role: str, *blocks: Any) -> dict[str, Any]:
     return {"role": role, "content": list(blocks)}
 
 

@@ -122,7 +122,7 @@ class ConsumerRig:
     def _pass_queue(self) -> None:
         done = threading.Event()
         self.books._actions.put(done.set)
-        assert done.wait(GET_S), "the bookkeeper is stuck"
+        assert done.wait(GET_S), "the bookkeeper does not end"
 
     def fetch(self, job_id: str) -> Job:
         """The job as RQ's tools read it."""

@@ -36,4 +36,4 @@ class Cutter:
             if self._is_carried_out:
                 connection.read_response()
             connection.disconnect()
-            raise RedisConnectionError("Redis is away")
+            raise RedisConnectionError("the connection was cut")

@@ -41,7 +41,7 @@ Watch = Callable[[Exchange], bool]
 
 
 class _Flow:
-    """One direction of a connection: data is delayed, or held back while the network is silent."""
+    """One direction of a connection: data is delayed, or held."""
 
     def __init__(self, proxy: TcpProxy, target: asyncio.Transport) -> None:
         self._proxy = proxy
@@ -49,18 +49,18 @@ class _Flow:
         self._waiting: deque[tuple[float, bytes]] = deque()
 
     def send(self, data: bytes) -> None:
-        if not (self._waiting or self._proxy.is_silent or self._proxy.delay_s):
+        if not (self._waiting or self._proxy.is_held or self._proxy.delay_s):
             self._target.write(data)
             return
         self._waiting.append((time.monotonic() + self._proxy.delay_s, data))
         self._proxy.loop.call_later(self._proxy.delay_s, self.flush)
 
     def flush(self) -> None:
-        """Write the data that is due; none while the network is silent."""
+        """Write the data that is due; none while it is held."""
         now = time.monotonic() + 0.0005  # timers may fire early by the clock's grain
-        while self._waiting and self._waiting[0][0] <= now and not self._proxy.is_silent:
+        while self._waiting and self._waiting[0][0] <= now and not self._proxy.is_held:
             self._target.write(self._waiting.popleft()[1])
-        if self._waiting and not self._proxy.is_silent:
+        if self._waiting and not self._proxy.is_held:
             self._proxy.loop.call_later(max(0.0, self._waiting[0][0] - now), self.flush)
 
 
@@ -173,7 +173,7 @@ class TcpProxy:
         self.loop = asyncio.new_event_loop()
         self.links: set[_Link] = set()
         self.delay_s = 0.0
-        self.is_silent = False
+        self.is_held = False
         self.is_refusing = False
         self.port = 0
         self._listener: asyncio.Server | None = None
@@ -224,13 +224,13 @@ class TcpProxy:
         """End of ``refuse``."""
         self._call(lambda: setattr(self, "is_refusing", False))
 
-    def fall_silent(self) -> None:
+    def hold_data(self) -> None:
         """Forward no data any more; all connections stay open."""
-        self._call(lambda: setattr(self, "is_silent", True))
+        self._call(lambda: setattr(self, "is_held", True))
 
-    def speak(self) -> None:
-        """End of ``fall_silent``: data sent meanwhile is forwarded now."""
-        self._call(self._speak)
+    def release_data(self) -> None:
+        """End of ``hold_data``: data sent meanwhile is forwarded now."""
+        self._call(self._release_data)
 
     def watch(self, watch: Watch | None) -> None:
         """Call ``watch`` with each reply from now on, on the proxy's thread."""
@@ -273,8 +273,8 @@ class TcpProxy:
             link.cut()
         return len(links)
 
-    def _speak(self) -> None:
-        self.is_silent = False
+    def _release_data(self) -> None:
+        self.is_held = False
         for link in self.links:
             link.downward.flush()
             if link.upward is not None:

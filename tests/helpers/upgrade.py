@@ -25,7 +25,11 @@ from tests.helpers.waiting import wait_until
 
 HASHED_ID = "my model/x"
 MODELS = {"0": "fake-20ms", "1": "fake", "2": "fake", HASHED_ID: "fake-20ms"}
-OLD_QUEUES = ("gen-0", "gen-reports", "ctl-0")  # of others, under names that once were ours
+OLD_QUEUES = (
+    "gen-0",
+    "gen-reports",
+    "ctl-0",
+)  # queues of another application, under names of older versions
 _OLD_KEY = re.compile(rb"rq:[a-z_-]+:(gen|ctl)-|mgs:claim:")
 
 

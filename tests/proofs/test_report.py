@@ -13,7 +13,7 @@ from tests.proofs.registry import PROOFS, Proof, Result, Tally, all_proofs, proo
 
 
 def one(name: str, is_held: bool = True) -> Proof:
-    return Proof(name, "what it says", "0 wrong", lambda rounds: Result("0", is_held, 1), 10, 1)
+    return Proof(name, "a sentence", "0 wrong", lambda rounds: Result("0", is_held, 1), 10, 1)
 
 
 @pytest.fixture
