@@ -82,9 +82,9 @@ def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[A
 
 
 def check_stop(value: Any) -> list[str]:
-    """Validate one stop string or several; returns a list, without empty ones, which have no effect.
+    """Validate one stop string or several; returns a list.
 
-    Some clients always send an empty one.
+    Empty ones, which some clients always send, have no effect.
     """
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:

@@ -98,7 +98,7 @@ def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
     ],
 )
 def test_what_ran_or_is_kept_at_anthropic_is_left_out(block: Any) -> None:
-    turns = [USER, said("assistant", block, text("a")), said("user", block, text("b"))]
+    turns = [USER, turn("assistant", block, text("a")), turn("user", block, text("b"))]
     assert chat(*turns) == [("user", "hi"), ("assistant", "a"), ("user", "b")]
 
 
