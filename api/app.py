@@ -56,7 +56,7 @@ ROUTERS = (
 )
 
 _SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
-"""Headers of answers that pages of other origins may read."""
+"""Response headers that pages of other origins may read."""
 
 
 class _Api(FastAPI):
@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:
-        # Outside the keys: a browser asks first, without one.
+        # Before the key check: a browser's preflight request has no key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.known_origins),

@@ -53,7 +53,7 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
 
 
 def show_checks(checks: Iterable[Check]) -> bool:
-    """Print each check as it comes; True when none is a problem."""
+    """Print each check when it is done; True if none is a problem."""
     is_well = True
     console = text_console()
     for check in checks:

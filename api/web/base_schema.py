@@ -17,7 +17,7 @@ _MAX_TOKEN_ID = 2**31 - 1
 _MAX_STOPS = 64
 _MAX_STOP_CHARS = 256
 _MAX_STOP_TOKENS = 256
-_BANNED = -100.0  # what llama-server calls false
+_BANNED = -100.0  # `false` in llama-server's list
 _MAX_BIASES = 4096
 _MAX_PROMPTS = 256
 _MAX_BREAKERS = 32  # each costs a search of the whole vocabulary
@@ -35,7 +35,7 @@ def _not_zero(value: int) -> int:
 
 
 TokenLimit = Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1), AfterValidator(_not_zero)]
-"""A limit of tokens; -1, for none, is llama-server's word."""
+"""A limit of tokens; -1 is no limit, as in llama-server."""
 
 
 def number(low: float, high: float) -> Any:
