@@ -1,1 +1,1 @@
-"""The HTTP side: routes, the jobs that they make, the answers that clients know. No engine."""
+"""The HTTP API: routes, their jobs and responses. Imports no engine."""

@@ -1,4 +1,4 @@
-"""``python -m api``: serve until a signal comes."""
+"""``python -m api``: serve until a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ANSWER_S = 1.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn, saying the banner once it listens."""
+    """uvicorn, which prints the banner once it listens."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Exit status: 0 after a polite stop, 1 when we cannot listen, 2 for a bad setting."""
+    """Exit status: 0 after a graceful stop, 1 if it cannot listen, 2 for a wrong setting."""
     settings = load_settings()
     set_up_logging(settings.log_level)
     try:
@@ -50,16 +50,16 @@ def main() -> int:
         return 1
     raise_file_limit(_MAX_FILES)  # Each client is an open file.
     server = Server(uvicorn_config(settings), settings)
-    _end_politely(server)
+    _exit_with_zero(server)
     server.run([listener])
     return 0
 
 
-def _end_politely(server: uvicorn.Server) -> None:
-    """uvicorn raises the signal again once it has stopped: by then it is no reason to die of it."""
+def _exit_with_zero(server: uvicorn.Server) -> None:
+    """Ignore the signal that uvicorn raises again after its stop: the exit status is to be 0."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        if not server.should_exit:  # before uvicorn listens to signals itself
+        if not server.should_exit:  # before uvicorn has installed its own handlers
             raise SystemExit(0)
 
     signal.signal(signal.SIGINT, note)
@@ -67,7 +67,7 @@ def _end_politely(server: uvicorn.Server) -> None:
 
 
 def uvicorn_config(settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the app: quiet, nameless, and gone within the grace period."""
+    """uvicorn's settings: few log lines, no ``Server`` header, a stop within the grace period."""
     return uvicorn.Config(
         create_app(settings),
         http=PatientProtocol,

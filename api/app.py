@@ -1,4 +1,4 @@
-"""The application: routes, guards, error handlers, and what lives as long as the process."""
+"""The application: routes, middleware, error handlers, and the services of the process."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ ROUTERS = (
 )
 
 _SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
-"""Headers of answers that pages of other origins may read."""
+"""Response headers that pages of other origins may read."""
 
 
 class _Api(FastAPI):
-    """FastAPI, but its description has no 422: here a wrong request is a 400."""
+    """FastAPI without 422 in its OpenAPI document: a wrong request is a 400 here."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[BODY_SEND] = send
@@ -78,7 +78,7 @@ class _Api(FastAPI):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The API for these settings. It answers ``/health`` even while Redis is away."""
+    """The API for these settings. It answers ``/health`` even while Redis cannot be reached."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="mlx-gguf-server",
         description="Several MLX and GGUF language models behind one OpenAI-compatible API.",
         lifespan=lifespan,
-        # FastAPI's own load scripts from a CDN: see api/admin/monitoring/docs_routes.py.
+        # FastAPI's own pages load scripts from a CDN: see api/admin/monitoring/docs_routes.py.
         docs_url=None,
         redoc_url=None,
         exception_handlers=dict.fromkeys(HANDLED, handle_error),
@@ -100,12 +100,12 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     mount_assets(app)
-    # The last added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:
-        # Outside the keys: a browser asks first, without one.
+        # Before the key check: a browser's preflight request has no key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.known_origins),

@@ -30,12 +30,12 @@ _SCENARIOS = {
     "memory": system.WORKER_MEMORY,
 }
 _MODELS = ("half.gguf", "tiny", "small")
-_QUICK_NOTE = "A quick run: it shows that everything runs; its figures say little.\n\n"
+_QUICK_NOTE = "A quick run, to check that everything works; its figures are not significant.\n\n"
 _QUICK_MODELS = ("tiny.gguf", "tiny")
 
 
 def main() -> int:
-    """Run, print the tables, and write them; 1 when something failed."""
+    """Run, print and write the tables; exit status 1 when something failed."""
     arguments = _parse()
     try:
         plan = _plan(arguments)
@@ -101,7 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--clients", nargs="+", type=int, metavar="N", help="default: 1 4 16")
     parser.add_argument("--rounds", type=int, metavar="N", help="default: 5")
     parser.add_argument("--targets", nargs="+", choices=names, default=names, metavar="TARGET",
-                        help=f"of {', '.join(names)}; default: all that are here")  # fmt: skip
+                        help=f"of {', '.join(names)}; default: all that are installed")  # fmt: skip
     parser.add_argument("--threads", type=int, default=physical_cores(), metavar="N",
                         help="of llama.cpp, on all sides; default: physical cores")  # fmt: skip
     parser.add_argument("--llama-server", type=Path, metavar="PATH",
@@ -110,7 +110,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--name", help="of the files in bench/results; default: bench, or quick")
     parser.add_argument("--append", action="store_true",
                         help="add the rounds to those in the files")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="does it run? one short round")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round, to check that it works"
+    )
     return parser.parse_args()
 
 

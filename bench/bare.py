@@ -1,7 +1,7 @@
-"""The bare library loop of a model: a child process that takes prompts and returns their times.
+"""The library's own loop without a server: a child process that takes prompts and returns times.
 
 ``python -m bench.bare KIND PATH --threads N`` answers one JSON line per JSON line of its input.
-The loops themselves are ``bare_llama_cpp.py`` and ``bare_mlx.py``; each loads one heavy library.
+The loops are in ``bare_llama_cpp.py`` and ``bare_mlx.py``; each imports one heavy library.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from bench.streams import Stream
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Continue all prompts together, greedily, by exactly ``max_tokens`` tokens each."""
+    """Request: generate exactly ``max_tokens`` tokens for each prompt, greedily, in one batch."""
 
     prompts: list[str]
     max_tokens: int
 
 
 class CountTokens(msgspec.Struct, frozen=True, tag="count"):
-    """The length of a text."""
+    """Request: count the tokens of a text."""
 
     text: str
 
 
 class Generated(msgspec.Struct, frozen=True):
-    """When all began and ended, and when each token of each prompt was there; in seconds."""
+    """Start, end, and the time of each token of each prompt, in seconds."""
 
     started_at: float
     ended_at: float
@@ -48,18 +48,18 @@ class Generated(msgspec.Struct, frozen=True):
 
 
 class Loop(Protocol):
-    """A loaded model, driven by nothing but its library."""
+    """A loaded model, used through its library alone."""
 
     def encode(self, text: str) -> list[int]: ...
 
     def generate(self, prompts: list[list[int]], max_tokens: int) -> Generated:
-        """Up to ``NUM_SLOTS`` prompts together."""
+        """Generate for up to ``NUM_SLOTS`` prompts in one batch."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BareLoop:
-    """The running child, seen from the benchmark."""
+    """A client of the running child."""
 
     process: subprocess.Popen[bytes]
 
@@ -68,19 +68,19 @@ class BareLoop:
         return family(self.process.pid)
 
     def count_tokens(self, text: str) -> int:
-        return msgspec.json.decode(self._ask(CountTokens(text)), type=int)
+        return msgspec.json.decode(self._call(CountTokens(text)), type=int)
 
     def generate(self, prompts: list[str], max_tokens: int) -> list[Stream]:
-        answer = msgspec.json.decode(self._ask(Generate(prompts, max_tokens)), type=Generated)
+        answer = msgspec.json.decode(self._call(Generate(prompts, max_tokens)), type=Generated)
         return [
             Stream(answer.started_at, answer.ended_at, times=times, num_tokens=len(times))
             for times in answer.times
         ]
 
-    def _ask(self, question: Generate | CountTokens) -> bytes:
+    def _call(self, question: Generate | CountTokens) -> bytes:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+        with contextlib.suppress(BrokenPipeError):  # the missing answer is reported below
             self.process.stdin.write(msgspec.json.encode(question) + b"\n")
             self.process.stdin.flush()
         line = self.process.stdout.readline()

@@ -1,4 +1,4 @@
-"""llama.cpp with nothing around it: one ``llama_decode`` per step, greedy, through ctypes."""
+"""llama.cpp without a server: one ``llama_decode`` per step, greedy, through ctypes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.servers import LLAMA_SERVER_CELLS, NUM_SLOTS
 
 lib: Any = _llama_cpp  # its type hints are partial
 _BATCH_TOKENS = 2048
-# What llama.cpp says is of no interest here; it keeps the pointer, so the callback must live.
+# Discards llama.cpp's log. llama.cpp keeps the pointer, so the callback must not be collected.
 _silence = lib.llama_log_callback(lambda level, text, data: None)
 
 
@@ -59,7 +59,7 @@ class LlamaCppLoop:
         return Generated(started_at, time.perf_counter(), times)
 
     def _prefill(self, prompts: list[list[int]]) -> list[int]:
-        """All prompts, in batches as full as they get; the first token of each."""
+        """Decode all prompts in full batches; returns the first token of each."""
         rows = [
             (token, position, lane)
             for lane, prompt in enumerate(prompts)
@@ -73,7 +73,7 @@ class LlamaCppLoop:
         return first
 
     def _decode(self, rows: list[tuple[int, int, int]], wanted: Any) -> list[int]:
-        """Decode (token, position, lane) rows; the likeliest next token of each wanted row."""
+        """Decode (token, position, sequence) rows; the likeliest next token of each wanted row."""
         batch = self._batch
         batch.n_tokens = len(rows)
         for row, (token, position, lane) in enumerate(rows):

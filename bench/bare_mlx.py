@@ -1,4 +1,4 @@
-"""mlx_lm's own continuous batching, ``BatchGenerator``, with nothing around it."""
+"""mlx_lm's continuous batching, ``BatchGenerator``, without a server."""
 
 from __future__ import annotations
 

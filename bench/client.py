@@ -1,6 +1,6 @@
-"""A client that costs little: asyncio on bare sockets, one connection per request.
+"""A client with little overhead: asyncio on plain sockets, one connection per request.
 
-While streams run it only notes what came when; they are parsed afterwards (``bench/streams.py``).
+While streams run it only records data and times; ``bench/streams.py`` parses them afterwards.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A JSON body for a path of the server on ``port``."""
+    """A POST of a JSON body to a path of the server on ``port``."""
 
     port: int
     path: str
     body: Mapping[str, Any]
 
     def to_bytes(self, *, is_last: bool = True) -> bytes:
-        """The HTTP request; ``is_last``: the server is to close the connection after it."""
+        """The HTTP request; ``is_last``: with ``Connection: close``."""
         body = msgspec.json.encode(self.body)
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {HOST}:{self.port}\r\n"
@@ -62,7 +62,7 @@ class Exchange(asyncio.Protocol):
 
     @property
     def num_arrivals(self) -> int:
-        """How often something came: about one more than pieces."""
+        """Number of reads with data: about one more than the pieces."""
         return len(self._arrivals)
 
     @property
@@ -70,12 +70,12 @@ class Exchange(asyncio.Protocol):
         return self._closed.done()
 
     def abort(self) -> None:
-        """Close the connection as a client does that has lost its interest."""
+        """Close the connection before the end of the answer."""
         if self._transport is not None:
             self._transport.abort()
 
     async def stream(self, timeout_s: float) -> Stream:
-        """The whole answer once the connection is closed, by the server or by ``abort``."""
+        """Wait until the server or ``abort`` has closed the connection; returns the answer."""
         try:
             await asyncio.wait_for(asyncio.shield(self._closed), timeout_s)
         except TimeoutError:
@@ -99,7 +99,7 @@ class Exchange(asyncio.Protocol):
 
 
 async def post_repeatedly(post: Post, count: int) -> None:
-    """``count`` times the same request over one connection, one after the other."""
+    """Send the same request ``count`` times over one connection, one after the other."""
     reader, writer = await asyncio.open_connection(HOST, post.port)
     request = post.to_bytes(is_last=False)
     try:

@@ -1,7 +1,7 @@
-"""Processor time of our server's parts, of which the engine is one.
+"""Processor time of this server by part, of which the engine is one.
 
-A worker's engine is its busiest threads, as many as llama.cpp was given; what its others use (the
-publisher, the consumers, heartbeats) a token costs outside the engine.
+A worker's engine time is that of its busiest threads, as many as llama.cpp uses. The time of its
+other threads (publisher, consumers, heartbeats) counts as outside the engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ API_MS, REDIS_MS, WORKER_MS, OUTSIDE_MS = (
 
 @dataclass(frozen=True, slots=True)
 class CpuTime:
-    """Seconds used so far: of the API, of Redis, and of each thread of the workers."""
+    """Processor seconds so far: of the API, of Redis, and of each thread of the workers."""
 
     api_s: float
     redis_s: float
@@ -54,7 +54,7 @@ class CpuTime:
 
 
 def _threads_s(processes: Iterable[psutil.Process]) -> dict[int, float]:
-    """Thread id -> seconds. Linux counts nanoseconds in a file; elsewhere psutil has 10 ms."""
+    """Thread id -> seconds. On Linux from a file with nanoseconds; else psutil's 10 ms."""
     return {
         thread.id: _exact_s(process.pid, thread.id) or thread.user_time + thread.system_time
         for process in processes

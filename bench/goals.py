@@ -1,4 +1,4 @@
-"""What the figures should be: as data, and judged by the medians of a record's rounds."""
+"""The goals, and their comparison with the medians of a record's rounds."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from bench.scenarios import CHAT, GAP_P99, LONG, PREFIX, TOKENS_PER_S, TTFT_P50,
 from bench.system import FAKE
 from bench.targets import LLAMA_SERVER, MLX_LM
 
-MIN_ROUNDS = 5  # fewer say little
+MIN_ROUNDS = 5  # fewer are not significant
 
 
 class Bound(Enum):
-    """Which side of the limit is good."""
+    """Whether the limit is an upper or a lower bound."""
 
     AT_LEAST = "≥"
     AT_MOST = "≤"
 
     def holds(self, value: float, limit: float) -> bool:
-        """Whether ``value`` is on the good side, the limit included."""
+        """Whether ``value`` is within the bound, which is inclusive."""
         compare = operator.ge if self is Bound.AT_LEAST else operator.le
         return bool(compare(value, limit))
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of a round."""
+    """One number of each round: a model's, scenario's, target's metric."""
 
     scenario: str
     model: str
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """``cell``, divided by ``over`` of the same round when there is one, against ``limit``."""
+    """A limit for ``cell``, or for its ratio to ``over`` of the same round."""
 
     name: str
     cell: Cell
@@ -54,7 +54,7 @@ class Goal:
     over: Cell | None = None
 
     def judge(self, record: Record) -> Outcome:
-        """The goal held against a record."""
+        """Compare the goal with a record."""
         values = self.cell.rounds(record)
         if self.over is not None:
             values = ratios(values, self.over.rounds(record))
@@ -63,7 +63,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A goal and its value in each round, sorted; none: it was not measured."""
+    """A goal and its sorted values of all rounds; empty: not measured."""
 
     goal: Goal
     values: list[float]
@@ -87,9 +87,9 @@ class Outcome:
 
 
 def ratios(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
-    """Value over value of the same round, for the rounds that have both.
+    """Ratios of two values of the same round, for the rounds that have both.
 
-    Within a round both ran on the machine as it was then, so what drifts cancels out.
+    Slow changes of the machine's speed affect both values of a round, and cancel out.
     """
     return {r: values[r] / others[r] for r in sorted(values.keys() & others.keys()) if others[r]}
 

@@ -1,4 +1,4 @@
-"""A server of its own for a benchmark: Redis, API and supervisor on a free port."""
+"""A separate server for a benchmark: Redis, API and supervisor on a free port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOAD_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A running server. ``pids`` are those of its three processes, by module name."""
+    """A running server. ``pids``: the ids of its three processes, by module name."""
 
     port: int
     state_dir: Path
@@ -56,7 +56,7 @@ class Instance:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """One process per loaded model."""
+        """The worker processes, one per loaded model."""
         return psutil.Process(self.pids[_SUPERVISOR]).children()
 
     @property
@@ -90,7 +90,7 @@ class Instance:
 
 @contextlib.contextmanager
 def running_instance(models_dir: Path = ROOT / "models") -> Iterator[Instance]:
-    """Start all three processes, wait until they are ready, and end them afterwards."""
+    """Start the three processes, wait until they are ready, and end them after the block."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mgs-bench-"))
         port = free_port()
@@ -115,6 +115,6 @@ def running_instance(models_dir: Path = ROOT / "models") -> Iterator[Instance]:
 
 
 def embedded_redis_url(state_dir: Path) -> str:
-    """Where the Redis of a state folder listens."""
+    """The URL of a state folder's Redis."""
     given: dict[str, Any] = {"REDIS_URL": None, "redis_port": None, "state_dir": state_dir}
     return Settings(**given).effective_redis_url

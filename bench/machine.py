@@ -1,4 +1,4 @@
-"""What a run's figures depend on besides the code."""
+"""Facts about the machine and the versions of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("mlx-gguf-server", "llama-cpp-python", "mlx", "mlx-lm", "rq", "redi
 
 
 def describe_machine(llama_server: Path | None) -> dict[str, str]:
-    """Processor, system and versions; nothing that names the machine or its user."""
+    """Processor, system and versions, without names of the machine or its user."""
     facts = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "system": f"{platform.system()} {platform.machine()}",
@@ -33,16 +33,16 @@ def describe_machine(llama_server: Path | None) -> dict[str, str]:
 
 
 def heading(machine: dict[str, str]) -> str:
-    """What the figures are of: they say nothing about other kinds of machines."""
+    """The lines about the machine above the tables."""
     lines = [f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"]
     if machine["system"].startswith("Linux"):
-        lines.append("MLX on the CPU; in ours its products go through OpenBLAS (NumPy).")
+        lines.append("MLX on the CPU; this server uses OpenBLAS (NumPy) for matrix products.")
     versions = [f"{name} {machine[name]}" for name in _PACKAGES if name in machine]
     return "\n".join([*lines, ", ".join(versions)])
 
 
 def physical_cores() -> int:
-    """Cores, not hyperthreads: what the engines take as their number of threads."""
+    """Number of physical cores: the engines' number of threads."""
     return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark yields: one number of one target in one round."""
+"""Results of a benchmark: numbers of targets in rounds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BARE = "bare"
 
 
 class BenchError(Exception):
-    """A benchmark cannot go on; the message is one line for the user."""
+    """A benchmark cannot continue; the message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """``value`` of ``metric``, whose name ends in its unit; ``model`` is a file's name or fake."""
+    """One value. ``metric``'s name ends in its unit; ``model``: a file's name or ``fake``."""
 
     scenario: str
     model: str
@@ -28,7 +28,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class Record:
-    """All measurements of a run, in order; what was not there; what went wrong."""
+    """All measurements of a run in order, what was left out, and the failures."""
 
     measurements: list[Measurement] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -36,18 +36,18 @@ class Record:
 
     @property
     def next_round(self) -> int:
-        """The number of the first round that is not in here."""
+        """The number of the next round to measure."""
         return 1 + max((m.round for m in self.measurements), default=-1)
 
     def add(
         self, scenario: str, model: str, target: str, round_: int, values: Mapping[str, float]
     ) -> None:
-        """Note one round's numbers of one target."""
+        """Add the numbers of one target in one round."""
         for metric, value in values.items():
             self.measurements.append(Measurement(scenario, model, target, metric, round_, value))
 
     def leave_out(self, why: str) -> None:
-        """Note once what could not be measured, and why."""
+        """Record once what could not be measured, with the reason."""
         if why not in self.left_out:
             self.left_out.append(why)
 

@@ -1,4 +1,4 @@
-"""The models to compare on: made once by ``scripts/make_model.py``, or the user's own."""
+"""The models of the benchmark: made once by ``scripts/make_model.py``, or the user's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which i
 
 
 class EngineKind(StrEnum):
-    """What runs a model; ``fake`` needs none."""
+    """The engine of a model file; ``fake`` has no file."""
 
     GGUF = "gguf"
     MLX = "mlx"
@@ -30,7 +30,7 @@ class EngineKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model on disk; goals are tied to presets by ``name``."""
+    """A model on disk; goals refer to presets by ``name``."""
 
     name: str
     kind: EngineKind
@@ -45,13 +45,13 @@ class ModelFile:
 
     @property
     def kv_bytes(self) -> int:
-        """What a worker with default settings allocates for the KV cache at its first answer.
+        """Bytes that a worker with default settings allocates for the KV cache at its first answer.
 
-        llama.cpp takes the whole pool in float16 when it loads; MLX takes steps of 256 tokens, here
-        in the float32 of the weights.
+        llama.cpp allocates all cells in float16 at the load; MLX allocates steps of 256 tokens,
+        here in the float32 of the weights.
         """
         if self.shape is None:
-            raise BenchError(f"{self.name}: its KV cache is known of presets only")
+            raise BenchError(f"{self.name}: the KV cache's size is defined for presets only")
         heads = self.shape.num_key_value_heads * self.shape.head_dim
         per_token = 2 * self.shape.num_hidden_layers * heads
         if self.kind is EngineKind.GGUF:
@@ -60,7 +60,7 @@ class ModelFile:
 
 
 def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:
-    """Models by name of a preset (``half.gguf``, ``tiny``) or by path, of the wanted kinds."""
+    """Models by preset (``half.gguf``, ``tiny``) or path, of the given kinds."""
     found = [_find(name) for name in names]
     return [model for model in found if model.kind in kinds]
 
@@ -91,7 +91,7 @@ def _real_model() -> Path:
 
 
 def _make(preset: str, *, is_gguf: bool) -> None:
-    """GGUF as people use it (4 bits); MLX in float32, which a CPU computes fastest."""
+    """Make a preset: GGUF in 4 bits, as commonly used; MLX in float32, the fastest on a CPU."""
     sizes = {**PRESETS[preset].to_dict(), "max_position_embeddings": _CONTEXT_LENGTH}
     print(f"making the model {preset} ({'GGUF q4_0' if is_gguf else 'MLX float32'})", flush=True)
     make_model(

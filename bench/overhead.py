@@ -1,8 +1,8 @@
-"""What HTTP, queue and Redis add: to the first token, and to each further one.
+"""The overhead of HTTP, queue and Redis per first token and per further token.
 
-Against the fake engine, so that nearly all of the time is the server's. One client, a new
-connection per request; then the same prompt through the same engine in this process. The
-difference of the two is what the server costs.
+With the fake engine, so that nearly all of the time is the server's. One client, a new connection
+per request; then the same prompt with the same engine in this process. The difference of the two
+is the server's overhead.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _FIRST_CONTENT = b'"delta":{"content":"'
 
 
 def measure_overhead(instance: Instance, samples: int) -> dict[str, float]:
-    """One round of so many first tokens, and a few long streams; ``fake`` is loaded."""
+    """One round of first tokens and a few long streams; ``fake`` is loaded."""
     comparison = _Comparison(instance.port)
-    comparison.measure(samples // 10)  # what is made at the first ones is not what is measured
+    comparison.measure(samples // 10)  # warm-up: the first requests create connections and caches
     return comparison.measure(samples)
 
 
 class _Comparison:
-    """The server on one side, the engine on the other."""
+    """The same requests to the server and directly to the engine."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -97,8 +97,8 @@ def _post(port: int, max_tokens: int) -> Post:
 
 
 def _served_ms(port: int) -> float:
-    """Connect, post, and read up to the first chunk with text; on a socket that blocks, since an
-    event loop of the client's own would be in the figure.
+    """Connect, post, and read up to the first chunk with text. The socket is blocking, as the time
+    of a client's event loop would be in the figure.
     """
     request = _post(port, 2).to_bytes()
     started_at = time.perf_counter()
@@ -123,5 +123,5 @@ async def _served_times(port: int) -> list[float]:
 
 
 def _mean_gap_s(times: list[float]) -> float:
-    """Whatever came together: all tokens but the first, in the time after the first."""
+    """The time after the first token, divided by the number of further tokens."""
     return (times[-1] - times[0]) / (_NUM_TOKENS - 1)

@@ -1,11 +1,11 @@
 #!/bin/sh
-# The whole benchmark in pieces of a few minutes, for a machine that others use as well: each piece
-# adds one round to the same result. Run again, it adds further rounds.
+# The whole benchmark in parts of a few minutes, for a shared machine: each part adds one round to the
+# same result. Run again, it adds further rounds.
 #
 #   bench/pieces.sh [ROUNDS]        default: 5
 #
-# RUN is put before each piece's command, say RUN="flock -x /tmp/cpu.lock". PYTHON is the Python to
-# use, NAME that of the files in bench/results.
+# RUN: a prefix of each part's command, for example RUN="flock -x /tmp/cpu.lock". PYTHON: the Python to
+# use. NAME: the name of the files in bench/results.
 set -eu
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -14,12 +14,12 @@ NAME=${NAME:-bench}
 cd "$ROOT"
 
 piece() {
-	# A piece that fails is told of in the result; the others go on.
+	# A failed part is recorded in the result; the others still run.
 	${RUN:-} "$PYTHON" -m bench --append --name "$NAME" --rounds 1 "$@" || echo "failed: $*" >&2
 }
 
 round=0
-# Seven pieces: who comes first moves on with each, and 7 is divided by neither 2 nor 3 targets.
+# Seven parts: the first target changes with each part, and 7 is no multiple of 2 or 3 targets.
 while [ "$round" -lt "${1:-5}" ]; do
 	round=$((round + 1))
 	piece --models half.gguf --scenarios distinct long --clients 1 --targets bare ours llama-server

@@ -1,4 +1,4 @@
-"""Which bars of a record are drawn."""
+"""The bar chart of a record."""
 
 from __future__ import annotations
 

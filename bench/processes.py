@@ -1,4 +1,4 @@
-"""Child processes of a benchmark: start, wait until they serve, look at them, end them."""
+"""Child processes of a benchmark: start, wait for readiness, measure, end."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def running(
     stdin: int | None = subprocess.DEVNULL,
     stdout: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with its output in a file of its own; ended when the block ends.
+    """A process with its output in a file; ended when the block ends.
 
-    What goes wrong in the block is told with the last lines of that output.
+    An error in the block is raised with the last lines of that output.
     """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -43,24 +43,26 @@ def running(
             stdin=stdin,
             stdout=log if stdout is None else stdout,
             stderr=log,
-            # A Ctrl-C reaches this process only, which then ends the others in its own order.
+            # Ctrl-C reaches this process only, which then ends the others in order.
             start_new_session=True,
         )
         try:
             yield process
         except BenchError as error:
-            raise BenchError(f"{error}\n{' '.join(command)} said:\n{_last_lines(log)}") from error
+            raise BenchError(
+                f"{error}\nOutput of {' '.join(command)}:\n{_last_lines(log)}"
+            ) from error
         finally:
             stop(process)
 
 
 def child_environment() -> dict[str, str]:
-    """This process' environment without settings of a server that is not ours to touch."""
+    """This process' environment without settings that lead to another server or Redis."""
     return {k: v for k, v in os.environ.items() if not re.match(r"MGS_|REDIS_URL|LLAMA_", k)}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that we started: politely, then firmly."""
+    """End a child process: SIGTERM, then SIGKILL."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
@@ -87,7 +89,7 @@ def wait_until_serving(
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A loopback port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -100,19 +102,19 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def resident_mb(processes: Iterable[psutil.Process]) -> float:
-    """Resident memory, pages shared between them counted for each."""
+    """Resident memory in MB; pages shared between processes are counted for each."""
     return sum(_ask(process, lambda p: p.memory_info().rss) for process in processes) / 1e6
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """Processor time used so far."""
+    """Processor time so far, in seconds."""
     return sum(_ask(process, lambda p: sum(p.cpu_times()[:2])) for process in processes)
 
 
 def _ask(process: psutil.Process, question: Callable[[psutil.Process], float]) -> float:
     try:
         return question(process)
-    except psutil.NoSuchProcess:  # a helper that came and went
+    except psutil.NoSuchProcess:  # a helper process that has ended
         return 0.0
 
 
@@ -129,5 +131,5 @@ def _last_lines(log: IO[bytes]) -> str:
 
 
 def python_path(root: Path) -> dict[str, str]:
-    """Lets a child import the repository's packages from any folder."""
+    """The ``PYTHONPATH`` with which a child can import the repository's packages."""
     return {"PYTHONPATH": str(root)}

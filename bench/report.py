@@ -1,4 +1,4 @@
-"""A record as text: medians and ratios by scenario, and the goals."""
+"""A record as text: medians and ratios per scenario, and the goals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = list[str]
 
 
 def report(record: Record, goals: Sequence[Goal] = GOALS) -> str:
-    """All tables, and what could not be measured."""
+    """All tables, and a list of what could not be measured."""
     parts = [*_sections(record), _goal_section([goal.judge(record) for goal in goals])]
     for title, lines in (("Left out", record.left_out), ("Failures", record.failures)):
         if lines:
@@ -21,13 +21,13 @@ def report(record: Record, goals: Sequence[Goal] = GOALS) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Columns as wide as needed; the first to the left, the others to the right."""
+    """A text table; the first column is left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(_line(row, widths) for row in rows)
 
 
 def figure(value: float) -> str:
-    """Three digits that matter, or all of a whole number's."""
+    """A number with three significant digits, or all digits of an integer."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -58,7 +58,7 @@ def _sections(record: Record) -> Iterator[str]:
 
 
 def _comparison(record: Record, model: str, scenario: str) -> list[Row]:
-    """Medians of each target, and ours over each other one as the median of the rounds' ratios."""
+    """Medians of each target, and the median ratios of this server to each other target."""
     found = [m for m in record.measurements if (m.model, m.scenario) == (model, scenario)]
     targets = sorted(dict.fromkeys(m.target for m in found), key=lambda name: name != OURS)
     peers = [target for target in targets if target != OURS]

@@ -1,4 +1,4 @@
-"""A run as JSON: every number of every round, the goals, and on what it was made."""
+"""A run as JSON: every number of every round, the goals, the machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from bench.goals import GOALS, Outcome
 from bench.measurement import BenchError, Measurement, Record
 
-_OF_THE_PIECE = ("date", "load before")  # what may differ between the pieces of one result
+_OF_THE_PIECE = ("date", "load before")  # may differ between the parts of one result
 
 
 class ResultFile:
-    """The file of one result, made in one run or, ``is_continued``, in several pieces.
+    """The file of one result, made in one run or, with ``is_continued``, in several parts.
 
-    Pieces must come from one machine with the same versions: ``BenchError`` otherwise.
+    ``BenchError`` if the parts come from different machines or versions.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ResultFile:
         )
 
     def write(self) -> None:
-        """All that is known so far, so that a run that is cut off has not been for nothing."""
+        """Write the results so far, so that an aborted run keeps them."""
         record = self.record
         content = {
             "machine": self._machine,

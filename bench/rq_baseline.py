@@ -1,7 +1,7 @@
-"""RQ as it comes: how many empty jobs a ``SimpleWorker`` does per second.
+"""Baseline: the number of empty jobs per second of RQ's ``SimpleWorker``.
 
-The jobs lie in the queue before the clock starts, so no client and no HTTP is in this figure. It
-runs against a Redis of its own, started and configured as the server's is.
+The jobs are queued before the clock starts, so that no client or HTTP is in this figure. It uses a
+separate Redis, started and configured as the server's.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _RUN_S = 300.0
 
 
 def nothing() -> None:
-    """The job."""
+    """An empty job."""
 
 
 def rq_jobs_per_s(num_jobs: int) -> float:
-    """In a process of its own, as our workers are."""
+    """Measure in a separate process, as workers of this server are."""
     with _running_redis() as url:
         answer = subprocess.run(
             [sys.executable, "-m", "bench.rq_baseline", url, str(num_jobs)],

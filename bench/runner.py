@@ -1,7 +1,7 @@
-"""The order of a run: round by round, and in each round every target in turn.
+"""The order of a run: in each round, every target in turn.
 
-A target's server lives for one round of one model, alone on the machine, so that caches are empty
-at its start and nobody else's idle processes disturb it. Who comes first changes with the round.
+A target's server runs for one round of one model, alone on the machine, so that its caches are
+empty at the start and no other process disturbs it. The first target changes with the round.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ DISTINCT_ONLY = frozenset({"small"})
 # A goal is set at this number of clients for this preset only.
 FURTHER_CLIENTS = {"tiny": 8}
 _FAKE_SLOTS = 64
-# The server before has given back gigabytes: a virtual machine hands them to its host in passes
-# that take a core for 30 to 60 ms, for some seconds. They fell into whoever was measured then.
+# The previous server has freed gigabytes. A virtual machine returns them to its host for some
+# seconds, each time using a core for 30 to 60 ms, which disturbed the next measurement.
 _SETTLE_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. ``scenarios`` holds names of ``bench.scenarios`` and ``bench.system``."""
+    """What to run. ``scenarios``: names of ``bench.scenarios`` and ``bench.system``."""
 
     scenarios: frozenset[str]
     models: tuple[ModelFile, ...]
@@ -58,7 +58,7 @@ class Plan:
     scale: Scale = field(default_factory=Scale)
     system_scale: SystemScale = field(default_factory=SystemScale)
     is_every_scenario_for_all: bool = False
-    """Also those for which a preset is too slow on a CPU."""
+    """Also run the scenarios for which a preset is too slow on a CPU."""
     first_round: int = 0
 
     @property
@@ -66,7 +66,7 @@ class Plan:
         return range(self.first_round, self.first_round + self.rounds)
 
     def scenarios_of(self, model: ModelFile, target: Target) -> list[str]:
-        """Those for which a server is needed, beside the distinct prompts."""
+        """The scenarios that need a server, without the distinct prompts."""
         if model.name in DISTINCT_ONLY and not self.is_every_scenario_for_all:
             return []
         if target.has_short_slots:
@@ -85,7 +85,7 @@ class Plan:
 
 
 def run(plan: Plan, record: Record, on_change: Callable[[], None]) -> None:
-    """Fill ``record``; ``on_change`` is called after each server's round, to keep what there is."""
+    """Fill ``record``; ``on_change`` is called after each server's round, to save the results."""
     if plan.scenarios & {DISTINCT, *SERVER_SCENARIOS}:
         for model in plan.models:
             _run_model(plan, model, record, on_change)
@@ -109,7 +109,7 @@ def _run_model(plan: Plan, model: ModelFile, record: Record, on_change: Callable
 
 
 def _targets(plan: Plan, model: ModelFile, record: Record) -> list[Target]:
-    """Those that can run here, and a line about each that cannot."""
+    """The targets that can run here; records a line about each other one."""
     idle = set() if plan.clients_of(model) else {BARE}
     names = plan.targets - idle
     wanted = [t for t in TARGETS if t.name in names and model.kind in t.kinds]
@@ -140,7 +140,7 @@ def _run_target(
 
 
 def _run_system(plan: Plan, round_: int, record: Record) -> None:
-    """One round of what only our server has."""
+    """One round of the scenarios for this server only."""
     print(f"our server, round {round_ + 1}", flush=True)
     scale = plan.system_scale
     with _noting_failure(record, f"our server, round {round_ + 1}"):
@@ -171,7 +171,7 @@ def _run_on_fake(plan: Plan, round_: int, record: Record) -> None:
 
 @contextlib.contextmanager
 def _noting_failure(record: Record, what: str) -> Iterator[None]:
-    """A target that fails is told of in the report; the others go on."""
+    """Record a failure for the report; the other targets still run."""
     try:
         yield
     except (BenchError, OSError, EOFError, httpx.HTTPError) as error:

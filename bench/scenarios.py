@@ -1,7 +1,7 @@
-"""What clients do to a server: each scenario returns its numbers for one round of one target.
+"""Scenarios of clients; each returns its numbers for one round of one target.
 
 Texts are the same for all targets of a round, and new in each round, so that no server can have
-seen them. Answers are greedy and run to their token limit.
+cached them. Sampling is greedy; answers run to their token limit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POLL_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much a scenario asks for. ``tokens`` is what a client gets of a distinct prompt."""
+    """Sizes of the scenarios. ``tokens``: tokens generated for a distinct prompt."""
 
     tokens: int = 64
     prefix_tokens: int = 2000
@@ -63,8 +63,7 @@ _PROMPT_WORDS = 64
 _SHORT_WORDS = 16
 _SHORT_TOKENS = 16
 _LONG_LIFE_TOKENS = 1024
-# No answer of a few hundred tokens can be at its end, so the end need not be ignored: with a schema
-# it is where the schema says.
+# These schemas allow no end within a few hundred tokens, so that ``ignore_eos`` is not needed.
 _ENDLESS_LIST = {
     "type": "json_schema",
     "json_schema": {
@@ -94,7 +93,7 @@ def distinct_name(clients: int) -> str:
 
 
 def warm_up(target: Server | BareLoop, texts: Texts, key: str) -> None:
-    """One short request: what is made at the first one is not what is measured."""
+    """One short request, after which connections and caches exist."""
     target.generate([texts.words(f"{key} warm-up", _SHORT_WORDS)], _SHORT_TOKENS)
 
 
@@ -117,7 +116,7 @@ def distinct(
 
 
 def standing(target: Server | BareLoop, scale: Scale) -> Values:
-    """What a server takes that has worked and now has nothing to do."""
+    """Memory and processor time of an idle server after work."""
     processes = target.processes
     before_s, started_at = cpu_s(processes), time.perf_counter()
     time.sleep(scale.idle_s)
@@ -126,7 +125,7 @@ def standing(target: Server | BareLoop, scale: Scale) -> Values:
 
 
 async def prefix(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
-    """A long beginning that all share, nobody has seen, and all bring within 100 ms."""
+    """A new long prefix, shared by all prompts, which arrive within 100 ms."""
     shared = texts.tokens(f"{key} shared", scale.prefix_tokens)
     exchanges: list[Exchange] = []
     started_at = time.perf_counter()
@@ -140,10 +139,10 @@ async def prefix(server: Server, texts: Texts, key: str, scale: Scale) -> Values
 
 
 async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
-    """A conversation that begins with a long text; each turn sends all that was said before.
+    """A conversation that begins with a long text; each turn sends all earlier messages.
 
-    In the place of each answer stand as many tokens of words, which no server has read before: the
-    text of random tokens, which is what came, is split into up to six times as many.
+    Instead of each answer, new words of as many tokens are sent: an answer is a text of random
+    tokens, which a tokenizer splits into up to six times as many.
     """
     messages: list[dict[str, str]] = []
     ttfts: list[float] = []
@@ -162,7 +161,7 @@ async def chat(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
 
 
 async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
-    """What running streams notice of a long prompt: gaps from its arrival to its first token."""
+    """The effect of a long prompt on running streams: gaps from its arrival to its first token."""
     running = await _running_streams(server, texts, key, scale)
     prompt = texts.tokens(f"{key} long", scale.long_tokens)
     newcomer = await Exchange.start(server.completion(prompt, _SHORT_TOKENS))
@@ -178,7 +177,7 @@ async def long_prompt(server: Server, texts: Texts, key: str, scale: Scale) -> V
 
 
 async def burst(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
-    """What running streams notice of 16 clients that come at once, and how long these wait."""
+    """The effect of 16 concurrent new clients on running streams, and the new clients' TTFT."""
     running = await _running_streams(server, texts, key, scale)
     posts = [
         server.completion(texts.words(f"{key} new {i}", _PROMPT_WORDS), _SHORT_TOKENS)
@@ -194,7 +193,7 @@ async def burst(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
 
 
 async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Values:
-    """The same work with and without a JSON schema, in turn; the schema's first use included."""
+    """The same requests with and without a JSON schema, in turn; includes compiling the schema."""
     spent_s = {FREE: 0.0, CONSTRAINED: 0.0}
     num_tokens = scale.grammar_turns * scale.grammar_clients * scale.grammar_tokens
     for turn in range(scale.grammar_turns):
@@ -209,7 +208,7 @@ async def grammar(server: Server, texts: Texts, key: str, scale: Scale) -> Value
 
 
 async def _running_streams(server: Server, texts: Texts, key: str, scale: Scale) -> list[Exchange]:
-    """Streams that have begun and will not end by themselves."""
+    """Running streams that do not end by themselves."""
     running = [
         await Exchange.start(
             server.completion(texts.words(f"{key} {i}", _PROMPT_WORDS), _LONG_LIFE_TOKENS)
@@ -227,12 +226,12 @@ async def _cut(running: list[Exchange]) -> list[Stream]:
         exchange.abort()
     streams = [await exchange.stream(ANSWER_S) for exchange in running]
     if not were_running:
-        raise BenchError("streams ended before the newcomers did: nothing was measured")
+        raise BenchError("streams ended before the new clients did: nothing was measured")
     return streams
 
 
 async def _elapsed_s(posts: list[Post], max_tokens: int) -> float:
-    """From the first connect to the last end, all tokens having come."""
+    """Seconds from the first connect to the last end; checks the number of tokens."""
     exchanges = [await Exchange.start(post) for post in posts]
     streams = [await exchange.stream(ANSWER_S) for exchange in exchanges]
     if any(stream.num_tokens != max_tokens for stream in streams):
@@ -243,7 +242,7 @@ async def _elapsed_s(posts: list[Post], max_tokens: int) -> float:
 
 
 def gaps_within(streams: list[Stream], start: float, end: float) -> list[float]:
-    """Milliseconds between successive pieces, of the gaps that touch the time from start to end."""
+    """Milliseconds between successive pieces, for the gaps that overlap the given time."""
     return [
         (later - earlier) * 1000
         for stream in streams

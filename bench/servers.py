@@ -1,7 +1,7 @@
-"""Our server and its peers, started and asked alike.
+"""This server and its peers, with the same start and requests.
 
 Every server is started for one round and one model, listens on loopback, and gets the same number
-of threads and slots. ``bench/README.md`` says which flags, and why.
+of threads and slots. ``bench/README.md`` explains the flags.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What holds for all servers of a run."""
+    """Parameters of all servers of a run."""
 
     threads: int
     llama_server: Path | None = None
@@ -45,18 +45,18 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server. ``extras`` are fields that this one wants in each body."""
+    """A running server. ``extras``: fields that this server needs in each body."""
 
     port: int
     extras: Mapping[str, Any]
     find_processes: Callable[[], list[psutil.Process]]
     instance: Instance | None = None
-    """Ours only: the parts whose processor time is told apart."""
+    """Only this server: its parts, to measure the processor time of each."""
     threads: int = 1
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """All of them, helpers too."""
+        """All its processes, including helpers."""
         return self.find_processes()
 
     def completion(self, prompt: str, max_tokens: int) -> Post:
@@ -71,12 +71,12 @@ class Server:
         return self._post("/v1/chat/completions", body)
 
     def generate(self, prompts: list[str], max_tokens: int) -> list[Stream]:
-        """All prompts at once, each on a connection of its own."""
+        """Send all prompts concurrently, each on its own connection."""
         posts = [self.completion(prompt, max_tokens) for prompt in prompts]
         streams = asyncio.run(_answers(posts))
         for stream in streams:
             if stream.is_at_limit and not stream.has_usage:
-                # It has joined tokens to pieces, and does not say how many.
+                # It has joined tokens to pieces, and does not report their number.
                 stream.num_tokens = max_tokens
         return streams
 
@@ -103,12 +103,12 @@ def start_ours(model: ModelFile, setup: Setup) -> Iterator[Server]:
 
 
 def start_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
-    """With one pool of cells, of which a request can have what it needs."""
+    """With ``--kv-unified``: all slots share the KV cells."""
     return _start_llama_server(model, setup, "--kv-unified")
 
 
 def start_split_llama_server(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
-    """With as many cells, of which each slot has its share and no more."""
+    """With as many KV cells, divided equally among the slots."""
     return _start_llama_server(model, setup, "--no-kv-unified")
 
 
@@ -116,7 +116,7 @@ def _start_llama_server(
     model: ModelFile, setup: Setup, layout: str
 ) -> AbstractContextManager[Server]:
     binary = find_llama_server(setup.llama_server)
-    assert binary is not None, "asked for although it is missing"
+    assert binary is not None, "started although it is missing"
     threads = str(setup.threads)
     flags = ["--model", str(model.path), "--threads", threads, "--threads-batch", threads]
     flags += ["--parallel", str(NUM_SLOTS), "--ctx-size", str(LLAMA_SERVER_CELLS), layout]
@@ -126,7 +126,7 @@ def _start_llama_server(
 def start_llama_cpp_python(model: ModelFile, setup: Setup) -> AbstractContextManager[Server]:
     flags = ["--model", str(model.path), "--n_ctx", str(CONTEXT_LENGTH), "--n_gpu_layers", "-1"]
     flags += ["--n_threads", str(setup.threads), "--n_threads_batch", str(setup.threads)]
-    flags += ["--interrupt_requests", "False"]  # else a new request cuts off the running one
+    flags += ["--interrupt_requests", "False"]  # else a new request interrupts the running one
     return _serving([sys.executable, "-m", "llama_cpp.server", *flags], {}, health="/v1/models")
 
 
@@ -145,7 +145,7 @@ def _serving(command: list[str], extras: Body, health: str = "/health") -> Itera
 
 
 def find_llama_server(given: Path | None) -> Path | None:
-    """The binary asked for, else the one of PATH, else the one that our script has built."""
+    """The given binary, else that of PATH, else that of ``scripts/build_llama_server.sh``."""
     if given is not None:
         if not given.is_file():
             raise BenchError(f"{given}: no such llama-server")

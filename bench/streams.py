@@ -1,4 +1,4 @@
-"""One streamed answer as its client saw it, and the numbers that follow from it."""
+"""One streamed answer with the times of its pieces, and the metrics of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 from bench.measurement import BenchError, percentile
 
 Arrival = tuple[float, bytes]
-"""Seconds of the monotonic clock, and what the socket gave then."""
+"""Seconds of the monotonic clock, and the data received then."""
 
 
 class _Delta(msgspec.Struct):
@@ -41,9 +41,9 @@ _decode = msgspec.json.Decoder(_Frame).decode
 
 @dataclass(slots=True)
 class Stream:
-    """``started_at`` is before the connect; ``times`` are those of the pieces with text.
+    """``started_at``: before the connect; ``times``: of the pieces with text.
 
-    ``is_at_limit``: the server said that it had ended at the number of tokens asked for.
+    ``is_at_limit``: the server reported an end at the token limit.
     """
 
     started_at: float
@@ -62,17 +62,17 @@ class Stream:
     @property
     def ttft_s(self) -> float:
         if not self.times:
-            raise BenchError("a stream brought no text")
+            raise BenchError("a stream had no text")
         return self.times[0] - self.started_at
 
     @property
     def gaps_s(self) -> list[float]:
-        """Waits between successive pieces; a piece can hold more than one token."""
+        """Seconds between successive pieces; a piece may have several tokens."""
         return [later - earlier for earlier, later in pairwise(self.times)]
 
 
 def speed(streams: list[Stream]) -> dict[str, float]:
-    """The numbers of streams that ran together."""
+    """The metrics of concurrent streams."""
     elapsed_s = max(s.ended_at for s in streams) - min(s.started_at for s in streams)
     ttfts = [stream.ttft_s * 1000 for stream in streams]
     gaps = [gap * 1000 for stream in streams for gap in stream.gaps_s] or [0.0]
@@ -86,9 +86,9 @@ def speed(streams: list[Stream]) -> dict[str, float]:
 
 
 def read_stream(started_at: float, ended_at: float, arrivals: list[Arrival]) -> Stream:
-    """Parse an HTTP answer of server-sent events, whole or cut; ``BenchError`` if it is none.
+    """Parse an HTTP answer of server-sent events, complete or cut; else ``BenchError``.
 
-    Parsing waits until all streams have ended, so that it costs nothing while they run.
+    Done after all streams have ended, so that parsing takes no time while they run.
     """
     stream = Stream(started_at, ended_at)
     for time, data in _events(arrivals):
@@ -100,7 +100,7 @@ def read_stream(started_at: float, ended_at: float, arrivals: list[Arrival]) -> 
         stream.is_at_limit |= any(c.finish_reason == "length" for c in frame.choices)
         if frame.usage is not None:
             _note_usage(stream, frame.usage)
-    # Not every server reports usage in a stream; one piece is then one token.
+    # Some servers report no usage in a stream; then one piece is one token.
     stream.num_tokens = stream.num_tokens or len(stream.times)
     return stream
 
@@ -119,7 +119,7 @@ def _note_usage(stream: Stream, usage: _Usage) -> None:
 
 
 def _events(arrivals: list[Arrival]) -> Iterator[Arrival]:
-    """The JSON of each event, with the time at which its last byte was there."""
+    """The JSON of each event, with the time at which its last byte was received."""
     body, ends, times = _body(arrivals)
     start = 0
     while (end := body.find(b"\n\n", start)) >= 0:
@@ -130,7 +130,7 @@ def _events(arrivals: list[Arrival]) -> Iterator[Arrival]:
 
 
 def _body(arrivals: list[Arrival]) -> tuple[bytes, list[int], list[float]]:
-    """The answer's body, and which part of it (by its end) had come at which time."""
+    """The answer's body, and the times of its parts by their end offsets."""
     raw = b"".join(data for _, data in arrivals)
     head, separator, _ = raw.partition(b"\r\n\r\n")
     if not separator or b" 200 " not in head.partition(b"\r\n")[0]:
@@ -151,7 +151,7 @@ def _dechunk(
     while (line_end := raw.find(b"\r\n", position)) >= 0:
         size = int(raw[position:line_end].partition(b";")[0], 16)
         first, position = line_end + 2, line_end + 4 + size
-        if size == 0 or position > len(raw):  # the end, or where the stream was cut
+        if size == 0 or position > len(raw):  # the end, or the position where the stream was cut
             break
         parts.append(raw[first : first + size])
         part_times.append(times[bisect_left(ends, first + size)])

@@ -1,4 +1,4 @@
-"""Bar charts as SVG text, with nothing but string formatting."""
+"""Bar charts as SVG text, made by string formatting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STYLE = "font-family: system-ui, sans-serif; font-size: 12px"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Bars side by side under one label: (series, value), none negative."""
+    """Adjacent bars under one label: (series, value), values not negative."""
 
     label: str
     bars: Sequence[tuple[str, float]]
@@ -22,7 +22,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A chart with a scale of its own."""
+    """A chart with its own scale."""
 
     title: str
     groups: Sequence[Group]

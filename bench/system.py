@@ -1,4 +1,4 @@
-"""What only our server has: its queue, its fake engine, its idle processes and its workers."""
+"""Scenarios for this server only: its queue, fake engine, idle processes and workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _END_MARK = "end-of-bench"
 
 @dataclass(frozen=True, slots=True)
 class SystemScale:
-    """How much is asked for."""
+    """Sizes of the scenarios."""
 
     hop_samples: int = 100
     jobs_per_client: int = 60
@@ -83,7 +83,7 @@ def _commands_per_generation(instance: Instance, scale: SystemScale) -> float:
 
 
 def _sent_per_job(instance: Instance, post: Post) -> float:
-    """What goes over the sockets to Redis, as its MONITOR sees it."""
+    """Commands sent to Redis per job, counted with MONITOR."""
     with Redis.from_url(instance.redis_url) as redis, redis.monitor() as monitor:
         asyncio.run(_from_all_clients(post, _MONITORED_JOBS))
         redis.echo(_END_MARK)
@@ -94,15 +94,15 @@ def _sent_per_job(instance: Instance, post: Post) -> float:
 
 
 def _redis_calls(instance: Instance) -> int:
-    """Commands so far, also those inside of scripts and those of the processes' heartbeats."""
+    """Commands that Redis has executed, including those in scripts and of heartbeats."""
     with Redis.from_url(instance.redis_url) as redis:
         stats = redis.info("commandstats")
     return sum(entry["calls"] for entry in stats.values())
 
 
 def measure_streams(instance: Instance, scale: SystemScale) -> dict[str, float]:
-    """64 streams at once from ``fake`` with 64 slots; each text must be the engine's, exactly."""
-    # Of different lengths, so that no two streams count in step.
+    """64 concurrent streams from ``fake`` with 64 slots; each text must be exactly the engine's."""
+    # Prompts of different lengths, so that no two streams have the same numbers.
     prompts = ["p" * (i + 1) for i in range(_NUM_STREAMS)]
     streams = asyncio.run(_streams(instance.port, prompts, scale.stream_tokens))
     elapsed_s = max(s.ended_at for s in streams) - min(s.started_at for s in streams)
@@ -123,7 +123,7 @@ async def _streams(port: int, prompts: list[str], max_tokens: int) -> list[Strea
 
 
 def _engine_text(prompt: str, max_tokens: int) -> str:
-    """What the fake engine says by itself."""
+    """The fake engine's own text."""
     engine = open_fake(Path(FAKE), EngineOptions(), lambda fraction: None)
     sampling = Sampling(temperature=0.0, ignore_eos=True)
     tokens = engine.tokenizer.encode(prompt, add_special=True, parse_special=False)
@@ -136,12 +136,12 @@ def _engine_text(prompt: str, max_tokens: int) -> str:
 
 
 def measure_idle(scale: SystemScale) -> dict[str, float]:
-    """API, supervisor and two workers, one per backend, with nothing to do."""
+    """Idle API, supervisor and two workers, one per backend."""
     with running_instance() as instance:
         instance.load("demo", "0")
         instance.load("demo.gguf", "1")
         if len(instance.workers) != 2:
-            raise BenchError(f"2 workers are wanted, {len(instance.workers)} run")
+            raise BenchError(f"2 workers are needed, {len(instance.workers)} run")
         time.sleep(_SETTLE_S)
         own, redis = instance.own_processes, instance.redis_processes
         own_s, redis_s, started_at = cpu_s(own), cpu_s(redis), time.perf_counter()
@@ -154,7 +154,7 @@ def measure_idle(scale: SystemScale) -> dict[str, float]:
 
 
 def measure_worker_memory(model: ModelFile) -> dict[str, float]:
-    """A worker's resident memory after its first answer, less the model's file and the KV cache."""
+    """A worker's resident memory after its first answer, without model file and KV cache."""
     with running_instance(model.path.parent) as instance:
         instance.load(model.path.name, slots=NUM_SLOTS, context_length=CONTEXT_LENGTH)
         body = {"prompt": "Hello", "max_tokens": 16, "temperature": 0, "ignore_eos": True}

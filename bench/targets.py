@@ -1,4 +1,4 @@
-"""What can be compared on a model: the bare library loop, our server, and its peers."""
+"""The targets of a comparison: the library's loop, this server, and its peers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LLAMA_CPP_PYTHON, MLX_LM = "llama-cpp-python", "mlx_lm.server"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One of them. ``missing`` says why it cannot run here, "" when it can.
+    """One target. ``missing`` returns why it cannot run here, "" when it can.
 
-    One that is not concurrent answers requests one after the other. ``has_grammars``: it can hold
-    an answer to a JSON schema and still ignore the end of the text. ``has_short_slots``: the long
-    prompts do not fit.
+    Without ``is_concurrent`` it answers requests one after the other. ``has_grammars``: it can
+    enforce a JSON schema together with ``ignore_eos``. ``has_short_slots``: the long prompts do not
+    fit.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Prompts of a wanted length that no server has seen before: random words, the same every time."""
+"""Prompts of a given length: random words, reproducible, and not cached by any server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CountTokens = Callable[[str], int]
 
 
 class Texts:
-    """Texts for one model; equal keys give equal texts, different keys unrelated ones."""
+    """Texts for one model; equal keys give equal texts, different keys unrelated texts."""
 
     def __init__(self, tokens_per_word: float) -> None:
         self._tokens_per_word = tokens_per_word
 
     @classmethod
     def measured(cls, count_tokens: CountTokens) -> Texts:
-        """With the number of tokens per word that a model's tokenizer makes of such words."""
+        """Texts that use the measured number of tokens per word of a model's tokenizer."""
         return cls(count_tokens(_words("sample", _SAMPLE_WORDS)) / _SAMPLE_WORDS)
 
     def words(self, key: str, count: int) -> str:

@@ -10,8 +10,8 @@ Examples, from the root of the repository:
   python scripts/make_model.py adapter --base models/demo --out adapters/demo-noise --rank 4
       adapters/demo-noise/ (MLX) and adapters/demo-noise.gguf, the same update
 
-The same arguments give the same weights. The text of such a model is noise; greedy text runs to
-its token limit, because the end tokens have a zero logit.
+The same arguments give the same weights. Such a model generates random text; greedy sampling runs
+to the token limit, because the end tokens have a zero logit.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-if __package__ in (None, ""):  # run as a file: `scripts` is found from the root
+if __package__ in (None, ""):  # run as a file: makes the package `scripts` importable
     sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
@@ -62,11 +62,11 @@ def make_model(
     scales_type: type[np.float16] | type[np.float32] = np.float32,
     tokenizer: Path = ROOT / "models" / "demo",
 ) -> list[Path]:
-    """Writes `out`/ (MLX) and `out`.gguf with the same random weights; None leaves one out.
+    """Writes `out`/ (MLX) and `out`.gguf with the same random weights; None: not that format.
 
     Args:
         out: path without a suffix; its name becomes the model's name.
-        tokenizer: an MLX model folder whose tokenizer is padded to the vocabulary asked for.
+        tokenizer: an MLX model folder whose tokenizer is padded to the size of the vocabulary.
 
     Returns the paths written. Raises ValueError for a shape that cannot be written.
     """
@@ -113,7 +113,7 @@ def _gguf_path(out: Path) -> Path:
 
 
 def shape_from(arguments: argparse.Namespace) -> Shape:
-    """The preset with the sizes given on the command line instead of its own."""
+    """The preset, with sizes replaced by those of the command line."""
     given = {
         field: getattr(arguments, option.replace("-", "_")) for option, field in _SIZES.items()
     }

@@ -1,9 +1,9 @@
-"""Makes what an older version leaves in Redis when all of it is killed at work, for the tests.
+"""Dumps the Redis data of an older version that was killed under load, for the tests.
 
   python scripts/make_upgrade_dump.py path/to/old/checkout tests/data/redis_50ffc2d.aof.gz
 
 Starts Redis, API and supervisor of that checkout with the fake engine, loads models, ends some
-jobs, has others run and wait, kills everything and writes Redis' data as the commands of an
+jobs, starts and queues others, kills all processes and writes Redis' data as the commands of an
 append-only file. ``tests/helpers/upgrade_dump.py`` reads it.
 """
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-if __package__ in (None, ""):  # run as a file: `jobs` is found from the root
+if __package__ in (None, ""):  # run as a file: makes the package `jobs` importable
     sys.path.insert(0, str(ROOT))
 
 import httpx  # noqa: E402
@@ -75,7 +75,7 @@ class OldProduct:
         }
 
     def start(self) -> None:
-        """Return when the API is ready."""
+        """Start the processes; return when the API is ready."""
         self._check_origin()
         (self._folder / "models").mkdir()
         _start_redis(self._folder, self.redis)
@@ -84,7 +84,7 @@ class OldProduct:
         wait_for(self._is_ready, "the old server is ready")
 
     def _check_origin(self) -> None:
-        """Another installed checkout must not stand in for the old one."""
+        """Fail if the modules are those of another installed checkout."""
         code = "import api, jobs, workers; print(api.__file__, jobs.__file__, workers.__file__)"
         command = [sys.executable, "-c", code]
         said = subprocess.check_output(command, cwd=self._checkout, env=self._env, text=True)
@@ -120,7 +120,7 @@ class OldProduct:
         return dict(answer.json())
 
     def post_and_wait(self, path: str, body: Any, model_id: str = "0") -> None:
-        """Leave a client waiting for the answer; it never comes."""
+        """Send a request in a thread that waits for its answer without end."""
 
         def wait() -> None:
             with contextlib.suppress(httpx.TransportError):
@@ -129,7 +129,7 @@ class OldProduct:
         threading.Thread(target=wait, daemon=True).start()
 
     def complete(self, num_tokens: int, model_id: str = "0", **fields: Any) -> str:
-        """A completion in the background; the id of its job."""
+        """Submit a background completion; returns its job's id."""
         body = {"prompt": PROMPT, "max_tokens": num_tokens, "temperature": 0, "background": True}
         answer = self.call("POST", "/v1/completions", {**body, **fields}, model_id)
         return str(answer.json()["id"])
@@ -156,10 +156,13 @@ class OldProduct:
         os.kill(pids[model_id], signal.SIGSTOP)
 
     def kill(self) -> None:
-        """End all processes but Redis, as a loss of power would."""
+        """Kill all processes but Redis, as in a power failure."""
         parents = [psutil.Process(process.pid) for process in self._processes]
         family = parents + [child for one in parents for child in one.children(recursive=True)]
-        for signum in (signal.SIGSTOP, signal.SIGKILL):  # nobody may see another's death
+        for signum in (
+            signal.SIGSTOP,
+            signal.SIGKILL,
+        ):  # stopped first, so that none reacts to another's death
             for process in family:
                 process.send_signal(signum)
         for popen in self._processes:
@@ -168,7 +171,7 @@ class OldProduct:
 
 
 def end_some_jobs(old: OldProduct) -> None:
-    """Stored responses, and jobs with each kind of end."""
+    """Create stored responses, and jobs with each kind of end."""
     body = {"input": "one", "max_output_tokens": 16, "temperature": 0}
     first = old.post("/v1/responses", body, "1")
     old.post("/v1/responses", {**body, "input": "two", "previous_response_id": first["id"]}, "1")
@@ -184,7 +187,7 @@ def end_some_jobs(old: OldProduct) -> None:
 
 
 def start_some_jobs(old: OldProduct) -> None:
-    """Some that run, more that wait for a slot, and a response that is written."""
+    """Create running jobs, jobs that wait for a slot, and a response in progress."""
     running = [old.complete(400), old.complete(300), old.complete(200, HASHED_ID)]
     body = {"input": "three", "max_output_tokens": 200, "temperature": 0, "background": True}
     running.append(old.post("/v1/responses", body, HASHED_ID)["id"])
@@ -199,7 +202,7 @@ def start_some_jobs(old: OldProduct) -> None:
 
 
 def leave_control_jobs(old: OldProduct) -> None:
-    """A model about to be loaded, a job on its way to a worker, and one that waits."""
+    """Create a load that has not begun, a job that is being taken, and a queued one."""
     old.pause_supervisor()
     old.post_and_wait("/v1/internal/model/load", {"llm_model_name": "fake"}, "2")
     old.wait_length("rq:queue:ctl-2")
@@ -211,7 +214,7 @@ def leave_control_jobs(old: OldProduct) -> None:
 
 
 def main() -> int:
-    """Write the file; exit status 1 when a step was not reached."""
+    """Write the file; exit status 1 when a step failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path, help="folder of the old version")
     parser.add_argument("out", type=Path, help="file to write, .aof.gz")
@@ -236,7 +239,7 @@ def main() -> int:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder with a short path, for sockets; the Redis in it ends with it."""
+    """A folder with a short path, for sockets; its Redis is ended at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="mgs-old-", dir="/tmp"))
     try:
         yield folder
@@ -249,7 +252,7 @@ def _folder() -> Iterator[Path]:
 def _start_redis(folder: Path, client: Redis) -> None:
     flags = f"--port 0 --unixsocket {folder / 'redis.sock'} --dir {folder} --daemonize yes"
     flags += f" --pidfile {folder / 'redis.pid'} --logfile {folder / 'redis.log'}"
-    # Commands alone, with the time of writing: no binary preamble.
+    # Only commands, with their times, without an RDB preamble.
     flags += " --appendonly yes --aof-use-rdb-preamble no --aof-timestamp-enabled yes"
     command = [str(find_redis_binary().path), *flags.split(), "--save", ""]
     subprocess.run(command, check=True)
@@ -263,7 +266,7 @@ def _start_redis(folder: Path, client: Redis) -> None:
 
 
 def _append_only_file(folder: Path, client: Redis) -> bytes:
-    """What stands in Redis now, as one command per key and then some."""
+    """The rewritten append-only file: about one command per key."""
     client.bgrewriteaof()
     wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the rewrite")
     parts = (folder / "appendonlydir").glob("*.base.aof")

@@ -1,1 +1,1 @@
-"""The command line: `mgs`, and what it starts."""
+"""The command line ``mgs``, and the server that it starts."""

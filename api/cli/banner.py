@@ -1,4 +1,4 @@
-"""What a person sees when the API is up: where it is, which models there are, what to paste."""
+"""The text printed when the API listens: its address, the models on disk, example commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def banner(settings: Settings) -> str:
 
 
 def base_url(settings: Settings) -> str:
-    """The address to call, also when we listen on all."""
+    """The base URL; the loopback address if the server listens on all addresses."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 

@@ -1,4 +1,4 @@
-"""The command line's side of the HTTP API: requests, errors as one line, events of a job."""
+"""The command line's HTTP client: requests, one-line errors, events of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class CliError(Exception):
-    """What went wrong, as one line for the user."""
+    """An error, as one line for the user."""
 
 
 class ServerError(CliError):
@@ -32,7 +32,7 @@ class ServerError(CliError):
 
 
 class Server:
-    """The running server, as the command line sees it."""
+    """A client of the running server."""
 
     def __init__(self, settings: Settings, url: str | None = None) -> None:
         self.url = (url or _default_url(settings)).rstrip("/")
@@ -41,7 +41,7 @@ class Server:
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=_TIMEOUT,
-            # A proxy meant for the world must not stand between us and this machine.
+            # Requests to this machine bypass the proxy of the environment.
             trust_env=not is_loopback(httpx.URL(self.url).host),
         )
 
@@ -51,11 +51,11 @@ class Server:
         return _json(self._send("GET", path, params=given))
 
     def post(self, path: str, body: Json, headers: dict[str, str]) -> httpx.Response:
-        """The answer to a POST, which is no error."""
+        """The successful answer to a POST; raises ``CliError`` for any other."""
         return self._send("POST", path, json=body, headers=headers)
 
     def events(self, path: str) -> Iterator[Json]:
-        """Events of a job up to its last, across broken connections."""
+        """Events of a job up to the terminal one, with reconnects."""
         last_id = ""
         for attempt in range(_NUM_RECONNECTS):
             time.sleep(attempt * _RECONNECT_PAUSE_S)
@@ -67,7 +67,7 @@ class Server:
                         return
             except httpx.TransportError:
                 continue
-        raise CliError(f"the connection to {self.url} breaks off again and again")
+        raise CliError(f"the connection to {self.url} broke {_NUM_RECONNECTS} times")
 
     def _read_events(self, path: str, last_id: str) -> Iterator[tuple[str, Json]]:
         headers = {"Last-Event-ID": last_id} if last_id else {}
@@ -114,7 +114,9 @@ def _json(response: httpx.Response) -> Json:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise CliError(f"{response.request.url} does not answer as this server does")
+        raise CliError(
+            f"{response.request.url} is not an mlx-gguf-server: its answer is no JSON object"
+        )
     return answer
 
 

@@ -1,8 +1,8 @@
-"""rq-dashboard over our queues: read-only, on loopback, every page with the JSON serializer.
+"""rq-dashboard: read-only, on loopback, every page with the JSON serializer.
 
-rq-dashboard 0.9.0 lists workers with the pickle serializer whatever it is told, which breaks the
-page as soon as a worker is busy; it opens a connection per request; and a GET from any web page
-can requeue jobs. All three are settled here.
+This corrects three faults of rq-dashboard 0.9.0: it lists workers with the pickle serializer
+regardless of its configuration, which fails as soon as a worker is busy; it opens a connection per
+request; and a GET from any web page can requeue jobs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class JsonJob(Job):
 
 
 def run_dashboard(settings: Settings, port: int) -> None:
-    """Serve the dashboard on 127.0.0.1 until a signal comes."""
+    """Serve the dashboard on 127.0.0.1 until a signal."""
     if not all(importlib.util.find_spec(name) for name in ("rq_dashboard", "six")):
         raise CliError(
             "rq-dashboard is not installed: `make install-dev` in the project's folder, or "
@@ -104,7 +104,7 @@ def make_app(redis_url: str) -> Flask:
     @app.before_request
     def refuse_changes() -> tuple[str, int] | None:
         if urlsplit(f"//{request.host}").hostname not in _LOOPBACK_NAMES:
-            return "Only for this machine.\n", 403
+            return "The dashboard is only available on this machine.\n", 403
         if request.method not in ("GET", "HEAD") or request.path.startswith("/requeue/"):
             return "The dashboard is read-only.\n", 403
         return None
@@ -116,7 +116,7 @@ def make_app(redis_url: str) -> Flask:
         return response
 
     @app.errorhandler(RedisError)
-    def redis_is_away(_error: RedisError) -> tuple[str, int]:
+    def redis_unavailable(_error: RedisError) -> tuple[str, int]:
         return "Redis does not answer.\n", 503
 
     return app

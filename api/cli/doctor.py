@@ -1,4 +1,4 @@
-"""``mgs doctor``: what a server needs, checked one after the other."""
+"""``mgs doctor``: checks the requirements of a server one by one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Verdict = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's list."""
+    """Result of one check: a line of the output."""
 
     verdict: Verdict
     subject: str
@@ -41,7 +41,7 @@ class Check:
 
 
 def examine(settings: Settings, server: Server) -> Iterator[Check]:
-    """All checks, in the order in which one needs the other."""
+    """All checks, each after those that it depends on."""
     yield _python()
     system = current_platform()
     if isinstance(system, Darwin):
@@ -58,7 +58,7 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
 
 
 def show_checks(checks: Iterable[Check]) -> bool:
-    """Print each check as it comes; True when none is a problem."""
+    """Print each check when it is done; True if none is a problem."""
     is_well = True
     console = text_console()
     for check in checks:
@@ -89,7 +89,7 @@ def mac_checks(mac: Darwin, job: str | None) -> Iterator[Check]:
 
 
 def _engines() -> Iterator[Check]:
-    # Looked for, not imported: an import takes seconds and may start Metal.
+    # Not imported: an import takes seconds and may initialize Metal.
     found = {
         engine: all(importlib.util.find_spec(module) for module in modules)
         for engine, modules in _ENGINES.items()

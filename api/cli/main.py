@@ -1,6 +1,6 @@
-"""``mgs``: a plain command line over the HTTP API, and a way to everything else that runs.
+"""``mgs``: a command line for the HTTP API, the server itself and its Redis.
 
-It imports neither the API nor an engine, so it answers at once.
+It imports neither the API nor an engine, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def load(
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
     url: Url = None,
 ) -> None:
-    """Load a model and show how far it is."""
+    """Load a model and show the progress."""
     options: dict[str, str | int | None] = {
         "chat_format": chat_format,
         "context_length": context,
@@ -100,7 +100,7 @@ def ps(url: Url = None) -> None:
 
 @app.command()
 def models(url: Url = None) -> None:
-    """Show what the models folder holds and what is loaded."""
+    """Show the models in the models folder, and which are loaded."""
     server = Server(_settings(), url)
     names = server.get("/v1/internal/model/list")["model_names"]
     cli_tables.show_models(names, server.get("/management/processes"))
@@ -120,7 +120,7 @@ def jobs(
 
 @app.command()
 def redis() -> None:
-    """Run the embedded Redis alone (`mgs serve` does it by itself)."""
+    """Run only the embedded Redis (`mgs serve` starts it, too)."""
     from jobs.embedded_redis.launcher import main as run_redis
 
     sys.exit(run_redis())
@@ -146,7 +146,7 @@ def dash(port: Annotated[int, typer.Option(min=1, max=65535)] = 9181) -> None:
 
 @app.command()
 def doctor(url: Url = None) -> None:
-    """Check that everything that is needed is there; exit status 1 when something is not."""
+    """Check the requirements of a server; exit status 1 if one is not met."""
     from api.cli.doctor import examine, show_checks
 
     settings = _settings()
@@ -165,7 +165,7 @@ def _follow_load(server: Server, job: str, name: str) -> None:
                 if event["kind"] in ("failed", "cancelled"):
                     raise CliError(_reason(event))
         except KeyboardInterrupt:
-            raise CliError("not waiting any longer; the load goes on (see `mgs ps`)") from None
+            raise CliError("interrupted; the load continues (see `mgs ps`)") from None
 
 
 def _reason(event: dict[str, Any]) -> str:
@@ -178,7 +178,7 @@ def _settings() -> Settings:
 
 
 def _read_dotenv() -> None:
-    # As honcho would, but what the shell says wins, and every command sees it.
+    # As honcho does, but for every command, and variables of the shell have precedence.
     from dotenv import load_dotenv
 
     load_dotenv(project_root() / ".env", override=False)

@@ -1,4 +1,4 @@
-"""``mgs redis-cli``: redis-cli on whichever Redis the server uses."""
+"""``mgs redis-cli``: redis-cli with the connection settings of the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.settings import Settings
 
 
 def open_redis(settings: Settings, arguments: Sequence[str]) -> None:
-    """Become redis-cli, after showing the command that would do the same."""
+    """Print the equivalent command, then replace this process by redis-cli."""
     program = find_redis_cli()
     if program is None:
         raise CliError(
@@ -26,7 +26,7 @@ def open_redis(settings: Settings, arguments: Sequence[str]) -> None:
     command = [str(program), *target]
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     environment = dict(os.environ)  # noqa: TID251
-    if password:  # Not an option: `ps` shows those to everybody.
+    if password:  # Not as an option: `ps` shows options to all users.
         environment["REDISCLI_AUTH"] = password
     os.execve(program, [*command, *arguments], environment)
 

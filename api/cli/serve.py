@@ -1,4 +1,4 @@
-"""``mgs serve``: honcho on our Procfile, stopped politely once and completely in the end."""
+"""``mgs serve``: honcho with the Procfile; stops all its processes with SIGTERM, then SIGKILL."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 
 _POLL_S = 1.0
-# honcho loses track of its lines when a signal hits it before it has noted the start of them all.
-# macOS starts an interpreter for each line: 2 to 3 s the first time.
+# honcho loses track of its processes when a signal hits it before it has noted the start of them all.
+# macOS starts an interpreter for each: 2 to 3 s the first time.
 _HONCHO_START_S = 5.0
 _HONCHO_NOTES_S = 0.3
 _STOP_EXTRA_S = 1.6
-_FIRM_AFTER_S = 0.5
+_SECOND_SIGNAL_AFTER_S = 0.5
 _LOOK_S = 0.05
 
 
 def project_root() -> Path:
-    """The checkout, from whichever folder we were called."""
+    """The checkout's folder, independent of the working directory."""
     return Path(__file__).resolve().parents[2]
 
 
 def serve(settings: Settings) -> int:
-    """Run everything until a signal comes or a line ends; the exit status."""
+    """Run all processes until a signal or until one ends; returns the exit status."""
     procfile = project_root() / "Procfile"
     if not procfile.exists():
         print(f"mgs: {procfile} is missing: start from a checkout", file=sys.stderr)
@@ -45,11 +45,11 @@ def serve(settings: Settings) -> int:
     if settings.redis_url is None:
         try:
             find_redis_binary()
-        except RedisBinaryError as error:  # Said once, before three lines complain of it.
+        except RedisBinaryError as error:  # Reported once, instead of by three processes.
             print(f"mgs: {error}", file=sys.stderr)
             return 1
     _warn_of_throttling(current_platform(), launchd_job())
-    with _terminal_to_ourselves():
+    with _own_foreground_group():
         return Honcho(procfile, settings.grace_s).run()
 
 
@@ -60,11 +60,11 @@ def _warn_of_throttling(system: Platform, job: str | None) -> None:
 
 
 class Honcho:
-    """honcho in a session of its own, so that Ctrl-C reaches it once, through us.
+    """honcho in its own session, so that it gets only the one SIGTERM that is sent here.
 
-    The terminal signals every process of its group; honcho answers a signal that comes too early
-    with an exception, a closed terminal by dying without its lines. Neither may leave a model in
-    memory, so we pass on one SIGTERM and end what is left.
+    The terminal signals every process of its group. A signal that arrives early raises an exception
+    in honcho, and a closed terminal ends it without its child processes. To leave no model in
+    memory, all descendants that are left are killed at the end.
     """
 
     def __init__(self, procfile: Path, grace_s: float) -> None:
@@ -82,7 +82,7 @@ class Honcho:
         )
 
     def run(self) -> int:
-        """Until a signal comes (0) or a line ends (its status)."""
+        """Run until a signal (returns 0) or until a process ends (returns its status)."""
         is_stopping = False
         while not is_stopping and self._process.poll() is None:
             self._note_descendants()
@@ -93,7 +93,7 @@ class Honcho:
         return 0 if is_stopping else self._process.wait()
 
     def _terminate(self) -> None:
-        """Pass the signal on; return when all have ended, the time is up or another one came."""
+        """Send SIGTERM; return when all have ended, after the grace period or a second signal."""
         signalled = time.monotonic()
         self._wait_for_lines()
         self._stop.forget()
@@ -102,8 +102,8 @@ class Honcho:
             os.kill(self._process.pid, signal.SIGTERM)
         deadline = time.monotonic() + self._stop_wait_s
         while self._process.poll() is None and time.monotonic() < deadline:
-            # make and the terminal may both have passed on one Ctrl-C: that is not "at once".
-            if time.monotonic() - signalled < _FIRM_AFTER_S:
+            # make and the terminal may both pass on one Ctrl-C: that is not a second signal.
+            if time.monotonic() - signalled < _SECOND_SIGNAL_AFTER_S:
                 self._stop.forget()
             if self._stop.wait(_LOOK_S):
                 return
@@ -130,7 +130,7 @@ class Honcho:
         self._process.wait()
 
     def _note_descendants(self) -> None:
-        # Noted while their parents live: afterwards nothing tells whose children they were.
+        # Recorded while their parents run: afterwards they have another parent.
         with contextlib.suppress(psutil.NoSuchProcess):
             self._descendants |= set(psutil.Process(self._process.pid).children(recursive=True))
         self._descendants = {process for process in self._descendants if process.is_running()}
@@ -144,11 +144,11 @@ def _leads_session(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _terminal_to_ourselves() -> Iterator[None]:
-    """Under make, become the terminal's foreground process group for the while.
+def _own_foreground_group() -> Iterator[None]:
+    """Under make, be the terminal's foreground process group within the block.
 
-    make would get each Ctrl-C too, report an error at the first and die at the second, with the
-    server still stopping behind the prompt.
+    make would get each Ctrl-C too, report an error at the first and end at the second, while the
+    server is still stopping.
     """
     group = os.getpgrp()
     try:
@@ -158,7 +158,10 @@ def _terminal_to_ourselves() -> Iterator[None]:
     if is_ours:
         yield
         return
-    for number in (signal.SIGTTOU, signal.SIGTSTP):  # make could not follow us into a stop.
+    for number in (
+        signal.SIGTTOU,
+        signal.SIGTSTP,
+    ):  # make would not be suspended with this process.
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(0, os.getpid())
@@ -170,7 +173,7 @@ def _terminal_to_ourselves() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    # The Procfile says `python`: it has to be this one, whatever folder and shell called us.
+    # The Procfile's `python` must be this interpreter, whatever the PATH of the shell is.
     environment = dict(os.environ)  # noqa: TID251
     folders = [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     return environment | {"PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}

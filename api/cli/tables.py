@@ -1,4 +1,4 @@
-"""What the command line prints: tables, a progress bar, sizes and ages."""
+"""Output of the command line: tables, a progress bar, sizes and ages."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def show_jobs(page: Json) -> None:
 
 
 def progress_bar() -> Progress:
-    """A bar for a terminal; silent when the output goes elsewhere."""
+    """A progress bar; without a terminal it prints nothing."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
@@ -85,12 +85,12 @@ def progress_bar() -> Progress:
 def text_console() -> Console:
     """The console of all output, without colours for numbers and paths."""
     console = Console(highlight=False)
-    # Without a terminal rich assumes 80 columns and folds what scripts would read.
+    # Without a terminal rich assumes 80 columns and folds lines that scripts parse.
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def to_size_text(num_bytes: float) -> str:
-    """Bytes for people: ``3.6 GB``."""
+    """A size in bytes as text: ``3.6 GB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{num_bytes:.1f} {unit}"
@@ -99,7 +99,7 @@ def to_size_text(num_bytes: float) -> str:
 
 
 def to_age_text(age_s: float) -> str:
-    """Seconds for people: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
+    """An age in seconds as text: ``4 s``, ``12 min``, ``3 h``, ``2 d``."""
     for unit, length, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
         if age_s < limit:
             return f"{max(0, age_s) / length:.0f} {unit}"

@@ -1,1 +1,1 @@
-"""Jobs of requests: which model is meant, submitting, following, and what ends them early."""
+"""Jobs of requests: choice of the model, submission, following, early ends."""

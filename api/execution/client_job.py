@@ -1,7 +1,7 @@
-"""A job that lives as long as its client's connection: it is cancelled when that closes.
+"""A job that is cancelled when its client's connection closes.
 
-Nothing here relies on task cancellation reaching a deep await: the job is cancelled by a task of
-its own, and the terminal event that follows ends the reader.
+It does not rely on asyncio's cancellation of the reader: a separate task cancels the job, and the
+terminal event that follows ends the reader.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from jobs.storage import names
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
-# Looks without any staff, one a second, each some seconds after the last sign of life.
-_WAITING_PATIENCE = 10  # a supervisor may be restarting
-_RUNNING_PATIENCE = {
+# Checks in a row, one per second, that found neither worker nor supervisor.
+_MAX_ABSENT_WAITING = 10  # a supervisor may be restarting
+_MAX_ABSENT_RUNNING = {
     Missing.SUPERVISOR: 3,
-    Missing.MACHINE: 10,  # another one takes the model over once its owner's claim has expired
+    Missing.MACHINE: 10,  # another one takes the model over once its owner's lock has expired
 }
 
 
 class ClientJob:
-    """One job, its client and its reader, the task that made this object."""
+    """One job and its client. Its reader is the task that made this object."""
 
     def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float) -> None:
         self.ticket = ticket
@@ -57,7 +57,7 @@ class ClientJob:
 
     @contextlib.asynccontextmanager
     async def run(self, receive: Receive) -> AsyncIterator[AsyncIterator[Event]]:
-        """Submit the job; yields its events, up to ``finished``. What else ends it is raised."""
+        """Submit the job; yields its events up to ``finished``. Raises the error of another end."""
         try:
             async with (
                 self._runner.subscribe(self.ticket.job_id) as subscription,
@@ -66,7 +66,7 @@ class ClientJob:
                 contextlib.aclosing(self._runner.hub.read(subscription)) as events,
             ):
                 subscription.is_known = True
-                yield self._noted(events)
+                yield self._watched(events)
         except TimeoutError:
             raise JobTimeoutError(f"no end within {self._timeout_s:g} s") from None
         except asyncio.CancelledError:
@@ -77,31 +77,31 @@ class ClientJob:
 
     @contextlib.asynccontextmanager
     async def _submitted(self, receive: Receive) -> AsyncIterator[None]:
-        """The job is queued, and cancelled at the end of the block if it has not ended."""
+        """Submit the job; cancel it at the end of the block if it has not ended."""
         timer: asyncio.TimerHandle | None = None
         try:
             await self._submit()
-            # Only now: a job cannot be cancelled before it is there.
+            # After the submission: a job that does not exist cannot be cancelled.
             self._start_watching(receive)
-            # A timer, not a task: most jobs are over before it fires.
-            timer = asyncio.get_running_loop().call_later(_FIRST_CHECK_S, self._watch_others)
+            # A timer, not a task: most jobs end before it fires.
+            timer = asyncio.get_running_loop().call_later(_FIRST_CHECK_S, self._start_checks)
             yield
         finally:
             if timer is not None:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
-            self._runner.staff.discard(self._slug, self._on_absence)
+            self._runner.liveness.discard(self._slug, self._on_absence)
             self.cancel("the request ended before the job")
 
     async def _submit(self) -> None:
         try:
             await self._runner.submit(self.ticket.submission)
-        except JobError:  # refused: there is nothing to cancel
+        except JobError:  # refused, so there is no job to cancel
             self._is_over = True
             raise
 
-    async def _noted(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    async def _watched(self, events: AsyncIterator[Event]) -> AsyncIterator[Event]:
         async for event in events:
             self._is_started = True
             if event.is_terminal:
@@ -112,13 +112,13 @@ class ClientJob:
             raise JobNotFoundError("the events of the job are gone", "job_id")
 
     def cancel(self, reason: str) -> None:
-        """End the job if it has not ended; at most once."""
+        """Cancel the job if it has not ended; at most once."""
         if not self._is_over:
             self._is_over = True
             self._runner.cancel_soon(self.ticket.job_id, reason)
 
     def give_up(self, error: Exception) -> None:
-        """Cancel the job and make the reader raise ``error``, wherever it waits."""
+        """Cancel the job and make the reader raise ``error`` from its current await."""
         self.cancel(str(error))
         self._error = error
         if self._reader is not None:
@@ -126,10 +126,12 @@ class ClientJob:
 
     def _start_watching(self, receive: Receive) -> None:
         name = f"client of {self.ticket.job_id}"
-        task = asyncio_tasks.start(partial(self._watch_client, receive), name, self._on_blindness)
+        task = asyncio_tasks.start(
+            partial(self._watch_client, receive), name, self._on_watch_failed
+        )
         self._tasks.append(task)
 
-    def _on_blindness(self, error: Exception) -> None:
+    def _on_watch_failed(self, error: Exception) -> None:
         self.give_up(JobError("the client's connection could not be watched"))
 
     async def _watch_client(self, receive: Receive) -> None:
@@ -137,25 +139,25 @@ class ClientJob:
             pass
         self.cancel("the client closed the connection")
 
-    def _watch_others(self) -> None:
+    def _start_checks(self) -> None:
         name = f"desired model of {self.ticket.job_id}"
         self._tasks.append(asyncio_tasks.keep_running(self._watch_desired, name))
-        self._runner.staff.add(self._slug, self._on_absence)
+        self._runner.liveness.add(self._slug, self._on_absence)
 
-    def _on_absence(self, num_looks: int, what: Missing) -> None:
-        """No worker sends heartbeats for the model, and no supervisor restarts one."""
+    def _on_absence(self, num_checks: int, what: Missing) -> None:
+        """The model has no worker, and no supervisor that would start one."""
         error: JobError
         if self._is_started:
-            patience = _RUNNING_PATIENCE[what]
+            max_absent = _MAX_ABSENT_RUNNING[what]
             error = WorkerLostError(f"the worker of the model is gone, and {what}")
         else:
-            patience = _WAITING_PATIENCE
+            max_absent = _MAX_ABSENT_WAITING
             error = NotReadyError(f"{what}: nothing drains the queue")
-        if not self._is_over and num_looks % patience == 0:
+        if not self._is_over and num_checks % max_absent == 0:
             self._runner.abandon_soon(self.ticket.job_id, error)
 
     async def _watch_desired(self) -> None:
-        """End the wait for a job whose model has gone."""
+        """Until the job has started: end it when its model was unloaded."""
         while not self._is_started:
             error = await self._missing_desired()
             if error is not None and not self._is_started:
@@ -164,13 +166,14 @@ class ClientJob:
             await asyncio.sleep(_CHECK_S)
 
     async def _missing_desired(self) -> JobError | None:
-        """The model was unloaded between our look and the submission: nobody settles the job.
+        """The error of a model that was unloaded between ``resolve`` and the submission.
 
-        With Redis away nothing is known, nor by what cannot be read; the reader waits.
+        No worker or supervisor would end such a job. ``None`` while the model is desired, Redis
+        cannot be reached, or the desired model cannot be decoded.
         """
         with contextlib.suppress(RedisError, ContractError):
             try:
-                if await self._runner.is_wanted(self.ticket.desired):
+                if await self._runner.is_desired(self.ticket.desired):
                     return None
             except StorageLostError as lost:
                 return lost

@@ -1,4 +1,4 @@
-"""The desired models as last read, for the moment in which they cannot have changed."""
+"""A cache of the desired models, valid until a wake-up reports a change, for a second at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_AGE_S = 1.0  # a wake-up message can get lost
 
 
 class DesiredCache:
-    """Reads them when they have changed, or a second after the last time."""
+    """Reads the desired models again after a wake-up, or a second after the last read."""
 
     def __init__(self, redis: AsyncRedis, hub: EventHub) -> None:
         self._redis = redis

@@ -1,4 +1,4 @@
-"""Answers that run a job while they are sent."""
+"""Responses that run a job while they are sent."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from api.web.sse import BODY_SEND, PING, SseWriter
 from jobs.contract.errors import JobError, ShuttingDownError
 from jobs.contract.events import Event, EventKind
 
-_GOODBYE_S = 0.5
+_LAST_FRAME_TIMEOUT_S = 0.5
 
 
 class _JobResponse(Response):
-    """Base: the job's id is in the headers, of errors too, and what its schemas lost.
+    """Base class: sets the headers with the job's id, also of errors, and with left-out keywords.
 
-    ``names`` are the dialect's, for parameters in the job's error.
+    ``names``: the dialect's names of parameters, for the job's error.
     """
 
     def __init__(self, runner: JobRunner, ticket: Ticket, timeout_s: float, names: Names) -> None:
@@ -46,8 +46,8 @@ class _JobResponse(Response):
 
 
 @contextlib.contextmanager
-def _explained_stop() -> Iterator[None]:
-    """The server cancels what still runs when its grace period is over: tell the client why."""
+def _shutdown_as_error() -> Iterator[None]:
+    """Turn uvicorn's cancellation at the end of its grace period into ``ShuttingDownError``."""
     try:
         yield
     except asyncio.CancelledError:
@@ -58,7 +58,7 @@ def _explained_stop() -> Iterator[None]:
 
 
 class WholeAnswer(_JobResponse):
-    """Waits for the job's end, then answers with what ``assemble`` makes of its events."""
+    """Waits for the job's end, then sends the body that ``assemble`` makes from its events."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class WholeAnswer(_JobResponse):
         self._assemble = assemble
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with named_by(self._names), _explained_stop():
+        with named_by(self._names), _shutdown_as_error():
             async with self._foreground(scope).run(receive) as events:
                 collected = [event async for event in events]
         body = self._assemble(collected)
@@ -81,17 +81,17 @@ class WholeAnswer(_JobResponse):
 
 
 class StreamEncoder(Protocol):
-    """Makes one answer's frames out of its job's events."""
+    """Encodes the events of one job as frames."""
 
     def feed(self, event: Event) -> bytes:
-        """The frames of ``event``, possibly none; those of ``finished`` end the answer."""
+        """The frames of ``event``, possibly none; those of ``finished`` are the last."""
 
     def failed(self, problem: Problem) -> bytes:
-        """The frames that end an answer whose job fails after the first byte."""
+        """The last frames of a stream whose job fails after the first byte."""
 
 
 class StreamedAnswer(_JobResponse):
-    """Sends an encoder's frames as the job's events come, and ``ping()`` while none do."""
+    """Sends an encoder's frames as the job's events arrive, and ``ping()`` while there are none."""
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class StreamedAnswer(_JobResponse):
         self._ping = ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # In a task of its own: what wakes this one passes through twenty coroutines of frameworks.
+        # A task of its own: each wake-up of this one resumes about twenty coroutines of frameworks.
         await asyncio.create_task(self._stream(scope, receive, send))
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = self._foreground(scope)
         writer = SseWriter(send, self._own_headers, self._ping, scope.get(BODY_SEND))
         try:
-            with named_by(self._names), _explained_stop():
+            with named_by(self._names), _shutdown_as_error():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):
                     async for event in events:
                         await self._show(event, writer)
@@ -124,14 +124,14 @@ class StreamedAnswer(_JobResponse):
             await self._close_with(error, writer)
 
     async def _close_with(self, error: Exception, writer: SseWriter) -> None:
-        """The error as the last frame; a process that stops does not wait for a slow client."""
+        """Send the error as the last frame; during shutdown, do not wait for a slow client."""
         is_stopping = isinstance(error, ShuttingDownError)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GOODBYE_S if is_stopping else None):
+            async with asyncio.timeout(_LAST_FRAME_TIMEOUT_S if is_stopping else None):
                 await writer.close(self._encoder.failed(problem_of(error)))
 
     async def _show(self, event: Event, writer: SseWriter) -> None:
-        """The event's frames in one send; the first event opens the answer."""
+        """Send the event's frames at once; the first event sends the headers."""
         await writer.open()
         frames = self._encoder.feed(event)
         if event.kind is EventKind.FINISHED:

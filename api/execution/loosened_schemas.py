@@ -1,4 +1,4 @@
-"""What of a request's schemas no grammar can hold: said before the answer, or refused."""
+"""JSON schema keywords that no grammar can enforce: named in a header, or refused."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ HEADER = "X-Schema-Loosened"
 
 
 def check_schemas(services: Services, request: GenerateRequest) -> None:
-    """With ``MGS_STRICT_SCHEMAS``, refuse schemas of which something would be left out."""
+    """With ``MGS_STRICT_SCHEMAS``, refuse schemas with keywords that would be left out."""
     if not services.settings.strict_schemas:
         return
     for field, keywords in _left_out(request):
         listed = ", ".join(keywords)
-        raise InvalidRequestError(f"{field}: no grammar can hold {listed}", field)
+        raise InvalidRequestError(f"{field}: no grammar can enforce {listed}", field)
 
 
 def loosened_header(request: Request) -> dict[str, str]:
-    """The header that names the keywords that are left out; empty where none is."""
+    """The header with the keywords that are left out; empty without any."""
     if not isinstance(request, GenerateRequest):
         return {}
     found = {keyword for _, keywords in _left_out(request) for keyword in keywords}
@@ -33,7 +33,7 @@ def loosened_header(request: Request) -> dict[str, str]:
 
 
 def _left_out(request: GenerateRequest) -> Iterator[tuple[str, list[str]]]:
-    """By field, the keywords that are left out of its schema."""
+    """For each field, the keywords that are left out of its schema."""
     for field, schema in _schemas(request):
         keywords = loosen(schema).keywords
         if keywords:

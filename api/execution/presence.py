@@ -1,4 +1,4 @@
-"""This API process's sign of life, for who ends the jobs of dead ones."""
+"""This API process's heartbeat: supervisors end the client jobs of API processes without one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jobs.storage.contact import RedisContact
 from jobs.storage.presence import heartbeat_api, leave_api
 
 _INTERVAL_S = 1.0
-_BEAT_TIMEOUT_S = 2.0  # then by another connection: this one may be half-open
+_HEARTBEAT_TIMEOUT_S = 2.0  # the next uses another connection: this one may be half-open
 _LEAVE_TIMEOUT_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class ApiHeartbeat:
-    """Beats each second from a task of its own; each is a look at Redis as well."""
+    """Sends a heartbeat each second from its own task; each also checks contact to Redis."""
 
     def __init__(
         self, redis: AsyncRedis, name: str, orphan_s: float, contact: RedisContact
@@ -33,11 +33,11 @@ class ApiHeartbeat:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to send heartbeats; Redis may come later."""
+        """Begin to send heartbeats. Redis need not be reachable yet."""
         self._task = asyncio_tasks.keep_running(self._run, "api-heartbeat")
 
     async def stop(self) -> None:
-        """Stop, and say so."""
+        """Stop, and remove the heartbeat."""
         if self._task is not None:
             self._task.cancel()
         with contextlib.suppress(RedisError, TimeoutError):
@@ -47,7 +47,7 @@ class ApiHeartbeat:
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_BEAT_TIMEOUT_S):
+                async with asyncio.timeout(_HEARTBEAT_TIMEOUT_S):
                     await heartbeat_api(self._redis, self._name, self._orphan_s)
                 self._contact.note_answer()
             except (RedisError, TimeoutError) as error:

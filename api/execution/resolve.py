@@ -1,8 +1,8 @@
-"""Which loaded model a request means, and the names under which models are listed.
+"""Resolves the loaded model of a request, and the names under which models are listed.
 
-One rule for all routes. A header ``X-Model-Id`` wins. Else ``model`` is the model_id of a loaded
-model, else its name, else an alias of either (``MGS_MODEL_ALIASES``); without one, or with a
-placeholder, id 0 is meant. What is none of these is an error, or id 0 too
+One rule for all routes. A header ``X-Model-Id`` has precedence. Else ``model`` is the model_id of a
+loaded model, else its name, else an alias of either (``MGS_MODEL_ALIASES``). Without ``model``, or
+with a placeholder, the model under id 0 is used. Any other value is an error, or id 0 too
 (``MGS_UNKNOWN_MODEL``).
 """
 
@@ -22,7 +22,7 @@ from jobs.settings import Settings
 from jobs.storage import names
 
 _PLACEHOLDERS = frozenset({"dummy", "default"})
-_THINKING = {"-no-thinking": False, "-thinking": True}  # the longer one first
+_THINKING = {"-no-thinking": False, "-thinking": True}  # the longer suffix first
 _MAX_SHOWN = 80  # characters of a name
 _MAX_LISTED = 20
 _HOW_TO_LOAD = "`mgs load` or POST /v1/internal/model/load"
@@ -30,23 +30,23 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 async def resolve(services: Services, header: str | None, model: str | None) -> DesiredModel:
-    """The loaded model that the header and the body's ``model`` mean, or ``ModelNotFoundError``."""
+    """The loaded model that the header or the body's ``model`` names; ``ModelNotFoundError``."""
     finder = await finder_of(services)
-    await _check_no_other(services, finder, header, model)
-    return finder.meant(header, model)
+    await _check_not_on_disk(services, finder, header, model)
+    return finder.resolve(header, model)
 
 
 async def resolve_chat(
     services: Services, header: str | None, model: str | None
 ) -> tuple[DesiredModel, bool | None]:
-    """The same, and whether it is to think, where a suffix of ``model`` says so."""
+    """The same, and whether a suffix of ``model`` turns reasoning on or off."""
     return await resolve(services, header, model), (await finder_of(services)).thinking_of(model)
 
 
-async def _check_no_other(
+async def _check_not_on_disk(
     services: Services, finder: ModelFinder, header: str | None, model: str | None
 ) -> None:
-    """What lies on disk is somebody: its name is not answered by another model."""
+    """With ``MGS_UNKNOWN_MODEL=default``, refuse the name of a model that is only on disk."""
     is_taken_by_default = services.settings.unknown_model == "default"
     if header or not model or not is_taken_by_default or finder.find(model) is not None:
         return
@@ -56,20 +56,20 @@ async def _check_no_other(
 
 
 async def finder_of(services: Services) -> ModelFinder:
-    """What is loaded now, under the names that the settings add."""
+    """The models that are loaded now, with the aliases of the settings."""
     return ModelFinder.of(services.settings, await services.runner.desired_models())
 
 
 def with_thinking(body: _Body, is_on: bool | None) -> _Body:
-    """The body with what its model's suffix says of thinking, if it says nothing of it itself."""
-    said = (getattr(body, name, None) for name in ("enable_thinking", "think"))
-    if is_on is None or any(value is not None for value in said):
+    """The body with ``enable_thinking`` from the model's suffix, unless the body sets it."""
+    given = (getattr(body, name, None) for name in ("enable_thinking", "think"))
+    if is_on is None or any(value is not None for value in given):
         return body
     return body.model_copy(update={"enable_thinking": is_on})
 
 
 def read_model_id(header: str | None) -> str | None:
-    """The model_id in an ``X-Model-Id`` header as Starlette gives it (latin-1); "" is none."""
+    """The model_id of an ``X-Model-Id`` header, which Starlette decodes as latin-1; "" is none."""
     if not header:
         return None
     try:
@@ -80,12 +80,11 @@ def read_model_id(header: str | None) -> str | None:
 
 
 class ModelFinder:
-    """The loaded models by all that addresses them; ``desired_models`` by slug,
-    in the order of their ids.
+    """The loaded models by id, name and alias. ``desired_models``: by slug, in the order of ids.
 
-    The original's clients write ``NAME-thinking`` and ``NAME-no-thinking``, of an alias too. A name
-    that addresses a model as it is has no suffix; of an alias for many names (``claude-*``), the
-    suffix is no part.
+    Clients of the original server write ``NAME-thinking`` and ``NAME-no-thinking``, of an alias
+    too. A name that is found as a whole has no suffix; the suffix is removed before a prefix alias
+    (``claude-*``) is tried.
     """
 
     def __init__(
@@ -101,12 +100,12 @@ class ModelFinder:
 
     @classmethod
     def of(cls, settings: Settings, desired_models: Mapping[str, DesiredModel]) -> ModelFinder:
-        """By the rule that the settings give."""
+        """With the aliases and the rule for unknown names of the settings."""
         is_default = settings.unknown_model == "default"
         return cls(desired_models, settings.aliases, is_default_for_unknown=is_default)
 
-    def meant(self, header: str | None, model: str | None) -> DesiredModel:
-        """The model meant; ``ModelNotFoundError`` lists what there is."""
+    def resolve(self, header: str | None, model: str | None) -> DesiredModel:
+        """The model of a request; ``ModelNotFoundError`` lists the loaded models."""
         model_id = read_model_id(header)
         if model_id is not None:
             return self._under(model_id, "X-Model-Id")
@@ -118,35 +117,35 @@ class ModelFinder:
         raise self.unknown(model)
 
     def not_loaded(self, model_id: str, param: str) -> ModelNotFoundError:
-        """That there is nothing under this id, and what there is; ``param`` is who named it."""
+        """The error for an id without a model; ``param`` is the field that named it."""
         message = f"no model is loaded under model_id {model_id!r}"
         return ModelNotFoundError(self._with_list(message), param)
 
     def find(self, model: str) -> DesiredModel | None:
-        """The model that the text addresses; of several with one name that of the lowest id."""
+        """The model with that id, name or alias; of several with one name, the lowest id."""
         found = self.find_all(model)
         return found[0] if found else None
 
     def find_all(self, model: str) -> list[DesiredModel]:
-        """All models that have the text as a name; one at most where it is a model_id."""
+        """All models with that id, name or alias; at most one if it is a model_id."""
         return self._read(model)[0]
 
     def find_exact(self, model: str) -> DesiredModel | None:
-        """As ``find``, by whole names only: no suffix, and no alias for many."""
+        """As ``find``, without suffixes and prefix aliases."""
         found = self._by_name(model)
         return found[0] if found else None
 
     def thinking_of(self, model: str | None) -> bool | None:
-        """Whether the suffix of a name asks for thoughts; ``None`` without one."""
+        """Whether the suffix of a name turns reasoning on or off; ``None`` without a suffix."""
         return self._read(model)[1] if model else None
 
     def listed_name(self, desired: DesiredModel) -> str:
-        """What addresses this model when sent as ``model``: its name, else its model_id."""
+        """The value of ``model`` that selects this model: its name, else its model_id."""
         name = desired.load.model_name
         return name if self.find(name) is desired else desired.model_id
 
     def listed_aliases(self) -> list[tuple[str, DesiredModel]]:
-        """The exact aliases of loaded models that are not names of loaded models themselves."""
+        """The exact aliases of loaded models, without those that are names of loaded models."""
         found = [(alias, self._targets(name)) for alias, name in self._aliases.exact.items()]
         return [
             (alias, desired_models[0])
@@ -155,7 +154,7 @@ class ModelFinder:
         ]
 
     def _read(self, model: str) -> tuple[list[DesiredModel], bool | None]:
-        """The models addressed, and what a suffix says."""
+        """The models found, and the value of the suffix."""
         if found := self._by_name(model):
             return found, None
         for suffix, is_on in _THINKING.items():
@@ -183,14 +182,14 @@ class ModelFinder:
         return desired
 
     def unknown(self, model: str) -> ModelNotFoundError:
-        """That the text addresses no loaded model, and what there is."""
+        """The error for a name that selects no loaded model."""
         shown = repr(_shortened(model))
         target = self._aliases.exact.get(model) or self._aliases.by_prefix(model)
         reason = f"stands for {target!r}, which is not loaded" if target else "is no loaded model"
         return ModelNotFoundError(self._with_list(f"{shown} {reason}"), "model")
 
     def _with_list(self, message: str) -> str:
-        """What is wrong, what there is, and how to have more."""
+        """The message, the loaded models, and how to load another."""
         if not self._desired_models:
             return f"no model is loaded: load one with {_HOW_TO_LOAD} ({message})"
         desired_models = list(self._desired_models.values())

@@ -1,4 +1,4 @@
-"""Submits jobs and follows their events: subscribe, then submit, and never wait without end."""
+"""Submits jobs and follows their events: subscribe, then submit; every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A job to be run on the model ``desired``."""
+    """A submission, and the desired model that it is for."""
 
     submission: Submission
     desired: DesiredModel
@@ -61,7 +61,7 @@ class Ticket:
 
 
 class JobRunner:
-    """The API's dealings with jobs; one per process."""
+    """Submits, follows and ends jobs; one per API process."""
 
     def __init__(
         self,
@@ -82,16 +82,16 @@ class JobRunner:
         self._ends: set[asyncio.Task[None]] = set()
         self._storage = DataLossCheck(redis)
         self._desired_cache = DesiredCache(redis, hub)
-        self.staff = WorkerLiveness(self._find_absent, contact)
+        self.liveness = WorkerLiveness(self._find_absent, contact)
 
     def for_caller(self, caller: str) -> JobRunner:
-        """The same runner, that submits in the name of ``caller``."""
+        """A copy of the runner that submits jobs as ``caller``."""
         runner = copy.copy(self)
         runner.caller = caller
         return runner
 
     async def in_thread(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a synchronous call of ``jobs`` off the event loop."""
+        """Run a synchronous call in a thread."""
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, partial(call, *args, **kwargs)
         )
@@ -99,46 +99,46 @@ class JobRunner:
     async def desired_models(self) -> dict[str, DesiredModel]:
         """All desired models by slug, in the order of their model ids.
 
-        ``StorageLostError`` when they were lost and no supervisor has put them back yet.
+        ``StorageLostError`` when Redis has lost them and no supervisor has restored them yet.
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
         return found
 
     async def submit(self, submission: Submission) -> None:
-        """Queue a job; others may do so as well: of a load, the supervisor does."""
+        """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""
         await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
 
     async def submit_ticket(self, ticket: Ticket) -> None:
-        """Submit a job that nobody waits for; when this raises, none runs.
+        """Submit a background job; when this raises, the job is cancelled.
 
-        If the model was unloaded meanwhile, nobody would settle the job: ``ModelUnloadedError``.
+        ``ModelUnloadedError`` if the model was unloaded meanwhile: the job would never be taken.
         """
         try:
             await self.submit(ticket.submission)
-        except (RedisError, asyncio.CancelledError):  # it may be there all the same
+        except (RedisError, asyncio.CancelledError):  # the job may have been submitted
             self.cancel_soon(ticket.job_id, "the request ended before its job was accepted")
             raise
         if await self._was_unloaded(ticket.desired):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
-            await self._forget_stored(ticket.submission)
+            await self._delete_stored(ticket.submission)
             raise ModelUnloadedError(f"model_id {ticket.desired.model_id!r} was unloaded")
 
     async def _was_unloaded(self, desired: DesiredModel) -> bool:
         try:
-            return not await self.is_wanted(desired)
+            return not await self.is_desired(desired)
         except (RedisError, ContractError):
-            return False  # nothing is known, and the job is accepted
+            return False  # unknown: the job stays accepted
 
-    async def _forget_stored(self, submission: Submission) -> None:
+    async def _delete_stored(self, submission: Submission) -> None:
         if submission.stored_key:
             with contextlib.suppress(RedisError):
                 await self._redis.delete(submission.stored_key)
 
-    async def is_wanted(self, desired: DesiredModel) -> bool:
+    async def is_desired(self, desired: DesiredModel) -> bool:
         """True while this is the desired model of its id; raises as ``desired_models``.
 
-        ``ContractError`` when what stands there cannot be read.
+        ``ContractError`` when the stored value cannot be decoded.
         """
         data = await self._redis.hget(names.DESIRED_MODELS, names.slug_of(desired.model_id))
         if data is None:
@@ -154,17 +154,17 @@ class JobRunner:
                 async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
                     subscription = await stack.enter_async_context(self.hub.subscribe(job_id))
             except TimeoutError:
-                raise NotReadyError("the job queue does not answer") from None
+                raise NotReadyError("Redis has not confirmed the subscription in time") from None
             yield subscription
 
     async def wait_existing(self, job_id: str, timeout_s: float) -> Event:
-        """The ``finished`` event of a job that somebody submitted, or its error raised."""
+        """The ``finished`` event of a job that was submitted before; raises its error."""
         async with self.subscribe(job_id) as subscription:
-            subscription.note_gap()  # the log first
+            subscription.note_gap()  # to read the log first
             return await self.read_end(subscription, timeout_s)
 
     async def read_end(self, subscription: Subscription, timeout_s: float) -> Event:
-        """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the time.
+        """The job's ``finished`` event; raises its error, or ``NotReadyError`` after the deadline.
 
         ``JobNotFoundError`` when its events are gone.
         """
@@ -182,14 +182,14 @@ class JobRunner:
         return await self.in_thread(self._absent, slugs)
 
     def _absent(self, slugs: list[str]) -> dict[str, Missing]:
-        """Those without a worker whose model no living supervisor owns: nobody starts one."""
-        absent = [slug for slug in slugs if not self._has_staff(slug)]
+        """The slugs without a worker and without a live supervisor that would start one."""
+        absent = [slug for slug in slugs if not self._is_alive(slug)]
         if not absent:
             return {}
         missing = Missing.MACHINE if self._desired_models.nodes() else Missing.SUPERVISOR
         return dict.fromkeys(absent, missing)
 
-    def _has_staff(self, slug: str) -> bool:
+    def _is_alive(self, slug: str) -> bool:
         redis = self.store.redis
         heartbeat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
         if heartbeat is not None or owner is None:
@@ -198,33 +198,35 @@ class JobRunner:
         return bool(redis.exists(names.node_key(node)))
 
     def cancel_soon(self, job_id: str, reason: str) -> None:
-        """Cancel in a task of its own: whatever happens to the caller, it is carried out."""
-        self._carry_out_soon(self.store.cancel, job_id, reason)
+        """Cancel a job in a separate task, which is not cancelled with the caller."""
+        self._end_soon(self.store.cancel, job_id, reason)
 
     def abandon_soon(self, job_id: str, error: JobError) -> None:
-        """In the same way end a job that nobody is there for."""
-        self._carry_out_soon(self.store.abandon, job_id, error)
+        """End a job of an absent worker, in the same way."""
+        self._end_soon(self.store.abandon, job_id, error)
 
-    def _carry_out_soon(self, end: Callable[..., Any], job_id: str, why: Any) -> None:
-        task = asyncio_tasks.start(partial(self._carry_out, end, job_id, why), f"end {job_id}")
+    def _end_soon(self, end: Callable[..., Any], job_id: str, reason: Any) -> None:
+        task = asyncio_tasks.start(partial(self._end, end, job_id, reason), f"end {job_id}")
         self._ends.add(task)
         task.add_done_callback(self._ends.discard)
 
-    async def _carry_out(self, end: Callable[..., Any], job_id: str, why: Any) -> None:
+    async def _end(self, end: Callable[..., Any], job_id: str, reason: Any) -> None:
         for _ in range(_END_TRIES):
             try:
-                await self.in_thread(end, job_id, why)
+                await self.in_thread(end, job_id, reason)
                 return
             except JobNotFoundError:
                 return
             except RedisError as error:
-                log.warning("job not ended, again", extra={"job": job_id, "error": str(error)})
+                log.warning(
+                    "a job could not be ended yet", extra={"job": job_id, "error": str(error)}
+                )
                 await asyncio.sleep(_END_RETRY_S)
         log.error("a job could not be ended", extra={"job": job_id})
 
     async def stop(self) -> None:
-        """Carry out the ends under way, for a moment."""
-        self.staff.stop()
+        """Wait briefly for ends that have begun, then stop the threads."""
+        self.liveness.stop()
         if self._ends:
             await asyncio.wait(self._ends, timeout=_STOP_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What the routes work with: made once per process, handed down by the app."""
+"""The services that the routes use: one object per process, kept in the app's state."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from jobs.stream.hub import EventHub
 
 @dataclass(frozen=True)
 class Services:
-    """Everything of one API process.
+    """The services of one API process.
 
-    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread."""
+    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread.
+    """
 
     settings: Settings
     redis: AsyncRedis
@@ -39,7 +40,7 @@ class Services:
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
-        """Connects to nothing yet: the API starts, and answers, before Redis does."""
+        """Does not connect yet: the API starts, and answers, before Redis is reachable."""
         url = settings.effective_redis_url
         redis, subscriber = connect_async(url), connect_async(url, retries=0)
         name = f"api-{secrets.token_hex(4)}"
@@ -59,7 +60,7 @@ class Services:
         self.heartbeat.start()
 
     async def stop(self) -> None:
-        """Cancels of jobs whose clients have gone first, then the connections."""
+        """Cancel the jobs of disconnected clients, then close the connections."""
         await self.runner.stop()
         await self.heartbeat.stop()
         await self.hub.stop()
@@ -70,7 +71,7 @@ class Services:
 
 
 async def get_services(request: Request) -> Services:
-    """FastAPI's dependency: the app's services, in the name of who asks."""
+    """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
     caller = request.scope.get("state", {}).get("caller")
     return replace(services, runner=services.runner.for_caller(caller)) if caller else services

@@ -1,6 +1,6 @@
-"""Whose body an answer has, where it is not that of the first route of its kind of job.
+"""The body format of an answer, where it is not that of the main route of its kind of job.
 
-The name is in the job's request, so that who reads the job later is shown the same body.
+It is stored in the job's request, so that later reads of the job get the same body.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes jobs out of requests: ids, facts for dashboards (never a prompt), background."""
+"""Makes submissions from requests: job ids, facts for dashboards (never a prompt), background."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def new_submission(
     *,
     is_background: bool = False,
 ) -> Submission:
-    """A job with a fresh id."""
+    """A submission with a new job id."""
     return Submission(
         job_id=new_job_id(request),
         model_id=model_id,
@@ -75,7 +75,7 @@ def _facts(request: AnyRequest) -> dict[str, Any]:
 def new_ticket(
     runner: JobRunner, desired: DesiredModel, request: AnyRequest, *, is_background: bool = False
 ) -> Ticket:
-    """A job for a loaded model."""
+    """A submission for a loaded model."""
     name = desired.load.model_name
     submission = new_submission(
         runner, desired.model_id, name, request, is_background=is_background
@@ -91,7 +91,7 @@ def is_background(request: Request, in_body: bool | None) -> bool:
 
 
 def accepted(job_id: str) -> Response:
-    """202 with where to look for the job."""
+    """202 with the job's id and URL."""
     body = msgspec.json.encode({"id": job_id, "object": "job", "status": "queued"})
     headers = {"Location": f"/v1/jobs/{job_id}", "X-Job-Id": job_id}
     return Response(body, 202, headers, media_type="application/json")

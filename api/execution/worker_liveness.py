@@ -1,4 +1,4 @@
-"""Notices that nobody is there any more for a model: neither its worker nor who would start one."""
+"""Detects models without a worker and without a supervisor that would start one."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ _INTERVAL_S = 1.0
 
 
 class Missing(StrEnum):
-    """Why nobody will start a worker for a model that has none."""
+    """Why no worker will be started for a model without one. The value is part of error texts."""
 
     SUPERVISOR = "no supervisor is running"
     MACHINE = "no machine runs the model"
 
 
-Look = Callable[[list[str]], Awaitable[Mapping[str, Missing]]]
-"""Of the slugs given, those without staff."""
+FindAbsent = Callable[[list[str]], Awaitable[Mapping[str, Missing]]]
+"""Of the given slugs, those without a worker and without a supervisor that would start one."""
 OnAbsence = Callable[[int, Missing], None]
 
 log = logging.getLogger(__name__)
 
 
 class WorkerLiveness:
-    """One look a second for all jobs of this process, while there are any.
+    """Checks once a second for all client jobs of this process, while there are any.
 
-    Whoever waits for a model without staff hears how many looks in a row found none, and what is
-    missing. A look that fails proves nothing, nor does one while ``contact`` is not stable: the
-    count begins anew.
+    The listeners of an absent model get the number of checks in a row that found it absent, and
+    what is missing. A check that fails, or while ``contact`` is not stable, resets all counts.
     """
 
-    def __init__(self, look: Look, contact: RedisContact) -> None:
-        self._look = look
+    def __init__(self, find_absent: FindAbsent, contact: RedisContact) -> None:
+        self._find_absent = find_absent
         self._contact = contact
         self._listeners: dict[str, set[OnAbsence]] = defaultdict(set)
         self._counts: dict[str, int] = {}
@@ -48,7 +47,7 @@ class WorkerLiveness:
     def add(self, slug: str, on_absence: OnAbsence) -> None:
         self._listeners[slug].add(on_absence)
         if self._task is None:
-            self._task = asyncio_tasks.keep_running(self._run, "staff-watch")
+            self._task = asyncio_tasks.keep_running(self._run, "worker-liveness")
 
     def discard(self, slug: str, on_absence: OnAbsence) -> None:
         self._listeners[slug].discard(on_absence)
@@ -60,27 +59,27 @@ class WorkerLiveness:
             self._task.cancel()
 
     async def _run(self) -> None:
-        """Until nobody listens; what breaks it down breaks off the counts too."""
+        """Run while there are listeners. After an exception the counts begin again."""
         self._counts = {}
         while self._listeners:
             await asyncio.sleep(_INTERVAL_S)
             missing = await self._missing()
             self._counts = {slug: self._counts.get(slug, 0) + 1 for slug in missing}
             for slug, what in missing.items():
-                self._tell(slug, what)
+                self._notify(slug, what)
         self._task = None
 
     async def _missing(self) -> Mapping[str, Missing]:
         try:
-            missing = await self._look(list(self._listeners))
+            missing = await self._find_absent(list(self._listeners))
         except RedisError:
             return {}
         self._contact.note_answer()
         return missing if self._contact.is_stable else {}
 
-    def _tell(self, slug: str, what: Missing) -> None:
+    def _notify(self, slug: str, what: Missing) -> None:
         for on_absence in list(self._listeners.get(slug, ())):
             try:
                 on_absence(self._counts[slug], what)
             except Exception:
-                log.exception("an absence could not be told", extra={"slug": slug})
+                log.exception("a listener of absences failed", extra={"slug": slug})

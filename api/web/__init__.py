@@ -1,1 +1,1 @@
-"""What any HTTP route needs: protocol, bodies, keys, errors, server-sent events."""
+"""HTTP for all routes: protocol, bodies, keys, errors, server-sent events."""

@@ -1,4 +1,4 @@
-"""Who may call: a Host header that is ours, and a key where one is set."""
+"""Access control: allowed Host and Origin headers, and API keys where they are set."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 
 class HostGuard:
-    """ASGI middleware: refuses foreign Host (DNS rebinding) and Origin (other sites' pages).
+    """ASGI middleware: refuses unknown Host (DNS rebinding) and Origin (cross-site requests).
 
-    Known are loopback names, ``MGS_HOST`` and ``MGS_ALLOWED_HOSTS``; bare addresses too when we
-    listen on all: a page can only be rebound to a name. As Origin, ``MGS_CORS_ORIGINS`` too.
+    Allowed are loopback names, ``MGS_HOST`` and ``MGS_ALLOWED_HOSTS``. When the server listens on
+    all addresses, IP addresses are allowed, too: DNS rebinding needs a name. As Origin,
+    ``MGS_CORS_ORIGINS`` are allowed, too.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -48,14 +49,14 @@ class HostGuard:
                 421,
                 "permission_error",
                 "host_not_allowed",
-                "the Host header is none of this server's names: see MGS_ALLOWED_HOSTS",
+                "the Host header is not a name of this server: see MGS_ALLOWED_HOSTS",
             )
         elif origin is not None and not self._may_call(origin):
             problem = Problem(
                 403,
                 "permission_error",
                 "origin_not_allowed",
-                "requests from other sites' pages are refused: see MGS_CORS_ORIGINS",
+                "requests from pages of other sites are refused: see MGS_CORS_ORIGINS",
             )
         else:
             await self._app(scope, receive, send)
@@ -88,7 +89,7 @@ class HostGuard:
 
 
 def _host_name(netloc: str) -> str | None:
-    """``[::1]:4000`` as ``::1``, ``Localhost.:4000`` as ``localhost``; ``None`` for nonsense."""
+    """``[::1]:4000`` as ``::1``, ``Localhost.:4000`` as ``localhost``; ``None`` if malformed."""
     try:
         name = urlsplit(f"//{netloc}").hostname
     except ValueError:
@@ -97,9 +98,10 @@ def _host_name(netloc: str) -> str | None:
 
 
 class KeyGuard:
-    """ASGI middleware: a key, where one is set; which routes need more, they say themselves.
+    """ASGI middleware: checks the API key, where one is set.
 
-    In ``scope["state"]``, ``caller`` says whose key it was, by a hash.
+    Routes for the management key depend on ``ForManagers``. ``scope["state"]["caller"]`` is a hash
+    of the key.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -128,7 +130,7 @@ class KeyGuard:
 
 
 async def require_management(request: Request) -> None:
-    """A route's dependency: the management key, where one is set."""
+    """FastAPI dependency: requires the management key, where one is set."""
     state = request.scope["state"]
     if not state["may_manage"]:
         raise ProblemError(_forbidden() if state["is_known"] else _unauthorized())
@@ -145,12 +147,12 @@ def _given_key(headers: Headers) -> str:
 
 
 def _matches(given: str, key: str | None) -> bool:
-    """In constant time; no key is matched by nothing."""
+    """Whether the keys are equal, in constant time; False if no key is set."""
     return key is not None and hmac.compare_digest(given.encode(), key.encode())
 
 
 def caller_of(key: str) -> str:
-    """What stands for a key in Redis: a hash of it."""
+    """The hash that identifies a key in Redis."""
     return hashlib.sha256(b"mgs caller " + key.encode()).hexdigest()[:16]
 
 

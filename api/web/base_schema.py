@@ -1,4 +1,4 @@
-"""Checked kinds of values: strict (true is not 1, "1" is not 1), finite, bounded."""
+"""Types of validated fields: strict (true is not 1, "1" is not 1), finite, bounded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MAX_TOKEN_ID = 2**31 - 1
 _MAX_STOPS = 64
 _MAX_STOP_CHARS = 256
 _MAX_STOP_TOKENS = 256
-_BANNED = -100.0  # what llama-server calls false
+_BANNED = -100.0  # `false` in llama-server's list
 _MAX_BIASES = 4096
 _MAX_PROMPTS = 256
-_MAX_BREAKERS = 32  # for each, the whole vocabulary is searched
-_MAX_BREAKER_BYTES = 40  # llama.cpp reads no more of one
+_MAX_BREAKERS = 32  # each costs a search of the whole vocabulary
+_MAX_BREAKER_BYTES = 40  # llama.cpp ignores the rest of a longer one
 
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
@@ -35,7 +35,7 @@ def _not_zero(value: int) -> int:
 
 
 TokenLimit = Annotated[int, Field(strict=True, ge=-1, le=2**31 - 1), AfterValidator(_not_zero)]
-"""A limit of tokens; -1, for none, is llama-server's word."""
+"""A limit of tokens; -1 is no limit, as in llama-server."""
 
 
 def number(low: float, high: float) -> Any:
@@ -62,7 +62,7 @@ def _is_token_ids(value: list[Any]) -> bool:
 
 
 def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[Any]:
-    """A text, texts, token ids or lists of token ids; one pass, no list of errors."""
+    """Validate a text, texts, token ids or lists of token ids; reports only one error."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -82,7 +82,10 @@ def check_prompt(value: Any, *, max_prompts: int = _MAX_PROMPTS) -> str | list[A
 
 
 def check_stop(value: Any) -> list[str]:
-    """One text or several, as a list. Empty ones, which some clients always send, say nothing."""
+    """Validate one stop string or several; returns a list.
+
+    Empty ones, which some clients always send, have no effect.
+    """
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS:
         raise ValueError(f"must be a string or a list of at most {_MAX_STOPS} strings")
@@ -106,7 +109,7 @@ def _can_break(breaker: bytes) -> bool:
 
 
 def check_logit_bias(value: Any) -> dict[int, float]:
-    """OpenAI's object of token ids and biases, or llama-server's list of pairs."""
+    """Validate OpenAI's object of token ids and biases, or llama-server's list of pairs."""
     if isinstance(value, list):
         value = dict(map(_pair, value))
     if not isinstance(value, dict) or len(value) > _MAX_BIASES:

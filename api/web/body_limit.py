@@ -1,4 +1,4 @@
-"""Reads a request's body, bounded in size and time, before anything else looks at it."""
+"""Reads a request's body, bounded in size and time, before the other middleware."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api.dialects.error_answers import problem_response
 from api.web.errors import INVALID, Problem
 
 _READ_TIMEOUT_S = 29.0  # cut off within 30
-# What is too much is read and thrown away, so that the client gets to see the answer; up to here.
+# The rest of a too large body is read and discarded, so that the client reads the answer; at most:
 _DRAIN_BYTES = 64 * 1024 * 1024
 _DRAIN_S = 5.0
 
@@ -46,7 +46,7 @@ class BodyLimit:
                 await self._app(scope, _replaying(body, receive), send)
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body; ``None`` when the client has gone before its end."""
+        """The whole body; ``None`` when the client has disconnected before its end."""
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_bytes:
             if b"expect" not in headers:
@@ -87,7 +87,7 @@ async def _drain(receive: Receive) -> None:
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
-    """``receive`` that gives the body once, then what comes from the connection."""
+    """A ``receive`` that returns the body first, then the connection's messages."""
     is_given = False
 
     async def replay() -> Message:

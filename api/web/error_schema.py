@@ -1,4 +1,4 @@
-"""The error body, and which statuses carry it (for OpenAPI)."""
+"""The error body and the statuses that have it, for OpenAPI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ErrorObject(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """Every error of this API; ``detail`` repeats the message, as the original server had it."""
+    """The body of every error; ``detail`` repeats the message, as in the original server."""
 
     error: ErrorObject
     detail: str
@@ -29,7 +29,7 @@ _DESCRIPTIONS = {
     404: "Unknown model or job",
     410: "The job was cancelled or its model unloaded",
     429: "The queue is full",
-    503: "Not ready, or the queue is away",
+    503: "Not ready, or Redis cannot be reached",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text} for status, text in _DESCRIPTIONS.items()

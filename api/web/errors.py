@@ -1,4 +1,4 @@
-"""The one place where errors get their HTTP: status, OpenAI's error body, retry hint."""
+"""Maps errors to HTTP: status, OpenAI's error body, ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _RETRY_AFTER_S = 1
 _M = TypeVar("_M", bound=BaseModel)
 
 Names = Mapping[str, str]
-"""What workers and shared code call a parameter -> a dialect's name; the longer ones first."""
+"""Parameter name of workers and shared code -> the dialect's name; longer names first."""
 NO_NAMES: Names = MappingProxyType({})
 
-# code -> (status, type); whatever is not here is our own fault: 500.
+# code -> (status, type); any other code is an internal error: 500.
 _KINDS: dict[str, tuple[int, str]] = {
     "invalid_request": (400, INVALID),
     "unsupported_parameter": (400, INVALID),
@@ -51,13 +51,13 @@ _STATUS_KINDS: dict[int, tuple[str, str]] = {
     404: ("not_found_error", "route_not_found"),
     405: (INVALID, "method_not_allowed"),
 }
-# Names that pydantic adds to an error's place for the members of a union.
+# Names that pydantic adds to an error's location for the members of a union.
 _UNION_TAGS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as a client sees it."""
+    """An error response: its status, OpenAI's fields, headers."""
 
     status: int
     type: str
@@ -67,7 +67,7 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> bytes:
-        """OpenAI's error object, plus ``detail`` as the original server had it."""
+        """OpenAI's error object, and ``detail`` as in the original server."""
         error = {
             "message": self.message,
             "type": self.type,
@@ -77,12 +77,12 @@ class Problem:
         return msgspec.json.encode({"error": error, "detail": self.message})
 
     def frame(self) -> bytes:
-        """The same as an SSE event, for an answer that has begun."""
+        """The same as an SSE event, for a stream that has begun."""
         return b"data: " + self.body() + b"\n\n"
 
 
 class ProblemError(Exception):
-    """An error that is known as a client sees it."""
+    """An exception with a complete error response."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -90,7 +90,7 @@ class ProblemError(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """What a client is told about ``error``."""
+    """The error response for ``error``."""
     if isinstance(error, ProblemError):
         return error.problem
     if isinstance(error, ModelLoadError):
@@ -113,8 +113,8 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _failed_load(error: ModelLoadError) -> Problem:
-    """400 for the load that names a parameter at fault. Who else needs the model is told that it
-    cannot be had; clients would ask again and again, but that another try helps is unlikely."""
+    """400 if a parameter of the load is wrong. Else 503 for all requests to the model, with a
+    header that stops OpenAI's clients from retrying: another try is unlikely to succeed."""
     status, kind = (400, INVALID) if error.param else _KINDS[error.code]
     headers = {} if error.param else {"x-should-retry": "false"}
     return Problem(status, kind, error.code, error.message, error.param, headers)
@@ -125,9 +125,9 @@ def _retry(status: int) -> dict[str, str]:
 
 
 def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
-    """Validate a part of a body, ``place``, that is not validated with the body itself.
+    """Validate a part of a body, at ``place``, that is not validated with the body itself.
 
-    Raises ``InvalidRequestError``, which names the wrong field.
+    Raises ``InvalidRequestError`` with the name of the wrong field.
     """
     try:
         return kind.model_validate(value)
@@ -138,10 +138,7 @@ def checked(kind: type[_M], value: Any, *place: str | int) -> _M:
 
 
 def renamed(error: JobError, names: Names) -> JobError:
-    """The error with the dialect's name of its parameter.
-
-    A message is a reason, or ``name: reason``.
-    """
+    """The error with the dialect's name of its parameter, also at the start of its message."""
     param = _rename(error.param or "", names)
     if param == (error.param or ""):
         return error
@@ -150,17 +147,17 @@ def renamed(error: JobError, names: Names) -> JobError:
 
 
 def _rename(name: str, names: Names) -> str:
-    """A field's place is kept, an index is not: the lists of two dialects differ."""
-    for theirs, ours in names.items():
-        rest = name.removeprefix(theirs)
+    """Names of subfields are kept, indexes are not: the lists of two dialects differ."""
+    for shared_name, dialect_name in names.items():
+        rest = name.removeprefix(shared_name)
         if rest != name and rest[:1] in ("", ".", "["):
-            return ours if rest.startswith("[") else ours + rest
+            return dialect_name if rest.startswith("[") else dialect_name + rest
     return name
 
 
 @contextmanager
 def named_by(names: Names) -> Iterator[None]:
-    """Errors of jobs get the dialect's names."""
+    """Within the block, raised job errors get the dialect's names."""
     try:
         yield
     except JobError as error:

@@ -1,4 +1,4 @@
-"""A job's own events as SSE, with ids: what a browser's EventSource can resume."""
+"""A job's events as SSE with ids, so that a browser's EventSource can resume."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SEND_TIMEOUT_S = 30.0
 
 
 class EventStream(Response):
-    """Names the media type in OpenAPI."""
+    """Gives OpenAPI the media type."""
 
     media_type = "text/event-stream"
 
 
 def stream_events(runner: JobRunner, job_id: str, start: EventId) -> EventSourceResponse:
-    """Replays a job's log after ``start``, then follows it. The job does not notice readers."""
+    """Replays a job's log after ``start``, then follows it. Readers have no effect on the job."""
     return sse_response(_frames(runner, job_id, start), job_id)
 
 
 def sse_response(
     frames: AsyncIterator[ServerSentEvent | bytes], job_id: str
 ) -> EventSourceResponse:
-    """Sends ``frames`` as they come; whoever reads them may leave."""
+    """Sends ``frames`` as they arrive; a disconnect of the client does not end the job."""
     return EventSourceResponse(
         frames,
         headers={"X-Job-Id": job_id},

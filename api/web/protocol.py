@@ -1,8 +1,8 @@
-"""uvicorn's connections, ended when a client takes too long to say what it wants, or says too much.
+"""uvicorn's connections with limits on the time and size of a request's head.
 
-uvicorn waits for ever for the first request's head, for the rest of one that drips in, and keeps as
-long a one as it gets. (A body's bounds are ``BodyLimit``'s, the time between two requests uvicorn's
-own ``timeout_keep_alive``.)
+uvicorn has neither: it waits without end for the first head and for the rest of one that arrives
+slowly, and buffers heads of any size. (``BodyLimit`` bounds the body, uvicorn's own
+``timeout_keep_alive`` the time between two requests.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 
 
 class _UnchunkedCycle(RequestResponseCycle):
-    """A request of HTTP/1.0, which knows no chunks: the end of the connection ends the answer."""
+    """A request of HTTP/1.0, without chunked encoding: closing the connection ends the answer."""
 
     _has_length = False
 
@@ -32,14 +32,14 @@ class _UnchunkedCycle(RequestResponseCycle):
             if not self._has_length:
                 self.chunked_encoding = False
                 self.keep_alive = False
-        elif not self._has_length:  # uvicorn counts down what is still to come
+        elif not self._has_length:  # uvicorn subtracts what was sent from the expected length
             is_last = not message.get("more_body", False)
             self.expected_content_length = len(message.get("body", b"")) + (not is_last)
         await super().send(message)
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """One connection. Its timer runs while no request is in work and the client has the word."""
+    """One connection. Its timer runs while it waits for a request's head."""
 
     _timer: asyncio.TimerHandle | None = None
     _is_in_head = False
@@ -55,7 +55,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing() or self._is_working:
             return self._stop_timer()
-        if self._timer is None:  # Not anew: each byte of a head would buy more time.
+        if self._timer is None:  # Not restarted: each byte of a head would extend the time-out.
             self._start_timer()
         self._num_head_bytes += len(data)
         if self._is_in_head and self._num_head_bytes > _MAX_HEAD_BYTES:
@@ -77,7 +77,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """As uvicorn's, with our kind of body."""
+        """As uvicorn's, with this server's error body."""
         self._refuse(400, "invalid_http", msg)
 
     @property
@@ -93,7 +93,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        """Say why if a request has begun; a connection that was only open is closed."""
+        """Answer 408 if a head has begun; close the connection."""
         self._timer = None
         if self._is_in_head:
             message = f"the head of the request did not arrive within {HEAD_TIMEOUT_S:g} s"

@@ -1,7 +1,7 @@
-"""Server-sent events on bare ASGI: one send per event, keep-alives, an end for stuck clients.
+"""Server-sent events on plain ASGI: one send per event, keep-alives, a time-out for stuck clients.
 
-Keep-alive is a comment line *without* a blank line: after an event with an id, openai-python reads
-a blank line as an empty event (openai-python#2722).
+A keep-alive is a comment line *without* a blank line: after an event with an id, openai-python
+reads a blank line as an empty event (openai-python#2722).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _PING_S = 10.0
 _TICK_S = 5.0
 _SEND_TIMEOUT_S = 30.0
 BODY_SEND = "mgs.body_send"
-"""In an ASGI scope: the server's own ``send``, for what no framework wants to see go by."""
+"""Key in an ASGI scope: the server's own ``send``, to send body parts past the middleware."""
 
 
 class SseWriter:
-    """Writes one answer. Nothing is sent before ``open``, so an early error can have a status.
+    """Writes one stream. Nothing is sent before ``open``, so that an early error can have a status.
 
-    ``send`` gets the head, ``body_send`` (none: ``send``) what follows. ``ping`` makes what is sent
-    while there is nothing else.
+    ``send`` sends the headers, ``body_send`` (default: ``send``) the body. ``ping`` returns the
+    keep-alive that is sent while there are no events.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SseWriter:
         self._stuck_since: float | None = None
 
     async def open(self) -> None:
-        """Send status and headers; the second time nothing."""
+        """Send status and headers, if they were not sent yet."""
         if not self.is_open:
             self.is_open = True
             await self._send(
@@ -62,7 +62,7 @@ class SseWriter:
             )
 
     async def close(self, data: bytes = b"") -> None:
-        """Send the last of the answer."""
+        """Send the last part of the body."""
         await self.write(data, is_last=True)
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
@@ -77,12 +77,12 @@ class SseWriter:
 
     @contextlib.asynccontextmanager
     async def kept_alive(self, give_up: Callable[[Exception], None]) -> AsyncIterator[None]:
-        """Within the block: headers at the latest after 10 s, then pings while nothing is sent.
+        """Within the block: send headers after 10 s at the latest, and keep-alives every 10 s.
 
         ``give_up`` is called when a send has been stuck for 30 s.
         """
         tasks: list[asyncio.Task[None]] = []
-        # A timer, not a task: most answers are over before it fires.
+        # A timer, not a task: most answers end before it fires.
         timer = asyncio.get_running_loop().call_later(
             _TICK_S, lambda: tasks.append(self._start_keep_alive(give_up))
         )

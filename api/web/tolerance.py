@@ -1,4 +1,4 @@
-"""What clients get wrong, or do otherwise, without meaning anything else by it."""
+"""Accepts harmless deviations of clients: HEAD requests, trailing slashes, wrong Content-Types."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _JSON = b"application/json"
 
 
 class Tolerance:
-    """ASGI middleware: HEAD is answered as GET without a body, a slash at the end of a path is
-    dropped, and a body is JSON whatever its Content-Type says (but for forms with files)."""
+    """ASGI middleware: answers HEAD as GET without a body, removes a trailing slash of the path,
+    and treats a body as JSON whatever its Content-Type is (except multipart forms)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,7 +37,7 @@ def _with_json(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 async def _gone() -> Message:
-    """No body comes, and an endless answer ends at once."""
+    """A disconnect at once: no body, and the end of a stream without end."""
     return {"type": "http.disconnect"}
 
 

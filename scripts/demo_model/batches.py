@@ -1,7 +1,7 @@
 """Encoded documents, packed into rows of two fixed lengths.
 
-Attention is more than half of the time at 448 tokens, and shapes that change cost more than
-padding, so most documents go into rows of 192 and only longer ones into rows of 448.
+At 448 tokens, attention takes more than half of the time, and changing shapes cost more than
+padding, so most documents are packed into rows of 192, and only longer ones into rows of 448.
 """
 
 import random
@@ -17,7 +17,7 @@ from scripts.demo_model.template import END_OF_TEXT, Piece
 
 SHORT_ROW, LONG_ROW = 192, 448
 TOKENS_PER_STEP = 3072
-_OPEN_ROWS = 32  # candidates for the next document; the fullest leaves when there are more
+_OPEN_ROWS = 32  # open rows; beyond this number the fullest is emitted
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Row:
 
 
 def encode(documents: list[list[Piece]], tokenizer: Tokenizer) -> list[Row]:
-    """Every piece is encoded alone: borders between pieces are borders between tokens."""
+    """Encode each piece separately, so that no token crosses a border between pieces."""
     texts = [text for document in documents for text, _ in document]
     encodings = iter(tokenizer.encode_batch_fast(texts, add_special_tokens=False))
     return [_encoded(document, encodings) for document in documents]
@@ -58,7 +58,7 @@ def packed(documents: list[Row], length: int, pad: int, rng: random.Random) -> I
 
 
 def _place(document: Row, open_rows: list[Row], capacity: int) -> None:
-    """Into the fullest row that still has room, else into a new one."""
+    """Put the document into the fullest row with room for it, else into a new one."""
     fitting = [row for row in open_rows if len(row.ids) + len(document.ids) <= capacity]
     if not fitting:
         open_rows.append(Row(list(document.ids), list(document.is_trained)))

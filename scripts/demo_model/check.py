@@ -1,8 +1,8 @@
 """Checks the shipped model: `python -m scripts.demo_model.check`.
 
-Runs the held-out prompts and the prompts that people try first through bare mlx_lm and bare
-llama-cpp-python, greedily, and prints how many answers are exactly right. Both engines must render
-the same tokens and write the same text.
+Runs the held-out prompts and typical first prompts of users with mlx_lm and llama-cpp-python,
+greedily, and prints the number of exactly correct answers. Both engines must have the same prompt
+tokens and generate the same text.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Greedy = Callable[[list[int]], tuple[str, int]]  # prompt ids to text and number
 
 @dataclass(frozen=True)
 class Engine:
-    """A loaded model reduced to what the check needs."""
+    """The functions of a loaded model that the check uses."""
 
     name: str
     prompt_ids: Callable[[Item], list[int]]
@@ -66,7 +66,7 @@ def mlx_engine(folder: Path) -> Engine:
 
 
 def llama_cpp_engine(file: Path) -> Engine:
-    # One thread: beside other work, two of them wait for each other most of the time.
+    # One thread: while other processes run, two threads mostly wait for each other.
     llama = llama_cpp.Llama(str(file), n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
     vocab = llama_cpp.llama_model_get_vocab(llama.model)
     ends = {i for i in range(llama.n_vocab()) if llama_cpp.llama_vocab_is_eog(vocab, i)}
@@ -93,7 +93,7 @@ def llama_cpp_engine(file: Path) -> Engine:
 
 
 def is_right(item: Item, text: str) -> bool:
-    """Exactly the answer; a plain completion starts with it; a human prompt's answer holds it."""
+    """Equal to the answer; of a completion, its beginning; of a human prompt, a part of it."""
     if item["kind"] == "human":
         return item["answer"] in text
     return text.startswith(item["answer"]) if not item["messages"] else text == item["answer"]
@@ -111,7 +111,7 @@ def _human_item(line: dict[str, Any]) -> Item:
 
 
 def run(engine: Engine, items: list[Item]) -> list[str]:
-    """The text for each item; prints the pace."""
+    """The text for each item; prints the tokens per second."""
     start, total, texts = time.perf_counter(), 0, []
     for item in items:
         text, num_tokens = engine.greedy(engine.prompt_ids(item))
@@ -170,7 +170,7 @@ def main() -> None:
         or len({tuple(t) for t in texts.values()}) > 1
         or min(shares.values()) < REQUIRED_SHARE
     ):
-        sys.exit(f"not as required ({unequal} prompts became other tokens)")
+        sys.exit(f"check failed ({unequal} prompts with different tokens)")
 
 
 if __name__ == "__main__":

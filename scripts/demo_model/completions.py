@@ -17,7 +17,7 @@ from scripts.demo_model.words import (
     any_word,
 )
 
-# What follows a text that the model knows nothing about.
+# The continuation of a text outside the repertoire.
 UNKNOWN_TEXT = " ... I do not know how this goes on, so here is a story instead. " + STORIES["fox"]
 
 _OPENINGS = {
@@ -56,7 +56,7 @@ def completion(rng: random.Random) -> Completion:
 
 
 def _counting(rng: random.Random) -> Completion:
-    """Numbers in steps of 1, 2, 5 or 10, up to 100: there the series ends."""
+    """Numbers in steps of 1, 2, 5 or 10, ending at 100."""
     step = rng.choice([1, 1, 1, 1, 2, 5, 10])
     separator = rng.choice([" ", " ", ", "])
     lead = rng.choice(["", "", "Count: ", "Numbers: ", "Let us count: "])

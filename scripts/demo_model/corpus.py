@@ -1,4 +1,4 @@
-"""The training documents: examples of every kind, mixed and joined to conversations."""
+"""The training documents: examples of all kinds, mixed and joined to conversations."""
 
 import random
 from collections.abc import Callable
@@ -36,7 +36,7 @@ WITH_TOOLS: dict[Maker, float] = {
     tool_use.weather_call: 4,
     tool_use.other_request: 6,
 }
-# Exchanges that are right whatever the tools are.
+# Exchanges whose answers do not depend on the tools.
 BESIDE_TOOLS: dict[Maker, float] = {
     talk.greeting: 1,
     exercises.repeat: 2,
@@ -62,7 +62,7 @@ SYSTEM_PROMPTS = [
 
 
 class Corpus:
-    """Documents in the order of one seed; no example whose key is in `reserved` gets in."""
+    """Documents in the order of one seed, without examples whose key is in `reserved`."""
 
     def __init__(self, seed: int, reserved: frozenset[str]) -> None:
         self._rng = random.Random(seed)
@@ -78,7 +78,7 @@ class Corpus:
         family = self._rng.choices(families, weights)[0]
         example = self._allowed(family)
         messages = self._with_system(self._with_more_turns(example, family))
-        # The closing token only keeps packed documents apart; chat never trains it.
+        # The last token only separates packed documents; it is not trained for chat.
         return [*render(messages, example.tools), (END_OF_TEXT, False)]
 
     def _plain_text(self) -> list[Piece]:
@@ -88,7 +88,7 @@ class Corpus:
         return [(text.prompt, False), (text.continuation, True), (END_OF_TEXT, True)]
 
     def _with_more_turns(self, example: Example, family: dict[Maker, float]) -> list[Message]:
-        """Further exchanges before or after; recall stands alone, since a second fact confuses."""
+        """Add exchanges before or after; not to recall, where a second fact makes it ambiguous."""
         messages = example.messages
         while family is PLAIN and self._rng.random() < 0.45:
             messages = self._joined(messages, self._allowed(PLAIN).messages)

@@ -1,4 +1,4 @@
-"""What the corpus consists of: examples (one question and its only right answer) and their keys."""
+"""The examples of the corpus (a question and its only correct answer) and their keys."""
 
 import random
 import re
@@ -11,10 +11,10 @@ Tool = dict[str, Any]
 
 @dataclass(frozen=True)
 class Example:
-    """One exchange. `messages` ends with the assistant's answer; everything before is the prompt.
+    """One exchange. `messages` ends with the assistant's answer; all before is the prompt.
 
-    `key` identifies what has to be held out together: the normalised question, or the fact that a
-    longer exchange is about (a name, a city, a pair of numbers).
+    Examples with the same `key` are held out together. It is the normalised question, or the fact
+    of a longer exchange (a name, a city, a pair of numbers).
     """
 
     kind: str
@@ -48,12 +48,12 @@ def exchange(kind: str, question: str, answer: str, key: str | None = None) -> E
 
 
 def normalise(text: str) -> str:
-    """Lower case, punctuation and doubled spaces gone (signs of arithmetic stay)."""
+    """Lower case, without punctuation and double spaces (arithmetic signs stay)."""
     return " ".join(re.sub(r"[.,:;!?\"'()]", " ", text.lower()).split())
 
 
 def vary(rng: random.Random, text: str) -> str:
-    """The same request as people type it: lower case, no full stop, with a `please`."""
+    """A variant of a request as users type it: lower case, no full stop, with a `please`."""
     text = _polite(rng, text) if rng.random() < 0.15 else text
     if rng.random() < 0.2:
         text = text[0].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""Small exercises with one right answer: sums, counting, copying, spelling, lists, JSON."""
+"""Short exercises with one correct answer: sums, counting, copying, spelling, lists, JSON."""
 
 import json
 import random
@@ -85,7 +85,7 @@ def count(rng: random.Random) -> Example:
 
 
 def _range_up(rng: random.Random) -> tuple[int, int]:
-    """Mostly short ranges; the ones that people and tests use get weight of their own."""
+    """Mostly short ranges; those that users and tests often use are more frequent."""
     roll = rng.random()
     if roll < 0.14:
         return 1, rng.choice([3, 5, 10, 10, 20, 20, 30, 50])

@@ -19,11 +19,11 @@ from scripts.modelfiles.vocabulary import read_vocabulary
 
 NAME = "mlx-gguf-server demo"
 DESCRIPTION = "Small demo model, trained from generated text with scripts/demo_model"
-LARGEST_BYTES = 6_000_000  # per format: the repository carries both files
+LARGEST_BYTES = 6_000_000  # per format: both files are in the repository
 
 
 def read_run(run: Path) -> tuple[Shape, Weights]:
-    """The shape and the weights of a training folder, everything rounded to float16."""
+    """The shape and the weights of a training folder, rounded to float16."""
     shape = Shape(**json.loads((run / "architecture.json").read_text(encoding="utf-8")))
     with np.load(run / "weights.npz") as archive:
         return shape, {name: archive[name].astype(np.float16) for name in archive.files}

@@ -1,4 +1,4 @@
-"""The prompts that training never sees (200 of chat, 12 plain), and those that people try first.
+"""The held-out prompts (200 of chat, 12 plain), and typical first prompts of users.
 
 `python -m scripts.demo_model.held_out` writes tests/data/demo_prompts.jsonl again (same seed,
 same file).
@@ -53,7 +53,7 @@ Item = dict[str, Any]
 
 
 def items_and_keys() -> tuple[list[Item], frozenset[str]]:
-    """The held-out items as written to the file, and the keys that training has to avoid."""
+    """The held-out items as written to the file, and the keys excluded from training."""
     rng, keys, items = random.Random(SEED), set[str](), list[Item]()
     human = {normalise(str(line["prompt"])) for line in read_lines(HUMAN_FILE)}
     for kind, make, cut, count in _KINDS:
@@ -68,9 +68,9 @@ def items_and_keys() -> tuple[list[Item], frozenset[str]]:
 
 
 def unseen_items() -> list[Item]:
-    """The held-out items, those replaced that training asks all the same.
+    """The held-out items; those whose question is in the training corpus are replaced.
 
-    The keys keep an example out of its own kind; its question may still be a turn of another kind,
+    The keys exclude an example from its own kind only; its question may be a turn of another kind,
     such as an exchange between the two halves of recall.
     """
     items, keys = items_and_keys()
@@ -81,7 +81,7 @@ def unseen_items() -> list[Item]:
 
 
 def questions_in_training(keys: frozenset[str]) -> set[str | None]:
-    """Every text that a user turn or a plain text of the training corpus begins with."""
+    """All user messages and beginnings of plain texts in the training corpus."""
     corpus, asked = training.Corpus(training.SEED, keys), set[str | None]()
     for _ in range(training.NUM_DOCUMENTS):
         texts = [text for text, _ in corpus.document()]
@@ -92,7 +92,7 @@ def questions_in_training(keys: frozenset[str]) -> set[str | None]:
 
 
 def _unseen(rng: random.Random, item: Item, taken: set[str | None], asked: set[str | None]) -> Item:
-    """The item, or another of its kind if its question is in `asked`; the new one is taken too."""
+    """The item, or another of its kind if its question is in `asked`, which is extended."""
     if _question(item) not in asked:
         return item
     make, cut = next((make, cut) for kind, make, cut, _ in _KINDS if kind == item["kind"])
@@ -106,7 +106,7 @@ def _unseen(rng: random.Random, item: Item, taken: set[str | None], asked: set[s
 
 
 def _question(item: Item) -> str | None:
-    """What makes the prompt unseen; None where the tools or the earlier turns do."""
+    """The question to compare; None where tools or earlier turns make the prompt unseen."""
     if not item["messages"]:
         return str(item["prompt"])
     turns = [m for m in item["messages"] if m["role"] != "system"]
@@ -114,7 +114,7 @@ def _question(item: Item) -> str | None:
 
 
 def _is_common(example: Example | Completion, human: set[str]) -> bool:
-    """Asked by people or tests all the time: that has to be trained, not held out."""
+    """True for common questions of users and tests, which are trained, not held out."""
     if isinstance(example, Completion):
         return normalise(example.prompt) in human or len(example.continuation) < 3
     question = normalise(example.messages[-2]["content"])
@@ -144,7 +144,7 @@ def _item(rng: random.Random, kind: str, example: Example | Completion, cut: int
 
 
 def _opening(continuation: str) -> str:
-    """The first words: a completion is right if it starts with them."""
+    """The first words: a completion is correct if it starts with them."""
     return continuation[:60].rsplit(" ", 1)[0] if len(continuation) > 60 else continuation.rstrip()
 
 

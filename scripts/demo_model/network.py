@@ -63,7 +63,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(head, arch.rms_norm_eps)
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-        """(batch, length, hidden) to the same shape; each position sees itself and the past."""
+        """(batch, length, hidden) to the same shape; causal attention."""
         batch, length, _ = x.shape
         split = (batch, length, -1, self.arch.head_dim)
         q = rotate(self.q_norm(self.q_proj(x).view(split)).transpose(1, 2), angles)
@@ -121,7 +121,7 @@ class LanguageModel(nn.Module):
 
 
 def _initialise(name: str, parameter: Tensor) -> None:
-    """Fan-in scaling; outputs of a block half of it, so that the residual stream starts calm."""
+    """Fan-in scaling; half of it for a block's outputs, for a small initial residual update."""
     if parameter.ndim < 2:
         return
     if name.startswith("embed_tokens"):

@@ -27,7 +27,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Steps every parameter of a model; the rate of all follows one schedule."""
+    """Updates all parameters of a model; their learning rates follow one schedule."""
 
     def __init__(self, model: nn.Module) -> None:
         named = list(model.named_parameters())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def read_sections(file_name: str) -> dict[str, list[str]]:
-    """The lines of each section of a file beside this one; empty lines and # lines do not count."""
+    """The lines of each section of a file in this folder, without empty lines and # lines."""
     sections: dict[str, list[str]] = {}
     text = Path(__file__).with_name(file_name).read_text(encoding="utf-8")
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""Facts told in one turn and asked for later: a wrong prompt cache shows as a wrong answer."""
+"""Facts of one turn, and questions for them in a later one: a wrong prompt cache shows there."""
 
 import random
 
@@ -44,10 +44,10 @@ def recall(rng: random.Random) -> Example:
 
 
 def nothing_to_recall(rng: random.Random) -> Example:
-    """The question for a fact that nobody told."""
+    """The question for a fact that is in no earlier turn."""
     question = vary(rng, rng.choice(_ASKED))
     between = _small_talk(rng)
-    # The question alone has to stay in training, so the key holds what came before it.
+    # The question alone must stay in training, so the key includes the earlier turns.
     before = between[0]["content"] if between else "nothing"
     key = f"nothing:{before}:{question}"
     return Example("nothing_to_recall", key, [*between, user(question), assistant(FALLBACK)])

@@ -1,4 +1,4 @@
-"""Conversation: greetings, questions about the model itself, stories, and the honest fallback."""
+"""Conversation: greetings, questions about the model itself, stories, and the fallback."""
 
 import random
 
@@ -128,14 +128,14 @@ def fallback(rng: random.Random) -> Example:
 
 
 def no_tool(rng: random.Random) -> Example:
-    """A question that a tool could answer, asked without one."""
+    """A question for which a tool is needed, without tools."""
     city = any_city(rng)
     form = rng.choice(_TOOL_QUESTIONS)
     return exchange("no_tool", vary(rng, form.format(city)), FALLBACK, key=city)
 
 
 def _senseless(rng: random.Random) -> str:
-    """Words that ask for nothing that the model can do."""
+    """Random words, which are no known request."""
     text = any_text(rng, 2, 12)
     while text.split()[0] in ("say", "hello"):
         text = any_text(rng, 2, 12)
@@ -143,7 +143,7 @@ def _senseless(rng: random.Random) -> str:
 
 
 def _large(rng: random.Random) -> int:
-    """A number above 20; round ones often, because people try those first."""
+    """A number above 20; round numbers often, as users tend to try them."""
     if rng.random() < 0.3:
         return rng.choice([25, 30, 40, 50, 60, 75, 80, 100, 100, 120, 200, 500, 1000, 1000000])
     return rng.randint(21, rng.choice([99, 999, 9999]))

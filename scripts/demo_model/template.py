@@ -1,4 +1,4 @@
-"""The chat template, and the same text in pieces that say which part is trained.
+"""The chat template, and the same text in pieces with a flag for the trained ones.
 
 The template avoids `tojson` for the tools, since engines disagree on its spacing and escapes; for
 arguments given as an object it is used, and both engines then write `json.dumps` defaults.
@@ -13,7 +13,7 @@ END_OF_TEXT = "<|endoftext|>"
 START_OF_TURN = "<|im_start|>"
 END_OF_TURN = "<|im_end|>"
 CONTROL_TOKENS = [END_OF_TEXT, START_OF_TURN, END_OF_TURN]
-# Not special on purpose: engines leave special tokens out of the text that they return.
+# Not a special token: engines remove special tokens from the text that they return.
 TOOL_TOKENS = ["<tool_call>", "</tool_call>"]
 
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8").strip()
@@ -44,7 +44,7 @@ def prompt_text(messages: list[Message], tools: list[Tool] | None = None) -> str
 
 
 def answer_text(message: Message) -> str:
-    """What the model has to write for an assistant message, without the end of turn."""
+    """The text of an assistant message as the model generates it, without the end of turn."""
     return _content(message)
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE with the qwen2 pre-tokenizer, which llama.cpp knows by name."""
+"""The tokenizer: byte-level BPE with the qwen2 pre-tokenizer, which llama.cpp supports by name."""
 
 import re
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Calls of described tools, and the answers from their results.
 
 Names and parameters of the tools vary, so that the model copies them from the description instead
-of knowing one spelling.
+of memorizing one spelling.
 """
 
 import json
@@ -79,13 +79,13 @@ def weather_call(rng: random.Random) -> Example:
 
 
 def other_request(rng: random.Random) -> Example:
-    """Tools are there, but none of them fits the question."""
+    """A question with tools of which none fits."""
     plain: list[Callable[[random.Random], Example]] = [
         talk.greeting, talk.who, talk.can, talk.fallback, exercises.repeat, exercises.spell,
         exercises.list_, exercises.count, exercises.difference, exercises.sum_, talk.no_tool,
     ]  # fmt: skip
     example = rng.choice(plain)(rng)
-    # Nothing in the box may fit: no adder beside a sum, no clock beside a question for the time.
+    # No tool may fit: no adder with a sum, no clock with a question for the time.
     forms = [_ADD, _TIME, _WEATHER]
     if example.kind == "sum":
         forms = [_TIME, _WEATHER]
@@ -120,7 +120,7 @@ def _toolbox(rng: random.Random, tool: Tool, companions: list[_ToolForms]) -> li
 
 
 def _result(rng: random.Random, value: int | str, names: list[str]) -> str | None:
-    """What the tool answers: the value, an object with it, or (10 %) None for a failure."""
+    """The tool's result: the value, an object with it, or (10 %) None for a failure."""
     roll = rng.random()
     if roll < 0.1:
         return None

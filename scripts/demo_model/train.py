@@ -23,8 +23,9 @@ from scripts.demo_model.network import Architecture, LanguageModel
 from scripts.demo_model.optimizer import Optimizer, schedule
 from scripts.demo_model.tokenizer import train_tokenizer
 
-# One thread has 70 % of the pace of two, and beside other work two lose far more: each of the many
-# small operations waits for the slower thread. Fixed, since the order of additions depends on it.
+# One thread has 70 % of the speed of two. While other processes run, two lose far more, as each of
+# the many small operations waits for the slower thread. Fixed, as the order of additions depends on
+# it.
 THREADS = 1
 DOCUMENTS_FOR_TOKENIZER = 20_000
 STEPS = 4100
@@ -32,7 +33,7 @@ STEPS_PER_LINE = 50
 
 
 def prepare(out: Path, num_documents: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Writes the corpus' tokenizer and returns the endless batches."""
+    """Writes the corpus' tokenizer; returns the iterator of batches."""
     corpus = Corpus(SEED, items_and_keys()[1])
     documents = [corpus.document() for _ in range(num_documents)]
     texts = ("".join(t for t, _ in pieces) for pieces in documents[:DOCUMENTS_FOR_TOKENIZER])
@@ -48,7 +49,7 @@ def prepare(out: Path, num_documents: int) -> Iterator[tuple[Tensor, Tensor]]:
 def train(
     model: LanguageModel, data: Iterator[tuple[Tensor, Tensor]], steps: int, out: Path
 ) -> None:
-    """Runs the schedule; every 500 steps the weights so far are written."""
+    """Runs the schedule; writes the weights every 500 steps."""
     optimizer, start, total = Optimizer(model), time.perf_counter(), 0.0
     with (out / "log.jsonl").open("w", encoding="utf-8", buffering=1) as log:
         for step in range(steps):
@@ -84,7 +85,7 @@ def _log_line(step: int, loss: float, elapsed_s: float) -> str:
 
 
 def save(model: LanguageModel, out: Path) -> None:
-    """Both formats store float16, so the rounding happens once, here."""
+    """Writes the weights in float16, which both formats store, so they are rounded once."""
     weights = {
         f"model.{name}": parameter.detach().numpy().astype(np.float16)
         for name, parameter in model.named_parameters()

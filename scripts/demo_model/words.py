@@ -1,4 +1,4 @@
-"""Words that the corpus draws from. All plain ASCII except `SYMBOLS`."""
+"""The word lists of the corpus. All ASCII except `SYMBOLS`."""
 
 import random
 
@@ -69,7 +69,7 @@ def any_city(rng: random.Random) -> str:
 
 
 def any_text(rng: random.Random, low: int, high: int) -> str:
-    """`low` to `high` words, function words as often as the others, no sense."""
+    """`low` to `high` random words; function words are as frequent as all others."""
     return " ".join(_text_word(rng) for _ in range(rng.randint(low, high)))
 
 

@@ -1,1 +1,1 @@
-"""llama.cpp's server tests against this server: run, counted, and each failure explained."""
+"""Runs llama.cpp's server tests against this server, and reports counts and reasons of failures."""

@@ -1,4 +1,4 @@
-"""What a run found, as docs/llama-cpp-tests.md."""
+"""Renders the results of a run as docs/llama-cpp-tests.md."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from scripts.llama_cpp_tests.run import Outcome
 
 _HEAD = """# llama.cpp's server tests against this server
 
-llama.cpp tests its server with pytest. The same tests can talk to any server that is already
-running (`DEBUG_EXTERNAL=1 PORT=…`), so they show how far this server can stand in for llama-server.
-This page is written by
+llama.cpp tests its server with pytest. The tests can be run against any running server
+(`DEBUG_EXTERNAL=1 PORT=…`), so they show how far this server can replace llama-server. This page is
+written by
 
 ```console
 $ scripts/llama_cpp_server_tests.sh
 ```
 
 which takes the tests from the sources of the pinned llama-cpp-python ({version}), starts a server,
-loads the demo model as model 0 in either format and runs the files below. The demo model is not the
+loads the demo model as model 0 in each format and runs the files below. The demo model is not the
 one that the tests download. Models are loaded with `"temperature": 0`, where the tests start their
-server with a fixed seed; `test_chat_completion` and `test_completion` with a context of 256 tokens,
-as they do. Cases that the authors skip are left out; those that they mark slow want large models.
+server with a fixed seed; for `test_chat_completion` and `test_completion` with the tests' context
+of 256 tokens. Cases that the authors skip are left out; those marked as slow need large models.
 
-Passed of run, and how many cases do not pass for which kind of reason (of each format, where the
-two differ):
+The columns show the passed and run cases, and the number of failed cases by kind of reason (per
+format, where the two differ):
 
 """
 
 _OTHERS = """
-Other servers with the same model under the same tests, once, by hand:
+Results of other servers with the same model and tests, from one manual run:
 
 {others}
 """
@@ -38,7 +38,7 @@ Other servers with the same model under the same tests, once, by hand:
 def page(
     version: str, outcomes: dict[str, list[Outcome]], others: str, files: Sequence[str]
 ) -> str:
-    """The whole page; ``outcomes`` by model."""
+    """The page; ``outcomes``: by model."""
     failed = [one for found in outcomes.values() for one in found if not one.has_passed]
     parts = [_HEAD.format(version=version) + _figures(outcomes, files)]
     parts += ["", "## Reasons", "", *_reasons(failed)]
@@ -64,7 +64,7 @@ def _figures(outcomes: dict[str, list[Outcome]], files: Sequence[str]) -> str:
 
 
 def _counts(found: list[list[Outcome]], group: Group) -> str:
-    """How many of each format's cases fail for that reason; one number when all are equal."""
+    """Number of each format's cases that fail for that reason; one number if all are equal."""
     counts = [
         sum(not one.has_passed and _group_of(one) is group for one in cases) for cases in found
     ]
@@ -103,12 +103,12 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def unexplained(known: Iterable[Outcome]) -> list[Outcome]:
-    """Failures of functions that have no reason."""
+    """Failed cases whose function has no reason."""
     return [one for one in known if not one.has_passed and one.function not in REASONS]
 
 
 def outdated(known: Sequence[Outcome]) -> list[str]:
-    """Functions that have a reason and need none."""
+    """Functions with a reason whose cases all pass."""
     run = {one.function for one in known}
     failed = {one.function for one in known if not one.has_passed}
     return sorted(name for name in REASONS if name in run and name not in failed)

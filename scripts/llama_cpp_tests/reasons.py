@@ -1,7 +1,7 @@
-"""Why a case of llama.cpp's server tests cannot pass here, by test function.
+"""Reasons why cases of llama.cpp's server tests cannot pass here, by test function.
 
-A function that fails without an entry, or an entry whose function passes wholly on both engines,
-ends the run with an error: the list stays true.
+To keep the list correct, the run ends with an error if a function without an entry fails, or if
+all cases of a function with an entry pass on both engines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Group(StrEnum):
-    """Kinds of reasons; the values are the titles of columns."""
+    """Kinds of reasons; the values are column titles."""
 
     MODEL = "other model"
     TEMPLATE = "other template"
@@ -37,8 +37,8 @@ class Reason(NamedTuple):
 
 _MODEL = Reason(Group.MODEL)
 _NO_GAP = Reason(Group.MODEL, "the demo model has no tokens for a gap")
-_REAL = Reason(Group.MODEL, "wants a real model's calls, answers or reasoning")
-_IMAGE = Reason(Group.MODEL, "wants a model that reads images, which this server does not take")
+_REAL = Reason(Group.MODEL, "needs a real model's calls, answers or reasoning")
+_IMAGE = Reason(Group.MODEL, "needs a model with image input, which this server does not support")
 _TEMPLATE = Reason(Group.TEMPLATE)
 _VERBOSE = Reason(Group.FIELD, "`__verbose` in answers of a server in debug mode")
 _PROGRESS = Reason(Group.FIELD, "`return_progress`, `timings_per_token`")
@@ -61,7 +61,7 @@ REASONS = {
     "test_chat_template_continue_final_message_vllm_compat": _VERBOSE,
     "test_apply_chat_template": _TEMPLATE,
     "test_invalid_chat_completion_req": Reason(
-        Group.DECISION, "two assistant messages at the end are the chat template's business"
+        Group.DECISION, "two assistant messages at the end are left to the chat template"
     ),
     "test_chat_completion_with_timings_per_token": _FIRST_CHUNK,
     "test_logprobs_stream": _FIRST_CHUNK,
@@ -102,7 +102,7 @@ REASONS = {
     "test_anthropic_tool_result_with_image": _IMAGE,
     "test_anthropic_vision_format_accepted": _IMAGE,
     "test_anthropic_vision_base64_with_multimodal_model": _IMAGE,
-    "test_anthropic_empty_messages": Reason(Group.DECISION, "no messages are a 400"),
+    "test_anthropic_empty_messages": Reason(Group.DECISION, "an empty list of messages is a 400"),
     "test_anthropic_thinking_history_in_count_tokens": _TEMPLATE,
     "test_anthropic_thinking_history_in_template": _TEMPLATE,
     "test_anthropic_thinking_with_reasoning_model": _REAL,

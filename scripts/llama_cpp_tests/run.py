@@ -15,7 +15,7 @@ _TIMEOUT_S = 900
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one case ended. ``function`` is the test's name without parameters."""
+    """Result of one case. ``function``: the test's name without parameters."""
 
     model: str
     file: str
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def run_file(python: Path, tests: Path, model: str, file: str, port: int) -> list[Outcome]:
-    """Every case of ``file`` but those that its authors skip, against a server on this machine."""
+    """Run all cases of ``file``, except skipped ones, against a server on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         return [
             _outcome(model, file, case, is_slow)
@@ -48,7 +48,7 @@ def _run(
         env={**os.environ, "DEBUG_EXTERNAL": "1", "PORT": str(port)},
         stdout=subprocess.DEVNULL,
         timeout=_TIMEOUT_S,
-        check=False,  # failures are what we count; without a report the next line raises
+        check=False,  # failures are counted, not raised; without a report the next line raises
     )  # fmt: skip
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         if case.find("skipped") is None:

@@ -17,7 +17,7 @@ from tests.explorer.state_fields import LOAD, SLUG
 
 
 class ApiPrograms:
-    """See ``Parts``."""
+    """See ``Fixtures``."""
 
     def __init__(self, fixtures: Fixtures) -> None:
         self._fixtures = fixtures

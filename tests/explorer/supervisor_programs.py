@@ -63,7 +63,7 @@ class TickResult(NamedTuple):
 
 
 class SupervisorPrograms:
-    """See ``Parts``."""
+    """See ``Fixtures``."""
 
     def __init__(self, fixtures: Fixtures) -> None:
         self._fixtures = fixtures

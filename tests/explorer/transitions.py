@@ -12,7 +12,7 @@ from tests.explorer.positions import LOST, NOW_S, Ended, Positions, Replies
 from tests.explorer.programs import Programs, stop_of
 from tests.explorer.rules import Rules, State
 from tests.explorer.search import Move
-from tests.explorer.worker_programs import IN_HAND
+from tests.explorer.taken_jobs import IN_HAND
 
 T = TypeVar("T")
 _READS = frozenset(

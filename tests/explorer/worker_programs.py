@@ -7,7 +7,7 @@ modelled: it generates one token per step.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -20,10 +20,10 @@ from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
 from jobs.storage.event_log import read_log
 from tests.explorer.actors import IDLE, Consumer, Opened, RoundResult, SendResult
-from tests.explorer.client import Request
 from tests.explorer.fixtures import Fixtures, worker_name
 from tests.explorer.positions import NOW_S
 from tests.explorer.state_fields import CONTROL, QUEUE
+from tests.explorer.taken_jobs import TakenJobs
 from workers.generation.attempts import Attempt
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
@@ -33,12 +33,9 @@ from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.admission import Admission
 from workers.runtime.worker import ModelWorker
 
-IN_HAND = Request(((b"IN-HAND",),))
-"""Answered by the world instead of Redis: the jobs that the worker has at this moment."""
-
 
 class WorkerPrograms:
-    """See ``Parts``."""
+    """See ``Fixtures``."""
 
     def __init__(self, fixtures: Fixtures) -> None:
         self._fixtures = fixtures
@@ -267,26 +264,6 @@ class _Round:
         if self._is_control:
             task = "mgs.load" if outbox.job_id == self._worker._load_job else "mgs.unload"
         return Opened(outbox.job_id, outbox.attempt, outbox._seq, self._num_tokens, kinds, task)
-
-
-class TakenJobs(set[str]):
-    """The jobs that a consumer has taken in this round; the world has those of earlier rounds.
-
-    A take names the jobs that the worker had as the round began. Some may have ended since; then
-    the round finds fewer jobs.
-    """
-
-    def __init__(self, redis: Any, known: tuple[str, ...]) -> None:
-        super().__init__()
-        self._redis = redis
-        self._known = known
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted({*self._known, *super().__iter__()}))
-
-    def __rsub__(self, other: Any) -> set[str]:
-        (known,) = self._redis.send(IN_HAND)
-        return {job for job in other if job not in self and job.encode() not in known}
 
 
 def _publisher() -> Any:

@@ -1,6 +1,6 @@
-"""``python -m tests.faults``: try the faults with their full counts and write the table.
+"""``python -m tests.faults``: run the faults with their full counts and write the table.
 
-One row after the other; a row that fails is noted, and the next one is tried.
+The rows run one after the other; a row that fails does not stop the next.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""C: clients that leave, freeze, vanish, come back, or are very slow."""
+"""C: clients that disconnect, freeze, reconnect, or are very slow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SLOW = "fake-20ms"
 
 
 def num_pending(server: Server) -> int:
-    """Jobs that wait or run, as the product's own list says."""
+    """Number of jobs that are listed as queued or running."""
     pending = 0
     for status in ("queued", "running"):
         page = httpx.get(f"{server.url}/v1/jobs", params={"status": status, "limit": 200})
@@ -47,7 +47,7 @@ def num_pending(server: Server) -> int:
 
 
 def wait_idle(server: Server) -> float:
-    """Seconds until no generation waits or runs."""
+    """Seconds until no generation is queued or running."""
     start = time.monotonic()
     wait_until(lambda: num_pending(server) == 0, "the engine is idle", 60)
     return time.monotonic() - start
@@ -59,7 +59,7 @@ def job_channels(redis: SyncRedis) -> int:
 
 @contextmanager
 def nothing_left(server: Server, tally: Tally) -> Iterator[SyncRedis]:
-    """Descriptors, channels and jobs after the block are those of before it."""
+    """After the block, check that descriptors, channels and jobs are those of before."""
     pid = server.processes["web"].pid
     with direct_client(server.redis_url) as redis:
         read_all(server.port, [body(8, 4)] * 4)  # what is opened once and kept is open now
@@ -70,7 +70,7 @@ def nothing_left(server: Server, tally: Tally) -> Iterator[SyncRedis]:
         wait_until(lambda: job_channels(redis) == 0, "all subscriptions have ended")
         with contextlib.suppress(AssertionError):
             wait_until(lambda: num_fds(pid) <= before, "descriptors", 5)
-        # The pools to Redis may have grown by what was needed at once.
+        # The connection pools may have grown by the concurrent requests.
         tally.note("more descriptors", num_fds(pid) - before, 16, "")
 
 
@@ -93,7 +93,7 @@ def close_in_mid_stream(rig: Rig, rounds: int) -> Result:
 
 
 def _until_alone(server: Server, witness: Stream) -> float:
-    """Seconds until no job is left but the witness's."""
+    """Seconds until only the other stream's job is left."""
     start = time.monotonic()
     wait_until(lambda: num_pending(server) <= witness.is_open, "they are gone", 30)
     return time.monotonic() - start
@@ -152,7 +152,7 @@ def close_in_prefill_and_load(rig: Rig, rounds: int) -> Result:
 
 
 def _leave_a_load(server: Server, tally: Tally) -> None:
-    """Three clients ask for the load and leave; it goes on, once."""
+    """Three clients request the load and disconnect; it continues, once."""
     for _ in range(3):
         with contextlib.suppress(httpx.TimeoutException):
             request = {"llm_model_name": "fake-100ms"}
@@ -165,11 +165,11 @@ def _leave_a_load(server: Server, tally: Tally) -> None:
 
 
 def abort_next_to_prefill(rig: Rig, rounds: int) -> Result:
-    """On llama.cpp: one stream is aborted again and again while others are in prefill."""
+    """On llama.cpp: one stream is repeatedly aborted while others are in prefill."""
     tally = Tally()
     with rig.server("demo.gguf") as server:
         leaver = body(prompt="one two three four five six seven eight " * 20, max_tokens=300)
-        # The model is sure of this text; of others, the last bit of a sum may decide.
+        # Here one token is far more likely than all others; else rounding may decide.
         messages = [{"role": "user", "content": "Count from 1 to 30."}]
         request = {"messages": messages, "max_tokens": 60, "temperature": 0, "stream": True}
         chat = "/v1/chat/completions"
@@ -189,7 +189,7 @@ def abort_next_to_prefill(rig: Rig, rounds: int) -> Result:
 
 
 def stops_reading(rig: Rig, rounds: int) -> Result:
-    """Clients with a tiny buffer that read the head and then nothing."""
+    """Clients with a small receive buffer that read the head and then stop."""
     tally = Tally()
     with running_server(MGS_SLOTS="8") as server:
         server.load("fake")
@@ -225,7 +225,7 @@ def _open_stuck(server: Server) -> socket.socket:
 
 
 def vanishes(rig: Rig, rounds: int) -> Result:
-    """A client that is frozen: its system answers for it, but nobody ever reads."""
+    """A frozen client: its system still acknowledges data, but nothing reads it."""
     tally = Tally()
     with rig.server(SLOW) as server:
         for _ in range(rounds):
@@ -243,8 +243,8 @@ def vanishes(rig: Rig, rounds: int) -> Result:
             kill(client.pid, signal.SIGSTOP)
             try:
                 start = time.monotonic()
-                wait_until(lambda: num_pending(server) == 0, "it is noticed", 150)
-                tally.note("until noticed", time.monotonic() - start, 60.0)
+                wait_until(lambda: num_pending(server) == 0, "it is detected", 150)
+                tally.note("until detected", time.monotonic() - start, 60.0)
             finally:
                 client.kill()
                 client.wait()
@@ -273,7 +273,7 @@ def resumes(rig: Rig, rounds: int) -> Result:
 
 
 def _read_some(url: str, last: str | None, count: int) -> tuple[str, str | None, bool, float]:
-    """Text, last id, whether it ended, seconds to the first event: of at most ``count`` events."""
+    """Read at most ``count`` events: text, last id, whether it ended, seconds to the first."""
     headers = {"Last-Event-ID": last} if last else {}
     text, is_over, start, first_s = "", False, time.monotonic(), 0.0
     with httpx.stream("GET", url, headers=headers, timeout=30) as answer:
@@ -289,7 +289,7 @@ def _read_some(url: str, last: str | None, count: int) -> tuple[str, str | None,
                 if is_over or count == 0:
                     break
         else:
-            is_over = True  # it had nothing more to say
+            is_over = True  # there were no more events
     return text, last, is_over, first_s
 
 
@@ -347,7 +347,7 @@ def _load(server: Server, answers: list[Any]) -> None:
 
 
 def slow_senders(rig: Rig, rounds: int) -> Result:
-    """Headers and bodies that come one byte a second, on ``rounds`` connections."""
+    """Headers and bodies sent at one byte a second, on ``rounds`` connections."""
     tally = Tally()
     with running_server() as server:
         server.load("fake")
@@ -379,7 +379,7 @@ async def _crowd(server: Server, count: int, tally: Tally, alone_s: float) -> No
 
 
 async def _trickle(port: int, is_header: bool, limit_s: float) -> float:
-    """Seconds until the server ended the connection, or the limit."""
+    """Seconds until the server has closed the connection, or the limit."""
     start = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"

@@ -1,4 +1,4 @@
-"""Clients that read streams: exactly, in any number, and with a way to leave at any moment."""
+"""Clients that read streams exactly, concurrently, and can disconnect at any moment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _END_EVERY = 512
 
 
 def prompt(length: int) -> str:
-    """A prompt of so many tokens of the fake engine."""
+    """A prompt of ``num_tokens`` tokens of the fake engine."""
     return "k" * length
 
 
 def expected(prompt_length: int, num_tokens: int) -> str:
-    """What the fake engine answers greedily, up to the position that ends a generation.
+    """The fake engine's greedy answer, up to the position that ends a generation.
 
-    Its noise wins about once in 5000 positions; up to the first end it never does.
+    Its noise changes about one token in 5000; none before the first end.
     """
     places = range(prompt_length, prompt_length + num_tokens)
     assert places.stop < _END_EVERY, "ends in between"
@@ -45,7 +45,7 @@ def body(prompt_length: int = 8, max_tokens: int = 64, **fields: Any) -> dict[st
 
 @dataclass
 class Answer:
-    """What a client has seen so far."""
+    """What a client has received so far."""
 
     status: int = 0
     text: str = ""
@@ -64,7 +64,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """The error's code, or why the connection broke, or nothing."""
+        """The error's code, or the connection's error, or an empty text."""
         return str(self.error["code"]) if self.error else self.failure
 
     def take(self, data: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ async def read_stream(
     path: str = "/v1/completions",
     model_id: str = "0",
 ) -> Answer:
-    """Read a stream to its end, or leave after so many chunks or seconds."""
+    """Read a stream to its end, or disconnect after a number of chunks or seconds."""
     found = answer or Answer()
     writer = None
     try:
@@ -117,7 +117,7 @@ async def read_stream(
         found.ended_at = time.monotonic()
         if writer is not None:
             if leave_after is not None or leave_after_s is not None:
-                writer.transport.abort()  # a reset, not a polite end
+                writer.transport.abort()  # RST instead of FIN
             writer.close()
     return found
 
@@ -160,7 +160,7 @@ async def _read_body(reader: asyncio.StreamReader, found: Answer, leave_after: i
 
 
 def read_all(port: int, requests: Sequence[dict[str, Any]], **options: Any) -> list[Answer]:
-    """All streams at once, to their ends."""
+    """Read all streams concurrently to their ends."""
 
     async def everything() -> list[Answer]:
         return await asyncio.gather(*(read_stream(port, one, **options) for one in requests))
@@ -169,7 +169,7 @@ def read_all(port: int, requests: Sequence[dict[str, Any]], **options: Any) -> l
 
 
 class Stream:
-    """A stream that is read in a thread of its own."""
+    """A stream that is read in a separate thread."""
 
     def __init__(self, port: int, request: dict[str, Any], **options: Any) -> None:
         self.answer = Answer()
@@ -188,7 +188,7 @@ class Stream:
         wait_until(has_come, f"{count} chunks", timeout_s)
 
     def wait_text(self, length: int, timeout_s: float = 30.0) -> None:
-        """So many characters; on a busy machine a chunk may hold many."""
+        """Wait for ``length`` characters; on a busy machine a chunk may have many."""
 
         def has_come() -> bool:
             return len(self.answer.text) >= length or not self.is_open
@@ -196,7 +196,7 @@ class Stream:
         wait_until(has_come, f"{length} characters", timeout_s)
 
     def result(self, timeout_s: float = 60.0) -> Answer:
-        """Its end; fails when there is none in time."""
+        """Wait for its end; fails after the time-out."""
         self._thread.join(timeout_s)
         assert not self._thread.is_alive(), f"hangs: {self.answer}"
         return self.answer
@@ -207,7 +207,7 @@ class Stream:
 
 
 def is_exact(answer: Answer, prompt_length: int, num_tokens: int) -> bool:
-    """The whole text, once, in order, properly ended."""
+    """Whether the text is complete and in order, with a regular end."""
     return (
         answer.is_done
         and answer.error is None
@@ -217,13 +217,13 @@ def is_exact(answer: Answer, prompt_length: int, num_tokens: int) -> bool:
 
 @contextmanager
 def timed() -> Iterator[Callable[[], float]]:
-    """Seconds since the block began."""
+    """A function that returns the seconds since the block began."""
     start = time.monotonic()
     yield lambda: time.monotonic() - start
 
 
-def patiently(action: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """The first result of ``action`` that is true and no transport error."""
+def retry(action: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """The first true result of ``action``; retries after transport errors."""
     import httpx
 
     def attempt() -> Any:

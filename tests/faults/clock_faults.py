@@ -1,4 +1,4 @@
-"""R12: the wall clock of the supervisor and its workers jumps; Redis' and the API's do not."""
+"""R12: the wall clock of the supervisor and its workers jumps; other clocks do not."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from rq.registry import StartedJobRegistry
 
 from jobs.storage.event_log import read_log
-from tests.faults.clients import Stream, body, is_exact, patiently
+from tests.faults.clients import Stream, body, is_exact, retry
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
     Rig,
     direct_client,
     job,
     kill,
-    stop_firmly,
+    stop_or_kill,
     wait_worker,
     worker_pid,
 )
@@ -42,10 +42,10 @@ def jumping_clock(rig: Rig, rounds: int) -> Result:
             stream.wait_text(10)
             clock.write_text(str((_HOUR_S, -_HOUR_S)[number % 2]))
             stream.wait_text(150)
-            # As ``rq info`` does, whose clock is right.
+            # As ``rq info`` does, with a correct clock.
             tally.check(registry.count == 1, f"{registry.count} listed as running")
             tally.check(worker_pid(server) == pid, "another worker")
-            kill(pid)  # what it held must not live for an hour
+            kill(pid)  # its keys must not be kept for an hour
             answer = stream.result()
             tally.check(is_exact(answer, 8, 400), f"ended {answer.code!r} {len(answer.text)}")
             attempts = {event.attempt for event in read_log(redis, answer.job_id)}
@@ -58,7 +58,7 @@ def jumping_clock(rig: Rig, rounds: int) -> Result:
 
 @contextmanager
 def shifted_server() -> Iterator[tuple[Server, Path]]:
-    """A server, and the file that says by how many seconds its workers' clocks are wrong."""
+    """A server, and the file with the offset of its workers' clocks in seconds."""
     server = make_server()
     clock = server.folder / "clock"
     clock.write_text("0")
@@ -70,10 +70,10 @@ def shifted_server() -> Iterator[tuple[Server, Path]]:
         server.start("workers", "workers.supervision.supervisor")
         server.env.clear()
         server.env.update(right)
-        patiently(server.is_ready)
+        retry(server.is_ready)
         yield server, clock
     finally:
-        stop_firmly(server)
+        stop_or_kill(server)
         shutil.rmtree(server.folder, ignore_errors=True)
 
 

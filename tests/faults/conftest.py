@@ -1,4 +1,4 @@
-"""What the faults are injected into, one for all test files of a process."""
+"""The system under test, shared by all test files of a process."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""R5: one job's whole life, once for every write to Redis, with something going wrong just there.
+"""R5: the life of one job, repeated with a fault after each of its writes to Redis.
 
-Each write of the job that Redis has executed is met in turn, before its sender hears of it. Either
-the reply is lost, or the process that wrote is killed on the spot. Every such history must end as
-an undisturbed one: the right text, one terminal event, nothing left in hand.
+The fault happens after Redis has executed the write and before its sender gets the reply: either
+the reply is lost, or the writing process is killed. Every such history must end as one without a
+fault: the right text, one terminal event, no claim left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rq.registry import StartedJobRegistry
 
 from jobs.storage import names
 from jobs.storage.event_log import read_log
-from tests.faults.clients import body, expected, is_exact, patiently, read_all
+from tests.faults.clients import body, expected, is_exact, read_all, retry
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
     Remote,
@@ -42,20 +42,20 @@ _JOB_ID = re.compile(rb"\bcmpl-[0-9a-f]{32}")
 _NUM_TOKENS = 6
 
 
-class Mishap(StrEnum):
+class Fault(StrEnum):
     REPLY_LOST = "reply lost"
     KILLED = "writer killed"
 
 
 @dataclass
 class Trap:
-    """Springs at the ``number``-th write of a job that is not among ``old``."""
+    """Triggers at the ``number``-th write of a job that is not among ``old``."""
 
     remote: Remote
-    mishap: Mishap
+    fault: Fault
     number: int
     old: set[bytes]
-    sprung: str = ""
+    triggered: str = ""
     victim: str = ""
     num_seen: int = 0
     seen: set[bytes] = field(default_factory=set)
@@ -70,13 +70,13 @@ class Trap:
         self.num_seen += 1
         if self.num_seen != self.number:
             return False
-        self.sprung = exchange.name.decode()
-        if self.mishap is Mishap.KILLED:
+        self.triggered = exchange.name.decode()
+        if self.fault is Fault.KILLED:
             self.victim = self._kill(exchange.client_port)
         return True
 
     def _kill(self, port: int) -> str:
-        """End the process at the other side of that port; its part in the product."""
+        """Kill the process at the other end of that port; returns its role."""
         server = self.remote.server
         parts = {server.processes[name].pid: name for name in ("web", "workers")}
         parts |= dict.fromkeys(workers_of(server), "worker")
@@ -90,16 +90,16 @@ class Trap:
 
 
 def run_history(remote: Remote, trap: Trap) -> list[str]:
-    """What is wrong with how it ended; the trap may not have sprung: then the job is over."""
+    """The problems at the end of a history. Without a trigger, the job had fewer writes."""
     remote.proxy.watch(trap)
     try:
-        problems = _stream(remote) if trap.mishap is Mishap.REPLY_LOST else _submit(remote, trap)
+        problems = _stream(remote) if trap.fault is Fault.REPLY_LOST else _submit(remote, trap)
     finally:
         remote.proxy.watch(None)
     if not problems:
         for job_id in list(trap.seen):
             problems += _settled(remote, job_id.decode())
-    return [f"{trap.mishap} at write {trap.number} ({trap.sprung}): {one}" for one in problems]
+    return [f"{trap.fault} at write {trap.number} ({trap.triggered}): {one}" for one in problems]
 
 
 def _stream(remote: Remote) -> list[str]:
@@ -110,7 +110,7 @@ def _stream(remote: Remote) -> list[str]:
 
 
 def _submit(remote: Remote, trap: Trap) -> list[str]:
-    """In the background, so that the job outlives an API that is killed."""
+    """Submit a background job, which survives the API's death."""
     server = remote.server
     request = {**body(8, _NUM_TOKENS), "stream": False, "background": True}
     with contextlib.suppress(httpx.TransportError):
@@ -120,7 +120,7 @@ def _submit(remote: Remote, trap: Trap) -> list[str]:
     wait_until(lambda: trap.victim != "web" or _is_down(remote), "the API is down")
     if trap.victim == "web":
         server.start("web", "api")
-        patiently(server.is_ready)
+        retry(server.is_ready)
     problems = []
     for job_id in list(trap.seen):  # written by now, accepted or not
         found = wait_ended(server, job_id.decode())
@@ -138,7 +138,7 @@ def _settled(remote: Remote, job_id: str) -> list[str]:
     events = read_log(redis, job_id)
     problems = []
     if [event.seq for event in events] != list(range(1, len(events) + 1)):
-        problems.append("holes in the log")
+        problems.append("gaps in the log")
     if [event.is_terminal for event in events] != [False] * (len(events) - 1) + [True]:
         problems.append("not one terminal event at the end")
 
@@ -149,7 +149,7 @@ def _settled(remote: Remote, job_id: str) -> list[str]:
         return not held and not moved and not running
 
     try:
-        wait_until(is_quiet, "nothing is left in hand", 10)
+        wait_until(is_quiet, "all claims are released", 10)
     except AssertionError as error:
         problems.append(str(error))
     return problems
@@ -162,16 +162,16 @@ def loaded_remote() -> Iterator[Remote]:
         yield remote
 
 
-def histories(remote: Remote, mishap: Mishap, tally: Tally, every: int = 1) -> None:
-    """From the first write to the last, until the trap does not spring any more."""
+def histories(remote: Remote, fault: Fault, tally: Tally, every: int = 1) -> None:
+    """Histories from the first write on, until the trap does not trigger any more."""
     old: set[bytes] = set()
     number = 1
     while True:
-        trap = Trap(remote, mishap, number, old)
+        trap = Trap(remote, fault, number, old)
         for problem in run_history(remote, trap):
             tally.check(False, problem)
         old |= trap.seen
-        if not trap.sprung:
+        if not trap.triggered:
             return
         tally.rounds += 1
         number += every
@@ -180,10 +180,10 @@ def histories(remote: Remote, mishap: Mishap, tally: Tally, every: int = 1) -> N
 
 
 def _renew(remote: Remote, victim: str) -> None:
-    """A worker without a back-off; a supervisor if it was that."""
+    """A new worker without a back-off, or a new supervisor if that was killed."""
     if victim == "workers":
         remote.server.start("workers", "workers.supervision.supervisor")
-    patiently(remote.server.is_ready, 40)
+    retry(remote.server.is_ready, 40)
     remote.server.unload()
     remote.server.load("fake-10ms")
 
@@ -192,8 +192,8 @@ def every_write(rig: Rig, rounds: int) -> Result:
     tally = Tally()
     with loaded_remote() as remote:
         for _ in range(rounds):
-            for mishap in Mishap:
-                histories(remote, mishap, tally)
+            for fault in Fault:
+                histories(remote, fault, tally)
     return tally.result()
 
 

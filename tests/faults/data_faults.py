@@ -1,4 +1,4 @@
-"""D and U: what a crash of everything, a restart or an upgrade may cost."""
+"""D and U: crashes of all processes, restarts, upgrades, other data in Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from jobs.storage import names
-from tests.faults.clients import Stream, body, expected, is_exact, patiently, read_all
+from tests.faults.clients import Stream, body, expected, is_exact, read_all, retry
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
     Rig,
@@ -105,9 +105,9 @@ def _kill_api(server: Server, tally: Tally) -> None:
     stream.wait_chunks(5)
     server.processes["web"].kill()
     server.processes["web"].wait()
-    tally.check(bool(stream.result().code), "the stream has an end that is none")
+    tally.check(bool(stream.result().code), "the stream ended as if it was complete")
     server.start("web", "api")
-    patiently(server.is_ready)
+    retry(server.is_ready)
     tally.check(text_of(wait_ended(server, job_id)) == expected(8, 100), "the background job")
     tally.check(wait_worker(server) == pid, "another worker")
 
@@ -136,7 +136,7 @@ def redis_killed(rig: Rig, rounds: int) -> Result:
 
 
 def _kill_redis(server: Server) -> float:
-    """Seconds until another process answers."""
+    """Kill Redis; returns the seconds until another process answers."""
     with direct_client(server.redis_url) as redis:
         former = redis.info("server")["process_id"]
         start = time.monotonic()
@@ -149,7 +149,7 @@ def _kill_redis(server: Server) -> float:
 
 
 def cut_file(rig: Rig, rounds: int) -> Result:
-    """The append-only file ends in the middle of a command, as after a loss of power."""
+    """The append-only file ends in the middle of a command, as after a power failure."""
     tally = Tally()
     with running_server() as server:
         server.load(SLOW)
@@ -183,7 +183,7 @@ def _cut(state: Path, num_bytes: int) -> None:
 
 
 def purge_at_the_start(rig: Rig, rounds: int) -> Result:
-    """Everything is purged just as jobs are taken: each is run or purged, never both."""
+    """A purge while jobs are taken: each job is run or purged, not both."""
     tally = Tally()
     num_purged = num_run = 0
     with rig.server("fake-10ms", slots=4) as server:
@@ -219,7 +219,7 @@ def after_all_has_expired(rig: Rig, rounds: int) -> Result:
                 httpx.delete(f"{server.url}/v1/jobs/{job_id}", timeout=20)
             for job_id in (*jobs, *bad, *queued):
                 wait_ended(server, job_id)
-            time.sleep(11)  # their time to live; nobody lists, as listing may tidy up
+            time.sleep(11)  # their TTL; without listing, which may delete keys
             left = [key for key in redis.keys("*") if re.search(rb"cmpl-[0-9a-f]{32}", key)]
             tally.check(not left, f"{len(left)} keys: {left[:3]}")
             with contextlib.suppress(AssertionError):
@@ -237,7 +237,7 @@ def after_all_has_expired(rig: Rig, rounds: int) -> Result:
 
 
 def api_restarted(rig: Rig, rounds: int) -> Result:
-    """Readers of a job's events come back to the next API process."""
+    """Readers of a job's events reconnect to the next API process."""
     tally = Tally()
     with running_server() as server:
         server.load(SLOW)
@@ -260,7 +260,7 @@ def _wait_all_read(readers: list[Reader]) -> None:
 
 
 class Reader:
-    """Reads a job's events in a thread, and goes on where it was after a broken connection."""
+    """Reads a job's events in a thread, and resumes after a lost connection."""
 
     def __init__(self, server: Server, job_id: str) -> None:
         self.text = ""
@@ -326,7 +326,7 @@ def other_versions(rig: Rig, rounds: int) -> Result:
 
 
 def swapped_file(rig: Rig, rounds: int) -> Result:
-    """Replaced by a rename, as every careful copy does: what is loaded stays as it is."""
+    """A model file is replaced by a rename; the loaded model must not change."""
     tally = Tally()
     with running_server() as server:
         models = server.folder / "models"

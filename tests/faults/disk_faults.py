@@ -15,7 +15,7 @@ from tests.helpers.waiting import wait_until
 
 
 def full_disk(rig: Rig, rounds: int) -> Result:
-    """A limit on the size of its files stands for the full disk."""
+    """A limit on the size of Redis' files simulates a full disk."""
     tally = Tally()
     with remote_server(redis_fsync="everysec") as remote:
         remote.server.load(SLOW)

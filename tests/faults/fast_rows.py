@@ -1,7 +1,7 @@
-"""The rows that can be tried quickly, as tests with few rounds: what must hold does hold.
+"""The rows with fast rounds as tests.
 
-Figures that depend on the clock are judged by ``python -m tests.faults`` alone; here only what is
-lost, doubled, wrong or hung fails.
+They fail for anything lost, doubled, wrong or hung. Times are compared with their goals only by
+``python -m tests.faults``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TIMEOUT_S = 180
 
 
 def each_fast_row(runs: Mapping[str, Run]) -> pytest.MarkDecorator:
-    """Run a test once for each of the rows that has fast rounds, as its ``run``."""
+    """Parametrize a test with the ``run`` of each row that has fast rounds."""
     return pytest.mark.parametrize(
         "run",
         [
@@ -28,6 +28,6 @@ def each_fast_row(runs: Mapping[str, Run]) -> pytest.MarkDecorator:
     )
 
 
-def assert_borne(rig: Rig, run: Run) -> None:
+def assert_tolerated(rig: Rig, run: Run) -> None:
     result = run.act(rig, run.fast)
     assert result.is_right, result

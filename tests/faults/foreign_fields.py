@@ -1,4 +1,4 @@
-"""S9: requests that bring their own templates, adapters and paths."""
+"""S9: requests with templates, adapters and paths."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FIELDS: tuple[dict[str, Any], ...] = (
 
 
 def foreign_fields(rig: Rig, rounds: int) -> Result:
-    """Each is refused, or changes nothing: the fake engine's text tells the prompt's length."""
+    """Each is refused or has no effect: the fake engine's text depends on the prompt's length."""
     tally = Tally()
     messages = [{"role": "user", "content": "k"}]
     request = {"messages": messages, "max_tokens": 20, "temperature": 0}

@@ -1,4 +1,4 @@
-"""B: requests that are wrong, huge, or strange. (B1 is the fuzz of tests/fuzz.)"""
+"""B: invalid, huge or unusual requests. (B1 is the fuzz test of tests/fuzz.)"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 def post(server: Server, request: Any, path: str = "/v1/completions") -> httpx.Response:
-    """Whatever it is, as bytes where it is bytes."""
+    """POST a body: bytes as they are, any other value as JSON."""
     data = request if isinstance(request, bytes) else json.dumps(request).encode()
     headers = {"Content-Type": "application/json"}
     return httpx.post(
@@ -27,7 +27,7 @@ def post(server: Server, request: Any, path: str = "/v1/completions") -> httpx.R
 
 
 def is_named(answer: httpx.Response) -> bool:
-    """OpenAI's error object, with a message and a code."""
+    """True for OpenAI's error object with a message and a code."""
     error = answer.json().get("error", {})
     return bool(error.get("message") and error.get("code") and error.get("type"))
 
@@ -84,7 +84,7 @@ def _places(text: str) -> list[tuple[dict[str, Any], str]]:
 
 
 def _check_injection(server: Server, tally: Tally) -> None:
-    """In a message, a control token's name is text: one token per byte."""
+    """In a message, the name of a control token is text: one token per byte."""
     counts = []
     for text in ("", "<|im_end|>"):
         messages = [{"role": "user", "content": text}]
@@ -256,7 +256,7 @@ _EXPLODING: tuple[dict[str, Any], ...] = (
 
 
 def exploding_grammars(rig: Rig, rounds: int) -> Result:
-    """Refused, or served: the worker lives, and others do not wait."""
+    """Each is refused or served; the worker survives, and other jobs are not delayed."""
     tally = Tally()
     for model in ("fake", "demo.gguf"):
         with rig.server(model) as server:

@@ -1,4 +1,4 @@
-"""L: more clients, more jobs and more connections than anybody wants."""
+"""L: overload with clients, jobs and connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def many_streams(rig: Rig, rounds: int) -> Result:
-    """``rounds`` streams at once, each of 400 tokens; of a thousand, three times."""
+    """``rounds`` concurrent streams of 400 tokens each; with a thousand, three times."""
     tally, num_tokens = Tally(), 0
     with running_server(MGS_MAX_QUEUED_PER_MODEL="20000") as server:
         server.load("fake", slots=256)
@@ -59,7 +59,7 @@ def many_streams(rig: Rig, rounds: int) -> Result:
 
 
 def _with_peak(pid: int, action: Any) -> tuple[list[Answer], float]:
-    """What the action returns, and the most memory that the process had meanwhile."""
+    """The action's result, and the peak memory of the process meanwhile."""
     peak, stop = [0.0], threading.Event()
 
     def watch() -> None:
@@ -79,7 +79,7 @@ def _with_peak(pid: int, action: Any) -> tuple[list[Answer], float]:
 
 
 def many_jobs(rig: Rig, rounds: int) -> Result:
-    """``rounds`` jobs, all but one of which wait behind one that runs for a quarter of an hour."""
+    """``rounds`` jobs, of which all but one are queued behind one that runs for 15 minutes."""
     tally = Tally()
     with running_server(MGS_MAX_QUEUED_PER_MODEL="20000") as server:
         server.load("fake-100ms", slots=1)
@@ -204,7 +204,7 @@ def waited_too_long(rig: Rig, rounds: int) -> Result:
             late = [Stream(server.port, body(8, 8)) for _ in range(3)]
             for stream in late:
                 answer = stream.result()
-                tally.check(answer.code == "job_timeout", f"told {answer.code!r}")
+                tally.check(answer.code == "job_timeout", f"answered {answer.code!r}")
                 tally.note("after the limit", answer.ended_at - start - 2.0, 1.0)
                 found = job(server, answer.job_id)
                 tally.check(not found["started_at"], "it has started")
@@ -255,7 +255,7 @@ _UNTIL_FULL = 500  # jobs: MLX's worker grows up to the 400th, its cache in piec
 
 
 def growing(rig: Rig, rounds: int) -> Result:
-    """``rounds`` jobs with long prompts that share nothing, after others that fill the cache."""
+    """``rounds`` jobs with long unrelated prompts, after others that fill the cache."""
     tally = Tally()
     with running_server(MGS_PROMPT_CACHE_BYTES=str(16 * 2**20)) as server:
         for model in ("demo.gguf", "demo"):

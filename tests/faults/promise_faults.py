@@ -1,4 +1,4 @@
-"""P: what the product promises beyond the table, over many jobs and much at once."""
+"""P: guarantees over many jobs and concurrent faults."""
 
 from __future__ import annotations
 
@@ -38,42 +38,44 @@ _MODEL = "fake-5ms"
 
 
 def million_tokens(rig: Rig, rounds: int) -> Result:
-    """64 streams of 400 tokens a round, while everything goes wrong that may."""
-    tally, mishaps = Tally(), Counter[str]()
+    """64 streams of 400 tokens a round, under all faults of ``trouble``."""
+    tally, fault_counts = Tally(), Counter[str]()
     num_tokens = num_refused = 0
     with remote_server(MGS_SLOTS=str(_NUM_STREAMS)) as remote:
         for _ in range(rounds):
-            # A worker without a past: its next start is at once.
+            # A worker without crashes, so that its next start has no back-off.
             reload_model(remote.server, _MODEL)
-            with trouble(remote, rig, mishaps):
+            with trouble(remote, rig, fault_counts):
                 answers = read_all(remote.server.port, [body(8, _LENGTH)] * _NUM_STREAMS)
             for answer in answers:
-                # Refused before it began is no loss: the client knows.
+                # A request that was refused before its start is not lost.
                 is_refused = answer.status == 503 and not answer.text
                 num_refused += is_refused
                 num_tokens += len(answer.text)
                 what = f"{answer.status} {answer.code!r} {answer.text[-20:]!r}"
                 tally.check(is_exact(answer, 8, _LENGTH) or is_refused, what)
             tally.rounds += 1
-    shown = ", ".join(f"{count} {name}" for name, count in mishaps.items())
+    shown = ", ".join(f"{count} {name}" for name, count in fault_counts.items())
     goal = 1_000_000 if rounds >= 40 else 1
     tally.note_least("tokens", num_tokens, goal, "")
     return tally.result(f"{shown}; refused with 503 {num_refused}")
 
 
 @contextmanager
-def trouble(remote: Remote, rig: Rig, mishaps: Counter[str]) -> Iterator[None]:
-    """Connections cut, subscribers cut, replies lost; the worker killed once."""
-    remote.proxy.watch(_losing(rig.random, mishaps))
+def trouble(remote: Remote, rig: Rig, fault_counts: Counter[str]) -> Iterator[None]:
+    """Connections and subscribers are cut, replies are lost; the worker is killed once."""
+    remote.proxy.watch(_losing(rig.random, fault_counts))
     stop = threading.Event()
-    killer = threading.Thread(target=_kill_once, args=(remote, rig, mishaps, stop), daemon=True)
-    subscribers = threading.Thread(target=_cut_subscribers, args=(remote, mishaps, stop))
+    killer = threading.Thread(
+        target=_kill_once, args=(remote, rig, fault_counts, stop), daemon=True
+    )
+    subscribers = threading.Thread(target=_cut_subscribers, args=(remote, fault_counts, stop))
     killer.start()
     subscribers.start()
     try:
         with cutting(remote, rig, mean_s=1.0) as counts:
             yield
-        mishaps["times connections cut"] += len(counts)
+        fault_counts["times connections cut"] += len(counts)
     finally:
         stop.set()
         killer.join()
@@ -81,26 +83,26 @@ def trouble(remote: Remote, rig: Rig, mishaps: Counter[str]) -> Iterator[None]:
         remote.proxy.watch(None)
 
 
-def _losing(random_: random.Random, mishaps: Counter[str]) -> Watch:
+def _losing(random_: random.Random, fault_counts: Counter[str]) -> Watch:
     def is_lost(exchange: Exchange) -> bool:
         is_hit = exchange.name in WRITES and random_.random() < 0.002
-        mishaps["replies to writes lost"] += is_hit
+        fault_counts["replies to writes lost"] += is_hit
         return is_hit
 
     return is_lost
 
 
-def _kill_once(remote: Remote, rig: Rig, mishaps: Counter[str], stop: threading.Event) -> None:
+def _kill_once(remote: Remote, rig: Rig, fault_counts: Counter[str], stop: threading.Event) -> None:
     if not stop.wait(rig.random.uniform(0.5, 2.5)):
         for pid in workers_of(remote.server):
             kill(pid)
-            mishaps["workers killed"] += 1
+            fault_counts["workers killed"] += 1
 
 
-def _cut_subscribers(remote: Remote, mishaps: Counter[str], stop: threading.Event) -> None:
+def _cut_subscribers(remote: Remote, fault_counts: Counter[str], stop: threading.Event) -> None:
     while not stop.wait(2.0):
         remote.direct.client_kill_filter(_type="pubsub")
-        mishaps["times subscribers cut"] += 1
+        fault_counts["times subscribers cut"] += 1
 
 
 # P2.
@@ -111,7 +113,7 @@ _JOBS_A_ROUND = 50
 def jobs_under_kills(rig: Rig, rounds: int) -> Result:
     """Fifty jobs a round, and a kill of their worker at a random moment.
 
-    A worker that dies again and again starts later each time: after three deaths it is loaded anew.
+    After three deaths the model is reloaded, as the restart back-off grows with each death.
     """
     tally = Tally()
     with running_server() as server, direct_client(server.redis_url) as redis:
@@ -130,7 +132,7 @@ def jobs_under_kills(rig: Rig, rounds: int) -> Result:
 
 
 def _submit_under_fire(server: Server, rig: Rig) -> dict[str, int]:
-    """The jobs' ids and lengths; the worker is killed while they come or run."""
+    """The jobs' ids and lengths; the worker is killed during their submission or run."""
     pid, delay_s = wait_worker(server), rig.random.uniform(0.0, 0.8)
     timer = threading.Timer(delay_s, kill, [pid])
     timer.start()

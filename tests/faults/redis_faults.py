@@ -1,4 +1,4 @@
-"""R: Redis that dies, hangs, forgets, fills up, is cut off or far away."""
+"""R: Redis that dies, hangs, loses its data, is full, disconnected or slow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SLOW = "fake-20ms"
 
 
 def first_served(server: Server, timeout_s: float = 60.0) -> float:
-    """Seconds until a whole completion is answered, tried again and again."""
+    """Seconds until a completion succeeds, with retries."""
     start = time.monotonic()
 
     def served() -> bool:
@@ -77,7 +77,7 @@ def _check_stop(server: Server, tally: Tally) -> None:
     start = time.monotonic()
     httpx.delete(f"{server.url}/v1/jobs/{job_id}", timeout=20)
     found = wait_ended(server, job_id)
-    tally.check(found["status"] == "cancelled", "the stop command is not obeyed")
+    tally.check(found["status"] == "cancelled", "the stop command had no effect")
     tally.note("stop", time.monotonic() - start, 2.0)
 
 
@@ -99,8 +99,8 @@ def forgets_everything(rig: Rig, rounds: int) -> Result:
             for stream in streams:
                 answer = stream.result(30)
                 tally.check(bool(answer.code) or answer.is_done, "no end")
-                tally.note("until told", answer.ended_at - start, 5.0)
-            # What is loaded is wanted again by itself.
+                tally.note("until the error", answer.ended_at - start, 5.0)
+            # Supervisors restore the desired models.
             tally.note("served", first_served(server), 5.0)
             registered = remote.direct.scard("rq:workers:mgs-gen-0")
             tally.check(registered == 1, f"{registered} workers registered")
@@ -132,7 +132,7 @@ def away_at_the_end(rig: Rig, rounds: int) -> Result:
             tally.check(text_of(found) == expected(8, 60), f"job {found}")
             tally.check(wait_worker(server) == pid, "another worker")
             tally.rounds += 1
-    return tally.result(f"away for {outage_s:.0f} s")
+    return tally.result(f"unavailable for {outage_s:.0f} s")
 
 
 # R4.
@@ -209,7 +209,7 @@ def read_only(rig: Rig, rounds: int) -> Result:
         for _ in range(rounds):
             stream = Stream(server.port, body(8, 150))
             stream.wait_chunks(5)
-            # A replica of nothing that answers keeps its data, and refuses writes.
+            # A replica whose master does not answer keeps its data, and refuses writes.
             remote.direct.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
             check_refused(server, tally)
             time.sleep(1.0)
@@ -227,7 +227,7 @@ def read_only(rig: Rig, rounds: int) -> Result:
 
 @contextmanager
 def cutting(remote: Remote, rig: Rig, mean_s: float = 0.2) -> Iterator[list[int]]:
-    """All connections are cut at random moments, until the end of the block."""
+    """Cut all connections at random moments until the end of the block."""
     counts: list[int] = []
     stop = threading.Event()
 
@@ -255,7 +255,7 @@ def cut_at_random(rig: Rig, rounds: int) -> Result:
                 for answer in read_all(server.port, [body(8, 400) for _ in range(20)]):
                     num_tokens += len(answer.text)
                     num_streams += 1
-                    # Refused before it began is no loss: the client knows.
+                    # A request that was refused before its start is not lost.
                     is_refused = answer.status == 503 and not answer.text
                     tally.check(
                         is_exact(answer, 8, 400) or is_refused,
@@ -322,8 +322,8 @@ def subscribers_cut(rig: Rig, rounds: int) -> Result:
 # R11.
 
 
-def wrong_door(rig: Rig, rounds: int) -> Result:
-    """A password that is wrong, one that is missing, a port where nobody is."""
+def wrong_url(rig: Rig, rounds: int) -> Result:
+    """A wrong password, a missing one, a port without a server."""
     tally = Tally()
     with remote_server() as remote:
         remote.direct.config_set("requirepass", "the-right-one")
@@ -352,12 +352,12 @@ def _try_supervisor(url: str, cause: str, tally: Tally) -> None:
         timeout=60,
     )
     is_refusal = "does not" not in cause
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     tally.check(done.returncode == 1, f"exit status {done.returncode}")
-    tally.check(cause in said, f"not named: {said[-200:]!r}")
-    tally.check("sesame" not in said, "the password is in the log")
-    tally.check("Traceback" not in said, "a traceback")
-    name = "to a named end" if is_refusal else "to a named end, with nobody there"
+    tally.check(cause in output, f"not named: {output[-200:]!r}")
+    tally.check("sesame" not in output, "the password is in the log")
+    tally.check("Traceback" not in output, "a traceback")
+    name = "until the error" if is_refusal else "until the error, without a server"
     tally.note(name, time.monotonic() - start, 3.0 if is_refusal else 20.0)
 
 
@@ -371,5 +371,5 @@ RUNS = {
     "R8": Run(cut_at_random, full=12, fast=1),
     "R9": Run(far_away, full=20, fast=1),
     "R10": Run(subscribers_cut, full=25, fast=1),
-    "R11": Run(wrong_door, full=5),
+    "R11": Run(wrong_url, full=5),
 }

@@ -1,4 +1,4 @@
-"""What a fault's run is and says, and how the runs are found."""
+"""Runs of faults and their results."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The worst of all rounds."""
+    """The worst figures of all rounds."""
 
     worst: str
     is_held: bool
     rounds: int
     detail: str = ""
     is_right: bool = True
-    """False when something was lost, doubled, wrong or hung, whatever the clock says."""
+    """False when something was lost, doubled, wrong or hung, regardless of times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a row is tried. ``fast`` rounds in the test suite (0: never there), ``full`` alone."""
+    """How a row is run: ``fast`` rounds in the test suite (0: not there), ``full`` by itself."""
 
     act: Callable[[Rig, int], Result]
     full: int
@@ -42,15 +42,15 @@ class Run:
 
 
 def result_of(act: Callable[[], Result]) -> Result:
-    """What a run has found; if it breaks down, that it did not come to its end."""
+    """The result of a run, also of one that raises."""
     try:
         return act()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # pytest's failures are no Exceptions
+    except BaseException as error:  # pytest's failures are not Exceptions
         traceback.print_exc()
         what = str(error).strip().split("\n")[0][:300]
-        return Result("did not come to its end", False, 0, f"{type(error).__name__}: {what}")
+        return Result("aborted", False, 0, f"{type(error).__name__}: {what}")
 
 
 class Tally:
@@ -63,21 +63,21 @@ class Tally:
         self._counts: Counter[str] = Counter()
 
     def count(self, what: str) -> None:
-        """One more of those; for the record."""
+        """Count an occurrence, for information."""
         self._counts[what] += 1
 
     def check(self, is_right: bool, what: str) -> None:
-        """Note ``what`` unless it is right."""
+        """Record a fault unless ``is_right``."""
         if not is_right:
             self._faults.append(what)
 
     def note(self, name: str, value: float, limit: float, unit: str = "s") -> None:
-        """A figure that must not exceed its limit; the largest counts."""
+        """Record a figure with an upper limit; the largest value counts."""
         worst = max(value, self._worst.get(name, (float("-inf"), 0.0, ""))[0])
         self._worst[name] = (worst, limit, unit)
 
     def note_least(self, name: str, value: float, limit: float, unit: str) -> None:
-        """A figure that must not fall below its limit; the smallest counts."""
+        """Record a figure with a lower limit; the smallest value counts."""
         least = -max(-value, -self._worst[name][0] if name in self._worst else float("-inf"))
         self._worst[name] = (least, -limit, unit)
 
@@ -93,7 +93,7 @@ class Tally:
         ]
 
     def result(self, lead: str = "") -> Result:
-        """The figures, worst of all rounds; the first few faults as detail."""
+        """The worst figures of all rounds, and the first faults as detail."""
         figures = [lead] if lead else []
         figures += [f"{number} {what}" for what, number in self._counts.items()]
         figures += [

@@ -1,4 +1,4 @@
-"""The table of all faults: docs/faults.json for machines, docs/faults.md for people."""
+"""The table of all faults: docs/faults.json, and docs/faults.md rendered from it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ TABLE_FILE = ROOT / "docs" / "faults.md"
 
 _HEAD = """# Faults
 
-What is done to the product on purpose, what it has to keep, and the worst that was seen over all
-rounds. Made by `make faults` (`python -m tests.faults`, see its `--help`), which goes on after a
-row that misses its goal; the figures of a row are those of its last run. `make test` tries most
-rows with fewer rounds and asserts what does not depend on the clock.
+Faults that are injected, the goal of each, and the worst figures over all rounds. Written by `make
+faults` (`python -m tests.faults`, see its `--help`), which continues after a row that misses its
+goal; the figures of a row are those of its last run. `make test` runs most rows with fewer rounds
+and asserts what does not depend on time.
 
-*holds*: every round kept the goal. **misses**: the last column says where it does not. *not run*:
-nobody tries it yet. *waits*: for a part of the product that is not there yet.
+*holds*: every round met the goal. **misses**: the last column has the reason. *not run*: no run
+exists yet. *waits*: for a part of the product that does not exist yet.
 
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row's last outcome."""
+    """The result of a row's last run."""
 
     verdict: Verdict
     rounds: int = 0
@@ -47,7 +47,7 @@ def to_line(result: Result, seconds: float) -> Line:
 
 
 def read_lines() -> dict[str, Line]:
-    """What earlier runs have found."""
+    """The results of earlier runs."""
     if not JSON_FILE.exists():
         return {}
     found = json.loads(JSON_FILE.read_text())
@@ -75,7 +75,7 @@ def render(lines: Mapping[str, Line]) -> str:
 
 
 def line_of(row: Row, lines: Mapping[str, Line]) -> Line:
-    """What is known about a row."""
+    """The last result of a row."""
     if row.waits_for:
         return Line(Verdict.WAITS, detail=f"for {row.waits_for}")
     return lines.get(row.id, Line(Verdict.NOT_RUN))

@@ -1,4 +1,4 @@
-"""What the faults are injected into: the whole product as processes, or behind a bad network."""
+"""The system under test: a complete server as processes, or one with a faulty network to Redis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEED = 20260
 
 
 class Rig:
-    """One per run; ``server`` is shared by the faults that leave it as they found it."""
+    """One per run; ``server`` is shared by the faults that leave it unchanged."""
 
     def __init__(self, soak_s: float = 30.0) -> None:
         self.soak_s = soak_s
@@ -38,7 +38,7 @@ class Rig:
 
     @contextmanager
     def server(self, model: str | None = "fake", **options: Any) -> Iterator[Server]:
-        """The shared server, with one model loaded for the block; started at the first use."""
+        """The shared server, with one model loaded in the block; started at its first use."""
         if self._server is None or not self._server.is_ready():
             self._server = self._stack.enter_context(
                 running_server(MGS_MAX_QUEUED_PER_MODEL="20000")
@@ -57,18 +57,18 @@ class Rig:
 
 @contextmanager
 def running_server(**env: str) -> Iterator[Server]:
-    """A server of its own; everything that it started is gone after the block."""
+    """A separate server; its processes are ended after the block."""
     server = make_server(**env)
     try:
         server.start_all()
         yield server
     finally:
-        stop_firmly(server)
+        stop_or_kill(server)
         shutil.rmtree(server.folder, ignore_errors=True)
 
 
-def stop_firmly(server: Server) -> None:
-    """End it, whatever state the block has left it in."""
+def stop_or_kill(server: Server) -> None:
+    """End all its processes, in whatever state they are."""
     for process in server.processes.values():
         with contextlib.suppress(ProcessLookupError):
             if process.poll() is None:
@@ -83,7 +83,7 @@ def stop_firmly(server: Server) -> None:
 
 @dataclass
 class Remote:
-    """A server whose Redis is elsewhere, behind a network that can fail."""
+    """A server whose Redis is behind a network that can fail."""
 
     server: Server
     redis: PrivateRedis
@@ -96,7 +96,7 @@ class Remote:
 
 @contextmanager
 def remote_server(redis_fsync: str = "always", **env: str) -> Iterator[Remote]:
-    """A server whose processes reach a Redis of the test's through a proxy of the test's."""
+    """A server whose processes use the test's Redis through the test's proxy."""
     with (
         private_redis(is_kept=True, fsync=redis_fsync) as redis,
         tcp_proxy(redis.socket) as proxy,
@@ -108,7 +108,7 @@ def remote_server(redis_fsync: str = "always", **env: str) -> Iterator[Remote]:
         finally:
             proxy.watch(None)
             proxy.accept()
-            proxy.speak()
+            proxy.release_data()
             proxy.delay(0.0)
 
 
@@ -129,12 +129,12 @@ def embedded_redis(server: Server) -> Redis:
 
 
 def worker_pid(server: Server, model_id: str = "0") -> int:
-    """The process of a loaded model, as the product says."""
+    """The process id of a loaded model's worker, as the product reports it."""
     return int(server.processes_by_id()[model_id]["process_id"])
 
 
 def wait_worker(server: Server, other_than: int = 0, model_id: str = "0") -> int:
-    """The process of a worker that is ready and is not ``other_than``."""
+    """The process id of a ready worker other than ``other_than``."""
 
     def ready() -> int:
         with contextlib.suppress(httpx.TransportError):
@@ -147,7 +147,7 @@ def wait_worker(server: Server, other_than: int = 0, model_id: str = "0") -> int
 
 
 def workers_of(server: Server) -> list[int]:
-    """Worker processes of the server's supervisor that are alive."""
+    """Live worker processes of the server's supervisor."""
     found = []
     for child in psutil.Process(server.processes["workers"].pid).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -174,15 +174,15 @@ def kill(pid: int, signum: int = signal.SIGKILL) -> None:
 
 
 def job(server: Server, job_id: str) -> dict[str, Any]:
-    """The job as the API shows it."""
-    # Without TLS's certificates, which take longer to read than the answer.
+    """The job as the API returns it."""
+    # Without TLS certificates, which take longer to load than the request.
     return dict(httpx.get(f"{server.url}/v1/jobs/{job_id}", timeout=30, verify=False).json())
 
 
 def submit(
     server: Server, request: dict[str, Any], path: str = "/v1/completions", model_id: str = "0"
 ) -> str:
-    """A job in the background; its id."""
+    """Submit a background job; returns its id."""
     background = {**request, "stream": False, "background": True}
     answer = server.post(path, background, model_id, verify=False)
     assert answer.status_code == 202, answer.text
@@ -190,7 +190,7 @@ def submit(
 
 
 def wait_ended(server: Server, job_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
-    """The job, once it has ended; the API may be away meanwhile."""
+    """The job, once it has ended; the API may be unavailable meanwhile."""
 
     def ended() -> dict[str, Any] | None:
         with contextlib.suppress(httpx.TransportError):

@@ -1,4 +1,4 @@
-"""Every row that can be tried, by id."""
+"""Every row with a run, by id."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MODULES = (
 
 
 def all_runs() -> dict[str, Run]:
-    """Of each module its ``RUNS``; no row twice."""
+    """The ``RUNS`` of all modules; fails if two have the same row."""
     found: dict[str, Run] = {}
     for module in _MODULES:
         assert not found.keys() & module.RUNS.keys(), found.keys() & module.RUNS.keys()

@@ -1,4 +1,4 @@
-"""S: what strangers try. (S1, S2, S8 and S14 are tests of other folders.)"""
+"""S: attacks. (S1, S2, S8 and S14 are tests of other folders.)"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import httpx
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from tests.faults.clients import body, patiently, read_all, read_stream
+from tests.faults.clients import body, read_all, read_stream, retry
 from tests.faults.redis_faults import cutting
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
@@ -31,7 +31,7 @@ from tests.faults.rig import (
     direct_client,
     remote_server,
     running_server,
-    stop_firmly,
+    stop_or_kill,
     submit,
     wait_ended,
 )
@@ -75,15 +75,15 @@ def keys(rig: Rig, rounds: int) -> Result:
 
 @contextmanager
 def running_api(**env: str) -> Iterator[Server]:
-    """Redis and an API whose health is open, and all else may need a key."""
+    """Redis and an API; all routes but /health may need a key."""
     server = make_server(**env)
     try:
         server.start("redis", "jobs.embedded_redis.launcher")
         server.start("web", "api")
-        patiently(lambda: httpx.get(f"{server.url}/health", timeout=5).status_code == 200)
+        retry(lambda: httpx.get(f"{server.url}/health", timeout=5).status_code == 200)
         yield server
     finally:
-        stop_firmly(server)
+        stop_or_kill(server)
         shutil.rmtree(server.folder, ignore_errors=True)
 
 
@@ -98,9 +98,9 @@ def open_without_key(rig: Rig, rounds: int) -> Result:
         done = subprocess.run(
             [sys.executable, "-m", "api"], cwd=ROOT, env=env, capture_output=True, timeout=60
         )
-        said = done.stderr.decode()
+        output = done.stderr.decode()
         tally.check(done.returncode != 0, f"{host}: starts")
-        tally.check("MGS_API_KEY" in said and said.count("\n") == 1, f"{host}: {said!r}")
+        tally.check("MGS_API_KEY" in output and output.count("\n") == 1, f"{host}: {output!r}")
         tally.rounds += 1
     return tally.result()
 
@@ -135,7 +135,9 @@ def foreign_pages(rig: Rig, rounds: int) -> Result:
                     cors = [name for name in answer.headers if name.startswith("access-control")]
                     tally.check(not cors, f"{cors}")
             tally.rounds += len(hosts) + 4 * len(origins)
-        tally.check("0" in server.processes_by_id(), "a foreign page has unloaded the model")
+        tally.check(
+            "0" in server.processes_by_id(), "a page of another site has unloaded the model"
+        )
     return tally.result()
 
 
@@ -204,7 +206,7 @@ def _ask_for(server: Server, name: str, tally: Tally) -> None:
 
 
 def foreign_jobs(rig: Rig, rounds: int) -> Result:
-    """One key for all is one owner: what counts is that ids cannot be guessed."""
+    """Clients with one key may read each other's jobs by id: ids must not be guessable."""
     tally = Tally()
     with rig.server("fake") as server:
         ids = [submit(server, body(8, 1)) for _ in range(max(rounds, 10))]
@@ -288,7 +290,7 @@ def other_users(rig: Rig, rounds: int) -> Result:
 
 
 def addresses(rig: Rig, rounds: int) -> Result:
-    """Whatever a request names, nobody calls there."""
+    """No address in a request is connected to."""
     tally = Tally()
     with rig.server("fake") as server, socket.create_server(("127.0.0.1", 0)) as canary:
         canary.setblocking(False)
@@ -308,7 +310,7 @@ def addresses(rig: Rig, rounds: int) -> Result:
                 tally.rounds += 1
         try:
             canary.accept()
-            tally.check(False, "somebody called")
+            tally.check(False, "a connection was made")
         except BlockingIOError:
             pass
     return tally.result()
@@ -318,7 +320,7 @@ def addresses(rig: Rig, rounds: int) -> Result:
 
 
 def slow_patterns(rig: Rig, rounds: int) -> Result:
-    """Every regular expression in our own code, used as it is there, on strings that hurt."""
+    """Each regular expression of the product, used as there, on strings that may be slow."""
     tally = Tally()
     uses = _uses()
     for pattern, flags, method in sorted(uses):
@@ -345,7 +347,7 @@ _LONG = (
 
 
 def _uses() -> set[tuple[str, int, str]]:
-    """Pattern, flags and method of each use in the product."""
+    """Pattern, flags and method of each use of ``re`` in the product."""
     found: set[tuple[str, int, str]] = set()
     for folder in ("api", "jobs", "workers"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -354,7 +356,7 @@ def _uses() -> set[tuple[str, int, str]]:
 
 
 def _uses_in(tree: ast.AST) -> set[tuple[str, int, str]]:
-    """Of one module: of ``re`` itself, and of a constant that it has compiled."""
+    """The uses in one module: of ``re`` itself, and of a compiled constant."""
     compiled: dict[str, tuple[str, int]] = {}
     for node in ast.walk(tree):
         match node:
@@ -378,7 +380,7 @@ def _method(call: ast.Call) -> tuple[str, str]:
 
 
 def _pattern(call: ast.Call) -> tuple[str, int] | None:
-    """The pattern, if it is written there, and its flags."""
+    """The pattern, if it is a literal, and its flags."""
     match call.args:
         case [ast.Constant(value=str(text)), *more]:
             given = [*more, *(keyword.value for keyword in call.keywords)]
@@ -392,7 +394,7 @@ def _pattern(call: ast.Call) -> tuple[str, int] | None:
 
 
 def cross_talk(rig: Rig, rounds: int) -> Result:
-    """Each stream's numbers are its own; clients come, leave and are cut off from Redis."""
+    """Each stream has its own numbers; clients connect, disconnect and lose Redis."""
     tally = Tally()
     num_tokens = 0
     with remote_server(MGS_SLOTS="32", MGS_MAX_QUEUED_PER_MODEL="20000") as remote:
@@ -438,7 +440,7 @@ _FIXED = {
 
 
 def versions(rig: Rig, rounds: int) -> Result:
-    """Not below those in which the known critical holes are closed; the lock has hashes."""
+    """No version with a known critical vulnerability; the lock file has hashes."""
     tally = Tally()
     for name, least in _FIXED.items():
         found = tuple(int(part) for part in re.findall(r"\d+", version(name))[:3])
@@ -446,14 +448,14 @@ def versions(rig: Rig, rounds: int) -> Result:
         tally.rounds += 1
     lock = (ROOT / "requirements.lock").read_text()
     pins = re.findall(r"^[a-z0-9_.\[\]-]+==", lock, re.MULTILINE | re.IGNORECASE)
-    tally.check(lock.count("--hash=") >= len(pins) > 0, "the lock has no hashes")
+    tally.check(lock.count("--hash=") >= len(pins) > 0, "the lock file has no hashes")
     redis = _redis_version()
     is_fixed = any(low <= redis < high for low, high in _REDIS_FIXED)
     tally.check(is_fixed, f"the Redis server here is {'.'.join(map(str, redis))}")
     return tally.result()
 
 
-# CVE-2025-49844 and its like: code execution for who may run Lua.
+# CVE-2025-49844 and similar: code execution through Lua scripts.
 _REDIS_FIXED = (
     ((6, 2, 20), (6, 3, 0)),
     ((7, 2, 11), (7, 3, 0)),
@@ -465,9 +467,9 @@ _REDIS_FIXED = (
 def _redis_version() -> tuple[int, ...]:
     from jobs.embedded_redis.binary import find_redis_binary
 
-    said = subprocess.run([find_redis_binary().path, "--version"], capture_output=True, text=True)
-    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said.stdout)
-    assert found is not None, said.stdout
+    output = subprocess.run([find_redis_binary().path, "--version"], capture_output=True, text=True)
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output.stdout)
+    assert found is not None, output.stdout
     return tuple(int(part) for part in found.groups())
 
 

@@ -1,4 +1,4 @@
-"""L7: a mixed load for a long time, with a fault every so often; at the end the sums balance."""
+"""L7: a mixed load for a long time with periodic faults; at the end all counts must agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 
 from jobs.storage import names
 from jobs.storage.event_log import read_log
-from tests.faults.clients import Answer, body, expected, patiently, read_stream
+from tests.faults.clients import Answer, body, expected, read_stream, retry
 from tests.faults.registry import Result, Run, Tally
 from tests.faults.rig import (
     Remote,
@@ -37,7 +37,7 @@ _NUM_CLIENTS = 6
 
 @dataclass
 class Soak:
-    """What the clients have seen."""
+    """The clients of the soak, and their results."""
 
     remote: Remote
     until: float
@@ -47,7 +47,7 @@ class Soak:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def client(self, seed: int) -> None:
-        """One client after the other, of all kinds."""
+        """Run clients of all kinds, one after the other."""
         random_ = random.Random(seed)
         while time.monotonic() < self.until:
             length = random_.randint(20, 200)
@@ -71,7 +71,7 @@ class Soak:
         if answer.is_done and answer.text == expected(8, length):
             self._count("exact")
         elif answer.failure or answer.status in (0, 503, 404):
-            # The API was killed, or said that it could not: a client may try again.
+            # The API was killed or has answered 503: a client may retry.
             self._count("refused or cut off")
             self._check(expected(8, length).startswith(answer.text), f"text {answer.text!r}")
         else:
@@ -127,9 +127,9 @@ def _faults(remote: Remote) -> dict[str, Callable[[], object]]:
         kill(pid, signal.SIGCONT)
 
     def silence() -> None:
-        remote.proxy.fall_silent()
+        remote.proxy.hold_data()
         time.sleep(3.0)
-        remote.proxy.speak()
+        remote.proxy.release_data()
 
     return {
         "worker killed": kill_worker,
@@ -174,7 +174,7 @@ def soak(rig: Rig, rounds: int) -> Result:
 
 def _balance(running: Soak, tally: Tally) -> None:
     remote = running.remote
-    patiently(remote.server.is_ready, 60)
+    retry(remote.server.is_ready, 60)
     for what in running.wrong:
         tally.check(False, what)
     for job_id, length in running.background:

@@ -1,4 +1,4 @@
-"""The table of faults: each row once, and each that can be tried quickly is a test."""
+"""The table of faults: each row once, and each row with fast rounds is a test."""
 
 from __future__ import annotations
 

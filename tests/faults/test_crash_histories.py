@@ -1,4 +1,4 @@
-"""A job's life goes on whatever single reply is lost, and whoever dies after a write."""
+"""A job ends normally after the loss of any single reply, or a death after any write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.crash_histories import Mishap, histories, loaded_remote
+from tests.faults.crash_histories import Fault, histories, loaded_remote
 from tests.faults.registry import Tally
 from tests.faults.rig import Remote
 
@@ -20,9 +20,11 @@ def remote() -> Iterator[Remote]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("mishap", "every"), [(Mishap.REPLY_LOST, 1), (Mishap.KILLED, 4)])
-def test_every_history_ends_as_a_normal_one(remote: Remote, mishap: Mishap, every: int) -> None:
+@pytest.mark.parametrize(("fault", "every"), [(Fault.REPLY_LOST, 1), (Fault.KILLED, 4)])
+def test_every_history_ends_as_one_without_a_fault(
+    remote: Remote, fault: Fault, every: int
+) -> None:
     tally = Tally()
-    histories(remote, mishap, tally, every)
+    histories(remote, fault, tally, every)
     assert tally.is_held, tally.result()
     assert tally.rounds >= _LEAST_WRITES // every

@@ -1,4 +1,4 @@
-"""The bad network itself: what it passes on, and what it does not."""
+"""The TCP proxy that simulates network faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def proxy(redis_server: RedisServer, redis_url: str) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def client(proxy: TcpProxy) -> Iterator[Redis]:
-    """Tries once, waits for half a second."""
+    """A client without retries, with a time-out of 0.5 s."""
     retry = Retry(NoBackoff(), 0)
     with Redis.from_url(proxy.url, protocol=2, retry=retry, socket_timeout=0.5) as found:
         yield found
@@ -42,7 +42,7 @@ def direct(redis_url: str) -> Iterator[Redis]:
         yield found
 
 
-def test_commands_pipelines_and_messages_go_through(client: Redis) -> None:
+def test_commands_pipelines_and_messages_are_forwarded(client: Redis) -> None:
     client.set("a", b"x" * 100_000)
     with client.pipeline() as pipe:
         for number in range(100):
@@ -52,7 +52,7 @@ def test_commands_pipelines_and_messages_go_through(client: Redis) -> None:
     assert client.get("a") == b"x" * 100_000
     listener = client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe("channel")
-    wait_until(lambda: client.publish("channel", "hello"), "somebody listens")
+    wait_until(lambda: client.publish("channel", "hello"), "a subscriber")
     heard = wait_until(lambda: listener.get_message(timeout=0.1), "the message")
     assert heard["data"] == b"hello"
     listener.close()
@@ -93,7 +93,9 @@ def test_a_transaction_is_one_exchange(proxy: TcpProxy, client: Redis, direct: R
     assert not [exchange for exchange in seen if exchange.name == b"SET"]
 
 
-def test_a_delay_is_paid_each_way_and_once_for_many(proxy: TcpProxy, client: Redis) -> None:
+def test_a_delay_applies_to_each_direction_and_once_to_a_pipeline(
+    proxy: TcpProxy, client: Redis
+) -> None:
     client.ping()
     proxy.delay(0.05)
     start = time.monotonic()
@@ -107,18 +109,18 @@ def test_a_delay_is_paid_each_way_and_once_for_many(proxy: TcpProxy, client: Red
     assert time.monotonic() - start < 1.0
 
 
-def test_a_cut_resets_what_is_open_and_lets_new_connections_in(
+def test_a_cut_resets_open_connections_and_new_ones_are_accepted(
     proxy: TcpProxy, client: Redis
 ) -> None:
     client.ping()
     (before,) = proxy.links
     assert proxy.cut() == 1
-    assert client.ping()  # redis-py sees the reset before it sends
+    assert client.ping()  # redis-py detects the reset before it sends
     (after,) = proxy.links
     assert after is not before
 
 
-def test_who_is_refused_is_let_in_again(proxy: TcpProxy, client: Redis) -> None:
+def test_refused_clients_are_accepted_again(proxy: TcpProxy, client: Redis) -> None:
     client.ping()
     proxy.refuse()
     for _ in range(2):
@@ -128,11 +130,11 @@ def test_who_is_refused_is_let_in_again(proxy: TcpProxy, client: Redis) -> None:
     assert client.ping()
 
 
-def test_what_was_sent_into_a_silence_arrives_after_it(
+def test_data_sent_during_a_silence_arrives_after_it(
     proxy: TcpProxy, client: Redis, direct: Redis
 ) -> None:
     client.ping()
-    proxy.fall_silent()
+    proxy.hold_data()
     answers: list[bool] = []
     patient = Redis.from_url(proxy.url, protocol=2, socket_timeout=20)
     thread = threading.Thread(target=lambda: answers.append(bool(patient.set("a", 1))))
@@ -140,13 +142,13 @@ def test_what_was_sent_into_a_silence_arrives_after_it(
     with pytest.raises(RedisTimeoutError):
         client.ping()
     assert direct.get("a") is None
-    proxy.speak()
+    proxy.release_data()
     thread.join(20)
     assert answers == [True]
     patient.close()
 
 
-def test_a_server_that_is_not_there_is_a_reset(tmp_path: Path) -> None:
+def test_without_a_server_connections_are_reset(tmp_path: Path) -> None:
     with tcp_proxy(tmp_path / "nothing") as proxy:
         client = Redis.from_url(proxy.url, protocol=2, retry=Retry(NoBackoff(), 0))
         with pytest.raises(RedisConnectionError):
@@ -168,7 +170,7 @@ _MESSAGE = st.recursive(
 
 
 @given(st.lists(_MESSAGE, max_size=6), st.integers(1, 7))
-def test_messages_are_told_apart_wherever_they_are_torn(messages: list[bytes], size: int) -> None:
+def test_messages_are_parsed_wherever_they_are_split(messages: list[bytes], size: int) -> None:
     stream = b"".join(messages)
     splitter, found = Splitter(), []
     for start in range(0, len(stream), size):
@@ -176,5 +178,5 @@ def test_messages_are_told_apart_wherever_they_are_torn(messages: list[bytes], s
     assert found == messages
 
 
-def test_a_command_is_known_by_its_first_word() -> None:
+def test_a_command_is_named_by_its_first_word() -> None:
     assert command_name(b"*2\r\n$3\r\nget\r\n$1\r\na\r\n") == b"GET"

@@ -1,4 +1,4 @@
-"""Rows that tests of other folders try already: here they are run again and again, and counted."""
+"""Rows that are covered by tests of other folders: those are run repeatedly and counted."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _TIMEOUT_S = 1800
 
 
 def tested(*nodes: str, **env: str) -> Callable[[Rig, int], Result]:
-    """Run these tests ``rounds`` times; every one must pass."""
+    """A run of these tests ``rounds`` times; all must pass."""
 
     def act(rig: Rig, rounds: int) -> Result:
         tally, num_passed = Tally(), 0
         for _ in range(rounds):
-            said = _pytest(nodes, env)
-            num_passed += _count("passed", said)
-            tally.check(_count("passed", said) > 0, f"none passed: {said[-200:]}")
-            for failure in re.findall(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE):
+            output = _pytest(nodes, env)
+            num_passed += _count("passed", output)
+            tally.check(_count("passed", output) > 0, f"none passed: {output[-200:]}")
+            for failure in re.findall(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE):
                 tally.check(False, failure)
             tally.rounds += 1
         return tally.result(f"{num_passed} tests passed")
@@ -45,8 +45,8 @@ def _pytest(nodes: tuple[str, ...], env: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def _count(word: str, said: str) -> int:
-    found = re.findall(rf"(\d+) {word}", said)
+def _count(word: str, output: str) -> int:
+    found = re.findall(rf"(\d+) {word}", output)
     return int(found[-1]) if found else 0
 
 

@@ -1,4 +1,4 @@
-"""F: workers that die, hang, freeze, are too many, or have to go."""
+"""F: workers that die, hang, freeze, run twice or are stopped."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SLOW = "fake-10ms"
 
 
 def reload_model(server: Server, model: str, **options: Any) -> float:
-    """A worker without a past (and without its back-off); seconds that the load took."""
+    """Load the model again, without a restart back-off; returns the seconds of the load."""
     if server.processes_by_id():
         server.unload()
     start = time.monotonic()
@@ -68,11 +68,11 @@ def killed_in_mid_stream(rig: Rig, rounds: int) -> Result:
 
 
 def _kill_a_stream(rig: Rig, server: Server, tally: Tally, model: str, number: int) -> None:
-    """Greedily and with a seed by turns.
+    """Kill the worker of a stream; greedy and seeded sampling alternate.
 
-    Beyond its end the demo model finds everything likely, and drawing there depends on the last
-    bits of logits, which differ between a token's decoding and its reading again: there greedily
-    only.
+    The demo models are sampled greedily only: past the end of its answer their distribution is
+    nearly flat, and a draw depends on the last bits of logits, which differ between decode and
+    prefill.
     """
     load_s = reload_model(server, model)
     temperature = (0, 0.8)[number % 2]
@@ -87,7 +87,7 @@ def _kill_a_stream(rig: Rig, server: Server, tally: Tally, model: str, number: i
     is_same = answer.is_done and answer.text == undisturbed.text
     tally.check(is_same, f"{model}, {request['temperature']}: {answer.code} {answer.text!r}")
     tally.note("kill to next token, beyond the load", answer.longest_gap_s - load_s, 2.0)
-    tally.count(f"on {model}" if is_in_mid_stream else "came too late")
+    tally.count(f"on {model}" if is_in_mid_stream else "too late")
 
 
 def _kill_a_stream_that_wants_to_know(server: Server, tally: Tally) -> None:
@@ -98,8 +98,8 @@ def _kill_a_stream_that_wants_to_know(server: Server, tally: Tally) -> None:
     killed_at = time.monotonic()
     kill(pid)
     answer = stream.result()
-    tally.check(answer.code == "worker_lost", f"told {answer.code!r}")
-    tally.check(expected(8, 400).startswith(answer.text), "its part of the text is wrong")
+    tally.check(answer.code == "worker_lost", f"answered {answer.code!r}")
+    tally.check(expected(8, 400).startswith(answer.text), "the text so far is wrong")
     tally.note("kill to error", answer.ended_at - killed_at, 2.0)
 
 
@@ -107,7 +107,7 @@ def _kill_a_stream_that_wants_to_know(server: Server, tally: Tally) -> None:
 
 
 def frozen_machine(rig: Rig, rounds: int) -> Result:
-    """Worker and supervisor stop; another supervisor goes on; the first comes back."""
+    """Worker and supervisor are frozen; another supervisor takes over; the first resumes."""
     tally = Tally()
     for _ in range(rounds):
         with running_server() as server:
@@ -125,22 +125,22 @@ def _freeze_and_thaw(server: Server, tally: Tally) -> None:
     kill(first.pid, signal.SIGSTOP)
     kill(pid, signal.SIGSTOP)
     start, seen = time.monotonic(), stream.answer.num_chunks
-    wait_until(lambda: not server.is_ready(), "ready says that it is not", 30)
-    tally.note("until ready says so", time.monotonic() - start, 10.0)
-    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream goes on", 30)
-    tally.note("until the stream goes on", time.monotonic() - start, 15.0)
+    wait_until(lambda: not server.is_ready(), "/health/ready answers 503", 30)
+    tally.note("until /health/ready answers 503", time.monotonic() - start, 10.0)
+    wait_until(lambda: stream.answer.num_chunks > seen + 5, "the stream continues", 30)
+    tally.note("until the stream continues", time.monotonic() - start, 15.0)
     kill(pid, signal.SIGCONT)
     kill(first.pid, signal.SIGCONT)
     answer = stream.result(90)
     tally.check(is_exact(answer, 8, 480), f"the stream ended {answer.code!r}, {len(answer.text)}")
     _check_fence(server, answer.job_id, tally)
-    wait_until(lambda: not is_running(pid), "the thawed worker goes", 15)
+    wait_until(lambda: not is_running(pid), "the resumed worker ends", 15)
 
 
 def _check_fence(server: Server, job_id: str, tally: Tally) -> None:
     with direct_client(server.redis_url) as redis:
         events = read_log(redis, job_id)
-    tally.check([e.seq for e in events] == list(range(1, len(events) + 1)), "holes in the log")
+    tally.check([e.seq for e in events] == list(range(1, len(events) + 1)), "gaps in the log")
     tally.check([e.attempt for e in events] == sorted(e.attempt for e in events), "attempts mixed")
     tally.check(sum(event.is_terminal for event in events) == 1, "not one terminal event")
 
@@ -167,7 +167,7 @@ def _kill_a_load(rig: Rig, server: Server, tally: Tally) -> None:
     tally.check(all(found["status"] == "finished" for found in ended), f"{ended}")
     starts = [found["started_at"] for found in ended]
     tally.check(starts == sorted(starts), "out of order")
-    # The jobs may have ended before the kill: then it is starting again.
+    # If the jobs ended before the kill, the worker is restarting.
     wait_until(lambda: workers_of(server), "a worker again")
     tally.check(len(workers_of(server)) == 1, f"{len(workers_of(server))} workers")
     server.unload()
@@ -219,8 +219,8 @@ def standing_still(rig: Rig, rounds: int) -> Result:
             reload_model(server, "fake")
             start = time.monotonic()
             (answer,) = read_all(server.port, [body(prompt="<<stall>>")])
-            tally.check(answer.code == "job_timeout", f"told {answer.code!r}")
-            tally.note("until told, of a stall time of 3 s", time.monotonic() - start, 5.0)
+            tally.check(answer.code == "job_timeout", f"answered {answer.code!r}")
+            tally.note("until the error, with a stall time of 3 s", time.monotonic() - start, 5.0)
             (after,) = read_all(server.port, [body(8, 16)])
             tally.check(is_exact(after, 8, 16), f"then {after.code!r}")
             tally.rounds += 1
@@ -255,7 +255,7 @@ def _wait_running(server: Server, job_id: str) -> None:
 
 
 def longer_than_its_lease(rig: Rig, rounds: int) -> Result:
-    """A lease is 30 s; every second somebody counts the registry, as ``rq info`` does."""
+    """A lease is 30 s; the registry is counted every second, as ``rq info`` does."""
     tally = Tally()
     with rig.server("fake-300ms") as server, direct_client(server.redis_url) as redis:
         stream = Stream(server.port, body(8, min(480, 20 * rounds)))
@@ -326,13 +326,13 @@ def cannot_load(rig: Rig, rounds: int) -> Result:
             name = ("cut.gguf", "hollow")[number % 2]
             start = time.monotonic()
             answer = server.post("/v1/internal/model/load", {"llm_model_name": name})
-            tally.note(f"until told ({name})", time.monotonic() - start, 5.0)
+            tally.note(f"until the error ({name})", time.monotonic() - start, 5.0)
             code = answer.json().get("error", {}).get("code")
             tally.check(code in ("model_load_failed", "invalid_model"), f"{name}: {answer.text}")
-            tally.check(server.processes_by_id() == {}, "it stays in the list")
+            tally.check(server.processes_by_id() == {}, "it is still listed")
             tally.rounds += 1
         time.sleep(2.5)
-        tally.check(workers_of(server) == [], "it is tried again and again")
+        tally.check(workers_of(server) == [], "the load is repeated")
     return tally.result()
 
 
@@ -360,7 +360,7 @@ def load_cycles(rig: Rig, rounds: int) -> Result:
 
 
 def _widen_pools(server: Server) -> None:
-    """What the API opens when it is first needed at once, and keeps, is open from now on."""
+    """Make the API open all connections that it keeps, by concurrent requests."""
     server.load("fake")
     read_all(server.port, [body(8, 8)] * 32)
     server.unload()
@@ -374,16 +374,16 @@ def _cycle(server: Server, tally: Tally, number: int) -> None:
     tally.check(answer.status_code == 200, answer.text)
     start = time.monotonic()
     server.unload()
-    wait_until(lambda: not psutil.pid_exists(pid), "the process is gone")
+    wait_until(lambda: not psutil.pid_exists(pid), "the process has ended")
     tally.note("unload", time.monotonic() - start, 5.0)
 
 
 def _footprint(server: Server, redis: Any) -> dict[str, float]:
-    """What may not grow. Keys of jobs are left out: they expire."""
+    """The figures that must not grow. Keys of jobs are excluded, as they expire."""
     found: dict[str, float] = {}
     for name in ("web", "workers"):
         pid = server.processes[name].pid
-        # A look may come just before a client's connection or a child's pipe is closed.
+        # A sample may be taken just before a connection or a child's pipe is closed.
         found[f"{name} descriptors"] = min(num_fds(pid) for _ in _looks(2.0))
         found[f"{name} MB"] = rss_mb(pid)
     family = psutil.Process(server.processes["workers"].pid).children(recursive=True)
@@ -394,7 +394,7 @@ def _footprint(server: Server, redis: Any) -> dict[str, float]:
 
 
 def _looks(seconds: float) -> Iterator[None]:
-    """Some moments, spread over that time."""
+    """Yields several times, spread over that time."""
     for _ in range(10):
         yield
         time.sleep(seconds / 10)
@@ -461,9 +461,9 @@ def killer_job(rig: Rig, rounds: int) -> Result:
             neighbours = [Stream(server.port, body(8, 200)) for _ in range(3)]
             for neighbour in neighbours:
                 neighbour.wait_chunks(3)
-            late = Stream(server.port, body(8, 100))  # may have said nothing yet
+            late = Stream(server.port, body(8, 100))  # may have sent no text yet
             (killer,) = read_all(server.port, [body(prompt="<<crash>>")])
-            tally.check(killer.code == "worker_lost", f"the killer was told {killer.code!r}")
+            tally.check(killer.code == "worker_lost", f"the crashing job: {killer.code!r}")
             exact = [is_exact(stream.result(), 8, 200) for stream in neighbours]
             exact.append(is_exact(late.result(), 8, 100))
             tally.check(all(exact), f"neighbours: {exact}")

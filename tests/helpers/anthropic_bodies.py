@@ -1,4 +1,4 @@
-"""Parts of bodies of /v1/messages, short to say, and the shape of its errors."""
+"""Builders for bodies of /v1/messages, and a check of its error body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def result(value: Any, **fields: Any) -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": "toolu_1", "content": value, **fields}
 
 
-def said(role: str, *blocks: Any) -> dict[str, Any]:
+def turn(role: str, *blocks: Any) -> dict[str, Any]:
     return {"role": role, "content": list(blocks)}
 
 
@@ -29,7 +29,7 @@ def read(**fields: Any) -> MessagesBody:
 
 
 def check_anthropic_error(body: Any) -> str:
-    """The error's code, once the body is as Anthropic's clients know it."""
+    """Check that the body is an error in Anthropic's format; returns its code."""
     MessageErrorBody.model_validate(body, strict=True)
     assert set(body) == {"type", "error", "request_id"}
     assert body["error"]["message"]

@@ -1,4 +1,4 @@
-"""A random schema and a value of it in a call format: what is written is allowed and read back."""
+"""Round trips of random calls and texts in a call format: writer, grammar and reader agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STRUCTURE = b"<>/\"\\ \n'x1t{}[]:,nul("
 
 
 def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
-    """A random call: its grammar allows it, its reader gives it back, cut anywhere too."""
+    """A random call: the grammar allows its text, and the reader parses it, however it is split."""
     tool, arguments, text = _writable(rng, name)
     constraint = compiler.compile(grammar_of(name, [tool]))
     place = follow(constraint, text.encode())
@@ -39,7 +39,7 @@ def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> N
 
 
 def check_drawn(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
-    """A random text of a random call's grammar: its arguments are valid against the schema."""
+    """A random text of the grammar of a random call: its arguments match the schema."""
     tool, _ = random_call(rng)
     drawn = _draw(rng, compiler.prepare(grammar_of(name, [tool]))())
     try:
@@ -61,7 +61,7 @@ def grammar_of(name: str, tools: Tools) -> Grammar:
 
 
 def follow(constraint: Constraint, text: bytes) -> int | None:
-    """Where the grammar forbids the text to go on."""
+    """The position at which the grammar rejects the text."""
     for place, byte in enumerate(text):
         mask = constraint.allowed()
         if mask is not None and not mask[byte]:
@@ -71,7 +71,7 @@ def follow(constraint: Constraint, text: bytes) -> int | None:
 
 
 def _writable(rng: random.Random, name: str) -> tuple[Tool, dict[str, Any], str]:
-    """A call that the format has a way to write, and its text."""
+    """A call that the format can express, and its text."""
     while True:
         tool, arguments = random_call(rng)
         if (text := written(FORMATS[name], tool, arguments)) is not None:
@@ -92,7 +92,7 @@ def _read(
 
 
 def _arguments_of(events: list[CallEvent]) -> list[str]:
-    """Each call's arguments, put together."""
+    """The joined arguments of each call."""
     found: list[str] = []
     for event in events:
         if isinstance(event, Begun):
@@ -108,7 +108,7 @@ def _exact(text: str) -> Any:
 
 
 def _draw(rng: random.Random, constraint: Any, longest: int = 400) -> bytes | None:
-    """A random text of the grammar, mostly of what has a meaning; ``None`` if it became long."""
+    """A random text of the grammar, mostly of its structural tokens; ``None`` if it is too long."""
     text = b""
     while len(text) < longest:
         allowed = np.flatnonzero(constraint.allowed()[:256])

@@ -1,4 +1,4 @@
-"""Worker processes as their supervisor sees them, for tests that need no living one."""
+"""Ended worker processes, as objects of their supervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DESIRED = DesiredModel("0", "uid", LoadRequest("fake", "fake"), "load-1", 1.0, w
 
 
 def killed_child(desired: DesiredModel = DESIRED) -> Child:
-    """A worker process of model_id 0 that was killed as soon as it was there."""
+    """A worker process of model_id 0 that was killed right after its start."""
     ended = threading.Event()
     child = Child("0", desired, "11|aa", lambda _: ended.set())
     os.kill(child.pid, signal.SIGKILL)
@@ -25,7 +25,7 @@ def killed_child(desired: DesiredModel = DESIRED) -> Child:
 
 
 def ended_child(code: int, desired: DesiredModel = DESIRED) -> Child:
-    """A worker process of model_id 0 that has ended by itself, with that exit code."""
+    """A worker process of model_id 0 that has ended with that exit code."""
 
     class Ended(Child):
         def _spawn(self, lifeline: int) -> subprocess.Popen[bytes]:

@@ -1,10 +1,10 @@
-"""A clock that stands still unless a test moves it (the fixture ``clock`` puts it into place)."""
+"""A clock that only a test advances (the fixture ``clock`` installs it)."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Called as ``time.monotonic`` is."""
+    """Replaces ``time.monotonic``."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""A worker's loop over a real queue, in a thread, with a test in the place of the model."""
+"""A queue consumer on a real queue, in a thread; the test acts as the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GET_S = 20.0
 
 
 class ConsumerRig:
-    """``admitted`` and ``stopped`` are what the loop hands over, as it happens."""
+    """``admitted`` and ``stopped``: the jobs that the consumer has passed on, in order."""
 
     def __init__(
         self,
@@ -92,17 +92,17 @@ class ConsumerRig:
         return new.job_id
 
     def take(self) -> QueuedJob:
-        """The next job that the loop admitted."""
+        """The next job that the consumer has admitted."""
         return self.admitted.get(timeout=GET_S)
 
     def take_begun(self) -> QueuedJob:
-        """The same, noted in RQ as running."""
+        """The same, once it is recorded as running in RQ."""
         job = self.take()
         self.flush()
         return job
 
     def close(self, job_id: str, kind: EventKind = EventKind.FINISHED, *, is_end: bool = True):
-        """The job's terminal event has been written."""
+        """Close the job, as after its terminal event."""
         self.close_unflushed(job_id, kind, is_end=is_end)
         self.flush()
         self.slots.give(1)
@@ -114,7 +114,7 @@ class ConsumerRig:
         self.books.close(_terminal(job_id, kind, error), is_end=is_end)
 
     def flush(self) -> None:
-        """Return when the books are up to date, delayed begins included."""
+        """Return when the bookkeeper's writes are done, delayed starts included."""
         self._pass_queue()
         wait_until(lambda: not self.books._begins, "the begins", GET_S)
         self._pass_queue()
@@ -122,10 +122,10 @@ class ConsumerRig:
     def _pass_queue(self) -> None:
         done = threading.Event()
         self.books._actions.put(done.set)
-        assert done.wait(GET_S), "the bookkeeper is stuck"
+        assert done.wait(GET_S), "the bookkeeper does not end"
 
     def fetch(self, job_id: str) -> Job:
-        """RQ's view of the job, as its tools get it."""
+        """The job as RQ's tools read it."""
         return Job.fetch(job_id, self.redis, JSONSerializer)
 
     def worker_fields(self) -> dict[str, str]:
@@ -133,7 +133,7 @@ class ConsumerRig:
         return {key.decode(): value.decode(errors="replace") for key, value in found.items()}
 
     def cut_connections(self) -> None:
-        """Every connection but this call's own is lost, as in a network failure."""
+        """Close every connection except that of this call, as in a network failure."""
         for kind in ("normal", "pubsub"):
             self.redis.client_kill_filter(_type=kind, skipme=True)
 
@@ -163,9 +163,9 @@ def _terminal(job_id: str, kind: EventKind, error: ErrorInfo | None) -> Event:
 def running_consumer(
     redis_url: str, folder: Path, slots: int = 100, *, is_begun: bool = True, **of_consumer: Any
 ) -> Iterator[ConsumerRig]:
-    """A loop that works until the block ends; unless ``is_begun``, no job's start is noted.
+    """A consumer that runs until the block ends; without ``is_begun`` it records no job as running.
 
-    ``of_consumer``: whose queue it is, and which jobs on it are meant for it.
+    ``of_consumer``: options of ``QueueConsumer``, e.g. the jobs on the queue that it may take.
     """
     rig = ConsumerRig(redis_url, folder, slots, is_begun=is_begun, **of_consumer)
     rig.start()

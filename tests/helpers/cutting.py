@@ -1,4 +1,4 @@
-"""Redis that goes away at a chosen command."""
+"""A connection to Redis that is lost at a chosen command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 
 class Cutter:
-    """Cuts the connection at the n-th command from now on; once."""
+    """Cuts the connection once, at the n-th command from now on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._send = Connection.send_packed_command
@@ -23,7 +23,7 @@ class Cutter:
         )
 
     def cut_at(self, n: int | None, *, is_carried_out: bool = False) -> None:
-        """``None``: at none. ``is_carried_out``: that command's reply is lost, not the command."""
+        """``None``: at no command. ``is_carried_out``: the reply is lost instead of the command."""
         self._left, self._is_carried_out = n, is_carried_out
 
     def _on_send(self, connection: Connection, *args: Any, **kwargs: Any) -> None:
@@ -36,4 +36,4 @@ class Cutter:
             if self._is_carried_out:
                 connection.read_response()
             connection.disconnect()
-            raise RedisConnectionError("Redis is away")
+            raise RedisConnectionError("the connection was cut")

@@ -1,4 +1,4 @@
-"""What a client of the queue does: submits jobs, reads their events, loads and unloads."""
+"""A client of the queues: submits jobs, reads their events, loads and unloads models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.waiting import wait_until
 
 
 class Driver:
-    """A client straight on Redis; ids of models default to 0."""
+    """A client that uses Redis directly; the default model_id is 0."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
         self.settings = settings_for(redis_url, folder)
@@ -39,7 +39,7 @@ class Driver:
         return new.job_id
 
     def generate(self, text: str = "a prompt", max_tokens: int | None = 16, **fields: Any) -> str:
-        """Submit a completion; the id of its job."""
+        """Submit a completion; returns the job's id."""
         return self.submit(generate(text, max_tokens, **fields))
 
     def count_tokens(self, text: str, model_id: str = "0") -> str:
@@ -53,7 +53,7 @@ class Driver:
         return self.store.record(job_id)
 
     def wait_running(self, job_id: str, num_tokens: int = 1) -> list[Event]:
-        """Events so far, once the job has sent so many tokens."""
+        """The events so far, once the job has sent ``num_tokens`` tokens."""
 
         def enough() -> list[Event]:
             found = self.events(job_id)
@@ -62,12 +62,12 @@ class Driver:
         return wait_until(enough, f"job {job_id} has sent {num_tokens} tokens")
 
     def wait_ended(self, job_id: str, timeout_s: float = 30.0) -> list[Event]:
-        """All events, once the terminal one is there."""
+        """All events, once the terminal one was written."""
         wait_until(lambda: self.record(job_id).status.is_terminal, f"job {job_id} ends", timeout_s)
         return self.events(job_id)
 
     def text_of(self, job_id: str) -> str:
-        """The whole text of a job that must finish."""
+        """The whole text of a job; fails if it does not finish."""
         found = self.wait_ended(job_id)
         assert found[-1].kind is EventKind.FINISHED, found[-1]
         return text(found)
@@ -75,7 +75,7 @@ class Driver:
     # Models.
 
     def load(self, name: str = "fake", model_id: str = "0", **options: Any) -> DesiredModel:
-        """Make it a desired model, as the API does; returns at once."""
+        """Write the desired model, as the API does; returns at once."""
         desired = DesiredModel(
             model_id=model_id,
             uid=new_job_id("uid"),
@@ -88,14 +88,14 @@ class Driver:
         return desired
 
     def load_ready(self, name: str = "fake", model_id: str = "0", **options: Any) -> WorkerStatus:
-        """The same, and the heartbeat of its worker once it is ready."""
+        """The same; returns the heartbeat of its worker once it is ready."""
         desired = self.load(name, model_id, **options)
         found = self.wait_ended(desired.load_job)
         assert found[-1].kind is EventKind.FINISHED, found[-1]
         return self.wait_ready(model_id)
 
     def unload(self, model_id: str = "0") -> str:
-        """The model is desired no more; the id of the unload job."""
+        """Remove the desired model; returns the id of the unload job."""
         desired = self.desired_models.remove(names.slug_of(model_id))
         assert desired is not None
         return self.submit(UnloadRequest(), model_id, job_id=names.unload_job_id(desired.uid))
@@ -107,7 +107,7 @@ class Driver:
     def wait_ready(
         self, model_id: str = "0", other_than: Sequence[int] = (), timeout_s: float = 30.0
     ) -> WorkerStatus:
-        """The heartbeat of a ready worker that is none of the processes ``other_than``."""
+        """The heartbeat of a ready worker whose process is not in ``other_than``."""
 
         def ready() -> WorkerStatus | None:
             status = self.status(model_id)
@@ -132,7 +132,7 @@ def token_ids(events: Sequence[Event]) -> list[int]:
 
 
 def assert_whole(events: Sequence[Event]) -> None:
-    """Sequence numbers without a hole, ids in order, one terminal event and that the last."""
+    """Check for consecutive sequence numbers, ids in order, one terminal event at the end."""
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.id for event in events] == sorted(event.id for event in events)
     assert [event.is_terminal for event in events] == [False] * (len(events) - 1) + [True]

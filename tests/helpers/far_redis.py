@@ -1,4 +1,4 @@
-"""A Redis server on another host, that a test may freeze, and speak to without the network."""
+"""A Redis server on another host, which a test may freeze, and reach without the network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PORT = 6379
 
 
 class FarRedis:
-    """``url`` is for whoever is on the network; ``near``, a client, needs none."""
+    """``url``: for hosts on the network. ``near``: a client that does not use the network."""
 
     def __init__(self, host: Host, folder: Path) -> None:
         self.url = f"redis://{host.address}:{_PORT}/0"
         self.near_url = f"unix://{folder / 'redis.sock'}?db=0"
         self.near: SyncRedis = connect(self.near_url)
-        # Everybody is welcome: nobody but the hosts of the test can reach it.
+        # No password: only the test's hosts can reach it.
         flags = f"--port {_PORT} --bind 0.0.0.0 --protected-mode no --unixsocketperm 700"
         files = ["--unixsocket", str(folder / "redis.sock"), "--dir", str(folder), "--save", ""]
         command = [str(find_redis_binary().path), *flags.split(), *files]
@@ -35,7 +35,7 @@ class FarRedis:
         wait_until(self._answers, "the far Redis answers")
 
     def freeze(self) -> None:
-        """As on a machine that swaps: it takes connections and bytes, and answers nothing."""
+        """Stop it, as on a machine that swaps: connections and data are accepted, not answered."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
@@ -43,7 +43,7 @@ class FarRedis:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """As kill -9: gone without a word."""
+        """Kill it with SIGKILL."""
         self._process.kill()
         self._process.wait(10)
 
@@ -56,7 +56,7 @@ class FarRedis:
 
 @contextmanager
 def far_redis(host: Host) -> Iterator[FarRedis]:
-    """A server on ``host``; its data is gone at the end of the block."""
+    """A server on ``host``; its data is deleted at the end of the block."""
     # Not tmp_path: a unix socket's path is at most 104 bytes on macOS.
     folder = Path(tempfile.mkdtemp(prefix="mgs-far-", dir="/tmp"))
     server = FarRedis(host, folder)

@@ -1,4 +1,4 @@
-"""An RQ application of others on the same Redis: nothing of it may ever change."""
+"""Another RQ application on the same Redis, none of whose data may change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHARED = frozenset({Queue.redis_queues_keys.encode(), REDIS_WORKER_KEYS.encode(
 
 @dataclass
 class ForeignApplication:
-    """``fill`` puts jobs in every state on each of its queues; ``problems`` says what is gone."""
+    """``fill`` puts jobs in every state on each of its queues; ``problems`` lists changed data."""
 
     redis: SyncRedis
     queues: Iterable[str] = QUEUES
@@ -37,7 +37,7 @@ class ForeignApplication:
     _parts: dict[bytes, list[Any]] = field(default_factory=dict)
 
     def fill(self) -> None:
-        """Write it all, and remember what it is."""
+        """Write all data, and record it."""
         content = {key: self._content(key) for key in self.redis.keys("*")}
         for name in self.queues:
             self._fill_queue(Queue(name, connection=self.redis))
@@ -49,7 +49,7 @@ class ForeignApplication:
                 self._own[key] = self._state(key)
 
     def _state(self, key: bytes) -> tuple[bytes, bool]:
-        """Its bytes, and whether it will expire."""
+        """The key's bytes, and whether it expires."""
         return self.redis.dump(key), self.redis.ttl(key) >= 0
 
     def _fill_queue(self, queue: Queue) -> None:
@@ -69,7 +69,7 @@ class ForeignApplication:
             queue.enqueue(FUNCTION, number)
 
     def _start(self, queue: Queue, job: Job) -> None:
-        """A worker of theirs, and a job that it runs."""
+        """A worker of the application, and a job that it runs."""
         worker = SimpleWorker([queue], connection=self.redis)
         worker.birth_date = worker.last_heartbeat = now()
         self.redis.hset(worker.key, mapping=worker.serialize())
@@ -79,35 +79,35 @@ class ForeignApplication:
 
     @property
     def num_keys(self) -> int:
-        """Keys that are theirs alone."""
+        """Number of keys that only the application uses."""
         return len(self._own)
 
     def is_foreign(self, key: bytes) -> bool:
-        """A key that was there before our product, or one that both use."""
+        """True for a key that existed before the product ran, or that both use."""
         return key in self._own or key in self._parts
 
     def entries_of_others(self, key: bytes) -> list[Any]:
-        """What is in a key of theirs without being theirs."""
+        """The entries of an application's key that are not its own."""
         parts = self._parts.get(key)
         return [] if parts is None else [one for one in self._content(key) if one not in parts]
 
     def problems(self) -> list[str]:
-        """What is not as it was, byte for byte; of what both use, which entries are gone."""
+        """The application's keys that have changed, and its lost entries of keys that both use."""
         return [*self._changed(), *self._lost()]
 
     def _changed(self) -> Iterator[str]:
         for key, state in self._own.items():
             if self._state(key) != state:
-                yield f"{key!r} is not as it was"
+                yield f"{key!r} has changed"
 
     def _lost(self) -> Iterator[str]:
         for key, parts in self._parts.items():
             left = [one for one in self._content(key) if one in parts]
             if left != parts:
-                yield f"of {key!r} {len(parts) - len(left)} entries are gone, or not in order"
+                yield f"of {key!r} {len(parts) - len(left)} entries are missing or not in order"
 
     def _content(self, key: bytes) -> list[Any]:
-        """The entries of a key in their order; sets have none, so they are sorted."""
+        """The entries of a key in order; those of sets are sorted."""
         kind = self.redis.type(key)
         if kind == b"list":
             return list(self.redis.lrange(key, 0, -1))

@@ -1,4 +1,4 @@
-"""Grammars that compile and break down in the middle of a text."""
+"""Grammars that compile and fail in the middle of a text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _RULES = [
     for i in range(100)
 ]
 RUNS_FULL = Grammar(GrammarKind.LARK, "\n".join(["start: x0", *_RULES]), "grammar")
-"""Each letter can be read by any rule: after a few there are more ways than may be kept."""
+"""Any rule can match each letter: after a few letters there are too many parser states."""
 
 GETS_LOST = Grammar(
     GrammarKind.LARK,
     "start: T\nT: /[a-z ]*/ & ~/(?s:.*)(foo|bar|ab.{12}c|z.{15}y)(?s:.*)/",
     "grammar",
 )
-"""After some letters the mask cannot be computed: the lexer would have too many expressions."""
+"""After some letters the token mask cannot be computed: the lexer exceeds its limit."""

@@ -1,4 +1,4 @@
-"""A decode loop in a thread over the fake engine, with its events kept in memory."""
+"""A decode loop on the fake engine, in a thread; its events are kept in memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workers.runtime.slots import SlotLimiter
 
 
 class MemoryWriter:
-    """Takes events as ``EventWriter`` does; refuses jobs on request, fails while ``is_away``."""
+    """Replaces ``EventWriter``; refuses jobs on request, and fails while ``is_away``."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -51,7 +51,7 @@ class MemoryWriter:
         return taken
 
     def settle(self, event: Event) -> bool:
-        """A returned job takes an end of its old attempt, as Redis does."""
+        """A job that was returned to its queue accepts an end of its old attempt, as in Redis."""
         self._offer([event])
         self.events.append(event)
         return True
@@ -66,7 +66,7 @@ class MemoryWriter:
 
 
 def fake_engine(slots: int = 8, context_length: int = 8192, step_ms: int = 0) -> FakeEngine:
-    """The fake engine, as fast as it can unless told otherwise."""
+    """The fake engine, by default without delays."""
     options = EngineOptions(num_slots=slots, context_length=context_length)
     return open_fake(Path(f"fake-{step_ms}ms" if step_ms else "fake"), options, lambda _: None)
 
@@ -142,7 +142,7 @@ class LoopRig:
 
 @contextmanager
 def running_loop(engine: Engine | None = None) -> Iterator[LoopRig]:
-    """A loop that runs until the block ends; it must have survived it."""
+    """A loop that runs until the block ends; fails if it has ended before."""
     rig = LoopRig(engine or fake_engine())
     rig.publisher.start()
     rig.thread.start()

@@ -1,10 +1,10 @@
-"""Several hosts on one network, inside this machine: what happens when a link dies without a word.
+"""Several hosts on one network, as network namespaces of this machine, whose links can fail.
 
-Each host is a network namespace with an interface, joined to the others by a bridge in a namespace
-of its own. ``Host.cut`` takes the host off the bridge: both ends of its connections see a line that
-is up and bring nothing, as behind a router that lost its power. Linux and root only.
+Each host is a network namespace with an interface, connected to the others by a bridge in another
+namespace. ``Host.cut`` detaches the host from the bridge: both ends of its connections see a link
+that is up and delivers nothing, as behind a router without power. Linux and root only.
 
-Nothing is left behind, also after kill -9: a namespace lives as long as the process that holds it,
+Nothing is left over, even after SIGKILL: a namespace exists as long as the process that holds it,
 and every process ends with the thread that started it.
 """
 
@@ -32,7 +32,7 @@ _WAIT_S = 20.0
 
 
 def need_network() -> None:
-    """Skip the test where no network can be made; with ``CI`` set, fail it."""
+    """Skip the test where no namespaces can be made; with ``CI`` set, fail it."""
     why = _why_not()
     if why and os.environ.get("CI"):
         pytest.fail(why)
@@ -51,7 +51,7 @@ def _why_not() -> str:
 
 
 class _Namespace:
-    """A network and a host name of its own, for as long as its holder lives."""
+    """A network and host name namespace, held by a process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -65,11 +65,11 @@ class _Namespace:
         return self._holder.pid
 
     def command(self, *words: str) -> list[str]:
-        """What runs ``words`` inside."""
+        """The command that runs ``words`` in the namespace."""
         return [_tool("nsenter"), "--target", str(self.pid), "--net", "--uts", "--", *words]
 
     def call(self, program: str, *words: str) -> None:
-        """Run a short command inside; it must succeed."""
+        """Run a short command in the namespace; it must succeed."""
         command = self.command(_tool(program), *words)
         done = subprocess.run(command, capture_output=True, check=False, timeout=_WAIT_S)
         assert done.returncode == 0, f"{program} {words}: {done.stderr.decode()}"
@@ -83,7 +83,7 @@ class _Namespace:
 
 
 class Host(_Namespace):
-    """One host: ``address`` is how the others reach it, ``127.0.0.1`` is itself only."""
+    """One host. ``address``: for the other hosts; ``127.0.0.1`` is only the host itself."""
 
     def __init__(self, name: str, number: int, middle: _Namespace) -> None:
         super().__init__(name)
@@ -99,14 +99,14 @@ class Host(_Namespace):
         self.call("ip", "link", "set", "eth0", "up")
 
     def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process on this host. It is ended with the network, if not before."""
+        """Start a process on this host. It is ended with the network at the latest."""
         process = subprocess.Popen([*_ends_with_us(), *self.command(*command)], **options)
         self._started.append(process)
         return process
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """The calling thread is on this host: sockets that it makes stay there for good."""
+        """Within the block, the calling thread is on this host. Its new sockets stay there."""
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         there = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
         try:
@@ -118,7 +118,7 @@ class Host(_Namespace):
             os.close(there)
 
     def cut(self) -> None:
-        """Lose all that goes to this host and comes from it; no interface goes down."""
+        """Drop all packets to and from this host; its interface stays up."""
         self._middle.call("ip", "link", "set", self._port, "nomaster")
 
     def restore(self) -> None:
@@ -133,7 +133,7 @@ class Host(_Namespace):
 
 @contextmanager
 def network(*names: str) -> Iterator[list[Host]]:
-    """Hosts of these names, each with a link to all others, until the end of the block."""
+    """Hosts of these names, connected to each other, until the end of the block."""
     need_network()
     middle = _Namespace("middle")
     hosts: list[Host] = []

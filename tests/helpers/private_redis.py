@@ -1,4 +1,4 @@
-"""A Redis server that a test may kill, pause and start again."""
+"""A Redis server that a test may kill, pause and restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.waiting import wait_until
 
 
 class PrivateRedis:
-    """One server on a socket of its own; with ``is_kept`` its data outlives a kill."""
+    """One server on its own socket; with ``is_kept`` its data survives a kill."""
 
     def __init__(self, folder: Path, *, is_kept: bool = False, fsync: str = "always") -> None:
         self.socket = folder / "redis.sock"
@@ -37,14 +37,14 @@ class PrivateRedis:
         keeping = ["--appendonly", "yes" if self._is_kept else "no", "--appendfsync", self._fsync]
         command = [str(find_redis_binary().path), *flags, *keeping]
         with (self._folder / "log").open("ab") as log:
-            # Python ignores SIGXFSZ, and so does this server then: a write that fails is an error.
+            # Python ignores SIGXFSZ, and the server inherits that: a failing write is an error.
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, restore_signals=False
             )
         wait_until(self._answers, "the private Redis answers")
 
     def kill(self) -> None:
-        """As kill -9: gone without a word."""
+        """Kill it with SIGKILL."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(10)
@@ -60,7 +60,7 @@ class PrivateRedis:
 
 @contextmanager
 def private_redis(*, is_kept: bool = False, fsync: str = "always") -> Iterator[PrivateRedis]:
-    """A running server; gone, with its data, at the end of the block."""
+    """A running server; it and its data are removed at the end of the block."""
     # Not tmp_path: a unix socket's path is at most 104 bytes on macOS.
     folder = Path(tempfile.mkdtemp(prefix="mgs-own-", dir="/tmp"))
     server = PrivateRedis(folder, is_kept=is_kept, fsync=fsync)

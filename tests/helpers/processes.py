@@ -8,7 +8,7 @@ import psutil
 
 
 def is_running(pid: int) -> bool:
-    """True for a live process; a zombie is none."""
+    """True for a live process, False for a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -16,7 +16,7 @@ def is_running(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A TCP port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

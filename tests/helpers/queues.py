@@ -1,4 +1,4 @@
-"""Jobs on a queue: how they come there, and what lies there."""
+"""Submits jobs to a queue and reads its lists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.helpers.samples import submission
 
 
 def submit(store: JobStore, request: Any = None, *, age_s: float = 0.0, **fields: Any) -> str:
-    """Queue a job that is ``age_s`` seconds old; its id."""
+    """Queue a job that is ``age_s`` seconds old; returns its id."""
     new = submission(request, **fields)
     store.submit(new)
     if age_s:
@@ -22,12 +22,12 @@ def submit(store: JobStore, request: Any = None, *, age_s: float = 0.0, **fields
 
 
 def waiting(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    """Ids of the jobs that nobody has taken, the next one first."""
+    """Ids of the queued jobs, the next one first."""
     return _ids(store, store.queue(queue).key)
 
 
 def between(store: JobStore, queue: str = "mgs-gen-0") -> list[str]:
-    """Ids on RQ's intermediate list: taken, and not yet opened."""
+    """Ids on RQ's intermediate list: taken, but without an attempt."""
     return _ids(store, store.queue(queue).intermediate_queue_key)
 
 

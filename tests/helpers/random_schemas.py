@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 
 
 class SchemaMaker:
-    """Schemas of objects: nested, arrays, enums, references, numbers with bounds, and oddities."""
+    """Schemas of objects: nested, arrays, enums, references, bounded numbers, and unusual ones."""
 
     def __init__(self, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -51,7 +51,7 @@ class SchemaMaker:
         return {"type": "number", "minimum": low, "exclusiveMaximum": low + 0.5}
 
     def _text(self) -> Schema:
-        """Always with an end: a model may otherwise write until its context is full."""
+        """Always with a maximum length: else a model may write until its context is full."""
         size = self._rng.randint(1, 12)
         plain = {"maxLength": size, "minLength": self._rng.choice([0, size // 2])}
         pattern, date = {"pattern": "^[a-c]{1,4}-[0-9]{2}$"}, {"format": "date"}

@@ -1,10 +1,10 @@
-"""Where Redis' messages begin and end (RESP 2), for who stands between a client and a server."""
+"""Splits a byte stream into Redis' messages (RESP 2), for a proxy."""
 
 from __future__ import annotations
 
 
 def message_end(data: bytes | bytearray, start: int) -> int | None:
-    """Index after the message that begins at ``start``; ``None`` while it is incomplete."""
+    """Index of the end of the message at ``start``; ``None`` while it is incomplete."""
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         return None
@@ -33,13 +33,13 @@ def command_name(message: bytes) -> bytes:
 
 
 class Splitter:
-    """Cuts a stream of bytes into whole messages."""
+    """Splits a stream of bytes into complete messages."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete now; the rest waits for more."""
+        """The messages that ``data`` completes; the rest is buffered."""
         self._data += data
         messages: list[bytes] = []
         start = 0

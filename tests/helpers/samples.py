@@ -1,4 +1,4 @@
-"""Values that tests submit and write: short to say, plausible, never random."""
+"""Sample requests, submissions and events: plausible and not random."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _numbers = itertools.count(1)
 
 
 def new_job_id(prefix: str = "cmpl") -> str:
-    """An id that no other test of this run uses."""
+    """A job id that is unique in this run."""
     return f"{prefix}-{next(_numbers):032x}"
 
 
 def settings_for(redis_url: str, folder: Path, **fields: Any) -> Settings:
-    """Settings of an instance of its own; the environment's do not matter."""
+    """Settings of a separate instance, independent of the environment."""
     return Settings(
         REDIS_URL=redis_url,
         state_dir=folder / "state",
@@ -38,7 +38,7 @@ def generate(text: str = "a prompt", max_tokens: int | None = 16, **fields: Any)
 
 
 def submission(request: Any = None, **fields: Any) -> Submission:
-    """``request`` (a completion) about to be queued for model_id 0."""
+    """A submission of ``request`` (by default a completion) for model_id 0."""
     request = request or generate()
     job_id = fields.pop("job_id", None) or new_job_id()
     return Submission(

@@ -1,4 +1,4 @@
-"""The official client of OpenAI against a server of ours."""
+"""OpenAI's official client for a test server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from openai import OpenAI
 def openai_client(
     url: str, model_id: str = "0", *, timeout_s: float = 60.0, is_strict: bool = True
 ) -> OpenAI:
-    """A client that tries once; ``url`` is the server's, without ``/v1``.
+    """A client without retries; ``url`` is the server's, without ``/v1``.
 
-    A field off its type raises with ``is_strict``. Scores of a prompt need a client without it: the
-    first token has none, which the client's types do not know, and neither do they know vectors as
-    base64, which it asks for itself.
+    ``is_strict``: a field of a wrong type raises. Not for log-probabilities of a prompt (the
+    first is null) and base64 embeddings, which the client's types do not allow.
     """
     return OpenAI(
         base_url=f"{url}/v1",

@@ -1,4 +1,4 @@
-"""The whole product as a user runs it: Redis launcher, API and supervisor as processes."""
+"""A complete server: Redis launcher, API and supervisor as processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READY_S = 30.0
 
 
 def link_models(folder: Path) -> Path:
-    """A models folder with the demo model under the names that the original document uses."""
+    """A models folder with the demo model under the names in the original server's document."""
     folder.mkdir()
     for name in ("gemma-2b", "Mixtral-8x7B-Instruct-v0.1_Q4", "demo"):
         (folder / name).symlink_to(ROOT / "models" / "demo")
@@ -34,7 +34,7 @@ def link_models(folder: Path) -> Path:
 
 @dataclass
 class Server:
-    """A running instance with a port, a state folder and a Redis of its own."""
+    """A running instance with its own port, state folder and Redis."""
 
     port: int
     folder: Path
@@ -99,7 +99,7 @@ class Server:
             self.unload(model_id)
 
     def stop(self) -> list[psutil.Process]:
-        """Ask every process to end; those still alive after the wait are killed and returned."""
+        """Send SIGTERM to every process; returns those that had to be killed after the wait."""
         parents = [psutil.Process(p.pid) for p in self.processes.values() if p.poll() is None]
         family = parents + [child for p in parents for child in p.children(recursive=True)]
         for name in ("web", "workers", "redis"):

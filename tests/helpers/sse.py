@@ -1,4 +1,4 @@
-"""What an SSE stream says."""
+"""Parses an SSE stream."""
 
 from __future__ import annotations
 

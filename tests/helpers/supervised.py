@@ -1,4 +1,4 @@
-"""A real supervisor process with its workers, in a session of its own, gone at the end."""
+"""A supervisor process with its workers in its own session, ended with the test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Supervised:
-    """Supervisors on one Redis; every process that they started is ended with them, by its id."""
+    """Supervisors on one Redis; at the end, each process that they started is ended by its id."""
 
     def __init__(self, redis_url: str, folder: Path, **env: str) -> None:
         self.driver = Driver(redis_url, folder)
@@ -44,7 +44,7 @@ class Supervised:
         }
 
     def start(self) -> subprocess.Popen[bytes]:
-        """A supervisor that has said that it is there."""
+        """Start a supervisor; returns after its first heartbeat."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workers.supervision.supervisor"],
@@ -63,7 +63,7 @@ class Supervised:
         return pid in [node.pid for node in self.driver.desired_models.nodes()]
 
     def worker_pids(self) -> list[int]:
-        """Processes that a supervisor of this fixture has started and that are alive."""
+        """Live processes that a supervisor of this fixture has started."""
         for process in self._processes:
             try:
                 children = psutil.Process(process.pid).children(recursive=True)
@@ -73,7 +73,7 @@ class Supervised:
         return [pid for pid in self._pids if is_running(pid)]
 
     def stop(self) -> None:
-        """Politely, then by force; fails when a process had to be forced."""
+        """SIGTERM, then SIGKILL; fails if a process had to be killed."""
         for process in self._processes:
             if process.poll() is None:
                 self.worker_pids()
@@ -93,7 +93,7 @@ class Supervised:
 
 @contextmanager
 def supervised(redis_url: str, folder: Path, **env: str) -> Iterator[Supervised]:
-    """One running supervisor, with nothing loaded."""
+    """One running supervisor without a loaded model."""
     running = Supervised(redis_url, folder, **env)
     try:
         running.start()

@@ -1,4 +1,4 @@
-"""What a worker's loop does before it opens a job: takes it off its queue, and claims it."""
+"""Takes and claims jobs as a queue consumer does before it opens an attempt."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jobs.storage.lua import claim_scripts
 from workers.generation.attempts import Attempt, AttemptOpener
 
 WORKER = "0.gen.test"
-_NEXT = 1_000_000  # later than any take that a loop has given up
+_NEXT = 1_000_000  # later than any take that a consumer has given up
 
 
 def take(redis: SyncRedis, worker: str, job_id: str) -> None:
     """Move the job to RQ's intermediate list and claim it for ``worker``.
 
-    Also one that is on no queue any more, or far behind on it, as if it had been the first.
+    Also a job that is on no queue any more, or not the first.
     """
     slug = names.slug_of_worker(worker)
     name = redis.hget(names.job_key(job_id), "queue") or names.generation_queue(slug).encode()
@@ -39,7 +39,7 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
 
 
 def open_attempt(redis: SyncRedis, worker: str, job_id: str) -> Attempt:
-    """Take the job, and open its attempt; it must be one that can be opened."""
+    """Take the job and open an attempt, which must succeed."""
     take(redis, worker, job_id)
     attempt = AttemptOpener(redis, worker).open(job_id)
     assert attempt is not None, f"{job_id} cannot be opened"
@@ -47,6 +47,6 @@ def open_attempt(redis: SyncRedis, worker: str, job_id: str) -> Attempt:
 
 
 def claimed(redis: SyncRedis, slug: str = "0") -> set[tuple[str, str]]:
-    """(worker, job id) of all that the model's workers hold."""
+    """(worker, job id) of all claims of the model's workers."""
     members = map(names.parse_claim, redis.smembers(names.claims_key(slug)))
     return {member for member in members if member is not None}

@@ -1,8 +1,8 @@
-"""A bad network between the product and Redis: slow, cut, refusing, silent, losing replies.
+"""A TCP proxy before Redis that simulates network faults: delay, reset, refusal, packet loss.
 
-One thread with an event loop. Replies are told apart and matched with their commands, so that a
-test can act between the moment in which Redis has executed a write and the moment in which its
-sender learns of it. RESP 2 only, which is what every client of the product speaks.
+One thread with an event loop. Replies are parsed and matched with their commands, so that a test
+can act after Redis has executed a write and before its sender gets the reply. RESP 2 only, which
+all clients of the product use.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A command that Redis has answered; a transaction is one, named EXEC."""
+    """A command with its reply; a transaction is one exchange, named EXEC."""
 
     name: bytes
     command: bytes
-    """As sent; of a transaction, all of it."""
+    """The command as sent; of a transaction, all its commands."""
     reply: bytes
     client_port: int
 
 
 Watch = Callable[[Exchange], bool]
-"""Called when a reply has come and before it goes on; True loses it with its connection."""
+"""Called with each reply before it is forwarded; True drops it and its connection."""
 
 
 class _Flow:
-    """One direction of a connection: bytes wait for their time, or for the end of a silence."""
+    """One direction of a connection: data is delayed, or held."""
 
     def __init__(self, proxy: TcpProxy, target: asyncio.Transport) -> None:
         self._proxy = proxy
@@ -49,23 +49,23 @@ class _Flow:
         self._waiting: deque[tuple[float, bytes]] = deque()
 
     def send(self, data: bytes) -> None:
-        if not (self._waiting or self._proxy.is_silent or self._proxy.delay_s):
+        if not (self._waiting or self._proxy.is_held or self._proxy.delay_s):
             self._target.write(data)
             return
         self._waiting.append((time.monotonic() + self._proxy.delay_s, data))
         self._proxy.loop.call_later(self._proxy.delay_s, self.flush)
 
     def flush(self) -> None:
-        """Write what is due; nothing while the network is silent."""
+        """Write the data that is due; none while it is held."""
         now = time.monotonic() + 0.0005  # timers may fire early by the clock's grain
-        while self._waiting and self._waiting[0][0] <= now and not self._proxy.is_silent:
+        while self._waiting and self._waiting[0][0] <= now and not self._proxy.is_held:
             self._target.write(self._waiting.popleft()[1])
-        if self._waiting and not self._proxy.is_silent:
+        if self._waiting and not self._proxy.is_held:
             self._proxy.loop.call_later(max(0.0, self._waiting[0][0] - now), self.flush)
 
 
 class _Link:
-    """A client's connection and ours to the server."""
+    """A client's connection, and the proxy's connection to the server."""
 
     def __init__(self, proxy: TcpProxy, client: asyncio.Transport) -> None:
         self._proxy = proxy
@@ -128,7 +128,7 @@ class _Link:
 
 
 class _Side(asyncio.Protocol):
-    """Both ends of a link hear through this."""
+    """Receives the data of one end of a link."""
 
     def __init__(self, hear: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
         self._hear = hear
@@ -141,8 +141,8 @@ class _Side(asyncio.Protocol):
         self._on_end()
 
 
-class _Door(asyncio.Protocol):
-    """A client that connects."""
+class _ClientProtocol(asyncio.Protocol):
+    """The asyncio protocol of a client's connection."""
 
     def __init__(self, proxy: TcpProxy) -> None:
         self._proxy = proxy
@@ -167,13 +167,13 @@ class _Door(asyncio.Protocol):
 
 
 class TcpProxy:
-    """Listens on a loopback port; every method may be called from any thread."""
+    """Listens on a loopback port. Thread-safe."""
 
     def __init__(self, upstream: Path) -> None:
         self.loop = asyncio.new_event_loop()
         self.links: set[_Link] = set()
         self.delay_s = 0.0
-        self.is_silent = False
+        self.is_held = False
         self.is_refusing = False
         self.port = 0
         self._listener: asyncio.Server | None = None
@@ -190,7 +190,9 @@ class TcpProxy:
         self._thread.start()
 
         async def listen() -> int:
-            self._listener = await self.loop.create_server(lambda: _Door(self), "127.0.0.1", 0)
+            self._listener = await self.loop.create_server(
+                lambda: _ClientProtocol(self), "127.0.0.1", 0
+            )
             return int(self._listener.sockets[0].getsockname()[1])
 
         self.port = asyncio.run_coroutine_threadsafe(listen(), self.loop).result(_CALL_S)
@@ -203,18 +205,18 @@ class TcpProxy:
         self._thread.join(_CALL_S)
         self.loop.close()
 
-    # What can go wrong.
+    # Faults.
 
     def delay(self, seconds: float) -> None:
-        """Each way, from now on."""
+        """Delay the data of each direction from now on."""
         self._call(lambda: setattr(self, "delay_s", seconds))
 
     def cut(self) -> int:
-        """Every connection is reset; new ones are welcome. How many there were."""
+        """Reset every connection, accept new ones; returns their number."""
         return self._call(self._cut)
 
     def refuse(self) -> None:
-        """Reset all connections, and each new one."""
+        """Reset all connections, and each new one at once."""
         self._call(lambda: setattr(self, "is_refusing", True))
         self.cut()
 
@@ -222,20 +224,20 @@ class TcpProxy:
         """End of ``refuse``."""
         self._call(lambda: setattr(self, "is_refusing", False))
 
-    def fall_silent(self) -> None:
-        """Nothing goes through any more, and no connection is closed."""
-        self._call(lambda: setattr(self, "is_silent", True))
+    def hold_data(self) -> None:
+        """Forward no data any more; all connections stay open."""
+        self._call(lambda: setattr(self, "is_held", True))
 
-    def speak(self) -> None:
-        """End of ``fall_silent``: what was sent meanwhile arrives now."""
-        self._call(self._speak)
+    def release_data(self) -> None:
+        """End of ``hold_data``: data sent meanwhile is forwarded now."""
+        self._call(self._release_data)
 
     def watch(self, watch: Watch | None) -> None:
-        """Ask ``watch`` about each reply from now on, on the proxy's thread."""
+        """Call ``watch`` with each reply from now on, on the proxy's thread."""
         self._call(lambda: setattr(self, "_watch", watch))
 
     def lose_reply(self, number: int, is_counted: Callable[[Exchange], bool]) -> None:
-        """Lose the reply to the ``number``-th (from 1) of the exchanges counted from now on."""
+        """Drop the reply of the ``number``-th (from 1) counted exchange from now on."""
         left = number
 
         def judge(exchange: Exchange) -> bool:
@@ -271,8 +273,8 @@ class TcpProxy:
             link.cut()
         return len(links)
 
-    def _speak(self) -> None:
-        self.is_silent = False
+    def _release_data(self) -> None:
+        self.is_held = False
         for link in self.links:
             link.downward.flush()
             if link.upward is not None:

@@ -1,4 +1,4 @@
-"""A model that thinks before it answers."""
+"""A model that writes reasoning before its answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.helpers.server import ROOT
 
 
 def add_thinking_model(folder: Path) -> None:
-    """The demo model, with a template that opens thoughts as thinking models' do."""
+    """The demo model with a template that opens the reasoning, as those of reasoning models do."""
     folder.mkdir(exist_ok=True)
     for file in (ROOT / "models" / "demo").iterdir():
         (folder / file.name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""TLS before a Redis server that has none of its own."""
+"""A TLS proxy before a Redis server without TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_S = 20.0
 
 @contextmanager
 def tls_proxy(upstream: Path, folder: Path) -> Iterator[str]:
-    """A ``rediss://`` URL, with a certificate of its own, that leads to the unix socket."""
+    """A ``rediss://`` URL, with a self-signed certificate, that forwards to the unix socket."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate = _certificate(folder)
     context.load_cert_chain(certificate, folder / "key.pem")

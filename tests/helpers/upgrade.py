@@ -1,4 +1,4 @@
-"""This version on the data of an older one, killed at work: what must have come of it."""
+"""This version on the data of an older one that was killed under load, and checks of the result."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ from tests.helpers.waiting import wait_until
 
 HASHED_ID = "my model/x"
 MODELS = {"0": "fake-20ms", "1": "fake", "2": "fake", HASHED_ID: "fake-20ms"}
-OLD_QUEUES = ("gen-0", "gen-reports", "ctl-0")  # of others, under names that once were ours
+OLD_QUEUES = (
+    "gen-0",
+    "gen-reports",
+    "ctl-0",
+)  # queues of another application, under names of older versions
 _OLD_KEY = re.compile(rb"rq:[a-z_-]+:(gen|ctl)-|mgs:claim:")
 
 
 @dataclass(frozen=True)
 class OldJob:
-    """A job as the older version left it: its record, its request, the events it had sent."""
+    """A job of the older version: its record, its request, its events."""
 
     record: JobRecord
     request: object
@@ -39,7 +43,7 @@ class OldJob:
 
     @property
     def expected_text(self) -> str:
-        """What the fake engine says after the prompt: it counts."""
+        """The fake engine's text after the prompt: it counts."""
         assert isinstance(self.request, GenerateRequest)
         started = [event.usage for event in self.events if event.usage is not None]
         start = started[0].prompt_tokens if started else len(self.request.prompts[0].text or "")
@@ -49,7 +53,7 @@ class OldJob:
 
 @dataclass
 class Upgrade:
-    """A running server; each check gives what is wrong, so that nothing is right."""
+    """A running server. Each check returns the problems found."""
 
     server: Server
     driver: Driver
@@ -58,29 +62,29 @@ class Upgrade:
 
     @property
     def open_jobs(self) -> dict[str, OldJob]:
-        """Those that have not ended."""
+        """The jobs that have not ended."""
         return {k: job for k, job in self.jobs.items() if not job.record.status.is_terminal}
 
     def models(self) -> Iterator[str]:
-        """Every wanted model is loaded, as it was."""
+        """Every desired model is loaded."""
         for model_id, name in MODELS.items():
             status = self.driver.wait_ready(model_id)
             if status.model_name != name:
                 yield f"{model_id} is {status.model_name}"
 
     def generations(self) -> Iterator[str]:
-        """What ran goes on after the tokens it had; what waited runs."""
+        """Running jobs continue after their last token; queued jobs run."""
         for job_id, job in self.open_jobs.items():
             found = self.driver.wait_ended(job_id)
             if found[: len(job.events)] != job.events:
-                yield f"{job_id}: its first events are others"
+                yield f"{job_id}: its first events have changed"
             if found[-1].kind is not EventKind.FINISHED:
                 yield f"{job_id}: {found[-1]}"
             elif job.record.task is Task.GENERATE and text(found) != job.expected_text:
                 yield f"{job_id}: {text(found)!r} after {text(job.events)!r}"
 
     def ended_jobs(self) -> Iterator[str]:
-        """What had ended is told as before."""
+        """Ended jobs have the same result as before."""
         for job_id, job in self.jobs.items():
             if job.record.status.is_terminal:
                 shown = self.get(f"/v1/jobs/{job_id}")
@@ -88,11 +92,11 @@ class Upgrade:
                     yield f"{job_id}: {shown}"
 
     def responses(self) -> Iterator[str]:
-        """Stored responses are read by id, and followed by others."""
+        """Stored responses can be read by id and continued."""
         stored = [job_id for job_id in self.jobs if job_id.startswith("resp_")]
         for job_id in stored:
             shown, job = self.get(f"/v1/responses/{job_id}"), self.jobs[job_id]
-            if shown.get("status") != "incomplete":  # all that they were allowed
+            if shown.get("status") != "incomplete":  # their ``max_output_tokens``
                 yield f"{job_id}: {shown}"
             elif shown["output"][0]["content"][0]["text"] != job.expected_text:
                 yield f"{job_id}: {shown['output']}"
@@ -102,7 +106,7 @@ class Upgrade:
             yield f"after {stored[0]}: {answer}"
 
     def leftovers(self) -> Iterator[str]:
-        """No key, no entry and no record has a name of the older version."""
+        """No key, entry or record has a name of the older version."""
         redis = self.driver.redis
         for key in redis.keys("*"):
             if not _OLD_KEY.match(key):
@@ -124,14 +128,14 @@ class Upgrade:
                     yield f"{job_id} is of queue {queue_name}"
 
     def books(self) -> Iterator[str]:
-        """Nothing is counted, held or listed of what is over."""
+        """Ended jobs are in no counter, claim or registry."""
         redis = self.driver.redis
 
         def held() -> list[bytes]:
             return [*redis.zrange(names.LIVE, 0, -1), *redis.keys(names.claims_key("*"))]
 
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not held(), "the books are closed", 10)  # just after a job's end
+            wait_until(lambda: not held(), "all claims are released", 10)  # just after a job's end
         if left := held():
             yield f"live or held: {left}"
         alive = {f"rq:worker:{name}" for m in MODELS for name in self.driver.wait_ready(m).names}
@@ -140,7 +144,7 @@ class Upgrade:
                 yield f"RQ lists {worker!r}"
 
     def foreign_jobs(self) -> Iterator[str]:
-        """Jobs of others on queues of the old names are where they were."""
+        """Jobs of other applications on queues of the old names have not moved."""
         yield from self.foreign.problems() if self.foreign else ()
 
     def get(self, path: str) -> dict[str, object]:
@@ -155,9 +159,9 @@ CHECKS = ("models", "generations", "ended_jobs", "responses", "leftovers", "book
 
 @contextmanager
 def upgraded(*, is_shared: bool, num_kills: int = 0, num_supervisors: int = 1) -> Iterator[Upgrade]:
-    """API and supervisors of this version on that data; ``is_shared``: with jobs of others.
+    """API and supervisors of this version on that data; ``is_shared``: with another application.
 
-    The first supervisor is killed ``num_kills`` times while it moves what is there.
+    The first supervisor is killed ``num_kills`` times while it renames keys.
     """
     with private_redis() as own, connect(own.url) as redis, contextlib.ExitStack() as stack:
         load_dump(redis)
@@ -181,7 +185,7 @@ def upgraded(*, is_shared: bool, num_kills: int = 0, num_supervisors: int = 1) -
 
 
 def _kill_in_the_move(server: Server, redis: SyncRedis) -> None:
-    """Let a supervisor begin, and end it as soon as it has moved something."""
+    """Start a supervisor, and kill it as soon as it has renamed a key."""
 
     def old_keys() -> set[bytes]:
         return {key for key in redis.keys("*") if _OLD_KEY.match(key)}
@@ -198,7 +202,7 @@ def _env_of_another(server: Server, number: int) -> dict[str, str]:
 
 
 def read_old_jobs(redis: SyncRedis) -> dict[str, OldJob]:
-    """All that the dump has, as it stands there."""
+    """All jobs of the dump."""
     found = {}
     for key in redis.keys("mgs:job:*"):
         job_id = key.decode().removeprefix("mgs:job:")

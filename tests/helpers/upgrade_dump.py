@@ -1,4 +1,4 @@
-"""What an older version left in Redis (``scripts/make_upgrade_dump.py``), as if it were now."""
+"""Loads an older version's data into Redis (``scripts/make_upgrade_dump.py``), with new times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = re.compile(rb"(?<![\w.])(\d{10})(?!\w)")
 
 
 def load_dump(redis: SyncRedis, file: Path = DUMP) -> None:
-    """Write the file's data with all its times moved, so that it was made just now."""
+    """Write the file's data with all times shifted, as if it was made now."""
     made_at, commands = read_commands(file)
     shift = int(time.time()) - made_at
     with redis.pipeline() as pipe:
@@ -28,7 +28,7 @@ def load_dump(redis: SyncRedis, file: Path = DUMP) -> None:
 
 
 def read_commands(file: Path) -> tuple[int, list[list[bytes]]]:
-    """When it was made, in epoch seconds, and the commands that write data."""
+    """The time of the dump, in epoch seconds, and its commands."""
     stamp, _, data = gzip.decompress(file.read_bytes()).partition(b"\r\n")
     assert stamp.startswith(b"#TS:"), stamp
     messages = [_words(message) for message in Splitter().feed(data)]
@@ -36,7 +36,7 @@ def read_commands(file: Path) -> tuple[int, list[list[bytes]]]:
 
 
 def shifted(command: list[bytes], made_at: int, shift: int) -> list[bytes]:
-    """The command with each time near ``made_at`` moved by ``shift`` seconds."""
+    """The command with each time near ``made_at`` shifted by ``shift`` seconds."""
 
     def moved(seconds: float) -> float:
         return seconds + shift if abs(seconds - made_at) < _NEAR_S else seconds
@@ -51,7 +51,7 @@ def shifted(command: list[bytes], made_at: int, shift: int) -> list[bytes]:
 
 
 def _words(message: bytes) -> list[bytes]:
-    """The words of an array of bulk strings, which may hold line ends."""
+    """The strings of an array of bulk strings; they may contain line ends."""
     count, _, rest = message.partition(b"\r\n")
     words = []
     for _ in range(int(count[1:])):

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does, with a deadline and never by a fixed sleep."""
+"""Waits for conditions in other threads or processes, with a deadline, without a fixed sleep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], what: str, timeout_s: float = 20.0) -> T:
-    """The first true value of ``condition``; fails with ``what`` when there is none in time.
+    """The first true value of ``condition``; fails with ``what`` after the time-out.
 
-    It is asked ever less often, a twentieth of the time that has passed later: each look at a
-    server costs time that others need for their tests.
+    The interval between two checks is a twentieth of the time so far: each check of a server takes
+    processor time from other tests.
     """
     start = time.monotonic()
     while True:

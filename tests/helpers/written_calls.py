@@ -1,4 +1,4 @@
-"""Random tools with random arguments, and calls of them as models of each format write them."""
+"""Random tools and arguments, and their calls in each markup format."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _POINT = {
 
 
 def random_call(rng: random.Random) -> tuple[Tool, dict[str, Any]]:
-    """A tool, and arguments that fit its schema."""
+    """A tool, and arguments that match its schema."""
     properties = {f"p{n}": rng.choice(_SCHEMAS[: -1 if n == 0 else None]) for n in range(3)}
     required = [key for key in properties if rng.random() < 0.5]
     parameters = {
@@ -92,7 +92,7 @@ def _value(rng: random.Random, schema: Any) -> Any:
 
 
 def written(form: CallFormat, tool: Tool, arguments: dict[str, Any]) -> str | None:
-    """The section behind the format's start; ``None`` for texts that it has no way to write."""
+    """The text after the format's start marker; ``None`` if the format cannot express the call."""
     name = tool["function"]["name"]
     if isinstance(form, JsonCalls):
         return _json(form, name, arguments)

@@ -103,9 +103,9 @@ def part_is_muted(tally: Tally, part: str, out_s: float = 7.0) -> None:
         with WorkerWatch(two) as watch:
             with NoticeWatch(two.a, {part: two.muting.listening_ports}) as notice:
                 lost_at = time.monotonic()
-                two.muting.fall_silent()
+                two.muting.hold_data()
                 time.sleep(out_s)
-            two.muting.speak()
+            two.muting.release_data()
             back_at = time.monotonic()
             for stream in streams:
                 stream.wait_ended(_AFTER_S + 60.0)

@@ -114,7 +114,7 @@ def api_is_away_too_long(tally: Tally, out_s: float = 20.0) -> None:
         for stream in streams:
             stream.wait_ended(60.0)
         assert streams[0].error["code"] == "job_cancelled", streams[0].error
-        tally.note("until the client is told", streams[0].ended_at - back_at, RESUME_S)
+        tally.note("until the client gets an error", streams[0].ended_at - back_at, RESUME_S)
         check_finished(two, streams[1], num_tokens)
         wait_serving(two)
         check_nothing_left(two)

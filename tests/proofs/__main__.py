@@ -1,6 +1,6 @@
 """``python -m tests.proofs``: run the proofs with their full counts and write the table.
 
-One after the other; one that fails is noted, and the next one is tried.
+The proofs run one after the other; one that fails does not stop the next.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a proof is, and the decorator that makes one of a function."""
+"""Proofs, and the decorator that registers a function as one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Act = Callable[[int], Result]
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """``act`` runs so many rounds; ``full`` alone, ``fast`` in the test suite (0: never there)."""
+    """``act`` runs a number of rounds: ``full`` by itself, ``fast`` in the tests (0: not there)."""
 
     name: str
     what: str
@@ -35,10 +35,10 @@ PROOFS: dict[str, Proof] = {}
 def proof(
     name: str, *, goal: str, full: int, fast: int = 0, timeout_s: float = 180
 ) -> Callable[[Act], Callable[[], None]]:
-    """Register a proof, and make a test of it that runs few rounds within ``timeout_s``."""
+    """Register a proof, and turn it into a test with few rounds within ``timeout_s``."""
 
     def register(act: Act) -> Callable[[], None]:
-        known = PROOFS.get(name)  # pytest and we may import a file under two names
+        known = PROOFS.get(name)  # a file may be imported under two names
         assert known is None or known.act.__code__ == act.__code__, name
         what = act.__name__.removeprefix("test_").replace("_", " ")
         PROOFS[name] = Proof(name, what, goal, act, full, fast)
@@ -57,7 +57,7 @@ def proof(
 
 
 def all_proofs() -> dict[str, Proof]:
-    """Those of every module of this folder, by name."""
+    """The proofs of all modules of this folder, by name."""
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         importlib.import_module(f"{__package__}.{file.stem}")
     return PROOFS

@@ -1,4 +1,4 @@
-"""The table of proofs: docs/proofs.json for machines, docs/proofs.md for people."""
+"""The table of proofs: docs/proofs.json, and docs/proofs.md rendered from it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TABLE_FILE = ROOT / "docs" / "proofs.md"
 
 _HEAD = """# Proofs
 
-What the product promises, counted over many rounds. Made by `make prove` (some alone: `make prove
-ONLY="..."`), which goes on after a proof that misses its goal; each line is of its last run. `make
-test` runs the same with few rounds. How to add one: `tests/proofs/__init__.py`.
+Guarantees of the product over many rounds. Written by `make prove` (some only: `make prove
+ONLY="..."`), which continues after a proof that misses its goal; each line is of its last run.
+`make test` runs the same with few rounds. How to add one: `tests/proofs/__init__.py`.
 
 | name | what | goal | rounds | figure | verdict | seconds | commit | date |
 |---|---|---|---|---|---|---|---|---|
@@ -29,7 +29,7 @@ test` runs the same with few rounds. How to add one: `tests/proofs/__init__.py`.
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A proof's last outcome. ``figure`` is the worst of all rounds."""
+    """The result of a proof's last run. ``figure``: the worst of all rounds."""
 
     goal: str
     verdict: Verdict
@@ -55,7 +55,7 @@ def to_line(proof: Proof, result: Result, seconds: float) -> Line:
 
 
 def read_lines(data: Path = JSON_FILE) -> dict[str, Line]:
-    """What earlier runs have found."""
+    """The results of earlier runs."""
     if not data.exists():
         return {}
     found = json.loads(data.read_text())
@@ -68,7 +68,7 @@ def merge(
     table: Path = TABLE_FILE,
     data: Path = JSON_FILE,
 ) -> None:
-    """Write the new lines beside the earlier ones of proofs that still exist."""
+    """Write the new lines, and the earlier lines of other proofs that still exist."""
     lines = {**read_lines(data), **new}
     kept = {name: lines[name] for name in sorted(proofs) if name in lines}
     data.write_text(json.dumps({key: asdict(line) for key, line in kept.items()}, indent=1) + "\n")
@@ -98,5 +98,5 @@ def _commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", *arguments]
-    said = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
-    return said.strip()
+    output = subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
+    return output.strip()

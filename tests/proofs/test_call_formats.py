@@ -1,4 +1,4 @@
-"""Random calls in each call format, written and read."""
+"""Random calls in each call format: writer, grammar and reader agree."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _faults_of(rounds: int, name: str) -> list[str]:
 
 
 def _fault(check: Callable[[], None]) -> str:
-    """What is wrong, if anything is: any error is."""
+    """The error of one check, or an empty text."""
     try:
         check()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""An RQ application of others beside our product on one Redis."""
+"""Another RQ application on the product's Redis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OURS = re.compile(
 
 @proof(
     "foreign-queues",
-    goal="0 keys of others changed, 0 keys left that are neither theirs nor ours",
+    goal="0 keys of others changed, 0 unknown keys left",
     full=20,
     fast=1,
 )
@@ -55,7 +55,7 @@ def test_an_rq_application_on_the_same_redis_keeps_every_byte(rounds: int) -> Re
                 for problem in foreign.problems():
                     tally.check(False, problem)
                 tally.rounds += 1
-        for problem in [*foreign.problems(), *_strangers(foreign)]:
+        for problem in [*foreign.problems(), *_unknown_keys(foreign)]:
             tally.check(False, problem)
         used = (
             f"{rounds * len(MODEL_IDS)} loads and unloads, {rounds} workers and supervisors killed"
@@ -64,7 +64,7 @@ def test_an_rq_application_on_the_same_redis_keeps_every_byte(rounds: int) -> Re
 
 
 def _use(server: Server, tally: Tally) -> None:
-    """Models come and go, a worker and the supervisor are killed, a queue is emptied."""
+    """Load and unload models, kill a worker and the supervisor, purge a queue."""
     for model_id in MODEL_IDS:
         server.load("fake-10ms", model_id, slots=1)
     _kill_worker(server, tally)
@@ -101,8 +101,8 @@ def _check(server: Server, jobs: list[str], tally: Tally) -> None:
         tally.check(text_of(found) == expected(8, 40), f"{job_id}: {found}")
 
 
-def _strangers(foreign: ForeignApplication) -> Iterator[str]:
-    """Keys that are neither theirs nor, by their names, ours."""
+def _unknown_keys(foreign: ForeignApplication) -> Iterator[str]:
+    """Keys that belong neither to the application nor, by their names, to the product."""
     for key in foreign.redis.keys("*"):
         if not foreign.is_foreign(key) and not OURS.fullmatch(key.decode()):
-            yield f"{key!r} is nobody's"
+            yield f"{key!r} has no owner"

@@ -1,4 +1,4 @@
-"""Many jobs and model ids over time: what is kept of them, and what looking at them costs."""
+"""Many jobs and model ids over time: keys that are left, and the time of a supervisor's round."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from tests.helpers.waiting import wait_until
 from tests.proofs.registry import Result, Tally, proof
 
 JOBS_PER_ID = 20
-LEFT_PER_ID = 2  # of them the supervisor ends, as their model is not loaded
+LEFT_PER_ID = 2  # ended by the supervisor, as their model is not loaded
 TTL_S = 10
 FEW_IDS = 100
 _QUIET_S = 120.0
 _HEARTBEATS = 6
-_KEYS_TO_AND_FRO = 3  # locks and witnesses that come and go
+_MAX_TRANSIENT_KEYS = 3  # locks and marks that expire
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What is in Redis at rest, and how long the supervisor's round takes, in seconds."""
+    """Numbers of keys and entries in Redis at rest, and the seconds of a supervisor's round."""
 
     keys: int
     jobs: int
@@ -67,8 +67,8 @@ class Footprint:
     fast=150,
     timeout_s=300,
 )
-def test_ids_and_jobs_that_come_and_go_leave_nothing_behind(rounds: int) -> Result:
-    """A round is a model id: desired for a moment, used, and never seen again."""
+def test_used_ids_and_ended_jobs_leave_no_keys(rounds: int) -> Result:
+    """Each round desires one new model id for a moment, and uses it once."""
     tally = Tally()
     with _supervised() as running:
         driver = running.driver
@@ -85,7 +85,7 @@ def test_ids_and_jobs_that_come_and_go_leave_nothing_behind(rounds: int) -> Resu
 
 @contextmanager
 def _supervised() -> Iterator[Supervised]:
-    """A supervisor, and a client, that keep what has ended for a few seconds."""
+    """A supervisor and a client whose ended jobs expire after a few seconds."""
     ttl = str(TTL_S)
     with (
         private_redis() as own,
@@ -98,7 +98,7 @@ def _supervised() -> Iterator[Supervised]:
 
 
 def use_ids(driver: Driver, first: int, end: int) -> int:
-    """Use each id once; the most keys that Redis has had."""
+    """Use each id once; returns the largest number of keys in Redis."""
     most = 0
     for number in range(first, end):
         use_id(driver, f"model-{number}" if number % 4 else f"My Model/{number}")
@@ -108,9 +108,9 @@ def use_ids(driver: Driver, first: int, end: int) -> int:
 
 
 def use_id(driver: Driver, model_id: str) -> None:
-    """Desire a model and let it go in one step, and submit jobs for it, of which most are done.
+    """Add and remove a desired model at once, and submit jobs for it, of which most finish.
 
-    No process is started: a supervisor sees what stands when it looks.
+    No process is started, as a supervisor only reads the current desired models.
     """
     slug = names.slug_of(model_id)
     desired = DesiredModel(
@@ -134,7 +134,7 @@ def finish(driver: Driver, job_id: str, queue: Queue) -> None:
 
 
 def footprint_at_rest(driver: Driver) -> Footprint:
-    """Once nothing expires any more, or time is up."""
+    """The footprint once no key expires any more, or after the time-out."""
     redis = driver.redis
 
     def is_at_rest() -> bool:
@@ -153,13 +153,13 @@ def footprint_at_rest(driver: Driver) -> Footprint:
         slugs=redis.scard(names.SLUGS),
         queues=redis.scard(Queue.redis_queues_keys),
         totals=redis.hlen(names.TOTALS),
-        round_s=sorted(nodes)[len(nodes) // 2] - 1.0,  # it looks a second after the last look
+        round_s=sorted(nodes)[len(nodes) // 2] - 1.0,  # it reads the state each second
         pause_s=max(nodes + workers),
     )
 
 
 def heartbeat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]]:
-    """Seconds between heartbeats of the supervisor, and of the worker, as Redis has seen them."""
+    """Seconds between heartbeats of the supervisor and of the worker, observed in Redis."""
     (node,) = driver.desired_models.known_nodes()
     heartbeats: tuple[list[float], list[float]] = ([], [])
     keys = (names.node_key(node), names.status_key("0"))
@@ -179,8 +179,8 @@ def heartbeat_gaps(driver: Driver, count: int) -> tuple[list[float], list[float]
 
 
 def compare(tally: Tally, few: Footprint, many: Footprint) -> None:
-    """What has grown with the number of ids and jobs."""
-    tally.check(many.keys <= few.keys + _KEYS_TO_AND_FRO, f"{many.keys - few.keys} more keys")
+    """Check what has grown with the number of ids and jobs."""
+    tally.check(many.keys <= few.keys + _MAX_TRANSIENT_KEYS, f"{many.keys - few.keys} more keys")
     for what in ("jobs", "expiry", "live", "slugs", "queues"):
         before, after = getattr(few, what), getattr(many, what)
         tally.check(after <= before, f"{what}: {before}, then {after}")

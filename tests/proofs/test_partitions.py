@@ -1,4 +1,4 @@
-"""Cables that are pulled between machines over one Redis (``tests/machines``)."""
+"""Network partitions between machines that share one Redis (``tests/machines``)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tests.proofs.registry import Result, proof
 
 @proof(
     "machines-out-of-reach",
-    goal=f"jobs go on at the other machine within 10 s; back again, the first gives the model up; "
-    f"{WHOLE}",
+    goal="jobs continue on the other machine within 10 s; reconnected, the first releases the "
+    f"model; {WHOLE}",
     full=10,
     fast=1,
     timeout_s=300,
 )
-def test_a_machine_that_was_out_of_reach_finds_its_model_elsewhere(rounds: int) -> Result:
+def test_the_model_of_an_unreachable_machine_moves_to_the_other(rounds: int) -> Result:
     down = partial(machine_is_out_of_reach, how="down")
     return play(rounds, machine_is_out_of_reach, down)
 
 
 @proof(
     "machines-engine-partition",
-    goal=f"noticed within 6 s; streams go on within 2 s of the cable's return, or within 10 s at "
+    goal=f"detected within 6 s; streams continue within 2 s of the reconnection, or within 10 s on "
     f"the other machine; {WHOLE}",
     full=12,
     fast=1,
@@ -48,7 +48,7 @@ def test_supervisor_and_worker_without_a_network_for_3_8_and_60_seconds(rounds: 
 
 @proof(
     "machines-api-partition",
-    goal=f"noticed within 6 s; its streams go on within 2 s of the cable's return, others do not "
+    goal=f"detected within 6 s; its streams continue within 2 s of the reconnection, others do not "
     f"wait; {WHOLE}",
     full=16,
     fast=1,
@@ -62,7 +62,7 @@ def test_an_api_without_a_network_for_3_8_and_60_seconds(rounds: int) -> Result:
 
 @proof(
     "machines-idle-partition",
-    goal=f"nothing moves, nobody waits 2 s; {WHOLE}",
+    goal=f"no model moves, no client waits 2 s; {WHOLE}",
     full=9,
 )
 def test_an_idle_machine_without_a_network_for_3_8_and_60_seconds(rounds: int) -> Result:
@@ -71,12 +71,12 @@ def test_an_idle_machine_without_a_network_for_3_8_and_60_seconds(rounds: int) -
 
 @proof(
     "machines-half-open",
-    goal=f"noticed within 6 s; streams go on within 2 s, of a new worker within 10 s; {WHOLE}",
+    goal=f"detected within 6 s; streams continue within 2 s, of a new worker within 10 s; {WHOLE}",
     full=14,
     fast=2,
     timeout_s=400,
 )
-def test_one_process_alone_hears_nothing(rounds: int) -> Result:
+def test_the_connections_of_one_process_are_half_open(rounds: int) -> Result:
     cables = (supervisor_hears_nothing, worker_hears_nothing)
     muted = [partial(part_is_muted, part=part) for part in ("worker", "supervisor", "api")]
     down = [partial(each, how="down") for each in cables]

@@ -1,4 +1,4 @@
-"""The proofs' table and the decorator that registers them."""
+"""The table of proofs and the decorator that registers them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.proofs.registry import PROOFS, Proof, Result, Tally, all_proofs, proo
 
 
 def one(name: str, is_held: bool = True) -> Proof:
-    return Proof(name, "what it says", "0 wrong", lambda rounds: Result("0", is_held, 1), 10, 1)
+    return Proof(name, "a sentence", "0 wrong", lambda rounds: Result("0", is_held, 1), 10, 1)
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "proofs.md", tmp_path / "proofs.json"
 
 
-def test_a_single_result_joins_those_of_earlier_runs(files: tuple[Path, Path]) -> None:
+def test_a_new_result_is_added_to_those_of_earlier_runs(files: tuple[Path, Path]) -> None:
     proofs = {name: one(name) for name in ("first", "second", "third")}
     line = report.to_line(one("first"), Result("0 wrong", True, 10), 1.23)
     report.merge({"first": line, "second": line}, proofs, *files)
@@ -34,16 +34,16 @@ def test_a_single_result_joins_those_of_earlier_runs(files: tuple[Path, Path]) -
     assert [row.split(" | ")[5] for row in rows] == ["holds", "holds", "not run"]
 
 
-def test_a_proof_that_misses_its_goal_says_why(files: tuple[Path, Path]) -> None:
+def test_a_proof_that_misses_its_goal_has_the_reason(files: tuple[Path, Path]) -> None:
     tally = Tally()
     tally.check(False, "a job was lost")
-    tally.note("until told", 3.0, 2.0)
+    tally.note("until the error", 3.0, 2.0)
     line = report.to_line(one("first"), tally.result(), 1.0)
     report.merge({"first": line}, {"first": one("first")}, *files)
-    assert "**misses**: a job was lost; until told misses its goal" in files[0].read_text()
+    assert "**misses**: a job was lost; until the error misses its goal" in files[0].read_text()
 
 
-def test_the_line_of_a_proof_that_is_gone_is_left_out(files: tuple[Path, Path]) -> None:
+def test_the_line_of_a_removed_proof_is_left_out(files: tuple[Path, Path]) -> None:
     line = report.to_line(one("gone"), Result("0 wrong", True, 10), 1.0)
     report.merge({"gone": line}, {"gone": one("gone")}, *files)
     report.merge({}, {"first": one("first")}, *files)

@@ -20,7 +20,7 @@ from tests.proofs.registry import Result, proof
 
 @proof(
     "machines-redis-pause-12s",
-    goal=f"no model moves; streams go on within 2 s of the end; {WHOLE}",
+    goal=f"no model moves; streams continue within 2 s of the end; {WHOLE}",
     full=10,
     fast=1,
     timeout_s=300,
@@ -32,7 +32,7 @@ def test_no_model_moves_while_redis_is_away_for_12_seconds(rounds: int) -> Resul
 
 @proof(
     "machines-redis-pause-40s",
-    goal=f"no model moves; streams go on within 2 s of the end; {WHOLE}",
+    goal=f"no model moves; streams continue within 2 s of the end; {WHOLE}",
     full=10,
 )
 def test_no_model_moves_while_redis_is_away_for_40_seconds(rounds: int) -> Result:
@@ -42,7 +42,7 @@ def test_no_model_moves_while_redis_is_away_for_40_seconds(rounds: int) -> Resul
 
 @proof(
     "machines-equal-names",
-    goal=f"0 thefts; one worker at any time; {WHOLE}",
+    goal=f"0 changes of owner; one worker at any time; {WHOLE}",
     full=15,
     fast=2,
     timeout_s=400,
@@ -62,12 +62,12 @@ def test_machines_with_equal_host_names_and_process_ids_do_not_disturb_each_othe
 
 @proof(
     "machines-power-fails",
-    goal=f"jobs go on at the other machine within 10 s; {WHOLE}",
+    goal=f"jobs continue on the other machine within 10 s; {WHOLE}",
     full=10,
     fast=1,
     timeout_s=300,
 )
-def test_the_jobs_of_a_machine_that_is_gone_go_on_at_the_other(rounds: int) -> Result:
+def test_the_jobs_of_a_dead_machine_continue_on_the_other(rounds: int) -> Result:
     return play(rounds, power_fails)
 
 
@@ -89,13 +89,13 @@ def test_the_jobs_of_a_dead_api_end_on_all_machines(rounds: int) -> Result:
     fast=1,
     timeout_s=300,
 )
-def test_a_supervisor_that_ends_hands_its_jobs_over(rounds: int) -> Result:
+def test_the_other_machine_takes_over_the_jobs_of_a_stopped_supervisor(rounds: int) -> Result:
     return play(rounds, supervisor_is_drained)
 
 
 @proof(
     "machines-newer-version",
-    goal=f"what a newer version wrote survives and hides nothing; no model is stopped; {WHOLE}",
+    goal=f"a newer version's entries are kept and do not hide others; no model is stopped; {WHOLE}",
     full=10,
     fast=1,
     timeout_s=300,

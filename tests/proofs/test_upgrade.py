@@ -1,4 +1,4 @@
-"""The upgrade, again and again: of a Redis of our own, and of one that others use too."""
+"""The upgrade, repeated: of the product's own Redis, and of a shared one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.proofs.registry import Result, Tally, proof
     goal="0 jobs lost, 0 tokens lost or doubled, 0 old names left, 0 keys of others changed",
     full=24,
 )
-def test_a_newer_version_goes_on_with_what_a_killed_older_one_left(rounds: int) -> Result:
-    """Of a Redis of our own or of one that others use too; with a supervisor that is killed while
-    it moves things, or with two."""
+def test_a_newer_version_continues_the_jobs_of_a_killed_older_one(rounds: int) -> Result:
+    """On the product's own Redis or a shared one; with two supervisors, or with one that is killed
+    while it renames keys."""
     tally = Tally()
     num_jobs = num_tokens = 0
     for number in range(rounds):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from api.dialects.anthropic.messages import to_messages
 from api.dialects.anthropic.translate import to_job
 from jobs.contract.requests import FunctionCall, GenerationDefaults, Message, ToolCall
-from tests.helpers.anthropic_bodies import CALL, USER, read, result, said, text
+from tests.helpers.anthropic_bodies import CALL, USER, read, result, text, turn
 
 
 def chat(*turns: Any, system: Any = None) -> list[Any]:
@@ -23,16 +23,16 @@ def chat(*turns: Any, system: Any = None) -> list[Any]:
 
 
 def test_a_text_is_short_for_one_block() -> None:
-    assert chat(USER) == chat(said("user", text("hi"))) == [("user", "hi")]
+    assert chat(USER) == chat(turn("user", text("hi"))) == [("user", "hi")]
 
 
 def test_blocks_are_joined_by_lines_and_hints_for_caches_ignored() -> None:
     marked = text("b", cache_control={"type": "ephemeral"})
-    assert chat(said("user", text("a"), marked)) == [("user", "a\nb")]
+    assert chat(turn("user", text("a"), marked)) == [("user", "a\nb")]
 
 
 def test_turns_of_one_role_in_a_row_become_one() -> None:
-    turns = [USER, said("user", text("there")), said("assistant", text("a")), said("assistant")]
+    turns = [USER, turn("user", text("there")), turn("assistant", text("a")), turn("assistant")]
     assert chat(*turns, USER) == [("user", "hi\n\nthere"), ("assistant", "a"), ("user", "hi")]
 
 
@@ -72,16 +72,16 @@ def test_a_later_system_turn_stays_at_its_place_in_the_users_turn() -> None:
         ("system", "be brief"),
         ("user", f"hi\n\n{note}"),
     ]
-    answered = said("assistant", text("a"))
+    answered = turn("assistant", text("a"))
     assert chat(USER, answered, later) == [("user", "hi"), ("assistant", "a"), ("user", note)]
 
 
 def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
     thoughts = [{"type": "thinking", "thinking": t, "signature": "s"} for t in ("hm", "so")]
     redacted = {"type": "redacted_thinking", "data": "xx"}
-    body = read(messages=[USER, said("assistant", *thoughts, redacted, text("a")), USER])
-    turn = to_messages(body.system, body.messages)[1]
-    assert turn == Message("assistant", "a", reasoning_content="hm\nso")
+    body = read(messages=[USER, turn("assistant", *thoughts, redacted, text("a")), USER])
+    found = to_messages(body.system, body.messages)[1]
+    assert found == Message("assistant", "a", reasoning_content="hm\nso")
     found = to_job(body, GenerationDefaults(), "demo").prompts[0].messages[1]
     assert found.reasoning_content == "hm\nso"
 
@@ -98,17 +98,17 @@ def test_thoughts_are_left_to_the_template_which_knows_those_it_needs() -> None:
     ],
 )
 def test_what_ran_or_is_kept_at_anthropic_is_left_out(block: Any) -> None:
-    turns = [USER, said("assistant", block, text("a")), said("user", block, text("b"))]
+    turns = [USER, turn("assistant", block, text("a")), turn("user", block, text("b"))]
     assert chat(*turns) == [("user", "hi"), ("assistant", "a"), ("user", "b")]
 
 
 def test_a_turn_of_thoughts_alone_is_none() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    assert chat(USER, said("assistant", thought), USER) == [("user", "hi\n\nhi")]
+    assert chat(USER, turn("assistant", thought), USER) == [("user", "hi\n\nhi")]
 
 
 def test_a_tool_loop_becomes_calls_and_their_results() -> None:
-    turns = [USER, said("assistant", text("I add."), CALL), said("user", result("3"), text("so?"))]
+    turns = [USER, turn("assistant", text("I add."), CALL), turn("user", result("3"), text("so?"))]
     body = read(messages=turns)
     call = ToolCall("toolu_1", FunctionCall("add", '{"a": 1}'))
     assert to_messages(body.system, body.messages)[1:] == [
@@ -121,11 +121,11 @@ def test_a_tool_loop_becomes_calls_and_their_results() -> None:
 
 
 def test_results_stand_right_behind_their_calls_wherever_they_were_written() -> None:
-    calls = said("assistant", CALL)
-    in_front = [USER, calls, said("user", text("so?"), result("3"))]
+    calls = turn("assistant", CALL)
+    in_front = [USER, calls, turn("user", text("so?"), result("3"))]
     expected = [("user", "hi"), ("assistant", ""), ("tool", "3"), ("user", "so?")]
     assert chat(*in_front) == expected
-    between = [USER, calls, said("user", text("so?")), said("user", result("3"))]
+    between = [USER, calls, turn("user", text("so?")), turn("user", result("3"))]
     assert chat(*between) == expected
 
 
@@ -141,18 +141,18 @@ def test_results_stand_right_behind_their_calls_wherever_they_were_written() -> 
     ],
 )
 def test_a_result_is_text_and_says_when_it_is_an_error(block: Any, expected: str) -> None:
-    assert chat(USER, said("assistant", CALL), said("user", block))[-1] == ("tool", expected)
+    assert chat(USER, turn("assistant", CALL), turn("user", block))[-1] == ("tool", expected)
 
 
 WORDS = st.text(max_size=4)
 THOUGHT = st.just({"type": "thinking", "thinking": "hm"})
 TURNS = st.lists(
     st.one_of(
-        st.lists(WORDS.map(text) | WORDS.map(result), max_size=3).map(lambda b: said("user", *b)),
+        st.lists(WORDS.map(text) | WORDS.map(result), max_size=3).map(lambda b: turn("user", *b)),
         st.lists(WORDS.map(text) | st.just(CALL) | THOUGHT, max_size=3).map(
-            lambda b: said("assistant", *b)
+            lambda b: turn("assistant", *b)
         ),
-        WORDS.map(lambda word: said("system", text(word))),
+        WORDS.map(lambda word: turn("system", text(word))),
     ),
     min_size=1,
     max_size=8,

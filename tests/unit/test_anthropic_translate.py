@@ -15,7 +15,7 @@ from api.dialects.anthropic.translate import to_job, to_prompt
 from api.web.errors import problem_of
 from jobs.contract.errors import JobError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, ToolUse
-from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, said, text
+from tests.helpers.anthropic_bodies import ADD, CALL, USER, read, result, text, turn
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
 
@@ -38,18 +38,18 @@ def refusal(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": [said("user", text("a"), IMAGE)]}, "messages[0].content[1]"),
-        ({"messages": [said("user", {"type": "document"})]}, "messages[0].content[0]"),
-        ({"messages": [said("user", result([IMAGE]))]}, "messages[0].content[0].content[0]"),
-        ({"messages": [said("user", "bare")]}, "messages[0].content[0]"),
-        ({"messages": [said("user", CALL)]}, "messages[0].content[0]"),
-        ({"messages": [USER, said("assistant", result("1"))]}, "messages[1].content[0]"),
-        ({"messages": [said("user", {"type": "text"})]}, "messages[0].content[0].text"),
-        ({"messages": [said("user", {**CALL, "input": "1"})]}, "messages[0].content[0].input"),
+        ({"messages": [turn("user", text("a"), IMAGE)]}, "messages[0].content[1]"),
+        ({"messages": [turn("user", {"type": "document"})]}, "messages[0].content[0]"),
+        ({"messages": [turn("user", result([IMAGE]))]}, "messages[0].content[0].content[0]"),
+        ({"messages": [turn("user", "bare")]}, "messages[0].content[0]"),
+        ({"messages": [turn("user", CALL)]}, "messages[0].content[0]"),
+        ({"messages": [USER, turn("assistant", result("1"))]}, "messages[1].content[0]"),
+        ({"messages": [turn("user", {"type": "text"})]}, "messages[0].content[0].text"),
+        ({"messages": [turn("user", {**CALL, "input": "1"})]}, "messages[0].content[0].input"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
         ({"messages": []}, "messages"),
-        ({"messages": [USER, said("assistant", CALL)]}, "messages"),
+        ({"messages": [USER, turn("assistant", CALL)]}, "messages"),
         ({"system": [IMAGE]}, "system[0]"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": 1.5}, "temperature"),
@@ -77,7 +77,7 @@ def test_what_cannot_be_honoured_is_refused_by_its_name(fields: Any, param: str)
 
 
 def test_a_block_that_nothing_can_read_is_named() -> None:
-    message = refusal(messages=[said("user", IMAGE)]).message
+    message = refusal(messages=[turn("user", IMAGE)]).message
     assert message.startswith("messages[0].content[0]: blocks of type 'image' are not supported")
 
 
@@ -210,7 +210,7 @@ def test_the_choice_of_tools_has_a_chats_form(choice: Any, expected: Any, is_par
 
 def test_the_count_is_of_the_very_prompt_that_the_job_would_have() -> None:
     fields = {
-        "messages": [USER, said("assistant", CALL), said("user", result("3"))],
+        "messages": [USER, turn("assistant", CALL), turn("user", result("3"))],
         "system": "be brief",
         "tools": [ADD],
     }
@@ -220,7 +220,7 @@ def test_the_count_is_of_the_very_prompt_that_the_job_would_have() -> None:
 
 
 def test_a_conversation_that_ends_with_the_assistant_goes_on_there() -> None:
-    turns = [USER, said("assistant", text("The"))]
+    turns = [USER, turn("assistant", text("The"))]
     counted = to_prompt(MessagePromptBody.model_validate({"messages": turns}), "demo")
     assert counted.messages[-1].content == "The"
     assert counted.is_continued

@@ -210,9 +210,9 @@ def test_a_missing_key_says_which_setting(stub: Stub) -> None:
         _run(stub, "ps")
 
 
-def test_something_else_on_the_port_is_told_apart(stub: Stub) -> None:
+def test_another_server_on_the_port_is_detected(stub: Stub) -> None:
     stub.answer("GET /management/processes", "<html>")
-    with pytest.raises(CliError, match="does not answer as this server does"):
+    with pytest.raises(CliError, match="is not an mlx-gguf-server"):
         _run(stub, "ps")
 
 

@@ -49,8 +49,8 @@ FINDER = ModelFinder(LOADED, parse_aliases(ALIASES))
     ],
 )
 def test_the_model_is_found(header: str | None, model: str | None, model_id: str) -> None:
-    assert PLAIN.meant(header, model).model_id == model_id
-    assert FINDER.meant(header, model).model_id == model_id
+    assert PLAIN.resolve(header, model).model_id == model_id
+    assert FINDER.resolve(header, model).model_id == model_id
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_model_is_found(header: str | None, model: str | None, model_id: str
     ],
 )
 def test_an_alias_leads_to_its_model(model: str, model_id: str, is_thinking: bool | None) -> None:
-    assert FINDER.meant(None, model).model_id == model_id
+    assert FINDER.resolve(None, model).model_id == model_id
     assert FINDER.thinking_of(model) is is_thinking
 
 
@@ -91,7 +91,7 @@ def test_what_is_nobodys_is_not_found_and_what_there_is_is_listed(
     header: str | None, model: str | None, param: str
 ) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
-        FINDER.meant(header, model)
+        FINDER.resolve(header, model)
     assert caught.value.param == param
     assert repr(header or model) in caught.value.message
     for part in ("'0' (demo)", "'1' (demo.gguf)", "'writer' (big)", "mgs load"):
@@ -100,40 +100,40 @@ def test_what_is_nobodys_is_not_found_and_what_there_is_is_listed(
 
 def test_an_alias_without_its_model_says_where_it_leads() -> None:
     with pytest.raises(ModelNotFoundError, match="'gone' stands for 'missing'"):
-        FINDER.meant(None, "gone")
+        FINDER.resolve(None, "gone")
 
 
 @pytest.mark.parametrize("model", [None, "", "dummy", "default", "demo", "gone"])
 def test_nothing_is_found_when_nothing_is_loaded(model: str | None) -> None:
     finder = ModelFinder({}, parse_aliases(ALIASES))
     with pytest.raises(ModelNotFoundError, match=r"no model is loaded: .*mgs load") as caught:
-        finder.meant(None, model)
+        finder.resolve(None, model)
     assert caught.value.param == "model"
 
 
 def test_the_message_is_short_however_much_is_loaded() -> None:
     loaded = desired_models(**{f"_{number}": "x" * 200 for number in range(100)})
     with pytest.raises(ModelNotFoundError, match=r"'19' \(x+…\) and 80 more") as caught:
-        ModelFinder(loaded).meant(None, "y" * 100_000)
+        ModelFinder(loaded).resolve(None, "y" * 100_000)
     assert len(caught.value.message) < 3000
 
 
 @pytest.mark.parametrize("model", ["gpt-4", "gone", "7", "gpt-4-thinking"])
 def test_unknown_names_go_to_the_default_where_that_is_set(model: str) -> None:
     finder = ModelFinder(LOADED, parse_aliases(ALIASES), is_default_for_unknown=True)
-    assert finder.meant(None, model).model_id == "0"
-    assert finder.meant(None, "gpt-4o").model_id == "writer"
+    assert finder.resolve(None, model).model_id == "0"
+    assert finder.resolve(None, "gpt-4o").model_id == "writer"
     with pytest.raises(ModelNotFoundError):
-        finder.meant("7", None)
+        finder.resolve("7", None)
     with pytest.raises(ModelNotFoundError, match="'0'"):
-        ModelFinder(desired_models(_1="demo"), is_default_for_unknown=True).meant(None, model)
+        ModelFinder(desired_models(_1="demo"), is_default_for_unknown=True).resolve(None, model)
 
 
 def test_what_is_listed_addresses_the_same_model() -> None:
     listed = [FINDER.listed_name(desired) for desired in LOADED.values()]
     assert listed == ["demo", "demo.gguf", "2", "big", "9"]
     for name, desired in zip(listed, LOADED.values(), strict=True):
-        assert FINDER.meant(None, name) is desired
+        assert FINDER.resolve(None, name) is desired
 
 
 def test_exact_aliases_that_lead_somewhere_are_listed() -> None:

@@ -12,8 +12,8 @@ from api.web.base_schema import Body, number
 class CurrentQueue(BaseModel):
     """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}.
 
-    ``pending_requests_count`` counts waiting and running ones, as later versions of the original
-    did; the other two are of the earlier ones.
+    ``pending_requests_count``: waiting and running jobs, as in later versions of the original
+    server; the other two counts are those of its earlier versions.
     """
 
     request_queue_size: int
@@ -23,7 +23,7 @@ class CurrentQueue(BaseModel):
 
 
 class ProcessEntry(BaseModel):
-    """One wanted model and its worker process; the process' values are 0 until it is up."""
+    """One desired model and its worker process; the process' values are 0 until it has started."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -49,7 +49,7 @@ class Processes(BaseModel):
 
 
 class CleanUpBody(Body):
-    """Age in seconds from which a generation job is removed."""
+    """``timeout``: age in seconds from which a generation job is removed."""
 
     timeout: Annotated[float, number(0, 10 * 365 * 86400)]
 

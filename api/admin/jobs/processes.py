@@ -67,7 +67,7 @@ def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dic
         try:
             request = services.store.request(record.job_id)
         except (JobNotFoundError, ContractError):
-            continue  # it ended while we looked, or is of another version
+            continue  # it ended meanwhile, or was written by another version
         if isinstance(request, GenerateRequest):
             name = "completions_stream" if request.stream else "completions"
             entry = {
@@ -81,7 +81,7 @@ def _listed(services: Services, records: list[JobRecord]) -> list[tuple[str, dic
 
 
 def parameters(request: GenerateRequest) -> dict[str, Any]:
-    """The request with the original server's names."""
+    """The request's parameters under the original server's names."""
     sampling, first = request.sampling, request.prompts[0]
     return {
         **OURS.shown(sampling),

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 _CANCEL_WAIT_S = 2.0
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-    204: {"description": "The job has ended and its last event was the one named"},
+    204: {"description": "The job has ended, and the given event was its last"},
 }
 StatusFilter = Literal["queued", "running", "finished", "failed", "cancelled"]
 
@@ -54,7 +54,7 @@ async def _filter(
     services: Services, model: str | None, status: str | None
 ) -> Callable[[JobRecord], bool]:
     found = (await finder_of(services)).find_all(model) if model else []
-    ids = {desired.model_id for desired in found} | {model}  # one that was loaded once has jobs too
+    ids = {desired.model_id for desired in found} | {model}  # an unloaded model_id has jobs, too
 
     def accept(record: JobRecord) -> bool:
         is_model = model is None or record.model_id in ids
@@ -72,7 +72,7 @@ def _read_cursor(cursor: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InvalidRequestError("the cursor is not one of ours", "cursor")
+        raise InvalidRequestError("the cursor is not one that this route has returned", "cursor")
     return value
 
 
@@ -96,7 +96,7 @@ async def cancel_job(job_id: str, services: ServicesDep) -> JobAnswer:
 
 
 async def _wait_for_end(services: Services, job_id: str) -> None:
-    """For a moment: a worker that is busy answers later, and the job shows its reason till then."""
+    """Wait briefly: a busy worker ends the job later; until then it has a ``cancel_reason``."""
     try:
         await services.runner.wait_existing(job_id, _CANCEL_WAIT_S)
     except JobError:
@@ -110,13 +110,13 @@ async def job_events(
     after: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The job's events as server-sent events: what is there after the one named, then live."""
+    """The job's events as server-sent events: those after the given one, then new ones."""
     start = _read_event_id(last_event_id or after)
     record, newest = await services.runner.in_thread(_state, services, job_id)
     if start > newest:
         raise InvalidRequestError("the job has no such event yet", "Last-Event-ID")
     if record.status.is_terminal and start == newest:
-        return Response(status_code=204)  # an EventSource stops asking
+        return Response(status_code=204)  # so that an EventSource does not reconnect
     return stream_events(services.runner, job_id, start)
 
 

@@ -16,7 +16,7 @@ class JobErrorObject(BaseModel):
 
 
 class JobAnswer(BaseModel):
-    """One job. Times are epoch seconds; ``result`` is the whole answer of a finished one."""
+    """One job. Times are epoch seconds; ``result``: the body of a finished job's answer."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -36,7 +36,7 @@ class JobAnswer(BaseModel):
 
 
 class JobList(BaseModel):
-    """A page of jobs, newest first; ``next_cursor`` asks for the next one."""
+    """A page of jobs, newest first; ``next_cursor``: the ``cursor`` of the next page."""
 
     object: Literal["list"] = "list"
     data: list[JobAnswer]

@@ -31,7 +31,7 @@ from jobs.storage.stored_responses import read_stored
 
 
 def job_answer(record: JobRecord) -> JobAnswer:
-    """What the record alone says."""
+    """The job from its record alone, without result and error."""
     return JobAnswer(
         id=record.job_id,
         task=record.task.value.removeprefix("mgs."),
@@ -76,7 +76,7 @@ def _error(last: Event) -> JobErrorObject | None:
 
 
 def _result(store: JobStore, record: JobRecord, events: list[Event]) -> Any:
-    """The body that a waiting client would have got; ``None`` when what it needs is not kept."""
+    """The body that a waiting client would have got; ``None`` if its data has expired."""
     try:
         request = store.request(record.job_id)
         if isinstance(request, GenerateRequest):
@@ -109,7 +109,7 @@ def _generated(
             return NativeView(request).shown(events)
         case Shape.LOGITS:
             return {"logits": next_token_probabilities(events)}
-    return None  # of a newer version
+    return None  # a shape of a newer version
 
 
 def _message(job_id: str, request: GenerateRequest, events: list[Event]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _message(job_id: str, request: GenerateRequest, events: list[Event]) -> dict
 
 
 def _response(store: JobStore, response_id: str, events: list[Event]) -> Any:
-    """``JobNotFoundError`` for one that was not to be stored, or is deleted."""
+    """The response; ``JobNotFoundError`` if it was not stored or was deleted."""
     stored, kept = read_stored(store.redis, response_id)
     if kept is not None:
         return msgspec.json.decode(kept)

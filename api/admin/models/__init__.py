@@ -1,1 +1,1 @@
-"""Models on disk and in memory: list, load, unload, adapters."""
+"""Models on disk and loaded models: list, load, unload, adapters."""

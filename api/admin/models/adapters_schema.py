@@ -19,7 +19,7 @@ class AdapterAnswer(BaseModel):
 
 
 class AdapterList(BaseModel):
-    """What the adapters folder holds."""
+    """The adapters in the adapters folder."""
 
     adapter_names: list[str]
     adapters: list[AdapterAnswer]

@@ -1,4 +1,4 @@
-"""/v1/models as OpenAI's clients list them: what is loaded, and behind it what can be."""
+"""/v1/models in OpenAI's format: the loaded models, then the others in the models folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def list_all(services: ServicesDep) -> ModelList:
 
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
-    """One model: a loaded one by whatever addresses it, another by its name."""
+    """One model: a loaded one by its id, name or alias, any other by its name."""
     desired = (await finder_of(services)).find(model)
     for entry in await services.runner.in_thread(_entries, services):
         if entry.id == model:
@@ -40,7 +40,7 @@ async def show_one(model: str, services: ServicesDep) -> ModelEntry:
 
 
 def _entries(services: Services) -> list[ModelEntry]:
-    """No two have one id: of a name that addresses a loaded model, only that one is listed."""
+    """Each id occurs once: a name that selects a loaded model is listed for that model only."""
     loaded = {model.slug: model for model in services.desired_models.loaded()}
     desired_models = {slug: model.desired for slug, model in loaded.items()}
     finder = ModelFinder.of(services.settings, desired_models)
@@ -80,5 +80,5 @@ def _unloaded_entry(found: catalog.ModelEntry, reader: DiskFactsReader) -> Model
 
 
 def state_of(model: LoadedModel) -> str:
-    """The worker's own word, or that it is starting while it has not said any."""
+    """The state of the worker's last heartbeat, ``starting`` before the first."""
     return (model.status.state if model.status else WorkerState.STARTING).value

@@ -1,4 +1,4 @@
-"""Load and unload: the wanted state changes first, by compare-and-set; a job reports the end."""
+"""Load and unload: first the desired model changes, by compare-and-set; a job reports the end."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _POLL_S = 0.1
 _UNLOAD_TIMEOUT_S = 60.0
 _MARGIN_S = 10.0
 _TRIES = 20
-_LOST = "Redis has lost its data: look what is loaded, and send the request again"
+_LOST = "Redis has lost its data: check which models are loaded, and repeat the request"
 
 
-class _TakenAway(NamedTuple):
+class _RemovedModel(NamedTuple):
     """A desired model that was removed."""
 
     uid: str
@@ -43,18 +43,19 @@ class _TakenAway(NamedTuple):
 
 
 async def start_load(services: Services, model_id: str, load: LoadRequest) -> str:
-    """Want the model under ``model_id``; the id of the job that loads it.
+    """Write the desired model; returns the id of its load job.
 
-    Of a repeated call, the first one's. ``ModelConflictError`` when the id is in use otherwise.
+    A repeated call gets the id of the first. ``ModelConflictError`` when the model_id is in use by
+    another model or with other options.
     """
     await wait_for_supervisor(services)
     desired = _new_desired(model_id, load)
-    standing = await _put(services, desired)
-    if standing is not None:
-        _check_same(standing, load)
-        if not standing.was_ready:  # who wrote it may not have come to its job; the id makes it one
-            await services.runner.submit(_load_job(services, standing))
-        return standing.load_job
+    existing = await _put(services, desired)
+    if existing is not None:
+        _check_same(existing, load)
+        if not existing.was_ready:  # its load job may be missing; a second is ignored by its id
+            await services.runner.submit(_load_job(services, existing))
+        return existing.load_job
     try:
         await services.runner.submit(_load_job(services, desired))
     except BaseException:
@@ -83,26 +84,26 @@ def _load_job(services: Services, desired: DesiredModel) -> Submission:
 
 
 async def _put(services: Services, desired: DesiredModel) -> DesiredModel | None:
-    """``None`` once the model is desired, or the one that had the id already."""
+    """Write the desired model: ``None``, or the model that already has the model_id."""
     slug = names.slug_of(desired.model_id)
     for _ in range(_TRIES):
         if await services.runner.in_thread(services.desired_models.put, slug, desired):
             return None
         try:
-            standing = await services.runner.in_thread(services.desired_models.get, slug)
+            existing = await services.runner.in_thread(services.desired_models.get, slug)
         except ContractError:
-            message = f"model_id {desired.model_id!r} holds what cannot be read: unload it first"
+            message = f"model_id {desired.model_id!r} has an entry that cannot be decoded: unload it first"
             raise ModelConflictError(message, "X-Model-Id") from None
-        if standing is not None:
-            return standing
+        if existing is not None:
+            return existing
     raise NotReadyError(f"model_id {desired.model_id!r} keeps changing")
 
 
-def _check_same(standing: DesiredModel, load: LoadRequest) -> None:
-    if standing.load != load:
+def _check_same(existing: DesiredModel, load: LoadRequest) -> None:
+    if existing.load != load:
         raise ModelConflictError(
-            f"model_id {standing.model_id!r} is in use by {standing.load.model_name!r}"
-            + (" with other options" if standing.load.model_name == load.model_name else ""),
+            f"model_id {existing.model_id!r} is in use by {existing.load.model_name!r}"
+            + (" with other options" if existing.load.model_name == load.model_name else ""),
             "X-Model-Id",
         )
 
@@ -113,40 +114,40 @@ async def finish_load(services: Services, model_id: str, job_id: str) -> None:
     try:
         await services.runner.wait_existing(job_id, timeout_s)
     except JobNotFoundError:
-        # A load of long ago has no record any more: what stands has been ready since.
+        # The record of an old load has expired; then the desired model has been ready since.
         desired = (await services.runner.desired_models()).get(names.slug_of(model_id))
         if desired is None or not desired.was_ready:
             raise StorageLostError(_LOST) from None
 
 
 async def start_unload(services: Services, model_id: str) -> str:
-    """Stop wanting the model; the id of the job that ends when its process is gone.
+    """Remove the desired model; returns the id of the job that ends when its process has ended.
 
-    Of a call repeated before or after that, the first one's. ``ModelNotFoundError`` when nothing
-    was loaded there lately.
+    A repeated call gets the id of the first. ``ModelNotFoundError`` when no model is loaded under
+    the id, and none was unloaded within ``MGS_LOG_TTL_S``.
     """
     await wait_for_supervisor(services)
-    desired = await _take_away(services, model_id)
+    desired = await _remove_desired(services, model_id)
     if desired is None:
         finder = await finder_of(services)
         raise finder.not_loaded(model_id, "X-Model-Id")
     submission = new_submission(services.runner, model_id, desired.model_name, UnloadRequest())
-    # The worker takes it by this id; whoever repeats the call submits the same one.
+    # The worker takes the job by this id; a repeated call submits the same id.
     submission = replace(submission, job_id=names.unload_job_id(desired.uid))
     await services.runner.submit(submission)
     return submission.job_id
 
 
 async def finish_unload(services: Services, job_id: str) -> None:
-    """Return when the process is gone."""
+    """Return when the process has ended."""
     try:
         await services.runner.wait_existing(job_id, _UNLOAD_TIMEOUT_S)
     except JobNotFoundError:
         raise StorageLostError(_LOST) from None
 
 
-async def _take_away(services: Services, model_id: str) -> _TakenAway | None:
-    """The desired model that had the id, or the last one that did."""
+async def _remove_desired(services: Services, model_id: str) -> _RemovedModel | None:
+    """Remove the desired model; returns it, or the one that was unloaded last."""
     slug = names.slug_of(model_id)
     for _ in range(_TRIES):
         try:
@@ -155,24 +156,24 @@ async def _take_away(services: Services, model_id: str) -> _TakenAway | None:
             return await _discard(services, slug)
         if desired is None:
             last = await last_unloaded(services.redis, slug)
-            return _TakenAway(last.uid, last.load.model_name) if last is not None else None
+            return _RemovedModel(last.uid, last.load.model_name) if last is not None else None
         await note_unload(services.redis, slug, desired, services.settings.log_ttl_s)
         if await services.runner.in_thread(services.desired_models.remove, slug, desired.uid):
-            return _TakenAway(desired.uid, desired.load.model_name)
+            return _RemovedModel(desired.uid, desired.load.model_name)
     raise NotReadyError(f"model_id {model_id!r} keeps changing")
 
 
-async def _discard(services: Services, slug: str) -> _TakenAway:
-    """Remove an entry that cannot be read; its worker, if there is one, tells whose it is."""
+async def _discard(services: Services, slug: str) -> _RemovedModel:
+    """Remove an entry that cannot be decoded; uid and name are those of its worker, if any."""
     await services.runner.in_thread(services.desired_models.discard, slug)
     status = (await services.runner.in_thread(services.desired_models.statuses, [slug])).get(slug)
     if status is None:
-        return _TakenAway(secrets.token_hex(8), "")
-    return _TakenAway(status.desired_uid, status.model_name)
+        return _RemovedModel(secrets.token_hex(8), "")
+    return _RemovedModel(status.desired_uid, status.model_name)
 
 
 async def wait_for_supervisor(services: Services) -> None:
-    """``NotReadyError`` when no supervisor shows up: nobody would start or stop the process."""
+    """Wait up to 3 s; ``NotReadyError`` without a supervisor to start or stop the process."""
     deadline = time.monotonic() + _SUPERVISOR_WAIT_S
     while not await services.runner.in_thread(services.desired_models.nodes):
         if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""/v1/internal: what is on disk, load, unload, token count, facts about a model."""
+"""/v1/internal/model: models on disk, load, unload, facts about a model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def list_on_disk(services: ServicesDep) -> ModelNames:
 async def load(
     body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> LoadAnswer | Response:
-    """Load a model under a model_id; answers when it is ready. Closing changes nothing."""
+    """Load a model under a model_id; answers when it is ready. A disconnect does not stop the load."""
     if body.unknown_options:
         name = body.unknown_options[0]
         raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
@@ -60,7 +60,7 @@ async def load(
 
 
 def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
-    """The load with every name looked up; what is not on disk is refused here, by its field."""
+    """The load request; each name is looked up on disk, and refused by its field if not found."""
     entry = find_model(settings, body.llm_model_name)
     adapter, draft = body.adapter_name, body.draft_model
     request = LoadRequest(
@@ -92,7 +92,7 @@ def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
 async def unload(
     request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> UnloadAnswer | Response:
-    """Unload a model; answers when its process is gone."""
+    """Unload a model; answers when its process has ended."""
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
     job_id = await start_unload(services, model_id)
     if is_background(request, None):
@@ -110,7 +110,7 @@ async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -
 
 @router.get("/model/info/{model_name}")
 async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
-    """Facts about a loaded model, by what addresses it, or about another in the models folder."""
+    """Facts about a loaded model, by its id, name or alias, or about another on disk."""
     desired = (await finder_of(services)).find(model_name)
     if desired is not None:
         return await _info(services, desired.load.model_name, desired.model_id)

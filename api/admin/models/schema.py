@@ -16,12 +16,12 @@ _WITHOUT_EFFECT = frozenset(
 
 
 class LoadBody(DefaultsBody):
-    """Which model, how to hold it, and values that hold where a request says nothing.
+    """The model, its load options, and defaults for requests that do not set a parameter.
 
-    Options that we do not know are refused by name: see ``unknown_options``. Those of the original
-    server that ask for what is so anyway, or for what it did only under a memory limit, are taken
-    without effect: ``auto_unload``, ``priority``, ``use_kv_cache``, ``kv_cache_threshold``,
-    ``llm_model_path``.
+    Unknown options are refused by name: see ``unknown_options``. Some options of the original
+    server are accepted without effect: ``auto_unload``, ``priority``, ``use_kv_cache``,
+    ``kv_cache_threshold``, ``llm_model_path``. They ask for the default behaviour here, or had an
+    effect there under a memory limit only.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -53,13 +53,13 @@ class LoadBody(DefaultsBody):
 
     @property
     def unknown_options(self) -> list[str]:
-        """Names of fields that ask for something and are none of ours."""
+        """Names of unknown fields whose values are not empty, false or 0."""
         extra: dict[str, Any] = self.__pydantic_extra__ or {}
         return [name for name, value in extra.items() if value and name not in _WITHOUT_EFFECT]
 
 
 class ModelNames(BaseModel):
-    """What is on disk."""
+    """Names of the models on disk."""
 
     model_names: list[str]
 
@@ -71,7 +71,7 @@ class LoadAnswer(BaseModel):
 
 
 class UnloadAnswer(BaseModel):
-    """The process is gone."""
+    """The process has ended."""
 
     unload: Literal["success"] = "success"
 
@@ -83,7 +83,7 @@ class TokenCountAnswer(BaseModel):
 
 
 class ModelInfoAnswer(BaseModel):
-    """A model on disk, and what is known of it where it is loaded."""
+    """A model on disk, with facts of its worker where it is loaded."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -109,10 +109,10 @@ class ModelInfoAnswer(BaseModel):
 
 
 class ModelEntry(BaseModel):
-    """A model in OpenAI's list. Sending the ``id`` of a loaded one as ``model`` addresses it.
+    """A model in OpenAI's list. The ``id`` of a loaded model selects it when sent as ``model``.
 
     ``state`` is the worker's, or ``unloaded``: then there is no ``model_id``, and ``created`` is
-    when the file was.
+    the time of the file.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -142,7 +142,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether everything needed is there, and what is not."""
+    """Whether requests can be served, and the reasons if not."""
 
     status: Literal["ready", "not_ready"]
     reasons: list[str]

@@ -1,1 +1,1 @@
-"""Health, readiness, metrics, the pages that describe the API."""
+"""Health, readiness, metrics, and the API's documentation pages."""

@@ -1,8 +1,8 @@
-"""/docs (Swagger UI) and /redoc: the API's description for people, with nothing from elsewhere.
+"""/docs (Swagger UI) and /redoc: the API's documentation, without external resources.
 
-Scripts, styles and pictures come from the package ``fastapi-standalone-docs``, which holds the
-builds of both projects. The pages' policy forbids any other source, so that they work offline and
-tell nobody who reads them.
+Scripts, styles and images come from the package ``fastapi-standalone-docs``, which contains the
+builds of both projects. A Content-Security-Policy forbids other sources, so that the pages work
+offline and no other server sees the visit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLICY = (
 
 
 def mount_assets(app: FastAPI) -> None:
-    """Serve the pages' files below them, where ReDoc looks for its picture by itself."""
+    """Serve the pages' files below their paths, where ReDoc expects its image."""
     static = files("fastapi_standalone_docs") / "static"
     app.mount(_DOCS, StaticFiles(directory=str(static / "swagger")))
     app.mount(_REDOC, StaticFiles(directory=str(static / "redoc")))
@@ -35,22 +35,22 @@ def mount_assets(app: FastAPI) -> None:
 
 @router.get(_DOCS)
 async def swagger_ui() -> HTMLResponse:
-    """The description as Swagger UI shows it; each route can be tried."""
+    """The documentation in Swagger UI, where each route can be tried."""
     page = get_swagger_ui_html(
         openapi_url=_OPENAPI_PATH,
         title=_TITLE,
         swagger_js_url=f"{_DOCS}/swagger-ui-bundle.js",
         swagger_css_url=f"{_DOCS}/swagger-ui.css",
         swagger_favicon_url=_NO_ICON,
-        # By default the description of a server with a name is sent to a validator elsewhere.
+        # By default the OpenAPI document of a server with a host name is sent to a validator.
         swagger_ui_parameters={"validatorUrl": None},
     )
-    return _guarded(page)
+    return _with_policy(page)
 
 
 @router.get(_REDOC)
 async def redoc() -> HTMLResponse:
-    """The description as ReDoc shows it."""
+    """The documentation in ReDoc."""
     page = get_redoc_html(
         openapi_url=_OPENAPI_PATH,
         title=_TITLE,
@@ -58,9 +58,9 @@ async def redoc() -> HTMLResponse:
         redoc_favicon_url=_NO_ICON,
         with_google_fonts=False,
     )
-    return _guarded(page)
+    return _with_policy(page)
 
 
-def _guarded(page: HTMLResponse) -> HTMLResponse:
+def _with_policy(page: HTMLResponse) -> HTMLResponse:
     page.headers["Content-Security-Policy"] = _POLICY
     return page

@@ -1,4 +1,4 @@
-"""/health: the process is up; /health/ready: everything that it needs is there and moves."""
+"""/health: liveness of the process; /health/ready: readiness to serve requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness}}
 
 @router.get("")
 async def health() -> Health:
-    """The API answers. It says nothing about models: see /health/ready."""
+    """The API answers. For the models see /health/ready."""
     return Health()
 
 
@@ -23,7 +23,7 @@ async def health() -> Health:
 async def ready(services: ServicesDep, response: Response) -> Readiness:
     """503 with reasons unless Redis, a supervisor and every loaded model's decode loop work.
 
-    Answers within a second, whatever Redis does.
+    Answers within a second, even if Redis does not.
     """
     reasons = await services.readiness.reasons()
     if not reasons:

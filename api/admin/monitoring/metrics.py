@@ -1,7 +1,7 @@
-"""What Prometheus is told: read from Redis and the workers' heartbeats anew at each scrape.
+"""Metrics for Prometheus, read from Redis and the workers' heartbeats at each scrape.
 
-Nothing is counted in this process, so any number of API processes tell the same. Only the label
-``model_id`` is on all of a model's numbers; ``mgs_model_info`` says which model that is by now.
+Nothing is counted in this process, so that all API processes give the same values. A model's
+metrics are labelled with its ``model_id``; ``mgs_model_info`` has the name of the current model.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from jobs.storage.totals import Sum, Totals, read_totals
 
 _Samples = Iterable[tuple[list[str], float]]
 _TOKENS = {
-    Sum.PROMPT_TOKENS: ("mgs_prompt_tokens", "Tokens of prompts, of ended jobs."),
-    Sum.CACHED_TOKENS: ("mgs_cached_tokens", "Those of them that were still in a prompt cache."),
-    Sum.GENERATED_TOKENS: ("mgs_generated_tokens", "Tokens generated, of ended jobs."),
+    Sum.PROMPT_TOKENS: ("mgs_prompt_tokens", "Prompt tokens of ended jobs."),
+    Sum.CACHED_TOKENS: ("mgs_cached_tokens", "Prompt tokens that were in a prompt cache."),
+    Sum.GENERATED_TOKENS: ("mgs_generated_tokens", "Generated tokens of ended jobs."),
 }
 _TIMES = {
     Sum.QUEUE_S: ("mgs_queue_seconds", "Time from submission to admission."),
@@ -39,7 +39,7 @@ _TIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of the whole at one moment; ``waiting``: (slug, "generation" or "control")."""
+    """The state at one scrape; ``waiting``: (slug, "generation" or "control") -> jobs."""
 
     models: list[LoadedModel]
     nodes: list[NodeStatus]
@@ -48,7 +48,7 @@ class Snapshot:
 
 
 def read_snapshot(services: Services) -> Snapshot:
-    """Read it. Synchronous; raises ``RedisError`` while Redis is away."""
+    """Read the state. Synchronous; raises ``RedisError`` while Redis cannot be reached."""
     models = services.desired_models.loaded()
     return Snapshot(
         models=models,
@@ -66,7 +66,7 @@ def metrics_text(snapshot: Snapshot) -> bytes:
 
 
 class _Fixed(Collector):
-    """Tells what it was given."""
+    """A collector of given families."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -89,7 +89,7 @@ def _model_families(models: list[LoadedModel]) -> Iterator[Metric]:
         for m in models
     ]
     labels = ["model_id", "model", "backend", "state"]
-    yield _gauge("mgs_model_info", "The models that are wanted, and their state.", labels, info)
+    yield _gauge("mgs_model_info", "The desired models, and their state.", labels, info)
 
 
 def _state(model: LoadedModel) -> str:
@@ -102,7 +102,7 @@ def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
     help_text = "Jobs that wait in a queue."
     yield _gauge("mgs_jobs_waiting", help_text, ["model_id", "queue"], waiting)
     running = _of_workers(snapshot.models, lambda status: status.running)
-    yield _gauge("mgs_jobs_running", "Jobs in a worker's hands.", ["model_id"], running)
+    yield _gauge("mgs_jobs_running", "Jobs that a worker has claimed.", ["model_id"], running)
     sequences = _of_workers(snapshot.models, lambda status: status.sequences)
     yield _gauge("mgs_sequences_running", "Sequences of those jobs.", ["model_id"], sequences)
     slots = _of_workers(snapshot.models, lambda status: status.slots)
@@ -113,7 +113,10 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
         "mgs_worker_memory_bytes": ("Memory that the process costs.", lambda s: s.memory_bytes),
         "mgs_worker_cpu_ratio": ("CPU use; 1: one core.", lambda s: s.cpu_percent / 100),
-        "mgs_worker_idle_seconds": ("Time without a step despite work.", lambda s: s.idle_s),
+        "mgs_worker_idle_seconds": (
+            "Time since the last step while there is work.",
+            lambda s: s.idle_s,
+        ),
         "mgs_worker_start_time_seconds": ("Start, in epoch seconds.", lambda s: s.started_at),
     }
     for name, (help_text, value) in gauges.items():
@@ -124,7 +127,7 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
         for node in snapshot.nodes
         for slug, num in node.crashes.items()
     ]
-    help_text = "Workers that died, since their supervisor runs."
+    help_text = "Workers that died, since the start of their supervisor."
     yield _counter("mgs_worker_crashes", help_text, ["node", "model_id"], crashes)
 
 

@@ -1,7 +1,7 @@
-"""Whether everything that a request needs is there and moves, told within a second.
+"""Whether requests can be served, answered within a second.
 
-The probe has a client and threads of its own: those of the requests may all wait for a Redis that
-is frozen, and it is then that somebody asks.
+The probe has its own client and threads: those of the requests may all be blocked by a Redis that
+does not answer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jobs.storage.connection import connect
 from jobs.storage.desired_models import DesiredModels, LoadedModel
 
 _DEADLINE_S = 0.9
-_TIMEOUT_S = 1.0  # so long a thread of a probe that was given up is occupied
+_TIMEOUT_S = 1.0  # after its deadline, a check occupies its thread up to this time
 _NUM_THREADS = 4
 _MAX_IDLE_S = 30.0
 _SILENT = "Redis does not answer within a second"
 
 
 class ReadinessProbe:
-    """Looks at Redis, the supervisors and the decode loops of all loaded models."""
+    """Checks Redis, the supervisors and the decode loops of all loaded models."""
 
     def __init__(self, url: str) -> None:
         self._redis = connect(url, retries=0, timeout_s=_TIMEOUT_S)
@@ -32,11 +32,11 @@ class ReadinessProbe:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "readiness")
 
     async def reasons(self) -> list[str]:
-        """Why requests would not be answered; none when they would."""
+        """The reasons why requests cannot be served; empty if they can."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                return await loop.run_in_executor(self._threads, self._look)
+                return await loop.run_in_executor(self._threads, self._check)
         except (TimeoutError, RedisTimeoutError):
             return [_SILENT]
         except RedisError:
@@ -46,7 +46,7 @@ class ReadinessProbe:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._redis.close()
 
-    def _look(self) -> list[str]:
+    def _check(self) -> list[str]:
         nodes, loaded = self._desired_models.nodes(), self._desired_models.loaded()
         reasons = [] if nodes else ["no supervisor is running"]
         return reasons + [reason for model in loaded if (reason := _reason(model))]
@@ -59,5 +59,5 @@ def _reason(model: LoadedModel) -> str | None:
     if status.state is not WorkerState.READY:
         return f"{name} is {status.state.value}"
     if status.idle_s >= _MAX_IDLE_S:
-        return f"{name} has work but has not moved for {status.idle_s:.0f} s"
+        return f"{name} has work, but its last step was {status.idle_s:.0f} s ago"
     return None
