@@ -22,7 +22,7 @@ from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 
 _POLL_S = 1.0
-# honcho loses track of its processes when a signal hits it before it has noted the start of them all.
+# honcho loses track of its processes when a signal arrives before it has noted the start of all.
 # macOS starts an interpreter for each: 2 to 3 s the first time.
 _HONCHO_START_S = 5.0
 _HONCHO_NOTES_S = 0.3

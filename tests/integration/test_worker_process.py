@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from rq import Worker
 from rq.job import Job
+from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from jobs.contract.events import EventKind
@@ -224,6 +225,10 @@ def test_a_damaged_job_ends_with_a_reason(driver: Driver, damage: str) -> None:
 def test_rq_shows_the_worker_as_it_is(driver: Driver) -> None:
     job_id = driver.submit(generate("z", 200), "slow")
     driver.wait_running(job_id)
+    wait_until(
+        lambda: StartedJobRegistry("mgs-gen-slow", driver.redis, serializer=JSONSerializer).count,
+        "RQ notes the job",
+    )
     names = {worker.name: worker for worker in Worker.all(driver.redis, serializer=JSONSerializer)}
     assert sorted(name.rsplit(".", 1)[0] for name in names) == [
         "0.ctl", "0.gen", "slow.ctl", "slow.gen",
