@@ -9,8 +9,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bench import overhead, scenarios, system
+from bench.cpu_time import OUTSIDE_MS
 from bench.measurement import BARE, OURS, Record
-from bench.scenarios import CHAT, GAP_P99, LONG, PREFIX, TOKENS_PER_S, TTFT_P50, distinct_name
+from bench.model_files import REAL
+from bench.scenarios import (
+    BURST,
+    CHAT,
+    GAP_P99,
+    LONG,
+    PREFIX,
+    TOKENS_PER_S,
+    TTFT_P50,
+    distinct_name,
+)
 from bench.system import FAKE
 from bench.targets import LLAMA_SERVER, MLX_LM
 
@@ -129,9 +140,10 @@ def _second_turn(model: str) -> Goal:
 
 
 HALF, TINY, SMALL = "half.gguf", "tiny", "small"
+_CLIENTS = (1, 4, 16)
 _LEAST, _MOST = Bound.AT_LEAST, Bound.AT_MOST
 GOALS: tuple[Goal, ...] = (
-    *(_tokens_per_s(HALF, LLAMA_SERVER, clients, 1.0) for clients in (1, 4, 16)),
+    *(_tokens_per_s(HALF, LLAMA_SERVER, clients, 1.0) for clients in _CLIENTS),
     _against(
         f"{HALF}: TTFT p50 with a shared prefix against {LLAMA_SERVER}",
         PREFIX, HALF, TTFT_P50, LLAMA_SERVER, _MOST, 0.5,
@@ -140,8 +152,21 @@ GOALS: tuple[Goal, ...] = (
         f"{HALF}: gap p99 while a long prompt arrives against {LLAMA_SERVER}",
         LONG, HALF, GAP_P99, LLAMA_SERVER, _MOST, 0.5,
     ),
-    *(_tokens_per_s(TINY, MLX_LM, clients, 1.5) for clients in (1, 4, 16)),
-    *(_tokens_per_s(SMALL, MLX_LM, clients, 1.0) for clients in (1, 4, 16)),
+    *(_tokens_per_s(TINY, MLX_LM, clients, 1.5) for clients in _CLIENTS),
+    *(_tokens_per_s(SMALL, MLX_LM, clients, 1.0) for clients in _CLIENTS),
+    *(_tokens_per_s(REAL, LLAMA_SERVER, clients, 0.97) for clients in _CLIENTS),
+    *(
+        _own(
+            f"{REAL}: processor time outside the engine, {clients} clients (ms/token)",
+            distinct_name(clients), REAL, OUTSIDE_MS, _MOST, 0.6,
+        )
+        for clients in _CLIENTS
+    ),
+    _own(f"{REAL}: gap p99 while 16 clients arrive (ms)", BURST, REAL, GAP_P99, _MOST, 300.0),
+    _against(
+        f"{REAL}: TTFT p50 of 16 clients that arrive at once against {LLAMA_SERVER}",
+        BURST, REAL, TTFT_P50, LLAMA_SERVER, _MOST, 1.0,
+    ),
     _tokens_per_s(HALF, BARE, 1, 0.95),
     _tokens_per_s(TINY, BARE, 8, 0.9),
     _second_turn(HALF),
