@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import statistics
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from bench.system import FAKE
 from bench.targets import LLAMA_SERVER, MLX_LM
 
 MIN_ROUNDS = 5  # fewer are not significant
+_TAIL = 0.025
 
 
 class Bound(Enum):
@@ -82,6 +84,17 @@ class Outcome:
     @property
     def median(self) -> float | None:
         return statistics.median(self.values) if self.values else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of the median, of order statistics; ``None`` if the range
+        of the values is narrower than that (fewer than six)."""
+        num = len(self.values)
+        rank, tail = 0, 0.5**num  # tail: probability that ``rank`` or fewer values are below it
+        while tail <= _TAIL:
+            rank += 1
+            tail += math.comb(num, rank) * 0.5**num
+        return None if rank == 0 else (self.values[rank - 1], self.values[-rank])
 
     @property
     def is_met(self) -> bool | None:

@@ -35,12 +35,13 @@ def figure(value: float) -> str:
     return f"{value:.3g}"
 
 
-def spread(values: Sequence[float]) -> str:
-    """The median, and the range when there is one."""
+def spread(values: Sequence[float], interval: tuple[float, float] | None = None) -> str:
+    """The median and ``interval``; without one, the range of two and more values."""
     median = figure(statistics.median(values))
     if len(values) < 2:
         return median
-    return f"{median} ({figure(min(values))} to {figure(max(values))})"
+    low, high = interval or (min(values), max(values))
+    return f"{median} ({figure(low)} to {figure(high)})"
 
 
 def _line(row: Row, widths: list[int]) -> str:
@@ -82,10 +83,12 @@ def _median(values: Iterable[float], *, is_ranged: bool = False) -> str:
 
 
 def _goal_section(outcomes: list[Outcome]) -> str:
-    rows: list[Row] = [["Goals (median of the rounds)", "goal", "measured", "verdict"]]
+    rows: list[Row] = [
+        ["Goals (median of rounds)", "goal", "measured (95 % interval)", "verdict"]
+    ]
     for outcome in outcomes:
         goal = outcome.goal
-        measured = spread(outcome.values) if outcome.values else "-"
+        measured = spread(outcome.values, outcome.interval) if outcome.values else "-"
         limit = f"{goal.bound.value} {figure(goal.limit)}"
         rows.append([goal.name, limit, measured, outcome.verdict])
     return table(rows)

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from bench.goals import GOALS, Bound, Cell, Goal, ratios
+from bench.goals import GOALS, Bound, Cell, Goal, Outcome, ratios
 from bench.measurement import OURS, Record, percentile
 from bench.plot import plot
 from bench.report import figure, report, spread, table
@@ -116,3 +116,14 @@ def test_a_plot_leaves_out_what_was_not_measured() -> None:
     assert "Tokens per second" in text
     assert "shared prefix" not in text
     assert "m: distinct, 4 clients" in text
+
+
+@pytest.mark.parametrize(
+    ("num", "ranks"), [(5, None), (6, (1, 6)), (15, (4, 12)), (20, (6, 15)), (100, (40, 61))]
+)
+def test_the_interval_of_a_median_is_that_of_tables(
+    num: int, ranks: tuple[float, float] | None
+) -> None:
+    """Ranks from the binomial distribution, as in tables of the sign test."""
+    outcome = Outcome(GOALS[0], [float(rank) for rank in range(1, num + 1)])
+    assert outcome.interval == ranks
