@@ -83,9 +83,7 @@ def _median(values: Iterable[float], *, is_ranged: bool = False) -> str:
 
 
 def _goal_section(outcomes: list[Outcome]) -> str:
-    rows: list[Row] = [
-        ["Goals (median of rounds)", "goal", "measured (95 % interval)", "verdict"]
-    ]
+    rows: list[Row] = [["Goals (median of rounds)", "goal", "measured (95 % interval)", "verdict"]]
     for outcome in outcomes:
         goal = outcome.goal
         measured = spread(outcome.values, outcome.interval) if outcome.values else "-"

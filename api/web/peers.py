@@ -6,16 +6,11 @@ import socket
 import sys
 from typing import Protocol
 
+from jobs.platform.tcp_keepalive import keepalive_options
+
 IS_INHERITED = sys.platform != "darwin"
 """Whether connections have all options of their listener. macOS passes on neither the idle time nor
 the drop time (XNU's ``tcp_input``)."""
-
-_OPTIONS = {  # by number: Python does not name all of them on each system
-    # TCP_KEEPIDLE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_USER_TIMEOUT (ms)
-    "linux": {4: 30, 5: 10, 6: 3, 18: 45_000},
-    # TCP_KEEPALIVE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_RXT_CONNDROPTIME (s)
-    "darwin": {0x10: 30, 0x101: 10, 0x102: 3, 0x80: 45},
-}
 
 
 class Options(Protocol):
@@ -27,5 +22,6 @@ class Options(Protocol):
 def watch_peer(connection: Options) -> None:
     """Have the system end the connection when its peer is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _OPTIONS.get(sys.platform, {}).items():
+    options = keepalive_options(idle_s=30, interval_s=10, count=3, unacknowledged_s=45)
+    for option, value in options.items():
         connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -15,7 +15,6 @@ import asyncio
 import functools
 import re
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
@@ -30,6 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.contract.errors import NotReadyError
+from jobs.platform.tcp_keepalive import keepalive_options
 
 MIN_VERSION = (6, 2)
 _TIMEOUT_S = 5.0  # per attempt to connect or to get a reply. No command blocks for longer than 1 s.
@@ -40,12 +40,7 @@ _CANCEL_S = 1.0  # to wait for a cancelled command to drop its connection
 _ANSWER_S = 10.0  # for asyncio clients, including retries and the wait for a connection
 _DISCONNECTS = (RedisConnectionError, RedisTimeoutError)
 
-_OPTIONS = {  # TCP options, as numbers: Python does not define all of them on each system
-    # TCP_KEEPIDLE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_USER_TIMEOUT (ms)
-    "linux": {4: 2, 5: 1, 6: 3, 18: 4500},
-    # TCP_KEEPALIVE, TCP_KEEPINTVL (s), TCP_KEEPCNT, TCP_RXT_CONNDROPTIME (s)
-    "darwin": {0x10: 2, 0x101: 1, 0x102: 3, 0x80: 5},
-}
+_OPTIONS = keepalive_options(idle_s=2, interval_s=1, count=3, unacknowledged_s=4.5)
 
 # Error codes of Redis for which the same command may succeed later.
 _TRANSIENT = frozenset(
@@ -124,7 +119,7 @@ def _peer_options() -> dict[int, int]:
     Options that the system rejects are left out. Without them detection takes hours.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tried:
-        wanted = _OPTIONS.get(sys.platform, {})
+        wanted = _OPTIONS
         return {option: value for option, value in wanted.items() if _takes(tried, option, value)}
 
 

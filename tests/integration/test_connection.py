@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -86,7 +85,7 @@ def tcp_url(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[s
 def _assert_guarded(peer: Any) -> None:
     """The socket notices a dead peer, idle or not."""
     assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    options = jobs.storage.connection._OPTIONS[sys.platform]
+    options = jobs.storage.connection._OPTIONS
     found = {option: peer.getsockopt(socket.IPPROTO_TCP, option) for option in options}
     assert found == options
 
@@ -132,8 +131,8 @@ def test_an_asyncio_clients_sockets_are_guarded(tcp_url: str, loop: str) -> None
 def test_an_option_that_the_system_does_not_know_is_left_out(
     tcp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = jobs.storage.connection._OPTIONS[sys.platform]
-    monkeypatch.setitem(jobs.storage.connection._OPTIONS, sys.platform, {**options, 30_000: 5})
+    options = jobs.storage.connection._OPTIONS
+    monkeypatch.setattr(jobs.storage.connection, "_OPTIONS", {**options, 30_000: 5})
     jobs.storage.connection._peer_options.cache_clear()
     assert jobs.storage.connection._peer_options() == options
     client = connect(tcp_url)
