@@ -1,7 +1,7 @@
 """llama-server's ``samplers``: those that are not listed are off.
 
-Their order is this server's in any case (``jobs.contract.sampling``). ``infill``, which editors
-list, is taken and does nothing: there is no such sampler.
+Their order is this server's in any case (``jobs.contract.sampling``). Some that clients list by
+default, as ``infill``, are not there: they are taken and do nothing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _FIELDS = {
     "xtc": ("xtc_probability",),
     "temperature": ("temperature", "dynatemp_range"),
     "infill": (),
+    "tfs_z": (),
+    "adaptive_p": (),
 }
 _OTHER_NAMES = {"typical_p": "typ_p", "typical": "typ_p", "temp": "temperature"}
-_LETTERS = dict(zip("edskypmxti", _FIELDS, strict=True))
+_LETTERS = dict(zip("edskypmxtifa", _FIELDS, strict=True))
 _NEUTRAL = Sampling()
 
 
