@@ -49,6 +49,7 @@ class GenerationParams:
     stop_token_ids: list[int] = field(default_factory=list)
     min_tokens: int = 0
     predict_limit_ms: float | None = None
+    min_indent: int = 0
     truncate_prompt_tokens: int | None = None
     echo: bool = False
     adapter: str | None = None

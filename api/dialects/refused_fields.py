@@ -21,7 +21,14 @@ class Refusal(NamedTuple):
 
 
 _NO_BEAMS = "there is no beam search"
+_NO_SUCH_SAMPLER = "there is no such sampler"
+_ONLY_TEXT = "only texts are read and written"
+_ONE_WINDOW = "all penalties have one window: use repetition_context_size"
 REFUSED = {
+    # OpenAI's
+    "audio": Refusal(_ONLY_TEXT),
+    "modalities": Refusal(_ONLY_TEXT, ([], ["text"])),
+    "web_search_options": Refusal("nothing is searched here"),
     # vLLM's
     "allowed_token_ids": Refusal("use a grammar, or logit_bias", ([],)),
     "bad_words": Refusal("use logit_bias", ([],)),
@@ -33,24 +40,33 @@ REFUSED = {
     "include_stop_str_in_output": Refusal("a stop string is cut off", (False,)),
     "kv_transfer_params": Refusal("the KV cache stays in its worker", ({},)),
     "length_penalty": Refusal(_NO_BEAMS, (1,)),
+    "logprob_token_ids": Refusal("use top_logprobs"),
     "logits_processors": Refusal("no code is taken from requests", ([],)),
     "priority": Refusal("jobs run in the order in which they come", (0,)),
     "prompt_logprobs": Refusal("use echo with logprobs on /v1/completions"),
+    "repetition_detection": Refusal("use penalties, or DRY"),
+    "return_prompt_text": Refusal("use /v1/apply-template", (False,)),
     "return_token_ids": Refusal("use return_tokens on /completion", (False,)),
     "return_tokens_as_token_ids": Refusal("tokens are shown as texts", (False,)),
     "skip_special_tokens": Refusal("control tokens have no text here", (True,)),
+    "truncation_side": Refusal("the last tokens are kept", ("left",)),
     "use_beam_search": Refusal(_NO_BEAMS, (False,)),
     "vllm_xargs": Refusal("there are none", ({},)),
+    "watermarking": Refusal("texts get no marks", (False,)),
     # mlx_lm.server's
     "draft_model": Refusal("it is named when a model is loaded", ("", "default_model")),
+    "frequency_context_size": Refusal(_ONE_WINDOW, (20,)),
+    "presence_context_size": Refusal(_ONE_WINDOW, (20,)),
     "role_mapping": Refusal("roles are the chat template's", ({},)),
     # llama-server's
-    "adaptive_target": Refusal("there is no such sampler", (-1,)),
+    "adaptive_target": Refusal(_NO_SUCH_SAMPLER, (-1,)),
+    "grammar_lazy": Refusal("a grammar holds from the first token on", (False,)),
+    "image_data": Refusal(_ONLY_TEXT, ([],)),
     "lora": Refusal("use adapter_name", ([],)),
     "min_keep": Refusal("samplers keep one token at least", (0, 1)),
     "post_sampling_probs": Refusal("probabilities are the model's", (False,)),
     "reasoning_format": Refusal("thoughts are always told apart", ("", "auto", "deepseek")),
-    "tfs_z": Refusal("there is no such sampler", (1,)),
+    "tfs_z": Refusal(_NO_SUCH_SAMPLER, (1,)),
 }
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import create_model
+from pydantic import AfterValidator, create_model
 
 from api.web.base_schema import Body, Breakers, Flag, LogitBias, integer, number
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.requests import GenerationDefaults
-from jobs.contract.sampling import SAMPLING_FIELDS, Sampling, SamplingField
+from jobs.contract.sampling import SAMPLING_FIELDS, Limits, Sampling, SamplingField
 
 _OTHER_TYPES = {bool: Flag, dict[int, float]: LogitBias, tuple[str, ...]: Breakers}
 _T = TypeVar("_T")
@@ -19,12 +19,24 @@ _T = TypeVar("_T")
 
 def _type_of(field: SamplingField) -> Any:
     limits = field.limits
-    low = min(limits.low, -1) if limits.has_minus_one else limits.low
+    low = min([limits.low, *(value for value, _ in limits.odd)])
     if field.type is int:
-        return Annotated[int, integer(int(low), int(limits.high))]
+        return Annotated[int, integer(int(low), int(limits.high)), _in_range(limits)]
     if field.type is float:
-        return Annotated[float, number(low, limits.high)]
+        return Annotated[float, number(low, limits.high), _in_range(limits)]
     return _OTHER_TYPES[field.type]
+
+
+def _in_range(limits: Limits) -> AfterValidator:
+    odd = dict(limits.odd)
+
+    def check(value: float) -> float:
+        if value < limits.low and value not in odd:
+            listed = ", ".join(str(one) for one in odd)
+            raise ValueError(f"must be at least {limits.low}, or {listed}")
+        return value
+
+    return AfterValidator(check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +65,8 @@ class WireNames:
         for field in SAMPLING_FIELDS:
             names = [name for name in self.names_of(field) if name in known]
             value = same_value({name: getattr(body, name) for name in names})
-            if value == -1 and field.limits.has_minus_one:
-                value = field.limits.minus_one
+            if isinstance(value, int | float):
+                value = dict(field.limits.odd).get(value, value)
             if value is not None:
                 found[field.name] = value
         return found
@@ -74,12 +86,10 @@ LLAMA_SERVER = WireNames(lambda field: (field.limits.llama_server or field.name,
 
 if TYPE_CHECKING:
     SamplingBody = Body
-    LlamaServerSamplingBody = Body
     DefaultsBody = Body
     ResponseSamplingBody = Body
 else:
     SamplingBody = OURS.body()
-    LlamaServerSamplingBody = LLAMA_SERVER.body()
     DefaultsBody = _WITHOUT_ALIASES.body(*GenerationDefaults.__struct_fields__)
     ResponseSamplingBody = OURS.body("temperature", "top_p")
 

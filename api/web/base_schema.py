@@ -120,7 +120,7 @@ def check_logit_bias(value: Any) -> dict[int, float]:
 def _pair(value: Any) -> tuple[str, Any]:
     if not isinstance(value, list) or len(value) != 2 or type(value[0]) is not int:
         raise ValueError("a list of [token id, number or false]")
-    return str(value[0]), _BANNED if value[1] is False else value[1]
+    return str(value[0]), value[1]
 
 
 def _token_id(key: str) -> int:
@@ -130,6 +130,9 @@ def _token_id(key: str) -> int:
 
 
 def _bias(value: Any) -> float:
+    """A number; ``false`` is llama-server's for a token that must not come."""
+    if value is False:
+        return _BANNED
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not -100 <= value <= 100:
         raise ValueError("a bias is a number from -100 to 100")

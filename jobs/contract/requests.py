@@ -107,10 +107,10 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     ``max_tokens``: ``None`` allows the rest of the context, 0 only echoes the prompts. ``grammar``
     constrains each choice. A token of ``stop_token_ids`` ends a choice and has no text. Before
     ``min_tokens`` nothing ends it. ``predict_limit_ms``, from the first token on, ends one that has
-    a line break. Of each prompt the last ``truncate_prompt_tokens`` are read. ``tool_use`` makes
-    the worker parse tool calls out of the text, ``is_reasoning_split`` the model's reasoning.
-    Reasoning takes at most ``reasoning_budget`` tokens. The fields after ``on_worker_loss`` say how
-    the API shows the job; workers ignore them.
+    a line break; so does a new line with an indentation below ``min_indent``. Of each prompt the
+    last ``truncate_prompt_tokens`` are read. ``tool_use`` makes the worker parse tool calls out of
+    the text, ``is_reasoning_split`` the model's reasoning. Reasoning takes at most
+    ``reasoning_budget`` tokens. Fields after ``on_worker_loss`` are for the API, not for workers.
     """
 
     prompts: list[Prompt]
@@ -121,6 +121,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="gene
     stop_token_ids: list[int] = []
     min_tokens: int = 0
     predict_limit_ms: float | None = None
+    min_indent: int = 0
     truncate_prompt_tokens: int | None = None
     echo: bool = False
     adapter: str | None = None

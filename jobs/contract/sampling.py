@@ -22,16 +22,15 @@ class Limits(NamedTuple):
     """The values that clients may send for a field, and its names.
 
     ``aliases`` are further names of the same parameter. ``llama_server`` is its name on
-    llama-server's own routes, where that differs. With ``has_minus_one``, -1 means ``minus_one``
-    (``None``: as if it were absent), as llama-server's clients mean it.
+    llama-server's own routes, where that differs. ``odd`` are values beside the range, and what
+    they mean (``None``: as if absent): -1 is llama-server's, a penalty of 0 mlx_lm.server's.
     """
 
     low: float = -math.inf
     high: float = math.inf
     aliases: tuple[str, ...] = ()
     llama_server: str | None = None
-    has_minus_one: bool = False
-    minus_one: float | None = None
+    odd: tuple[tuple[float, float | None], ...] = ()
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,22 +46,23 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     A field with ``Limits`` is a parameter of the API in all dialects.
     """
 
-    seed: Annotated[int, Limits(-(2**63), 2**63 - 1, has_minus_one=True)] = 0
+    seed: Annotated[int, Limits(-(2**63), 2**63 - 1, odd=((-1, None),))] = 0
     temperature: Annotated[float, Limits(0, 2)] = 1.0
     dynatemp_range: Annotated[float, Limits(0, 10)] = 0.0
     dynatemp_exponent: Annotated[float, Limits(0, 100)] = 1.0
     top_n_sigma: Annotated[float, Limits(-1, 100)] = -1.0
-    top_k: Annotated[int, Limits(0, 1_000_000, has_minus_one=True, minus_one=0)] = 0
+    top_k: Annotated[int, Limits(0, 1_000_000, odd=((-1, 0),))] = 0
     typical_p: Annotated[float, Limits(0, 1)] = 1.0
     top_p: Annotated[float, Limits(0, 1)] = 1.0
     min_p: Annotated[float, Limits(0, 1)] = 0.0
     xtc_probability: Annotated[float, Limits(0, 1)] = 0.0
     xtc_threshold: Annotated[float, Limits(0, 1)] = 0.1
     repetition_penalty: Annotated[
-        float, Limits(0.01, 100, ("repet_penalty", "repeat_penalty"), "repeat_penalty")
+        float,
+        Limits(0.01, 100, ("repet_penalty", "repeat_penalty"), "repeat_penalty", ((0, 1.0),)),
     ] = 1.0
     repetition_context_size: Annotated[
-        int, Limits(0, 1_000_000, ("repeat_last_n",), "repeat_last_n", True, 1_000_000)
+        int, Limits(0, 1_000_000, ("repeat_last_n",), "repeat_last_n", ((-1, 1_000_000),))
     ] = 20
     presence_penalty: Annotated[float, Limits(-2, 2)] = 0.0
     frequency_penalty: Annotated[float, Limits(-2, 2)] = 0.0

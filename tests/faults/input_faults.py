@@ -195,7 +195,7 @@ _ABSURD: tuple[dict[str, Any], ...] = (
     {"logit_bias": {"99999999": 5}},
     {"logit_bias": {"-1": 5}},
     {"logit_bias": {"a": 5}},
-    {"repetition_penalty": 0},
+    {"repetition_penalty": -0.5},
     {"mirostat_mode": 9},
     {"prompt": [[1]] * 10_000},
     {"prompt": [2**40]},

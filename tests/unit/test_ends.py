@@ -62,6 +62,27 @@ def test_a_time_limit_counts_from_the_first_token(clock: Clock) -> None:
     assert feed(choice, "cd") == ("c", "length")
 
 
+@pytest.mark.parametrize(
+    ("min_indent", "text", "expected"),
+    [
+        (4, "  a\n    b\n  c", ("  a\n    b\n  ", "length")),
+        (4, "a\n\t\t\t\tb\n\n", ("a\n\t\t\t\tb\n", "length")),
+        (1, "a\n b\n c", ("a\n b\n c", None)),
+        (0, "  a\nb\n", ("  a\nb\n", None)),
+    ],
+)
+def test_a_line_that_is_indented_too_little_ends_the_text_before_it(
+    min_indent: int, text: str, expected: tuple[str, str | None]
+) -> None:
+    assert feed(new_choice(Ends(min_indent=min_indent)), text) == expected
+
+
+def test_an_indented_block_goes_on_after_its_worker_was_lost() -> None:
+    choice = new_choice(Ends(min_indent=2))
+    choice.replay(b"if x:\n ")
+    assert feed(choice, " y\nz") == (" y\n", "length")
+
+
 def test_the_ends_are_banned_until_the_length_is_reached() -> None:
     constraint = MinLength([2, 9], 4, 1, None)
     mask = constraint.allowed()

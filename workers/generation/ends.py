@@ -16,7 +16,8 @@ class Ends:
     """The ends of one choice: stop tokens, a time limit, and the length before which there is none.
 
     llama-server's time limit counts from the first token, and acts once there is a line break: what
-    it cuts are completions in an editor. A later attempt counts anew.
+    it cuts are completions in an editor. A later attempt counts anew. ``min_indent`` ends a text at
+    a new line that is indented by fewer blanks or tabs: that, too, is llama-server's.
     """
 
     def __init__(
@@ -24,8 +25,11 @@ class Ends:
         min_tokens: int = 0,
         stop_token_ids: Iterable[int] = (),
         limit_ms: float | None = None,
+        min_indent: int = 0,
     ) -> None:
         self.min_tokens = min_tokens
+        self._min_indent = min_indent
+        self._indent: int | None = None  # of the line that has only blanks so far
         self._stop_token_ids = frozenset(stop_token_ids)
         self._limit_ms = limit_ms
         self._started_at: float | None = None
@@ -34,23 +38,45 @@ class Ends:
     @classmethod
     def of(cls, request: GenerateRequest) -> Ends:
         """Those that the request names."""
-        return cls(request.min_tokens, request.stop_token_ids, request.predict_limit_ms)
+        return cls(
+            request.min_tokens,
+            request.stop_token_ids,
+            request.predict_limit_ms,
+            request.min_indent,
+        )
 
     def is_stop(self, token_id: int, num_tokens: int) -> bool:
         """Whether the token after ``num_tokens`` others is one that ends the text."""
         return token_id in self._stop_token_ids and num_tokens >= self.min_tokens
 
-    def after(self, text: str, num_tokens: int) -> FinishReason | None:
-        """The reason to end with ``text``, which came after ``num_tokens`` tokens."""
+    def cut(self, text: str, num_tokens: int) -> tuple[str, FinishReason | None]:
+        """What stays of ``text``, which came after ``num_tokens`` tokens; the reason to end."""
+        end = self._end_of_block(text) if self._min_indent else None
+        is_long_enough = num_tokens + 1 >= self.min_tokens
+        if end is not None and is_long_enough:
+            return text[:end], FinishReason.LENGTH
+        is_over = self._is_late(text) and is_long_enough
+        return text, FinishReason.LENGTH if is_over else None
+
+    def _end_of_block(self, text: str) -> int | None:
+        """Where ``text`` has the first character of a line that is indented too little."""
+        for place, char in enumerate(text):
+            if self._indent is not None and char in " \t":
+                self._indent += 1
+            elif self._indent is not None and self._indent < self._min_indent:
+                return place
+            else:
+                self._indent = 0 if char == "\n" else None
+        return None
+
+    def _is_late(self, text: str) -> bool:
         if self._limit_ms is None:
-            return None
+            return False
         now = time.monotonic()
         if self._started_at is None:
             self._started_at = now
         self._has_line_break = self._has_line_break or "\n" in text
-        is_late = (now - self._started_at) * 1000 > self._limit_ms
-        is_over = is_late and self._has_line_break and num_tokens + 1 >= self.min_tokens
-        return FinishReason.LENGTH if is_over else None
+        return self._has_line_break and (now - self._started_at) * 1000 > self._limit_ms
 
 
 class MinLength:

@@ -64,8 +64,8 @@ class Choice:
         text = self._text(token.token_id, is_end=token.is_end or is_stop)
         finish = FinishReason.STOP if is_stop else token.finish
         if finish is None:
-            finish = self._ends.after(text, self.num_tokens)
-        if finish is not None:
+            text, finish = self._ends.cut(text, self.num_tokens)
+        else:
             text += self._detokenizer.finish()
         delta = self._reader.feed(text)
         if finish is not None and not delta.is_over:
@@ -81,7 +81,9 @@ class Choice:
     def replay(self, token_ids: Iterable[int]) -> None:
         """Restore the text state from an earlier attempt's tokens; their text has been sent."""
         for token_id in token_ids:
-            self._count(self._reader.feed(self._text(token_id, is_end=False)))
+            text = self._text(token_id, is_end=False)
+            self._ends.cut(text, self.num_tokens)
+            self._count(self._reader.feed(text))
 
     def _text(self, token_id: int, *, is_end: bool) -> str:
         """What the token adds to the text: only complete characters."""

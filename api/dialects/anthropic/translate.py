@@ -10,22 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 from api.dialects.anthropic.messages import to_messages
-from api.dialects.anthropic.schema import (
-    MessagePromptBody,
-    MessagesBody,
-    ThinkingBody,
-)
+from api.dialects.anthropic.schema import MessagePromptBody, MessagesBody
 from api.dialects.anthropic.tools import to_tool_fields
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
-from api.dialects.openai.generation.grammars import forms_of, to_grammar
-from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.tools import read_tools
-from api.dialects.refused_fields import refuse_fields
-from api.dialects.sampling_fields import OURS
-from api.dialects.shared_fields import SharedFields, end_params
+from api.dialects.sampling_fields import same_value
+from api.dialects.shared_fields import SharedFields
+from api.dialects.shared_params import shared_params
 from api.web.errors import checked, named_by
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
-from jobs.contract.grammars import Grammar
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Message, Prompt
 
 NAMES = {
@@ -56,33 +50,24 @@ def _to_params(body: MessagePromptBody) -> GenerationParams:
     _refuse_unsupported(body)
     extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
     shared = checked(SharedFields, extra)
-    refuse_fields(shared)
+    if shared.n_probs:
+        raise UnsupportedParameterError("n_probs: messages have no probabilities", "n_probs")
     tools, tool_use = read_tools(**to_tool_fields(body))
     messages = to_messages(body.system, body.messages)
     prompt = Prompt(
         messages=messages,
         tools=tools,
-        template_options=_template_options(body, shared.chat_template_kwargs),
+        template_options=_template_options(body, shared),
         is_continued=_is_begun(messages),
     )
     params = GenerationParams(
         prompts=[prompt],
         is_chat=True,
-        sampling={**OURS.read(shared), **OURS.read(body)},
-        adapter=shared.adapter,
-        grammar=_grammar(body, shared),
         tool_use=tool_use,
-        reasoning_budget=_budget(body.thinking),
-        on_worker_loss=shared.on_worker_loss,
-        **_ends(body, shared),
+        reasoning_budget=_budget(body, shared),
+        **shared_params(shared, own=body, response_format=_response_format(body), **_ends(body)),
     )
-    if not isinstance(body, MessagesBody):
-        return params
-    return replace(
-        params,
-        stop=body.stop_sequences or [],
-        stream=bool(body.stream),
-    )
+    return replace(params, stream=bool(body.stream)) if isinstance(body, MessagesBody) else params
 
 
 def _is_begun(messages: list[Message]) -> bool:
@@ -93,35 +78,34 @@ def _is_begun(messages: list[Message]) -> bool:
     )
 
 
-def _budget(thinking: ThinkingBody | None) -> int | None:
+def _budget(body: MessagePromptBody, shared: SharedFields) -> int | None:
     """How much it thinks is up to the model, as with ``adaptive``, unless there is a budget."""
-    is_enabled = thinking is not None and thinking.type == "enabled"
-    return thinking.budget_tokens if thinking is not None and is_enabled else None
+    given = body.thinking if body.thinking and body.thinking.type == "enabled" else None
+    own = {"thinking.budget_tokens": given.budget_tokens if given else None}
+    return same_value({**own, "thinking_budget": shared.budget})
 
 
-def _template_options(
-    body: MessagePromptBody, kwargs: dict[str, Any] | None
-) -> dict[str, Any] | None:
+def _template_options(body: MessagePromptBody, shared: SharedFields) -> dict[str, Any] | None:
     """``between_tools`` is off; it is about what Anthropic's models tell between their calls."""
-    thinking, config = body.thinking, body.output_config
-    return to_template_options(
-        enable_thinking=None if thinking is None else thinking.type in ("enabled", "adaptive"),
-        reasoning_effort=config.effort if config else None,
-        thinking_budget=_budget(thinking),
-        chat_template_kwargs=kwargs,
-    )
+    is_on = body.thinking.type in ("enabled", "adaptive") if body.thinking else None
+    effort = body.output_config.effort if body.output_config else None
+    switches = {"thinking": is_on, "enable_thinking": shared.enable_thinking}
+    efforts = {"output_config.effort": effort, "reasoning_effort": shared.reasoning_effort}
+    same = {"enable_thinking": same_value(switches), "reasoning_effort": same_value(efforts)}
+    return template_options_of(shared.model_copy(update=same))
 
 
-def _grammar(body: MessagePromptBody, shared: SharedFields) -> Grammar | None:
+def _response_format(body: MessagePromptBody) -> dict[str, Any] | None:
     config = body.output_config
     given = (config.format if config else None) or body.output_format
-    form = {"type": "json_schema", "schema": given.schema_} if given else None
-    return to_grammar(response_format=form, **forms_of(shared))
+    return {"type": "json_schema", "schema": given.schema_} if given else None
 
 
-def _ends(body: MessagePromptBody, shared: SharedFields) -> dict[str, Any]:
-    limit = body.max_tokens if isinstance(body, MessagesBody) else None
-    return end_params(shared, max_tokens=limit)
+def _ends(body: MessagePromptBody) -> dict[str, Any]:
+    if not isinstance(body, MessagesBody):
+        return {}
+    limits = {"max_tokens": body.max_tokens}
+    return {"limits": limits, "stops": {"stop_sequences": body.stop_sequences}}
 
 
 def _refuse_unsupported(body: MessagePromptBody) -> None:

@@ -6,18 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from api.dialects.refused_fields import RefusedFields
-from api.dialects.sampling_fields import LlamaServerSamplingBody
-from api.dialects.shared_fields import EndFields
-from api.web.base_schema import PROMPT_SCHEMA, Body, Flag, StopValue, Text, integer
+from api.dialects.shared_fields import MAX_TOKENS, NO_LIMIT, JobFields
+from api.web.base_schema import PROMPT_SCHEMA, Body, Flag, Text, integer
 
 NativePrompt = Annotated[
     str | dict[str, Any] | list[Any],
     WithJsonSchema({"anyOf": [*PROMPT_SCHEMA["anyOf"], {"type": "object"}]}),
 ]
+_Limit = Annotated[int, integer(NO_LIMIT, MAX_TOKENS)] | None
+_One = Annotated[int, integer(1, 1)] | None
 
 
-class NativeBody(EndFields, RefusedFields, LlamaServerSamplingBody):
+class NativeBody(JobFields):
     """What /completion and /infill share, named as in llama-server; absent means off.
 
     ``cache_prompt``, ``id_slot`` and what else only concerns its slots is ignored. ``n_predict`` 0
@@ -25,12 +25,13 @@ class NativeBody(EndFields, RefusedFields, LlamaServerSamplingBody):
     """
 
     model: Text | None = None
-    stream: Flag = False
-    stop: StopValue | None = None
-    grammar: Text | None = None
-    json_schema: dict[str, Any] | None = None
-    n_probs: Annotated[int, integer(0, 20)] = 0
-    return_tokens: Flag = False
+    max_tokens: _Limit = None
+    max_completion_tokens: _Limit = None
+    n: _One = None
+    n_cmpl: _One = None
+    stream: Flag | None = None
+    logprobs: Annotated[int, integer(0, 20)] | None = None
+    return_tokens: Flag | None = None
     response_fields: list[Text] | None = None
 
 
@@ -50,9 +51,9 @@ class ExtraBody(Body):
 class InfillBody(NativeBody):
     """POST /infill: the gap is between ``input_prefix`` with ``prompt``, and ``input_suffix``."""
 
-    input_prefix: Text = ""
-    input_suffix: Text = ""
-    prompt: Text = ""
+    input_prefix: Text | None = None
+    input_suffix: Text | None = None
+    prompt: Text | None = None
     input_extra: Annotated[list[ExtraBody], Field(max_length=1000, fail_fast=True)] | None = None
 
 

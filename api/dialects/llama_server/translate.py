@@ -6,10 +6,8 @@ from typing import Any
 
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.llama_server.schema import InfillBody, NativeCompletionBody
-from api.dialects.openai.generation.grammars import to_grammar
-from api.dialects.refused_fields import refuse_fields
-from api.dialects.sampling_fields import LLAMA_SERVER
-from api.dialects.shared_fields import end_params
+from api.dialects.sampling_fields import same_value
+from api.dialects.shared_params import shared_params
 from api.execution.shapes import Shape
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt, View
@@ -21,17 +19,17 @@ def to_native_request(
     body: NativeCompletionBody | InfillBody, defaults: GenerationDefaults, model_name: str
 ) -> GenerateRequest:
     """The job that ``body`` asks for; ``InvalidRequestError`` names the parameter at fault."""
-    refuse_fields(body)
+    limits = {"max_tokens": body.max_tokens, "max_completion_tokens": body.max_completion_tokens}
+    probs = {"n_probs": body.n_probs or None, "logprobs": body.logprobs or None}
     params = GenerationParams(
         prompts=[_gap(body)] if isinstance(body, InfillBody) else _prompts(body.prompt),
-        sampling=LLAMA_SERVER.read(body),
-        num_logprobs=body.n_probs or None,
-        **end_params(body),
-        stop=body.stop or [],
-        grammar=to_grammar(grammar=body.grammar, json_schema=body.json_schema),
-        stream=body.stream,
+        num_logprobs=same_value(probs),
+        **shared_params(body, limits=limits),
+        stream=bool(body.stream),
         view=View(
-            Shape.NATIVE, has_tokens=body.return_tokens, fields=list(body.response_fields or ())
+            Shape.NATIVE,
+            has_tokens=bool(body.return_tokens),
+            fields=list(body.response_fields or ()),
         ),
     )
     return checked_text(build_request(params, defaults, model_name), body)
@@ -39,7 +37,8 @@ def to_native_request(
 
 def _gap(body: InfillBody) -> Prompt:
     extras = "".join(f"{one.filename or 'tmp'}\n{one.text}\n" for one in body.input_extra or ())
-    return Prompt(text=extras + body.input_prefix + body.prompt, suffix=body.input_suffix)
+    before = extras + (body.input_prefix or "") + (body.prompt or "")
+    return Prompt(text=before, suffix=body.input_suffix or "")
 
 
 def _prompts(given: Any) -> list[Prompt]:

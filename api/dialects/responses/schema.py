@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from api.dialects.sampling_fields import ResponseSamplingBody
-from api.dialects.shared_fields import MAX_TOKENS, Effort, SharedFields
-from api.web.base_schema import Body, Count, Flag, StopValue, Text, TokenLimit, integer
+from api.dialects.shared_fields import Effort
+from api.web.base_schema import Body, Count, Flag, Text, TokenLimit, integer
 
 
 def _check_input(value: Any) -> str | list[Any]:
@@ -62,15 +62,6 @@ class ResponsePromptBody(Body):
     # Refused by name when they ask for something: prompts and conversations kept elsewhere.
     prompt: dict[str, Any] | None = None
     conversation: Text | dict[str, Any] | None = None
-
-
-class ExtraFields(SharedFields):
-    """Those parameters."""
-
-    enable_thinking: Flag | None = None
-    think: Flag | Text | None = None
-    thinking_budget: Annotated[int, integer(0, MAX_TOKENS)] | None = None
-    stop: StopValue | None = None
 
 
 class ResponseBody(ResponsePromptBody, ResponseSamplingBody):

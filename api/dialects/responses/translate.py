@@ -7,16 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
-from api.dialects.openai.generation.grammars import forms_of, to_grammar
-from api.dialects.openai.generation.reasoning import to_template_options
+from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.tools import read_tools
-from api.dialects.refused_fields import refuse_fields
 from api.dialects.responses.items import Item
 from api.dialects.responses.messages import to_messages
-from api.dialects.responses.schema import ExtraFields, ResponseBody, ResponsePromptBody, TextBody
+from api.dialects.responses.schema import ResponseBody, ResponsePromptBody, TextBody
 from api.dialects.responses.tools import to_tool_fields
-from api.dialects.sampling_fields import OURS
-from api.dialects.shared_fields import end_params
+from api.dialects.sampling_fields import same_value
+from api.dialects.shared_fields import SharedFields
+from api.dialects.shared_params import shared_params
 from api.web.errors import checked, named_by
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import GenerateRequest, GenerationDefaults, Prompt
@@ -49,47 +48,41 @@ def to_job(
 
 def _to_params(body: ResponsePromptBody, items: Sequence[Item]) -> GenerationParams:
     given = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
-    extra = checked(ExtraFields, given)
-    refuse_fields(extra)
+    extra = checked(SharedFields, given)
     tools, tool_use = read_tools(**to_tool_fields(body))
-    options = to_template_options(
-        enable_thinking=extra.enable_thinking,
-        think=extra.think,
-        reasoning_effort=body.reasoning.effort if body.reasoning else None,
-        thinking_budget=extra.thinking_budget,
-        chat_template_kwargs=extra.chat_template_kwargs,
-    )
-    messages = to_messages(body.instructions, items)
+    messages, options = to_messages(body.instructions, items), _template_options(body, extra)
     params = GenerationParams(
         prompts=[Prompt(messages=messages, tools=tools, template_options=options)],
         is_chat=True,
-        sampling={**OURS.read(extra), **OURS.read(body)},
-        stop=extra.stop or [],
-        adapter=extra.adapter,
-        grammar=to_grammar(response_format=_response_format(body.text), **forms_of(extra)),
         tool_use=tool_use,
-        reasoning_budget=extra.thinking_budget,
-        on_worker_loss=extra.on_worker_loss,
-        **_ends(body, extra),
+        reasoning_budget=extra.budget,
+        num_logprobs=_num_logprobs(body, extra),
+        **shared_params(
+            extra, own=body, limits=_limits(body), response_format=_response_format(body.text)
+        ),
     )
-    if not isinstance(body, ResponseBody):
-        return params
-    return replace(
-        params,
-        stream=bool(body.stream),
-        num_logprobs=_num_logprobs(body),
-    )
+    return replace(params, stream=bool(body.stream)) if isinstance(body, ResponseBody) else params
 
 
-def _ends(body: ResponsePromptBody, extra: ExtraFields) -> dict[str, Any]:
-    limit = body.max_output_tokens if isinstance(body, ResponseBody) else None
-    return end_params(extra, max_output_tokens=limit)
+def _template_options(body: ResponsePromptBody, extra: SharedFields) -> dict[str, Any] | None:
+    effort = body.reasoning.effort if body.reasoning else None
+    efforts = {"reasoning.effort": effort, "reasoning_effort": extra.reasoning_effort}
+    same = {"reasoning_effort": same_value(efforts)}
+    return template_options_of(extra.model_copy(update=same))
 
 
-def _num_logprobs(body: ResponseBody) -> int | None:
+def _limits(body: ResponsePromptBody) -> dict[str, int | None]:
+    return {"max_output_tokens": body.max_output_tokens} if isinstance(body, ResponseBody) else {}
+
+
+def _num_logprobs(body: ResponsePromptBody, extra: SharedFields) -> int | None:
     """Asked for by ``include``, or by a number of alternatives."""
-    is_asked_for = body.top_logprobs or _LOGPROBS in (body.include or ())
-    return (body.top_logprobs or 0) if is_asked_for else None
+    if not isinstance(body, ResponseBody):
+        return None
+    number = same_value(
+        {"top_logprobs": body.top_logprobs or None, "n_probs": extra.n_probs or None}
+    )
+    return number or (0 if _LOGPROBS in (body.include or ()) else None)
 
 
 def _response_format(text: TextBody | None) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from api.dialects.shared_fields import FormFields
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.grammars import Grammar, GrammarKind
 
@@ -32,11 +31,6 @@ def to_grammar(**given: Any) -> Grammar | None:
             message = f"only one of {found[0].param} and {other.param} may be given"
             raise InvalidRequestError(message, other.param)
     return found[0] if found else None
-
-
-def forms_of(body: FormFields) -> dict[str, Any]:
-    """The body's fields of that kind, for ``to_grammar``."""
-    return {name: getattr(body, name) for name in FormFields.model_fields}
 
 
 def _of_format(given: dict[str, Any], param: str) -> Grammar | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from api.dialects.openai.generation.schema import ReasoningFields
 from api.dialects.sampling_fields import same_value
+from api.dialects.shared_fields import ReasoningFields
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 
 _FIELD = "chat_template_kwargs"
@@ -55,7 +55,12 @@ def to_template_options(
 def template_options_of(body: ReasoningFields) -> dict[str, Any] | None:
     """Those that a body asks for."""
     return to_template_options(
-        **{name: getattr(body, name) for name in ReasoningFields.model_fields}
+        enable_thinking=body.enable_thinking,
+        think=body.think,
+        reasoning_effort=body.reasoning_effort,
+        thinking_budget=body.budget,
+        chat_template_kwargs=body.chat_template_kwargs,
+        documents=body.documents,
     )
 
 

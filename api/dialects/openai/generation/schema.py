@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.dialects.shared_fields import MAX_TOKENS, NO_LIMIT, Effort, SharedFields
-from api.web.base_schema import Body, Flag, PromptValue, StopValue, Text, TokenLimit, integer
+from api.dialects.shared_fields import MAX_TOKENS, NO_LIMIT, ReasoningFields, SharedFields
+from api.web.base_schema import Body, Flag, PromptValue, Text, TokenLimit, integer
 
 
 class FunctionBody(Body):
@@ -58,7 +58,7 @@ class MessageBody(Body):
 class StreamOptions(Body):
     """OpenAI's object of that name."""
 
-    include_usage: Flag = False
+    include_usage: Flag | None = None
 
 
 class ToolFunction(Body):
@@ -81,24 +81,10 @@ class NamedToolBody(Body):
     function: ToolFunction
 
 
-class ReasoningFields(Body):
-    """What a body says to the chat template; one that knows none of it ignores it.
-
-    ``think`` is ollama's, ``documents`` is vLLM's.
-    """
-
-    enable_thinking: Flag | None = None
-    think: Flag | Text | None = None
-    reasoning_effort: Effort = None
-    thinking_budget: Annotated[int, integer(0, MAX_TOKENS)] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    documents: list[Any] | None = None
-
-
-class GenerationBody(ReasoningFields, SharedFields):
+class GenerationBody(SharedFields):
     """What both generation routes take. Absent or null means: off, or the model's default.
 
-    ``options`` and ``format`` are ollama's, ``n_probs`` is llama-server's ``top_logprobs``.
+    ``n_cmpl`` is llama-server's name of ``n``.
     """
 
     model: Text | None = None
@@ -107,19 +93,16 @@ class GenerationBody(ReasoningFields, SharedFields):
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     n: Annotated[int, integer(1, 16)] | None = None
+    n_cmpl: Annotated[int, integer(1, 16)] | None = None
     best_of: Annotated[int, integer(1, 16)] | None = None
-    n_probs: Annotated[int, integer(0, 20)] | None = None
     echo: Flag | None = None
-    stop: StopValue | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
     continue_final_message: Flag | None = None
     add_generation_prompt: Flag | None = None
     add_special_tokens: Flag | None = None
     response_format: dict[str, Any] | None = None
-    format: dict[str, Any] | Text | None = None
-    options: dict[str, Any] | None = None
-    complete_text: Flag = False
+    complete_text: Flag | None = None
     background: Flag | None = None
     user: Text | None = None
     metadata: dict[str, Any] | None = None
@@ -134,7 +117,7 @@ class GenerationBody(ReasoningFields, SharedFields):
 class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
-    # A number is mlx_lm.server's: how many.
+    # A number is how many, as older clients of mlx_lm.server have it.
     logprobs: Flag | Annotated[int, integer(-1, 20)] | None = None
     top_logprobs: Annotated[int, integer(0, 20)] | None = None
 
@@ -142,13 +125,15 @@ class ChatBody(GenerationBody):
 class CompletionBody(GenerationBody):
     """POST /v1/completions. With ``apply_chat_template`` or messages it is a chat.
 
-    ``max_tokens`` 0 with ``echo`` only repeats the prompt, with its ``logprobs``.
+    ``max_tokens`` 0 with ``echo`` only repeats the prompt, with its ``logprobs``. These as a flag,
+    with ``top_logprobs``, are mlx_lm.server's.
     """
 
     max_tokens: Annotated[int, integer(NO_LIMIT, MAX_TOKENS)] | None = None
-    logprobs: Annotated[int, integer(0, 20)] | None = None
+    logprobs: Flag | Annotated[int, integer(0, 20)] | None = None
+    top_logprobs: Annotated[int, integer(0, 20)] | None = None
     suffix: Text | None = None
-    apply_chat_template: Flag = False
+    apply_chat_template: Flag | None = None
 
 
 class TokenCountBody(ReasoningFields):

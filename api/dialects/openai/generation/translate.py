@@ -8,15 +8,12 @@ import msgspec
 
 from api.dialects.generation_params import GenerationParams, build_request, checked_text
 from api.dialects.openai.embeddings.schema import EmbeddingsBody
-from api.dialects.openai.generation.grammars import forms_of, to_grammar
 from api.dialects.openai.generation.messages import to_messages
 from api.dialects.openai.generation.reasoning import template_options_of
 from api.dialects.openai.generation.schema import ChatBody, CompletionBody, TokenCountBody
 from api.dialects.openai.generation.tools import Tools, read_tools, refuse_functions, to_tools
-from api.dialects.refused_fields import refuse_fields
-from api.dialects.sampling_fields import LLAMA_SERVER, OURS, same_value
-from api.dialects.shared_fields import NO_LIMIT, OllamaOptions, end_params
-from api.web.errors import checked
+from api.dialects.sampling_fields import same_value
+from api.dialects.shared_params import shared_params
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from jobs.contract.requests import (
     EmbedRequest,
@@ -43,53 +40,28 @@ def _to_params(body: GenerationRoute) -> GenerationParams:
     refuse_unsupported(body)
     tools, tool_use = read_tools(body.tools, body.tool_choice, body.parallel_tool_calls)
     prompts = _prompts(body, tools)
-    options = _ollama_options(body)
     return GenerationParams(
         prompts=prompts,
         is_chat=_is_chat(body, prompts),
-        sampling=_sampling(body, options),
         num_logprobs=_num_logprobs(body),
-        **_ends(body, options),
+        **shared_params(body, limits=_limits(body), response_format=body.response_format),
         fallback_max_tokens=_COMPLETION_MAX_TOKENS if isinstance(body, CompletionBody) else None,
-        num_choices=body.n or 1,
-        stop=same_value({"stop": body.stop or None, "options.stop": options.stop or None}) or [],
+        num_choices=_num_choices(body),
         echo=_echo(body, prompts),
-        adapter=body.adapter,
-        grammar=to_grammar(
-            response_format=body.response_format, format=body.format or None, **forms_of(body)
-        ),
         tool_use=tool_use,
-        reasoning_budget=body.thinking_budget,
-        on_worker_loss=body.on_worker_loss,
+        reasoning_budget=body.budget,
         stream=bool(body.stream),
-        include_usage=body.stream_options is not None and body.stream_options.include_usage,
-        complete_text=body.complete_text,
+        include_usage=body.stream_options is not None and bool(body.stream_options.include_usage),
+        complete_text=bool(body.complete_text),
     )
 
 
-def _ollama_options(body: GenerationRoute) -> OllamaOptions:
-    options = checked(OllamaOptions, body.options or {}, "options")
-    refuse_fields(options, "options.")
-    return options
+def _limits(body: GenerationRoute) -> dict[str, int | None]:
+    return {"max_completion_tokens": body.max_completion_tokens, "max_tokens": body.max_tokens}
 
 
-def _sampling(body: GenerationRoute, options: OllamaOptions) -> dict[str, Any]:
-    given, optional = OURS.read(body), LLAMA_SERVER.read(options)
-    for name in given.keys() & optional.keys():
-        same_value({name: given[name], f"options.{name}": optional[name]})
-    return {**given, **optional}
-
-
-def _ends(body: GenerationRoute, options: OllamaOptions) -> dict[str, Any]:
-    """ollama has a second word for no limit: up to the end of the context."""
-    num_predict = options.num_predict
-    is_unlimited = num_predict is not None and num_predict < 0
-    names = {
-        "max_completion_tokens": body.max_completion_tokens,
-        "max_tokens": body.max_tokens,
-        "options.num_predict": NO_LIMIT if is_unlimited else num_predict,
-    }
-    return end_params(body, **names)
+def _num_choices(body: GenerationRoute) -> int:
+    return same_value({"n": body.n, "n_cmpl": body.n_cmpl}) or 1
 
 
 def to_token_count_request(body: TokenCountBody) -> TokenCountRequest:
@@ -127,12 +99,16 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
 
 def refuse_unsupported(body: GenerationRoute) -> None:
     """Features not there (yet) are refused by name, never dropped."""
-    refuse_fields(body)
     refuse_functions(body)
-    _refuse((body.best_of or 1) > (body.n or 1), "best_of", "use n")
-    is_chat = isinstance(body, ChatBody) or bool(body.messages) or body.apply_chat_template
+    _refuse((body.best_of or 1) > _num_choices(body), "best_of", "use n")
+    is_chat = isinstance(body, ChatBody) or bool(body.messages or body.apply_chat_template)
     # A raw prompt gets BOS, a chat's template writes it.
     _refuse(body.add_special_tokens is is_chat, "add_special_tokens", f"{is_chat} is not done here")
+    for name, asks in (
+        ("continue_final_message", bool(body.continue_final_message)),
+        ("add_generation_prompt", body.add_generation_prompt is False),
+    ):
+        _refuse(asks and not body.messages, name, "needs messages")
     if isinstance(body, CompletionBody):
         _refuse_suffix(body)
         if body.max_tokens == 0 and not body.echo:
@@ -141,9 +117,9 @@ def refuse_unsupported(body: GenerationRoute) -> None:
 
 def _refuse_suffix(body: CompletionBody) -> None:
     """What a text with a gap cannot be combined with."""
-    is_chat = bool(body.messages) or body.apply_chat_template
+    is_chat = bool(body.messages or body.apply_chat_template)
     _refuse(bool(body.suffix) and is_chat, "suffix", "a chat has no gap to fill")
-    is_scored = bool(body.echo) and body.logprobs is not None
+    is_scored = bool(body.echo) and _num_logprobs(body) is not None
     _refuse(bool(body.suffix) and is_scored, "suffix", "a prompt with a gap is not scored")
 
 
@@ -219,19 +195,18 @@ def _echo(body: GenerationRoute, prompts: list[Prompt]) -> bool:
         return False
     if any(prompt.messages is not None or prompt.is_chat for prompt in prompts):
         raise UnsupportedParameterError("echo: a chat cannot be echoed", "echo")
-    if body.logprobs is None and any(prompt.text is None for prompt in prompts):
+    if _num_logprobs(body) is None and any(prompt.text is None for prompt in prompts):
         raise UnsupportedParameterError("echo: token ids are echoed with logprobs only", "echo")
     return True
 
 
 def _num_logprobs(body: GenerationRoute) -> int | None:
-    probs = {"n_probs": body.n_probs or None}
-    if isinstance(body, CompletionBody):
-        return same_value({"logprobs": body.logprobs, **probs})
-    if isinstance(body.logprobs, bool) or body.logprobs is None:
-        if body.top_logprobs is not None and not body.logprobs:
+    """A number, or whether and how many; 0 as a number are none only in chats."""
+    given, others = body.logprobs, {"n_probs": body.n_probs or None}
+    if isinstance(given, bool) or given is None:
+        if body.top_logprobs and not given:
             raise InvalidRequestError("top_logprobs needs logprobs: true", "top_logprobs")
-        asked = {"top_logprobs": (body.top_logprobs or 0) if body.logprobs else None}
-        return same_value({**asked, **probs})
-    number = body.logprobs if body.logprobs > 0 else None
-    return same_value({"logprobs": number, "top_logprobs": body.top_logprobs, **probs})
+        return same_value({"top_logprobs": (body.top_logprobs or 0) if given else None, **others})
+    is_asked_for = given > 0 or isinstance(body, CompletionBody)
+    names = {"logprobs": given if is_asked_for else None, "top_logprobs": body.top_logprobs}
+    return same_value({**names, **others})

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from api.dialects.openai.generation.schema import MessageBody, ReasoningFields
+from api.dialects.openai.generation.schema import MessageBody
+from api.dialects.shared_fields import ReasoningFields
 from api.web.base_schema import Body, Flag, Text
 
 TokenIds = list[Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]]
