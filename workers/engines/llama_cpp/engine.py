@@ -57,7 +57,6 @@ class LlamaCppEngine:
         self._prefixes = PrefixCache(
             loaded.memory,
             loaded.num_kept_cells,
-            can_trim=loaded.can_trim,
             on_evicted=None if loaded.host_cache is None else loaded.host_cache.put,
         )
         num_slots, tuning = loaded.info.num_slots, loaded.tuning

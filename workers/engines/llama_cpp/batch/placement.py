@@ -76,7 +76,7 @@ class Placement:
 
     def leader_of(self, run: Running, running: Collection[Running]) -> Running | None:
         """The sequence that is prefilling a longer prefix of ``run`` than the cache has, if any."""
-        if not self._prefixes.can_trim:
+        if not self._memory.traits.can_cut_anywhere:
             return None
         wanted = _reusable(run)
         others = [o for o in running if o.adapter == run.adapter and o.leader is None]
@@ -117,13 +117,12 @@ class Placement:
         self, run: Running, wanted: IntArray, running: Collection[Running]
     ) -> tuple[Running | None, int]:
         best, best_length = None, 0
-        if not self._prefixes.can_trim:
-            return best, best_length
         for other in running:
             if other is run or other.adapter != run.adapter:
                 continue
             length = num_common(other.tokens[: other.num_in_cache], wanted)
-            if length > best_length and self._memory.is_worth_branching(other.seq_id, length):
+            is_better = length > best_length and self._memory.can_branch(other.seq_id, length)
+            if is_better and self._memory.is_worth_branching(other.seq_id, length):
                 best, best_length = other, length
         return best, best_length
 

@@ -49,15 +49,13 @@ class LoadedModel:
     """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
     ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
-    cache. ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` if their
-    number was given at load.
+    cache. ``threads``: ``None`` if their number was given at load.
     """
 
     model: Pointer
     memory: KvMemory
     num_kept_cells: int
     host_cache: HostCache | None
-    can_trim: bool
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
     adapters: Adapters
@@ -92,8 +90,6 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
             adapters.load(options.adapter)
         tokenizer = LlamaCppTokenizer(model)
         context_length = context_length_of(model, options)
-        can_trim = _can_trim(model)
-        can_forget = can_trim and _has_prefix_state(model)
         is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
         memory = open_cells(path, model, header, context_length, options)
         num_threads = options.num_threads or num_threads_of(model)
@@ -107,7 +103,6 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
         memory=memory,
         num_kept_cells=_num_kept_cells(model, memory, options),
         host_cache=host_cache,
-        can_trim=can_trim,
         tokenizer=tokenizer,
         info=_info(header, model, context_length, num_slots),
         adapters=adapters,
@@ -117,7 +112,7 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
         step_budget_s=options.step_budget_s,
-        tuning=tune(header, model, can_forget=can_forget) if is_tuned else StepTuning(),
+        tuning=tune(header, model, can_forget=memory.traits.can_cut_anywhere) if is_tuned else StepTuning(),
     )
 
 
@@ -171,11 +166,6 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
         raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary differs from the model's")
 
 
-def _has_prefix_state(model: Pointer) -> bool:
-    """Whether the state of a prefix can be kept; not in recurrent models, which overwrite it."""
-    return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
-
-
 def _prompt_cache_bytes(options: EngineOptions) -> int:
     if options.prompt_cache_bytes is not None:
         return options.prompt_cache_bytes
@@ -185,9 +175,9 @@ def _prompt_cache_bytes(options: EngineOptions) -> int:
 def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
     """KV cells for kept prefixes; only few if cells are shared: idle cells slow every step."""
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _has_prefix_state(model):
+    if max_bytes == 0:
         return 0
-    if memory.is_per_slot:
+    if memory.is_per_slot or not memory.traits.can_idle:
         return memory.num_cells
     return min(memory.num_cells // 4, max_bytes // _bytes_per_cell(model, options))
 
@@ -196,7 +186,7 @@ def _open_host_cache(
     path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> HostCache | None:
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _has_prefix_state(model):
+    if max_bytes == 0:
         return None
     identity = _identity(path, header, options)
 
@@ -209,13 +199,7 @@ def _open_host_cache(
 
     folder = options.prompt_cache_dir
     spill = None if folder is None else Spill(folder, identity, MIN_TOKENS)
-    can_trim = _can_trim(model)
-    return HostCache(memory, max_bytes, identity_of, can_trim=can_trim, spill=spill)
-
-
-def _can_trim(model: Pointer) -> bool:
-    """Whether the model's memory can be cut anywhere."""
-    return bool(lib.llama_model_n_swa(model) == 0)
+    return HostCache(memory, max_bytes, identity_of, spill=spill)
 
 
 def _identity(path: Path, header: GgufHeader, options: EngineOptions) -> str:
