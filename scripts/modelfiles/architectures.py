@@ -220,7 +220,7 @@ _RWKV_FACTS: dict[str, Fact] = {
     "attention.head_count": 0,
     "attention.head_count_kv": 0,
     "attention.layer_norm_epsilon": 1e-5,
-    "wkv.head_size": HEAD,
+    "wkv.head_size": WIDTH,  # llama.cpp reads 32 values at once, whatever is given here
     "token_shift_count": 2,
     **{
         f"attention.{name}_lora_rank": _RWKV_RANK
@@ -318,10 +318,12 @@ def _tensors(architecture: Architecture, vocab_size: int) -> Tensors:
 
 
 def _values(name: str, shape: Shape, seed: int) -> npt.NDArray[np.float32]:
-    """Norms near 1, decays below 0, matrices that keep the size of what they multiply."""
+    """Norms near 1, mixes in 0 to 1, decays below 0, matrices that keep the size of what they multiply."""
     draws = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape[::-1])
     if name.endswith("ssm_a"):
         values = -np.exp(draws)
+    elif "lerp" in name:
+        values = 1 / (1 + np.exp(-draws))
     elif "norm" in name and name.endswith("weight"):
         values = 1 + 0.1 * draws
     elif len(shape) == 1:

@@ -70,6 +70,8 @@ class Reference:
 
         A token whose log-probability is nearly the best one's may stand for it.
         """
+        # By ``reset`` alone, recurrent models of this version would go on from their old state.
+        lib.llama_memory_clear(lib.llama_get_memory(self._llama.ctx), True)
         self._llama.reset()
         self._llama.eval(list(prompt))
         for place, token in enumerate(tokens):
