@@ -1,12 +1,11 @@
-"""Tiny GGUF files with random weights in F32, one for each kind of memory that llama.cpp has.
+"""Tiny GGUF files with random weights in F32, of the architectures that llama.cpp knows.
 
-Shapes are written as in llama.cpp's sources (``src/models/*.cpp``): the inner dimension first.
+Only their metadata is written here; llama.cpp says which tensors follow from it.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import gguf
@@ -14,191 +13,43 @@ import numpy as np
 import numpy.typing as npt
 
 from scripts.modelfiles.gguf_file import add_vocabulary, finish
-from scripts.modelfiles.vocabulary import Vocabulary
+from scripts.modelfiles.tensor_shapes import Shape, tensor_shapes
+from scripts.modelfiles.vocabulary import TokenKind, Vocabulary
 
-Shape = tuple[int, ...]
-Tensors = dict[str, Shape]
 Fact = int | float | bool | str | list[int]
+Facts = dict[str, Fact]
 
 WIDTH, HEADS, KV_HEADS, HEAD, FF, CONTEXT = 64, 4, 2, 16, 128, 4096
 WINDOW = 32
-_EXPERTS, _EXPERT_FF = 4, 64
-_INNER, _STATE, _KERNEL, _RANK, _GROUPS = 2 * WIDTH, 16, 4, 8, 1
-_CONV = _INNER + 2 * _GROUPS * _STATE
 _KV_RANK, _ROPE, _NOPE, _VALUE = 32, 8, 16, 16
+_EPSILON = 1e-6
 
-_BASE: dict[str, Fact] = {
+_BASE: Facts = {
     "context_length": CONTEXT,
     "embedding_length": WIDTH,
+    "block_count": 4,
     "feed_forward_length": FF,
     "attention.head_count": HEADS,
     "attention.head_count_kv": KV_HEADS,
-    "attention.layer_norm_rms_epsilon": 1e-6,
+    "attention.layer_norm_rms_epsilon": _EPSILON,
+    "attention.layer_norm_epsilon": _EPSILON,
+    "logit_scale": 1.0,
 }
-_SSM: dict[str, Fact] = {
-    "ssm.conv_kernel": _KERNEL,
-    "ssm.inner_size": _INNER,
-    "ssm.state_size": _STATE,
-    "ssm.time_step_rank": _RANK,
-}
-_GROUPED: dict[str, Fact] = {**_SSM, "ssm.group_count": _GROUPS}
-_ROUTED: dict[str, Fact] = {
-    "expert_count": _EXPERTS,
+_WINDOW: Facts = {"attention.sliding_window": WINDOW}
+_ALTERNATING: Facts = {**_WINDOW, "attention.sliding_window_pattern": [1, 0, 1, 0]}
+_ROUTED: Facts = {
+    "expert_count": 4,
     "expert_used_count": 2,
-    "expert_feed_forward_length": _EXPERT_FF,
+    "expert_feed_forward_length": 64,
+    "expert_shared_count": 1,
+    "expert_shared_feed_forward_length": 64,
+    "expert_weights_scale": 1.0,
+    "expert_gating_func": 2,
+    "leading_dense_block_count": 1,
+    "interleave_moe_layer_step": 2,
 }
-
-_TOP: Tensors = {"output_norm.weight": (WIDTH,)}
-_ATTENTION: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    "attn_q.weight": (WIDTH, HEADS * HEAD),
-    "attn_k.weight": (WIDTH, KV_HEADS * HEAD),
-    "attn_v.weight": (WIDTH, KV_HEADS * HEAD),
-    "attn_output.weight": (HEADS * HEAD, WIDTH),
-}
-_QK_NORMS: Tensors = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
-_MLP: Tensors = {
-    "ffn_norm.weight": (WIDTH,),
-    "ffn_gate.weight": (WIDTH, FF),
-    "ffn_up.weight": (WIDTH, FF),
-    "ffn_down.weight": (FF, WIDTH),
-}
-_MOE: Tensors = {
-    "ffn_norm.weight": (WIDTH,),
-    "ffn_gate_inp.weight": (WIDTH, _EXPERTS),
-    "ffn_gate_exps.weight": (WIDTH, _EXPERT_FF, _EXPERTS),
-    "ffn_up_exps.weight": (WIDTH, _EXPERT_FF, _EXPERTS),
-    "ffn_down_exps.weight": (_EXPERT_FF, WIDTH, _EXPERTS),
-}
-_SHARED_EXPERT: Tensors = {
-    "ffn_gate_shexp.weight": (WIDTH, _EXPERT_FF),
-    "ffn_up_shexp.weight": (WIDTH, _EXPERT_FF),
-    "ffn_down_shexp.weight": (_EXPERT_FF, WIDTH),
-}
-_LATENT: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    "attn_q_a_norm.weight": (WIDTH,),
-    "attn_kv_a_norm.weight": (_KV_RANK,),
-    "attn_q_a.weight": (WIDTH, WIDTH),
-    "attn_q_b.weight": (WIDTH, HEADS * (_NOPE + _ROPE)),
-    "attn_kv_a_mqa.weight": (WIDTH, _KV_RANK + _ROPE),
-    "attn_k_b.weight": (_NOPE, _KV_RANK, HEADS),
-    "attn_v_b.weight": (_KV_RANK, _VALUE, HEADS),
-    "attn_output.weight": (HEADS * _VALUE, WIDTH),
-}
-_MAMBA: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    "ssm_in.weight": (WIDTH, 2 * _INNER),
-    "ssm_conv1d.weight": (_KERNEL, _INNER),
-    "ssm_conv1d.bias": (_INNER,),
-    "ssm_x.weight": (_INNER, _RANK + 2 * _STATE),
-    "ssm_dt.weight": (_RANK, _INNER),
-    "ssm_dt.bias": (_INNER,),
-    "ssm_a": (_STATE, _INNER),
-    "ssm_d": (_INNER,),
-    "ssm_out.weight": (_INNER, WIDTH),
-}
-_MAMBA_NORMS: Tensors = {
-    "ssm_dt_norm.weight": (_RANK,),
-    "ssm_b_norm.weight": (_STATE,),
-    "ssm_c_norm.weight": (_STATE,),
-}
-_MAMBA2: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    "ssm_in.weight": (WIDTH, _INNER + _CONV + _RANK),
-    "ssm_conv1d.weight": (_KERNEL, _CONV),
-    "ssm_conv1d.bias": (_CONV,),
-    "ssm_dt.bias": (_RANK,),
-    "ssm_a": (1, _RANK),
-    "ssm_d": (1, _RANK),
-    "ssm_norm.weight": (_INNER // _GROUPS, _GROUPS),
-    "ssm_out.weight": (_INNER, WIDTH),
-}
-_SHORT_CONVOLUTION: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    "shortconv.conv.weight": (3, WIDTH),
-    "shortconv.in_proj.weight": (WIDTH, 3 * WIDTH),
-    "shortconv.out_proj.weight": (WIDTH, WIDTH),
-}
-_POST_NORMS: Tensors = {
-    "post_attention_norm.weight": (WIDTH,),
-    "post_ffw_norm.weight": (WIDTH,),
-}
-_RWKV_RANK = 8
-_RWKV7: Tensors = {
-    **{f"attn_norm{n}.{kind}": (WIDTH,) for n in ("", "_2") for kind in ("weight", "bias")},
-    **{f"time_mix_{name}0.weight": (WIDTH,) for name in "wav"},
-    **{f"time_mix_{name}1.weight": (WIDTH, _RWKV_RANK) for name in "wavg"},
-    **{f"time_mix_{name}2.weight": (_RWKV_RANK, WIDTH) for name in "wavg"},
-    "time_mix_lerp_fused.weight": (WIDTH, 1, 1, 6),
-    **{f"time_mix_{name}.weight": (WIDTH,) for name in ("k_k", "k_a", "r_k", "ln")},
-    "time_mix_ln.bias": (WIDTH,),
-    **{
-        f"time_mix_{name}.weight": (WIDTH, WIDTH)
-        for name in ("key", "value", "receptance", "output")
-    },
-    "channel_mix_lerp_k.weight": (WIDTH, 1, 1),
-    "channel_mix_key.weight": (WIDTH, FF),
-    "channel_mix_value.weight": (FF, WIDTH),
-}
-_BERT: Tensors = {
-    **{
-        f"{name}.{kind}": (WIDTH, WIDTH)[: 2 if kind == "weight" else 1]
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output")
-        for kind in ("weight", "bias")
-    },
-    **{
-        f"{name}_output_norm.{kind}": (WIDTH,)
-        for name in ("attn", "layer")
-        for kind in ("weight", "bias")
-    },
-    "ffn_up.weight": (WIDTH, FF),
-    "ffn_up.bias": (FF,),
-    "ffn_down.weight": (FF, WIDTH),
-    "ffn_down.bias": (WIDTH,),
-}
-_T5_ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_o")
-_T5_BLOCK: Tensors = {
-    "attn_norm.weight": (WIDTH,),
-    **{f"{name}.weight": (WIDTH, WIDTH) for name in _T5_ATTENTION},
-    "attn_rel_b.weight": (HEADS, 32),
-    "ffn_norm.weight": (WIDTH,),
-    "ffn_up.weight": (WIDTH, FF),
-    "ffn_down.weight": (FF, WIDTH),
-}
-_T5_CROSS: Tensors = {
-    "cross_attn_norm.weight": (WIDTH,),
-    **{f"cross_{name}.weight": (WIDTH, WIDTH) for name in _T5_ATTENTION},
-}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """``layers``: the tensors of each layer. ``facts``: metadata below the name, over ``_BASE``.
-
-    ``is_tied``: there is no ``output`` tensor of its own. ``top``: tensors outside of the layers.
-    """
-
-    layers: list[Tensors]
-    facts: dict[str, Fact] = field(default_factory=dict)
-    top: Tensors = field(default_factory=lambda: _TOP)
-    is_tied: bool = False
-
-
-def _kv_heads(layers: list[Tensors]) -> Fact:
-    """Hybrid files say which layers are recurrent by a head count of 0."""
-    return [KV_HEADS if "attn_q.weight" in layer else 0 for layer in layers]
-
-
-def _hybrid(
-    recurrent: Tensors, attention: Tensors, facts: dict[str, Fact], top: Tensors = _TOP
-) -> Architecture:
-    layers = [recurrent, attention, recurrent, attention]
-    return Architecture(layers, {**facts, "attention.head_count_kv": _kv_heads(layers)}, top)
-
-
-_LATENT_FACTS: dict[str, Fact] = {
-    **_ROUTED,
+_SECTIONS: Facts = {"rope.dimension_sections": [4, 2, 2, 0]}
+_LATENT: Facts = {
     "attention.head_count_kv": 1,
     "attention.q_lora_rank": WIDTH,
     "attention.kv_lora_rank": _KV_RANK,
@@ -207,120 +58,156 @@ _LATENT_FACTS: dict[str, Fact] = {
     "attention.key_length_mla": _NOPE + _ROPE,
     "attention.value_length_mla": _VALUE,
     "rope.dimension_count": _ROPE,
-    "leading_dense_block_count": 1,
-    "expert_shared_count": 1,
-    "expert_weights_scale": 1.0,
 }
-_WINDOW_FACTS: dict[str, Fact] = {
-    "attention.sliding_window": WINDOW,
-    "attention.key_length": HEAD,
-    "attention.value_length": HEAD,
+_DIRECT_LATENT: Facts = {  # the latent is expanded before it is cached
+    "attention.q_lora_rank": WIDTH,
+    "attention.kv_lora_rank": _KV_RANK,
+    "attention.head_count_kv": HEADS,
+    "attention.key_length": _NOPE + _ROPE,
+    "attention.value_length": _VALUE,
+    "rope.dimension_count": _ROPE,
 }
-_RWKV_FACTS: dict[str, Fact] = {
+_STATE: Facts = {
+    "ssm.inner_size": 2 * WIDTH,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 16,
+    "ssm.time_step_rank": 8,
+    "ssm.group_count": 1,
+}
+_ALTERNATING_STATE: Facts = {**_STATE, "attention.head_count_kv": [0, KV_HEADS, 0, KV_HEADS]}
+_NEMOTRON_STATE: Facts = {
+    **_STATE,
+    "attention.head_count_kv": [0, KV_HEADS, 0, 0],
+    "feed_forward_length": [0, 0, FF, 0],
+}
+_CONVOLUTION: Facts = {
+    "attention.head_count_kv": [0, KV_HEADS, 0, KV_HEADS],
+    "shortconv.l_cache": 3,
+}
+_RWKV: Facts = {
     "attention.head_count": 0,
     "attention.head_count_kv": 0,
-    "attention.layer_norm_epsilon": 1e-5,
     "wkv.head_size": WIDTH,  # llama.cpp reads 32 values at once, whatever is given here
     "token_shift_count": 2,
+    "time_mix_extra_dim": 8,
+    "time_decay_extra_dim": 8,
     **{
-        f"attention.{name}_lora_rank": _RWKV_RANK
-        for name in ("decay", "iclr", "value_residual_mix", "gate")
+        f"attention.{name}_lora_rank": 8 for name in ("decay", "iclr", "value_residual_mix", "gate")
     },
 }
-_RECURRENT: dict[str, Fact] = {
-    "attention.head_count": 0,
-    "attention.head_count_kv": 0,
-    "feed_forward_length": 0,
-}
-_LATENT_LAYERS: list[Tensors] = [{**_LATENT, **_MLP}, {**_LATENT, **_MOE, **_SHARED_EXPERT}]
-_ENCODED: dict[str, Fact] = {
+_ENCODER: Facts = {
     "attention.head_count_kv": HEADS,
     "attention.causal": False,
-    "attention.layer_norm_epsilon": 1e-5,
     "pooling_type": int(gguf.PoolingType.MEAN),
 }
-_EMBEDDING_NORMS: Tensors = {f"token_embd_norm.{kind}": (WIDTH,) for kind in ("weight", "bias")}
+_BUCKETS: Facts = {"attention.head_count_kv": HEADS, "attention.relative_buckets_count": 32}
 
-ARCHITECTURES: dict[str, Architecture] = {
-    "llama": Architecture([{**_ATTENTION, **_MLP}] * 2),
-    "qwen3moe": Architecture(
-        [{**_ATTENTION, **_QK_NORMS, **_MOE}] * 2,
-        {**_ROUTED, "attention.key_length": HEAD, "attention.value_length": HEAD},
+
+def _all(names: str, facts: Facts | None = None) -> dict[str, Facts]:
+    return dict.fromkeys(names.split(), facts or {})
+
+
+ARCHITECTURES: dict[str, Facts] = {
+    **_all(
+        "llama deci falcon gpt2 mpt baichuan starcoder refact bloom stablelm qwen qwen2 qwen3 phi2"
+        " phi3 plamo codeshell orion internlm2 minicpm gemma starcoder2 xverse command-r olmo olmo2"
+        " openelm chatglm glm4 bitnet jais jais2 nemotron exaone granite arcee ernie4_5"
+        " hunyuan-dense smollm3 seed_oss pangu-embedded mistral3 maincoder talkie nanbeige"
     ),
-    "gemma3": Architecture([{**_ATTENTION, **_QK_NORMS, **_MLP, **_POST_NORMS}] * 6, _WINDOW_FACTS),
-    "deepseek2": Architecture(_LATENT_LAYERS, _LATENT_FACTS),
-    "mamba": Architecture([_MAMBA] * 2, {**_RECURRENT, **_SSM}),
-    "mamba2": Architecture([_MAMBA2] * 2, {**_RECURRENT, **_GROUPED}),
-    "lfm2": _hybrid(
-        {**_SHORT_CONVOLUTION, **_MLP},
-        {**_ATTENTION, **_QK_NORMS, **_MLP},
-        {"shortconv.l_cache": 3},
-        {"token_embd_norm.weight": (WIDTH,)},
-    ),
-    "granitehybrid": _hybrid({**_MAMBA2, **_MLP}, {**_ATTENTION, **_MLP}, _GROUPED),
-    "jamba": _hybrid({**_MAMBA, **_MAMBA_NORMS, **_MLP}, {**_ATTENTION, **_MLP}, _SSM),
-    "rwkv7": Architecture(
-        [_RWKV7] * 2,
-        _RWKV_FACTS,
-        {"output_norm.weight": (WIDTH,), "output_norm.bias": (WIDTH,), **_EMBEDDING_NORMS},
-    ),
-    "bert": Architecture(
-        [_BERT] * 2,
-        _ENCODED,
-        {"position_embd.weight": (WIDTH, CONTEXT), "token_types.weight": (WIDTH, 2)}
-        | _EMBEDDING_NORMS,
-        is_tied=True,
-    ),
-    "t5": Architecture(
-        [],
-        {"attention.relative_buckets_count": 32, "attention.head_count_kv": HEADS},
+    **_all("gptneox", {"use_parallel_residual": False}),
+    **_all("minicpm3", _DIRECT_LATENT),
+    **_all("qwen2vl qwen3vl paddleocr hunyuan_vl", _SECTIONS),
+    **_all("gemma2 exaone4 plamo3", _WINDOW),
+    **_all("gemma3", {**_WINDOW, "block_count": 6}),
+    **_all("gemma3n", _WINDOW),
+    **_all("cohere2 spark2_5 granite_swa muse-glimmer", _ALTERNATING),
+    **_all(
+        "gemma4",
         {
-            "enc.output_norm.weight": (WIDTH,),
-            "dec.output_norm.weight": (WIDTH,),
-            **{f"enc.blk.0.{name}": shape for name, shape in _T5_BLOCK.items()},
-            **{f"dec.blk.0.{name}": shape for name, shape in (_T5_BLOCK | _T5_CROSS).items()},
+            **_ALTERNATING,
+            "embedding_length_per_layer_input": 16,
+            "attention.key_length_swa": HEAD,
+            "attention.value_length_swa": HEAD,
+            "attention.shared_kv_layers": 0,
         },
     ),
+    **_all(
+        "qwen2moe qwen3moe phimoe arctic deepseek glm4moe bailingmoe bailingmoe2"
+        " ernie4_5-moe hunyuan-moe hy_v3 minimax-m2 llama4 grok granitemoe mellum",
+        _ROUTED,
+    ),
+    **_all("olmoe dots1", {**_ROUTED, "attention.head_count_kv": HEADS}),
+    **_all("dbrx", {**_ROUTED, "attention.clamp_kqv": 8.0}),
+    **_all("qwen3vlmoe", {**_ROUTED, **_SECTIONS}),
+    **_all("grovemoe", {**_ROUTED, "expert_group_scale": 1.0, "experts_per_group": 1}),
+    **_all("gpt-oss afmoe smallthinker laguna", {**_ROUTED, **_WINDOW}),
+    **_all("mimo2 step35 cohere2moe exaone-moe", {**_ROUTED, **_ALTERNATING}),
+    **_all("maple", {**_ROUTED, **_ALTERNATING, "swiglu_clamp_exp": 7.0}),
+    **_all("deepseek2 mistral4", {**_ROUTED, **_LATENT}),
+    **_all("mamba mamba2", _STATE),
+    **_all("rwkv6 rwkv7", _RWKV),
+    **_all("arwkv7", {**_RWKV, "token_shift_count": 1}),
+    **_all("jamba granitehybrid", _ALTERNATING_STATE),
+    **_all("plamo2", {**_ALTERNATING_STATE, "ssm.group_count": 0}),
+    **_all("falcon-h1", _STATE),
+    **_all("qwen35", {**_STATE, **_SECTIONS}),
+    **_all("qwen3next", {**_ROUTED, **_STATE}),
+    **_all("qwen35moe", {**_ROUTED, **_STATE, **_SECTIONS}),
+    **_all("nemotron_h", _NEMOTRON_STATE),
+    **_all("nemotron_h_moe", {**_ROUTED, **_NEMOTRON_STATE}),
+    **_all("lfm2", _CONVOLUTION),
+    **_all("lfm2moe", {**_ROUTED, **_CONVOLUTION}),
+    **_all(
+        "minimax-01",
+        {**_ROUTED, **_STATE, "residual_scale": 1.0, "full_attention_interval": 2},
+    ),
+    **_all("bert nomic-bert neo-bert jina-bert-v2 jina-bert-v3 eurobert llama-embed", _ENCODER),
+    **_all("modern-bert", {**_ENCODER, **_WINDOW}),
+    **_all("gemma-embedding", {**_ENCODER, **_WINDOW, "block_count": 6}),
+    **_all("nomic-bert-moe", {**_ENCODER, **_ROUTED, "moe_every_n_layers": 2}),
+    **_all("t5 t5encoder", _BUCKETS),
+    **_all("dream llada"),
+    **_all("llada-moe rnd1", _ROUTED),
 }
-"""By llama.cpp's name. Memory: plain (llama, qwen3moe), latent, window, recurrent, hybrid, none."""
+"""Metadata below the name, over ``_BASE``, by llama.cpp's name."""
 
 
 def write_architecture(path: Path, name: str, vocabulary: Vocabulary, seed: int = 0) -> Path:
     """Write a file of this architecture; the same arguments give the same file."""
-    architecture = ARCHITECTURES[name]
     temporary = path.with_name(f".{path.name}.tmp")
-    writer = gguf.GGUFWriter(temporary, name)
-    writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(path.stem)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    num_layers = len(architecture.layers) or 1
-    facts = {**_BASE, **architecture.facts, "block_count": num_layers}
-    for key, fact in facts.items():
-        _add_fact(writer, f"{name}.{key}", fact)
-    add_vocabulary(writer, vocabulary)
-    writer.add_token_type_count(2)
-    for tensor, shape in _tensors(architecture, len(vocabulary.tokens)).items():
+    finish(_writer(temporary, name, vocabulary), temporary, path)
+    shapes = tensor_shapes(path)
+    writer = _writer(temporary, name, vocabulary)
+    control = [kind is TokenKind.CONTROL for kind in vocabulary.kinds]
+    for tensor, shape in shapes.items():
+        if tensor.endswith("scale"):  # of quantized tensors
+            continue
         values = _values(tensor, shape, seed)
-        if tensor == "output.weight":
-            values[vocabulary.end_ids] = 0  # so that greedy text runs to its limit
+        if tensor in ("output.weight", "token_embd.weight"):
+            values[control] = 0  # so that greedy text runs to its limit
         writer.add_tensor(tensor, values)
     finish(writer, temporary, path)
     return path
 
 
-def _tensors(architecture: Architecture, vocab_size: int) -> Tensors:
-    tensors = {"token_embd.weight": (WIDTH, vocab_size), **architecture.top}
-    if not architecture.is_tied:
-        tensors["output.weight"] = (WIDTH, vocab_size)
-    for number, layer in enumerate(architecture.layers):
-        tensors |= {f"blk.{number}.{name}": shape for name, shape in layer.items()}
-    return tensors
+def _writer(path: Path, name: str, vocabulary: Vocabulary) -> gguf.GGUFWriter:
+    writer = gguf.GGUFWriter(path, name)
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(name)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for key, fact in {**_BASE, **ARCHITECTURES[name]}.items():
+        _add_fact(writer, f"{name}.{key}", fact)
+    add_vocabulary(writer, vocabulary)
+    writer.add_token_type_count(2)
+    return writer
 
 
 def _values(name: str, shape: Shape, seed: int) -> npt.NDArray[np.float32]:
-    """Norms near 1, mixes in 0 to 1, decays below 0, matrices that keep the size of what they multiply."""
-    draws = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape[::-1])
-    if name.endswith("ssm_a"):
+    """Norms near 1, mixes in 0 to 1, decays below 0, matrices that keep the size of their input."""
+    draws = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
+    if name.startswith("rope_"):
+        values = np.ones(shape)
+    elif name.endswith("ssm_a"):
         values = -np.exp(draws)
     elif "lerp" in name:
         values = 1 / (1 + np.exp(-draws))
@@ -331,7 +218,7 @@ def _values(name: str, shape: Shape, seed: int) -> npt.NDArray[np.float32]:
     elif name == "token_embd.weight":
         values = draws
     else:
-        values = draws * shape[0] ** -0.5
+        values = draws * shape[-1] ** -0.5
     return values.astype(np.float32)
 
 

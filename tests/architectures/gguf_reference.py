@@ -6,6 +6,7 @@ import ctypes
 import functools
 import tempfile
 from collections.abc import Sequence as ListLike
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,34 @@ import llama_cpp.llama_cpp as lib
 import numpy as np
 import numpy.typing as npt
 
-from scripts.modelfiles.architectures import write_architecture
-from scripts.modelfiles.vocabulary import Vocabulary, read_model_vocabulary
+from scripts.modelfiles.architectures import ARCHITECTURES, write_architecture
+from scripts.modelfiles.vocabulary import TokenKind, Vocabulary, read_model_vocabulary
 from tests.engines.driving import GREEDY, Transcript, run, sequence
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
 
 # The order of sums differs between batches; the distance of unequal states is far larger.
-NOISE = 0.02
+NOISE = 0.05
 CONTEXT = 4096
+REFUSED = {
+    **dict.fromkeys(("t5",), "an encoder-decoder model"),
+    **dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), "a diffusion model"),
+}
+ENCODERS = [
+    name
+    for name, facts in ARCHITECTURES.items()
+    if "attention.causal" in facts or name == "t5encoder"
+]
+GENERATING = [name for name in ARCHITECTURES if name not in (*REFUSED, *ENCODERS)]
 _DEMO = Path(__file__).parents[2] / "models" / "demo"
 
 
 @functools.cache
 def vocabulary() -> Vocabulary:
-    return read_model_vocabulary(_DEMO)
+    """The demo model's, and tokens that llama.cpp wants in a file of Phi 3."""
+    demo = read_model_vocabulary(_DEMO)
+    tokens = [*demo.tokens, "<unk>", "<s>", "</s>"]
+    return replace(demo, tokens=tokens, kinds=[*demo.kinds, *[TokenKind.CONTROL] * 3])
 
 
 @functools.cache
@@ -53,12 +67,42 @@ def opened(name: str, **options: Any) -> LlamaCppEngine:
     return open_llama_cpp(file_of(name), EngineOptions(**given), lambda fraction: None)
 
 
+def vectors(name: str, inputs: ListLike[ListLike[int]]) -> npt.NDArray[np.float64]:
+    """Embeddings by plain ``llama_cpp.Llama``, of length 1; the mean if no pooling is given."""
+    pooling = lib.LLAMA_POOLING_TYPE_UNSPECIFIED
+    if name not in ENCODERS or "pooling_type" not in ARCHITECTURES[name]:
+        pooling = lib.LLAMA_POOLING_TYPE_MEAN
+    model: Any = llama_cpp.Llama(
+        str(file_of(name)), embedding=True, pooling_type=pooling, n_ctx=512, n_ubatch=512,
+        n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False,
+    )  # fmt: skip
+    found = [_vector(model, ids) for ids in inputs]
+    model.close()
+    return np.array(found)
+
+
+def _vector(model: Any, ids: ListLike[int]) -> npt.NDArray[np.float64]:
+    memory = lib.llama_get_memory(model.ctx)
+    if memory:
+        lib.llama_memory_clear(memory, True)
+    model._batch.reset()
+    model._batch.add_sequence(ids, 0, True)
+    model._ctx.decode(model._batch)
+    values = lib.llama_get_embeddings_seq(model.ctx, 0)[: model.n_embd()]
+    return np.array(values) / np.linalg.norm(values)
+
+
 class Reference:
     """One sequence at a time in plain ``llama_cpp.Llama``, greedily, read from its beginning."""
 
     def __init__(self, name: str) -> None:
         self._llama: Any = llama_cpp.Llama(
-            str(file_of(name)), n_ctx=CONTEXT, n_threads=1, flash_attn=True, verbose=False
+            str(file_of(name)),
+            n_ctx=CONTEXT,
+            n_threads=1,
+            n_threads_batch=1,
+            flash_attn=True,
+            verbose=False,
         )
         self._vocab_size: int = self._llama.n_vocab()
 

@@ -6,24 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.architectures.gguf_reference import Reference, answers, opened, prompt_of
+from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from tests.architectures.gguf_reference import Reference, answers, file_of, opened, prompt_of
 from tests.engines.driving import drain, ids_of, sequence
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 pytestmark = pytest.mark.real_engine
 
-NAMES = [
-    "llama",
-    "qwen3moe",
-    "gemma3",
-    "deepseek2",
-    "mamba",
-    "mamba2",
-    "rwkv7",
-    "lfm2",
-    "granitehybrid",
-    "jamba",
-]
+# One or two of each kind of memory; the rest in test_gguf_every.py.
+NAMES = (
+    "llama qwen3moe phi3 gemma3 gpt-oss deepseek2 mamba mamba2 rwkv7 lfm2 granitehybrid jamba"
+    " falcon-h1 qwen35"
+).split()
 COMMON = prompt_of(1, 90)
 
 
@@ -53,9 +47,7 @@ def test_alone_it_says_what_llama_cpp_says(engine: LlamaCppEngine, reference: Re
     assert reference.differs(prompt, answer.ids) is None
 
 
-def test_together_and_with_a_common_beginning(
-    engine: LlamaCppEngine, reference: Reference
-) -> None:
+def test_together_and_with_a_common_beginning(engine: LlamaCppEngine, reference: Reference) -> None:
     prompts = [prompt_of(10 + n, 110 + 7 * n, COMMON) for n in range(6)]
     for prompt, answer in zip(prompts, answers(engine, prompts, 12), strict=True):
         assert reference.differs(prompt, answer.ids) is None
@@ -110,3 +102,12 @@ def test_an_abort_leaves_the_others_as_they_are(
     events += drain(engine)
     for one in (sequences[1], sequences[3]):
         assert reference.differs(one.prompt, ids_of(events, one.sequence_id)) is None
+
+
+@pytest.mark.parametrize("name", ["mamba", "lfm2"], scope="module")
+def test_drafts_are_refused_where_they_cannot_be_taken_back(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot take back drafts") as caught:
+        opened(name, num_draft_tokens=4)
+    assert caught.value.param == "num_draft_tokens"
+    with pytest.raises(ModelLoadError, match="cannot draft"):
+        opened("llama", draft_path=file_of(name))

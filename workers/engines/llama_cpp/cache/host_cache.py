@@ -78,6 +78,10 @@ class HostCache:
         self._store.touch(entry)
         return CachedState(num_tokens(entry.key), lambda: entry.state), num
 
+    def num_known(self, tokens: IntArray, adapter: str | None) -> int:
+        """How many of ``tokens`` any text in memory begins with, even if it cannot be cut there."""
+        return self._store.num_known(self._identity_of(adapter), to_key(tokens))
+
     def restore(self, cached: CachedState) -> int | None:
         """Copy a state into a new sequence and return its id; ``None`` if that failed."""
         try:

@@ -32,6 +32,10 @@ KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 _logger = logging.getLogger(__name__)
 
 
+class NoMemoryError(ModelLoadError):
+    """llama.cpp gives the model no memory of a sequence: it is an encoder."""
+
+
 def open_cells(
     path: Path,
     model: Pointer,
@@ -74,6 +78,8 @@ def _open_unified(
         reason = f"no memory for a context of {context_length} tokens"
         try:
             return UnifiedCells(_open(path, model, params, reason), num_cells, num_slots)
+        except NoMemoryError:
+            raise
         except ModelLoadError:
             if num_cells == context_length:
                 raise
@@ -88,7 +94,7 @@ def _open(path: Path, model: Pointer, params: Any, reason: str) -> Pointer:
         raise load_error(path, reason)
     if not lib.llama_get_memory(context):
         lib.llama_free(context)
-        raise ModelLoadError(f"{path.name}: the model has no KV cache, it cannot generate")
+        raise NoMemoryError(f"{path.name}: the model has no memory, it cannot generate")
     return context
 
 

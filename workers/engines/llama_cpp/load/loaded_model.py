@@ -22,6 +22,7 @@ from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.load.adapters import Adapters
 from workers.engines.llama_cpp.load.context import (
     KV_TYPES,
+    NoMemoryError,
     context_length_of,
     num_drafts_of,
     num_slots_of,
@@ -30,8 +31,9 @@ from workers.engines.llama_cpp.load.context import (
 )
 from workers.engines.llama_cpp.load.model_file import (
     check_file,
-    check_generates,
+    check_kind,
     files_of,
+    is_encoder,
     load_model,
 )
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
@@ -77,27 +79,81 @@ class LoadedModel:
         lib.llama_model_free(self.model)
 
 
-def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
+@dataclass(frozen=True, slots=True)
+class LoadedEncoder:
+    """A loaded model that only embeds."""
+
+    model: Pointer
+    tokenizer: LlamaCppTokenizer
+    info: ModelInfo
+    embedder: Embedder
+
+    def close(self) -> None:
+        """Free the model and its parts."""
+        self.tokenizer.close()
+        self.embedder.close()
+        lib.llama_model_free(self.model)
+
+
+def load_gguf(
+    path: Path, options: EngineOptions, on_progress: OnProgress
+) -> LoadedModel | LoadedEncoder:
     """See ``open_llama_cpp``."""
     _check_options(options)
     header = check_file(path)
-    num_slots = num_slots_of(options)
     model = load_model(path, options, on_progress)
     try:
-        check_generates(path, model)
-        adapters = Adapters(model, options.adapters_dir)
-        if options.adapter is not None:
-            adapters.load(options.adapter)
-        tokenizer = LlamaCppTokenizer(model)
-        context_length = context_length_of(model, options)
-        is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
-        memory = open_cells(path, model, header, context_length, options)
-        num_threads = options.num_threads or num_threads_of(model)
-        drafter = _open_drafter(model, context_length, options)
-        host_cache = _open_host_cache(path, header, model, memory, options)
+        check_kind(path, header, model)
+        memory = _open_memory(path, header, model, options)
+        if memory is None:
+            return _load_encoder(header, model, options)
+        return _load_generator(path, header, model, memory, options)
     except Exception:
         lib.llama_model_free(model)
         raise
+
+
+def _open_memory(
+    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions
+) -> KvMemory | None:
+    """The memory of its sequences; ``None``: the model is an encoder."""
+    if is_encoder(header, model):
+        return None
+    try:
+        return open_cells(path, model, header, context_length_of(model, options), options)
+    except NoMemoryError:
+        return None
+
+
+def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) -> LoadedEncoder:
+    for name in ("adapter", "draft_path", "num_draft_tokens", "kv_bits", "kv_layout"):
+        if getattr(options, name) is not None:
+            message = f"{name}: this model is an encoder ({header.architecture})"
+            raise InvalidRequestError(message, name)
+    context_length = context_length_of(model, options)
+    return LoadedEncoder(
+        model=model,
+        tokenizer=LlamaCppTokenizer(model),
+        info=_info(header, model, context_length, num_slots_of(options)),
+        embedder=Embedder(model, context_length, options.num_threads or num_threads_of(model)),
+    )
+
+
+def _load_generator(
+    path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
+) -> LoadedModel:
+    num_slots = num_slots_of(options)
+    if num_drafts_of(options) and not memory.traits.can_cut:
+        message = f"a {header.architecture} model cannot take back drafts: its state is overwritten"
+        raise InvalidRequestError(message, "num_draft_tokens")
+    adapters = Adapters(model, options.adapters_dir)
+    if options.adapter is not None:
+        adapters.load(options.adapter)
+    tokenizer = LlamaCppTokenizer(model)
+    context_length = context_length_of(model, options)
+    num_threads = options.num_threads or num_threads_of(model)
+    drafter = _open_drafter(model, context_length, options)
+    host_cache = _open_host_cache(path, header, model, memory, options)
     return LoadedModel(
         model=model,
         memory=memory,
@@ -112,7 +168,7 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
         step_budget_s=options.step_budget_s,
-        tuning=tune(header, model, can_forget=memory.traits.can_cut_anywhere) if is_tuned else StepTuning(),
+        tuning=_tuning(header, model, memory, options),
     )
 
 
@@ -121,6 +177,14 @@ def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | Non
     if options.num_threads is not None:
         return None
     return ThreadShare(num_threads, psutil.cpu_count() or num_threads)
+
+
+def _tuning(
+    header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
+) -> StepTuning:
+    if not (options.is_cpu_tuned and _is_on_cpu(options)):
+        return StepTuning()
+    return tune(header, model, can_forget=memory.traits.can_cut_anywhere)
 
 
 def _is_on_cpu(options: EngineOptions) -> bool:
@@ -148,6 +212,9 @@ def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -
         _check_same_vocabulary(path, model, draft)
         shared = replace(options, kv_layout="unified")
         cells = open_cells(path, draft, header, context_length, shared)
+        if not cells.traits.can_cut:
+            cells.close()
+            raise ModelLoadError(f"{path.name}: cannot draft, its state is overwritten")
     except Exception:
         lib.llama_model_free(draft)
         raise
