@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from tests.architectures.documented import gguf_memories
 from tests.architectures.gguf_reference import ENCODERS, REFUSED, file_of, prompt_of, vectors
 from tests.engines.driving import GREEDY, sequence
 from workers.engines.base import Engine, EngineOptions
@@ -15,6 +16,7 @@ from workers.engines.llama_cpp.encoder import open_gguf
 
 pytestmark = pytest.mark.real_engine
 
+DOCUMENTED = gguf_memories()
 OPTIONS = EngineOptions(num_threads=1)
 
 
@@ -24,6 +26,7 @@ def opened(name: str, options: EngineOptions = OPTIONS) -> Engine:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_encoder_embeds_as_llama_cpp_does(name: str) -> None:
+    assert DOCUMENTED[name] == "encoder"
     engine = opened(name)
     inputs = [prompt_of(n, 10 + 30 * n) for n in range(3)]
     assert np.abs(np.array(engine.embed(inputs, None)) - vectors(name, inputs)).max() < 1e-3
@@ -46,6 +49,7 @@ def test_an_encoder_that_is_asked_for_text_says_what_it_is(name: str) -> None:
 def test_what_neither_generates_nor_embeds_is_refused_at_load(name: str) -> None:
     with pytest.raises(ModelLoadError, match=rf"{REFUSED[name]} \({name}\).*not supported"):
         opened(name)
+    assert DOCUMENTED[name] in REFUSED[name]
 
 
 @pytest.mark.parametrize("option", ["num_draft_tokens", "kv_bits"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scripts.modelfiles.architectures import ARCHITECTURES
+from tests.architectures.documented import gguf_memories
 from tests.architectures.gguf_reference import (
     GENERATING,
     Reference,
@@ -19,19 +21,33 @@ from workers.engines.llama_cpp.engine import LlamaCppEngine
 pytestmark = pytest.mark.real_engine
 
 SLOTS = {"plamo2": 1}  # this version of llama.cpp reads two of its prompts at once wrongly
+DOCUMENTED = gguf_memories()
 COMMON = prompt_of(1, 70)
+
+
+def test_the_document_lists_every_architecture_that_is_tried() -> None:
+    assert DOCUMENTED.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("name", GENERATING)
 def test_its_text_and_its_vectors_are_those_of_llama_cpp(name: str) -> None:
     engine, reference = opened(name, num_slots=SLOTS.get(name, 3)), Reference(name)
     try:
+        assert _memory(engine) == DOCUMENTED[name]
         _turns(engine, reference)
         _company(engine, reference)
         _vectors(engine, name)
     finally:
         engine.close()
         reference.close()
+
+
+def _memory(engine: LlamaCppEngine) -> str:
+    """The document's word for it."""
+    traits = engine._memory.traits
+    if not traits.can_cut:
+        return "whole states"
+    return "sliding window" if traits.window else "cut anywhere"
 
 
 def _turns(engine: LlamaCppEngine, reference: Reference) -> None:
