@@ -11,12 +11,14 @@ class MemoryTraits:
 
     ``can_cut``: tokens can be removed from the end of a sequence; not with recurrent state, which
     is overwritten. ``window``: tokens of the sliding window, 0 if there is none; behind it, tokens
-    may be gone. ``can_idle``: sequences can stay in the cells that are not decoded.
+    may be gone. ``can_idle``: sequences can stay in the cells that are not decoded. ``can_batch``:
+    several are computed in one pass as each alone; some versions of llama.cpp fail in that.
     """
 
     can_cut: bool = True
     window: int = 0
     can_idle: bool = True
+    can_batch: bool = True
 
     @property
     def can_cut_anywhere(self) -> bool:

@@ -60,7 +60,7 @@ def open_cells(
         num_cells = num_cells_of(header, context_length, num_slots)
         memory = _open_unified(path, model, params, num_cells, context_length, num_slots)
     try:
-        memory.traits = try_memory(path, model, memory)
+        memory.traits = try_memory(path, model, memory, num_slots)
     except ModelLoadError:
         memory.close()
         raise

@@ -142,7 +142,7 @@ def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) ->
 def _load_generator(
     path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> LoadedModel:
-    num_slots = num_slots_of(options)
+    num_slots = num_slots_of(options) if memory.traits.can_batch else 1
     if num_drafts_of(options) and not memory.traits.can_cut:
         message = f"a {header.architecture} model cannot take back drafts: its state is overwritten"
         raise InvalidRequestError(message, "num_draft_tokens")
