@@ -90,12 +90,12 @@ def write_gguf_model(
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_shape(writer, shape)
     if isinstance(vocabulary, Vocabulary):
-        _add_vocabulary(writer, vocabulary)
+        add_vocabulary(writer, vocabulary)
     else:
         vocabulary(writer)
     for tensor_name, values in weights.items():
         _add_tensor(writer, gguf_name(tensor_name), values, gguf_type)
-    _finish(writer, temporary, path)
+    finish(writer, temporary, path)
 
 
 def gguf_name(checkpoint_name: str) -> str:
@@ -121,7 +121,7 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
     writer.add_layer_norm_rms_eps(shape.rms_norm_eps)
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_tokenizer_model("gpt2")  # the format's name for byte-level BPE
     writer.add_tokenizer_pre(GGUF_PRE_TOKENIZER)
     writer.add_token_list(vocabulary.tokens)
@@ -162,10 +162,10 @@ def write_gguf_adapter(
         target = gguf_name(f"{update.module}.weight")
         writer.add_tensor(f"{target}.lora_a", update.down)
         writer.add_tensor(f"{target}.lora_b", update.up)
-    _finish(writer, temporary, path)
+    finish(writer, temporary, path)
 
 
-def _finish(writer: gguf.GGUFWriter, temporary: Path, path: Path) -> None:
+def finish(writer: gguf.GGUFWriter, temporary: Path, path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

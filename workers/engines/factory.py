@@ -22,9 +22,9 @@ def open_engine(
 
         return open_mlx(path, options, on_progress)
     if backend == "llama-cpp":
-        from workers.engines.llama_cpp.engine import open_llama_cpp
+        from workers.engines.llama_cpp.encoder import open_gguf
 
-        return open_llama_cpp(path, options, on_progress)
+        return open_gguf(path, options, on_progress)
     if backend == "fake":
         from workers.engines.fake import open_fake
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jobs.contract.errors import (
     ContextLengthExceededError,
     InvalidRequestError,
+    ModelLoadError,
     UnsupportedParameterError,
 )
 from jobs.contract.sampling import Sampling
@@ -27,7 +28,7 @@ from workers.engines.llama_cpp.batch.running import Running, make_running
 from workers.engines.llama_cpp.batch.scheduler import Scheduler
 from workers.engines.llama_cpp.binding import lib
 from workers.engines.llama_cpp.cache.prefixes import PrefixCache
-from workers.engines.llama_cpp.load.loaded_model import LoadedModel, load_gguf
+from workers.engines.llama_cpp.load.loaded_model import LoadedEncoder, LoadedModel, load_gguf
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.llama_cpp.sampling.dry import DrySamplers
 from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
@@ -37,10 +38,14 @@ from workers.engines.shared.chunk_budget import ChunkBudget
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
     """Load the GGUF file at ``path``, the first part of a split model (``…-00001-of-00003.gguf``).
 
-    Raises ``ModelLoadError`` with the reason. An exception from ``on_progress`` stops the load and
-    is raised again here.
+    Raises ``ModelLoadError`` with the reason; an encoder is one (see ``open_gguf``). An exception
+    from ``on_progress`` stops the load and is raised again here.
     """
-    return LlamaCppEngine(load_gguf(path, options, on_progress))
+    loaded = load_gguf(path, options, on_progress)
+    if isinstance(loaded, LoadedEncoder):
+        loaded.close()
+        raise ModelLoadError(f"{path.name}: an encoder, it does not generate")
+    return LlamaCppEngine(loaded)
 
 
 class LlamaCppEngine:
@@ -57,7 +62,6 @@ class LlamaCppEngine:
         self._prefixes = PrefixCache(
             loaded.memory,
             loaded.num_kept_cells,
-            can_trim=loaded.can_trim,
             on_evicted=None if loaded.host_cache is None else loaded.host_cache.put,
         )
         num_slots, tuning = loaded.info.num_slots, loaded.tuning
@@ -128,6 +132,7 @@ class LlamaCppEngine:
             return []
         self._set_num_threads()
         events = self._decode_timed(parts)
+        self._scheduler.end_pauses()
         if self._loaded.threads is not None:
             self._loaded.threads.note_step(time.monotonic())
         return events

@@ -70,6 +70,11 @@ class StateIndex:
         self._order.remove(key)
         del self._can_trim[key]
 
+    def num_known(self, key: bytes) -> int:
+        """Length of the longest common prefix of ``key`` and any stored key."""
+        nearest = self._order.nearest(key)
+        return 0 if nearest is None else num_common(nearest, key)
+
     def covering(self, key: bytes) -> bytes | None:
         """A stored key whose state contains the state of ``key``, or ``None``."""
         for other in self._order.extensions(key):
@@ -88,8 +93,7 @@ class StateIndex:
         return max(filter(None, found), key=lambda pair: pair[1], default=None)
 
     def _by_trimming(self, key: bytes) -> tuple[bytes, int] | None:
-        nearest = self._order.nearest(key)
-        num = 0 if nearest is None else num_common(nearest, key)
+        num = self.num_known(key)
         covering = self.covering(first(key, num)) if num > 0 else None
         return None if covering is None else (covering, num)
 

@@ -82,6 +82,10 @@ class StateStore(Generic[State]):
         found = self._indexes[identity].longest(key, max_tokens)
         return None if found is None else (self._entries[identity, found[0]], found[1])
 
+    def num_known(self, identity: str, key: bytes) -> int:
+        """Length of the longest common prefix of ``key`` and the key of any entry."""
+        return self._indexes[identity].num_known(key)
+
     def touch(self, entry: Stored[State]) -> None:
         """Mark an entry as used."""
         self._entries.move_to_end((entry.identity, entry.key))

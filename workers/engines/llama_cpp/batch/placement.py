@@ -10,12 +10,15 @@ from workers.engines.llama_cpp.batch.running import Running
 from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
-from workers.engines.llama_cpp.cache.prefixes import PrefixCache, expected_rows, num_common
+from workers.engines.llama_cpp.cache.prefixes import Kept, PrefixCache, expected_rows, num_common
 from workers.engines.shared.leaders import choose_leader
 
 _RESERVED = 64  # cells kept free per sequence at a start, so that none is preempted at once
 _MIN_SHARED = 32  # tokens; sharing fewer is no reason to leave an entry in the cells
 _MIN_RESTORED = 64  # tokens that a copy from the host cache must save
+# Tokens at a prompt's end with which the template opens the answer; a later turn may leave out
+# some of them, for example those that open the thoughts.
+_ANSWER_OPENING = 8
 
 
 class Placement:
@@ -73,10 +76,17 @@ class Placement:
         run.num_in_cache = self._memory.cells.length(run.seq_id)
         if run.num_generated == 0:
             run.num_cached = run.num_in_cache
+        run.pauses = self._pauses(run, wanted)
+
+    def store(self, run: Running) -> None:
+        """Copy the state of a sequence to the host cache."""
+        assert self._host_cache is not None, "only for it a sequence pauses"
+        tokens = run.tokens[: run.num_in_cache].copy()
+        self._host_cache.put(Kept(run.seq_id, tokens, run.adapter))
 
     def leader_of(self, run: Running, running: Collection[Running]) -> Running | None:
         """The sequence that is prefilling a longer prefix of ``run`` than the cache has, if any."""
-        if not self._prefixes.can_trim:
+        if not self._memory.traits.can_cut_anywhere:
             return None
         wanted = _reusable(run)
         others = [o for o in running if o.adapter == run.adapter and o.leader is None]
@@ -88,6 +98,20 @@ class Placement:
     def is_leader_done(self, run: Running, leader: Running) -> bool:
         """Whether the leader has prefilled the prefix that the two share."""
         return leader.num_in_cache >= num_common(leader.tokens_so_far, _reusable(run))
+
+    def _pauses(self, run: Running, wanted: IntArray) -> list[int]:
+        """Where to copy states of the prompt that cannot be had from its end: recurrent ones.
+
+        Before the answer, for the same prompt or its next turn; and where an earlier prompt began
+        to differ, for others that begin like both.
+        """
+        if self._memory.traits.can_cut or self._host_cache is None:
+            return []
+        ends = {
+            run.num_prompt - 1 - _ANSWER_OPENING,
+            self._host_cache.num_known(wanted, run.adapter),
+        }
+        return sorted(end for end in ends if end >= run.num_in_cache + _MIN_RESTORED)
 
     def _free_slot(self) -> None:
         """With cells per slot, evict a kept sequence if no slot is free."""
@@ -117,13 +141,12 @@ class Placement:
         self, run: Running, wanted: IntArray, running: Collection[Running]
     ) -> tuple[Running | None, int]:
         best, best_length = None, 0
-        if not self._prefixes.can_trim:
-            return best, best_length
         for other in running:
             if other is run or other.adapter != run.adapter:
                 continue
             length = num_common(other.tokens[: other.num_in_cache], wanted)
-            if length > best_length and self._memory.is_worth_branching(other.seq_id, length):
+            is_better = length > best_length and self._memory.can_branch(other.seq_id, length)
+            if is_better and self._memory.is_worth_branching(other.seq_id, length):
                 best, best_length = other, length
         return best, best_length
 

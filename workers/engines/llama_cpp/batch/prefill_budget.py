@@ -41,13 +41,13 @@ def split_prefill_budget(prompts: list[Running], budget: int) -> list[Part]:
     """
     if not prompts:
         return []
-    oldest = prompts[0].num_uncomputed
+    oldest = prompts[0].num_to_prefill
     shares = {prompts[0]: oldest if oldest <= budget else max(1, budget // 2)}
     budget -= shares[prompts[0]]
     num_scored = SCORED_ROWS
-    for run in sorted(prompts, key=lambda run: run.num_uncomputed):
+    for run in sorted(prompts, key=lambda run: run.num_to_prefill):
         already = shares.get(run, 0)
-        more = min(run.num_uncomputed - already, budget)
+        more = min(run.num_to_prefill - already, budget)
         shares[run] = already + more
         budget -= more
     parts = []

@@ -33,6 +33,8 @@ class Running:
     seq_id: int = -1
     num_in_cache: int = 0
     num_cached: int = 0
+    pauses: list[int] = field(default_factory=list)
+    """Lengths, ascending, at which prefill stops so that the state can be copied."""
     leader: Running | None = None
     """A sequence that is prefilling a common prefix; this one waits, to share it."""
     scores: list[PromptEntry] = field(default_factory=list)
@@ -49,6 +51,11 @@ class Running:
     @property
     def num_uncomputed(self) -> int:
         return self.num_tokens - self.num_in_cache
+
+    @property
+    def num_to_prefill(self) -> int:
+        """Number of uncomputed tokens up to the next pause, if there is one."""
+        return (self.pauses[0] if self.pauses else self.num_tokens) - self.num_in_cache
 
     @property
     def num_remaining(self) -> int:

@@ -138,9 +138,16 @@ class Scheduler:
 
     def _prefill(self, prompts: list[Running], budget: int) -> list[Part]:
         budget = min(budget, self._max_prefill)
-        if len(prompts) == 1 and budget < prompts[0].num_uncomputed < budget + self._tile:
-            budget = prompts[0].num_uncomputed
+        if len(prompts) == 1 and budget < prompts[0].num_to_prefill < budget + self._tile:
+            budget = prompts[0].num_to_prefill
         return split_prefill_budget(prompts, budget)
+
+    def end_pauses(self) -> None:
+        """After a decode pass: copy the states of sequences that have paused for it."""
+        for run in self._running.values():
+            if run.pauses and run.num_in_cache == run.pauses[0]:
+                run.pauses.pop(0)
+                self._placement.store(run)
 
     def fit(self, parts: list[Part]) -> list[Part]:
         """Free KV cells for ``parts`` by eviction and preemption; returns the remaining parts."""

@@ -41,12 +41,10 @@ class HostCache:
         max_bytes: int,
         identity_of: Callable[[str | None], str],
         *,
-        can_trim: bool,
         spill: Spill | None = None,
     ) -> None:
         self._memory = memory
         self._identity_of = identity_of
-        self._can_trim = can_trim
         self._spill = spill
         self._store: StateStore[StateBytes] = StateStore(max_bytes, self._write)
 
@@ -62,7 +60,8 @@ class HostCache:
             return
         state = self._memory.copy_out(kept.seq_id)
         if state is not None and self._store.fits(len(state)):
-            self._store.put(Stored(identity, key, state, len(state), self._can_trim))
+            can_trim = self._memory.traits.can_cut_anywhere
+            self._store.put(Stored(identity, key, state, len(state), can_trim))
 
     def find(self, tokens: IntArray, adapter: str | None) -> tuple[CachedState | None, int]:
         """The state with the longest usable prefix of ``tokens``, and the prefix's length."""
@@ -78,6 +77,10 @@ class HostCache:
         entry = found[0]
         self._store.touch(entry)
         return CachedState(num_tokens(entry.key), lambda: entry.state), num
+
+    def num_known(self, tokens: IntArray, adapter: str | None) -> int:
+        """How many of ``tokens`` any text in memory begins with, even if it cannot be cut there."""
+        return self._store.num_known(self._identity_of(adapter), to_key(tokens))
 
     def restore(self, cached: CachedState) -> int | None:
         """Copy a state into a new sequence and return its id; ``None`` if that failed."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.llama_cpp.cache.kv_cells import KvCells
+from workers.engines.llama_cpp.cache.traits import MemoryTraits
 
 StateBytes = npt.NDArray[np.uint8]
 """A sequence's state as llama.cpp serializes it; it fits contexts with the same KV layout."""
@@ -23,15 +24,18 @@ class KvMemory(ABC):
     """The sequences of one context; changes are made in llama.cpp and noted here.
 
     ``max_length``: tokens that one sequence can hold. ``is_per_slot``: each slot has its own cells.
+    ``idle_id``: an id that is not decoded, if there are such. ``traits`` are found out at load.
     """
 
     is_per_slot: ClassVar[bool]
+    idle_id: int | None = None
 
     def __init__(self, context: Pointer, num_cells: int, max_length: int) -> None:
         self.context = context
         self.num_cells = num_cells
         self.max_length = max_length
         self.cells = KvCells(num_cells)
+        self.traits = MemoryTraits()
         self._memory = lib.llama_get_memory(context)
 
     def close(self) -> None:
@@ -60,6 +64,22 @@ class KvMemory(ABC):
     @abstractmethod
     def is_worth_branching(self, source: int, count: int) -> bool:
         """Whether ``branch`` is faster than prefill of ``count`` tokens."""
+
+    def can_branch(self, source: int, count: int) -> bool:
+        """Whether ``branch`` gives the state of the first ``count`` tokens."""
+        return self.can_cut(source, count)
+
+    def can_cut(self, seq_id: int, count: int) -> bool:
+        """Whether the sequence's state, cut to ``count`` tokens, is the state of these tokens now.
+
+        With a sliding window: whether the window before the next token is still complete.
+        """
+        if not self.traits.can_cut:
+            return count == self.cells.length(seq_id)
+        if self.traits.window == 0:
+            return True
+        first = lib.llama_memory_seq_pos_min(self._memory, seq_id)
+        return bool(first <= max(0, count + 1 - self.traits.window))
 
     @abstractmethod
     def keep(self, seq_id: int) -> int:
@@ -103,6 +123,8 @@ class KvMemory(ABC):
 
         False, with nothing changed, if the model's memory cannot be cut there.
         """
+        if self.traits.window and not self.can_cut(seq_id, count):
+            return False  # llama.cpp would cut it, and go on without a part of the window
         if not lib.llama_memory_seq_rm(self._memory, seq_id, count, _TO_THE_END):
             return False
         self.cells.truncate(seq_id, count)

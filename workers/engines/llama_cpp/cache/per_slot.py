@@ -48,6 +48,10 @@ class PerSlotCells(KvMemory):
         self.truncate(seq_id, count)
         return seq_id
 
+    def can_branch(self, source: int, count: int) -> bool:
+        """See ``KvMemory``; a copy with a sliding window has no more than the last window."""
+        return self.traits.can_cut_anywhere or count == self.cells.length(source)
+
     def is_worth_branching(self, source: int, count: int) -> bool:
         return count >= max(_MIN_COPIED, self.cells.length(source) // 4)
 

@@ -52,8 +52,8 @@ OnEvicted = Callable[[Kept], None]
 class PrefixCache:
     """Kept sequences in at most ``max_cells`` KV cells; the least recently used are evicted first.
 
-    ``can_trim``: the model's memory can be cut anywhere; otherwise only whole entries are of use.
-    ``on_evicted`` is called with an entry before its state is freed.
+    ``on_evicted`` is called with an entry before its state is freed; also, instead of keeping it,
+    if the memory cannot keep sequences that are not decoded.
     """
 
     def __init__(
@@ -61,10 +61,8 @@ class PrefixCache:
         memory: KvMemory,
         max_cells: int,
         *,
-        can_trim: bool = True,
         on_evicted: OnEvicted | None = None,
     ) -> None:
-        self.can_trim = can_trim
         self._memory = memory
         self._max_cells = max_cells
         self._on_evicted = on_evicted
@@ -88,7 +86,7 @@ class PrefixCache:
             if entry.adapter != adapter:
                 continue
             length = num_common(entry.tokens, tokens)
-            if length > best_length and (self.can_trim or length == len(entry.tokens)):
+            if length > best_length and self._memory.can_cut(entry.seq_id, length):
                 best, best_length = entry, length
         if best is not None:
             self._touch(best)
@@ -99,7 +97,11 @@ class PrefixCache:
         if self._max_cells == 0 or len(tokens) < MIN_KEPT_TOKENS or self._covers(tokens, adapter):
             self._memory.release(seq_id)
             return
-        if self.can_trim:
+        if not self._memory.traits.can_idle:
+            self._hand_over(Kept(seq_id, tokens, adapter))
+            self._memory.release(seq_id)
+            return
+        if self._memory.traits.can_cut_anywhere:
             self._drop_prefixes_of(tokens, adapter)
         if not self._memory.num_free_kept_ids and not self.evict():
             self._memory.release(seq_id)  # slots use all ids
@@ -150,8 +152,8 @@ class PrefixCache:
 
         If that cuts off many tokens, ``on_evicted`` is called before.
         """
-        if len(entry.tokens) - count >= MIN_KEPT_TOKENS and self._on_evicted is not None:
-            self._on_evicted(entry)
+        if len(entry.tokens) - count >= MIN_KEPT_TOKENS:
+            self._hand_over(entry)
         self._forget(entry)
         seq_id = self._memory.resume(entry.seq_id)
         self._memory.truncate(seq_id, count)
@@ -169,14 +171,19 @@ class PrefixCache:
         self.num_cells -= int((self._num_keepers[cells] == 0).sum())
 
     def _evict(self, entry: Kept) -> None:
-        if self._on_evicted is not None:
-            self._on_evicted(entry)
+        self._hand_over(entry)
         self.drop(entry)
 
+    def _hand_over(self, entry: Kept) -> None:
+        if self._on_evicted is not None:
+            self._on_evicted(entry)
+
     def _covers(self, tokens: IntArray, adapter: str | None) -> bool:
-        """Whether ``tokens`` are a prefix of an entry, which then counts as used."""
+        """Whether an entry contains the state of ``tokens``; it then counts as used."""
         entry, length = self.find(tokens, adapter)
-        return entry is not None and length == len(tokens)
+        if entry is None or length < len(tokens):
+            return False
+        return self._memory.traits.can_cut_anywhere or len(entry.tokens) == length
 
     def _drop_prefixes_of(self, tokens: IntArray, adapter: str | None) -> None:
         for entry in self.entries:

@@ -27,6 +27,7 @@ class UnifiedCells(KvMemory):
         # llama.cpp decodes and copies out only ids below n_seq_max: the slots' and this one.
         self._copy_id = num_slots
         self._free_kept_ids = list(range(num_slots + 1, NUM_SEQ_IDS))
+        self.idle_id = self._free_kept_ids[-1]
 
     @property
     def num_free_kept_ids(self) -> int:
@@ -59,6 +60,8 @@ class UnifiedCells(KvMemory):
         return self.num_free if len(seq_ids) == 1 else 0
 
     def copy_out(self, seq_id: int) -> StateBytes | None:
+        if seq_id < self._num_slots:
+            return self._state_of(seq_id)
         lib.llama_memory_seq_cp(self._memory, seq_id, self._copy_id, 0, self.cells.length(seq_id))
         state = self._state_of(self._copy_id)
         self.remove_uncounted(self._copy_id, 0)

@@ -10,13 +10,13 @@ from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.unified import UnifiedCells
 from workers.engines.llama_cpp.load.model_file import load_error
+from workers.engines.llama_cpp.load.trial import try_memory
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LIMIT = 8192  # longer only on request, because of the size of the KV cache
@@ -32,6 +32,10 @@ KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 _logger = logging.getLogger(__name__)
 
 
+class NoMemoryError(ModelLoadError):
+    """llama.cpp gives the model no memory of a sequence: it is an encoder."""
+
+
 def open_cells(
     path: Path,
     model: Pointer,
@@ -39,7 +43,7 @@ def open_cells(
     context_length: int,
     options: EngineOptions,
 ) -> KvMemory:
-    """Open a context with ``options.kv_layout``, and decode one token as a test.
+    """Open a context with ``options.kv_layout``, and try what its memory can do.
 
     Raises ``ModelLoadError`` if there is no memory for it or the test fails.
     """
@@ -56,7 +60,7 @@ def open_cells(
         num_cells = num_cells_of(header, context_length, num_slots)
         memory = _open_unified(path, model, params, num_cells, context_length, num_slots)
     try:
-        _decode_token(path, memory)
+        memory.traits = try_memory(path, model, memory, num_slots)
     except ModelLoadError:
         memory.close()
         raise
@@ -74,6 +78,8 @@ def _open_unified(
         reason = f"no memory for a context of {context_length} tokens"
         try:
             return UnifiedCells(_open(path, model, params, reason), num_cells, num_slots)
+        except NoMemoryError:
+            raise
         except ModelLoadError:
             if num_cells == context_length:
                 raise
@@ -88,21 +94,8 @@ def _open(path: Path, model: Pointer, params: Any, reason: str) -> Pointer:
         raise load_error(path, reason)
     if not lib.llama_get_memory(context):
         lib.llama_free(context)
-        raise ModelLoadError(f"{path.name}: the model has no KV cache, it cannot generate")
+        raise NoMemoryError(f"{path.name}: the model has no memory, it cannot generate")
     return context
-
-
-def _decode_token(path: Path, memory: KvMemory) -> None:
-    """Decode one token, so that late allocations happen now and not at the first request."""
-    llama_log.clear()
-    seq_id = memory.open_seq()
-    batch = Batch(1)
-    batch.add_token(0, 0, seq_id)
-    status = lib.llama_decode(memory.context, batch.native)
-    lib.llama_synchronize(memory.context)
-    memory.release(seq_id)
-    if status != 0:
-        raise load_error(path, "it cannot decode")
 
 
 def _context_params(model: Pointer, options: EngineOptions) -> Any:

@@ -22,6 +22,7 @@ from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.load.adapters import Adapters
 from workers.engines.llama_cpp.load.context import (
     KV_TYPES,
+    NoMemoryError,
     context_length_of,
     num_drafts_of,
     num_slots_of,
@@ -30,8 +31,9 @@ from workers.engines.llama_cpp.load.context import (
 )
 from workers.engines.llama_cpp.load.model_file import (
     check_file,
-    check_generates,
+    check_kind,
     files_of,
+    is_encoder,
     load_model,
 )
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
@@ -49,15 +51,13 @@ class LoadedModel:
     """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
     ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
-    cache. ``can_trim``: the model's memory can be cut anywhere. ``threads``: ``None`` if their
-    number was given at load.
+    cache. ``threads``: ``None`` if their number was given at load.
     """
 
     model: Pointer
     memory: KvMemory
     num_kept_cells: int
     host_cache: HostCache | None
-    can_trim: bool
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
     adapters: Adapters
@@ -79,35 +79,86 @@ class LoadedModel:
         lib.llama_model_free(self.model)
 
 
-def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
+@dataclass(frozen=True, slots=True)
+class LoadedEncoder:
+    """A loaded model that only embeds."""
+
+    model: Pointer
+    tokenizer: LlamaCppTokenizer
+    info: ModelInfo
+    embedder: Embedder
+
+    def close(self) -> None:
+        """Free the model and its parts."""
+        self.tokenizer.close()
+        self.embedder.close()
+        lib.llama_model_free(self.model)
+
+
+def load_gguf(
+    path: Path, options: EngineOptions, on_progress: OnProgress
+) -> LoadedModel | LoadedEncoder:
     """See ``open_llama_cpp``."""
     _check_options(options)
     header = check_file(path)
-    num_slots = num_slots_of(options)
     model = load_model(path, options, on_progress)
     try:
-        check_generates(path, model)
-        adapters = Adapters(model, options.adapters_dir)
-        if options.adapter is not None:
-            adapters.load(options.adapter)
-        tokenizer = LlamaCppTokenizer(model)
-        context_length = context_length_of(model, options)
-        can_trim = _can_trim(model)
-        can_forget = can_trim and _has_prefix_state(model)
-        is_tuned = _is_on_cpu(options) and options.is_cpu_tuned
-        memory = open_cells(path, model, header, context_length, options)
-        num_threads = options.num_threads or num_threads_of(model)
-        drafter = _open_drafter(model, context_length, options)
-        host_cache = _open_host_cache(path, header, model, memory, options)
+        check_kind(path, header, model)
+        memory = _open_memory(path, header, model, options)
+        if memory is None:
+            return _load_encoder(header, model, options)
+        return _load_generator(path, header, model, memory, options)
     except Exception:
         lib.llama_model_free(model)
         raise
+
+
+def _open_memory(
+    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions
+) -> KvMemory | None:
+    """The memory of its sequences; ``None``: the model is an encoder."""
+    if is_encoder(header, model):
+        return None
+    try:
+        return open_cells(path, model, header, context_length_of(model, options), options)
+    except NoMemoryError:
+        return None
+
+
+def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) -> LoadedEncoder:
+    for name in ("adapter", "draft_path", "num_draft_tokens", "kv_bits", "kv_layout"):
+        if getattr(options, name) is not None:
+            message = f"{name}: this model is an encoder ({header.architecture})"
+            raise InvalidRequestError(message, name)
+    context_length = context_length_of(model, options)
+    return LoadedEncoder(
+        model=model,
+        tokenizer=LlamaCppTokenizer(model),
+        info=_info(header, model, context_length, num_slots_of(options)),
+        embedder=Embedder(model, context_length, options.num_threads or num_threads_of(model)),
+    )
+
+
+def _load_generator(
+    path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
+) -> LoadedModel:
+    num_slots = num_slots_of(options) if memory.traits.can_batch else 1
+    if num_drafts_of(options) and not memory.traits.can_cut:
+        message = f"a {header.architecture} model cannot take back drafts: its state is overwritten"
+        raise InvalidRequestError(message, "num_draft_tokens")
+    adapters = Adapters(model, options.adapters_dir)
+    if options.adapter is not None:
+        adapters.load(options.adapter)
+    tokenizer = LlamaCppTokenizer(model)
+    context_length = context_length_of(model, options)
+    num_threads = options.num_threads or num_threads_of(model)
+    drafter = _open_drafter(model, context_length, options)
+    host_cache = _open_host_cache(path, header, model, memory, options)
     return LoadedModel(
         model=model,
         memory=memory,
         num_kept_cells=_num_kept_cells(model, memory, options),
         host_cache=host_cache,
-        can_trim=can_trim,
         tokenizer=tokenizer,
         info=_info(header, model, context_length, num_slots),
         adapters=adapters,
@@ -117,7 +168,7 @@ def load_gguf(path: Path, options: EngineOptions, on_progress: OnProgress) -> Lo
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
         step_budget_s=options.step_budget_s,
-        tuning=tune(header, model, can_forget=can_forget) if is_tuned else StepTuning(),
+        tuning=_tuning(header, model, memory, options),
     )
 
 
@@ -126,6 +177,14 @@ def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | Non
     if options.num_threads is not None:
         return None
     return ThreadShare(num_threads, psutil.cpu_count() or num_threads)
+
+
+def _tuning(
+    header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
+) -> StepTuning:
+    if not (options.is_cpu_tuned and _is_on_cpu(options)):
+        return StepTuning()
+    return tune(header, model, can_forget=memory.traits.can_cut_anywhere)
 
 
 def _is_on_cpu(options: EngineOptions) -> bool:
@@ -153,6 +212,9 @@ def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -
         _check_same_vocabulary(path, model, draft)
         shared = replace(options, kv_layout="unified")
         cells = open_cells(path, draft, header, context_length, shared)
+        if not cells.traits.can_cut:
+            cells.close()
+            raise ModelLoadError(f"{path.name}: cannot draft, its state is overwritten")
     except Exception:
         lib.llama_model_free(draft)
         raise
@@ -171,11 +233,6 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
         raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary differs from the model's")
 
 
-def _has_prefix_state(model: Pointer) -> bool:
-    """Whether the state of a prefix can be kept; not in recurrent models, which overwrite it."""
-    return not (lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
-
-
 def _prompt_cache_bytes(options: EngineOptions) -> int:
     if options.prompt_cache_bytes is not None:
         return options.prompt_cache_bytes
@@ -185,9 +242,9 @@ def _prompt_cache_bytes(options: EngineOptions) -> int:
 def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
     """KV cells for kept prefixes; only few if cells are shared: idle cells slow every step."""
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _has_prefix_state(model):
+    if max_bytes == 0:
         return 0
-    if memory.is_per_slot:
+    if memory.is_per_slot or not memory.traits.can_idle:
         return memory.num_cells
     return min(memory.num_cells // 4, max_bytes // _bytes_per_cell(model, options))
 
@@ -196,7 +253,7 @@ def _open_host_cache(
     path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> HostCache | None:
     max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0 or not _has_prefix_state(model):
+    if max_bytes == 0:
         return None
     identity = _identity(path, header, options)
 
@@ -209,13 +266,7 @@ def _open_host_cache(
 
     folder = options.prompt_cache_dir
     spill = None if folder is None else Spill(folder, identity, MIN_TOKENS)
-    can_trim = _can_trim(model)
-    return HostCache(memory, max_bytes, identity_of, can_trim=can_trim, spill=spill)
-
-
-def _can_trim(model: Pointer) -> bool:
-    """Whether the model's memory can be cut anywhere."""
-    return bool(lib.llama_model_n_swa(model) == 0)
+    return HostCache(memory, max_bytes, identity_of, spill=spill)
 
 
 def _identity(path: Path, header: GgufHeader, options: EngineOptions) -> str:

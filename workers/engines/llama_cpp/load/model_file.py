@@ -68,11 +68,25 @@ def load_model(path: Path, options: EngineOptions, on_progress: OnProgress) -> P
     return model
 
 
-def check_generates(path: Path, model: Pointer) -> None:
-    """Raise ``ModelLoadError`` for a model that does not generate token by token."""
-    is_text_model = lib.llama_model_has_decoder(model) and not lib.llama_model_has_encoder(model)
-    if not is_text_model or lib.llama_model_is_diffusion(model):
-        raise ModelLoadError(f"{path.name}: not a model that generates text token by token")
+def check_kind(path: Path, header: GgufHeader, model: Pointer) -> None:
+    """Raise ``ModelLoadError`` for a model that neither generates token by token nor embeds."""
+    if lib.llama_model_has_encoder(model) and lib.llama_model_has_decoder(model):
+        kind = "an encoder-decoder model"
+    elif lib.llama_model_is_diffusion(model):
+        kind = "a diffusion model"
+    else:
+        return
+    reason = "not one that generates text token by token: not supported"
+    raise ModelLoadError(f"{path.name}: {kind} ({header.architecture}), {reason}")
+
+
+def is_encoder(header: GgufHeader, model: Pointer) -> bool:
+    """Whether the model's tokens see the ones after them, so that it has no next token.
+
+    Of some, only llama.cpp knows it: they get no memory, see ``NoMemoryError``.
+    """
+    is_causal = header.metadata.get(f"{header.architecture}.attention.causal", True)
+    return not is_causal or bool(lib.llama_model_has_encoder(model))
 
 
 def load_error(path: Path, reason: str) -> ModelLoadError:
