@@ -157,10 +157,14 @@ def _answer(rng: random.Random, talker: Talker, is_forced: bool) -> tuple[Said, 
 def _can_say(talker: Talker, tool: Tool, arguments: dict[str, Any]) -> bool:
     """Whether no control token is in the arguments, and the grammar leaves a choice everywhere.
 
-    Where it leaves none for long, llguidance wants the tokenizer's own tokens.
+    Where it leaves none for long (a constant, a key after another), llguidance wants the
+    tokenizer's own tokens.
     """
+    schemas = tool["function"]["parameters"]["properties"].values()
+    if any("const" in one or one.get("$ref") == "#/$defs/point" for one in schemas):
+        return False
     given = json.dumps(arguments, ensure_ascii=False).replace('\\"', '"')
-    return '"const"' not in json.dumps(tool) and not any(one in given for one in talker.hidden)
+    return not any(one in given for one in talker.hidden)
 
 
 def _text(rng: random.Random) -> str:
