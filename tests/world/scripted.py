@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _WORDS = [
     "null", "12", '"', "\\", "\n", "é", "😀", "{", "}", "[1]", "'", ",", "the sun", " shines",
     "a b", "<b>", "</p>", "<|other|>", "[OTHER]", "```", "$x$", ":", "wörter",
 ]  # fmt: skip
+_KEYS = re.compile(r'"(?:name|arguments|parameters)":')
 _OPENED = ("wide_bars", "toolcall_list")  # their prompts end with the start of the thoughts
 _HARMONY_TURN = "<|start|>assistant<|channel|>commentary"
 
@@ -158,7 +160,7 @@ def _can_say(talker: Talker, tool: Tool, arguments: dict[str, Any]) -> bool:
     """Whether no control token is in the arguments, and the grammar leaves a choice everywhere.
 
     Where it leaves none for long (a constant, a key after another), llguidance wants the
-    tokenizer's own tokens.
+    tokenizer's own tokens; ``_cut`` does not cut the keys of the call itself.
     """
     schemas = tool["function"]["parameters"]["properties"].values()
     if any("const" in one or one.get("$ref") == "#/$defs/point" for one in schemas):
@@ -189,7 +191,8 @@ def _cut(rng: random.Random, text: str, talker: Talker, prompt: str) -> Iterator
                 and text[size:most].strip()
             ):
                 size += 1
-            piece = text[: min(size, most)]
+            inside = (key.end() for key in _KEYS.finditer(text) if key.start() < size < key.end())
+            piece = text[: min(next(inside, size), most)]
         known.add(piece)
         yield piece
         text = text[len(piece) :]
