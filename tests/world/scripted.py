@@ -34,7 +34,7 @@ _WORDS = [
     "null", "12", '"', "\\", "\n", "é", "😀", "{", "}", "[1]", "'", ",", "the sun", " shines",
     "a b", "<b>", "</p>", "<|other|>", "[OTHER]", "```", "$x$", ":", "wörter",
 ]  # fmt: skip
-_KEYS = re.compile(r'"(?:name|arguments|parameters)":')
+_KEYS = ('"name":', '"arguments":', '"parameters":')
 _OPENED = ("wide_bars", "toolcall_list")  # their prompts end with the start of the thoughts
 _HARMONY_TURN = "<|start|>assistant<|channel|>commentary"
 
@@ -160,7 +160,7 @@ def _can_say(talker: Talker, tool: Tool, arguments: dict[str, Any]) -> bool:
     """Whether no control token is in the arguments, and the grammar leaves a choice everywhere.
 
     Where it leaves none for long (a constant, a key after another), llguidance wants the
-    tokenizer's own tokens; ``_cut`` does not cut the keys of the call itself.
+    tokenizer's own tokens; ``_cut`` does not cut keys of the call itself and markers.
     """
     schemas = tool["function"]["parameters"]["properties"].values()
     if any("const" in one or one.get("$ref") == "#/$defs/point" for one in schemas):
@@ -178,6 +178,7 @@ def _cut(rng: random.Random, text: str, talker: Talker, prompt: str) -> Iterator
     """Control tokens whole, other markers once; the rest in pieces that occur nowhere else."""
     control, written_too = talker.hidden, [*talker.written, TOOL_CALL]
     known = {*_words(talker)}
+    whole = re.compile("|".join(map(re.escape, (*_KEYS, *written_too))))
     while text:
         piece = _beginning(text, control)
         if not piece:
@@ -191,7 +192,7 @@ def _cut(rng: random.Random, text: str, talker: Talker, prompt: str) -> Iterator
                 and text[size:most].strip()
             ):
                 size += 1
-            inside = (key.end() for key in _KEYS.finditer(text) if key.start() < size < key.end())
+            inside = (one.end() for one in whole.finditer(text) if one.start() < size < one.end())
             piece = text[: min(next(inside, size), most)]
         known.add(piece)
         yield piece
