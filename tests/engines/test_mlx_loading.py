@@ -79,6 +79,12 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
         opened(folder)
 
 
+def test_a_stale_index_does_not_refuse_complete_weights(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00001-of-00005.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    opened(folder).close()
+
+
 @pytest.mark.parametrize("option", ["threads", "gpu_layers"])
 def test_options_that_mlx_lacks_are_refused_by_name(option: str, qwen: Path) -> None:
     with pytest.raises(UnsupportedParameterError) as refusal:

@@ -56,7 +56,8 @@ _STRANGE = (
 
 def strange_text(rig: Rig, rounds: int) -> Result:
     tally = Tally()
-    for model in ("fake", "demo.gguf", "demo")[:rounds]:
+    models = ["fake", "demo.gguf", "demo", *rig.drawn(max(0, rounds - 3))]
+    for model in models[:rounds]:
         with rig.server(model) as server:
             pid = worker_pid(server)
             for text in _STRANGE:
@@ -258,7 +259,7 @@ _EXPLODING: tuple[dict[str, Any], ...] = (
 def exploding_grammars(rig: Rig, rounds: int) -> Result:
     """Each is refused or served; the worker survives, and other jobs are not delayed."""
     tally = Tally()
-    for model in ("fake", "demo.gguf"):
+    for model in ("fake", "demo.gguf", *rig.drawn(2)):
         with rig.server(model) as server:
             pid = worker_pid(server)
             for fields in _EXPLODING:
@@ -296,7 +297,7 @@ _BROKEN: tuple[dict[str, Any], ...] = (
 
 def broken_grammars(rig: Rig, rounds: int) -> Result:
     tally = Tally()
-    for model in ("fake", "demo.gguf", "demo"):
+    for model in ("fake", "demo.gguf", "demo", *rig.drawn(2)):
         with rig.server(model) as server:
             for fields in _BROKEN:
                 answer = post(server, {"prompt": "k", "max_tokens": 4, **fields})
@@ -307,7 +308,7 @@ def broken_grammars(rig: Rig, rounds: int) -> Result:
 
 
 RUNS = {
-    "B2": Run(strange_text, full=3, fast=1),
+    "B2": Run(strange_text, full=9, fast=1),
     "B3": Run(at_the_limits, full=5, fast=1),
     "B4": Run(huge_bodies, full=5, fast=1),
     "B5": Run(absurd_numbers, full=10, fast=1),

@@ -23,6 +23,7 @@ from tests.helpers.processes import is_running
 from tests.helpers.server import Server, make_server
 from tests.helpers.tcp_proxy import TcpProxy, tcp_proxy
 from tests.helpers.waiting import wait_until
+from tests.world.talkers import TALKERS, Talker
 
 SEED = 20260
 
@@ -37,22 +38,34 @@ class Rig:
         self._server: Server | None = None
 
     @contextmanager
-    def server(self, model: str | None = "fake", **options: Any) -> Iterator[Server]:
+    def server(self, model: str | Talker | None = "fake", **options: Any) -> Iterator[Server]:
         """The shared server, with one model loaded in the block; started at its first use."""
         if self._server is None or not self._server.is_ready():
             self._server = self._stack.enter_context(
                 running_server(MGS_MAX_QUEUED_PER_MODEL="20000")
             )
         if model is not None:
-            self._server.load(model, **options)
+            self._server.load(named(self._server, model), **options)
         try:
             yield self._server
         finally:
             with contextlib.suppress(httpx.TransportError):
                 self._server.unload_all()
 
+    def drawn(self, count: int) -> list[Talker]:
+        """Models of the world: templates, vocabularies and engines."""
+        return self.random.sample(TALKERS, count)
+
     def close(self) -> None:
         self._stack.close()
+
+
+def named(server: Server, model: str | Talker) -> str:
+    """The model's name; one of the world is written for the server."""
+    if isinstance(model, str):
+        return model
+    model.write(server.folder / "models")
+    return model.name
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from workers.markup.call_grammar import call_rest
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import Tools
 from workers.markup.calls.formats import FORMATS
-from workers.markup.calls.source import Begun, CallEvent, Ended, Written
+from workers.markup.calls.source import CallEvent, Ended, Started, Written
 from workers.text.grammar import GrammarCompiler
 
 _STRUCTURE = b"<>/\"\\ \n'x1t{}[]:,nul("
@@ -81,7 +81,7 @@ def _writable(rng: random.Random, name: str) -> tuple[Tool, dict[str, Any], str]
 def _read(
     name: str, tools: Tools, text: str, size: int, *, is_cut: bool = False
 ) -> list[CallEvent]:
-    reader = CallReader(FORMATS[name], tools, is_held=True)
+    reader = CallReader(FORMATS[name], tools, is_constrained=True)
     found: list[CallEvent] = []
     for place in range(0, len(text), size):
         found += reader.feed(text[place : place + size])
@@ -95,7 +95,7 @@ def _arguments_of(events: list[CallEvent]) -> list[str]:
     """The joined arguments of each call."""
     found: list[str] = []
     for event in events:
-        if isinstance(event, Begun):
+        if isinstance(event, Started):
             assert event.name == "f"
             found.append("")
         elif isinstance(event, Written):

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import httpx
 
@@ -79,6 +80,10 @@ def _talk_by_scripts(server: Server, rounds: int, tally: Tally) -> int:
     return len(starts)
 
 
+def _shown(chat: Chat) -> dict[str, Any]:
+    return {key: value for key, value in chat.body.items() if key != "messages"}
+
+
 def _talk(
     server: Server,
     model: str,
@@ -98,7 +103,7 @@ async def _ask_all(url: str, model: str, chats: Iterable[Chat], judge: Judge, ta
         async def one(chat: Chat) -> None:
             async with limit:
                 for problem in await ask(client, chat, judge):
-                    tally.check(False, f"{model}, {chat.body}: {problem}")
+                    tally.check(False, f"{model}, {_shown(chat)}: {problem}")
             tally.count(f"{'forced' if chat.is_forced else 'free'}, {chat.way}")
 
         await asyncio.gather(*map(one, chats))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import CallFormat
 from workers.markup.calls.formats import FORMATS
-from workers.markup.calls.source import Begun, Ended, Written
+from workers.markup.calls.source import Ended, Started, Written
 from workers.markup.markers import CallMarker, Marker
 from workers.markup.splitter import Layout, Part, Splitter
 
@@ -35,17 +35,17 @@ def split(pieces: list[str], layout: Layout = LAYOUT, *, is_cut: bool = False) -
     joined: Parts = []
     for part, text, event in found:
         name = part.name.lower()
-        shown = {Begun: getattr(event, "name", "") + " ", Ended: ".", Written: text}
+        shown = {Started: getattr(event, "name", "") + " ", Ended: ".", Written: text}
         added = text if event is None else shown[type(event)] or getattr(event, "text", "")
-        if joined and joined[-1][0] == name and not isinstance(event, Begun):
+        if joined and joined[-1][0] == name and not isinstance(event, Started):
             joined[-1] = (name, joined[-1][1] + added)
         else:
             joined.append((name, added))
     return joined
 
 
-def new_reader(form: CallFormat, is_held: bool) -> CallReader:
-    return CallReader(form, [], is_held=is_held)
+def new_reader(form: CallFormat, is_constrained: bool) -> CallReader:
+    return CallReader(form, [], is_constrained=is_constrained)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_a_prompt_may_have_opened_the_thoughts() -> None:
 
 @pytest.mark.parametrize("text", ["<think>a</think>", "a <tool_call> b", '{"a": "<think>"}'])
 def test_nothing_is_markup_in_content_that_a_grammar_holds(text: str) -> None:
-    assert split(list(text), Layout(THINK, (), is_held=True)) == [("content", text)]
-    held = Layout(THINK, CALLS, is_thinking=True, is_held=True)
+    assert split(list(text), Layout(THINK, (), is_constrained=True)) == [("content", text)]
+    held = Layout(THINK, CALLS, is_thinking=True, is_constrained=True)
     assert split(["hm</think>", *text[3:]], held)[1:] == [("content", text[3:])]
 
 
 def test_each_call_of_an_answer_that_a_grammar_holds_is_one() -> None:
     section = f"<tool_call>{F}</tool_call>"
-    layout = Layout(None, CALLS, is_held=True)
+    layout = Layout(None, CALLS, is_constrained=True)
     assert split([f"{section}\n", section, section], layout) == [("call", 'f {"x": 1}.')] * 3
 
 
@@ -144,7 +144,7 @@ def test_interleaved_reasoning_starts_only_at_its_token() -> None:
 
 @pytest.mark.parametrize("begun", ["<", "<too", "\n", "\n<", " \n"])
 def test_a_forced_call_that_is_cut_in_its_first_marker_shows_nothing(begun: str) -> None:
-    held = Layout(THINK, CALLS, is_held=True)
+    held = Layout(THINK, CALLS, is_constrained=True)
     assert split([begun], held, is_cut=True) == []
     after = f"<tool_call>{F}</tool_call>{begun}"
     assert split([after], held, is_cut=True) == [("call", 'f {"x": 1}.')]

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,14 +25,16 @@ from tests.world.tokenizers.kinds import END, TOOL_CALL
 from workers.engines.fake import FakeTokenizer
 from workers.markup.dialects import Dialect
 
-PENALTY = 2.0  # the frequency penalty of all chats: of two next tokens, the one that came less
+PENALTY = 1.0  # the frequency penalty of all chats: of two next tokens, the one that came less
 _SIZE = 512
 _LOGIT = 50.0
-_MARGIN = 0.5
+_MARGIN = 0.25
+_STEP = 0.125
 _WORDS = [
     "null", "12", '"', "\\", "\n", "é", "😀", "{", "}", "[1]", "'", ",", "the sun", " shines",
     "a b", "<b>", "</p>", "<|other|>", "[OTHER]", "```", "$x$", ":", "wörter",
 ]  # fmt: skip
+_KEYS = ('"name":', '"arguments":', '"parameters":')
 _OPENED = ("wide_bars", "toolcall_list")  # their prompts end with the start of the thoughts
 _HARMONY_TURN = "<|start|>assistant<|channel|>commentary"
 
@@ -94,13 +97,16 @@ class Script:
         return shape, weights
 
 
-def _followers(tokens: tuple[str, ...]) -> dict[tuple[str, str], float] | None:
+def _followers(tokens: tuple[str, ...], markup: set[str]) -> dict[tuple[str, str], float] | None:
     """By pair of tokens that follow each other, how much likelier than others that one is.
 
     A marker may come several times; each time another token may have to follow. ``None`` if the
-    penalty cannot tell which.
+    penalty cannot tell which: it may count ``markup`` in the prompt.
     """
     found = dict.fromkeys(itertools.pairwise(tokens), 0.0)
+    several = {token for token, num in Counter(token for token, _ in found).items() if num > 1}
+    if any(token in several and follower in markup for token, follower in found):
+        return None
     for _ in range(300):
         counts: Counter[str] = Counter()
         is_right = True
@@ -109,8 +115,8 @@ def _followers(tokens: tuple[str, ...]) -> dict[tuple[str, str], float] | None:
             for other in [b for a, b in found if a == token and b != right]:
                 lead = found[token, right] - found[token, other]
                 if lead - PENALTY * (counts[right] - counts[other]) < _MARGIN:
-                    found[token, right] += 0.25
-                    found[token, other] -= 0.25
+                    found[token, right] += _STEP
+                    found[token, other] -= _STEP
                     is_right = False
         if is_right:
             return found
@@ -122,7 +128,8 @@ def make_script(rng: random.Random, talker: Talker, *, is_forced: bool) -> Scrip
     while True:
         said, text = _answer(rng, talker, is_forced)
         tokens = tuple(_cut(rng, text, talker, talker.idiom.source + json.dumps(said.tool)))
-        if (followers := _followers((*tokens, END))) is not None:
+        markup = {*talker.markup, END}
+        if (followers := _followers((*tokens, END), markup)) is not None:
             return Script(talker, said, tokens, followers)
 
 
@@ -132,21 +139,34 @@ def _answer(rng: random.Random, talker: Talker, is_forced: bool) -> tuple[Said, 
     form, thinking = dialect.calls, dialect.thinking
     assert form is not None
     tool, arguments = random_call(rng)
-    while (call := written(form, tool, arguments)) is None or '"const"' in json.dumps(tool):
-        # Where a grammar leaves no choice for long, llguidance wants the tokenizer's own tokens.
+    while (call := written(form, tool, arguments)) is None or not _can_say(talker, tool, arguments):
         tool, arguments = random_call(rng)
     is_opened = thinking is not None and talker.idiom.name in _OPENED
     thinks = thinking is not None and (is_opened or not is_forced)
     said = Said(_text(rng) if thinks else "", "" if is_forced else _text(rng), tool, arguments)
     if form.name == "harmony":
         text = f"<|channel|>analysis<|message|>{said.thought}<|end|>" if thinks else ""
-        text += f"<|channel|>final<|message|>{said.content}<|end|>" if said.content else ""
+        turn = "<|start|>assistant" if thinks else ""
+        text += f"{turn}<|channel|>final<|message|>{said.content}<|end|>" if said.content else ""
         text += _HARMONY_TURN if text else ""
     else:
         start = "" if thinking is None or is_opened else f"{thinking.start}\n"
         text = f"{start}{said.thought}\n{thinking.end}" if thinking and thinks else ""
         text += said.content
     return said, f"{text}{form.start}{call}"
+
+
+def _can_say(talker: Talker, tool: Tool, arguments: dict[str, Any]) -> bool:
+    """Whether no control token is in the arguments, and the grammar leaves a choice everywhere.
+
+    Where it leaves none for long (a constant, a key after another), llguidance wants the
+    tokenizer's own tokens; ``_cut`` does not cut keys of the call itself and markers.
+    """
+    schemas = tool["function"]["parameters"]["properties"].values()
+    if any("const" in one or one.get("$ref") == "#/$defs/point" for one in schemas):
+        return False
+    given = json.dumps(arguments, ensure_ascii=False).replace('\\"', '"')
+    return not any(one in given for one in talker.hidden)
 
 
 def _text(rng: random.Random) -> str:
@@ -158,6 +178,7 @@ def _cut(rng: random.Random, text: str, talker: Talker, prompt: str) -> Iterator
     """Control tokens whole, other markers once; the rest in pieces that occur nowhere else."""
     control, written_too = talker.hidden, [*talker.written, TOOL_CALL]
     known = {*_words(talker)}
+    whole = re.compile("|".join(map(re.escape, (*_KEYS, *written_too))))
     while text:
         piece = _beginning(text, control)
         if not piece:
@@ -171,7 +192,8 @@ def _cut(rng: random.Random, text: str, talker: Talker, prompt: str) -> Iterator
                 and text[size:most].strip()
             ):
                 size += 1
-            piece = text[: min(size, most)]
+            inside = (one.end() for one in whole.finditer(text) if one.start() < size < one.end())
+            piece = text[: min(next(inside, size), most)]
         known.add(piece)
         yield piece
         text = text[len(piece) :]

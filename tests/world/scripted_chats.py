@@ -17,12 +17,13 @@ def make_scripted_chat(rng: random.Random, script: Script) -> Chat:
     num_tokens = len(script.tokens)
     is_cut = rng.random() < 0.35
     body: dict[str, Any] = {
-        "messages": [{"role": "user", "content": "Look it up."}],
+        # The penalty counts the last tokens of the prompt too.
+        "messages": [{"role": "user", "content": "Look it up." + " Now." * 200}],
         "tools": [script.said.tool],
         "tool_choice": "required" if is_forced else "auto",
         "temperature": 0,
         "frequency_penalty": PENALTY,
-        "repetition_context_size": 1_000_000,
+        "repetition_context_size": num_tokens + 20,
         "parallel_tool_calls": rng.random() < 0.5,
         "max_tokens": rng.randint(1, num_tokens) if is_cut else num_tokens + 20,
         "stop": ["Observation:"],

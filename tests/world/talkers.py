@@ -88,7 +88,9 @@ _DIALECTS = [
     ),
     _talkers("inst_call_ids", "sentencepiece", "sentencepiece"),
     # channels, bare keys, JSON behind a name between control tokens, Python
-    _talkers("typescript_macros", "stripping", "byte_level", control=("<|constrain|>",)),
+    _talkers(
+        "typescript_macros", "stripping", "byte_level", control=("<|constrain|>", "<|return|>")
+    ),
     _talkers("bare_keys", "sentencepiece", "sentencepiece"),
     _talkers("wide_bars", "byte_level", "byte_level", _THINK),
     _talkers("list_of_calls", "byte_level", "byte_level"),

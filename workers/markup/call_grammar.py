@@ -17,7 +17,7 @@ _ANY_OBJECT = '{"type": "object"}'
 
 
 def forced_calls(
-    form: CallFormat,
+    call_format: CallFormat,
     tools: Sequence[Tool],
     tokenizer: Tokenizer,
     content: Grammar | None = None,
@@ -30,10 +30,14 @@ def forced_calls(
     ``head``: the text before content. ``is_opened``: the prompt has the start of the first call.
     """
     rules = Rules(tools, tokenizer)
-    body = form.section(rules)
-    section = f"{rules.mark(form.start)} {body}".strip()
+    body = call_format.section(rules)
+    section = f"{rules.mark(call_format.start)} {body}".strip()
     other = f" | {rules.mark(head)} content" if content is not None else ""
-    calls = f"{body} (_w {section})*" if is_opened else f"(_w {section}){'+' if form.start else ''}"
+    calls = (
+        f"{body} (_w {section})*"
+        if is_opened
+        else f"(_w {section}){'+' if call_format.start else ''}"
+    )
     lines = [f"start: calls{other}", f"calls: {calls}"]
     if content is not None:
         lines.append(_content(content))
@@ -49,12 +53,12 @@ def with_opening(content: Grammar, opening: str, tokenizer: Tokenizer) -> Gramma
 
 
 def call_rest(
-    form: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer, head: str = ""
+    call_format: CallFormat, tools: Sequence[Tool], tokenizer: Tokenizer, head: str = ""
 ) -> Grammar:
     """Grammar of a section of calls after its start marker, or of the rest of a content's head."""
     rules = Rules(tools, tokenizer)
-    section = form.section(rules)
-    other = f" | {rules.mark(head.removeprefix(form.start))}" if head else ""
+    section = call_format.section(rules)
+    other = f" | {rules.mark(head.removeprefix(call_format.start))}" if head else ""
     return _grammar([f"start: {section}{other}", *rules.lines])
 
 

@@ -15,14 +15,14 @@ class Marker(NamedTuple):
 
 
 class CallMarker(NamedTuple):
-    """The text that starts a section of calls in the format ``form``.
+    """The text that starts a section of calls in ``call_format``.
 
     ``is_kept``: the format reads it too. ``is_first``: it counts only before any content.
-    ``is_held``: the call after it follows a grammar.
+    ``is_constrained``: the call after it follows a grammar.
     """
 
     text: str
-    form: CallFormat
+    call_format: CallFormat
     is_kept: bool = False
     is_first: bool = False
-    is_held: bool = False
+    is_constrained: bool = False

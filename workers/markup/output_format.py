@@ -61,10 +61,12 @@ class OutputFormats:
         is_thinking = thinking is not None and self._ends_with(prompt, thinking.start)
         opened = self._opened(prompt, dialect)
         whole = self._whole_grammar(request, dialect, tools, is_thinking, opened)
-        begun = self._begun_calls(request, dialect, tools) if whole is None else {}
-        layout = layout_of(dialect, begun, is_thinking=is_thinking, is_held=whole is not None)
+        call_constraints = self._call_constraints(request, dialect, tools) if whole is None else {}
+        layout = layout_of(
+            dialect, call_constraints, is_thinking=is_thinking, is_constrained=whole is not None
+        )
         reading = Reading(layout, tools, use is not None and use.is_single)
-        new_constraint = self._constraints(request, layout, whole, begun, opened)
+        new_constraint = self._constraints(request, layout, whole, call_constraints, opened)
         return OutputFormat(reading, request.stop, self._tokenizer, new_constraint, opened)
 
     def _read_dialect(self, request: GenerateRequest) -> Dialect:
@@ -85,28 +87,32 @@ class OutputFormats:
 
     def _opened(self, prompt: list[int], dialect: Dialect) -> str:
         """The start of a call, or of content, that the prompt ends with."""
-        form = self._dialect.calls
+        start = self._dialect.calls.start if self._dialect.calls is not None else ""
         is_read = dialect.calls is not None or dialect.head
-        if form is None or not form.start or not is_read or not self._ends_with(prompt, form.start):
-            return ""
-        return form.start
+        return start if start and is_read and self._ends_with(prompt, start) else ""
 
     def _constraints(
         self,
         request: GenerateRequest,
         layout: Layout,
         whole: Grammar | None,
-        begun: dict[str, ConstraintMaker],
+        call_constraints: dict[str, ConstraintMaker],
         opened: str,
     ) -> NewConstraint:
         """A function that makes the constraint of an answer in its initial state."""
         budget = request.reasoning_budget
         has_budget = budget is not None and layout.thinking is not None
-        if not (has_budget or begun or (whole and layout.is_thinking)):
+        if not (has_budget or call_constraints or (whole and layout.is_thinking)):
             return lambda: self._compile(whole)
 
         def new_constraint() -> Constraint:
-            plan = Plan(layout, budget, then=self._compile(whole), begun=begun, opened=opened)
+            plan = Plan(
+                layout,
+                budget,
+                then=self._compile(whole),
+                call_constraints=call_constraints,
+                opened=opened,
+            )
             return Phases(plan, self._tokenizer)
 
         return new_constraint
@@ -123,8 +129,8 @@ class OutputFormats:
         opened: str,
     ) -> Grammar | None:
         """The grammar of everything after the reasoning, if there is one."""
-        use, form, content = request.tool_use, dialect.calls, request.grammar
-        if use is None or form is None or not (use.is_required or content):
+        use, call_format, content = request.tool_use, dialect.calls, request.grammar
+        if use is None or call_format is None or not (use.is_required or content):
             return self._with_opening(content, dialect.opening.removeprefix(opened), is_thinking)
         if use.is_required:
             content = None
@@ -134,7 +140,7 @@ class OutputFormats:
         head = dialect.head.removeprefix(opened)
         tools = _callable(tools, use)
         return forced_calls(
-            form, tools, self._tokenizer, content, head=head, is_opened=bool(opened)
+            call_format, tools, self._tokenizer, content, head=head, is_opened=bool(opened)
         )
 
     def _with_opening(
@@ -145,7 +151,7 @@ class OutputFormats:
             return content
         return with_opening(content, opening, self._tokenizer)
 
-    def _begun_calls(
+    def _call_constraints(
         self, request: GenerateRequest, dialect: Dialect, tools: Tools
     ) -> dict[str, ConstraintMaker]:
         """By marker, makers of the constraint of a call that the model starts by itself.
@@ -154,24 +160,24 @@ class OutputFormats:
         """
         if request.tool_use is None or not tools:
             return {}
-        forms = [form for form in (dialect.calls, dialect.bare_calls) if form is not None]
+        formats = [one for one in (dialect.calls, dialect.bare_calls) if one is not None]
         head = dialect.head
-        return {form.start: self._prepared(form, tools, head) for form in forms if form.start}
+        return {one.start: self._prepared(one, tools, head) for one in formats if one.start}
 
-    def _prepared(self, form: CallFormat, tools: Tools, head: str) -> ConstraintMaker:
+    def _prepared(self, call_format: CallFormat, tools: Tools, head: str) -> ConstraintMaker:
         try:
-            return self._grammars.prepare(call_rest(form, tools, self._tokenizer, head))
+            return self._grammars.prepare(call_rest(call_format, tools, self._tokenizer, head))
         except InvalidRequestError:
             if any(tool["function"].get("strict") for tool in tools):
                 raise
         # An unsupported schema must not leave the calls of other tools unconstrained.
-        held = [self._holdable(form, tool) for tool in tools]
-        return self._grammars.prepare(call_rest(form, held, self._tokenizer, head))
+        held = [self._holdable(call_format, tool) for tool in tools]
+        return self._grammars.prepare(call_rest(call_format, held, self._tokenizer, head))
 
-    def _holdable(self, form: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
+    def _holdable(self, call_format: CallFormat, tool: dict[str, Any]) -> dict[str, Any]:
         """The tool; without its parameters if their schema is not supported."""
         try:
-            self._grammars.prepare(call_rest(form, [tool], self._tokenizer))
+            self._grammars.prepare(call_rest(call_format, [tool], self._tokenizer))
         except InvalidRequestError:
             return {**tool, "function": {"name": tool["function"]["name"]}}
         return tool
@@ -179,40 +185,46 @@ class OutputFormats:
 
 def layout_of(
     dialect: Dialect,
-    begun: Collection[str] = (),
+    constrained: Collection[str] = (),
     *,
     is_thinking: bool = False,
-    is_held: bool = False,
+    is_constrained: bool = False,
 ) -> Layout:
     """The possible parts of an answer.
 
-    ``begun``: markers after which a call follows a grammar. ``is_held``: the whole answer does.
+    ``constrained``: markers after which a call follows a grammar. ``is_constrained``: the whole
+    answer does.
     """
     return Layout(
         dialect.thinking,
-        _call_markers(dialect, begun, is_held) if dialect.calls is not None else (),
+        _call_markers(dialect, constrained, is_constrained) if dialect.calls is not None else (),
         dialect.dropped,
         dialect.tokens,
         is_thinking,
-        is_held,
+        is_constrained,
         dialect.is_interleaved,
     )
 
 
 def _call_markers(
-    dialect: Dialect, begun: Collection[str], is_held: bool
+    dialect: Dialect, constrained: Collection[str], is_constrained: bool
 ) -> tuple[CallMarker, ...]:
-    form = dialect.calls
-    assert form is not None
+    call_format = dialect.calls
+    assert call_format is not None
     found = [
-        CallMarker(one.start, one, is_held=is_held or one.start in begun)
-        for one in (form, dialect.bare_calls)
+        CallMarker(one.start, one, is_constrained=is_constrained or one.start in constrained)
+        for one in (call_format, dialect.bare_calls)
         if one is not None and one.start
     ]
-    objects = ("{",) if is_held and not form.start else dialect.objects
-    is_object_held = is_held and not form.start
+    objects = ("{",) if is_constrained and not call_format.start else dialect.objects
     found += [
-        CallMarker(text, form, is_kept=True, is_first=True, is_held=is_object_held)
+        CallMarker(
+            text,
+            call_format,
+            is_kept=True,
+            is_first=True,
+            is_constrained=is_constrained and not call_format.start,
+        )
         for text in objects
     ]
     return tuple(found)

@@ -22,14 +22,14 @@ class Plan:
     """The constraints of an answer's parts.
 
     ``budget``: maximum number of tokens of the reasoning. ``then``: the constraint of everything
-    after the reasoning. ``begun``: by marker, makes the constraint of the call after it.
+    after the reasoning. ``call_constraints``: by marker, makes the constraint of the call after it.
     ``opened``: the marker that the prompt ends with.
     """
 
     layout: Layout
     budget: int | None = None
     then: Constraint | None = None
-    begun: Mapping[str, ConstraintMaker] = field(default_factory=dict)
+    call_constraints: Mapping[str, ConstraintMaker] = field(default_factory=dict)
     opened: str = ""
 
 
@@ -57,8 +57,8 @@ class Phases:
         self._may_think = plan.then is None or plan.layout.is_thinking
         self._phase = _Phase.THINKING if plan.layout.is_thinking else self._after_thinking
         self._watch_budget()
-        if plan.opened in plan.begun:
-            self._begin_call(plan.begun[plan.opened](), "")
+        if plan.opened in plan.call_constraints:
+            self._begin_call(plan.call_constraints[plan.opened](), "")
 
     def allowed(self) -> Mask | None:
         """See ``engines.base.Constraint``."""
@@ -125,7 +125,7 @@ class Phases:
                 self._may_think = self._plan.layout.is_interleaved
                 self._begin_answer(rest)
             return
-        for marker, new_call in self._plan.begun.items():
+        for marker, new_call in self._plan.call_constraints.items():
             if (rest := self._text_after(marker)) is not None:
                 self._may_think = self._plan.layout.is_interleaved
                 self._begin_call(new_call(), rest)
@@ -139,9 +139,11 @@ class Phases:
             self._enter(_Phase.THINKING)
             self._watch_budget()
         elif not self._plan.layout.is_interleaved:
-            begun = self._tail.decode(errors="replace").lstrip()
+            written = self._tail.decode(errors="replace").lstrip()
             dropped = self._plan.layout.dropped
-            self._may_think = start.startswith(begun) or any(n.startswith(begun) for n in dropped)
+            self._may_think = start.startswith(written) or any(
+                n.startswith(written) for n in dropped
+            )
 
     def _text_after(self, marker: str) -> str | None:
         """The text after the marker in the last tokens; ``None`` if they do not contain it."""

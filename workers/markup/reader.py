@@ -10,7 +10,7 @@ from jobs.contract.events import CalledTool
 from workers.engines.base import Tokenizer
 from workers.markup.calls.call_reader import CallReader
 from workers.markup.calls.format import CallFormat
-from workers.markup.calls.source import Begun, Ended, Written
+from workers.markup.calls.source import Ended, Started, Written
 from workers.markup.splitter import Layout, Part, Segment, Splitter
 from workers.text.stop_matcher import StopMatcher
 
@@ -147,8 +147,8 @@ class MarkupReader:
         self._num_control = len(text)
         return text.encode()
 
-    def _new_call(self, form: CallFormat, is_held: bool) -> CallReader:
-        return CallReader(form, self._reading.tools, is_held=is_held)
+    def _new_call(self, call_format: CallFormat, is_constrained: bool) -> CallReader:
+        return CallReader(call_format, self._reading.tools, is_constrained=is_constrained)
 
     def _add(self, segment: Segment, shown: Delta) -> None:
         if segment.part is Part.REASONING:
@@ -161,7 +161,7 @@ class MarkupReader:
         elif segment.event is not None:
             shown.calls.append(self._called(segment.event))
 
-    def _called(self, event: Begun | Written) -> CalledTool:
+    def _called(self, event: Started | Written) -> CalledTool:
         if isinstance(event, Written):
             return CalledTool(self._num_calls - 1, arguments=event.text)
         index = self._num_calls

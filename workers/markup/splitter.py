@@ -44,9 +44,8 @@ class Layout:
 
     ``dropped``: texts that are dropped between the parts; those that begin with one of ``tokens``
     only if it was written as the one token that it is, as does the start of interleaved reasoning.
-    ``is_thinking``: the prompt has opened the
-    reasoning. ``is_held``: everything after the reasoning follows a grammar. ``is_interleaved``:
-    reasoning may come after calls.
+    ``is_thinking``: the prompt has opened the reasoning. ``is_constrained``: everything after the
+    reasoning follows a grammar. ``is_interleaved``: reasoning may come after calls.
     """
 
     thinking: Marker | None = None
@@ -54,7 +53,7 @@ class Layout:
     dropped: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     is_thinking: bool = False
-    is_held: bool = False
+    is_constrained: bool = False
     is_interleaved: bool = False
 
 
@@ -68,7 +67,7 @@ class Splitter:
         self._layout = layout
         self._new_reader = new_reader
         self._is_before_content = True
-        self._may_think = not layout.is_held or layout.is_thinking
+        self._may_think = not layout.is_constrained or layout.is_thinking
         self._is_behind_call = False
         self._call: CallReader | None = None
         self._call_end = ""
@@ -110,11 +109,11 @@ class Splitter:
         """The segments held back. ``is_cut``: half a marker at the end is dropped."""
         found: list[Segment] = []
         if self._call is not None:
-            self._tell(self._call.finish(is_cut=is_cut), found)
+            self._add_events(self._call.finish(is_cut=is_cut), found)
             self._leave_call(found)
         held, self._held = self._held, ""
         # Where a grammar allows markup only, one letter of it is no text either.
-        is_half = is_cut and (len(held) > 1 or self._is_markup_held)
+        is_half = is_cut and (len(held) > 1 or self._expects_markup)
         is_half = is_half or held in self._markers
         found += [] if is_half else self._take(self._fed.plain(held))
         blank, self._blank = ("" if is_half else self._blank), ""
@@ -123,10 +122,10 @@ class Splitter:
         return found
 
     @property
-    def _is_markup_held(self) -> bool:
+    def _expects_markup(self) -> bool:
         """Whether a grammar holds the text here, of which no content has come yet."""
         is_between = self._is_before_content or self._is_behind_call
-        return self._layout.is_held and self.part is Part.CONTENT and is_between
+        return self._layout.is_constrained and self.part is Part.CONTENT and is_between
 
     def reads(self, text: str, *, is_end: bool) -> bool:
         """Whether the text of a control token has to be fed; an end token: if it ends a call."""
@@ -149,14 +148,14 @@ class Splitter:
     def _read_call(self, text: str, found: list[Segment]) -> str:
         """Feed the text to the call's reader; returns the text after the calls."""
         assert self._call is not None
-        self._tell(self._call.feed(text), found)
+        self._add_events(self._call.feed(text), found)
         if not self._call.is_over:
             return ""
         rest = self._call.rest
         self._leave_call(found)
         return rest
 
-    def _tell(self, events: Iterable[CallEvent], found: list[Segment]) -> None:
+    def _add_events(self, events: Iterable[CallEvent], found: list[Segment]) -> None:
         found += [Segment(Part.CALL, event=event) for event in events]
 
     def _leave_call(self, found: list[Segment]) -> None:
@@ -204,8 +203,8 @@ class Splitter:
         layout, behind = self._layout, rest[len(marker) :]
         call = next((one for one in layout.calls if one.text == marker), None)
         if call is not None and self.part is Part.CONTENT:
-            self._call = self._new_reader(call.form, call.is_held)
-            self._call_end = call.form.end
+            self._call = self._new_reader(call.call_format, call.is_constrained)
+            self._call_end = call.call_format.end
             self._enter(Part.CALL)
             read = rest if call.is_kept else behind
             self._call_place = self._fed.length - len(read)
@@ -233,11 +232,11 @@ class Splitter:
         if self.part is Part.REASONING:
             assert layout.thinking is not None
             return (layout.thinking.end,)
-        if layout.is_held and not self._is_markup_held:
+        if layout.is_constrained and not self._expects_markup:
             return ()
         markers = [one.text for one in layout.calls if self._is_before_content or not one.is_first]
         if self._is_behind_call:
-            markers += [one.form.end for one in layout.calls if one.form.end]
+            markers += [one.call_format.end for one in layout.calls if one.call_format.end]
         if self._may_think and layout.thinking is not None:
             markers.append(layout.thinking.start)
         return tuple(dict.fromkeys((*markers, *layout.dropped)))

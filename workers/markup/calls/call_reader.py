@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from workers.markup.calls.format import CallFormat, Tools
-from workers.markup.calls.source import Begun, CallEvent, Ended, Source, Written
+from workers.markup.calls.source import CallEvent, Ended, Source, Started, Written
 
 _END = Ended()
 
@@ -17,22 +17,22 @@ log = logging.getLogger(__name__)
 class CallReader:
     """Reads the text after the ``start`` of a format, up to the end of its calls.
 
-    ``is_held``: the text follows a grammar, so the events of a call are returned at once. Otherwise
-    they are returned when the call is complete and its arguments are JSON. When ``is_over``,
-    ``text`` is the text that was not a call, from ``text_place`` on, and ``rest`` the text after
-    the calls.
+    ``is_constrained``: the text follows a grammar, so the events of a call are returned at once.
+    Otherwise they are returned when the call is complete and its arguments are JSON. When
+    ``is_over``, ``text`` is the text that was not a call, from ``text_place`` on, and ``rest`` the
+    text after the calls.
     """
 
-    def __init__(self, form: CallFormat, tools: Tools, *, is_held: bool) -> None:
+    def __init__(self, call_format: CallFormat, tools: Tools, *, is_constrained: bool) -> None:
         self.is_over = False
         self.text = ""
         self.rest = ""
-        self._form = form
-        self._is_held = is_held
+        self._call_format = call_format
+        self._is_constrained = is_constrained
         self._source = Source()
-        self._steps = form.read(self._source, tools, is_held=is_held)
+        self._steps = call_format.read(self._source, tools, is_constrained=is_constrained)
         self._waiting: list[CallEvent] = []  # of a call that is not complete yet
-        self._told_to = 0  # end of the text whose events have been returned
+        self._released_to = 0  # end of the text whose events have been returned
         self._is_broken = False
 
     def feed(self, text: str) -> list[CallEvent]:
@@ -52,23 +52,25 @@ class CallReader:
         if self.is_over:
             return found
         waiting, self._waiting = self._waiting, []
-        is_text = was_broken or not (is_cut or self._is_held)
+        is_text = was_broken or not (is_cut or self._is_constrained)
         self._end(len(self._source.text), len(self._source.text))
         self.text = self.text if is_text else ""
         return found + (waiting if is_cut and not was_broken else [])
 
     @property
     def text_place(self) -> int:
-        return self._told_to
+        return self._released_to
 
     def _go_on(self) -> list[CallEvent]:
         found: list[CallEvent] = []
         try:
             for event in self._events():
-                found += self._tell(event)
+                found += self._release(event)
         # A reader may raise anything for an invalid call, which is then content.
         except Exception as error:
-            log.debug("invalid tool call", extra={"format": self._form.name, "error": repr(error)})
+            log.debug(
+                "invalid tool call", extra={"format": self._call_format.name, "error": repr(error)}
+            )
             self._is_broken = True
         return found
 
@@ -80,28 +82,28 @@ class CallReader:
                 return
             yield event
 
-    def _tell(self, event: CallEvent) -> list[CallEvent]:
+    def _release(self, event: CallEvent) -> list[CallEvent]:
         self._waiting.append(event)
-        if not self._is_held and not isinstance(event, Ended):
+        if not self._is_constrained and not isinstance(event, Ended):
             return []
         waiting = self._waiting
-        if not self._is_held:
+        if not self._is_constrained:
             _check(waiting)
         self._waiting = []
-        self._told_to = self._source.place
+        self._released_to = self._source.place
         return waiting
 
     def _seek_end(self) -> None:
         """After an invalid call: text up to the end marker is content; without a marker, all."""
-        text, end = self._source.text, self._form.end
+        text, end = self._source.text, self._call_format.end
         if not end:
-            self._end(self._told_to, self._told_to)
-        elif (found := text.find(end, self._told_to)) >= 0:
+            self._end(self._released_to, self._released_to)
+        elif (found := text.find(end, self._released_to)) >= 0:
             self._end(found, found + len(end))
 
     def _end(self, end: int, after: int) -> None:
         self.is_over = True
-        self.text, self.rest = self._source.text[self._told_to : end], self._source.text[after:]
+        self.text, self.rest = self._source.text[self._released_to : end], self._source.text[after:]
 
 
 def _check(events: list[CallEvent]) -> None:
@@ -111,7 +113,7 @@ def _check(events: list[CallEvent]) -> None:
         raise ValueError("the arguments are not an object")
     json.dumps(json.loads(text), ensure_ascii=False).encode()
     for event in events:
-        if isinstance(event, Begun):
+        if isinstance(event, Started):
             f"{event.name}{event.id}".encode()
 
 

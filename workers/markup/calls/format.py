@@ -25,10 +25,10 @@ class CallFormat(Protocol):
     @property
     def end(self) -> str: ...
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         """Read the calls after ``start``, up to and including ``end``.
 
-        ``is_held``: the text follows the grammar of ``section``. Raises ``UnreadableError``.
+        ``is_constrained``: the text follows the grammar of ``section``. Raises ``UnreadableError``.
         """
         ...
 

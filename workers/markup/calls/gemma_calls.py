@@ -12,7 +12,7 @@ from workers.markup.arguments.values import dumps
 from workers.markup.calls.format import Tools
 from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either, in_order
-from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
+from workers.markup.calls.source import Ended, Source, Started, Steps, UnreadableError, Written
 
 _MAX_DEPTH = 5
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+\-]*|true|false|null")
@@ -27,31 +27,31 @@ class GemmaCalls:
     end: str
     mark: str
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         yield from source.skip_blanks()
         while True:
             yield from source.expect("call:")
             name = (yield from source.until("{")).strip()
             if not name:
                 raise UnreadableError("the call has no name")
-            yield Begun(name)
+            yield Started(name)
             yield Written("{")
-            yield from self._members(source, is_told=True)
+            yield from self._members(source, is_streamed=True)
             yield Written("}")
             yield Ended()
             yield from source.skip_blanks(also=",")
             if (yield from source.take(self.end)):
                 return
 
-    def _members(self, source: Source, *, is_told: bool = False) -> Steps[str]:
-        """The members of an object, after its brace; ``is_told``: yield each when complete."""
+    def _members(self, source: Source, *, is_streamed: bool = False) -> Steps[str]:
+        """The members of an object, after its brace; ``is_streamed``: yield each when complete."""
         found: list[str] = []
         yield from source.skip_blanks()
         while not (yield from source.take("}")):
             key = yield from self._key(source)
             member = f"{', ' if found else ''}{dumps(key)}: {(yield from self._value(source))}"
             found.append(member)
-            if is_told:
+            if is_streamed:
                 yield Written(member)
             yield from source.skip_blanks()
             if (yield from source.expect(",", "}")) == "}":

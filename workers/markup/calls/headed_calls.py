@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workers.markup.calls.format import Tools
 from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either
-from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError
+from workers.markup.calls.source import Ended, Source, Started, Steps, UnreadableError
 
 _NUMBERED = re.compile(r"(?:functions\.)?(.+):[0-9]+")
 
@@ -35,7 +35,7 @@ class HeadedCalls:
     is_loose: bool = False
     is_section: bool = False
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         yield from source.skip_blanks()
         while True:
             yield from source.expect(self.begin)
@@ -62,10 +62,10 @@ class HeadedCalls:
         if not name:
             raise UnreadableError("the call has no name")
         yield from source.skip_blanks()
-        yield Begun(name, own_id)
+        yield Started(name, own_id)
         if not (yield from source.starts("{")):
             raise UnreadableError("the arguments are not an object")
-        yield from read_json(source, is_told=True)
+        yield from read_json(source, is_streamed=True)
         yield Ended()
         close = self.close or ("" if self.is_section else self.end)
         if close:
@@ -75,29 +75,29 @@ class HeadedCalls:
     def _read_name(self, source: Source) -> Steps[tuple[str, str]]:
         """The name, and the text that ended it."""
         marks = [*self.middles, *([self.id_mark] if self.id_mark else [])]
-        begun = source.place
+        start = source.place
         while True:
-            found = [(source.text.find(mark, begun), mark) for mark in marks]
+            found = [(source.text.find(mark, start), mark) for mark in marks]
             places = [one for one in found if one[0] >= 0]
-            brace = source.text.find("{", begun)
+            brace = source.text.find("{", start)
             if brace >= 0 and not any(place < brace for place, _ in places):
-                return self._loose_name(source, begun, brace), self.middles[0]
-            if places and not self._may_come_earlier(source.text, begun, min(places)[0], marks):
+                return self._loose_name(source, start, brace), self.middles[0]
+            if places and not self._may_come_earlier(source.text, start, min(places)[0], marks):
                 place, mark = min(places, key=lambda one: (one[0], -len(one[1])))
                 source.place = place + len(mark)
-                return source.text[begun:place].strip(), mark
+                return source.text[start:place].strip(), mark
             yield from source.more()
 
-    def _may_come_earlier(self, text: str, begun: int, place: int, marks: list[str]) -> bool:
+    def _may_come_earlier(self, text: str, start: int, place: int, marks: list[str]) -> bool:
         """Whether the text so far may be the beginning of a longer mark at ``place``."""
         rest = text[place:]
         return any(len(mark) > len(rest) and mark.startswith(rest) for mark in marks)
 
-    def _loose_name(self, source: Source, begun: int, brace: int) -> str:
+    def _loose_name(self, source: Source, start: int, brace: int) -> str:
         if not self.is_loose:
             raise UnreadableError("the markers of the call are missing")
         source.place = brace
-        head = re.match(r"\s*([\w.-]*)", source.text[begun:brace])
+        head = re.match(r"\s*([\w.-]*)", source.text[start:brace])
         return head[1] if head else ""
 
     def section(self, rules: Rules) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from workers.markup.calls.format import Tools
 from workers.markup.calls.json_reading import read_json, read_text
 from workers.markup.calls.rules import Rules, either, quoted
-from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
+from workers.markup.calls.source import Ended, Source, Started, Steps, UnreadableError, Written
 
 _NAMES = ("name", "tool_name", "function", "tool")
 _ARGUMENTS = ("arguments", "parameters", "args")
@@ -36,7 +36,7 @@ class JsonCalls:
     is_known: bool = False
     needs_arguments: bool = False
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         yield from source.skip_blanks()
         if (yield from source.take("[")):
             yield from self._read_list(source, tools)
@@ -113,7 +113,7 @@ class _Call:
         one = yield from source.next()
         if one == "{" and self.name is not None:
             yield from self._begin()
-            yield from read_json(source, is_told=True)
+            yield from read_json(source, is_streamed=True)
             return
         text = yield from read_json(source)
         if one == '"':  # some models write the object as a string
@@ -138,7 +138,7 @@ class _Call:
         ):
             raise UnreadableError("no tool has this name")
         self._is_begun = True
-        yield Begun(self.name, self.id)
+        yield Started(self.name, self.id)
 
 
 def _members(source: Source, call: _Call) -> Steps[None]:

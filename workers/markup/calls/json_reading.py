@@ -145,18 +145,18 @@ class JsonScanner:
             raise UnreadableError(f"unexpected {one!r} in JSON")
 
 
-def read_json(source: Source, *, is_told: bool = False) -> Steps[str]:
-    """Read the next JSON value and return its text; ``is_told``: also yield it as it arrives."""
+def read_json(source: Source, *, is_streamed: bool = False) -> Steps[str]:
+    """Read the next JSON value, return its text; ``is_streamed``: also yield it as it arrives."""
     yield from source.skip_blanks()
     scanner = JsonScanner()
-    begun = source.place
+    start = source.place
     while True:
         end = scanner.take(source.text, source.place)
         piece, source.place = source.text[source.place : end], end
-        if is_told and piece:
+        if is_streamed and piece:
             yield Written(piece)
         if scanner.is_done:
-            return source.text[begun:end]
+            return source.text[start:end]
         if source.is_over:
             scanner.finish()
         else:

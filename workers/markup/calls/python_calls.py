@@ -10,7 +10,7 @@ from workers.markup.arguments.schema_types import Document, choices_of, with_doc
 from workers.markup.arguments.values import dumps, is_json
 from workers.markup.calls.format import Tools
 from workers.markup.calls.rules import Rules, either, in_order, quoted
-from workers.markup.calls.source import Begun, Ended, Source, Steps, UnreadableError, Written
+from workers.markup.calls.source import Ended, Source, Started, Steps, UnreadableError, Written
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 _JSON_NAMES = {"true": True, "false": False, "null": None}
@@ -24,7 +24,7 @@ class PythonCalls:
     start: str
     end: str
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         yield from source.skip_blanks()
         yield from source.expect("[")
         while True:
@@ -40,7 +40,7 @@ class PythonCalls:
         name = (yield from source.until("(")).strip()
         if not name or any(one in name for one in "\"'[]{},="):
             raise UnreadableError("the call has no name")
-        yield Begun(name)
+        yield Started(name)
         yield Written("{")
         separator = ""
         yield from source.skip_blanks()
@@ -100,7 +100,7 @@ class _JsonNames(ast.NodeTransformer):
 
 def _value(source: Source) -> Steps[str]:
     """The text of a value, up to the comma or bracket that ends it."""
-    begun = source.place
+    start = source.place
     closing: list[str] = []
     quote = ""
     while True:
@@ -114,7 +114,7 @@ def _value(source: Source) -> Steps[str]:
             elif one == quote:
                 quote = ""
         elif not closing and one in ",)":
-            return source.text[begun : source.place]
+            return source.text[start : source.place]
         elif one in "\"'":
             quote = one
         elif one in _CLOSING:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Started:
     """A call has started; ``id`` is set if the model wrote one."""
 
     name: str
@@ -34,7 +34,7 @@ class Ended:
     """The current call is complete."""
 
 
-CallEvent = Begun | Written | Ended
+CallEvent = Started | Written | Ended
 Steps = Generator[CallEvent | None, None, T]
 
 
@@ -106,20 +106,20 @@ class Source:
 
     def until(self, end: str) -> Steps[str]:
         """Read the text up to ``end`` and ``end`` itself; returns the text."""
-        begun = seen = self.place
+        start = seen = self.place
         while (found := self.text.find(end, seen)) < 0:
-            seen = max(begun, len(self.text) - len(end) + 1)
+            seen = max(start, len(self.text) - len(end) + 1)
             yield from self.more()
         self.place = found + len(end)
-        return self.text[begun:found]
+        return self.text[start:found]
 
     def until_any(self, stops: str) -> Steps[str]:
         """Read and return the text before the first of the characters ``stops``."""
-        begun = end = self.place
+        start = end = self.place
         while True:
             while end < len(self.text) and self.text[end] not in stops:
                 end += 1
             if end < len(self.text):
                 self.place = end
-                return self.text[begun:end]
+                return self.text[start:end]
             yield from self.more()

@@ -12,10 +12,10 @@ from workers.markup.calls.json_calls import JsonCalls
 from workers.markup.calls.json_reading import read_json
 from workers.markup.calls.rules import Rules, either
 from workers.markup.calls.source import (
-    Begun,
     CutError,
     Ended,
     Source,
+    Started,
     Steps,
     UnreadableError,
     Written,
@@ -51,14 +51,16 @@ class TaggedCalls:
     is_quoted: bool = False
     is_section: bool = False
 
-    def read(self, source: Source, tools: Tools, *, is_held: bool) -> Steps[None]:
+    def read(self, source: Source, tools: Tools, *, is_constrained: bool) -> Steps[None]:
         yield from source.skip_blanks()
         if (yield from source.starts("{")):  # some models sometimes write JSON calls instead
-            yield from JsonCalls(self.name, self.start, self.end).read(source, tools, is_held=False)
+            yield from JsonCalls(self.name, self.start, self.end).read(
+                source, tools, is_constrained=False
+            )
             return
         while True:
             yield from source.expect(self.call.strip())
-            yield from self._read_call(source, tools, is_held)
+            yield from self._read_call(source, tools, is_constrained)
             if not self.end:
                 return
             yield from source.skip_blanks()
@@ -67,11 +69,11 @@ class TaggedCalls:
             if not self.is_section:
                 raise UnreadableError("the end marker of the call is missing")
 
-    def _read_call(self, source: Source, tools: Tools, is_held: bool) -> Steps[None]:
+    def _read_call(self, source: Source, tools: Tools, is_constrained: bool) -> Steps[None]:
         name = yield from self._read_name(source)
         if not name:
             raise UnreadableError("the call has no name")
-        yield Begun(name)
+        yield Started(name)
         yield Written("{")
         document = Document(parameters_of(tools, name))
         separator = ""
@@ -82,7 +84,7 @@ class TaggedCalls:
             if not self.call_end and (yield from source.starts(self.end.strip())):
                 break
             yield from source.expect(self.key.strip())
-            key, value = yield from self._read_argument(source, document, is_held)
+            key, value = yield from self._read_argument(source, document, is_constrained)
             yield Written(f"{separator}{dumps(key)}: {value}")
             separator = ", "
         yield Written("}")
@@ -94,7 +96,7 @@ class TaggedCalls:
         return (yield from source.until_any("<\n")).strip()
 
     def _read_argument(
-        self, source: Source, document: Document, is_held: bool
+        self, source: Source, document: Document, is_constrained: bool
     ) -> Steps[tuple[str, str]]:
         is_json: bool | None = None
         if self.json_key_end:
@@ -111,16 +113,16 @@ class TaggedCalls:
         if is_json or (is_json is None and kind_of(document, schema) is Kind.JSON):
             value = yield from self._read_json(source, document, schema, value_end)
         elif is_json is False:
-            value = dumps((yield from self._read_bare(source, value_end, is_held)))
+            value = dumps((yield from self._read_bare(source, value_end, is_constrained)))
         else:
-            value = yield from self._read_text(source, document, schema, value_end, is_held)
+            value = yield from self._read_text(source, document, schema, value_end, is_constrained)
         return key, value
 
     def _read_json(
         self, source: Source, document: Document, schema: Any, value_end: str
     ) -> Steps[str]:
         """A JSON value up to the end tag; other text there is converted by ``read_value``."""
-        begun = source.place
+        start = source.place
         try:
             value = yield from read_json(source)
             yield from source.skip_blanks()
@@ -128,17 +130,17 @@ class TaggedCalls:
         except CutError:
             raise
         except UnreadableError:
-            source.place = begun
+            source.place = start
             text = yield from source.until(value_end.strip())
             return read_value(document, schema, text)
         return value
 
     def _read_text(
-        self, source: Source, document: Document, schema: Any, value_end: str, is_held: bool
+        self, source: Source, document: Document, schema: Any, value_end: str, is_constrained: bool
     ) -> Steps[str]:
         """A string, or an array or object if the schema allows that too."""
         kind = kind_of(document, schema)
-        begun = source.place
+        start = source.place
         yield from source.skip_blanks()
         is_nested = kind is Kind.MIXED and document.types_of(schema) & {"array", "object"}
         if is_nested and (yield from source.next()) in ("[", "{"):
@@ -152,12 +154,12 @@ class TaggedCalls:
                 pass
             else:
                 return read_value(document, schema, text)
-        source.place = begun
+        source.place = start
         is_apart = self.has_cdata and (yield from source.starts(_CDATA))
-        text = yield from self._read_bare(source, value_end, is_held)
+        text = yield from self._read_bare(source, value_end, is_constrained)
         return dumps(text) if is_apart else read_value(document, schema, text)
 
-    def _read_bare(self, source: Source, value_end: str, is_held: bool) -> Steps[str]:
+    def _read_bare(self, source: Source, value_end: str, is_constrained: bool) -> Steps[str]:
         if self.has_cdata:
             yield from source.skip_blanks()
             if (yield from source.take(_CDATA)):
@@ -166,7 +168,7 @@ class TaggedCalls:
                 yield from source.expect(value_end.strip())
                 return text
         lead = "\n" if self.key_end.endswith("\n") else ""
-        if is_held:
+        if is_constrained:
             yield from source.take(lead)
             return (yield from source.until(value_end))
         text = yield from self._until_end(source, value_end.strip())
@@ -176,10 +178,10 @@ class TaggedCalls:
     def _until_end(self, source: Source, end: str) -> Steps[str]:
         """The text up to the first ``end`` after which the call can continue or end."""
         follows = [mark.strip() for mark in (self.key, self.call_end or self.end) if mark]
-        begun = source.place
+        start = source.place
         while True:
             yield from source.until(end)
-            text, place = source.text[begun : source.place - len(end)], source.place
+            text, place = source.text[start : source.place - len(end)], source.place
             yield from source.skip_blanks()
             for mark in follows:
                 if (yield from source.starts(mark)):
@@ -220,7 +222,7 @@ class TaggedCalls:
             document,
             schema,
             value_end,
-            is_told=bool(self.json_key_end),
+            is_type_marked=bool(self.json_key_end),
             has_cdata=self.has_cdata,
         )
         return rules.add("value", " | ".join(f"{heads[is_json]} {way}" for is_json, way in ways))

@@ -39,37 +39,44 @@ Way = tuple[bool, str]
 
 
 def value_rule(
-    rules: Rules, document: Document, schema: Any, end: str, *, is_told: bool, has_cdata: bool
+    rules: Rules,
+    document: Document,
+    schema: Any,
+    end: str,
+    *,
+    is_type_marked: bool,
+    has_cdata: bool,
 ) -> list[Way]:
     """The ways to write a value followed by ``end``: (whether it is JSON, body of the rule).
 
-    ``is_told``: the tag shows whether the value is JSON.
+    ``is_type_marked``: the tag shows whether the value is JSON.
     """
     schema = document.resolved(schema)
     if (choices := choices_of(schema)) is not None:
-        return [_choice(rules, document, schema, one, end, is_told) for one in choices]
+        return [_choice(rules, document, schema, one, end, is_type_marked) for one in choices]
     types = document.types_of(schema) - {"string"}
     kind = kind_of(document, schema)
     if kind is Kind.TEXT:
         types = frozenset()
     leaves = list(_leaves(document, schema))
-    own = types if is_told or has_cdata or kind is Kind.JSON else _constrained(document, leaves)
+    has_rules = is_type_marked or has_cdata or kind is Kind.JSON
+    own = types if has_rules else _constrained(document, leaves)
     ways: list[Way] = []
     if own & types:
         body = _json(rules, document, schema, own & types, is_all=kind is Kind.JSON)
         ways.append((True, f"{body} {rules.mark(end)}"))
     if kind is not Kind.JSON:
-        texts = _texts(rules, document, schema, leaves, is_apart=is_told or has_cdata)
+        texts = _texts(rules, document, schema, leaves, is_apart=is_type_marked or has_cdata)
         scalars = "|".join(_SCALARS[name] for name in sorted(types - own))
-        unlike = frozenset() if is_told else own & types
+        unlike = frozenset() if is_type_marked else own & types
         ways.append((False, _bare(rules, texts, scalars, unlike, end, has_cdata)))
     return ways
 
 
 def _choice(
-    rules: Rules, document: Document, schema: Any, value: Any, end: str, is_told: bool
+    rules: Rules, document: Document, schema: Any, value: Any, end: str, is_type_marked: bool
 ) -> Way:
-    if isinstance(value, str) and is_told:
+    if isinstance(value, str) and is_type_marked:
         return False, f"{rules.mark(value + end)}"
     text = write_value(document, schema, value)
     return not isinstance(value, str), f"{quoted(text)} {rules.mark(end)}"

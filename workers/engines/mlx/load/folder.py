@@ -59,16 +59,18 @@ def _check_weights(path: Path) -> None:
     files = sorted(path.glob("model*.safetensors"))
     if not files:
         raise ModelLoadError(f"{path.name} has no weights (model*.safetensors)")
-    for file in files:
-        check_safetensors(file)
-    _check_shards(path)
+    tensors = {name for file in files for name in read_safetensors_header(file)}
+    _check_shards(path, tensors)
 
 
-def _check_shards(path: Path) -> None:
-    """Raise ``ModelLoadError`` if a file that the index names is missing."""
+def _check_shards(path: Path, tensors: set[str]) -> None:
+    """Raise ``ModelLoadError`` if a file is missing with weights that are not among ``tensors``.
+
+    Merged files often keep the index of the files that they were made of.
+    """
     index = read_optional_json(path / "model.safetensors.index.json")
-    names = set(index.get("weight_map", {}).values())
-    missing = sorted(name for name in names if not (path / name).is_file())
+    files = {file for name, file in index.get("weight_map", {}).items() if name not in tensors}
+    missing = sorted(file for file in files if not (path / file).is_file())
     if missing:
         raise ModelLoadError(f"{path.name}: weights are missing: {', '.join(missing)}")
 
