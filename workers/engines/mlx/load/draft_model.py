@@ -52,7 +52,7 @@ def _load(
         config = _config(path, options)
         length = min(context_length, trained_length(config) or context_length)
     is_trusted = options.is_remote_code_trusted
-    own = EngineOptions(context_length=length, is_remote_code_trusted=is_trusted)
+    own = EngineOptions(context_length=length, num_slots=1, is_remote_code_trusted=is_trusted)
     return load(path, config, own, on_progress)
 
 

@@ -17,6 +17,11 @@ from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
+from workers.engines.mlx.cache.abilities import (
+    CacheAbilities,
+    computes_batches,
+    plan_abilities,
+)
 from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
 from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
@@ -35,7 +40,8 @@ class LoadedModel:
     """A model in memory: ``module``, and ``model``, which is called to generate.
 
     ``vocab_size`` is the width of its logits. ``head``: ``None`` if it cannot be limited to the
-    last token. ``step_scope`` is a context manager around each step.
+    last token. ``abilities``: what its caches can do. ``step_scope`` is a context manager around
+    each step.
     """
 
     module: nn.Module
@@ -45,6 +51,7 @@ class LoadedModel:
     vocab_size: int
     num_parameters: int
     quantization: str
+    abilities: CacheAbilities
     head: Head | None = None
     step_scope: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -75,9 +82,18 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         else:
             tuning.remove(module)
         loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
-    if options.kv_bits is None:
+    if options.kv_bits is not None:
+        model = QuantizedKVModel(loaded.model, options.kv_bits)
+        return replace(loaded, model=model, abilities=plan_abilities(model))
+    return _with_tried_batch(loaded) if options.num_slots != 1 else loaded
+
+
+def _with_tried_batch(loaded: LoadedModel) -> LoadedModel:
+    if not loaded.abilities.can_batch:
         return loaded
-    return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))
+    with loaded.step_scope():
+        can_batch = computes_batches(loaded.model)
+    return replace(loaded, abilities=replace(loaded.abilities, can_batch=can_batch))
 
 
 @contextmanager
@@ -87,7 +103,7 @@ def as_load_error(path: Path) -> Iterator[None]:
         yield
     except ModelLoadError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # mlx_lm exits where one architecture lacks a package
         raise ModelLoadError(f"{path.name} cannot be loaded: {error!r}") from error
 
 
@@ -99,6 +115,7 @@ def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedMod
         config=config,
         context_length=context_length,
         vocab_size=_vocab_size(model),
+        abilities=plan_abilities(model),
         num_parameters=library.count_parameters(module),
         quantization=_describe_quantization(config),
     )
