@@ -38,6 +38,7 @@ from workers.engines.mlx.load.folder import check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.options import check_options, describe
 from workers.engines.mlx.load.tokenizer import load_tokenizer
+from workers.engines.mlx.load.weights import find_weights
 
 _SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
 
@@ -52,6 +53,7 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     check_options(options)
     with as_load_error(path):
         config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+        find_weights(path)  # what is missing is said before anything is read
         tokenizer = load_tokenizer(path, config)
     check_draft_folder(options, tokenizer)
     share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS

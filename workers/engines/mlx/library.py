@@ -41,10 +41,22 @@ class LayerCache(Protocol):
 PromptCache = list[LayerCache]
 
 
-def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of the folder, with weights not read yet, and its configuration."""
-    model, config = load_model(path, lazy=True, trust_remote_code=is_remote_code_trusted)
-    return cast(nn.Module, model), cast(dict[str, Any], config)
+def open_model(
+    path: Path, config: dict[str, Any], *, is_remote_code_trusted: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of the folder, with weights not read yet, and its configuration.
+
+    ``config``: of its config.json; wrappers may have their quantization in ``text_config``.
+    """
+    changed: dict[str, Any] = {}
+    if "text_config" in config:
+        inner = changed["text_config"] = config["text_config"] or {}  # mlx_lm fails at a null
+        if "quantization" in inner and "quantization" not in config:
+            changed["quantization"] = inner["quantization"]
+    model, config = load_model(
+        path, lazy=True, model_config=changed, trust_remote_code=is_remote_code_trusted
+    )
+    return cast(nn.Module, model), config
 
 
 def load_adapter(module: nn.Module, path: Path) -> None:

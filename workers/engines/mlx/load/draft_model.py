@@ -12,6 +12,7 @@ from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafte
 from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
+from workers.engines.mlx.load.weights import find_weights
 
 _FIELD = "draft_model"
 
@@ -57,4 +58,6 @@ def _load(
 
 
 def _config(path: Path, options: EngineOptions) -> Json:
-    return check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+    config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+    find_weights(path)
+    return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -28,11 +29,13 @@ from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
 from workers.engines.mlx.load.folder import Json
+from workers.engines.mlx.load.weights import find_weights, folder_with_only
 
 # Longer only on request, because of the size of the KV cache.
 _DEFAULT_CONTEXT_LENGTH = 8192
 # Weights are read in chunks of about this size; progress is reported after each.
 _CHUNK_BYTES = 64 << 20
+_MAX_REASON = 500  # characters; the library lists every tensor that does not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,10 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     context_length = choose_context_length(config, options.context_length)
     with as_load_error(path):
         library.raise_wired_limit()
-        module, config = library.open_model(
-            path, is_remote_code_trusted=options.is_remote_code_trusted
-        )
+        with folder_with_only(path, find_weights(path)) as folder:
+            module, config = library.open_model(
+                folder, config, is_remote_code_trusted=options.is_remote_code_trusted
+            )
     if options.adapter is not None:
         adapter = find_adapter(options.adapters_dir, options.adapter, "mlx")
         apply_adapter(module, adapter.path)
@@ -104,7 +108,20 @@ def as_load_error(path: Path) -> Iterator[None]:
     except ModelLoadError:
         raise
     except (Exception, SystemExit) as error:  # mlx_lm exits where one architecture lacks a package
-        raise ModelLoadError(f"{path.name} cannot be loaded: {error!r}") from error
+        raise ModelLoadError(f"{path.name} cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What a library's exception says, in words."""
+    text = str(error).strip()[:_MAX_REASON]
+    if isinstance(error, KeyError):
+        return f"{text} is missing in its configuration or its weights"
+    if isinstance(error, TypeError) and "required" in text:
+        names = re.findall(r"'(.+?)'", text)
+        return f"config.json lacks {', '.join(names)}"
+    if isinstance(error, ValueError | RuntimeError | OSError | SystemExit) and text:
+        return text
+    return f"its configuration or its weights do not fit ({type(error).__name__}: {text})"
 
 
 def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedModel:
