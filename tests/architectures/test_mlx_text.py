@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from scripts.modelfiles.mlx_architectures import architectures
-from scripts.modelfiles.mlx_special import METAL_ONLY, WRONG_ALONE
+from scripts.modelfiles.mlx_special import METAL_ONLY, UNUSABLE, WRONG_ALONE
 from tests.architectures.mlx_reference import Reference, opened, prompt_of, texts
+from tests.architectures.mlx_table import DOCUMENT, row_of
 from tests.engines.driving import drain, ids_of, sequence
 from workers.engines.mlx.engine import MlxEngine
 
@@ -78,9 +80,20 @@ def test_the_same_prompt_the_next_turn_and_a_branch(
         assert [reference.differs(turn, answer) for answer in answers] == [None, None]
 
 
+def test_the_document_says_what_it_can_do(name: str, engine: MlxEngine) -> None:
+    assert row_of(name, engine) in DOCUMENT.read_text().splitlines()
+
+
+def test_the_document_names_what_is_not_compared() -> None:
+    section = DOCUMENT.read_text().partition("| not compared |")[2]
+    rows = "".join(line for line in section.splitlines() if line.startswith("| `"))
+    assert sorted(re.findall(r"`(\w+)`", rows)) == sorted({*METAL_ONLY, *UNUSABLE, *WRONG_ALONE})
+
+
 @pytest.mark.parametrize("name", WRONG_ALONE)
 def test_what_mlx_lm_computes_wrongly_is_generated_all_the_same(name: str) -> None:
     assert Reference(name).contradicts_itself(prompt_of(50, 40))
     engine = opened(name)
+    assert row_of(name, engine) in DOCUMENT.read_text().splitlines()
     assert len(texts(engine, [prompt_of(51, 40)], 3)[0]) == 3
     engine.close()
