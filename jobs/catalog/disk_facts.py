@@ -60,4 +60,4 @@ def trained_length(config: Mapping[str, Any]) -> int | None:
     found = [config, config.get("text_config") or {}]
     names = ("max_position_embeddings", "n_positions")
     lengths = (one.get(name) for one in found for name in names)
-    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
+    return next((length for length in lengths if type(length) is int and length > 0), None)

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.models import cache as mlx_cache
 
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.sampling import Sampling
@@ -25,7 +26,6 @@ from tests.engines.tiny_mlx import (
     write_qwen,
 )
 from workers.engines.base import FinishReason, Prefill, Sequence, SequenceFailure, Token
-from workers.engines.mlx import library
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.cache.prompt_cache import PromptStore
@@ -113,7 +113,7 @@ def test_a_prompt_that_finds_no_memory_fails_alone() -> None:
 def test_a_model_whose_caches_cannot_be_merged_has_one_slot(
     qwen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "can_batch", lambda cache: False)
+    monkeypatch.delattr(mlx_cache.KVCache, "merge")
     engine = opened(qwen, num_slots=4)
     assert engine.info.num_slots == 1
     tokens = run(engine, [Sequence(i, [i + 1], 3, GREEDY) for i in range(3)])

@@ -27,7 +27,7 @@ def test_each_prompt_token_has_the_log_probability_of_a_full_pass(num_tokens: in
     assert kinds.count(PromptLogprobs) == 1
     assert kinds.index(PromptLogprobs) < kinds.index(Token)
     entries = next(event.entries for event in events if isinstance(event, PromptLogprobs))
-    logits = engine._module(mx.array([prompt]))[0].astype(mx.float32)
+    logits = engine._prefill._model(mx.array([prompt]))[0].astype(mx.float32)
     full = np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
     assert len(entries) == num_tokens - 1
     for place, (logprob, top) in enumerate(entries):

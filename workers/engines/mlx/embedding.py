@@ -2,42 +2,85 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import cast
 
 import mlx.core as mx
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
+from workers.engines.mlx import library
+from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.load.loading import LoadedModel
+
+# Tokens in one pass, so that the memory of a pass does not grow with the input.
+_CHUNK = 512
 
 
-def embed(
-    model: Any, inputs: list[list[int]], pooling: Pooling, context_length: int
-) -> list[list[float]]:
-    """One vector of length 1 per input of token ids, each (hidden size,).
+class Embedder:
+    """Embeds one input at a time, with caches of its own."""
 
-    Raises ``InvalidRequestError`` for an empty or too long input, ``UnsupportedParameterError`` if
-    the model's hidden states are not accessible.
-    """
-    body = getattr(model, "model", None)
-    if body is None:
-        raise UnsupportedParameterError("this model gives no access to its hidden states", "model")
-    return [_embed(body, _checked(ids, context_length), pooling) for ids in inputs]
+    def __init__(self, loaded: LoadedModel, pooling: Pooling) -> None:
+        """``pooling``: the model's own."""
+        self._model = cast(Model, loaded.module)
+        self._head = loaded.head
+        self._pooling = pooling
+        self._vocab_size = loaded.vocab_size
+        self._context_length = loaded.context_length
 
+    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+        """One vector of length 1 per input of token ids, each (hidden size,).
 
-def _checked(ids: list[int], context_length: int) -> list[int]:
-    if not 0 < len(ids) <= context_length:
-        message = f"an input has {len(ids)} tokens; 1 to {context_length} can be embedded"
-        raise InvalidRequestError(message, "input")
-    return ids
+        Raises ``InvalidRequestError`` for an input that cannot be read,
+        ``UnsupportedParameterError`` if the model's hidden states are not accessible.
+        """
+        for ids in inputs:
+            self._check(ids)
+        return [self._embed(ids, pooling or self._pooling) for ids in inputs]
 
+    def _check(self, ids: list[int]) -> None:
+        if not 0 < len(ids) <= self._context_length:
+            limit = self._context_length
+            message = f"an input has {len(ids)} tokens; 1 to {limit} can be embedded"
+            raise InvalidRequestError(message, "input")
+        # For a token id outside the embedding table MLX raises no error.
+        if min(ids) < 0 or max(ids) >= self._vocab_size:
+            message = f"an input has token ids outside the vocabulary (0 to {self._vocab_size - 1})"
+            raise InvalidRequestError(message, "input")
 
-def _embed(body: Any, ids: list[int], pooling: Pooling) -> list[float]:
-    hidden = body(mx.array([ids]))[0].astype(mx.float32)
-    vector = {
-        Pooling.MEAN: lambda: hidden.mean(axis=0),
-        Pooling.CLS: lambda: hidden[0],
-        Pooling.LAST: lambda: hidden[-1],
-    }[pooling]()
-    length = mx.maximum(mx.linalg.norm(vector), 1e-12)
-    values: list[float] = (vector / length).tolist()
-    return values
+    def _embed(self, ids: list[int], pooling: Pooling) -> list[float]:
+        states = self._hidden_states(ids)
+        vector = next(states)
+        if pooling is Pooling.MEAN:
+            vector = vector.sum(axis=0) + sum(state.sum(axis=0) for state in states)
+        elif pooling is Pooling.LAST:
+            for state in states:
+                vector = state
+            vector = vector[-1]
+        else:
+            vector = vector[0]
+        length = mx.maximum(mx.linalg.norm(vector), 1e-12)
+        return cast(list[float], (vector / length).tolist())
+
+    def _hidden_states(self, ids: list[int]) -> Iterator[mx.array]:
+        """The hidden states (tokens, width) of one chunk after the other, in float32."""
+        cache = library.new_cache(self._model)
+        for start in range(0, len(ids), _CHUNK):
+            hidden = self._pass(mx.array([ids[start : start + _CHUNK]], dtype=mx.uint32), cache)
+            mx.eval(hidden, [layer.state for layer in cache])
+            yield hidden[0].astype(mx.float32)
+
+    def _pass(self, tokens: mx.array, cache: PromptCache) -> mx.array:
+        if self._head is None:
+            return self._pass_of_body(tokens, cache)
+        with self._head.captured() as hidden:
+            self._model(tokens, cache=cache)
+        return hidden[-1]
+
+    def _pass_of_body(self, tokens: mx.array, cache: PromptCache) -> mx.array:
+        """Without a known head: what most models call all but their output layer."""
+        body = getattr(self._model, "model", None)
+        if body is None:
+            message = "this model gives no access to its hidden states: it has no vectors"
+            raise UnsupportedParameterError(message, "model")
+        return cast(mx.array, body(tokens, cache=cache))

@@ -25,11 +25,12 @@ from workers.engines.base import (
     Tokenizer,
 )
 from workers.engines.dry import BreakerFinder
+from workers.engines.failures import failure_of
 from workers.engines.mlx import device
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.batch.running_batch import RunningBatch
-from workers.engines.mlx.embedding import embed
+from workers.engines.mlx.embedding import Embedder
 from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
 from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts
@@ -37,6 +38,7 @@ from workers.engines.mlx.load.folder import check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.options import check_options, describe
 from workers.engines.mlx.load.tokenizer import load_tokenizer
+from workers.engines.mlx.load.weights import find_weights
 
 _SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
 
@@ -51,6 +53,7 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
     check_options(options)
     with as_load_error(path):
         config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+        find_weights(path)  # what is missing is said before anything is read
         tokenizer = load_tokenizer(path, config)
     check_draft_folder(options, tokenizer)
     share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS
@@ -76,7 +79,7 @@ class MlxEngine:
         self._breakers = BreakerFinder(tokenizer)
         self._adapter = options.adapter
         self._info = describe(loaded, options)
-        self._module: object = loaded.module
+        self._embedder: Embedder | None = parts.embedder
         self._step_scope = loaded.step_scope
         self._waiting: deque[Sequence] = deque()
         self._prefill, self._batch = parts.prefill, parts.batch
@@ -139,28 +142,38 @@ class MlxEngine:
 
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``: admit, prefill one chunk, advance the batch."""
-        self._admit()
+        failed = self._admit()
         with device.watched(), self._step_scope():
             was_idle = len(self._batch) == 0
             # Before the prefill, so that a row which has just joined waits for one chunk at most.
             self._batch.start()
-            events = self._prefill.step(self._batch.join)
+            events = [*failed, *self._prefill.step(self._batch.join)]
             if was_idle and any(isinstance(event, Token) for event in events):
                 return events  # report the first token without waiting for a decode step
             return [*events, *self._batch.step()]
 
-    def _admit(self) -> None:
+    def _admit(self) -> list[StepEvent]:
+        """Start waiting sequences while slots are free; returns the failures of those it cannot."""
+        failed: list[StepEvent] = []
         while self._waiting and self._num_running < self._info.num_slots:
             sequence = self._waiting.popleft()
-            room = self._info.context_length - len(sequence.prompt)
-            repetitions = self._breakers.repetitions(sequence.sampling)
-            self._prefill.add(Row(sequence, min(sequence.max_tokens, room), repetitions))
+            try:
+                self._prefill.add(self._row(sequence))
+            except Exception as error:  # only this one ends
+                failed.append(failure_of(sequence.sequence_id, error))
+        return failed
+
+    def _row(self, sequence: Sequence) -> Row:
+        room = self._info.context_length - len(sequence.prompt)
+        repetitions = self._breakers.repetitions(sequence.sampling)
+        return Row(sequence, min(sequence.max_tokens, room), repetitions)
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """See ``base.Engine``; ``None``: the mean."""
-        chosen = pooling or Pooling.MEAN
-        with device.watched():
-            return embed(self._module, inputs, chosen, self._info.context_length)
+        """See ``base.Engine``."""
+        if self._embedder is None:
+            raise EngineError("The engine is closed")
+        with device.watched(), self._step_scope():
+            return self._embedder.embed(inputs, pooling)
 
     @property
     def cache_bytes(self) -> int:
@@ -178,7 +191,7 @@ class MlxEngine:
             self._spill.close(reversed(self._store.entries))
             self._spill = None
         self._store.clear()
-        self._module = None
+        self._embedder = None
         self._batch = RunningBatch(_closed_model, frozenset(), self._store)
         self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
         mx.clear_cache()

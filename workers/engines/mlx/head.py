@@ -1,8 +1,10 @@
-"""Computes a model's head (output layer) only for the last token where no other logits are needed.
+"""A model's head (output layer): only for the last token where no other logits are needed.
 
 Then the last token of a prompt is prefilled together with the ones before it, and the same pass
 gives the first token of the answer. Models return logits for all input tokens; to compute all of
 them and keep the last row would cost as much as a separate step for the last token.
+
+What comes into the head are the hidden states, which embeddings are made of.
 """
 
 from __future__ import annotations
@@ -26,6 +28,17 @@ class Head:
 
     def __init__(self) -> None:
         self._is_last_only = False
+        self._captured: list[mx.array] | None = None
+
+    @contextmanager
+    def captured(self) -> Iterator[list[mx.array]]:
+        """As ``last_only``; the hidden states (batch, tokens, width) come into the list."""
+        self._captured = []
+        try:
+            with self.last_only():
+                yield self._captured
+        finally:
+            self._captured = None
 
     @contextmanager
     def last_only(self) -> Iterator[None]:
@@ -38,6 +51,8 @@ class Head:
 
     def select(self, hidden: mx.array) -> mx.array:
         """The rows of the hidden states (..., tokens, width) for which logits are needed."""
+        if self._captured is not None:
+            self._captured.append(hidden)
         return hidden[..., -1:, :] if self._is_last_only else hidden
 
 
@@ -46,9 +61,11 @@ def find_head(module: nn.Module, vocab_size: int) -> Head | None:
 
     Changes the class of the head's layer; other changes of layer classes must come before.
     """
-    layer = _head_layer(module, vocab_size)
-    if layer is None:
-        return None
+    tried = (_try_head(module, layer, vocab_size) for layer in _candidates(module, vocab_size))
+    return next((head for head in tried if head is not None), None)
+
+
+def _try_head(module: nn.Module, layer: Any, vocab_size: int) -> Head | None:
     head, plain = Head(), type(layer)
     mixin = _LinearHead if isinstance(layer, _LINEAR) else _EmbeddingHead
     layer.__class__ = type(plain.__name__, (mixin, plain), {})
@@ -59,14 +76,17 @@ def find_head(module: nn.Module, vocab_size: int) -> Head | None:
     return None
 
 
-def _head_layer(module: nn.Module, vocab_size: int) -> Any | None:
-    """The only linear layer as wide as the vocabulary, else the only (tied) embedding."""
+def _candidates(module: nn.Module, vocab_size: int) -> list[Any]:
+    """The linear layers as wide as the vocabulary, else the embeddings, one of which may be tied.
+
+    Some models have a second embedding of that size.
+    """
     for kinds in (_LINEAR, _EMBEDDING):
         layers = [layer for _, layer in module.named_modules() if isinstance(layer, kinds)]
         found = [layer for layer in layers if layer["weight"].shape[0] == vocab_size]
         if found:
-            return found[0] if len(found) == 1 else None
-    return None
+            return found
+    return []
 
 
 def _returns_one_row(model: Model, head: Head, vocab_size: int) -> bool:

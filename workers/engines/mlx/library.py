@@ -7,6 +7,7 @@ and ``trim``); ``tests/engines/test_mlx.py`` fails if that changes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -40,10 +41,22 @@ class LayerCache(Protocol):
 PromptCache = list[LayerCache]
 
 
-def open_model(path: Path, *, is_remote_code_trusted: bool) -> tuple[nn.Module, dict[str, Any]]:
-    """The model of the folder, with weights not read yet, and its configuration."""
-    model, config = load_model(path, lazy=True, trust_remote_code=is_remote_code_trusted)
-    return cast(nn.Module, model), cast(dict[str, Any], config)
+def open_model(
+    path: Path, config: dict[str, Any], *, is_remote_code_trusted: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of the folder, with weights not read yet, and its configuration.
+
+    ``config``: of its config.json; wrappers may have their quantization in ``text_config``.
+    """
+    changed: dict[str, Any] = {}
+    if "text_config" in config:
+        inner = changed["text_config"] = config["text_config"] or {}  # mlx_lm fails at a null
+        if "quantization" in inner and "quantization" not in config:
+            changed["quantization"] = inner["quantization"]
+    model, config = load_model(
+        path, lazy=True, model_config=changed, trust_remote_code=is_remote_code_trusted
+    )
+    return cast(nn.Module, model), config
 
 
 def load_adapter(module: nn.Module, path: Path) -> None:
@@ -67,27 +80,28 @@ def new_cache(model: Model) -> PromptCache:
     return cast(PromptCache, mlx_cache.make_prompt_cache(model))
 
 
-def can_batch(cache: PromptCache) -> bool:
-    """Whether sequences with such caches can be decoded together."""
-    return all(_can_merge(layer) for layer in cache)
-
-
-def _can_merge(layer: Any) -> bool:
-    if isinstance(layer, mlx_cache.CacheList):
-        return all(_can_merge(inner) for inner in layer.caches)
-    return hasattr(layer, "merge")
-
-
 def merge(caches: list[PromptCache]) -> PromptCache:
     """Merge the caches of single sequences, which must not be used afterwards, into a batch's."""
     layers = zip(*caches, strict=True)
     return [layer[0].merge(list(layer)) for layer in layers]
 
 
-def extend(batch: PromptCache, other: PromptCache) -> None:
-    """Append the rows of the batch cache ``other`` to ``batch``."""
-    for layer, more in zip(batch, other, strict=True):
+def extended(batch: PromptCache, other: PromptCache) -> PromptCache:
+    """The batch cache with the rows of ``other`` after its own; ``batch`` stays as it is.
+
+    So an error in one layer leaves no batch with more rows in some layers than in others.
+    """
+    layers = [_shallow_copy(layer) for layer in batch]
+    for layer, more in zip(layers, other, strict=True):
         layer.extend(more)
+    return layers
+
+
+def _shallow_copy(layer: Any) -> Any:
+    copied = copy.copy(layer)
+    if isinstance(layer, mlx_cache.CacheList):
+        copied.caches = tuple(map(_shallow_copy, layer.caches))
+    return copied
 
 
 def keep_rows(batch: PromptCache, rows: list[int]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, StepEvent
+from workers.engines.failures import failure_of
 from workers.engines.mlx import device, library
 from workers.engines.mlx.batch.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
@@ -98,13 +99,12 @@ class PrefillQueue:
                 continue
             try:
                 num_left -= self._advance(prompt, num_left)
-            except RuntimeError as error:  # from MLX, e.g. out of memory: other prompts may fit
+                events += prompt.events()
+                self._dispatch(prompt, join)
+            except Exception as error:  # out of memory, a model's own code: other prompts go on
                 device.raise_if_lost(error)
                 prompt.is_gone = True
-                events.append(SequenceFailure(prompt.row.sequence.sequence_id, str(error)))
-                continue
-            events += prompt.events()
-            self._dispatch(prompt, join)
+                events.append(_failure(prompt, error))
             if num_left <= 0:
                 break
         self._record(num_tokens - num_left, time.perf_counter() - started)
@@ -171,3 +171,10 @@ class PrefillQueue:
         if num_tokens > 0:
             self._budget.record(num_tokens, elapsed_s)
             mx.clear_cache()
+
+
+def _failure(prompt: Prompt, error: Exception) -> SequenceFailure:
+    sequence_id = prompt.row.sequence.sequence_id
+    if isinstance(error, RuntimeError):  # MLX's own, mostly that memory ran out
+        return SequenceFailure(sequence_id, str(error))
+    return failure_of(sequence_id, error)

@@ -8,12 +8,13 @@ batch protocol of its caches is used (``library.py``).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from workers.engines.base import SequenceFailure, Token
-from workers.engines.mlx import library
+from workers.engines.mlx import device, library
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
@@ -23,6 +24,8 @@ from workers.engines.shared.token_key import num_common, to_key
 
 # MLX keeps freed buffers for reuse, but sequences grow and most never fit again.
 _STEPS_BETWEEN_CLEARS = 256
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class RunningBatch:
         return len(self._rows)
 
     def join(self, row: Row, cache: PromptCache) -> None:
-        """Add a row; ``cache`` holds all its tokens but the last."""
+        """Add a row; ``cache`` holds all its tokens but the last. If it raises, nothing changes."""
         if not kv.can_trim(cache):
             # If it can be trimmed, ``find`` gets the prompt from the running row.
             self._store.put(to_key(row.tokens[:-1]), kv.prefix(cache, row.position))
@@ -94,10 +97,15 @@ class RunningBatch:
             self._sampler = None
 
     def _keep(self, index: int) -> None:
+        """Keep the state of a row that leaves; without it the next prompt only takes longer."""
         row = self._rows[index]
         key = to_key(row.tokens[: row.position])
-        if not self._store.covers(key):
-            self._store.put(key, self._row_cache(index))
+        try:
+            if not self._store.covers(key):
+                self._store.put(key, self._row_cache(index))
+        except Exception as error:  # the row has ended well, and its neighbours go on
+            device.raise_if_lost(error)
+            log.exception("a state cannot be kept", extra={"sequence": row.sequence.sequence_id})
 
     def clear(self) -> None:
         """Remove all rows and free their memory."""
@@ -175,7 +183,7 @@ class RunningBatch:
         if not self._rows:
             self._cache, self._is_merged = cache, False
         elif self._is_merged:
-            library.extend(self._cache, library.merge([cache]))
+            self._cache = library.extended(self._cache, library.merge([cache]))
         else:
             self._cache, self._is_merged = library.merge([self._cache, cache]), True
 

@@ -16,34 +16,37 @@ from mlx_lm.models import cache as mlx_cache  # type: ignore[import-untyped, unu
 
 from workers.engines.mlx.library import LayerCache, PromptCache
 
-_GROWING = (mlx_cache.KVCache, mlx_cache.QuantizedKVCache)
-_KEPT = (*_GROWING, mlx_cache.RotatingKVCache, mlx_cache.ArraysCache)
-
-
-def can_keep(cache: PromptCache) -> bool:
-    """Whether this module can copy such caches."""
-    return all(type(layer) in _KEPT for layer in _leaves(cache))
-
 
 def can_always_trim(cache: PromptCache) -> bool:
-    """Whether it can be trimmed at any length: no sliding window and no recurrent state."""
-    return all(type(layer) in _GROWING for layer in _leaves(cache))
+    """Whether an empty cache can be trimmed at any length: no window, no recurrent state."""
+    return all(layer.is_trimmable() and _max_tokens(layer) is None for layer in leaves(cache))
 
 
 def can_trim(cache: PromptCache) -> bool:
     """Whether ``cache`` can be cut to any prefix now; also works for the cache of a batch."""
-    return all(layer.is_trimmable() for layer in _leaves(cache))
+    return all(_can_trim(layer) for layer in leaves(cache))
 
 
 def can_trim_after(cache: PromptCache, num_tokens: int) -> bool:
     """``can_trim`` as it will be with ``num_tokens`` more in the cache."""
 
     def can_trim_layer(layer: Any) -> bool:
-        if isinstance(layer, mlx_cache.RotatingKVCache):
-            return bool(layer.offset + num_tokens < layer.max_size)
-        return isinstance(layer, _GROWING)
+        limit = _max_tokens(layer)
+        is_within = limit is None or layer.offset + num_tokens < limit
+        return _can_trim(layer) and is_within
 
-    return all(map(can_trim_layer, _leaves(cache)))
+    return all(map(can_trim_layer, leaves(cache)))
+
+
+def _can_trim(layer: Any) -> bool:
+    # A chunked cache calls itself trimmable after it has dropped its first tokens too.
+    return bool(layer.is_trimmable()) and not getattr(layer, "start_position", 0)
+
+
+def _max_tokens(layer: Any) -> int | None:
+    """The number of tokens from which on the layer forgets the first ones; ``None``: never."""
+    limit: int | None = getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None)
+    return limit
 
 
 def prefix(cache: PromptCache, num_tokens: int) -> PromptCache:
@@ -57,7 +60,7 @@ def snapshot(cache: PromptCache, num_tokens: int) -> PromptCache:
     A lazy copy would share the running sequence's buffers, and each of its steps would copy them.
     """
     taken = prefix(cache, num_tokens)
-    for layer in _leaves(taken):
+    for layer in leaves(taken):
         layer.state = tree_map(_contiguous, layer.state)
     mx.eval(arrays(taken))
     return taken
@@ -70,7 +73,7 @@ def row(batch: PromptCache, index: int) -> PromptCache:
 
 def cut(cache: PromptCache, num_tokens: int) -> None:
     """Trim in place to the first ``num_tokens``; only if ``can_trim``."""
-    for layer in cast(list[Any], cache):
+    for layer in leaves(cache):
         layer.trim(layer.offset - num_tokens)
 
 
@@ -93,16 +96,17 @@ def num_bytes(cache: PromptCache) -> int:
 
 def layer_of(name: str, state: Any) -> LayerCache:
     """A layer cache of the class ``name`` with ``state``; ``ValueError`` for an unknown class."""
-    for kind in (*_KEPT, mlx_cache.CacheList):
-        if kind.__name__ == name:
-            return cast(LayerCache, kind.from_state(state))
-    raise ValueError(f"there is no cache layer {name!r}")
+    kind = getattr(mlx_cache, name, None)
+    if not (isinstance(kind, type) and hasattr(kind, "from_state")):
+        raise ValueError(f"there is no cache layer {name!r}")
+    return cast(LayerCache, kind.from_state(state))
 
 
-def _leaves(cache: PromptCache) -> Iterator[Any]:
+def leaves(cache: PromptCache) -> Iterator[Any]:
+    """The layers, and in place of a list of caches the ones in it."""
     for layer in cache:
         if isinstance(layer, mlx_cache.CacheList):
-            yield from _leaves(list(layer.caches))
+            yield from leaves(list(layer.caches))
         else:
             yield layer
 
@@ -112,10 +116,10 @@ def _prefix(layer: Any, num_tokens: int) -> Any:
         return mlx_cache.CacheList(*(_prefix(inner, num_tokens) for inner in layer.caches))
     # Copy the Python objects too: assigning to a slice of an MLX array changes the object itself.
     copied = copy.deepcopy(layer)
-    if layer.empty() or isinstance(layer, mlx_cache.ArraysCache):
+    if layer.empty() or not _can_trim(layer):
         return copied
     copied.trim(layer.offset - num_tokens)
-    if isinstance(layer, _GROWING) or layer.offset > num_tokens:
+    if _max_tokens(layer) is None or layer.offset > num_tokens:
         _shrink(copied, num_tokens)
     return copied
 
@@ -129,5 +133,5 @@ def _shrink(layer: Any, num_tokens: int) -> None:
     layer.keys, layer.values = tree_map(
         lambda array: array[..., :num_tokens, :], (layer.keys, layer.values)
     )
-    if isinstance(layer, mlx_cache.QuantizedKVCache):
+    if isinstance(layer.keys, tuple):  # a quantized cache's, which has lists
         layer.keys, layer.values = list(layer.keys), list(layer.values)

@@ -12,6 +12,7 @@ from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafte
 from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
+from workers.engines.mlx.load.weights import find_weights
 
 _FIELD = "draft_model"
 
@@ -52,9 +53,11 @@ def _load(
         config = _config(path, options)
         length = min(context_length, trained_length(config) or context_length)
     is_trusted = options.is_remote_code_trusted
-    own = EngineOptions(context_length=length, is_remote_code_trusted=is_trusted)
+    own = EngineOptions(context_length=length, num_slots=1, is_remote_code_trusted=is_trusted)
     return load(path, config, own, on_progress)
 
 
 def _config(path: Path, options: EngineOptions) -> Json:
-    return check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+    config = check_folder(path, is_remote_code_trusted=options.is_remote_code_trusted)
+    find_weights(path)
+    return config

@@ -12,20 +12,23 @@ from workers.engines.mlx.batch.running_batch import RunningBatch
 from workers.engines.mlx.batch.speculation import SpeculativeBatch, num_draft_tokens
 from workers.engines.mlx.cache.prompt_cache import PromptStore
 from workers.engines.mlx.cache.spill import PromptSpill
+from workers.engines.mlx.embedding import Embedder
 from workers.engines.mlx.load.identity import model_identity
 from workers.engines.mlx.load.loading import LoadedModel
 from workers.engines.mlx.load.options import cache_budget
+from workers.engines.mlx.load.pooling import own_pooling
 from workers.engines.shared.chunk_budget import ChunkBudget, first_chunk
 
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """The prompts in prefill, the running batch, and the prompt cache with its spill."""
+    """The prompts in prefill, the running batch, the prompt cache with its spill, the embedder."""
 
     prefill: PrefillQueue
     batch: RunningBatch | SpeculativeBatch
     store: PromptStore
     spill: PromptSpill | None
+    embedder: Embedder
 
 
 def build_engine_parts(
@@ -37,7 +40,8 @@ def build_engine_parts(
 ) -> EngineParts:
     """Build the parts for the model of the folder ``path``.
 
-    Raises ``ModelLoadError`` if the folder for spilled prompts cannot be used.
+    Raises ``ModelLoadError`` if the folder for spilled prompts cannot be used, or for a pooling
+    that is not known.
     """
     max_bytes = cache_budget(loaded, options)
     spill = _open_spill(path, options) if max_bytes > 0 else None
@@ -56,7 +60,8 @@ def build_engine_parts(
         head=loaded.head,
         end_ids=end_ids,
     )
-    return EngineParts(prefill, batch, store, spill)
+    embedder = Embedder(loaded, own_pooling(path))
+    return EngineParts(prefill, batch, store, spill, embedder)
 
 
 def _open_spill(path: Path, options: EngineOptions) -> PromptSpill | None:

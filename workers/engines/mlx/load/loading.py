@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -17,17 +18,24 @@ from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
+from workers.engines.mlx.cache.abilities import (
+    CacheAbilities,
+    computes_batches,
+    plan_abilities,
+)
 from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
 from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
 from workers.engines.mlx.load.folder import Json
+from workers.engines.mlx.load.weights import find_weights, folder_with_only
 
 # Longer only on request, because of the size of the KV cache.
 _DEFAULT_CONTEXT_LENGTH = 8192
 # Weights are read in chunks of about this size; progress is reported after each.
 _CHUNK_BYTES = 64 << 20
+_MAX_REASON = 500  # characters; the library lists every tensor that does not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,8 @@ class LoadedModel:
     """A model in memory: ``module``, and ``model``, which is called to generate.
 
     ``vocab_size`` is the width of its logits. ``head``: ``None`` if it cannot be limited to the
-    last token. ``step_scope`` is a context manager around each step.
+    last token. ``abilities``: what its caches can do. ``step_scope`` is a context manager around
+    each step.
     """
 
     module: nn.Module
@@ -45,6 +54,7 @@ class LoadedModel:
     vocab_size: int
     num_parameters: int
     quantization: str
+    abilities: CacheAbilities
     head: Head | None = None
     step_scope: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -58,9 +68,10 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     context_length = choose_context_length(config, options.context_length)
     with as_load_error(path):
         library.raise_wired_limit()
-        module, config = library.open_model(
-            path, is_remote_code_trusted=options.is_remote_code_trusted
-        )
+        with folder_with_only(path, find_weights(path)) as folder:
+            module, config = library.open_model(
+                folder, config, is_remote_code_trusted=options.is_remote_code_trusted
+            )
     if options.adapter is not None:
         adapter = find_adapter(options.adapters_dir, options.adapter, "mlx")
         apply_adapter(module, adapter.path)
@@ -75,9 +86,18 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         else:
             tuning.remove(module)
         loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
-    if options.kv_bits is None:
+    if options.kv_bits is not None:
+        model = QuantizedKVModel(loaded.model, options.kv_bits)
+        return replace(loaded, model=model, abilities=plan_abilities(model))
+    return _with_tried_batch(loaded) if options.num_slots != 1 else loaded
+
+
+def _with_tried_batch(loaded: LoadedModel) -> LoadedModel:
+    if not loaded.abilities.can_batch:
         return loaded
-    return replace(loaded, model=QuantizedKVModel(loaded.model, options.kv_bits))
+    with loaded.step_scope():
+        can_batch = computes_batches(loaded.model)
+    return replace(loaded, abilities=replace(loaded.abilities, can_batch=can_batch))
 
 
 @contextmanager
@@ -87,8 +107,21 @@ def as_load_error(path: Path) -> Iterator[None]:
         yield
     except ModelLoadError:
         raise
-    except Exception as error:
-        raise ModelLoadError(f"{path.name} cannot be loaded: {error!r}") from error
+    except (Exception, SystemExit) as error:  # mlx_lm exits where one architecture lacks a package
+        raise ModelLoadError(f"{path.name} cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What a library's exception says, in words."""
+    text = str(error).strip()[:_MAX_REASON]
+    if isinstance(error, KeyError):
+        return f"{text} is missing in its configuration or its weights"
+    if isinstance(error, TypeError) and "required" in text:
+        names = re.findall(r"'(.+?)'", text)
+        return f"config.json lacks {', '.join(names)}"
+    if isinstance(error, ValueError | RuntimeError | OSError | SystemExit) and text:
+        return text
+    return f"its configuration or its weights do not fit ({type(error).__name__}: {text})"
 
 
 def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedModel:
@@ -99,6 +132,7 @@ def _describe(module: nn.Module, config: Json, context_length: int) -> LoadedMod
         config=config,
         context_length=context_length,
         vocab_size=_vocab_size(model),
+        abilities=plan_abilities(model),
         num_parameters=library.count_parameters(module),
         quantization=_describe_quantization(config),
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 import psutil
 
 from jobs.contract.errors import UnsupportedParameterError
 from workers.engines.base import EngineOptions, ModelInfo
-from workers.engines.mlx import library
 from workers.engines.mlx.batch import speculation
-from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.quantized_kv import check_kv_bits
 from workers.engines.mlx.load.loading import LoadedModel
+
+log = logging.getLogger(__name__)
 
 _DEFAULT_SLOTS = 8
 _MAX_DEFAULT_CACHE_BYTES = 2 << 30
@@ -34,7 +36,7 @@ def check_options(options: EngineOptions) -> None:
 
 def cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
     """Size limit of the prompt cache in bytes; 0 for a model whose state cannot be copied."""
-    if not kv.can_keep(library.new_cache(loaded.model)):
+    if not loaded.abilities.can_keep:
         return 0
     if options.prompt_cache_bytes is not None:
         return options.prompt_cache_bytes
@@ -55,7 +57,10 @@ def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
 
 
 def _num_slots(loaded: LoadedModel, options: EngineOptions) -> int:
-    can_batch = library.can_batch(library.new_cache(loaded.model))
-    if not can_batch or speculation.is_requested(options):
+    if speculation.is_requested(options):
         return 1
-    return options.num_slots or _DEFAULT_SLOTS
+    num_slots = options.num_slots or _DEFAULT_SLOTS
+    if num_slots > 1 and not loaded.abilities.can_batch:
+        log.warning("this model cannot be batched: its requests run one after the other")
+        return 1
+    return num_slots

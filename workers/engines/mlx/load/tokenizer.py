@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as HfTokenizer
@@ -14,11 +15,12 @@ from tokenizers import Tokenizer as HfTokenizer
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import FimTokens
 from workers.engines.fim import find_fim_tokens
-from workers.engines.mlx.load.folder import Json, read_optional_json
+from workers.engines.mlx.load.folder import Json, read_optional_json, read_text
 from workers.engines.mlx.load.token_bytes import piece_reader
 
 # Vocabulary files that transformers can convert.
 _OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
+_BAD_TEMPLATES = "the chat_template is neither a text nor a list of named texts"
 _BREAK = "\ufdd1"  # a noncharacter
 
 
@@ -26,14 +28,15 @@ def load_tokenizer(path: Path, config: Json) -> MlxTokenizer:
     """The tokenizer of the model folder ``path`` whose config.json is ``config``."""
     settings = read_optional_json(path / "tokenizer_config.json")
     source = _read_definition(path)
-    ends = [config, config.get("text_config") or {}]
-    ends.append(read_optional_json(path / "generation_config.json"))
+    generation = read_optional_json(path / "generation_config.json")
+    ends = [*_end_ids(config, "config.json"), *_end_ids(generation, "generation_config.json")]
+    ends += _end_ids(config.get("text_config") or {}, "config.json")
     special = read_optional_json(path / "special_tokens_map.json") | settings
     return MlxTokenizer(
         source,
         bos_token=_token_text(special.get("bos_token")),
         eos_token=_token_text(special.get("eos_token")),
-        end_ids=[token_id for found in ends for token_id in _as_list(found.get("eos_token_id"))],
+        end_ids=ends,
         chat_templates=_chat_templates(path, settings),
         adds_bos=settings.get("add_bos_token"),
     )
@@ -43,7 +46,7 @@ def _read_definition(path: Path) -> str:
     """The text of tokenizer.json; without one, transformers converts the model's other files."""
     file = path / "tokenizer.json"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     return _convert_definition(path)
 
 
@@ -61,16 +64,18 @@ def _convert_definition(path: Path) -> str:
         raise ModelLoadError(f"{path.name} has no usable tokenizer: {error}") from error
 
 
-def _as_list(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
+def _end_ids(settings: Json, where: str) -> list[int]:
+    value = settings.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(token_id) is int for token_id in ids):
+        raise ModelLoadError(f"eos_token_id in {where} is not a token id, nor a list of them")
+    return ids
 
 
-def _token_text(value: str | Json | None) -> str:
+def _token_text(value: object) -> str:
     """The text of a token, which is given as a string or as an object with ``content``."""
     text = value.get("content") if isinstance(value, dict) else value
-    return text or ""
+    return text if isinstance(text, str) else ""
 
 
 def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
@@ -80,20 +85,27 @@ def _chat_templates(path: Path, settings: Json) -> dict[str, str]:
     """
     file = path / "chat_template.jinja"
     if file.is_file():
-        found: str | list[Json] | None = file.read_text(encoding="utf-8")
+        found: object = read_text(file)
     else:
         found = (read_optional_json(path / "chat_template.json") or settings).get("chat_template")
     templates = _named(found)
     for file in sorted(path.glob("additional_chat_templates/*.jinja")):
-        templates.setdefault(file.stem, file.read_text(encoding="utf-8"))
+        templates.setdefault(file.stem, read_text(file))
     return templates
 
 
-def _named(found: str | list[Json] | None) -> dict[str, str]:
+def _named(found: object) -> dict[str, str]:
     """The templates by name: a single one is the default, several are listed with names."""
-    if isinstance(found, list):
-        return {str(entry["name"]): str(entry["template"]) for entry in found}
-    return {"default": found} if found else {}
+    try:
+        entries: Any = found or []
+        if isinstance(found, str):
+            entries = [{"name": "default", "template": found}] if found else []
+        named = {entry["name"]: entry["template"] for entry in entries}
+    except (TypeError, KeyError) as error:
+        raise ModelLoadError(_BAD_TEMPLATES) from error
+    if not all(isinstance(part, str) for entry in named.items() for part in entry):
+        raise ModelLoadError(_BAD_TEMPLATES)
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,9 @@ def _encoders(definition: str) -> _Encoders:
         parsing = HfTokenizer.from_str(definition)
     except Exception as error:  # the library raises plain Exception
         raise ModelLoadError(f"tokenizer.json cannot be read: {error}") from error
+    if parsing.get_vocab_size(with_added_tokens=False) == 0:
+        # What transformers makes of a tokenizer.model that is none.
+        raise ModelLoadError("no usable tokenizer: the vocabulary of tokenizer.* is empty")
     parsing.no_truncation()
     parsing.no_padding()
     plain, breaking = _share_vocabulary(parsing), _share_vocabulary(parsing)
