@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from jobs.contract.errors import ModelLoadError
 from tests.engines.conftest import MODELS
 from tests.engines.driving import chat, sequence
 from workers.engines.base import Engine, EngineOptions, SequenceFailure, Token
@@ -169,14 +170,16 @@ def test_nothing_of_a_failed_call_is_shown_and_all_streams_go_on_in_a_new_engine
     engine = open_engine_anew()
     prompts = {index: chat(engine, text) for index, text in enumerate(TEXTS)}
     whole: Tokens = {index: [] for index in prompts}
+    device.fail_at(-1, 0)
     drive(engine, whole, prompts)
     num_calls = device.num_calls
     random_numbers = random.Random(8)
     for _ in range(NUM_ROUNDS):
+        engine = open_engine_anew()
         device.fail_at(random_numbers.randint(1, num_calls - 4), random_numbers.randint(0, 1))
         shown: Tokens = {index: [] for index in prompts}
         with pytest.raises(DeviceLostError):
-            drive(open_engine_anew(), shown, prompts)
+            drive(engine, shown, prompts)
         assert all(whole[index][: len(shown[index])] == shown[index] for index in prompts)
         device.repair()
         unfinished = {i: prompt for i, prompt in prompts.items() if len(shown[i]) < LENGTH}
@@ -221,3 +224,11 @@ def test_an_error_of_cuda_ends_the_process_before_ggml_aborts_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 84
+
+
+def test_a_gpu_that_fails_at_load_is_a_load_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llama_cpp")
+    device = FailingMetal(monkeypatch)
+    device.fail_at(1, 0)
+    with pytest.raises(ModelLoadError, match="the GPU failed at its first step"):
+        open_engine("llama-cpp", MODELS / "demo.gguf", EngineOptions(), lambda done: None)

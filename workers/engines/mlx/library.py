@@ -21,7 +21,6 @@ from mlx_lm.tuner.utils import (  # type: ignore[import-untyped, unused-ignore]
 from mlx_lm.utils import (  # type: ignore[import-untyped, unused-ignore]
     get_total_parameters,
     load_model,
-    maybe_set_recommended_wired_limit,
 )
 
 Model = Callable[..., mx.array]
@@ -68,11 +67,6 @@ def load_adapter(module: nn.Module, path: Path) -> None:
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters of the model, before quantization."""
     return int(get_total_parameters(model))
-
-
-def raise_wired_limit() -> None:
-    """On Metal, keep the model's memory resident; does nothing elsewhere."""
-    maybe_set_recommended_wired_limit()
 
 
 def new_cache(model: Model) -> PromptCache:

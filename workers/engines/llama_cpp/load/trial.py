@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from workers.engines.failures import DeviceLostError
 from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
@@ -80,6 +81,10 @@ def _decode_batch(path: Path, memory: KvMemory, batch: Batch) -> None:
     llama_log.clear()
     status = lib.llama_decode(memory.context, batch.native)
     lib.llama_synchronize(memory.context)
+    try:
+        llama_log.check_device()  # Metal allocates here, and reports a failure only in its log
+    except DeviceLostError as error:
+        raise load_error(path, "the GPU failed at its first step, perhaps for memory") from error
     if status != 0:
         raise load_error(path, "it cannot decode")
 

@@ -66,12 +66,10 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
     """
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
-    with as_load_error(path):
-        library.raise_wired_limit()
-        with folder_with_only(path, find_weights(path)) as folder:
-            module, config = library.open_model(
-                folder, config, is_remote_code_trusted=options.is_remote_code_trusted
-            )
+    with as_load_error(path), folder_with_only(path, find_weights(path)) as folder:
+        module, config = library.open_model(
+            folder, config, is_remote_code_trusted=options.is_remote_code_trusted
+        )
     if options.adapter is not None:
         adapter = find_adapter(options.adapters_dir, options.adapter, "mlx")
         apply_adapter(module, adapter.path)
