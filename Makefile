@@ -28,8 +28,9 @@ help: ## Show the commands
 serve: $(VENV)/.installed ## Set up if needed, then start everything; Ctrl-C stops it
 	@exec $(BIN)/mgs serve
 
-# Files go to whichever process is free, in the order that tests/conftest.py gives them.
-SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
+# Files go to whichever process is free, in the order that tests/conftest.py gives them. Three for two
+# cores: many tests wait.
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed-dev ## Set up if needed, then run all tests
 	@exec $(BIN)/python -m pytest $(SPREAD)

@@ -31,7 +31,8 @@ class JobError(Exception):
         self.param = param
 
     def __init_subclass__(cls) -> None:
-        JobError.registry[cls.code] = cls
+        if "code" in cls.__dict__:  # otherwise it is its parent to everyone else
+            JobError.registry[cls.code] = cls
 
     def to_info(self) -> ErrorInfo:
         return ErrorInfo(code=self.code, message=self.message, param=self.param)

@@ -283,7 +283,7 @@ def templates_in_requests(target: Target) -> None:
         {"draft_model": "/etc/passwd"},
         {"model_path": "/etc/passwd"},
     ):
-        assert target.chat(**fields).status_code in (200, 400), fields
+        assert target.chat(**fields).status_code in (200, 400, 404), fields  # 404: no such adapter
 
 
 def text_in_logs(target: Target) -> None:

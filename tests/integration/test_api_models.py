@@ -387,7 +387,7 @@ class TestReadiness:
         rig.heartbeat(desired, state=WorkerState.LOADING)
         assert self.ready(rig).json()["reasons"] == ["model_id '0' is loading"]
         rig.heartbeat(desired, idle_s=31.0)
-        assert "has not moved for 31 s" in self.ready(rig).json()["reasons"][0]
+        assert "its last step was 31 s ago" in self.ready(rig).json()["reasons"][0]
         rig.desired_models.forget_status("0")
         assert self.ready(rig).json()["reasons"] == ["model_id '0' has no worker"]
 

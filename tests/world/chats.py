@@ -53,6 +53,8 @@ class Answer:
     """Name and arguments."""
     finish_reason: str | None = None
     loosened: frozenset[str] = frozenset()
+    token_ids: list[int] = field(default_factory=list, compare=False)
+    """What the model said, for judges that ask for it."""
 
 
 Judge = Callable[[Chat, Answer], list[str]]
@@ -100,7 +102,9 @@ def _likelier(rng: random.Random, talker: Talker) -> dict[str, float]:
     return {**bias, str(tokenizer.token_to_id(END)): 1.0}
 
 
-async def ask(client: httpx.AsyncClient, chat: Chat, judge: Judge) -> list[str]:
+async def ask(
+    client: httpx.AsyncClient, chat: Chat, judge: Judge, *, has_token_ids: bool = False
+) -> list[str]:
     """What is wrong with the answer, if anything is; one without an end was left by its client."""
     async with client.stream("POST", _ROUTE, json=chat.body) as response:
         if response.status_code != 200:
@@ -110,6 +114,8 @@ async def ask(client: httpx.AsyncClient, chat: Chat, judge: Judge) -> list[str]:
         else:
             answer = await _collected(response, chat)
         answer.loosened = _loosened(response)
+    if has_token_ids:
+        answer.token_ids = await _token_ids(client, response.headers["x-job-id"])
     found = judge(chat, answer)
     if chat.way is Way.WHOLE:
         return found
@@ -120,6 +126,13 @@ async def ask(client: httpx.AsyncClient, chat: Chat, judge: Judge) -> list[str]:
     whole = _whole(job["result"])
     whole.loosened = answer.loosened
     return found + ([f"streamed {answer}, whole {whole}"] if answer != whole else [])
+
+
+async def _token_ids(client: httpx.AsyncClient, job: str) -> list[int]:
+    """The tokens of a job, which this waits for."""
+    events = (await client.get(f"/v1/jobs/{job}/events")).text
+    lines = [line for line in events.splitlines() if line.startswith("data: {")]
+    return [token for line in lines for token in json.loads(line[6:]).get("token_ids") or ()]
 
 
 async def _ended(client: httpx.AsyncClient, job: str) -> Json:

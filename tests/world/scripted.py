@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer
 from scripts.modelfiles.shape import Shape, Weights, tensor_sizes
 from tests.helpers.written_calls import Tool, random_call, written
 from tests.world.talkers import Talker
-from tests.world.tiny_models import write_gguf, write_mlx
+from tests.world.tiny_models import make_tokenizer, write_gguf, write_mlx
 from tests.world.tokenizers.kinds import END, TOOL_CALL
 from workers.engines.fake import FakeTokenizer
 from workers.markup.dialects import Dialect
@@ -68,6 +68,16 @@ class Script:
             *self.talker.tokens,
             *(AddedToken(one, special=False, normalized=False) for one in texts),
         ]
+
+    def is_kept_to(self, token_ids: list[int]) -> bool:
+        """Whether the model has said the script's own tokens.
+
+        Where a grammar leaves one text only, it asks for the tokenizer's cut of it. A model that
+        must follow does not know how to go on.
+        """
+        tokenizer = make_tokenizer(self.talker.kind, self.added)
+        said = [tokenizer.id_to_token(token_id) for token_id in token_ids]
+        return said == [*self.tokens, END][: len(said)]
 
     def write(self, folder: Path, name: str) -> None:
         write = write_gguf if self.talker.is_gguf else write_mlx

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 from tests.world.chats import Answer, Chat, Way
@@ -32,8 +33,16 @@ def make_scripted_chat(rng: random.Random, script: Script) -> Chat:
     return Chat(body, way, is_forced, is_cut, rng.randint(1, num_tokens))
 
 
-def differences(script: Script, chat: Chat, answer: Answer) -> list[str]:
-    """What the answer has otherwise than the script; one that was cut may have less."""
+def differences(
+    script: Script, on_lost: Callable[[], None], chat: Chat, answer: Answer
+) -> list[str]:
+    """What the answer has otherwise than the script; one that was cut may have less.
+
+    ``on_lost`` is called for a model that a grammar has led away from its script.
+    """
+    if not script.is_kept_to(answer.token_ids):
+        on_lost()
+        return []
     said = script.said
     expected = {"thought": said.thought, "content": said.content}
     got = {"thought": answer.reasoning, "content": answer.content}
