@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     slots: int | None = Field(default=None, ge=1, le=256)
     """Sequences that run at once per model; unset: the engine's default."""
     cpu_tuning: bool = True
-    step_budget_ms: int = Field(default=250, ge=10, le=10_000)
+    step_budget_ms: int = Field(default=200, ge=10, le=10_000)
     """Target time for prefill in one engine step. Other streams pause for that long."""
     prompt_cache_bytes: int | None = Field(default=None, ge=0)
     """Size of the prompt cache per model; unset: the engine's default, 0: no cache."""

@@ -65,5 +65,5 @@ def test_the_chunk_shrinks_when_late_and_doubles_when_early() -> None:
 
 def test_a_small_model_begins_with_larger_chunks() -> None:
     sizes = [first_chunk(num) for num in (1_000_000, 5_000_000, 8_000_000_000)]
-    assert sizes == [256, 125, FIRST_CHUNK]
+    assert sizes == [256, 100, FIRST_CHUNK]
     assert first_chunk(1_000_000, 0.05) == 125

@@ -166,7 +166,7 @@ class EngineOptions:
     """A smaller model with the same vocabulary that drafts tokens."""
     num_draft_tokens: int | None = None
     """Tokens drafted per step; without ``draft_path``, by prompt lookup."""
-    step_budget_s: float = 0.25
+    step_budget_s: float = 0.2
     """Approximate time for prefill in one step, so that running sequences keep decoding."""
     kv_bits: int | None = None
     """Quantize the KV cache to this many bits; ``None``: no quantization."""

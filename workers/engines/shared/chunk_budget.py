@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-DEFAULT_TARGET_S = 0.25
+DEFAULT_TARGET_S = 0.2
 MIN_CHUNK = 32
 MAX_CHUNK = 2048
 FIRST_CHUNK = 64  # small, because a slow model's speed is unknown at its first prompt
