@@ -9,7 +9,7 @@ from tests.explorer.rules import Rules
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld
 
-_MAX_STATES = 300_000
+_MAX_STATES = 1_000_000
 
 _SCRIPTS = vars(job_scripts) | vars(claim_scripts)
 

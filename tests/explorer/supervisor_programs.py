@@ -12,6 +12,7 @@ from unittest.mock import patch
 from redis.exceptions import RedisError
 
 from jobs.contract.records import DesiredModel
+from jobs.platform.awake import AwakeWhileBusy
 from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
@@ -154,6 +155,7 @@ class SupervisorPrograms:
         redis, settings, store = self._fixtures.api, self._fixtures.settings, self._fixtures.store
         one: Any = Supervisor.__new__(Supervisor)
         one._settings, one._redis, one._store = settings, redis, store
+        one._awake = AwakeWhileBusy(None)
         one._desired_models = DesiredModels(redis)
         one._contact = RedisContact(lambda: 0.0, lambda: 0.0)
         one._neighbours = Neighbours(lambda: 0.0)
