@@ -1,6 +1,6 @@
 """Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
 
-Synchronous, because RQ is. Every call may be repeated after a lost reply.
+Synchronous, because RQ is. Calls may be repeated after a lost reply. One file of thin script calls.
 """
 
 from __future__ import annotations

@@ -36,11 +36,9 @@ class Constraint(Protocol):
 
     def allowed(self) -> npt.NDArray[np.bool_] | None:
         """Mask of the allowed next tokens, (vocab_size,), never all False; ``None``: all are."""
-        ...
 
     def accept(self, token_id: int) -> None:
         """Advance by the token that the engine has drawn, one of those allowed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +196,10 @@ class Tokenizer(Protocol):
     @property
     def end_ids(self) -> frozenset[int]:
         """Tokens that end a generation."""
-        ...
 
     @property
     def bos_token(self) -> str:
         """Text of the beginning-of-sequence token for chat templates; "" if there is none."""
-        ...
 
     @property
     def eos_token(self) -> str: ...
@@ -211,12 +207,10 @@ class Tokenizer(Protocol):
     @property
     def chat_templates(self) -> Mapping[str, str]:
         """The model's Jinja chat templates, by name: ``default``, ``tool_use``, ``rag``."""
-        ...
 
     @property
     def fim_tokens(self) -> FimTokens | None:
         """The fill-in-the-middle control tokens; ``None``: the model has none."""
-        ...
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of ``text``.
@@ -225,15 +219,12 @@ class Tokenizer(Protocol):
         turns the text of control tokens (``<|im_end|>``) into those tokens: ``False`` for a user's
         plain text, ``True`` for a rendered chat template.
         """
-        ...
 
     def piece(self, token_id: int) -> bytes:
         """UTF-8 bytes of a token, possibly only a part of a character; b"" for control tokens."""
-        ...
 
     def control_text(self, token_id: int) -> str:
         """Text of a control token; "" for every other token."""
-        ...
 
 
 class Engine(Protocol):
@@ -248,56 +239,46 @@ class Engine(Protocol):
     @property
     def has_work(self) -> bool:
         """True while a submitted sequence has not ended."""
-        ...
 
     def check(self, sampling: Sampling) -> None:
         """Raise ``UnsupportedParameterError`` for a parameter that this engine does not support."""
-        ...
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence; it starts, in order, when a slot and room in the KV cache are free."""
-        ...
 
     def abort(self, sequence_id: int) -> None:
         """Remove a waiting or running sequence at once; unknown ids are ignored."""
-        ...
 
     def interrupt(self, sequence_id: int) -> None:
         """Announce an ``abort``: a running step may stop the prefill of this sequence early.
 
         Any thread may call it, for any id. Stopped prefill of other sequences is done again.
         """
-        ...
 
     def step(self) -> list[StepEvent]:
         """Advance the batch: one token per running sequence (more with drafts), one prefill chunk.
 
         A chunk takes about ``step_budget_s``. Returns [] if there is no work.
         """
-        ...
 
     def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
         """One vector of length 1 per input of token ids; ``None``: the model's own pooling.
 
         Raises ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context.
         """
-        ...
 
     @property
     def cache_bytes(self) -> int:
         """Memory that the backend has freed but keeps for reuse; any thread may read it."""
-        ...
 
     def limit_cache(self, num_bytes: int) -> None:
         """Limit ``cache_bytes``; any thread may call it.
 
         Raises ``jobs.contract.errors.UnsupportedParameterError`` if the backend keeps no memory.
         """
-        ...
 
     def close(self) -> None:
         """Free the model. The engine cannot be used afterwards."""
-        ...
 
 
 OnProgress = Callable[[float], None]

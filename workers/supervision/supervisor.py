@@ -1,7 +1,7 @@
 """The supervisor of one machine: makes the running workers match the desired models.
 
-It reconciles at each wake-up, after each death and each second, so that first start, crash and
-reboot use the same mechanism. ``python -m workers.supervision.supervisor``.
+It reconciles at each wake-up, death and second, so that start, crash and reboot use one mechanism:
+one class, since every step changes the same children. ``python -m workers.supervision.supervisor``.
 """
 
 from __future__ import annotations
