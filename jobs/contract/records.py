@@ -81,7 +81,10 @@ class DesiredModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model that should be loaded under ``model_id``, on any machine that can load it.
 
     ``uid`` distinguishes it from earlier models of the same id. ``was_ready`` is set after the
-    first successful load: from then on a failed load is retried.
+    first successful load: from then on a failed load is retried. A model that ``is_parked`` has no
+    process until a job or a load asks for it. ``origin`` says who loaded it: a person or program by
+    name, or a request for it. After ``ttl_s`` without a job it is parked; ``None``: never. A
+    ``pinned`` model is never parked, one of lower ``priority`` is parked before others.
     """
 
     model_id: str
@@ -90,6 +93,11 @@ class DesiredModel(msgspec.Struct, frozen=True, omit_defaults=True):
     load_job: str
     created_at: float
     was_ready: bool = False
+    is_parked: bool = False
+    origin: Literal["explicit", "auto"] = "explicit"
+    ttl_s: float | None = None
+    pinned: bool = False
+    priority: int = 0
 
 
 class WorkerState(StrEnum):
