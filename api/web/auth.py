@@ -16,7 +16,8 @@ from api.dialects.error_answers import problem_response
 from api.web.errors import Problem, ProblemError
 from jobs.settings import Settings, is_loopback
 
-_OPEN_PATHS = frozenset({"/health"})
+_OPEN_PATHS = frozenset({"/health", "/", "/ui"})
+_OPEN_PREFIX = "/ui/"  # the page's files, which hold no data
 _MAX_SEEN = 64
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
@@ -110,7 +111,7 @@ class KeyGuard:
         self._management_key = settings.management_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_free = scope["type"] != "http" or scope["path"] in _OPEN_PATHS
+        is_free = scope["type"] != "http" or _is_open(scope["path"])
         problem = None if is_free else self._check(scope)
         if problem is None:
             await self._app(scope, receive, send)
@@ -137,6 +138,10 @@ async def require_management(request: Request) -> None:
 
 
 ForManagers = Depends(require_management)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX)
 
 
 def _given_key(headers: Headers) -> str:
