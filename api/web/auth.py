@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
@@ -62,7 +63,9 @@ class HostGuard:
         else:
             await self._app(scope, receive, send)
             return
-        await problem_response(problem, scope)(scope, receive, send)
+        is_page = "text/html" in headers.get("accept", "") and _is_open(scope["path"])
+        refusal = _as_page(problem) if is_page else problem_response(problem, scope)
+        await refusal(scope, receive, send)
 
     def _may_call(self, origin: str) -> bool:
         is_listed = origin in self._origins or "*" in self._origins
@@ -87,6 +90,18 @@ class HostGuard:
         except ValueError:
             return False
         return self._has_addresses or is_loopback(str(address))
+
+
+def _as_page(problem: Problem) -> Response:
+    """The same for a person who opens the page under such a name."""
+    text = (
+        "<!doctype html><meta charset=utf-8><title>Not a name of this server</title>"
+        f"<h1>{problem.status}</h1><p>{problem.message}</p>"
+        "<p>Set <code>MGS_ALLOWED_HOSTS</code> to the name in the address bar and start the server "
+        "again, or open its page under <code>localhost</code> or the server's address.</p>"
+    )
+    headers = {"Content-Security-Policy": "default-src 'none'", "Cache-Control": "no-store"}
+    return HTMLResponse(text, problem.status, headers)
 
 
 def _host_name(netloc: str) -> str | None:

@@ -2,15 +2,14 @@
 import { html, useEffect, useErrorBoundary, useState } from "../vendor/ui.js";
 import { isRefused } from "./keys.js";
 import { connection, heardAt, isOutdated, live, memoryBytes, now, numRunning, numWaiting } from "./live/store.js";
-import { Failure, Meter, Skeleton } from "./parts/basics.js";
+import { Failure, lazy, Meter, Skeleton } from "./parts/basics.js";
 import { Questions } from "./parts/dialog.js";
-import { Help, isHelpOpen, isPaletteOpen, Palette, useShortcuts } from "./parts/palette.js";
+import { isHelpOpen, isPaletteOpen, useShortcuts } from "./parts/shortcuts.js";
 import { Icon } from "./parts/icons.js";
 import { Toasts } from "./parts/toast.js";
 import { PAGES, route, to } from "./router.js";
 import { bytes, count, duration } from "./text/format.js";
 import Chat from "./views/chat/page.js";
-import { Login } from "./views/login.js";
 
 /** Pages other than Chat are loaded when they are first shown. */
 const LOADERS = {
@@ -23,6 +22,24 @@ const LOADERS = {
   settings: () => import("./views/settings.js"),
 };
 const loaded = new Map([["chat", Chat]]);
+
+const Help = lazy(() => import("./parts/palette.js"), "Help");
+const Palette = lazy(() => import("./parts/palette.js"), "Palette");
+const Login = lazy(() => withStyle(import("./views/login.js")));
+
+let style = null;
+
+/** The other pages' style comes with the first of them, before it is shown. */
+function withStyle(module) {
+  style ??= new Promise((resolve) => {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL("../css/views.css", import.meta.url).href;
+    link.onload = link.onerror = resolve;
+    document.head.append(link);
+  });
+  return style.then(() => module);
+}
 
 export function App() {
   useShortcuts();
@@ -116,7 +133,7 @@ function Outlet({ page }) {
     setFailure(null);
     reset();
     if (loaded.has(page) || !(page in LOADERS)) return;
-    LOADERS[page]().then(
+    withStyle(LOADERS[page]()).then(
       (module) => {
         loaded.set(page, module.default);
         setLoaded((num) => num + 1);

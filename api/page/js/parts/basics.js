@@ -70,6 +70,25 @@ export function Skeleton({ lines = 3 }) {
   </div>`;
 }
 
+/** A part that is loaded when it is first shown. */
+export function lazy(load, name = "default") {
+  let Part = null;
+  return function Lazy(props) {
+    const [, setLoaded] = useState(false);
+    useEffect(() => {
+      if (Part) return;
+      load().then(
+        (module) => {
+          Part = module[name];
+          setLoaded(true);
+        },
+        () => say("This part of the page could not be loaded: reload the page.", { isError: true }),
+      );
+    }, []);
+    return Part && html`<${Part} ...${props} />`;
+  };
+}
+
 /** An error in place, with a way on. */
 export function Failure({ error, onRetry = null }) {
   return html`<div class="failure" role="alert">

@@ -1,5 +1,5 @@
-// Commands by keyboard: Ctrl or ⌘ K for the palette, g and a letter for pages, ? for help.
-import { html, signal, useEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
+// The palette of commands, and the help for the keyboard. Loaded when first opened.
+import { html, useEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
 import { conversations, titleOf } from "../chats/store.js";
 import { models } from "../live/store.js";
 import { diskModels, isLoadedName, loadModel, readDisk, unloadModel } from "../models.js";
@@ -7,37 +7,10 @@ import { theme } from "../preferences.js";
 import { go, PAGES } from "../router.js";
 import { Dialog } from "./dialog.js";
 import { Icon } from "./icons.js";
+import { isHelpOpen, isPaletteOpen } from "./shortcuts.js";
 import { attempt } from "./toast.js";
 
 const MOST_SHOWN = 12;
-const CHORD_MS = 1200;
-
-export const isPaletteOpen = signal(false);
-export const isHelpOpen = signal(false);
-
-export function useShortcuts() {
-  useEffect(() => {
-    let chordUntil = 0;
-    const onKeyDown = (event) => {
-      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
-        event.preventDefault();
-        isPaletteOpen.value = !isPaletteOpen.value;
-        return;
-      }
-      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-      if (Date.now() < chordUntil) {
-        chordUntil = 0;
-        const page = PAGES.find((one) => one.letter === event.key);
-        if (page) go(page.name);
-      } else if (event.key === "g") chordUntil = Date.now() + CHORD_MS;
-      else if (event.key === "?") isHelpOpen.value = true;
-    };
-    addEventListener("keydown", onKeyDown);
-    return () => removeEventListener("keydown", onKeyDown);
-  }, []);
-}
-
-const isTyping = (element) => element.closest?.("input, textarea, select, [contenteditable]") || document.querySelector("dialog[open]");
 
 function commands() {
   const found = [

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../../vendor/ui.js";
 import { events, get, send } from "../api.js";
 import { addEvent, emptyReply } from "../chats/reply.js";
-import { isOpen, live, now } from "../live/store.js";
+import { isOpen, live, modelOf, now } from "../live/store.js";
 import { Copy, Failure, Skeleton, State } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { attempt } from "../parts/toast.js";
@@ -91,7 +91,7 @@ function Facts({ job, events: list }) {
   const age = (job.ended_at ?? now.value) - job.created_at;
   const facts = [
     ["Task", row?.api ? `${job.task} (${row.api})` : job.task],
-    ["Model id", html`<a href=${to("queue", job.model_id)}>${job.model_id}</a>`],
+    ["Model", html`<a href=${to("queue", modelOf(job.model_id)?.slug ?? null)}>${modelOf(job.model_id)?.name ?? job.model_id}</a>`],
     ["Made", clock(job.created_at)],
     [job.ended_at ? "Took" : "Age", duration(age)],
     job.attempt > 1 && ["Attempt", String(job.attempt)],

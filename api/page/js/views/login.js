@@ -4,7 +4,7 @@ import { checkKey } from "../api.js";
 import { resumeAll } from "../chats/answers.js";
 import { isRefused, key, setKey } from "../keys.js";
 
-export function Login() {
+export default function Login() {
   const [problem, setProblem] = useState(key.value ? "The server does not take this key." : null);
   const [isBusy, setBusy] = useState(false);
   const onSubmit = async (event) => {

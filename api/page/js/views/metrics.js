@@ -93,10 +93,8 @@ function columns(slugs, column) {
 }
 
 function options(of, slugs, width) {
-  const style = getComputedStyle(document.documentElement);
-  const line = style.getPropertyValue("--chart-line").trim();
-  const dim = resolved("--dim");
-  const axis = { stroke: dim, grid: { stroke: resolved("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 22, space: 90 };
+  const dim = resolved("var(--dim)");
+  const axis = { stroke: dim, grid: { stroke: resolved("var(--line)"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 22, space: 90 };
   const shortClock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
   return {
     width,
@@ -108,24 +106,21 @@ function options(of, slugs, width) {
       { ...axis, values: (_, list) => list.map((value) => shortClock.format(value * 1000)) },
       { ...axis, size: 56, space: 36, values: (_, list) => list.map((value) => of.format(value)) },
     ],
-    series: [{}, ...slugs.map((slug) => ({ stroke: line.replace("HUE", hue(slug)) || hueColor(slug), width: 1.5, points: { show: false }, spanGaps: false }))],
+    series: [{}, ...slugs.map((slug) => ({ stroke: resolved(hueColor(slug)), width: 1.5, points: { show: false }, spanGaps: false }))],
   };
 }
 
 /** A colour of the theme as the canvas needs it. */
-function resolved(name) {
+function resolved(color) {
   const probe = document.createElement("span");
-  probe.style.color = `var(${name})`;
+  probe.style.color = color;
   document.body.append(probe);
   const found = getComputedStyle(probe).color;
   probe.remove();
   return found;
 }
 
-function hueColor(slug) {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark" || (theme.value === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
-  return `oklch(${isDark ? 0.75 : 0.55} 0.15 ${hue(slug)})`;
-}
+const hueColor = (slug) => `light-dark(oklch(0.55 0.15 ${hue(slug)}), oklch(0.76 0.13 ${hue(slug)}))`;
 
 function Table() {
   const minutes = 10;

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "../../vendor/ui.js";
 import { get, send } from "../api.js";
 import { whyNoManagement } from "../keys.js";
-import { isOpen, live, models, now } from "../live/store.js";
+import { isOpen, live, modelOf, models, now } from "../live/store.js";
 import { Empty, Failure, Hue, JobLink, Menu, Meter, Skeleton, State } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { attempt, say } from "../parts/toast.js";
@@ -99,7 +99,7 @@ function Lane({ model, running, onPurge }) {
       <thead class="offscreen-head"><tr><th scope="col">Place</th><th scope="col">Job</th><th scope="col">Progress</th><th scope="col">Key</th><th scope="col">Age</th><th scope="col">Actions</th></tr></thead>
       <tbody>
         ${running.map((job) => html`<${RunningRow} key=${job.id} job=${job} />`)}
-        ${order.map((id, index) => html`<${WaitingRow} key=${id} id=${id} place=${index + 1} model=${model} />`)}
+        ${order.map((id, index) => html`<${WaitingRow} key=${id} id=${id} place=${index + 1} model=${model} running=${running} />`)}
       </tbody>
     </table>`}
     ${more > 0 && html`<button class="quiet small" onClick=${() => setNumShown(numShown + 80)}>${count(more)} more</button>`}
@@ -122,10 +122,10 @@ function RunningRow({ job }) {
   </tr>`;
 }
 
-function WaitingRow({ id, place, model }) {
+function WaitingRow({ id, place, model, running }) {
   const job = live.value.jobs[id];
   if (!job) return null;
-  const wait = estimate(model, place);
+  const wait = estimate(model, running, place);
   return html`<tr>
     <td class="place num">${place}</td>
     <${NameCell} job=${job} />
@@ -134,9 +134,15 @@ function WaitingRow({ id, place, model }) {
   </tr>`;
 }
 
-/** Seconds until a slot is free for that place, from the mean time of recent jobs; null if unknown. */
-function estimate(model, place) {
-  return model.service_s && model.slots ? (model.service_s * place) / model.slots : null;
+/**
+ * Seconds until a slot is free for that place, from the mean time of the jobs that ended last, and
+ * at least of those that run; null if unknown.
+ */
+function estimate(model, running, place) {
+  if (!model.service_s || !model.slots) return null;
+  const ages = running.map((job) => now.value - job.created_at);
+  const age = ages.length ? ages.reduce((sum, one) => sum + one, 0) / ages.length : 0;
+  return (Math.max(model.service_s, age) * place) / model.slots;
 }
 
 function NameCell({ job }) {
@@ -218,7 +224,7 @@ function AllJobs() {
           (one) => html`<tr key=${one.id}>
             <th scope="row"><${JobLink} id=${one.id}>${shortId(one.id)}<//> <span class="dim">${one.task}</span></th>
             <td><${State} name=${one.status} /></td>
-            <td class="wide">${one.model_id}</td>
+            <td class="wide">${modelOf(one.model_id)?.name ?? one.model_id}</td>
             <td class="num to-right">${clock(one.created_at)}</td>
             <td class="num to-right wide">${one.ended_at && one.started_at ? duration(one.ended_at - one.started_at) : "–"}</td>
           </tr>`,

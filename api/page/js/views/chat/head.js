@@ -11,7 +11,6 @@ import { Icon } from "../../parts/icons.js";
 import { attempt, say } from "../../parts/toast.js";
 import { go } from "../../router.js";
 import { percent, short } from "../../text/format.js";
-import { curl, openaiPython } from "../../text/snippets.js";
 import { chooseModel, chosen, isListOpen, isPanelOpen, model } from "./state.js";
 
 export function ChatHead() {
@@ -85,11 +84,15 @@ function Context({ list }) {
 
 function actions(list) {
   const open = current.value;
-  const snippet = (make) => () => attempt(() => copyText(make()).then(() => say("Copied")));
+  const snippet = (make) => () =>
+    attempt(async () => {
+      await copyText(make(await import("../../text/snippets.js")));
+      say("Copied");
+    });
   const hasKey = caller.value?.is_key_required ?? false;
   const request = () => bodyOf({ ...chosen.value, modelName: model.value?.name }, list.filter((one) => one.status !== "streaming"));
-  const python = () => openaiPython(location.origin, request(), hasKey);
-  const command = () => curl(location.origin, "/v1/chat/completions", request(), { hasKey, modelId: model.value?.id ?? null });
+  const python = ({ openaiPython }) => openaiPython(location.origin, request(), hasKey);
+  const command = ({ curl }) => curl(location.origin, "/v1/chat/completions", request(), { hasKey, modelId: model.value?.id ?? null });
   return [
     open && { text: "Rename", icon: "edit", run: () => rename(open) },
     open && list.length > 0 && { text: "Branch into a new chat", icon: "branch", run: () => attempt(() => branchOff(list.at(-1))).then((copy) => copy && go("chat", copy.id)) },

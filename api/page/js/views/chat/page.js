@@ -5,16 +5,16 @@ import { conversations, openConversation, openId, path } from "../../chats/store
 import { models } from "../../live/store.js";
 import { Icon } from "../../parts/icons.js";
 import { attempt } from "../../parts/toast.js";
-import { Skeleton } from "../../parts/basics.js";
+import { lazy, Skeleton } from "../../parts/basics.js";
 import { replace, route } from "../../router.js";
 import { Composer } from "./composer.js";
 import { ChatHead } from "./head.js";
 import { ChatList } from "./list.js";
 import { Message } from "./message.js";
-import { Panel } from "./panel.js";
 import { Welcome } from "./welcome.js";
 import { chooseModel, ensureConversation, isListOpen, isPanelOpen } from "./state.js";
 
+const Panel = lazy(() => import("./panel.js"));
 const FIRST_SHOWN = 20;
 const NEAR_PX = 48;
 

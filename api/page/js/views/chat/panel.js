@@ -7,7 +7,7 @@ import { say } from "../../parts/toast.js";
 import { presets } from "../../preferences.js";
 import { change, chosen, isPanelOpen } from "./state.js";
 
-export function Panel() {
+export default function Panel() {
   const { system = "", params = {} } = chosen.value;
   const set = (name) => (event) => change({ params: { ...chosen.value.params, [name]: event.target.value } });
   return html`<aside class="panel" aria-label="Parameters">

@@ -17,7 +17,7 @@ export function Welcome() {
   if (!isOpen.value && !models.value.length) return html`<${Skeleton} lines="3" />`;
   if (readyModels.value.length) {
     return html`<${Empty} icon="chat" title="Ask anything">
-      <p>${model.value?.name ?? readyModels.value[0].name} is ready on this machine. Nothing leaves it.</p>
+      <p>${model.value?.name ?? readyModels.value[0].name} is ready.</p>
     <//>`;
   }
   const loading = models.value[0];
