@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Load a model when a request names it."""
     ttl_s: float = Field(default=3600.0, ge=0)
     """After this time without a job, a model that a request loaded is parked; 0: never."""
+    default_model: str = ""
+    """The model of requests that name none, when nothing is loaded under id 0."""
     models_max: int | None = Field(default=None, ge=1)
     """Models with a process at once on this machine; unset: as many as fit."""
     swap_after_s: float = Field(default=20.0, ge=0)

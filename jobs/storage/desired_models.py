@@ -104,6 +104,25 @@ class DesiredModels:
                 return decode_record(DesiredModel, changed)
         return None
 
+    def resume(self, slug: str, uid: str, load_job: str, **fields: Any) -> DesiredModel | None:
+        """Make a parked model resident, and change ``fields``. ``None`` if it is gone.
+
+        A model that has been ready gets the new ``load_job``. One that is resident keeps its own:
+        its worker takes no other.
+        """
+        while raw := self._redis.hget(names.DESIRED_MODELS, slug):
+            current = decode_record(DesiredModel, raw)
+            if current.uid != uid:
+                return None
+            changes = dict(fields)
+            if current.is_parked:
+                changes["is_parked"] = False
+                changes["load_job"] = load_job if current.was_ready else current.load_job
+            changed = change_record(raw, **changes)
+            if self._write(slug, raw, changed):
+                return decode_record(DesiredModel, changed)
+        return None
+
     def remove(self, slug: str, uid: str | None = None) -> DesiredModel | None:
         """Remove the entry, if it has that uid. ``None`` when nothing was removed.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.helpers.planner_world import GIB, PlannerWorld
@@ -11,15 +13,15 @@ NOW = 1000.0
 LIMITS = Limits(budget_bytes=10 * GIB)
 
 
-def ready(slug: str, need: float = 6, **fields: object) -> ModelView:
+def ready(slug: str, need: float = 6, **fields: Any) -> ModelView:
     """A model that has been ready, and unused, for five minutes."""
-    given = {"idle_since": NOW - 300, "ready_since": NOW - 300} | fields
-    return ModelView(slug, Phase.READY, int(need * GIB), **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"idle_since": NOW - 300, "ready_since": NOW - 300} | fields
+    return ModelView(slug, Phase.READY, int(need * GIB), **given)
 
 
-def waits(slug: str, need: float = 6, since: float = 1.0, **fields: object) -> ModelView:
+def waits(slug: str, need: float = 6, since: float = 1.0, **fields: Any) -> ModelView:
     """A model without a process, for which a job has waited."""
-    return ModelView(slug, Phase.ABSENT, int(need * GIB), waiting_since=NOW - since, **fields)  # type: ignore[arg-type]
+    return ModelView(slug, Phase.ABSENT, int(need * GIB), waiting_since=NOW - since, **fields)
 
 
 @pytest.mark.parametrize("seed", range(40))

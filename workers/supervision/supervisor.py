@@ -36,6 +36,7 @@ from workers.supervision.desired_state import DesiredState, LoadJobs
 from workers.supervision.node_identity import Neighbours, identify, save
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
+from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
@@ -63,7 +64,10 @@ class Supervisor:
         self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
-        self._crash_policy = CrashPolicy(self._desired_models, self._recovery, self._restarts)
+        note_failure = partial(note_failed_load, self._redis, settings)
+        self._crash_policy = CrashPolicy(
+            self._desired_models, self._recovery, self._restarts, note_failure
+        )
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._contact = RedisContact()

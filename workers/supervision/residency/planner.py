@@ -140,7 +140,7 @@ class _Planner:
         for model in self._models:
             if self._has_expired(model):
                 self._release(model)
-        for model in sorted(filter(_is_candidate, self._models), key=_urgency):
+        for model in sorted(filter(_is_candidate, self._models), key=self._urgency):
             self._place(model)
         return self._plan
 
@@ -149,6 +149,12 @@ class _Planner:
         if not is_idle or model.is_pinned or model.ttl_s is None:
             return False
         return self._now - model.idle_since >= model.ttl_s
+
+    def _urgency(self, model: ModelView) -> tuple[bool, int, float, str]:
+        """First those that have waited for long, so that none starves; then by priority."""
+        since = math.inf if model.waiting_since is None else model.waiting_since
+        has_waited = self._now - since >= self._limits.swap_after_s
+        return not has_waited, 0 if has_waited else -model.priority, since, model.slug
 
     def _place(self, model: ModelView) -> None:
         """Start the model, or make room for it; it holds that room against later ones."""
@@ -247,12 +253,6 @@ def _is_candidate(model: ModelView) -> bool:
 
 def _is_in_use(model: ModelView) -> bool:
     return model.is_busy or model.waiting_since is not None
-
-
-def _urgency(model: ModelView) -> tuple[int, float, str]:
-    """Higher priority first, then the longest wait."""
-    waits = math.inf if model.waiting_since is None else model.waiting_since
-    return -model.priority, waits, model.slug
 
 
 def _unimportance(model: ModelView) -> tuple[bool, int, bool, float, str]:
