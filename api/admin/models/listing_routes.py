@@ -11,7 +11,6 @@ from api.web.error_schema import ERRORS
 from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError
-from jobs.contract.records import WorkerState
 from jobs.storage import names
 from jobs.storage.desired_models import LoadedModel
 
@@ -62,7 +61,7 @@ def _loaded_entry(name: str, model: LoadedModel) -> ModelEntry:
         model_name=desired.load.model_name,
         backend=desired.load.backend,
         context_length=(status.context_length if status else 0) or desired.load.context_length,
-        state=state_of(model),
+        state=model.state,
     )
 
 
@@ -77,8 +76,3 @@ def _unloaded_entry(found: catalog.ModelEntry, reader: DiskFactsReader) -> Model
         context_length=facts.context_length,
         state=_UNLOADED,
     )
-
-
-def state_of(model: LoadedModel) -> str:
-    """The state of the worker's last heartbeat, ``starting`` before the first."""
-    return (model.status.state if model.status else WorkerState.STARTING).value
