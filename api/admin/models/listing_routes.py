@@ -22,14 +22,14 @@ _UNLOADED = "unloaded"
 @router.get("/v1/models")
 async def list_all(services: ServicesDep) -> ModelList:
     """The models that are loaded or loading, their aliases, then the rest of the models folder."""
-    return ModelList(data=await services.runner.in_thread(_entries, services))
+    return ModelList(data=await services.runner.in_thread(list_entries, services))
 
 
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     """One model: a loaded one by its id, name or alias, any other by its name."""
     desired = (await finder_of(services)).find(model)
-    for entry in await services.runner.in_thread(_entries, services):
+    for entry in await services.runner.in_thread(list_entries, services):
         if entry.id == model:
             return entry
         if desired is not None and entry.model_id == desired.model_id:
@@ -38,7 +38,7 @@ async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     raise ModelNotFoundError(f"there is no model {model[:80]!r}", "model")
 
 
-def _entries(services: Services) -> list[ModelEntry]:
+def list_entries(services: Services) -> list[ModelEntry]:
     """Each id occurs once: a name that selects a loaded model is listed for that model only."""
     loaded = {model.slug: model for model in services.desired_models.loaded()}
     desired_models = {slug: model.desired for slug, model in loaded.items()}
