@@ -45,12 +45,12 @@ def read_budget(settings: Settings, facts: MachineFacts | None = None) -> Memory
 def _by_share(setting: BudgetSetting, facts: MachineFacts) -> MemoryBudget:
     """A share of all memory of a machine or, if its GPU has its own, of what is free there."""
     gpu = facts.gpu
-    whole = gpu.free_bytes or gpu.limit_bytes if _is_separate(gpu) else facts.memory_bytes
+    whole = facts.memory_bytes if gpu is None or gpu.kind != "cuda" else _unused(gpu)
     return MemoryBudget(int((setting.share or 1.0) * whole), "setting")
 
 
-def _is_separate(gpu: Gpu | None) -> bool:
-    return gpu is not None and gpu.kind == "cuda"
+def _unused(gpu: Gpu) -> int:
+    return gpu.free_bytes or gpu.limit_bytes
 
 
 def by_rule(facts: MachineFacts) -> MemoryBudget:
@@ -60,7 +60,7 @@ def by_rule(facts: MachineFacts) -> MemoryBudget:
         binding: Binding = "cgroup" if facts.is_in_group else "memory"
         return MemoryBudget(int((1 - _KEPT_SHARE) * facts.memory_bytes), binding)
     if gpu.kind == "cuda":
-        return MemoryBudget(max(0, (gpu.free_bytes or gpu.limit_bytes) - _KEPT_OF_GPU), "gpu")
+        return MemoryBudget(max(0, _unused(gpu) - _KEPT_OF_GPU), "gpu")
     left = facts.memory_bytes - _kept_of_mac(facts.memory_bytes)
     if gpu.limit_bytes <= left:
         return MemoryBudget(gpu.limit_bytes, "working_set")

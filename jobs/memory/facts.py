@@ -64,7 +64,7 @@ def machine_facts() -> MachineFacts:
 
 
 def read_facts(platform: Platform, ask_engines: Callable[[], bytes | None]) -> MachineFacts:
-    """The facts of a machine; ``ask_engines`` gives GPUs by backend as JSON, ``None``: no answer."""
+    """The facts of a machine. ``ask_engines``: GPUs by backend as JSON; ``None``: no answer."""
     memory = platform.usable_memory_bytes()
     gpus = _decode(ask_engines()) if platform.may_have_gpu() else {}
     if not gpus and isinstance(platform, Darwin):

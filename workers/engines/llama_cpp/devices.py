@@ -38,5 +38,5 @@ def _gpu(device: int) -> Gpu:
     free, total = size(), size()
     memory_of(device, ctypes.byref(free), ctypes.byref(total))
     name = name_of(device).decode(errors="replace")
-    kind = next((kind for start, kind in _KINDS.items() if name.startswith(start)), "other")
-    return Gpu(kind, total.value, free.value)
+    kinds = (kind for start, kind in _KINDS.items() if name.startswith(start))
+    return Gpu(next(kinds, "other"), total.value, free.value)

@@ -1,4 +1,4 @@
-"""Facts from the ``config.json`` of an MLX model, under the names that mlx_lm's architectures use."""
+"""Facts from the ``config.json`` of an MLX model, under the names that mlx_lm's models use."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ _TEXT_TYPES = {  # wrapper -> its text model, if the configuration of that does 
 }
 _LAYERS = "num_hidden_layers n_layer n_layers num_layers num_transformer_layers"
 _HEADS = "num_attention_heads n_head n_heads num_heads num_query_heads"
-_HEADS_KV = (
-    "num_key_value_heads n_kv_heads num_kv_heads num_attention_groups multi_query_group_num"
-)
+_HEADS_KV = "num_key_value_heads n_kv_heads num_kv_heads num_attention_groups multi_query_group_num"
 _WIDTH = "hidden_size n_embd d_model model_dim hidden_dim"
 _HEAD_SIZE = "head_dim kv_channels hidden_size_per_head"
 
@@ -51,7 +49,7 @@ class MlxConfig:
     def number(self, names: str, default: int = 0) -> int:
         """The first whole number under one of the names, which are separated by spaces."""
         found = (self.fields.get(name) for name in names.split())
-        return next((one for one in found if type(one) is int), default)
+        return next((one for one in found if type(one) is int and one >= 0), default)
 
     def listed(self, names: str) -> list[Any] | None:
         """The first list under one of the names; a text counts as a list of letters."""
