@@ -15,6 +15,7 @@ from api.dialects.sampling_fields import OURS
 from api.execution.resolve import finder_of, read_model_id, resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
+from api.admin.models.load_request import load_request, refuse_unknown_options
 from api.admin.models.loading import (
     Keeping,
     finish_load,
@@ -53,11 +54,9 @@ async def load(
     body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> LoadAnswer | Response:
     """Load a model under a model_id; answers when it is ready. A disconnect does not stop the load."""
-    if body.unknown_options:
-        name = body.unknown_options[0]
-        raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
+    refuse_unknown_options(body)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
-    request_of = partial(_load_request, services.settings, body)
+    request_of = partial(load_request, services.settings, body)
     keeping = Keeping(body.ttl, bool(body.pinned), body.priority or 0)
     request_ = await services.runner.in_thread(request_of)
     job_id = await start_load(services, model_id, request_, keeping)
@@ -65,30 +64,6 @@ async def load(
         return accepted(job_id)
     await finish_load(services, model_id, job_id)
     return LoadAnswer()
-
-
-def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
-    """The load request; each name is looked up on disk, and refused by its field if not found."""
-    entry = find_model(settings, body.llm_model_name)
-    adapter, draft = body.adapter_name, body.draft_model
-    request = LoadRequest(
-        model_name=entry.name,
-        backend=entry.backend,
-        chat_format=body.chat_format or None,
-        context_length=body.context_length,
-        slots=body.slots,
-        threads=body.threads,
-        gpu_layers=body.gpu_layers,
-        trust_remote_code=bool(body.trust_remote_code),
-        adapter=find_adapter(settings.adapters_dir, adapter, entry.backend).name if adapter else None,
-        kv_bits=body.kv_bits,
-        kv_layout=body.kv_layout,
-        draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
-        num_draft_tokens=body.num_draft_tokens,
-        prompt_cache_bytes=body.prompt_cache_bytes,
-        defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
-    )
-    return checked_text(request, body)
 
 
 @router.post(
