@@ -101,8 +101,6 @@ class Settings(BaseSettings):
     """Folder in which engines save the prompt cache across restarts; unset: not saved."""
     unknown_model: Literal["error", "default"] = "error"
     """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
-    default_model: str | None = None
-    """Name or alias of the model of requests without ``model``; unset: the one under id 0."""
     strict_schemas: bool = False
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
