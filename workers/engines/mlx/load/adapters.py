@@ -8,8 +8,8 @@ import mlx.nn as nn
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.mlx import library
-from workers.engines.mlx.load.folder import read_json
-from workers.engines.mlx.load.weights import check_safetensors
+from jobs.catalog.mlx_folder import read_json
+from jobs.catalog.mlx_weights import check_safetensors
 
 FIELD = "adapter_name"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapters.safetensors"

@@ -9,10 +9,10 @@ from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafter
-from workers.engines.mlx.load.folder import Json, check_folder
+from jobs.catalog.mlx_folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
-from workers.engines.mlx.load.weights import find_weights
+from jobs.catalog.mlx_weights import find_weights
 
 _FIELD = "draft_model"
 

@@ -28,8 +28,8 @@ from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
-from workers.engines.mlx.load.folder import Json
-from workers.engines.mlx.load.weights import find_weights, folder_with_only
+from jobs.catalog.mlx_folder import Json
+from jobs.catalog.mlx_weights import find_weights, folder_with_only
 
 # Longer only on request, because of the size of the KV cache.
 _DEFAULT_CONTEXT_LENGTH = 8192

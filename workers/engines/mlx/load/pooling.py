@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import Pooling
-from workers.engines.mlx.load.folder import read_optional_json
+from jobs.catalog.mlx_folder import read_optional_json
 
 _FILE = Path("1_Pooling") / "config.json"
 _PREFIX = "pooling_mode_"

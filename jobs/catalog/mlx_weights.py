@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.contract.errors import ModelLoadError
-from workers.engines.mlx.load.folder import Json, read_optional_json
+from jobs.catalog.mlx_folder import Json, read_optional_json
 
 _INDEX = "model.safetensors.index.json"
 _PATTERN = "model*.safetensors"  # the one in mlx_lm.utils.load_model
