@@ -134,7 +134,7 @@ def read_gguf_start(path: Path) -> GgufHeader:
     """The header up to the tokenizer's keys, which are long. Raises ``ModelLoadError``."""
     try:
         with path.open("rb") as file:
-            return _Scanner(file, path).read_start()
+            return GgufScanner(file, path).read_start()
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
@@ -169,7 +169,7 @@ class GgufScanner:
 
     def read_start(self) -> GgufHeader:
         version = self._check_preamble()
-        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
         is_before = lambda item: not item[0].startswith(_TOKENIZER)  # noqa: E731
         return GgufHeader(version, num_tensors, dict(takewhile(is_before, self._metadata())))
 
