@@ -47,6 +47,7 @@ _BASES = {
     "header": "from the files' headers",
     "guess": "a guess: not all of this architecture is known",
     "measured": "as an earlier process took",
+    "given": "from models.toml",
 }
 
 

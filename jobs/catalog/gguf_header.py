@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +58,7 @@ _FILE_TYPES = {
 }  # fmt: skip
 
 _CONTEXT_LENGTH = ".context_length"
+_TOKENIZER = "tokenizer."
 _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -128,6 +130,15 @@ def read_gguf_context_length(path: Path) -> int | None:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
+def read_gguf_start(path: Path) -> GgufHeader:
+    """The header up to the tokenizer's keys, which are long. Raises ``ModelLoadError``."""
+    try:
+        with path.open("rb") as file:
+            return GgufScanner(file, path).read_start()
+    except OSError as error:
+        raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
 def split_parts(path: Path, num_parts: int) -> list[Path]:
     """Paths of all parts, in order, of the split model of which ``path`` is one part."""
     match = _PART_NAME.fullmatch(path.name)
@@ -155,6 +166,12 @@ class GgufScanner:
         version = self._check_preamble()
         num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
         return GgufHeader(version, num_tensors, dict(self._metadata()))
+
+    def read_start(self) -> GgufHeader:
+        version = self._check_preamble()
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
+        is_before = lambda item: not item[0].startswith(_TOKENIZER)  # noqa: E731
+        return GgufHeader(version, num_tensors, dict(takewhile(is_before, self._metadata())))
 
     def find_context_length(self) -> int | None:
         self._check_preamble()

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft
+from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, model_options
 from jobs.contract.errors import JobError, ModelLoadError
 from jobs.contract.requests import LoadRequest
 from jobs.memory.facts import MachineFacts, machine_facts
 from jobs.memory.formats.gguf_memory import gguf_memory
 from jobs.memory.formats.mlx_memory import mlx_memory
-from jobs.memory.formats.plan import LoadPlan, ModelMemory
+from jobs.memory.formats.plan import Device, LoadPlan, ModelMemory
 from jobs.memory.ledger import MemoryKey, MemoryLedger
 from jobs.settings import Settings
 
-Basis = Literal["header", "guess", "measured"]
+Basis = Literal["header", "guess", "measured", "given"]
 
 # A file may say anything; what the rules do with that ends in one of these.
 _ODD = (
@@ -31,9 +31,9 @@ class MemoryEstimate:
     """Bytes that a model needs: its weights, the state of its sequences, computing, kept prompts.
 
     ``cache_bytes`` is the limit of kept prompts. ``basis`` is what ``total_bytes`` is from: the
-    headers of the files (``header``), the same with something unknown in them (``guess``), or the
-    memory of an earlier process (``measured``). ``context_length``, ``num_slots`` and
-    ``state_per_token`` (bytes) say for what; 0 where nothing is known.
+    headers of the files (``header``), the same with something unknown in them (``guess``), the
+    memory of an earlier process (``measured``), or models.toml (``given``). ``context_length``,
+    ``num_slots`` and ``state_per_token`` (bytes) say for what; 0 where nothing is known.
     """
 
     weights_bytes: int
@@ -83,17 +83,29 @@ def known_memory(
     ledger: MemoryLedger,
     facts: MachineFacts | None = None,
 ) -> MemoryEstimate:
-    """As ``estimate_memory``; with what an earlier process needed, if that was measured."""
+    """As ``estimate_memory``; with what models.toml says, or an earlier process has taken."""
     found = machine_facts() if facts is None else facts
     estimate = estimate_memory(entry, load, settings, found)
-    measured = ledger.get(MemoryKey.of(entry, load, settings))
+    given = model_options(settings, entry).memory_bytes
+    if given is not None:
+        return replace(estimate, total_bytes=given, basis="given")
+    device = LoadPlan.of(load, settings, found).device(entry.backend)
+    measured = _measured(ledger.get(MemoryKey.of(entry, load, settings)), estimate, entry, device)
     if measured is None:
         return estimate
-    if LoadPlan.of(load, settings, found).device(entry.backend) == "metal":
-        # A mapped file that Metal reads is missing in the process' footprint.
-        measured += estimate.weights_bytes if entry.backend == "llama-cpp" else 0
     total = max(measured, estimate.weights_bytes + estimate.state_bytes)
     return replace(estimate, total_bytes=total, basis="measured")
+
+
+def _measured(
+    noted: int | None, estimate: MemoryEstimate, entry: ModelEntry, device: Device
+) -> int | None:
+    """What a process took, as far as its heartbeats can tell."""
+    if noted is None or entry.backend != "llama-cpp":
+        return noted
+    if device == "metal":  # a mapped file that Metal reads is missing in the footprint
+        return noted + estimate.weights_bytes
+    return None if device == "cuda" else noted  # llama.cpp does not tell what it has there
 
 
 def _memory(entry: ModelEntry, plan: LoadPlan) -> ModelMemory:

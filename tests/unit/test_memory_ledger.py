@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.catalog.catalog import ModelEntry
+from jobs.catalog.catalog import ModelEntry, find_model
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.memory import ledger as ledger_module
 from jobs.memory.estimate import known_memory
@@ -121,3 +121,21 @@ def test_on_a_mac_the_mapped_file_is_added_to_the_footprint(tmp_path: Path) -> N
     ledger.note(key_of(), 500 * MIB)
     known = known_memory(ENTRY, LOAD, Settings(), ledger, facts)
     assert known.total_bytes == 500 * MIB + known.weights_bytes
+
+
+def test_on_a_gpu_that_llama_cpp_tells_nothing_of_the_headers_count(tmp_path: Path) -> None:
+    facts = MachineFacts(64 << 30, {"llama-cpp": Gpu("cuda", 24 << 30)})
+    ledger = MemoryLedger(tmp_path)
+    ledger.note(key_of(), 500 * MIB)
+    assert known_memory(ENTRY, LOAD, Settings(), ledger, facts).basis == "header"
+
+
+def test_what_models_toml_says_wins(tmp_path: Path) -> None:
+    (tmp_path / "demo.gguf").symlink_to(DEMO)
+    (tmp_path / "models.toml").write_text('["demo.gguf"]\nmemory = "6GB"\n')
+    settings = Settings(models_dir=tmp_path)
+    entry = find_model(settings, "demo.gguf")
+    ledger = MemoryLedger(tmp_path / "state")
+    ledger.note(MemoryKey.of(entry, LOAD, settings), 7 << 30)
+    found = known_memory(entry, LOAD, settings, ledger, MachineFacts(16 << 30))
+    assert (found.basis, found.total_bytes) == ("given", 6 * 10**9)

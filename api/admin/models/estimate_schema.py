@@ -37,8 +37,8 @@ class Estimate(BaseModel):
     """What a model will need in memory, in bytes, before it is loaded.
 
     ``prompt_cache_bytes`` is the limit of kept prompts. ``total_bytes`` is the sum or, if ``basis``
-    is ``measured``, what an earlier process took. ``guess``: not all of the model's architecture is
-    known. ``state_bytes`` is for ``slots`` sequences of a GGUF model, for one whole context of an
+    is ``measured``, what an earlier process took, if it is ``given``, what models.toml says.
+    ``guess``: not all of the model's architecture is known. ``state_bytes`` is for ``slots`` sequences of a GGUF model, for one whole context of an
     MLX model. ``fits``: within the budget of all models, ``None`` if there is none.
     """
 
@@ -46,7 +46,7 @@ class Estimate(BaseModel):
 
     model_name: str
     model_type: str
-    basis: Literal["header", "guess", "measured"]
+    basis: Literal["header", "guess", "measured", "given"]
     weights_bytes: int
     state_bytes: int
     compute_bytes: int
