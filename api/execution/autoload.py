@@ -20,7 +20,7 @@ from jobs.contract.records import DesiredModel
 from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from jobs.storage import names
-from jobs.storage.load_failures import check_load_failure
+from jobs.storage.residency.load_failures import check_load_failure
 
 _TRIES = 20
 
