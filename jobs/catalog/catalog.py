@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from jobs.catalog.entry import AdapterEntry, ModelEntry, Source
 from jobs.catalog.model_aliases import Aliases
-from jobs.catalog.models_file import ModelOptions, aliases_in
+from jobs.catalog.models_file import ModelOptions
 from jobs.catalog.names import ambiguous, find_all, not_found, without_collisions
 from jobs.catalog.sources.folders import lm_studio, models_folder
 from jobs.catalog.sources.hugging_face import hugging_face
@@ -60,12 +60,16 @@ class Catalog:
 
     def listed(self) -> list[ModelEntry]:
         """The complete models, with their aliases, without those that are ``unlisted``."""
-        aliases = self._aliases_by_name
         return [
-            replace(entry, aliases=tuple(aliases.get(entry.name, ())))
+            self._with_aliases(entry)
             for entry in self.entries
             if not entry.problem and not self.options_of(entry).unlisted
         ]
+
+    def named(self, name: str) -> ModelEntry | None:
+        """The model of exactly that name, ``None`` without one."""
+        entry = self._by_name.get(name)
+        return entry and self._with_aliases(entry)
 
     def find(self, name: str, param: str) -> ModelEntry:
         """The model that a name or an alias means; ``ModelNotFoundError``."""
@@ -75,20 +79,27 @@ class Catalog:
         if len(found) != 1:
             describe = ambiguous if found else not_found
             raise describe(found or self.entries, name, param)
-        aliases = self._aliases_by_name.get(found[0].name, ())
-        return replace(found[0], aliases=tuple(aliases))
+        return self._with_aliases(found[0])
 
     def options_of(self, entry: ModelEntry) -> ModelOptions:
         """What models.toml says about a model."""
         return self._options_by_name.get(entry.name, _NO_OPTIONS)
 
     def _meant(self, name: str) -> list[ModelEntry]:
-        exact = [entry for entry in self.entries if entry.name == name]
-        target = self.aliases.exact.get(name)
-        found = exact or (target and find_all(self.entries, target))
-        found = found or find_all(self.entries, name)
-        prefixed = None if found else self.aliases.by_prefix(name)
+        if name in self._by_name:
+            return [self._by_name[name]]
+        alias = self.aliases.exact.get(name)
+        found = find_all(self.entries, alias) if alias else find_all(self.entries, name)
+        prefixed = None if alias or found else self.aliases.by_prefix(name)
         return find_all(self.entries, prefixed) if prefixed else found
+
+    def _with_aliases(self, entry: ModelEntry) -> ModelEntry:
+        aliases = self._aliases_by_name.get(entry.name)
+        return replace(entry, aliases=tuple(aliases)) if aliases else entry
+
+    @cached_property
+    def _by_name(self) -> dict[str, ModelEntry]:
+        return {entry.name: entry for entry in self.entries}
 
     @cached_property
     def _options_by_name(self) -> dict[str, ModelOptions]:
@@ -116,7 +127,7 @@ def read_catalog(settings: Settings) -> Catalog:
     return Catalog(
         sorted(entries, key=lambda entry: entry.name),
         sections,
-        aliases_in(sections, settings.aliases),
+        settings.aliases,
         settings.fake_engine,
     )
 
