@@ -21,7 +21,7 @@ from typing import TypeVar
 from jobs.catalog.entry import AdapterEntry, ModelEntry, Source
 from jobs.catalog.model_aliases import Aliases
 from jobs.catalog.models_file import ModelOptions
-from jobs.catalog.names import ambiguous, find_all, not_found, without_collisions
+from jobs.catalog.names import ambiguous, find_all, model_id_of, not_found, without_collisions
 from jobs.catalog.sources.folders import lm_studio, models_folder
 from jobs.catalog.sources.hugging_face import hugging_face
 from jobs.catalog.sources.ollama import ollama
@@ -68,13 +68,20 @@ class Catalog:
 
     def named(self, name: str) -> ModelEntry | None:
         """The model of exactly that name, ``None`` without one."""
+        if self.has_fakes and _FAKE_NAME.fullmatch(name):
+            return ModelEntry(name, Path(name), "fake", 0)
         entry = self._by_name.get(name)
         return entry and self._with_aliases(entry)
 
+    def of_model_id(self, model_id: str) -> ModelEntry | None:
+        """The model that gets this model_id when a request loads it, ``None`` without one."""
+        names = (entry.name for entry in self.entries if model_id_of(entry.name) == model_id)
+        return self.named(next(names, model_id))
+
     def find(self, name: str, param: str) -> ModelEntry:
         """The model that a name or an alias means; ``ModelNotFoundError``."""
-        if self.has_fakes and _FAKE_NAME.fullmatch(name):
-            return ModelEntry(name, Path(name), "fake", 0)
+        if named := self.named(name):
+            return named
         found = self._meant(name)
         if len(found) != 1:
             describe = ambiguous if found else not_found
@@ -86,8 +93,6 @@ class Catalog:
         return self._options_by_name.get(entry.name, _NO_OPTIONS)
 
     def _meant(self, name: str) -> list[ModelEntry]:
-        if name in self._by_name:
-            return [self._by_name[name]]
         alias = self.aliases.exact.get(name)
         found = find_all(self.entries, alias) if alias else find_all(self.entries, name)
         prefixed = None if alias or found else self.aliases.by_prefix(name)

@@ -61,7 +61,7 @@ class DiskFactsReader:
         return self._read(entry, is_reading=True)
 
     def read_all(self, entries: Iterable[ModelEntry]) -> list[ModelFacts]:
-        """The facts of each. When the time is over, of those not known yet only what is quickly read."""
+        """The facts of each. When the time is over, only those that are known or quickly read."""
         deadline = time.monotonic() + self._budget_s
         before = dict(self._known)
         found = [self._read(one, is_reading=time.monotonic() < deadline) for one in entries]

@@ -1,4 +1,4 @@
-"""The list of models: what their files say, where they are, what models.toml says, their states."""
+"""Models through the API: what their files and models.toml say, their states, their names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.contract.records import WorkerState
+from jobs.storage import names
 from tests.helpers.stores import add_described_gguf, add_to_hugging_face, add_to_ollama, mlx_files
 from tests.helpers.stores import gguf as gguf_file
 from tests.integration.api_rig import Rig, running_api
@@ -52,8 +53,8 @@ def test_models_of_all_sources_are_listed_with_their_facts(rig: Rig) -> None:
     assert (big["has_tools"], big["aliases"], big["source"]) == (True, ["gpt-4o"], "models")
     assert (models["org/mlx"]["source"], models["org/mlx"]["size_bytes"]) == ("hf", 20)
     assert models["org/mlx"]["status"]["value"] == "unloaded"
-    names = rig.http.get("/v1/internal/model/list").json()["model_names"]
-    assert names == list(models)
+    on_disk = rig.http.get("/v1/internal/model/list").json()["model_names"]
+    assert on_disk == list(models)
 
 
 def test_an_unlisted_model_is_hidden_and_can_be_asked_for(rig: Rig) -> None:
@@ -115,3 +116,44 @@ def test_a_load_has_the_options_of_models_toml_where_it_has_none(rig: Rig) -> No
     rig.post("/v1/internal/model/load", body, X_Model_Id="2")
     assert rig.desired_models.get("2").load.defaults.temperature == 0.5
     assert not rig.desired_models.get("2").pinned
+
+
+def test_any_name_of_a_loaded_model_leads_to_it(rig: Rig) -> None:
+    rig.load("0", "Big-Q4_K_M.gguf")
+    for name in ("gpt-4o", "big", "BIG:Q4_K_M", "big-q4_k_m.gguf"):
+        future = rig.chat_soon(model=name)
+        rig.take().answer("x")
+        assert future.result().json()["model"] == "Big-Q4_K_M.gguf"
+    assert set(rig.desired_models.all()) == {"0"}
+
+
+def test_a_request_loads_a_model_by_any_of_its_names_and_by_its_options(rig: Rig) -> None:
+    rig.supervise()
+    text = '["org/mlx"]\nttl = "5m"\npriority = 2\nload.slots = 5\ndefaults.top_p = 0.5\n'
+    (rig.settings.models_dir / "models.toml").write_text(text)
+    rig.chat_soon(model="MLX")
+    queue = names.generation_queue(names.slug_of("org/mlx"))
+    rig.take(queue).answer("x")
+    desired = rig.desired_models.get(names.slug_of("org/mlx"))
+    assert (desired.model_id, desired.origin, desired.is_parked) == ("org/mlx", "auto", True)
+    assert (desired.ttl_s, desired.priority, desired.load.slots) == (300, 2, 5)
+    assert desired.load.defaults.top_p == 0.5
+
+
+def test_a_name_that_may_be_several_models_loads_none(rig: Rig) -> None:
+    add_described_gguf(rig.settings.models_dir / "Big-Q8_0.gguf", DESCRIBED)
+    rig.supervise()
+    answer = rig.chat_soon(model="big").result()
+    assert answer.status_code == 404
+    message = answer.json()["error"]["message"]
+    assert message == "'big' may be one of several models: 'Big-Q4_K_M.gguf', 'Big-Q8_0.gguf'"
+    assert rig.desired_models.all() == {}
+
+
+def test_a_model_id_is_no_alias_and_no_likeness(rig: Rig) -> None:
+    rig.supervise()
+    for model_id in ("gpt-4o", "big", "tiny"):
+        answer = rig.post("/v1/completions", {"prompt": "a"}, X_Model_Id=model_id)
+        assert answer.status_code == 404
+    rig.post_soon("/v1/completions", {"prompt": "a"}, X_Model_Id="tiny.gguf")
+    rig.take(names.generation_queue(names.slug_of("tiny.gguf"))).answer("x")
