@@ -111,8 +111,7 @@ def _recurrent_layers(model: GgufModel) -> list[bool]:
     forward = model.per_layer("feed_forward_length", num_layers)
     is_alone = model.header.architecture.startswith("nemotron_h")  # a layer is one of three kinds
     return [
-        count == 0 and not (is_alone and width)
-        for count, width in zip(heads, forward, strict=True)
+        count == 0 and not (is_alone and width) for count, width in zip(heads, forward, strict=True)
     ]
 
 

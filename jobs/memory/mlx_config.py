@@ -25,9 +25,7 @@ _TEXT_TYPES = {  # wrapper -> its text model, if the configuration of that does 
 }
 _LAYERS = "num_hidden_layers n_layer n_layers num_layers num_transformer_layers"
 _HEADS = "num_attention_heads n_head n_heads num_heads num_query_heads"
-_HEADS_KV = (
-    "num_key_value_heads n_kv_heads num_kv_heads num_attention_groups multi_query_group_num"
-)
+_HEADS_KV = "num_key_value_heads n_kv_heads num_kv_heads num_attention_groups multi_query_group_num"
 _WIDTH = "hidden_size n_embd d_model model_dim hidden_dim"
 _HEAD_SIZE = "head_dim kv_channels hidden_size_per_head"
 

@@ -60,9 +60,7 @@ def is_known(config: MlxConfig) -> bool:
 def layers_of(config: MlxConfig) -> list[LayerState]:
     """The state of each layer; of as many layers as have a cache."""
     fixed = recurrent_values(config)
-    layers = [
-        _layer(config, kind, number, fixed) for number, kind in enumerate(kinds_of(config))
-    ]
+    layers = [_layer(config, kind, number, fixed) for number, kind in enumerate(kinds_of(config))]
     if config.model_type == "iquestloopcoder":
         window = config.number("loop_window_size") + _PREFILL_CHUNK
         layers += [LayerState(layer.per_token, window) for layer in layers]
