@@ -22,6 +22,7 @@ from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
+from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
@@ -99,6 +100,8 @@ class Settings(BaseSettings):
     """Size of the prompt cache per model; unset: the engine's default, 0: no cache."""
     prompt_cache_dir: Path | None = None
     """Folder in which engines save the prompt cache across restarts; unset: not saved."""
+    memory_budget: str = ""
+    """Memory of all models together, see ``jobs/memory/budget_setting.py``; empty: the rule."""
     unknown_model: Literal["error", "default"] = "error"
     """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
     strict_schemas: bool = False
@@ -126,6 +129,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_aliases(cls, value: str) -> str:
         parse_aliases(value)
+        return value
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _check_budget(cls, value: str) -> str:
+        parse_budget(value)
         return value
 
     @field_validator("model_sources")

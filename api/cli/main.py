@@ -62,6 +62,9 @@ def load(
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
+    estimate_only: Annotated[
+        bool, typer.Option("--estimate-only", help="Only say what memory it needs.")
+    ] = False,
     url: Url = None,
 ) -> None:
     """Load a model and show the progress."""
@@ -77,6 +80,8 @@ def load(
     }
     body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
     server = Server(_settings(), url)
+    if estimate_only:
+        return _estimate(server, {k: v for k, v in body.items() if k != "chat_format"})
     started = time.monotonic()
     headers = {"X-Model-Id": model_id, "Prefer": "respond-async"}
     response = server.post("/v1/internal/model/load", body, headers)
@@ -160,6 +165,14 @@ def doctor(url: Url = None) -> None:
 
     settings = _settings()
     if not show_checks(examine(settings, Server(settings, url))):
+        sys.exit(1)
+
+
+def _estimate(server: Server, options: dict[str, str | int]) -> None:
+    """Show what the model would need; exit status 1 if that is more than the budget."""
+    answer = server.get("/v1/internal/model/estimate", **options)
+    cli_tables.show_estimate(answer)
+    if answer["fits"] is False:
         sys.exit(1)
 
 
