@@ -20,7 +20,8 @@ from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 pytestmark = pytest.mark.real_engine
 
-ALONE = {"plamo2"}  # this version of llama.cpp reads two of its prompts in one pass wrongly
+# This version of llama.cpp reads two of their prompts in one pass wrongly.
+ALONE = {"arwkv7", "plamo2"}
 DOCUMENTED = gguf_memories()
 COMMON = prompt_of(1, 70)
 
