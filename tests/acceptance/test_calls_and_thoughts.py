@@ -109,6 +109,50 @@ def streamed(server: Server, **body: Any) -> list[str]:
     return found
 
 
+def argument_pieces(server: Server, path: str, schema: Any) -> list[str]:
+    """The pieces of a forced call's arguments, as this route streams them."""
+    named: Any = {"name": "f", "parameters": schema}
+    body: Any = {"tools": [{"type": "function", **named}], "tool_choice": "required"}
+    body.update(parallel_tool_calls=False)
+    if path == "/v1/responses":
+        body.update(input="Hello!")
+    elif path == "/v1/messages":
+        named = {"name": "f", "input_schema": schema}
+        body.update(tools=[named], tool_choice={"type": "any", "disable_parallel_tool_use": True})
+    else:
+        body.update(tools=[{"type": "function", "function": named}])
+    text = post(server, path, stream=True, **{**body, "max_tokens": 500}).text
+    lines = [line for line in text.splitlines() if line.startswith("data: {")]
+    return [piece for line in lines for piece in pieces_of(json.loads(line[6:]))]
+
+
+def pieces_of(event: Any) -> list[str]:
+    if event.get("type") == "response.function_call_arguments.delta":
+        return [event["delta"]]
+    if event.get("type") == "content_block_delta":
+        return [event["delta"]["partial_json"]]
+    deltas = [choice["delta"] for choice in event.get("choices") or ()]
+    calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
+    return [call["function"]["arguments"] for call in calls]
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        *(("/v1/chat/completions", model) for model in MODELS),
+        ("/v1/responses", "demo.gguf"),
+        ("/v1/messages", "demo.gguf"),
+    ],
+)
+def test_arguments_come_while_they_are_written(server: Server, path: str, model: str) -> None:
+    server.load(model)
+    letter = " ".join(f"Line {n} of a long letter." for n in range(5))
+    schema = tool(text={"const": letter})["function"]["parameters"]
+    pieces = argument_pieces(server, path, schema)
+    assert json.loads("".join(pieces)) == {"text": letter}
+    assert sum(map(bool, pieces)) >= 5
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_call_that_a_limit_cuts_stays_a_call(server: Server, model: str) -> None:
     server.load(model)
