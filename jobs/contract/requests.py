@@ -200,14 +200,17 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
-    """Compute one vector per input. ``dimensions`` is the size that the client expects.
+    """Compute one vector per input. ``dimensions``: cut to this size, again of length 1.
 
+    ``input_type`` and ``prompt_name`` choose the model's own text before each input.
     The fields from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields
     of the original server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
+    input_type: Literal["query", "document"] | None = None
+    prompt_name: str | None = None
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
     is_shown_twice: bool = False

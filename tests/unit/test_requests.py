@@ -65,6 +65,8 @@ EMBEDDINGS = st.builds(
     EmbedRequest,
     st.lists(PROMPTS, max_size=3),
     dimensions=st.none() | st.integers(1, 9999),
+    input_type=st.sampled_from([None, "query", "document"]),
+    prompt_name=st.none() | st.text(max_size=5),
     rerank=st.none() | st.builds(Rerank, top_n=st.none() | st.integers(1, 9)),
 )
 

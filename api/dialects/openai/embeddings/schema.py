@@ -10,6 +10,8 @@ from pydantic import BaseModel, PlainValidator, WithJsonSchema
 from api.web.base_schema import PROMPT_SCHEMA, Body, Count, Text, check_prompt
 
 _MAX_INPUTS = 2048  # OpenAI's limit
+# Voyage's words, Cohere's and NVIDIA's.
+InputType = Literal["query", "document", "search_query", "search_document", "passage"]
 
 InputValue = Annotated[
     str | list[Any],
@@ -25,6 +27,8 @@ class EmbeddingsBody(Body):
     model: Text | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
+    input_type: InputType | None = None
+    prompt_name: Text | None = None
     user: Text | None = None
 
 
