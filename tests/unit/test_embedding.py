@@ -18,7 +18,8 @@ from jobs.contract.errors import (
     ModelLoadError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.requests import EmbedRequest, Prompt, Rerank
+from jobs.contract.requests import EmbedRequest, Prompt
+from jobs.contract.rerank import Rerank
 from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate

@@ -22,7 +22,6 @@ from jobs.contract.requests import (
     Message,
     Prompt,
     Request,
-    Rerank,
     Task,
     TokenCountRequest,
     TokenizeRequest,
@@ -31,6 +30,7 @@ from jobs.contract.requests import (
     decode_request,
     encode_request,
 )
+from jobs.contract.rerank import Rerank
 from jobs.contract.sampling import Sampling
 from tests.helpers.samples import generate
 
