@@ -93,14 +93,15 @@ def known_memory(
     measured = _measured(ledger.get(MemoryKey.of(entry, load, settings)), estimate, entry, device)
     if measured is None:
         return estimate
-    total = max(measured, estimate.weights_bytes + estimate.state_bytes)
+    # Kept prompts are added with their limit: what is reserved must leave room for them.
+    total = max(measured, estimate.weights_bytes + estimate.state_bytes) + estimate.cache_bytes
     return replace(estimate, total_bytes=total, basis="measured")
 
 
 def _measured(
     noted: int | None, estimate: MemoryEstimate, entry: ModelEntry, device: Device
 ) -> int | None:
-    """What a process took, as far as its heartbeats can tell."""
+    """What a process took without kept prompts, as far as its heartbeats can tell."""
     if noted is None or entry.backend != "llama-cpp":
         return noted
     if device == "metal":  # a mapped file that Metal reads is missing in the footprint

@@ -38,6 +38,7 @@ class ModelJobs:
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
+        self._prefixes = loaded.prefixes
         self._formats = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
         self._slots = slots
@@ -72,7 +73,9 @@ class ModelJobs:
         """Start an embedding job. It takes no slot."""
         context_length = self._engine.info.context_length
         max_run_s = self._settings.request_timeout_s
-        job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
+        job = build_embedding(
+            outbox, request, self._encoder, self._prefixes, context_length, max_run_s
+        )
         self._loop.admit(job)
 
     def memory(self) -> EngineMemory:
