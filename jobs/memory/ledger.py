@@ -71,7 +71,7 @@ def _version(package: str) -> str:
 
 
 def measured_bytes(status: WorkerStatus) -> int:
-    """What the worker takes now, without kept prompts: of these the engine gives up what it must."""
+    """What the worker takes now without kept prompts, of which the engine gives up what it must."""
     return max(0, status.memory_bytes - status.prompt_cache_bytes)
 
 

@@ -125,7 +125,9 @@ def test_on_a_mac_the_mapped_file_is_added_to_the_footprint(tmp_path: Path) -> N
 
 
 def test_kept_prompts_are_not_a_part_of_what_is_measured() -> None:
-    status = WorkerStatus("0", WorkerState.READY, 1, "here", [], memory_bytes=9, prompt_cache_bytes=4)
+    status = WorkerStatus(
+        "0", WorkerState.READY, 1, "here", [], memory_bytes=9, prompt_cache_bytes=4
+    )
     assert measured_bytes(status) == 5
 
 
