@@ -200,11 +200,9 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
-    """Compute one vector per input. ``dimensions`` is the size that the client expects.
+    """Compute one vector per input, of size ``dimensions``; of long ones cut if ``is_truncated``.
 
-    Of inputs longer than the context, the first tokens are read if ``is_truncated``. The fields
-    from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the
-    original server's answer to OpenAI's.
+    From ``model`` on: how the API shows it; with ``is_shown_twice`` as the original server, too.
     """
 
     inputs: list[Prompt]
