@@ -22,7 +22,7 @@ from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerS
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
 from jobs.platform.current import current_platform
-from jobs.settings import Settings, load_settings
+from jobs.settings import Settings, load_server_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_transient, wait_for_redis
 from jobs.storage.contact import RedisContact
@@ -305,7 +305,7 @@ class Supervisor:
 
 def main() -> int:
     """Supervise until a stop signal. Returns the exit status."""
-    settings = load_settings()
+    settings = load_server_settings()
     set_up_logging(settings.log_level)
     supervisor = Supervisor(settings)
     for signum in (signal.SIGTERM, signal.SIGINT):
