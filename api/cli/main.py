@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,10 +34,11 @@ ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-
 
 def main() -> None:
     """Run a command from any folder; an error is one line and exit status 1."""
+    folder = Path.cwd()
     os.chdir(project_root())
     _read_dotenv()
     try:
-        app()
+        app(obj=folder)
     except CliError as error:
         print(f"mgs: {error}", file=sys.stderr)
         sys.exit(1)
@@ -130,6 +132,26 @@ def jobs(
     """Show the newest jobs."""
     page = Server(_settings(), url).get("/v1/jobs", limit=limit, status=status, model=model_id)
     cli_tables.show_jobs(page)
+
+
+@app.command()
+def chat(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Model; default: the server's.")] = "",
+    prompt: Annotated[str, typer.Argument(help="A single question: only print the answer.")] = "",
+    system: Annotated[str, typer.Option(help="System text.")] = "",
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer.")] = None,
+    think: Annotated[bool | None, typer.Option(help="Whether the model thinks first.")] = None,
+    url: Url = None,
+) -> None:
+    """Talk to a model; without a terminal, answer standard input."""
+    from api.cli.chat.command import converse
+
+    options = {"temperature": temperature, "max_tokens": max_tokens, "enable_thinking": think}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = _settings()
+    converse(settings, Server(settings, url), name, prompt, system, given, context.obj)
 
 
 @app.command()
