@@ -41,6 +41,8 @@ _KINDS: dict[str, tuple[int, str]] = {
     "model_unloaded": (410, "cancelled_error"),
     "queue_full": (429, "rate_limit_error"),
     "too_many_jobs": (429, "rate_limit_error"),
+    "insufficient_memory": (507, "insufficient_memory_error"),
+    "no_room": (503, "unavailable_error"),
     "not_ready": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),
@@ -121,6 +123,9 @@ def _failed_load(error: ModelLoadError) -> Problem:
 
 
 def _retry(status: int) -> dict[str, str]:
+    """Headers for clients that repeat requests. OpenAI's repeat every status from 500 on."""
+    if status == HTTPStatus.INSUFFICIENT_STORAGE:
+        return {"x-should-retry": "false"}
     return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
 
 

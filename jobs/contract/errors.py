@@ -91,6 +91,18 @@ class ModelLoadError(JobError):
     code = "model_load_failed"
 
 
+class InsufficientMemoryError(JobError):
+    """The model can never fit in the machine's memory. The message has figures and a remedy."""
+
+    code = "insufficient_memory"
+
+
+class NoRoomError(JobError):
+    """The model waited for memory that others use, or for its load, for too long."""
+
+    code = "no_room"
+
+
 class ModelUnloadedError(JobError):
     """The model was unloaded while the job waited or ran."""
 

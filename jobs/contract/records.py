@@ -115,8 +115,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is what
     the process costs (macOS: its footprint, Linux: its proportional set), ``cache_bytes`` the
-    engine's prompt cache. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the
-    time since the decode loop's last step while it has work.
+    engine's prompt cache, ``reserved_bytes`` the memory that the machine set aside for it.
+    ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time since the decode
+    loop's last step while it has work, ``unused_s`` the time since the last job ended, 0 while one
+    runs.
     """
 
     model_id: str
@@ -143,6 +145,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_bytes: int = 0
     cache_bytes: int = 0
     idle_s: float = 0.0
+    unused_s: float = 0.0
+    reserved_bytes: int = 0
     started_at: float = 0.0
     error: ErrorInfo | None = None
 
@@ -151,7 +155,8 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A supervisor's heartbeat. ``crashes`` counts dead workers by slug.
 
     ``node`` is the machine's name, for people. ``uid`` identifies the node, ``token`` its current
-    supervisor process.
+    supervisor process. ``reserved`` has the bytes set aside for the models with a process, by slug,
+    ``waiting`` the models that wait here for memory or for another load, with the time since when.
     """
 
     node: str
@@ -161,6 +166,8 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     crashes: dict[str, int] = {}
     uid: str = ""
     token: str = ""
+    reserved: dict[str, int] = {}
+    waiting: dict[str, float] = {}
 
 
 _Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)

@@ -33,6 +33,24 @@ class CrashPolicy:
         self._desired_models = desired_models
         self._recovery = recovery
         self._restarts = restarts
+        self._failures: dict[str, str] = {}
+
+    def last_failure(self, slug: str) -> str | None:
+        """Why the model's last load failed, ``None`` if it has been ready since."""
+        return self._failures.get(slug)
+
+    def refuse(self, slug: str, desired: DesiredModel, error: JobError) -> None:
+        """End the jobs that wait for a model that has no process and is not started.
+
+        A model that was never ready is not desired any more, any other is parked.
+        """
+        self._restarts.forget(slug)
+        if desired.was_ready:
+            self._desired_models.change(slug, desired.uid, is_parked=True)
+            return self._recovery.end_all_waiting(slug, error)
+        self._remove_desired(desired)
+        self._recovery.end_waiting([desired.load_job], error)
+        self.drain(slug, error)
 
     def settle(self, child: Child) -> None:
         """Settle the jobs of a child that ended, by its exit code and whether it is desired."""
@@ -73,6 +91,8 @@ class CrashPolicy:
     def note_ready(self, desired: DesiredModel, status: WorkerStatus | None) -> DesiredModel:
         """Set ``was_ready`` once the worker has reported ready. Returns the current entry."""
         is_ready = status is not None and status.state is WorkerState.READY
+        if is_ready:
+            self._failures.pop(names.slug_of(desired.model_id), None)
         if desired.was_ready or status is None or not is_ready or status.desired_uid != desired.uid:
             return desired
         try:
@@ -108,8 +128,10 @@ class CrashPolicy:
             self._remove_desired(desired)
             return self._end_all(child, error)
         self._restarts.note_crash(child.slug, child.token)
+        self._failures[child.slug] = error.message
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
-        self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
+        if error.param is not None:  # files or options are at fault: the next try will fail too
+            self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
 
     def _handle_crash(self, child: Child, desired: DesiredModel, code: int) -> None:
         how = describe_exit(code)
