@@ -15,6 +15,7 @@ from workers.engines.factory import open_engine
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 from workers.runtime.heartbeat import WorkerReport
+from workers.runtime.turns import Turn, open_turn
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -28,11 +29,12 @@ _SHORTAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A loaded engine, its model's path, and the encoder of its prompts."""
+    """A loaded engine, its model's path, the encoder of its prompts, and its turn on the GPU."""
 
     engine: Engine
     path: Path
     encoder: PromptEncoder
+    turn: Turn | None
 
 
 def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
@@ -74,7 +76,7 @@ def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> 
     options = engine_options(settings, request, entry.backend)
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
-    return LoadedEngine(engine, entry.path, encoder)
+    return LoadedEngine(engine, entry.path, encoder, open_turn(settings, engine.info))
 
 
 def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:
