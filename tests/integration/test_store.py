@@ -19,7 +19,7 @@ from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest
 from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import read_log
-from jobs.storage.expiry import Expiry
+from jobs.storage.purger import Expiry
 from jobs.storage.store import JobStore
 from tests.helpers.queues import submit, waiting
 from tests.helpers.samples import event, generate, settings_for, submission

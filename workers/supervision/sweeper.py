@@ -25,8 +25,8 @@ from jobs.platform.awake_time import AwakeTime
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.contact import RedisContact
-from jobs.storage.expiry import Expiry
 from jobs.storage.presence import Presence
+from jobs.storage.purger import Expiry
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
 from workers.supervision.recovery import Recovery
