@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
+.PHONY: help serve test test-fast mac-check coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ coverage: $(VENV)/.installed-dev ## Which lines unit and integration tests run (
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@status=0; $(BIN)/python -m coverage run -m pytest -q $(SPREAD) tests/unit tests/integration || status=$$?; \
 	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report && exit $$status
+
+mac-check: $(VENV)/.installed ## Try this machine, Mac or not: engines, memory, speeds; writes a report
+	@exec $(BIN)/mgs check
 
 clients: $(VENV)/.installed-dev $(CLIENTS)/newest/.installed $(CLIENTS)/llama_index/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
 	@exec $(BIN)/python -m pytest -m "clients or not clients" tests/clients
