@@ -17,6 +17,8 @@ STATUS = {
     "unsupported_parameter": 400,
     "context_length_exceeded": 400,
     "grammar_failed": 400,
+    "insufficient_memory": 507,
+    "no_room": 503,
     "model_load_failed": 400,  # with a parameter at fault
     "model_not_found": 404,
     "adapter_not_found": 404,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from jobs.contract.errors import (
     ContractError,
@@ -25,14 +26,22 @@ log = logging.getLogger(__name__)
 
 
 class CrashPolicy:
-    """Handles the deaths of workers. Calls may be repeated until Redis accepts them."""
+    """Handles the deaths of workers. Calls may be repeated until Redis accepts them.
+
+    ``note_load_failure(desired, error)`` remembers why a model that a request asked for failed.
+    """
 
     def __init__(
-        self, desired_models: DesiredModels, recovery: Recovery, restarts: RestartPolicy
+        self,
+        desired_models: DesiredModels,
+        recovery: Recovery,
+        restarts: RestartPolicy,
+        note_load_failure: Callable[[DesiredModel, JobError], None] = lambda *_: None,
     ) -> None:
         self._desired_models = desired_models
         self._recovery = recovery
         self._restarts = restarts
+        self._note_load_failure = note_load_failure
         self._failures: dict[str, str] = {}
 
     def last_failure(self, slug: str) -> str | None:
@@ -125,8 +134,7 @@ class CrashPolicy:
         """Remove a model that was never ready. One that was is loaded again later."""
         error = _load_error(child.last_status)
         if not desired.was_ready:
-            self._remove_desired(desired)
-            return self._end_all(child, error)
+            return self._give_up(child, desired, error)
         self._restarts.note_crash(child.slug, child.token)
         self._failures[child.slug] = error.message
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
@@ -138,8 +146,8 @@ class CrashPolicy:
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug, child.token)
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
-            self._remove_desired(desired)
-            return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
+            error = ModelLoadError(f"the worker died while loading ({how})")
+            return self._give_up(child, desired, error)
         # The jobs of a stalled engine are not retried.
         has_crashed = not isinstance(error, JobTimeoutError)
         if child.suspects is None:  # once: a repeated call would find fewer jobs
@@ -153,6 +161,13 @@ class CrashPolicy:
             suspects=child.suspects,
             counted_as="device_losses" if code == ExitCode.DEVICE_LOST else "deaths",
         )
+
+    def _give_up(self, child: Child, desired: DesiredModel, error: JobError) -> None:
+        """Remove a model that was never ready, and end its jobs."""
+        if desired.origin == "auto":  # the next request for it is answered with this for a while
+            self._note_load_failure(desired, error)
+        self._remove_desired(desired)
+        self._end_all(child, error)
 
     def _remove_desired(self, desired: DesiredModel) -> None:
         try:

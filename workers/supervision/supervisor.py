@@ -22,7 +22,7 @@ from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerS
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
 from jobs.platform.current import current_platform
-from jobs.settings import Settings, load_settings
+from jobs.settings import Settings, load_server_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_transient, wait_for_redis
 from jobs.storage.contact import RedisContact
@@ -36,6 +36,7 @@ from workers.supervision.desired_state import DesiredState, LoadJobs
 from workers.supervision.node_identity import Neighbours, identify, save
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
+from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
@@ -63,7 +64,10 @@ class Supervisor:
         self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
-        self._crash_policy = CrashPolicy(self._desired_models, self._recovery, self._restarts)
+        note_failure = partial(note_failed_load, self._redis, settings)
+        self._crash_policy = CrashPolicy(
+            self._desired_models, self._recovery, self._restarts, note_failure
+        )
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._contact = RedisContact()
@@ -301,7 +305,7 @@ class Supervisor:
 
 def main() -> int:
     """Supervise until a stop signal. Returns the exit status."""
-    settings = load_settings()
+    settings = load_server_settings()
     set_up_logging(settings.log_level)
     supervisor = Supervisor(settings)
     for signum in (signal.SIGTERM, signal.SIGINT):

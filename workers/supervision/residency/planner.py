@@ -105,8 +105,19 @@ class _Room(NamedTuple):
             self.num_bytes + sum(model.need_bytes for model in freed), self.num_models + len(freed)
         )
 
+    def and_(self, other: _Room) -> _Room:
+        return _Room(self.num_bytes + other.num_bytes, self.num_models + other.num_models)
+
+    def without(self, part: _Room) -> _Room:
+        """Nothing is left where there is no limit."""
+        left = (0 if few == math.inf else all_ - few for all_, few in zip(self, part, strict=True))
+        return _Room(*left)
+
     def fits(self, model: ModelView) -> bool:
         return model.need_bytes <= self.num_bytes and self.num_models >= 1
+
+
+_NOTHING = _Room(0, 0)
 
 
 class _Planner:
@@ -123,13 +134,13 @@ class _Planner:
         self._free = self._whole
         for model in present:
             self._free = self._free.less(model)
-        self._leaving = [model for model in present if model.phase is Phase.LEAVING]
+        self._coming = _NOTHING.plus(model for model in present if model.phase is Phase.LEAVING)
 
     def run(self) -> Plan:
         for model in self._models:
             if self._has_expired(model):
                 self._release(model)
-        for model in sorted(filter(_is_candidate, self._models), key=_urgency):
+        for model in sorted(filter(_is_candidate, self._models), key=self._urgency):
             self._place(model)
         return self._plan
 
@@ -138,6 +149,12 @@ class _Planner:
         if not is_idle or model.is_pinned or model.ttl_s is None:
             return False
         return self._now - model.idle_since >= model.ttl_s
+
+    def _urgency(self, model: ModelView) -> tuple[bool, int, float, str]:
+        """First those that have waited for long, so that none starves; then by priority."""
+        since = math.inf if model.waiting_since is None else model.waiting_since
+        has_waited = self._now - since >= self._limits.swap_after_s
+        return not has_waited, 0 if has_waited else -model.priority, since, model.slug
 
     def _place(self, model: ModelView) -> None:
         """Start the model, or make room for it; it holds that room against later ones."""
@@ -148,7 +165,7 @@ class _Planner:
             self._start(model)
             return
         self._plan.waiting.append(model.slug)
-        if self._free.plus(self._leaving).fits(model) or self._make_room(model):
+        if self._free.and_(self._coming).fits(model) or self._make_room(model):
             self._hold_for(model)
 
     def _start(self, model: ModelView) -> None:
@@ -161,8 +178,10 @@ class _Planner:
         self._free = self._free.less(model)
 
     def _hold_for(self, model: ModelView) -> None:
-        self._free = self._free.plus(self._leaving).less(model)
-        self._leaving = []
+        """Of what is free and what comes free, so that a later model cannot start in it."""
+        rest = self._free.and_(self._coming).less(model)
+        self._free = _Room(*map(min, self._free, rest))
+        self._coming = rest.without(self._free)
 
     def _refusal(self, model: ModelView) -> Refusal | None:
         """The reason for a model that does not fit even when all others are gone."""
@@ -191,7 +210,7 @@ class _Planner:
         available = sorted(
             (m for m in self._models if self._gives_way(m, model)), key=_unimportance
         )
-        free = self._free.plus(self._leaving)
+        free = self._free.and_(self._coming)
         for victim in available:
             if free.plus([victim]).fits(model):
                 return [victim]
@@ -217,7 +236,7 @@ class _Planner:
     def _release(self, victim: ModelView) -> None:
         chosen = self._plan.close if _is_in_use(victim) else self._plan.park
         chosen.append(victim.slug)
-        self._leaving.append(victim)
+        self._coming = self._coming.plus([victim])
 
 
 def _clipped(model: ModelView, budget_bytes: int | None) -> ModelView:
@@ -234,12 +253,6 @@ def _is_candidate(model: ModelView) -> bool:
 
 def _is_in_use(model: ModelView) -> bool:
     return model.is_busy or model.waiting_since is not None
-
-
-def _urgency(model: ModelView) -> tuple[int, float, str]:
-    """Higher priority first, then the longest wait."""
-    waits = math.inf if model.waiting_since is None else model.waiting_since
-    return -model.priority, waits, model.slug
 
 
 def _unimportance(model: ModelView) -> tuple[bool, int, bool, float, str]:

@@ -104,6 +104,7 @@ class Residency:
             budget_bytes=self._budget(),
             max_models=self._settings.models_max,
             swap_after_s=self._settings.swap_after_s,
+            residence_s=self._settings.swap_after_s / 2,
             patience_s=0.0 if is_alone else _PATIENCE_S,
         )
 
