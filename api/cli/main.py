@@ -190,6 +190,29 @@ def doctor(url: Url = None) -> None:
         sys.exit(1)
 
 
+@app.command()
+def check(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models to try; default: both demo models.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long all models are busy at once.")] = 10.0,
+    sleep: Annotated[bool, typer.Option(help="Also try a sleep of the machine.")] = False,
+) -> None:
+    """Try this machine with a server of its own, and write a report for an issue."""
+    from api.cli.check.commands import DEMO_MODELS, Machine
+    from api.cli.check.report import write_report
+    from api.cli.check.rows import models_of
+    from api.cli.doctor import show_checks
+
+    folder = _settings().models_dir.resolve()
+    names = models_of(folder, model or list(DEMO_MODELS))
+    machine = Machine(folder, names, seconds, sleep, lambda text: print(text, flush=True))
+    is_well = show_checks(machine.examine())
+    print(f"report: {write_report(machine.done, '' if is_well else machine.log)}")
+    if not is_well:
+        sys.exit(1)
+
+
 def _estimate(server: Server, options: dict[str, str | int]) -> None:
     """Show what the model would need; exit status 1 if that is more than the budget."""
     answer = server.get("/v1/internal/model/estimate", **options)

@@ -237,7 +237,7 @@ class ModelWorker:
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
+        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots, loaded.turn)
         self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._report.note_ready(loaded.path, loaded.engine.info)
         self._heartbeat.now()
