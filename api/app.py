@@ -14,6 +14,7 @@ from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.listing_routes import router as models_router
+from api.admin.models.pull_routes import router as pull_router
 from api.admin.models.routes import router as internal_router
 from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
@@ -45,6 +46,7 @@ ROUTERS = (
     text_router,
     models_router,
     internal_router,
+    pull_router,
     adapters_router,
     management_router,
     jobs_router,

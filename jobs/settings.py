@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    pull: bool = True
+    """Allow downloads of models into the models folder."""
     keep_awake: bool = True
     """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False

@@ -18,6 +18,7 @@ from jobs.contract.requests import (
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
+    PullRequest,
     TokenCountRequest,
     TokenizeRequest,
     UnloadRequest,
@@ -34,6 +35,7 @@ _PREFIXES = {
     CacheLimitRequest: "limit",
     LoadRequest: "load",
     UnloadRequest: "unload",
+    PullRequest: "pull",
 }
 
 

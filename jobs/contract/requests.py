@@ -32,6 +32,7 @@ class Task(StrEnum):
     CACHE_LIMIT = "mgs.cache_limit"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
+    PULL = "mgs.pull"
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -256,6 +257,21 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
+class PullRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="pull"):
+    """Download a model of the hub into the models folder of the machine with the uid ``node``.
+
+    ``repo`` is ``publisher/model``; ``quant`` chooses among GGUF files. With ``is_forced`` the free
+    space is not checked.
+    """
+
+    repo: str
+    node: str
+    quant: str = ""
+    revision: str = "main"
+    is_forced: bool = False
+    v: int = VERSION
+
+
 Request = (
     GenerateRequest
     | EmbedRequest
@@ -266,6 +282,7 @@ Request = (
     | CacheLimitRequest
     | LoadRequest
     | UnloadRequest
+    | PullRequest
 )
 
 TASKS: dict[type[Request], Task] = {
@@ -278,6 +295,7 @@ TASKS: dict[type[Request], Task] = {
     CacheLimitRequest: Task.CACHE_LIMIT,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,
+    PullRequest: Task.PULL,
 }
 
 _encoder = msgspec.json.Encoder()

@@ -23,7 +23,14 @@ from jobs.contract.errors import (
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import WorkerState
-from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
+from jobs.contract.requests import (
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    PullRequest,
+    Task,
+    UnloadRequest,
+)
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
@@ -195,7 +202,7 @@ class ModelWorker:
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
-            case GenerateRequest():
+            case GenerateRequest() | PullRequest():
                 raise ContractError("this queue holds control jobs only")
             case _:
                 self._ready_jobs().answer(request, outbox)

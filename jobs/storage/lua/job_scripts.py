@@ -13,9 +13,10 @@ SUBMIT: Final = """
 -- job would exceed: 'queue', 'caller', 'all'.
 -- KEYS: job, request, index of jobs, index of expiries, live jobs, live jobs of the caller, queue,
 -- list that wakes its consumer, slugs, RQ's job, RQ's queues, and the stored response if there is
--- one. ARGV: job id, slug, ttl in s until the end sets another, request, 1 for the front of the
--- queue, 1 if limits count the job, limits (0: none) for the queue, the caller and all, the stored
--- record ('': none), its ttl in s, length of the job's record, the job's record, RQ's hash.
+-- one. ARGV: job id, slug ('': no model's), ttl in s until the end sets another, request, 1 for the
+-- front of the queue, 1 if limits count the job, limits (0: none) for the queue, the caller and
+-- all, the stored record ('': none), its ttl in s, length of the job's record, the job's record,
+-- RQ's hash.
 local id, ttl = ARGV[1], ARGV[3]
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end
 local prefix = string.sub(KEYS[1], 1, -#id - 1)
@@ -52,7 +53,7 @@ if ARGV[10] ~= '' then
   redis.call('HSET', KEYS[12], 'record', ARGV[10])
   redis.call('EXPIRE', KEYS[12], ARGV[11])
 end
-redis.call('SADD', KEYS[9], ARGV[2])
+if ARGV[2] ~= '' then redis.call('SADD', KEYS[9], ARGV[2]) end
 redis.call('SADD', KEYS[11], KEYS[7])
 redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[7], id)
 redis.call('LPUSH', KEYS[8], '1')
