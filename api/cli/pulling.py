@@ -49,15 +49,19 @@ def remove(
     body: Json = {"partial": partial} | ({"model": model} if model is not None else {})
     answer = Server(load_settings(), url).post("/v1/internal/model/delete", body, {}).json()
     what = model if model is not None and not partial else "unfinished downloads"
-    print(f"{what} removed: {answer['freed_bytes'] / 1e9:.2f} GB are free again")
+    print(f"{what} removed: {tables.to_size_text(answer['freed_bytes'])} are free again")
 
 
 def _follow(server: Server, job: str, model: str) -> str:
     """Show the job's progress up to its end; returns the model's name."""
     with tables.download_bar() as bar:
         line = bar.add_task(model, total=None)
+        is_size_known = False
         for event in server.events(f"{job}/events"):
             if event["kind"] == "progress":
+                if not is_size_known:
+                    bar.console.print(f"{model}: {_size(event)}")
+                is_size_known = True
                 _show(bar, line, model, event)
             if event["kind"] in ("failed", "cancelled"):
                 error = event.get("error") or {}
@@ -65,6 +69,13 @@ def _follow(server: Server, job: str, model: str) -> str:
             if event["kind"] == "finished":
                 return str(event.get("text", ""))
     raise CliError("the events of the pull have ended without an end")
+
+
+def _size(event: Json) -> str:
+    """The size of the whole, and how much is there from an earlier pull."""
+    there, total = event.get("completed", 0), event.get("total", 0)
+    known = f", {tables.to_size_text(there)} of it are there" if there else ""
+    return f"{tables.to_size_text(total)} on disk{known}"
 
 
 def _show(bar: Any, line: Any, model: str, event: Json) -> None:

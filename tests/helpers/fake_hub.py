@@ -245,3 +245,36 @@ def gguf_files(*names: str, size: int = 2_000_000) -> dict[str, HubFile]:
     return {"README.md": small("# A model")} | {
         name: HubFile(b"GGUF" + os.urandom(size)) for name in names
     }
+
+
+class HeldHub:
+    """A hub that sends a part of one file, and the rest only after ``release``."""
+
+    FILE = "model-00001-of-00002.safetensors"
+
+    def __init__(self, hub: FakeHub, repo: str, size: int = 3_000_000) -> None:
+        self.hub = hub
+        self.files = mlx_files(size)
+        hub.add(repo, self.files)
+        self.held = threading.Event()
+        self._released = threading.Event()
+        self.num_bytes = 1_000_000
+        hub.fault = self._hold
+
+    def release(self) -> None:
+        self._released.set()
+
+    def _hold(self, handler: Handler, path: str, offset: int) -> bool:
+        if path != self.FILE or self._released.is_set():
+            return False
+        file = self.files[self.FILE]
+        handler.send_response(206 if offset else 200)
+        handler.send_header("Content-Length", str(file.size - offset))
+        if offset:
+            handler.send_header("Content-Range", f"bytes {offset}-{file.size - 1}/{file.size}")
+        handler.end_headers()
+        handler.wfile.write(file.data[offset : max(offset, self.num_bytes)])
+        handler.wfile.flush()
+        self.held.set()
+        self._released.wait(60)
+        return True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from jobs.contract.errors import FileCorruptError, HubUnreachableError
 from workers.pull.hub import Hub, RemoteFile
@@ -102,7 +102,8 @@ class Downloader:
     def _fill(self, file: RemoteFile, part: Path) -> None:
         """Append what is missing, and check the whole."""
         digest = Digest(file)
-        with part.open("ab", buffering=_BLOCK_BYTES) as target:
+        # Without a buffer: what has been received stays when the process is killed.
+        with part.open("ab", buffering=0) as target:
             digest.read(part)
             self._on_bytes(digest.num_bytes)
             while digest.num_bytes < file.size:
@@ -116,26 +117,23 @@ class Downloader:
                     self._patience.note_progress()
                 if digest.num_bytes < file.size:
                     self._patience.wait(failure)
-            target.flush()
             os.fsync(target.fileno())
         if not digest.is_right:
             raise _UnusableError("its content is not what the hub has announced")
 
-    def _append(self, file: RemoteFile, target: BinaryIO, digest: Digest) -> None:
-        try:
-            with self._hub.open(self._commit, file, digest.num_bytes) as (start, blocks):
-                if start != digest.num_bytes:
-                    raise _UnusableError("the hub does not continue a file")
-                self._copy(file, blocks, target, digest)
-        finally:
-            target.flush()
+    def _append(self, file: RemoteFile, target: FileIO, digest: Digest) -> None:
+        with self._hub.open(self._commit, file, digest.num_bytes) as (start, blocks):
+            if start != digest.num_bytes:
+                raise _UnusableError("the hub does not continue a file")
+            for block in blocks:
+                _write(target, block)
+                digest.feed(block)
+                self._on_bytes(len(block))
+                if digest.num_bytes > file.size:
+                    raise _UnusableError("it is longer than the hub has announced")
 
-    def _copy(
-        self, file: RemoteFile, blocks: Iterable[bytes], target: BinaryIO, digest: Digest
-    ) -> None:
-        for block in blocks:
-            target.write(block)
-            digest.feed(block)
-            self._on_bytes(len(block))
-            if digest.num_bytes > file.size:
-                raise _UnusableError("it is longer than the hub has announced")
+
+def _write(target: FileIO, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[target.write(rest) :]

@@ -77,6 +77,7 @@ async def start_pull(services: Services, body: PullBody) -> str:
     submission = new_submission(services.runner, names.NO_MODEL, label, request, is_background=True)
     submission = replace(submission, facts={**submission.facts, "node": node.node})
     await services.runner.submit(submission)
+    await services.runner.in_thread(services.desired_models.notify)  # wakes the supervisor
     return submission.job_id
 
 
