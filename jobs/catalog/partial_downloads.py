@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from jobs.contract.errors import ModelConflictError, ModelNotFoundError
 FOLDER = ".pull"
 _LOCK = "lock"
 _TRASH = "removed-"
+_END_S = 2.0
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def remove_partial(models_dir: Path, name: str | None) -> int:
         raise ModelNotFoundError(f"there is no unfinished download of {name[:120]!r}", "model")
     freed = 0
     for one in found:
-        with locked(one.path) as is_ours:
+        with locked(one.path, _END_S) as is_ours:
             if not is_ours:
                 raise ModelConflictError(f"{one.name} is being downloaded: cancel its job first")
             shutil.rmtree(one.path)
@@ -80,18 +83,28 @@ def folder_prefix(repo: str) -> str:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock within the block; yields False when another process has it."""
+def locked(folder: Path, wait_s: float = 0.0) -> Iterator[bool]:
+    """Hold the folder's lock within the block; yields False when another process has it.
+
+    ``wait_s`` is for a process that is just ending: its files are closed a little later.
+    """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_ours = True
-    except BlockingIOError:
-        is_ours = False
-    try:
-        yield is_ours
+        yield _wait_for(descriptor, time.monotonic() + wait_s)
     finally:
         os.close(descriptor)
+
+
+def _wait_for(descriptor: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
 
 
 def new_trash(models_dir: Path) -> Path:

@@ -428,7 +428,11 @@ def test_a_full_disk_leaves_what_can_go_on_or_be_removed(
     assert pull(hub, models) == "tiny"
 
 
-def test_what_is_being_downloaded_is_not_removed(hub: FakeHub, models: Path) -> None:
+def test_what_is_being_downloaded_is_not_removed(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.pull.workspace._END_S", 0.1)
+    monkeypatch.setattr("jobs.catalog.partial_downloads._END_S", 0.1)
     hub.add(REPO, mlx_files())
     hub.fault = cut_at(MB)
     with pytest.raises(HubUnreachableError):

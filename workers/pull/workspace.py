@@ -16,6 +16,7 @@ from workers.pull.download import SUFFIX
 from workers.pull.hub import RemoteFile
 
 _PLAN = "plan.json"
+_END_S = 20.0  # an earlier process may be waiting for its disk
 
 
 class Workspace:
@@ -84,7 +85,7 @@ def workspace(models_dir: Path, repo: str, commit: str, choice: Choice) -> Itera
     prefix = f"{folder_prefix(repo)}@"
     path = partial_folder(models_dir) / f"{prefix}{commit}{kind}"
     path.mkdir(parents=True, exist_ok=True)
-    with locked(path) as is_ours:
+    with locked(path, _END_S) as is_ours:
         if not is_ours:
             raise ModelConflictError(f"{repo} is being downloaded by another process", "model")
         found = Workspace(path, choice)
