@@ -1,7 +1,7 @@
 """All settings: read once from the environment, frozen, passed to where they are needed.
 
-Each field is the environment variable ``MGS_<FIELD>`` (``REDIS_URL`` has no prefix) and a line of
-docs/settings.md. An invalid value stops the start with a message that names it.
+Each field is the environment variable ``MGS_<FIELD>`` (other programs' have no prefix) and a line
+of docs/settings.md. An invalid value stops the start with a message that names it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
+from jobs.catalog.models_file import ModelsFile, ModelsFileError
 from jobs.embedded_redis.password import embedded_password
 from jobs.platform.current import current_platform
 
@@ -40,6 +42,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=4000, ge=1, le=65535)
     models_dir: Path = Path("models")
+    model_sources: str = "models"
+    """Where models are looked for: of ``models``, ``hf``, ``lmstudio`` and ``ollama``, in the order
+    in which they get a name that several have."""
+    hf_home: Path = Field(default=Path("~/.cache/huggingface"), validation_alias="HF_HOME")
+    hf_hub_cache: Path | None = Field(default=None, validation_alias="HF_HUB_CACHE")
+    lmstudio_dir: Path = Path("~/.lmstudio/models")
+    ollama_models: Path | None = Field(default=None, validation_alias="OLLAMA_MODELS")
     adapters_dir: Path = Path("adapters")
     state_dir: Path = Path(".state")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -62,6 +71,18 @@ class Settings(BaseSettings):
     """Waiting and running jobs per API key. Without keys, all clients count as one."""
     max_jobs: int | None = Field(default=None, ge=1)
     """Waiting and running jobs of all clients."""
+    autoload: bool = True
+    """Load a model when a request names it."""
+    ttl_s: float = Field(default=3600.0, ge=0)
+    """After this time without a job, a model that a request loaded is parked; 0: never."""
+    default_model: str = ""
+    """The model of requests that name none, when nothing is loaded under id 0."""
+    models_max: int | None = Field(default=None, ge=1)
+    """Models with a process at once on this machine; unset: as many as fit."""
+    swap_after_s: float = Field(default=20.0, ge=0)
+    """A job that has waited this long for memory makes a busy model give way."""
+    room_timeout_s: float = Field(default=300.0, ge=1)
+    """How long jobs wait for their model to be loaded."""
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
     """How long a generation may run, over all its attempts, without its wait in the queue."""
@@ -109,6 +130,16 @@ class Settings(BaseSettings):
         parse_aliases(value)
         return value
 
+    @field_validator("model_sources")
+    @classmethod
+    def _check_sources(cls, value: str) -> str:
+        known = get_args(Source)
+        parts = [part.strip() for part in value.split(",")]
+        for part in parts:
+            if part not in known or parts.count(part) > 1:
+                raise ValueError(f"{part!r}: expected are {', '.join(known)}, each once at most")
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, value: str) -> str:
@@ -130,6 +161,31 @@ class Settings(BaseSettings):
     def aliases(self) -> Aliases:
         """``model_aliases``, parsed."""
         return parse_aliases(self.model_aliases)
+
+    @cached_property
+    def models_file(self) -> ModelsFile:
+        """``models.toml`` of the models folder."""
+        return ModelsFile(self.models_dir / "models.toml", self.aliases)
+
+    @property
+    def sources(self) -> list[Source]:
+        """``model_sources``, one by one."""
+        return [cast(Source, part.strip()) for part in self.model_sources.split(",")]
+
+    @property
+    def hf_cache(self) -> Path:
+        """The cache of Hugging Face's libraries."""
+        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+    @property
+    def ollama_store(self) -> Path:
+        """Ollama's store: of the user, or of its service on Linux."""
+        own, service = (
+            Path("~/.ollama/models").expanduser(),
+            Path("/usr/share/ollama/.ollama/models"),
+        )
+        found = self.ollama_models or (service if service.is_dir() and not own.is_dir() else own)
+        return found.expanduser()
 
     @cached_property
     def known_origins(self) -> frozenset[str]:
@@ -183,7 +239,19 @@ def load_settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             field = ".".join(str(part) for part in problem["loc"])
-            name = field if field == "REDIS_URL" else f"MGS_{field.upper()}"
+            name = field if field.isupper() else f"MGS_{field.upper()}"
             prefix = f"{name}: " if field else ""
             print(f"mgs: {prefix}{problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def load_server_settings() -> Settings:
+    """The settings of a server. It does not start with a wrong models.toml either."""
+    settings = load_settings()
+    try:
+        settings.models_file.check()
+    except ModelsFileError as error:
+        for problem in error.problems:
+            print(f"mgs: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return settings

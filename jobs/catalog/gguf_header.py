@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +29,7 @@ MAX_ARRAY_DEPTH = 4
 Value = str | int | float | bool
 
 _STRING_TYPE = 8
-_ARRAY_TYPE = 9
+ARRAY_TYPE = 9
 _SCALARS = {
     0: struct.Struct("<B"),
     1: struct.Struct("<b"),
@@ -42,8 +43,9 @@ _SCALARS = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
-_U32 = _SCALARS[4]
-_U64 = _SCALARS[10]
+U32 = _SCALARS[4]
+U64 = _SCALARS[10]
+WHOLE_TYPES = frozenset(_SCALARS) - {6, 12}  # without the floating-point ones
 
 # ``enum llama_ftype`` of llama.h.
 _FILE_TYPES = {
@@ -56,6 +58,7 @@ _FILE_TYPES = {
 }  # fmt: skip
 
 _CONTEXT_LENGTH = ".context_length"
+_TOKENIZER = "tokenizer."
 _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -113,7 +116,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
     """Read the header of ``path``. Raises ``ModelLoadError`` that names the problem."""
     try:
         with path.open("rb") as file:
-            return _Scanner(file, path).read()
+            return GgufScanner(file, path).read()
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
@@ -122,7 +125,16 @@ def read_gguf_context_length(path: Path) -> int | None:
     """``GgufHeader.context_length``. Stops before the vocabulary. Raises ``ModelLoadError``."""
     try:
         with path.open("rb") as file:
-            return _Scanner(file, path).find_context_length()
+            return GgufScanner(file, path).find_context_length()
+    except OSError as error:
+        raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
+def read_gguf_start(path: Path) -> GgufHeader:
+    """The header up to the tokenizer's keys, which are long. Raises ``ModelLoadError``."""
+    try:
+        with path.open("rb") as file:
+            return GgufScanner(file, path).read_start()
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
@@ -142,8 +154,8 @@ def split_parts(path: Path, num_parts: int) -> list[Path]:
     ]
 
 
-class _Scanner:
-    """One pass over the header of an open file."""
+class GgufScanner:
+    """One pass over the header of an open file; ``memory/gguf_file.py`` reads on."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -152,12 +164,18 @@ class _Scanner:
 
     def read(self) -> GgufHeader:
         version = self._check_preamble()
-        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
         return GgufHeader(version, num_tensors, dict(self._metadata()))
+
+    def read_start(self) -> GgufHeader:
+        version = self._check_preamble()
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
+        is_before = lambda item: not item[0].startswith(_TOKENIZER)  # noqa: E731
+        return GgufHeader(version, num_tensors, dict(takewhile(is_before, self._metadata())))
 
     def find_context_length(self) -> int | None:
         self._check_preamble()
-        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
         metadata: dict[str, Value] = {}
         header = GgufHeader(0, num_tensors, metadata)
         for key, value in self._metadata():
@@ -167,10 +185,10 @@ class _Scanner:
         return header.context_length
 
     def _metadata(self) -> Iterator[tuple[str, Value]]:
-        num_keys = self._bounded(self._number(_U64), MAX_KEYS, "metadata keys")
+        num_keys = self._bounded(self._number(U64), MAX_KEYS, "metadata keys")
         for _ in range(num_keys):
             key = self._string()
-            value = self._value(self._number(_U32))
+            value = self._value(self._number(U32))
             if value is not None:
                 yield key, value
 
@@ -180,7 +198,7 @@ class _Scanner:
             raise self._error("the file is empty")
         if magic != MAGIC:
             raise self._error(f"not a GGUF file (it begins with {magic!r})")
-        version = self._number(_U32)
+        version = self._number(U32)
         if version & 0xFFFF == 0:  # 3 written by a big-endian machine reads as 0x03000000
             raise self._error("a big-endian GGUF file, which is not supported")
         if version not in SUPPORTED_VERSIONS:
@@ -191,7 +209,7 @@ class _Scanner:
         """Read one metadata value. Arrays are skipped and give ``None``."""
         if kind == _STRING_TYPE:
             return self._string()
-        if kind == _ARRAY_TYPE:
+        if kind == ARRAY_TYPE:
             self._skip_array(depth=1)
             return None
         value: Value = self._number(self._scalar(kind))
@@ -200,19 +218,25 @@ class _Scanner:
     def _skip_array(self, depth: int) -> None:
         if depth > MAX_ARRAY_DEPTH:
             raise self._error("metadata arrays are nested too deeply")
-        kind = self._number(_U32)
-        length = self._bounded(self._number(_U64), MAX_ARRAY_LENGTH, "elements of an array")
+        self._skip_elements(*self._array_head(), depth)
+
+    def _array_head(self) -> tuple[int, int]:
+        """Type and number of the elements of an array."""
+        kind = self._number(U32)
+        return kind, self._bounded(self._number(U64), MAX_ARRAY_LENGTH, "elements of an array")
+
+    def _skip_elements(self, kind: int, length: int, depth: int) -> None:
         if kind == _STRING_TYPE:
             for _ in range(length):
-                self._skip(self._number(_U64))
-        elif kind == _ARRAY_TYPE:
+                self._skip(self._number(U64))
+        elif kind == ARRAY_TYPE:
             for _ in range(length):
                 self._skip_array(depth + 1)
         else:
             self._skip(length * self._scalar(kind).size)
 
     def _string(self) -> str:
-        length = self._bounded(self._number(_U64), MAX_STRING_BYTES, "bytes of a string")
+        length = self._bounded(self._number(U64), MAX_STRING_BYTES, "bytes of a string")
         # Some published files have invalid UTF-8 here. It must not hide the model.
         return self._bytes(length).decode("utf-8", errors="replace")
 

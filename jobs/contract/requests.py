@@ -13,6 +13,7 @@ import msgspec
 
 from jobs.contract.errors import ContractError
 from jobs.contract.grammars import Grammar
+from jobs.contract.pulls import PullRequest
 from jobs.contract.sampling import Sampling
 
 VERSION = 1
@@ -203,12 +204,14 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
     """Compute one vector per input. ``dimensions`` is the size that the client expects.
 
-    The fields from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields
-    of the original server's answer to OpenAI's.
+    Of inputs longer than the context, the first tokens are read if ``is_truncated``. The fields
+    from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the
+    original server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
+    is_truncated: bool = False
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
     is_shown_twice: bool = False
@@ -257,33 +260,9 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
-class PullRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="pull"):
-    """Download a model of the hub into the models folder of the machine with the uid ``node``.
-
-    ``repo`` is ``publisher/model``; ``quant`` chooses among GGUF files. With ``is_forced`` the free
-    space is not checked.
-    """
-
-    repo: str
-    node: str
-    quant: str = ""
-    revision: str = "main"
-    is_forced: bool = False
-    v: int = VERSION
-
-
-Request = (
-    GenerateRequest
-    | EmbedRequest
-    | TokenCountRequest
-    | TokenizeRequest
-    | DetokenizeRequest
-    | ApplyTemplateRequest
-    | CacheLimitRequest
-    | LoadRequest
-    | UnloadRequest
-    | PullRequest
-)
+_TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
+_ModelRequest = LoadRequest | UnloadRequest | PullRequest | CacheLimitRequest
+Request = GenerateRequest | EmbedRequest | _TextRequest | _ModelRequest
 
 TASKS: dict[type[Request], Task] = {
     GenerateRequest: Task.GENERATE,

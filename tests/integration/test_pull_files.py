@@ -24,7 +24,7 @@ from jobs.contract.errors import (
     RepoAccessError,
     RepoNotFoundError,
 )
-from jobs.contract.requests import PullRequest
+from jobs.contract.pulls import PullRequest
 from tests.helpers.fake_hub import FakeHub, Handler, HubFile, fake_hub, gguf_files, mlx_files, small
 from tests.helpers.samples import settings_for
 from workers.pull import download

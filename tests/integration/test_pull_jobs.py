@@ -17,8 +17,8 @@ from rq.serializers import JSONSerializer
 
 from jobs.catalog.partial_downloads import list_partial
 from jobs.contract.errors import QueueFullError
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import JobStatus
-from jobs.contract.requests import PullRequest
 from jobs.storage import names
 from tests.helpers.driver import assert_whole
 from tests.helpers.fake_hub import FakeHub, HeldHub, HubFile, fake_hub, mlx_files

@@ -92,6 +92,25 @@ def test_the_fake_model_is_not_on_disk(rig: Rig) -> None:
     assert rig.post(DELETE, {"model": "fake"}).status_code == 400
 
 
+def test_a_folder_with_another_model_in_it_stays(rig: Rig, models: Path) -> None:
+    folder = add_mlx(models)
+    (folder / "small-Q8_0.gguf").write_bytes(b"GGUF")
+    answer = rig.post(DELETE, {"model": "tiny"})
+    assert answer.status_code == 409
+    assert "has 'tiny:Q8_0', too" in answer.json()["error"]["message"]
+    assert rig.post(DELETE, {"model": "tiny:Q8_0"}).status_code == 200
+    assert rig.post(DELETE, {"model": "tiny"}).status_code == 200
+
+
+def test_a_publishers_folder_goes_with_its_last_model(rig: Rig, models: Path) -> None:
+    add_mlx(models / "org", "one")
+    add_mlx(models / "org", "two")
+    assert rig.post(DELETE, {"model": "org/one"}).status_code == 200
+    assert (models / "org" / "two").is_dir()
+    assert rig.post(DELETE, {"model": "org/two"}).status_code == 200
+    assert not (models / "org").exists()
+
+
 def test_a_load_that_begins_meanwhile_keeps_the_model(rig: Rig, models: Path) -> None:
     folder = add_mlx(models)
     desired = DesiredModel("7", "uid", LoadRequest("tiny", "mlx"), "j", time.time())

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.contract.errors import DiskFullError, JobError, PullError
-from jobs.contract.requests import PullRequest
+from jobs.contract.pulls import PullRequest
 from workers.pull.choice import Choice, choose
 from workers.pull.download import Downloader
 from workers.pull.hub import Hub, HubAccess

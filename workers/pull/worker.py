@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 
 from jobs.contract.errors import ContractError, JobCancelledError, JobError
 from jobs.contract.events import Event
-from jobs.contract.requests import PullRequest, Task
+from jobs.contract.pulls import PullRequest
+from jobs.contract.requests import Task
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect

@@ -18,9 +18,14 @@ from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
 from api.web.errors import Problem, ProblemError
 from jobs.catalog.partial_downloads import remove_partial
-from jobs.contract.errors import ContractError, InvalidRequestError, JobNotFoundError
+from jobs.contract.errors import (
+    ContractError,
+    InvalidRequestError,
+    JobNotFoundError,
+    StorageLostError,
+)
 from jobs.contract.records import NodeStatus
-from jobs.contract.requests import PullRequest
+from jobs.contract.pulls import PullRequest
 from jobs.platform.current import current_platform
 from jobs.storage import names
 from jobs.storage.submitter import ABANDONED_TTL_S
@@ -43,7 +48,10 @@ async def pull(body: PullBody, request: Request, services: ServicesDep) -> PullA
     job_id = await start_pull(services, body)
     if is_background(request, body.background):
         return accepted(job_id)
-    end = await services.runner.wait_existing(job_id, ABANDONED_TTL_S)
+    try:
+        end = await services.runner.wait_existing(job_id, ABANDONED_TTL_S)
+    except JobNotFoundError:
+        raise StorageLostError("Redis has lost its data: repeat the pull, it continues") from None
     return PullAnswer(model_name=end.text)
 
 

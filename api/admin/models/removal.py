@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.catalog.catalog import ModelEntry, list_models
+from jobs.catalog.catalog import ModelEntry, read_catalog
 from jobs.catalog.gguf_header import split_parts
 from jobs.catalog.partial_downloads import folder_size, new_trash
 from jobs.contract.errors import (
@@ -51,16 +51,20 @@ def remove_model(settings: Settings, desired: Desired, name: str) -> int:
 
 
 def _find(settings: Settings, name: str) -> ModelEntry:
-    for entry in list_models(settings):
-        if entry.name == name:
-            break
-    else:
+    """The entry of that name, whole or not. It may be a link to elsewhere: then that is removed."""
+    entries = {entry.name: entry for entry in read_catalog(settings).entries}
+    entry = entries.get(name)
+    if entry is None:
         message = f"there is no model {name[:120]!r} in the models folder"
         raise ModelNotFoundError(message, "model")
     folder = settings.models_dir.resolve()
-    # The entry itself may be a link to elsewhere: then only the link is removed.
-    if entry.backend == "fake" or folder not in (entry.path.parent.resolve() / "x").parents:
-        raise InvalidRequestError(f"{name[:120]!r} is not in the models folder", "model")
+    is_here = folder in (entry.path.parent.resolve(), *entry.path.parent.resolve().parents)
+    if entry.source != "models" or entry.backend == "fake" or not is_here:
+        message = f"{name[:120]!r} is not in the models folder, and belongs to another program"
+        raise InvalidRequestError(message, "model")
+    inside = [one.name for one in entries.values() if entry.path in one.path.parents]
+    if inside:
+        raise ModelConflictError(f"the folder of {name!r} has {inside[0]!r}, too: remove it first")
     return entry
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, PlainValidator, WithJsonSchema
 
-from api.web.base_schema import PROMPT_SCHEMA, Body, Count, Text, check_prompt
+from api.dialects.shared_fields import KeepFields
+from api.web.base_schema import PROMPT_SCHEMA, Count, Text, check_prompt
 
 _MAX_INPUTS = 2048  # OpenAI's limit
 
@@ -18,7 +19,7 @@ InputValue = Annotated[
 ]
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(KeepFields):
     """POST /v1/embeddings."""
 
     input: InputValue

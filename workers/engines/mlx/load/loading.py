@@ -15,6 +15,8 @@ from mlx.utils import tree_flatten
 
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.disk_facts import trained_length
+from jobs.catalog.mlx_folder import Json
+from jobs.catalog.mlx_weights import find_weights, folder_with_only
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
@@ -28,8 +30,6 @@ from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
-from workers.engines.mlx.load.folder import Json
-from workers.engines.mlx.load.weights import find_weights, folder_with_only
 
 # Longer only on request, because of the size of the KV cache.
 _DEFAULT_CONTEXT_LENGTH = 8192

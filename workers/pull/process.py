@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 from jobs.contract.errors import ContractError, WorkerLostError
 from jobs.contract.events import EventKind
-from jobs.contract.requests import PullRequest, decode_request
+from jobs.contract.pulls import PullRequest
+from jobs.contract.requests import decode_request
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.event_log import read_log
