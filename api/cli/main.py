@@ -15,6 +15,7 @@ import typer
 
 from api.cli import tables as cli_tables
 from api.cli.client import CliError, Server
+from api.cli.pulling import pull, remove
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
 from jobs.settings import Settings, load_settings
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(service_app, name="service")
+app.command()(pull)
+app.command("rm")(remove)
 
 Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]
 ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-Id header.")]

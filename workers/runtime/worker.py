@@ -22,6 +22,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
@@ -195,7 +196,7 @@ class ModelWorker:
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
-            case GenerateRequest():
+            case GenerateRequest() | PullRequest():
                 raise ContractError("this queue holds control jobs only")
             case _:
                 self._ready_jobs().answer(request, outbox)
@@ -295,6 +296,5 @@ class ModelWorker:
         self._heartbeat.stop()
         if self._settings.prompt_cache_dir is not None:
             self._engine_thread.join(_FLUSH_S)  # the engine saves its prompt cache
-        # Do not wait for the consumers, which may block in Redis for a second. A job that they take
-        # now is in the intermediate list, and the supervisor returns it to the queue.
+        # Without waiting for consumers blocked in Redis: recovery returns what they take now.
         os._exit(code)
