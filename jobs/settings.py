@@ -108,6 +108,10 @@ class Settings(BaseSettings):
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    gpu_turns: Literal["auto", "on", "off"] = "auto"
+    """Whether the workers of a machine compute one after the other; auto: on a Mac's GPU."""
+    pull: bool = True
+    """Allow downloads of models into the models folder."""
     keep_awake: bool = True
     """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False
@@ -120,7 +124,7 @@ class Settings(BaseSettings):
         stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
         return {name: value for name, value in stripped.items() if value != ""}
 
-    @field_validator("log_level", "unknown_model", mode="before")
+    @field_validator("log_level", "unknown_model", "gpu_turns", mode="before")
     @classmethod
     def _lower(cls, value: str) -> str:
         return value.lower() if isinstance(value, str) else value

@@ -52,13 +52,7 @@ class Check:
 
 def examine(settings: Settings, server: Server) -> Iterator[Check]:
     """All checks, each after those that it depends on."""
-    yield _python()
-    system = current_platform()
-    if isinstance(system, Darwin):
-        yield from mac_checks(system, launchd_job())
-    yield from _engines()
-    if settings.redis_url is None:
-        yield _redis_binary()
+    yield from setup_checks(is_redis_embedded=settings.redis_url is None)
     yield _redis(settings)
     yield _api(server)
     yield _readiness(server)
@@ -66,6 +60,17 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
     yield _disk(settings)
     yield _memory()
     yield _budget(settings, machine_facts())
+
+
+def setup_checks(*, is_redis_embedded: bool = True) -> Iterator[Check]:
+    """The checks of what is installed, which need no server."""
+    yield _python()
+    system = current_platform()
+    if isinstance(system, Darwin):
+        yield from mac_checks(system, launchd_job())
+    yield from _engines()
+    if is_redis_embedded:
+        yield _redis_binary()
 
 
 def show_checks(checks: Iterable[Check]) -> bool:

@@ -141,6 +141,7 @@ class ModelInfo:
     architecture: str = ""
     quantization: str = ""
     num_parameters: int | None = None
+    is_on_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.store import JobStore
 from jobs.upgrade.moves import upgrade
+from workers.pull.process import PullProcess
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState, LoadJobs
@@ -97,6 +98,7 @@ class Supervisor:
         self._sweeper = Sweeper(
             self._store, self._recovery, settings, self._contact, self._load_jobs.of
         )
+        self._pulls = PullProcess(self._store, settings, lambda: self._identity.uid)
 
     def run(self) -> None:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
@@ -106,10 +108,8 @@ class Supervisor:
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
-        log.info(
-            "supervisor is ready",
-            extra={"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()},
-        )
+        extra = {"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()}
+        log.info("supervisor is ready", extra=extra)
         while not self._is_stopping:
             self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
@@ -170,9 +170,9 @@ class Supervisor:
         """
         if not self._guarded(self._look):
             return
-        for step in (self._check_all, self._follow_plan, self._drain_undesired, self._sweep):
+        steps = (self._check_all, self._follow_plan, self._drain_undesired, self._sweep)
+        for step in (*steps, self._pulls.look, self._heartbeat):
             self._guarded(step)
-        self._guarded(self._heartbeat)
 
     def _look(self) -> None:
         """Read the desired models, and renew the ownership of our own."""
@@ -239,9 +239,7 @@ class Supervisor:
         self._ownership.release(slug)
 
     def _sweep(self) -> None:
-        unloads = {
-            slug: names.unload_job_id(child.desired.uid) for slug, child in self._children.items()
-        }
+        unloads = {s: names.unload_job_id(c.desired.uid) for s, c in self._children.items()}
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
     def _heartbeat(self) -> None:
@@ -268,6 +266,7 @@ class Supervisor:
             self._handle_events(0.1)
             for child in self._children.values():
                 child.enforce()
+        self._guarded(self._pulls.stop)
         self._awake.release()
         self._guarded(lambda: self._ownership.renew(set()))
         self._guarded(lambda: self._desired_models.forget_node(self._identity.uid))

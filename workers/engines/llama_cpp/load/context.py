@@ -105,6 +105,8 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
     params.flash_attn_type = FLASH_ATTENTION
+    if options.num_gpu_layers == 0:  # else products of many rows go to the GPU all the same
+        params.op_offload = False
     if options.kv_bits is not None:
         params.type_k = params.type_v = KV_TYPES[options.kv_bits]
     return params

@@ -135,7 +135,7 @@ def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) ->
     return LoadedEncoder(
         model=model,
         tokenizer=LlamaCppTokenizer(model),
-        info=_info(header, model, context_length, num_slots_of(options)),
+        info=_info(header, model, num_slots_of(options), options),
         embedder=Embedder(model, context_length, options.num_threads or num_threads_of(model)),
     )
 
@@ -161,7 +161,7 @@ def _load_generator(
         num_kept_cells=_num_kept_cells(model, memory, options),
         host_cache=host_cache,
         tokenizer=tokenizer,
-        info=_info(header, model, context_length, num_slots),
+        info=_info(header, model, num_slots, options),
         adapters=adapters,
         adapter=options.adapter,
         embedder=Embedder(model, context_length, num_threads),
@@ -284,13 +284,14 @@ def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
     return max(1, int(values * bits / 8))
 
 
-def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: int) -> ModelInfo:
+def _info(header: GgufHeader, model: Pointer, num_slots: int, options: EngineOptions) -> ModelInfo:
     return ModelInfo(
         backend=BACKEND,
-        context_length=context_length,
+        context_length=context_length_of(model, options),
         num_slots=num_slots,
         vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),
         architecture=header.architecture,
         quantization=header.quantization,
         num_parameters=lib.llama_model_n_params(model),
+        is_on_gpu=not _is_on_cpu(options),
     )

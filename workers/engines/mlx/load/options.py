@@ -10,7 +10,7 @@ from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.cache.quantized_kv import check_kv_bits
-from workers.engines.mlx.load.loading import LoadedModel
+from workers.engines.mlx.load.loading import LoadedModel, is_cpu
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
         architecture=str(loaded.config["model_type"]),
         quantization=loaded.quantization,
         num_parameters=loaded.num_parameters,
+        is_on_gpu=not is_cpu(),
     )
 
 
