@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
+from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
+from api.admin.models.pull_routes import router as pull_router
 from api.admin.models.routes import router as internal_router
 from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
@@ -23,6 +25,8 @@ from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
 from api.dialects.llama_server.routes import router as native_router
+from api.dialects.ollama.model_routes import router as ollama_models_router
+from api.dialects.ollama.routes import router as ollama_router
 from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
 from api.dialects.openai.rerank.routes import router as rerank_router
@@ -49,6 +53,8 @@ ROUTERS = (
     text_router,
     models_router,
     internal_router,
+    estimate_router,
+    pull_router,
     adapters_router,
     management_router,
     jobs_router,
@@ -56,6 +62,8 @@ ROUTERS = (
     metrics_router,
     docs_router,
     native_router,
+    ollama_router,
+    ollama_models_router,
     older_router,
     live_router,
     page_router,

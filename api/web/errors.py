@@ -39,8 +39,18 @@ _KINDS: dict[str, tuple[int, str]] = {
     "model_id_in_use": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),
     "model_unloaded": (410, "cancelled_error"),
+    "pull_failed": (502, "upstream_error"),
+    "repo_not_found": (404, "not_found_error"),
+    "repo_access_denied": (403, "permission_error"),
+    "hub_unreachable": (503, "unavailable_error"),
+    "hub_rate_limited": (429, "rate_limit_error"),
+    "repo_changed": (503, "unavailable_error"),
+    "file_corrupt": (502, "upstream_error"),
+    "disk_full": (507, "insufficient_storage_error"),
     "queue_full": (429, "rate_limit_error"),
     "too_many_jobs": (429, "rate_limit_error"),
+    "insufficient_memory": (507, "insufficient_memory_error"),
+    "no_room": (503, "unavailable_error"),
     "not_ready": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),
@@ -121,6 +131,9 @@ def _failed_load(error: ModelLoadError) -> Problem:
 
 
 def _retry(status: int) -> dict[str, str]:
+    """Headers for clients that repeat requests. OpenAI's repeat every status from 500 on."""
+    if status == HTTPStatus.INSUFFICIENT_STORAGE:
+        return {"x-should-retry": "false"}
     return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
 
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,15 @@ _CLEAN_EVERY = 60
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """What an engine says about its memory, in bytes; see ``workers.engines.base.Engine``."""
+
+    cache_bytes: int = 0
+    prompt_cache_bytes: int = 0
+    device_bytes: int = 0
+
+
 class WorkerReport:
     """The content of the heartbeat. The worker's threads change it, the heartbeat reads it."""
 
@@ -37,9 +47,10 @@ class WorkerReport:
         self.state = WorkerState.STARTING
         self.running = 0
         self.sequences = 0
-        self.cache_bytes = 0
+        self.memory = EngineMemory()
         self.unpublished = 0
         self.idle_s = 0.0
+        self.unused_s = 0.0
         self.load_fraction: float | None = None
         self._counts = TokenCounts()
         self._jobs: list[RunningJob] = []
@@ -94,12 +105,14 @@ class WorkerReport:
             slots=info.num_slots if info else 0,
             running=self.running,
             sequences=self.sequences,
-            cache_bytes=self.cache_bytes,
+            cache_bytes=self.memory.cache_bytes,
+            prompt_cache_bytes=self.memory.prompt_cache_bytes,
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),
-            memory_bytes=self._platform.footprint_bytes(os.getpid()),
+            memory_bytes=max(self._platform.footprint_bytes(os.getpid()), self.memory.device_bytes),
             idle_s=round(self.idle_s, 3),
+            unused_s=round(self.unused_s, 3),
             started_at=self._started_at,
             error=self._error,
             beat_at=time.time(),
@@ -130,9 +143,14 @@ class Heartbeat(threading.Thread):
         self._stopping = threading.Event()
 
     def now(self) -> None:
-        """Write the status at once, after a change of state."""
+        """Write the status at once, after a change of state, and wake the supervisors."""
         with contextlib.suppress(RedisError):
-            self._desired_models.heartbeat(self._slug, self._report.status())
+            self._write()
+            self._desired_models.notify()
+
+    def _write(self) -> None:
+        self._report.unused_s = min(consumer.unused_s for consumer in self._consumers)
+        self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:
         """Write the last status and unregister both consumers from RQ."""
@@ -148,7 +166,7 @@ class Heartbeat(threading.Thread):
             count += 1
             try:
                 self._measure()
-                self._desired_models.heartbeat(self._slug, self._report.status())
+                self._write()
                 self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("heartbeat missed", extra={"error": str(error)})

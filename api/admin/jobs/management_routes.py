@@ -7,9 +7,9 @@ from collections import Counter
 from fastapi import APIRouter
 
 from api.admin.jobs.management_schema import CleanUpAnswer, CleanUpBody, Processes
-from api.admin.jobs.processes import list_processes
+from api.admin.jobs.processes import list_nodes, list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.execution.resolve import resolve
+from api.execution.resolve import resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
@@ -26,7 +26,8 @@ router = APIRouter(
 async def processes(services: ServicesDep) -> Processes:
     """Every model that is loaded or loading, its process, and the jobs that wait or run."""
     entries = await services.runner.in_thread(list_processes, services)
-    return Processes(processes=entries)
+    nodes = await services.runner.in_thread(list_nodes, services)
+    return Processes(processes=entries, nodes=nodes)
 
 
 @router.post("/process/clean-up")
@@ -34,7 +35,7 @@ async def clean_up(
     body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> CleanUpAnswer:
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     if body.dry_run:
         waiting, running = await services.runner.in_thread(_count, services, slug, body.timeout)

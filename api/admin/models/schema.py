@@ -11,7 +11,7 @@ from api.web.base_schema import Count, Flag, Text, integer
 from jobs.contract.requests import KvLayout
 
 _WITHOUT_EFFECT = frozenset(
-    "model auto_unload priority use_kv_cache kv_cache_threshold llm_model_path".split()
+    "model auto_unload use_kv_cache kv_cache_threshold llm_model_path".split()
 )
 
 
@@ -19,9 +19,11 @@ class LoadBody(DefaultsBody):
     """The model, its load options, and defaults for requests that do not set a parameter.
 
     Unknown options are refused by name: see ``unknown_options``. Some options of the original
-    server are accepted without effect: ``auto_unload``, ``priority``, ``use_kv_cache``,
-    ``kv_cache_threshold``, ``llm_model_path``. They ask for the default behaviour here, or had an
-    effect there under a memory limit only.
+    server are accepted without effect: ``auto_unload``, ``use_kv_cache``, ``kv_cache_threshold``,
+    ``llm_model_path``. They ask for the default behaviour here.
+
+    After ``ttl`` seconds without a job the model is parked; without it, only when others need its
+    memory. A ``pinned`` model is never parked. Those of lower ``priority`` are parked first.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -49,6 +51,9 @@ class LoadBody(DefaultsBody):
     num_draft_tokens: Annotated[int, integer(1, 64)] | None = None
     prompt_cache_bytes: Annotated[int, integer(0, 2**50)] | None = None
     max_tokens: Count | None = None
+    ttl: Annotated[float, Field(ge=0)] | None = None
+    pinned: Flag | None = None
+    priority: Annotated[int, integer(-100, 100)] | None = None
     background: Flag | None = None
 
     @property
@@ -108,11 +113,24 @@ class ModelInfoAnswer(BaseModel):
     lora_names: list[str] = []
 
 
+class ModelStatus(BaseModel):
+    """llama-server's state of a model: ``unloaded``, ``loading`` or ``loaded``.
+
+    ``progress`` is the part that is loaded, from 0 to 1. A load that ``failed`` is tried again.
+    """
+
+    value: str = "unloaded"
+    progress: float | None = None
+    failed: bool | None = None
+
+
 class ModelEntry(BaseModel):
     """A model in OpenAI's list. The ``id`` of a loaded model selects it when sent as ``model``.
 
-    ``state`` is the worker's, or ``unloaded``: then there is no ``model_id``, and ``created`` is
-    the time of the file.
+    ``state`` is the worker's, ``parked`` for a model that the next request starts again, or
+    ``unloaded``: then there is no ``model_id``, and ``created`` is the time of the file. The fields
+    from ``source`` on are what the files say, ``None`` where they do not; ``input_kinds`` are those
+    that the model was made for.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -126,6 +144,19 @@ class ModelEntry(BaseModel):
     backend: str
     context_length: int | None
     state: str
+    status: ModelStatus
+    aliases: tuple[str, ...] = ()
+    pinned: bool = False
+    expires_at: float | None = None
+    source: str | None = None
+    size_bytes: int | None = None
+    architecture: str | None = None
+    num_parameters: int | None = None
+    quantization: str | None = None
+    input_kinds: tuple[str, ...] = ("text",)
+    task: str | None = None
+    has_chat_template: bool | None = None
+    has_tools: bool | None = None
 
 
 class ModelList(BaseModel):
