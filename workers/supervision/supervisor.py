@@ -39,6 +39,7 @@ from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.preload import preload
 from workers.supervision.residency.residency import Residency
 from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
@@ -109,7 +110,8 @@ class Supervisor:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
         upgrading = partial(upgrade, self._redis, lambda: self._is_stopping)
-        for step in (self._check_identity, upgrading):
+        preloading = partial(preload, self._settings, self._desired_models)
+        for step in (self._check_identity, upgrading, preloading):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
