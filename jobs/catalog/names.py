@@ -53,7 +53,7 @@ def without_collisions(entries: Iterable[ModelEntry]) -> list[ModelEntry]:
         name = entry.name
         while name in found:
             name = f"{name}@{entry.source}"
-        found[name] = replace(entry, name=name)
+        found[name] = entry if name == entry.name else replace(entry, name=name)
     return list(found.values())
 
 

@@ -5,37 +5,46 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+
+_WITH_STATE = (".safetensors", ".gguf", ".index.json")
+"""Files whose sizes and times are asked for; of 1,000 models, asking for all would take twice as
+long."""
 
 
 @dataclass(slots=True)
 class FolderView:
     """The files of a folder by name and the names of its folders, both without dot names.
 
-    Links are followed, a dangling one counts as missing. ``leading_out`` names the links to places
-    outside ``root``; without a root there are none.
+    Files that hold weights or list them have their state. Links are followed, a dangling one counts
+    as missing. ``leading_out`` names the links to places outside ``root``; without a root there are
+    none. The path is a text, as of thousands of folders few become a ``Path``.
     """
 
-    path: Path
+    path: str
     root: str | None = None
-    files: dict[str, os.stat_result] = field(default_factory=dict)
+    files: dict[str, os.stat_result | None] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     leading_out: list[str] = field(default_factory=list)
 
-    def size_of(self, *suffixes: str) -> int:
-        """Total size of the files with one of these endings, in bytes."""
-        return sum(s.st_size for name, s in self.files.items() if name.lower().endswith(suffixes))
+    def place_of(self, name: str) -> str:
+        """The path of a file or folder in it."""
+        return f"{self.path}{os.sep}{name}"
+
+    def size_of(self, names: Iterable[str]) -> int:
+        """Total size of those of the files that are there, in bytes."""
+        return sum(state.st_size for name in names if (state := self.files.get(name)))
 
     def inner(self, name: str) -> FolderView:
         """The view of one of the folders."""
-        return view_of(self.path / name, self.root)
+        return view_of(self.place_of(name), self.root)
 
 
-def view_of(path: Path, root: str | None = None) -> FolderView:
+def view_of(path: str, root: str | None = None) -> FolderView:
     """Read a folder; one that is missing or cannot be read is empty.
 
     ``root`` is a resolved path. Names that are not UTF-8 are left out: JSON cannot hold them.
@@ -53,22 +62,26 @@ def view_of(path: Path, root: str | None = None) -> FolderView:
 
 
 def _add(view: FolderView, item: os.DirEntry[str]) -> None:
-    if item.name.startswith(".") or not _is_text(item.name):
+    name = item.name
+    if name.startswith(".") or not _is_text(name):
         return
     try:
-        state = item.stat()
+        is_link = item.is_symlink()
+        state = item.stat() if is_link or name.lower().endswith(_WITH_STATE) else None
+        is_folder, is_file = item.is_dir(), item.is_file()
     except OSError:
         return
-    is_link = view.root is not None and item.is_symlink()
-    if is_link and not is_inside(item.path, str(view.root), state.st_dev, state.st_ino):
-        view.leading_out.append(item.name)
-    elif stat.S_ISDIR(state.st_mode):
-        view.folders.append(item.name)
-    elif stat.S_ISREG(state.st_mode):
-        view.files[item.name] = state
+    if is_link and state and view.root and not _is_target_inside(item.path, view.root, state):
+        view.leading_out.append(name)
+    elif is_folder:
+        view.folders.append(name)
+    elif is_file:
+        view.files[name] = state
 
 
 def _is_text(name: str) -> bool:
+    if name.isascii():
+        return True
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -76,9 +89,12 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _leads_inside(path: Path, root: str) -> bool:
-    state = path.stat()
-    return is_inside(str(path), root, state.st_dev, state.st_ino)
+def _leads_inside(path: str, root: str) -> bool:
+    return _is_target_inside(path, root, os.stat(path))
+
+
+def _is_target_inside(path: str, root: str, state: os.stat_result) -> bool:
+    return is_inside(path, root, state.st_dev, state.st_ino)
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -6,6 +6,7 @@ the branch ``main``, or the only one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,20 +23,21 @@ def hugging_face(cache: Path) -> Iterator[ModelEntry]:
     root = real_root(cache)
     if root is None:
         return
-    for name in view_of(Path(root), root).folders:
+    for name in view_of(root, root).folders:
         if name.startswith(_PREFIX):
             repository = name.removeprefix(_PREFIX).replace("--", "/")
-            snapshot = _snapshot(Path(root, name))
+            snapshot = _snapshot(os.path.join(root, name))
             if snapshot is not None:
                 yield from model_folder(view_of(snapshot, root), repository, "hf")
 
 
-def _snapshot(folder: Path) -> Path | None:
-    snapshots = folder / "snapshots"
+def _snapshot(folder: str) -> str | None:
+    snapshots = os.path.join(folder, "snapshots")
     try:
-        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        with open(os.path.join(folder, "refs", "main"), encoding="utf-8") as file:
+            commit = file.read().strip()
     except (OSError, ValueError):
         found = view_of(snapshots).folders
-        return snapshots / found[0] if len(found) == 1 else None
+        return os.path.join(snapshots, found[0]) if len(found) == 1 else None
     # The text could be a path.
-    return snapshots / commit if commit.isalnum() else None
+    return os.path.join(snapshots, commit) if commit.isalnum() else None
