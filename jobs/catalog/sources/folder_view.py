@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
+import stat
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 log = logging.getLogger(__name__)
 
 
+_SETTLED_NS = 2 * 10**9  # longer than the times of file systems are apart
 _WITH_STATE = (".safetensors", ".gguf", ".index.json")
 """Files whose sizes and times are asked for; of 1,000 models, asking for all would take twice as
 long."""
@@ -51,31 +57,69 @@ def view_of(path: str, root: str | None = None) -> FolderView:
     """
     view = FolderView(path, root)
     try:
-        if root is not None and not _leads_inside(path, root):
+        state = os.stat(path)
+        if root is not None and not is_inside(path, root, state.st_dev, state.st_ino):
             return view
-        with os.scandir(path) as found:
-            for item in found:
-                _add(view, item)
+        # Two changes may have one time, so a folder that has just changed is read again.
+        is_settled = time.time_ns() - state.st_mtime_ns > _SETTLED_NS
+        items = _kept_items(path, state.st_mtime_ns) if is_settled else _read_items(path)
     except OSError as error:
         log.debug("folder cannot be read", extra={"path": repr(path), "error": str(error)})
+        return view
+    for item in items:
+        with contextlib.suppress(OSError):  # it has gone since, or is a dangling link
+            _add(view, item)
     return view
 
 
-def _add(view: FolderView, item: os.DirEntry[str]) -> None:
-    name = item.name
-    if name.startswith(".") or not _is_text(name):
-        return
-    try:
-        is_link = item.is_symlink()
-        state = item.stat() if is_link or name.lower().endswith(_WITH_STATE) else None
-        is_folder, is_file = item.is_dir(), item.is_file()
-    except OSError:
-        return
-    if is_link and state and view.root and not _is_target_inside(item.path, view.root, state):
-        view.leading_out.append(name)
-    elif is_folder:
+class _Item(NamedTuple):
+    name: str
+    kind: Literal["file", "folder", "link"]
+
+
+def _read_items(path: str) -> tuple[_Item, ...]:
+    with os.scandir(path) as found:
+        return tuple(
+            _Item(one.name, _kind_of(one))
+            for one in found
+            if not one.name.startswith(".") and _is_text(one.name)
+        )
+
+
+def _kind_of(item: os.DirEntry[str]) -> Literal["file", "folder", "link"]:
+    if item.is_symlink():
+        return "link"
+    return "folder" if item.is_dir() else "file"
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _kept_items(path: str, modified_ns: int) -> tuple[_Item, ...]:
+    """Kept until the folder changes. Sizes, and what links lead to, are asked for each time."""
+    return _read_items(path)
+
+
+def _add(view: FolderView, item: _Item) -> None:
+    name, kind = item
+    if kind == "folder":
         view.folders.append(name)
-    elif is_file:
+    elif kind == "link":
+        _add_link(view, name)
+    elif name.lower().endswith(_WITH_STATE):
+        state = os.stat(view.place_of(name))
+        if stat.S_ISREG(state.st_mode):
+            view.files[name] = state
+    else:
+        view.files[name] = None
+
+
+def _add_link(view: FolderView, name: str) -> None:
+    path = view.place_of(name)
+    state = os.stat(path)
+    if view.root is not None and not is_inside(path, view.root, state.st_dev, state.st_ino):
+        view.leading_out.append(name)
+    elif stat.S_ISDIR(state.st_mode):
+        view.folders.append(name)
+    elif stat.S_ISREG(state.st_mode):
         view.files[name] = state
 
 
@@ -89,14 +133,6 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _leads_inside(path: str, root: str) -> bool:
-    return _is_target_inside(path, root, os.stat(path))
-
-
-def _is_target_inside(path: str, root: str, state: os.stat_result) -> bool:
-    return is_inside(path, root, state.st_dev, state.st_ino)
-
-
 @functools.lru_cache(maxsize=1 << 16)
 def is_inside(path: str, root: str, device: int, inode: int) -> bool:
     """Whether the place that ``path`` leads to is ``root`` or below it.
@@ -105,3 +141,9 @@ def is_inside(path: str, root: str, device: int, inode: int) -> bool:
     """
     place = os.path.realpath(path)
     return place == root or place.startswith(root.rstrip(os.sep) + os.sep)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def path_of(place: str) -> Path:
+    """The text as a ``Path``, which takes some time to make."""
+    return Path(place)

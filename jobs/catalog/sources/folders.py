@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.catalog.entry import ModelEntry, Source
-from jobs.catalog.sources.folder_view import FolderView, view_of
+from jobs.catalog.sources.folder_view import FolderView, path_of, view_of
 from jobs.catalog.sources.layout import (
     GgufFile,
     gguf_files,
@@ -62,7 +62,7 @@ def model_folder(view: FolderView, name: str, source: Source) -> Iterator[ModelE
     weights = [name for name in view.files if name.endswith(".safetensors")]
     if _CONFIG in view.files and (weights or not files):
         size, problem = view.size_of(weights), mlx_problem(view)
-        yield ModelEntry(name, Path(view.path), "mlx", size, source, problem=problem)
+        yield ModelEntry(name, path_of(view.path), "mlx", size, source, problem=problem)
     counts = Counter(file.quantization for file in files)
     projector = projector_of(view) if files else None
     for file in files:

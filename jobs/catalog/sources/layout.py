@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.catalog.gguf_header import GgufHeader, read_gguf_start
-from jobs.catalog.sources.folder_view import FolderView
+from jobs.catalog.sources.folder_view import FolderView, path_of
 from jobs.contract.errors import ModelLoadError
 
 _INDEX = "model.safetensors.index.json"
@@ -108,7 +108,7 @@ def gguf_files(view: FolderView) -> Iterator[GgufFile]:
             continue
         parts = [name] if part is None else _parts_of(name, part)
         problem = problem or _gguf_problem(view, parts)
-        yield GgufFile(name, Path(path), view.size_of(parts), quantization_in(name), problem)
+        yield GgufFile(name, path_of(path), view.size_of(parts), quantization_in(name), problem)
 
 
 def _parts_of(name: str, part: re.Match[str]) -> list[str]:
@@ -151,9 +151,10 @@ def _kind_of(header: GgufHeader) -> str:
 def projector_of(view: FolderView) -> Path | None:
     """The first projector in a model's folder."""
     found = sorted(n for n in view.files if n.lower().endswith(".gguf") and _PROJECTOR.search(n))
-    return Path(view.place_of(found[0])) if found else None
+    return path_of(view.place_of(found[0])) if found else None
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def quantization_in(name: str) -> str:
     """The quantization that a file's name says (``Q4_K_M``), "" if it says none."""
     stem = _GGUF_PART.sub("", name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.catalog.entry import ModelEntry
-from jobs.catalog.sources.folder_view import FolderView, is_inside, view_of
+from jobs.catalog.sources.folder_view import FolderView, is_inside, path_of, view_of
 from jobs.catalog.sources.layout import gguf_kind, real_root
 
 _LAYER = "application/vnd.ollama.image."
@@ -91,11 +91,11 @@ def _entry(root: str, name: str, layers: dict[str, list[Layer]]) -> ModelEntry |
     projectors = layers.get("projector", [])
     return ModelEntry(
         name,
-        Path(path),
+        path_of(path),
         "llama-cpp",
         models[0].size,
         "ollama",
-        projector=Path(root, "blobs", projectors[0].blob) if projectors else None,
+        projector=path_of(os.path.join(root, "blobs", projectors[0].blob)) if projectors else None,
         problem=_problem(path, root, models[0]),
     )
 
