@@ -39,7 +39,7 @@ class FolderView:
 
     def place_of(self, name: str) -> str:
         """The path of a file or folder in it."""
-        return f"{self.path}{os.sep}{name}"
+        return f"{self.path}/{name}"
 
     def size_of(self, names: Iterable[str]) -> int:
         """Total size of those of the files that are there, in bytes."""
@@ -140,7 +140,7 @@ def is_inside(path: str, root: str, device: int, inode: int) -> bool:
     ``device`` and ``inode`` are those of that place: an answer is kept until it is another one.
     """
     place = os.path.realpath(path)
-    return place == root or place.startswith(root.rstrip(os.sep) + os.sep)
+    return place == root or place.startswith(root.rstrip("/") + "/")
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -37,7 +37,7 @@ def ollama(folder: Path) -> Iterator[ModelEntry]:
     root = real_root(folder)
     if root is None:
         return
-    manifests = os.path.join(root, "manifests")
+    manifests = f"{root}/manifests"
     for name, path in _manifests(view_of(manifests, root), depth=3):
         state = os.stat(path)
         entry = _entry(root, name, layers_of(path, state.st_mtime_ns, state.st_size))
@@ -87,7 +87,7 @@ def _entry(root: str, name: str, layers: dict[str, list[Layer]]) -> ModelEntry |
     models = layers.get("model", [])
     if len(models) != 1 or "adapter" in layers:
         return None
-    path = os.path.join(root, "blobs", models[0].blob)
+    path = f"{root}/blobs/{models[0].blob}"
     projectors = layers.get("projector", [])
     return ModelEntry(
         name,
@@ -95,7 +95,7 @@ def _entry(root: str, name: str, layers: dict[str, list[Layer]]) -> ModelEntry |
         "llama-cpp",
         models[0].size,
         "ollama",
-        projector=path_of(os.path.join(root, "blobs", projectors[0].blob)) if projectors else None,
+        projector=path_of(f"{root}/blobs/{projectors[0].blob}") if projectors else None,
         problem=_problem(path, root, models[0]),
     )
 
