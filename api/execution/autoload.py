@@ -20,7 +20,7 @@ from jobs.contract.errors import ModelConflictError, ModelNotFoundError, NotRead
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
 from jobs.storage import names
-from jobs.storage.load_failures import check_load_failure
+from jobs.storage.residency.load_failures import check_load_failure
 
 _TRIES = 20
 
