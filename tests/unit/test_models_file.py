@@ -105,6 +105,9 @@ def test_an_unlisted_model_is_hidden_and_can_be_reached(settings: Settings) -> N
     write(settings, "[mlx]\nunlisted = true")
     assert [entry.name for entry in list_models(settings)] == ["qwen-Q4_K_M.gguf", "small.gguf"]
     assert find_model(settings, "mlx").name == "mlx"
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_model(settings, "mlxx")
+    assert "'mlx'" not in caught.value.message
 
 
 def test_the_file_is_read_again_when_it_changes(settings: Settings) -> None:
