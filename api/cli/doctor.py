@@ -18,6 +18,8 @@ from api.cli.tables import text_console, to_size_text
 from jobs.catalog.catalog import list_models
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
+from jobs.memory.budget import read_budget
+from jobs.memory.facts import MachineFacts, machine_facts
 from jobs.platform.current import current_platform, launchd_job
 from jobs.platform.darwin import Darwin
 from jobs.settings import Settings
@@ -27,6 +29,14 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}
 _LOW_DISK_BYTES = 2_000_000_000
 _LOW_MEMORY_BYTES = 1_000_000_000
+
+_BINDINGS = {
+    "setting": "MGS_MEMORY_BUDGET",
+    "working_set": "what macOS recommends for the GPU",
+    "memory": "the machine's memory, less a reserve",
+    "cgroup": "the limit of the control group, less a reserve",
+    "gpu": "what was free on the GPU",
+}
 
 Verdict = Literal["ok", "warning", "problem"]
 
@@ -49,6 +59,7 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
     yield _models(settings)
     yield _disk(settings)
     yield _memory()
+    yield _budget(settings, machine_facts())
 
 
 def setup_checks(*, is_redis_embedded: bool = True) -> Iterator[Check]:
@@ -158,6 +169,18 @@ def _disk(settings: Settings) -> Check:
     free = shutil.disk_usage(folder).free
     verdict: Verdict = "warning" if free < _LOW_DISK_BYTES else "ok"
     return Check(verdict, "disk", f"{to_size_text(free)} free")
+
+
+def _budget(settings: Settings, facts: MachineFacts) -> Check:
+    budget = read_budget(settings, facts)
+    if budget.total_bytes is None:
+        return Check("warning", "memory for models", "no limit (MGS_MEMORY_BUDGET)")
+    gpu = facts.gpu
+    most = max(facts.memory_bytes, gpu.limit_bytes if gpu else 0)
+    finding = f"{to_size_text(budget.total_bytes)} for all together ({_BINDINGS[budget.binding]})"
+    if budget.total_bytes > most:
+        return Check("warning", "memory for models", f"{finding}: more than {to_size_text(most)}")
+    return Check("ok", "memory for models", finding)
 
 
 def _memory() -> Check:

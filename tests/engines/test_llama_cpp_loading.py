@@ -51,6 +51,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "no such file" in load_error(tmp_path / "none.gguf")
 
 
+def test_what_llama_cpp_computes_wrongly_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "sees.gguf"
+    path.write_bytes(gguf_bytes({"general.architecture": "cogvlm"}))
+    assert "the architecture cogvlm wrongly: not supported" in load_error(path)
+
+
 def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
     assert "folder" in load_error(tmp_path)
 

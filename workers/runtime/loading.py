@@ -12,6 +12,7 @@ from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
+from workers.generation.input_prefixes import InputPrefixes, read_input_prefixes
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 from workers.runtime.heartbeat import WorkerReport
@@ -29,11 +30,15 @@ _SHORTAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A loaded engine, its model's path, the encoder of its prompts, and its turn on the GPU."""
+    """A loaded engine, its model's path, the encoder of its prompts, prefixes of texts to embed.
+
+    ``turn``: when it may compute, where models share a GPU.
+    """
 
     engine: Engine
     path: Path
     encoder: PromptEncoder
+    prefixes: InputPrefixes
     turn: Turn | None
 
 
@@ -74,9 +79,11 @@ def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> 
     except ModelNotFoundError as error:
         raise ModelLoadError(f"{error.message}, on the machine that should load it") from error
     options = engine_options(settings, request, entry.backend)
+    prefixes = read_input_prefixes(entry.path)
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
-    return LoadedEngine(engine, entry.path, encoder, open_turn(settings, engine.info))
+    turn = open_turn(settings, engine.info)
+    return LoadedEngine(engine, entry.path, encoder, prefixes, turn)
 
 
 def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:

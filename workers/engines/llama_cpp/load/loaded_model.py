@@ -11,6 +11,8 @@ import psutil
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.memory import load_defaults
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, TextDrafter
 from workers.engines.llama_cpp.batch.step_tuning import StepTuning
@@ -43,7 +45,6 @@ from workers.engines.shared.thread_share import ThreadShare
 
 BACKEND = "llama-cpp"
 MAX_DRAFTS = 16
-MAX_HOST_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +235,8 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
 
 
 def _prompt_cache_bytes(options: EngineOptions) -> int:
-    if options.prompt_cache_bytes is not None:
-        return options.prompt_cache_bytes
-    return min(MAX_HOST_CACHE_BYTES, psutil.virtual_memory().total // 16)
+    memory = current_platform().usable_memory_bytes()
+    return load_defaults.prompt_cache_bytes(BACKEND, options.prompt_cache_bytes, memory)
 
 
 def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
