@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
-from jobs.catalog.models_file import ModelsFile, ModelsFileError
+from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
 from jobs.platform.current import current_platform
 
@@ -155,15 +155,19 @@ class Settings(BaseSettings):
             )
         return self
 
-    @cached_property
+    @property
     def aliases(self) -> Aliases:
-        """``model_aliases``, parsed."""
+        """Those of ``model_aliases`` and of ``models.toml``, as they are now."""
+        return aliases_in(self.models_file.read(), self._own_aliases)
+
+    @cached_property
+    def _own_aliases(self) -> Aliases:
         return parse_aliases(self.model_aliases)
 
     @cached_property
     def models_file(self) -> ModelsFile:
         """``models.toml`` of the models folder."""
-        return ModelsFile(self.models_dir / "models.toml", self.aliases)
+        return ModelsFile(self.models_dir / "models.toml", self._own_aliases)
 
     @property
     def sources(self) -> list[Source]:

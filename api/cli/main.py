@@ -101,11 +101,20 @@ def ps(url: Url = None) -> None:
 
 
 @app.command()
-def models(url: Url = None) -> None:
-    """Show the models in the models folder, and which are loaded."""
-    server = Server(_settings(), url)
-    names = server.get("/v1/internal/model/list")["model_names"]
-    cli_tables.show_models(names, server.get("/management/processes"))
+def models(
+    check: Annotated[
+        bool, typer.Option("--check", help="Check models.toml, and say what is not listed.")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Show the models on disk, and which are loaded."""
+    if not check:
+        cli_tables.show_models(Server(_settings(), url).get("/v1/models")["data"])
+        return
+    from api.cli.models_check import check_models
+
+    if not check_models(_settings()):
+        sys.exit(1)
 
 
 @app.command()

@@ -39,16 +39,26 @@ def show_processes(answer: Json) -> None:
     _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
 
 
-def show_models(names: Sequence[str], processes: Json) -> None:
-    """The models folder, with the ids under which each model is loaded."""
-    ids = defaultdict(list)
-    for process in processes["processes"]:
-        ids[process["model_name"]].append(process["model_id"])
-    rows = [
-        (name, "GGUF" if name.lower().endswith(".gguf") else "MLX", ", ".join(ids[name]))
-        for name in names
-    ]
-    _show(("MODEL", "FORMAT", "LOADED AS"), rows, empty="the models folder is empty")
+def show_models(models: Sequence[Json]) -> None:
+    """``GET /v1/models`` as a table with a row per model, and the ids under which it is loaded."""
+    ids = defaultdict(set)
+    for model in models:
+        if model["model_id"] is not None:
+            ids[model["model_name"]].add(f"{model['model_id']} ({model['state']})")
+    found = {model["model_name"]: model for model in models}
+    columns = {
+        "MODEL": list(found),
+        "FORMAT": ["GGUF" if m["backend"] == "llama-cpp" else "MLX" for m in found.values()],
+        "SIZE": [to_size_text(m.get("size_bytes") or 0) for m in found.values()],
+        "PARAMETERS": [to_count_text(m.get("num_parameters")) for m in found.values()],
+        "QUANTIZATION": [_text(m.get("quantization")) for m in found.values()],
+        "CONTEXT": [_text(m.get("context_length")) for m in found.values()],
+        "SOURCE": [_text(m.get("source")) for m in found.values()],
+        "LOADED AS": [", ".join(sorted(ids[name])) for name in found],
+        "ALIASES": [", ".join(m.get("aliases") or ()) for m in found.values()],
+    }
+    shown = {title: cells for title, cells in columns.items() if any(cells) or title == "MODEL"}
+    _show(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
 
 
 def show_jobs(page: Json) -> None:
@@ -96,6 +106,15 @@ def to_size_text(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def to_count_text(number: int | None) -> str:
+    """A number of parameters as text: ``1.5B``, ``270M``; empty without one."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if number and number >= size:
+            value = number / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return _text(number)
 
 
 def to_age_text(age_s: float) -> str:

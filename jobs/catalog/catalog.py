@@ -20,8 +20,8 @@ from typing import TypeVar
 
 from jobs.catalog.entry import AdapterEntry, ModelEntry, Source
 from jobs.catalog.model_aliases import Aliases
-from jobs.catalog.models_file import ModelOptions, aliases_in
-from jobs.catalog.names import ambiguous, find_all, not_found, without_collisions
+from jobs.catalog.models_file import ModelOptions
+from jobs.catalog.names import ambiguous, find_all, model_id_of, not_found, without_collisions
 from jobs.catalog.sources.folders import lm_studio, models_folder
 from jobs.catalog.sources.hugging_face import hugging_face
 from jobs.catalog.sources.ollama import ollama
@@ -60,35 +60,51 @@ class Catalog:
 
     def listed(self) -> list[ModelEntry]:
         """The complete models, with their aliases, without those that are ``unlisted``."""
-        aliases = self._aliases_by_name
         return [
-            replace(entry, aliases=tuple(aliases.get(entry.name, ())))
+            self._with_aliases(entry)
             for entry in self.entries
             if not entry.problem and not self.options_of(entry).unlisted
         ]
 
-    def find(self, name: str, param: str) -> ModelEntry:
-        """The model that a name or an alias means; ``ModelNotFoundError``."""
+    def named(self, name: str) -> ModelEntry | None:
+        """The model of exactly that name, ``None`` without one."""
         if self.has_fakes and _FAKE_NAME.fullmatch(name):
             return ModelEntry(name, Path(name), "fake", 0)
+        entry = self._by_name.get(name)
+        return entry and self._with_aliases(entry)
+
+    def of_model_id(self, model_id: str) -> ModelEntry | None:
+        """The model that gets this model_id when a request loads it, ``None`` without one."""
+        names = (entry.name for entry in self.entries if model_id_of(entry.name) == model_id)
+        return self.named(next(names, model_id))
+
+    def find(self, name: str, param: str) -> ModelEntry:
+        """The model that a name or an alias means; ``ModelNotFoundError``."""
+        if named := self.named(name):
+            return named
         found = self._meant(name)
         if len(found) != 1:
             describe = ambiguous if found else not_found
             raise describe(found or self.entries, name, param)
-        aliases = self._aliases_by_name.get(found[0].name, ())
-        return replace(found[0], aliases=tuple(aliases))
+        return self._with_aliases(found[0])
 
     def options_of(self, entry: ModelEntry) -> ModelOptions:
         """What models.toml says about a model."""
         return self._options_by_name.get(entry.name, _NO_OPTIONS)
 
     def _meant(self, name: str) -> list[ModelEntry]:
-        exact = [entry for entry in self.entries if entry.name == name]
-        target = self.aliases.exact.get(name)
-        found = exact or (target and find_all(self.entries, target))
-        found = found or find_all(self.entries, name)
-        prefixed = None if found else self.aliases.by_prefix(name)
+        alias = self.aliases.exact.get(name)
+        found = find_all(self.entries, alias) if alias else find_all(self.entries, name)
+        prefixed = None if alias or found else self.aliases.by_prefix(name)
         return find_all(self.entries, prefixed) if prefixed else found
+
+    def _with_aliases(self, entry: ModelEntry) -> ModelEntry:
+        aliases = self._aliases_by_name.get(entry.name)
+        return replace(entry, aliases=tuple(aliases)) if aliases else entry
+
+    @cached_property
+    def _by_name(self) -> dict[str, ModelEntry]:
+        return {entry.name: entry for entry in self.entries}
 
     @cached_property
     def _options_by_name(self) -> dict[str, ModelOptions]:
@@ -116,7 +132,7 @@ def read_catalog(settings: Settings) -> Catalog:
     return Catalog(
         sorted(entries, key=lambda entry: entry.name),
         sections,
-        aliases_in(sections, settings.aliases),
+        settings.aliases,
         settings.fake_engine,
     )
 

@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +56,7 @@ _FILE_TYPES = {
     40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
 
+_BLOCK_BYTES = 1 << 20
 _CONTEXT_LENGTH = ".context_length"
 _TOKENIZER = "tokenizer."
 _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
@@ -121,15 +121,6 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def read_gguf_context_length(path: Path) -> int | None:
-    """``GgufHeader.context_length``. Stops before the vocabulary. Raises ``ModelLoadError``."""
-    try:
-        with path.open("rb") as file:
-            return GgufScanner(file, path).find_context_length()
-    except OSError as error:
-        raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
-
-
 def read_gguf_start(path: Path) -> GgufHeader:
     """The header up to the tokenizer's keys, which are long. Raises ``ModelLoadError``."""
     try:
@@ -170,24 +161,15 @@ class GgufScanner:
     def read_start(self) -> GgufHeader:
         version = self._check_preamble()
         num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
-        is_before = lambda item: not item[0].startswith(_TOKENIZER)  # noqa: E731
-        return GgufHeader(version, num_tensors, dict(takewhile(is_before, self._metadata())))
+        return GgufHeader(version, num_tensors, dict(self._metadata(end=_TOKENIZER)))
 
-    def find_context_length(self) -> int | None:
-        self._check_preamble()
-        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
-        metadata: dict[str, Value] = {}
-        header = GgufHeader(0, num_tensors, metadata)
-        for key, value in self._metadata():
-            metadata[key] = value
-            if key.endswith(_CONTEXT_LENGTH) and header.context_length is not None:
-                break
-        return header.context_length
-
-    def _metadata(self) -> Iterator[tuple[str, Value]]:
+    def _metadata(self, end: str | None = None) -> Iterator[tuple[str, Value]]:
+        """Keys and values up to the first key that starts with ``end``."""
         num_keys = self._bounded(self._number(U64), MAX_KEYS, "metadata keys")
         for _ in range(num_keys):
             key = self._string()
+            if end is not None and key.startswith(end):
+                return
             value = self._value(self._number(U32))
             if value is not None:
                 yield key, value
@@ -227,13 +209,22 @@ class GgufScanner:
 
     def _skip_elements(self, kind: int, length: int, depth: int) -> None:
         if kind == _STRING_TYPE:
-            for _ in range(length):
-                self._skip(self._number(U64))
+            self._skip_strings(length)
         elif kind == ARRAY_TYPE:
             for _ in range(length):
                 self._skip_array(depth + 1)
         else:
             self._skip(length * self._scalar(kind).size)
+
+    def _skip_strings(self, count: int) -> None:
+        """A vocabulary: a call for each string would take three times as long."""
+        while count:
+            block = self._file.read(_BLOCK_BYTES)
+            num_done, num_bytes = _whole_strings(block, count)
+            count -= num_done
+            if num_done == 0 or self._file.tell() - len(block) + num_bytes > self._size:
+                raise self._cut_off()
+            self._file.seek(num_bytes - len(block), 1)
 
     def _string(self) -> str:
         length = self._bounded(self._number(U64), MAX_STRING_BYTES, "bytes of a string")
@@ -270,3 +261,15 @@ class GgufScanner:
 
     def _error(self, reason: str) -> ModelLoadError:
         return ModelLoadError(f"{self._name}: {reason}")
+
+
+def _whole_strings(block: bytes, count: int) -> tuple[int, int]:
+    """Up to ``count`` strings that begin in the block: how many, and the bytes to behind them."""
+    length_at, size = U64.unpack_from, U64.size
+    place = number = 0
+    try:
+        for number in range(count):  # noqa: B007
+            place += size + length_at(block, place)[0]
+    except (struct.error, OverflowError):  # the place is behind the block
+        return number, place
+    return count, place

@@ -126,7 +126,7 @@ class ModelOptions(_Table):
 
     aliases: tuple[Alias, ...] = ()
     ttl_s: Annotated[float | None, BeforeValidator(_to_seconds)] = Field(
-        default=None, alias="ttl", ge=0, le=365 * 86400, allow_inf_nan=False
+        default=None, alias="ttl", strict=True, ge=0, le=365 * 86400, allow_inf_nan=False
     )
     pinned: Flag = False
     priority: int = Field(default=0, strict=True, ge=-1000, le=1000)

@@ -29,6 +29,10 @@ _ORG = re.compile(r"\w[\w.-]*/(?=[^/]+$)")
 _HINT = "`mgs models` lists what there is"
 
 
+class AmbiguousModelError(ModelNotFoundError):
+    """A name may mean several models."""
+
+
 def model_id_of(name: str) -> str:
     """The model_id of a model that is loaded by its name: the name, if that is a valid one.
 
@@ -76,12 +80,12 @@ def not_found(entries: Sequence[ModelEntry], name: str, param: str) -> ModelNotF
     return ModelNotFoundError(f"there is no model {name[:_MAX_SHOWN]!r}{meant}", param)
 
 
-def ambiguous(found: Sequence[ModelEntry], name: str, param: str) -> ModelNotFoundError:
+def ambiguous(found: Sequence[ModelEntry], name: str, param: str) -> AmbiguousModelError:
     """The error for a name that means several entries."""
     names = _listed([entry.name for entry in found[:_MAX_CANDIDATES]])
     more = f" and {len(found) - _MAX_CANDIDATES} more" if len(found) > _MAX_CANDIDATES else ""
     message = f"{name[:_MAX_SHOWN]!r} may be one of several models: {names}{more}"
-    return ModelNotFoundError(message, param)
+    return AmbiguousModelError(message, param)
 
 
 def _listed(names: list[str]) -> str:

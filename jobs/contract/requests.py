@@ -88,11 +88,9 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class View(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the API shows a job. Workers ignore it.
+    """How the API shows a job; workers ignore it. ``shape`` is a ``Shape`` of the API.
 
-    ``shape`` is a ``Shape`` of the API. It is a string here because workers need not know all
-    shapes. ``is_thinking_shown`` is for Anthropic's API, ``has_tokens`` and ``fields`` are for
-    llama-server's.
+    ``is_thinking_shown`` is for Anthropic's API, ``has_tokens`` and ``fields`` for llama-server's.
     """
 
     shape: str = ""

@@ -112,6 +112,8 @@ class _TensorScanner(GgufScanner):
     def _tensors(self, header: GgufHeader) -> list[GgufTensor]:
         """Their sizes follow from the offsets: new types need no table of block sizes."""
         infos = sorted((self._info() for _ in range(header.num_tensors)), key=lambda info: info[3])
+        if not infos:  # the first part of a split model may have none
+            return []
         alignment = header.count("general.alignment") or _DEFAULT_ALIGNMENT
         start = math.ceil(self._file.tell() / alignment) * alignment
         ends = [*(info[3] for info in infos[1:]), max(0, self._size - start)]

@@ -13,7 +13,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.fence import OwnershipLostError
-from jobs.storage.parking import Demand, Parking
+from jobs.storage.residency.parking import Demand, Parking
 from jobs.storage.store import JobStore
 from tests.helpers.samples import settings_for, submission
 from tests.helpers.taking import take

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 
 from redis.exceptions import RedisError
 
-from jobs.contract.errors import ModelUnloadedError, NotReadyError, WorkerLostError
+from jobs.contract.errors import ModelUnloadedError, NotReadyError
 from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
@@ -38,6 +38,8 @@ from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.residency import Residency
+from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
 from workers.supervision.wakeup import WakeupListener
@@ -61,7 +63,7 @@ class Supervisor:
         self._snapshot = DesiredSnapshot({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._identity = identify(settings.state_dir)
-        self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
+        self._recovery = Recovery(self._store, settings, self._owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
         note_failure = partial(note_failed_load, self._redis, settings)
@@ -73,15 +75,15 @@ class Supervisor:
         self._contact = RedisContact()
         self._neighbours = Neighbours()
         self._load_jobs = LoadJobs(self._store, self._desired_models)
+        parts = self._recovery, self._load_jobs, self._restarts
+        self._starter = Starter(*parts, self._owner, self._events.put)
         self._desired_state = DesiredState(self._desired_models, self._contact)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
         self._follower = PlanFollower(
-            self._store,
-            self._desired_models,
-            lambda: self._identity.owner,
+            Residency(self._store, self._desired_models, settings, self._owner),
             self._claimant,
             self._crash_policy,
             self._restarts,
@@ -112,6 +114,9 @@ class Supervisor:
             self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
         self._stop_workers()
+
+    def _owner(self) -> str:
+        return self._identity.owner
 
     def stop(self) -> None:
         self._is_stopping = True
@@ -207,27 +212,9 @@ class Supervisor:
         )
 
     def _start(self, slug: str, desired: DesiredModel, reserved_bytes: int) -> None:
-        self._settle_leftover(slug)
-        ready = self._load_jobs.ensure(slug, desired)
-        if ready is None:
-            return  # it was changed meanwhile; the next tick handles it
-        try:
-            child = Child(slug, ready, self._identity.owner, self._events.put, reserved_bytes)
-        except OSError as error:
-            self._restarts.note_failed_start(slug)
-            log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
-            return
-        self._restarts.note_start(slug)
-        self._children[slug] = child
-        log.info("worker started", extra={"slug": slug, "pid": child.pid})
-
-    def _settle_leftover(self, slug: str) -> None:
-        """Settle the jobs of workers of an earlier supervisor or another node.
-
-        Their lifelines have ended them, or they are unreachable. No job is suspected of that.
-        """
-        lost = WorkerLostError("the worker of the model died with its supervisor")
-        self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
+        child = self._starter.start(slug, desired, reserved_bytes)
+        if child is not None:
+            self._children[slug] = child
 
     def _stop_undesired(self, child: Child, status: WorkerStatus | None) -> None:
         """Stop a worker. A ready one first gets a second to take its unload job."""

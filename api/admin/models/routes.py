@@ -25,7 +25,10 @@ from api.admin.models.loading import (
 from api.admin.models.schema import LoadAnswer, LoadBody, ModelInfoAnswer, ModelNames, UnloadAnswer
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
-from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
+from jobs.catalog.catalog import ModelEntry, find_model, list_models, model_options
+from jobs.catalog.disk_facts import ModelFacts
+from jobs.catalog.models_file import ModelOptions
+from jobs.catalog.options import load_request_of
 from jobs.contract.errors import UnsupportedParameterError
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings
@@ -58,37 +61,46 @@ async def load(
         raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
     request_of = partial(_load_request, services.settings, body)
-    keeping = Keeping(body.ttl, bool(body.pinned), body.priority or 0)
-    request_ = await services.runner.in_thread(request_of)
-    job_id = await start_load(services, model_id, request_, keeping)
+    wanted, keeping = await services.runner.in_thread(request_of)
+    job_id = await start_load(services, model_id, wanted, keeping)
     if is_background(request, body.background):
         return accepted(job_id)
     await finish_load(services, model_id, job_id)
     return LoadAnswer()
 
 
-def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
-    """The load request; each name is looked up on disk, and refused by its field if not found."""
+def _load_request(settings: Settings, body: LoadBody) -> tuple[LoadRequest, Keeping]:
+    """The body, and what models.toml says where it says nothing.
+
+    Each name is looked up on disk, and refused by its field if not found.
+    """
     entry = find_model(settings, body.llm_model_name)
-    adapter, draft = body.adapter_name, body.draft_model
-    request = LoadRequest(
-        model_name=entry.name,
-        backend=entry.backend,
+    request = load_request_of(
+        settings,
+        entry,
         chat_format=body.chat_format or None,
         context_length=body.context_length,
         slots=body.slots,
         threads=body.threads,
         gpu_layers=body.gpu_layers,
-        trust_remote_code=bool(body.trust_remote_code),
-        adapter=find_adapter(settings.adapters_dir, adapter, entry.backend).name if adapter else None,
+        trust_remote_code=body.trust_remote_code,
+        adapter=body.adapter_name,
         kv_bits=body.kv_bits,
         kv_layout=body.kv_layout,
-        draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
+        draft_model=body.draft_model,
         num_draft_tokens=body.num_draft_tokens,
         prompt_cache_bytes=body.prompt_cache_bytes,
         defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
     )
-    return checked_text(request, body)
+    return checked_text(request, body), _keeping(body, model_options(settings, entry))
+
+
+def _keeping(body: LoadBody, options: ModelOptions) -> Keeping:
+    return Keeping(
+        ttl_s=(options.ttl_s or None) if body.ttl is None else body.ttl,
+        pinned=options.pinned if body.pinned is None else body.pinned,
+        priority=options.priority if body.priority is None else body.priority,
+    )
 
 
 @router.post(
@@ -128,27 +140,32 @@ async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
 async def _info(services: Services, name: str, model_id: str | None) -> ModelInfoAnswer:
     entry = await services.runner.in_thread(find_model, services.settings, name)
     every = await services.runner.in_thread(services.desired_models.loaded)
-    loaded = [model for model in every if model.desired.load.model_name == name]
+    loaded = [model for model in every if model.desired.load.model_name == entry.name]
     chosen = [model for model in loaded if model_id in (None, model.desired.model_id)]
     facts = await services.runner.in_thread(services.disk_facts.read, entry)
-    return _info_answer(entry, loaded, chosen[0] if chosen else None, facts.context_length)
+    return _info_answer(entry, loaded, chosen[0] if chosen else None, facts)
 
 
 def _info_answer(
     entry: ModelEntry,
     loaded: list[LoadedModel],
     chosen: LoadedModel | None,
-    trained_length: int | None,
+    on_disk: ModelFacts,
 ) -> ModelInfoAnswer:
-    facts: dict[str, Any] = {"context_length": trained_length}
+    facts: dict[str, Any] = {
+        "context_length": on_disk.context_length,
+        "architecture": on_disk.architecture or None,
+        "quantization": on_disk.quantization or None,
+        "num_parameters": on_disk.num_parameters,
+    }
     if chosen is not None and chosen.status is not None:
         status = chosen.status
-        facts = {
-            "context_length": status.context_length or trained_length,
+        facts |= {
+            "context_length": status.context_length or on_disk.context_length,
             "vocab_size": status.vocab_size or None,
-            "architecture": status.architecture or None,
-            "quantization": status.quantization or None,
-            "num_parameters": status.num_parameters,
+            "architecture": status.architecture or facts["architecture"],
+            "quantization": status.quantization or facts["quantization"],
+            "num_parameters": status.num_parameters or facts["num_parameters"],
             "slots": status.slots or None,
             "load_fraction": status.load_fraction,
             "state": status.state.value,

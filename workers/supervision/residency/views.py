@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
-from jobs.storage.parking import Demand
+from jobs.storage.residency.parking import Demand
 from workers.supervision.residency.planner import ModelView, Phase
 from workers.supervision.worker_process import Child
 
