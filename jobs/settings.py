@@ -22,6 +22,7 @@ from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
+from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
@@ -99,12 +100,16 @@ class Settings(BaseSettings):
     """Size of the prompt cache per model; unset: the engine's default, 0: no cache."""
     prompt_cache_dir: Path | None = None
     """Folder in which engines save the prompt cache across restarts; unset: not saved."""
+    memory_budget: str = ""
+    """Memory of all models together, see ``jobs/memory/budget_setting.py``; empty: the rule."""
     unknown_model: Literal["error", "default"] = "error"
     """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
     strict_schemas: bool = False
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    gpu_turns: Literal["auto", "on", "off"] = "auto"
+    """Whether the workers of a machine compute one after the other; auto: on a Mac's GPU."""
     keep_awake: bool = True
     """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False
@@ -117,7 +122,7 @@ class Settings(BaseSettings):
         stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
         return {name: value for name, value in stripped.items() if value != ""}
 
-    @field_validator("log_level", "unknown_model", mode="before")
+    @field_validator("log_level", "unknown_model", "gpu_turns", mode="before")
     @classmethod
     def _lower(cls, value: str) -> str:
         return value.lower() if isinstance(value, str) else value
@@ -126,6 +131,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_aliases(cls, value: str) -> str:
         parse_aliases(value)
+        return value
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _check_budget(cls, value: str) -> str:
+        parse_budget(value)
         return value
 
     @field_validator("model_sources")

@@ -64,6 +64,9 @@ def load(
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
+    estimate_only: Annotated[
+        bool, typer.Option("--estimate-only", help="Only say what memory it needs.")
+    ] = False,
     url: Url = None,
 ) -> None:
     """Load a model and show the progress."""
@@ -79,6 +82,8 @@ def load(
     }
     body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
     server = Server(_settings(), url)
+    if estimate_only:
+        return _estimate(server, {k: v for k, v in body.items() if k != "chat_format"})
     started = time.monotonic()
     headers = {"X-Model-Id": model_id, "Prefer": "respond-async"}
     response = server.post("/v1/internal/model/load", body, headers)
@@ -182,6 +187,37 @@ def doctor(url: Url = None) -> None:
 
     settings = _settings()
     if not show_checks(examine(settings, Server(settings, url))):
+        sys.exit(1)
+
+
+@app.command()
+def check(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models to try; default: both demo models.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long all models are busy at once.")] = 10.0,
+    sleep: Annotated[bool, typer.Option(help="Also try a sleep of the machine.")] = False,
+) -> None:
+    """Try this machine with a server of its own, and write a report for an issue."""
+    from api.cli.check.commands import DEMO_MODELS, Machine
+    from api.cli.check.report import write_report
+    from api.cli.check.rows import models_of
+    from api.cli.doctor import show_checks
+
+    folder = _settings().models_dir.resolve()
+    names = models_of(folder, model or list(DEMO_MODELS))
+    machine = Machine(folder, names, seconds, sleep, lambda text: print(text, flush=True))
+    is_well = show_checks(machine.examine())
+    print(f"report: {write_report(machine.done, '' if is_well else machine.log)}")
+    if not is_well:
+        sys.exit(1)
+
+
+def _estimate(server: Server, options: dict[str, str | int]) -> None:
+    """Show what the model would need; exit status 1 if that is more than the budget."""
+    answer = server.get("/v1/internal/model/estimate", **options)
+    cli_tables.show_estimate(answer)
+    if answer["fits"] is False:
         sys.exit(1)
 
 

@@ -31,12 +31,41 @@ def show_processes(answer: Json) -> None:
                 _text(process.get("context_length")),
                 _text(process.get("process_id")),
                 f"{process.get('cpu_usage') or 0:.0f} %",
-                to_size_text(process.get("memory_usage") or 0),
+                _memory_text(process),
                 _text(queue["request_queue_size"]),
             )
         )
     titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING")
     _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
+    for node in answer.get("nodes", ()):
+        if node["budget_bytes"] is not None:
+            reserved, budget = map(to_size_text, (node["reserved_bytes"], node["budget_bytes"]))
+            print(f"{node['node']}: {reserved} of {budget} reserved for models")
+
+
+_BASES = {
+    "header": "from the files' headers",
+    "guess": "a guess: not all of this architecture is known",
+    "measured": "as an earlier process took",
+    "given": "from models.toml",
+}
+
+
+def show_estimate(answer: Json) -> None:
+    """``GET /v1/internal/model/estimate`` as a table with a verdict."""
+    context, slots = answer["context_length"], answer["slots"]
+    sequences = f"{slots} slots of up to" if answer["model_type"] == "llama-cpp" else "one text of"
+    rows = [
+        ("weights", to_size_text(answer["weights_bytes"]), ""),
+        ("state", to_size_text(answer["state_bytes"]), f"{sequences} {context} tokens"),
+        ("computing", to_size_text(answer["compute_bytes"]), ""),
+        ("kept prompts", to_size_text(answer["prompt_cache_bytes"]), "at most"),
+        ("in all", to_size_text(answer["total_bytes"]), _BASES[answer["basis"]]),
+    ]
+    _show(("MEMORY", "SIZE", ""), rows, empty="")
+    if answer["fits"] is not None:
+        verdict = "fits within" if answer["fits"] else "does not fit within"
+        print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
 
 
 def show_models(models: Sequence[Json]) -> None:
@@ -135,6 +164,13 @@ def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> N
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     text_console().print(table)
+
+
+def _memory_text(process: Json) -> str:
+    """What the process takes, and what is reserved for it where that is known."""
+    used = to_size_text(process.get("memory_usage") or 0)
+    reserved = process.get("reserved_bytes")
+    return f"{used} of {to_size_text(reserved)}" if reserved else used
 
 
 def _text(value: object) -> str:

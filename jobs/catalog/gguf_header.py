@@ -146,7 +146,7 @@ def split_parts(path: Path, num_parts: int) -> list[Path]:
 
 
 class GgufScanner:
-    """One pass over the header of an open file; ``memory/gguf_file.py`` reads on."""
+    """One pass over the header of an open file; ``jobs/memory/formats/gguf_file.py`` reads on."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file

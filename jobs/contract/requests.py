@@ -13,6 +13,7 @@ import msgspec
 
 from jobs.contract.errors import ContractError
 from jobs.contract.grammars import Grammar
+from jobs.contract.rerank import Rerank
 from jobs.contract.sampling import Sampling
 
 VERSION = 1
@@ -186,25 +187,19 @@ class CacheLimitRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="ca
     v: int = VERSION
 
 
-class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Show vectors as a ranking: similarity of the first input to each of the others.
-
-    ``top_n``: ``None`` returns all. ``shape``: whose API the answer follows.
-    """
-
-    top_n: int | None = None
-    has_documents: bool = False
-    shape: Literal["jina", "tei"] = "jina"
-
-
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
-    """Compute one vector per input, of size ``dimensions``; of long ones cut if ``is_truncated``.
+    """Compute one vector per input. ``dimensions``: cut to this size, again of length 1.
 
-    From ``model`` on: how the API shows it; with ``is_shown_twice`` as the original server, too.
+    ``input_type`` and ``prompt_name`` choose the model's own text before each input. Of inputs
+    longer than the context, the first tokens are read if ``is_truncated``. The fields from
+    ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the original
+    server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
+    input_type: Literal["query", "document"] | None = None
+    prompt_name: str | None = None
     is_truncated: bool = False
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 DEFAULT_SLOTS = 8
 DEFAULT_CONTEXT_LENGTH = 8192  # longer only on request, because of the size of the KV cache
-DEFAULT_DRAFTS = 4
+DEFAULT_DRAFTS = 4  # per step of a GGUF model with a draft model
+SCORED_ROWS = 32  # GGUF: prompt tokens per step that may output logits: each needs a buffer row
 SHARED_CELLS = 16384  # GGUF: KV cells that all slots share, unless one context alone is longer
 CELLS_UNIT = 256  # llama.cpp rounds numbers of cells up to a multiple; MLX grows by as many tokens
+# MLX on a CPU: limit of quantized weights that are kept expanded: all of 30 million parameters.
+EXPANDED_BYTES = 128 << 20
 
 _MAX_PROMPT_CACHE_BYTES = 2 << 30
 _PROMPT_CACHE_SHARE = {"mlx": 10, "llama-cpp": 16}  # one part in so many of the memory
@@ -40,7 +43,7 @@ def prompt_cache_bytes(backend: str, requested: int | None, memory_bytes: int) -
 
 
 def num_drafts(requested: int | None, *, has_draft_model: bool) -> int:
-    """Tokens to draft per step; 0: no drafting."""
+    """Tokens to draft per step; 0: no drafting. Of MLX models, only whether there are any."""
     if requested is not None:
         return requested
     return DEFAULT_DRAFTS if has_draft_model else 0

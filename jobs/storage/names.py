@@ -28,6 +28,12 @@ JOB_INDEX = "mgs:jobs"
 JOB_EXPIRY = "mgs:expiry"
 """Sorted set: the ids of ``JOB_INDEX``, scored by expiry of their records (epoch seconds)."""
 
+RESPONSE_EXPIRY = "mgs:response-expiry"
+"""Sorted set: the ids of stored responses, scored by their expiry (epoch seconds)."""
+
+LAST_EXPIRY = "mgs:last-expiry"
+"""String: when a supervisor last deleted what had expired (epoch seconds)."""
+
 LIVE = "mgs:live"
 """Sorted set: ids of clients' waiting and running jobs, scored by creation time."""
 

@@ -156,7 +156,9 @@ def _keys(submission: Submission, queue: Queue) -> list[str]:
         Job.key_for(job_id),
         Queue.redis_queues_keys,
     ]
-    return [*keys, submission.stored_key] if submission.stored_data else keys
+    if submission.stored_data:
+        keys += [submission.stored_key, names.RESPONSE_EXPIRY]
+    return keys
 
 
 def _record(submission: Submission) -> dict[str, str | int | float]:

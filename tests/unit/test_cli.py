@@ -175,7 +175,7 @@ def test_models_shows_facts_and_which_are_loaded(stub: Stub) -> None:
         "size_bytes": 3_992_192, "num_parameters": 1_990_000, "context_length": 2048,
         "source": "models", "aliases": ["gpt-4o"],
     }  # fmt: skip
-    other = {
+    other: dict[str, object] = {
         "id": "x.gguf", "model_id": None, "model_name": "x.gguf", "backend": "llama-cpp",
         "state": "unloaded", "size_bytes": 5 * 10**9, "num_parameters": 8_030_000_000,
         "quantization": "Q4_K_M", "context_length": 131072, "source": "hf", "aliases": [],

@@ -38,7 +38,7 @@ from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.admission import Admission
-from workers.runtime.heartbeat import Heartbeat, WorkerReport
+from workers.runtime.heartbeat import EngineMemory, Heartbeat, WorkerReport
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
 from workers.runtime.model_jobs import ModelJobs
 from workers.runtime.slots import SlotLimiter
@@ -237,7 +237,7 @@ class ModelWorker:
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
+        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots, loaded.turn)
         self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._report.note_ready(loaded.path, loaded.engine.info)
         self._heartbeat.now()
@@ -276,7 +276,7 @@ class ModelWorker:
         loop = self._loop
         self._report.running = loop.num_jobs if loop else 0
         self._report.sequences = self._slots.taken
-        self._report.cache_bytes = self._jobs.cache_bytes if self._jobs else 0
+        self._report.memory = self._jobs.memory() if self._jobs else EngineMemory()
         self._report.idle_s = loop.idle_s if loop else 0.0
         self._report.unpublished = self._publisher.num_unpublished
 

@@ -15,6 +15,7 @@ from api.dialects.sampling_fields import OURS
 from api.execution.resolve import finder_of, read_model_id, resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
+from api.admin.models.load_request import load_request_and_keeping, refuse_unknown_options
 from api.admin.models.loading import (
     Keeping,
     finish_load,
@@ -56,51 +57,15 @@ async def load(
     body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> LoadAnswer | Response:
     """Load a model under a model_id; answers when it is ready. A disconnect does not stop the load."""
-    if body.unknown_options:
-        name = body.unknown_options[0]
-        raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
+    refuse_unknown_options(body)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
-    request_of = partial(_load_request, services.settings, body)
+    request_of = partial(load_request_and_keeping, services.settings, body)
     wanted, keeping = await services.runner.in_thread(request_of)
     job_id = await start_load(services, model_id, wanted, keeping)
     if is_background(request, body.background):
         return accepted(job_id)
     await finish_load(services, model_id, job_id)
     return LoadAnswer()
-
-
-def _load_request(settings: Settings, body: LoadBody) -> tuple[LoadRequest, Keeping]:
-    """The body, and what models.toml says where it says nothing.
-
-    Each name is looked up on disk, and refused by its field if not found.
-    """
-    entry = find_model(settings, body.llm_model_name)
-    request = load_request_of(
-        settings,
-        entry,
-        chat_format=body.chat_format or None,
-        context_length=body.context_length,
-        slots=body.slots,
-        threads=body.threads,
-        gpu_layers=body.gpu_layers,
-        trust_remote_code=body.trust_remote_code,
-        adapter=body.adapter_name,
-        kv_bits=body.kv_bits,
-        kv_layout=body.kv_layout,
-        draft_model=body.draft_model,
-        num_draft_tokens=body.num_draft_tokens,
-        prompt_cache_bytes=body.prompt_cache_bytes,
-        defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
-    )
-    return checked_text(request, body), _keeping(body, model_options(settings, entry))
-
-
-def _keeping(body: LoadBody, options: ModelOptions) -> Keeping:
-    return Keeping(
-        ttl_s=(options.ttl_s or None) if body.ttl is None else body.ttl,
-        pinned=options.pinned if body.pinned is None else body.pinned,
-        priority=options.priority if body.priority is None else body.priority,
-    )
 
 
 @router.post(

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.catalog.facts.model_facts import ModelFacts, takes_tools
 from jobs.catalog.gguf_header import GgufHeader, read_gguf_start
 from jobs.contract.errors import ModelLoadError
-from jobs.memory.gguf_file import read_gguf_model
+from jobs.memory.formats.gguf_file import read_gguf_model
 
 
 def gguf_facts(path: Path) -> ModelFacts:

@@ -180,6 +180,16 @@ class MlxEngine:
         """See ``base.Engine``: MLX's buffer cache."""
         return int(mx.get_cache_memory())
 
+    @property
+    def prompt_cache_bytes(self) -> int:
+        """See ``base.Engine``."""
+        return self._store.num_bytes
+
+    @property
+    def device_bytes(self) -> int:
+        """See ``base.Engine``: arrays, and MLX's buffer cache."""
+        return int(mx.get_active_memory() + mx.get_cache_memory()) if device.is_gpu() else 0
+
     def limit_cache(self, num_bytes: int) -> None:
         """See ``base.Engine``."""
         mx.set_cache_limit(num_bytes)

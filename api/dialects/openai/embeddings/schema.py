@@ -11,6 +11,8 @@ from api.dialects.shared_fields import KeepFields
 from api.web.base_schema import PROMPT_SCHEMA, Count, Text, check_prompt
 
 _MAX_INPUTS = 2048  # OpenAI's limit
+# Voyage's words, Cohere's and NVIDIA's.
+InputType = Literal["query", "document", "search_query", "search_document", "passage"]
 
 InputValue = Annotated[
     str | list[Any],
@@ -26,6 +28,8 @@ class EmbeddingsBody(KeepFields):
     model: Text | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
+    input_type: InputType | None = None
+    prompt_name: Text | None = None
     user: Text | None = None
 
 

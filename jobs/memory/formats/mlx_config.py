@@ -1,4 +1,4 @@
-"""Facts from the ``config.json`` of an MLX model, under the names that mlx_lm's architectures use."""
+"""Facts from the ``config.json`` of an MLX model, under the names that mlx_lm's models use."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MlxConfig:
     def number(self, names: str, default: int = 0) -> int:
         """The first whole number under one of the names, which are separated by spaces."""
         found = (self.fields.get(name) for name in names.split())
-        return next((one for one in found if type(one) is int), default)
+        return next((one for one in found if type(one) is int and one >= 0), default)
 
     def listed(self, names: str) -> list[Any] | None:
         """The first list under one of the names; a text counts as a list of letters."""

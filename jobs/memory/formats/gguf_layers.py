@@ -7,13 +7,14 @@ cut anywhere (``swa_full``).
 
 from __future__ import annotations
 
-from jobs.memory.gguf_file import GgufModel
-from jobs.memory.layer_state import LayerState
+from jobs.memory.formats.gguf_file import GgufModel
+from jobs.memory.formats.layer_state import LayerState
 
 _RECURRENT = frozenset("mamba mamba2 rwkv6 rwkv6qwen2 rwkv7 arwkv7".split())
 _PARALLEL = frozenset({"falcon-h1"})  # attention and recurrent state in each layer
 # Recurrent, but for each so-manieth layer, if the file says nothing else.
 _INTERVALS = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "minimax-01": 8}
+_MAX_LAYERS = 512  # of llama.cpp
 _GEMMA3N_OWN_LAYERS = 20  # with keys and values of their own; the rest shares them
 # Their memory has parts that are not counted here.
 _UNCOUNTED = frozenset(
@@ -26,14 +27,12 @@ def is_known(model: GgufModel) -> bool:
     """Whether the metadata say all about the model's state."""
     arch = model.header.architecture
     has_state = arch in _RECURRENT or _heads_kv(model) != []
-    return model.number("block_count") > 0 and has_state and arch not in _UNCOUNTED
+    return _num_layers(model) > 0 and has_state and arch not in _UNCOUNTED
 
 
 def layers_of(model: GgufModel) -> list[LayerState]:
     """The state of each layer; empty if the metadata lack what it depends on."""
     arch = model.header.architecture
-    if model.number("block_count") <= 0:
-        return []
     fixed = _recurrent_values(model)
     if arch in _RECURRENT:
         return [LayerState(fixed=fixed)] * _num_layers(model)
@@ -49,7 +48,8 @@ def layers_of(model: GgufModel) -> list[LayerState]:
 
 def _num_layers(model: GgufModel) -> int:
     """Without the layers that only predict several tokens, which the engine leaves out."""
-    return max(0, model.number("block_count") - model.number("nextn_predict_layers"))
+    count = model.number("block_count") - model.number("nextn_predict_layers")
+    return count if 0 < count <= _MAX_LAYERS else 0
 
 
 def _heads_kv(model: GgufModel) -> list[int]:

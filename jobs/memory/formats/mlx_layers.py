@@ -5,13 +5,11 @@ A layer whose kind is not known counts as full attention, which needs the most.
 
 from __future__ import annotations
 
-import math
 from enum import Enum, auto
 
-from jobs.memory.layer_state import LayerState
-from jobs.memory.load_defaults import CELLS_UNIT
-from jobs.memory.mlx_config import MlxConfig
-from jobs.memory.mlx_recurrent import recurrent_values
+from jobs.memory.formats.layer_state import LayerState
+from jobs.memory.formats.mlx_config import MlxConfig
+from jobs.memory.formats.mlx_recurrent import recurrent_values
 
 # Of these, mlx_lm keeps the latent values; of other models with latent attention whole heads.
 _EXPANDED = frozenset("deepseek_v2 minicpm3 youtu_llm".split())
@@ -80,10 +78,7 @@ def _layer(config: MlxConfig, kind: Kind, number: int, fixed: int) -> LayerState
 
 def _window(config: MlxConfig) -> int | None:
     """Tokens that a layer with a window holds at most, while a prompt is read."""
-    if config.model_type == "llama4":  # its caches grow by whole units
-        chunk = config.number("attention_chunk_size", 8192)
-        return math.ceil(chunk / CELLS_UNIT) * CELLS_UNIT + CELLS_UNIT
-    size = config.number(_WINDOW)
+    size = config.number(_WINDOW) or config.number("attention_chunk_size")
     return size + _PREFILL_CHUNK if size else None
 
 
@@ -124,7 +119,7 @@ def _counted_kinds(config: MlxConfig) -> list[Kind]:
 def _kind_at(config: MlxConfig, number: int) -> Kind:
     kind = config.model_type
     if kind in _PERIODS:
-        period = config.number("sliding_window_pattern", _PERIODS[kind]) if kind != "llama4" else 4
+        period = config.number("sliding_window_pattern") or _PERIODS[kind]
         return Kind.FULL if (number + 1) % period == 0 else Kind.WINDOW
     if kind in _PARALLEL:
         is_window = number in (config.listed("sliding_window_layers") or [])

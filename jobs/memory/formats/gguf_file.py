@@ -50,7 +50,7 @@ class GgufModel:
     def number(self, key: str, default: int = 0) -> int:
         """The number under the architecture's ``key``."""
         found = self.header.count(f"{self.header.architecture}.{key}")
-        return default if found is None else found
+        return default if found is None or found < 0 else found
 
     def per_layer(self, key: str, num_layers: int, default: int = 0) -> list[int]:
         """The numbers of all layers under ``key``, where the file has one, or one for all."""

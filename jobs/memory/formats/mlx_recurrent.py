@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.memory.mlx_config import MlxConfig
+from jobs.memory.formats.mlx_config import MlxConfig
 
 _DELTA = frozenset("qwen3_next qwen3_5 qwen3_5_moe olmo_hybrid".split())
 _KDA = frozenset("kimi_linear kimi_k3".split())
