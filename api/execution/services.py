@@ -50,7 +50,8 @@ class Services:
         contact = RedisContact()
         runner = JobRunner(store, desired_models, hub, redis, name, contact, settings.ttl_s)
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
-        facts, probe = DiskFactsReader(), ReadinessProbe(url)
+        facts = DiskFactsReader(settings.state_dir / "model-facts.json")
+        probe = ReadinessProbe(url)
         return cls(
             settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
         )

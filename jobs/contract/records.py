@@ -36,7 +36,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first
     attempt. ``deaths`` counts the workers that this job may have killed, ``device_losses`` the
     failures of a GPU that it may have caused. ``cancel`` is the reason of a requested cancel. A job
-    that ``is_deleted`` is never shown.
+    that ``is_deleted`` is never shown. ``api`` names the dialect of a generation, ``prompt_chars``
+    is the length of its prompts, in tokens where those are tokens; both are for people.
     """
 
     job_id: str
@@ -57,6 +58,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
     caller: str = ""
     is_deleted: bool = False
+    api: str = ""
+    prompt_chars: int = 0
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -110,15 +113,29 @@ class WorkerState(StrEnum):
     FAILED = "failed"
 
 
+class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a running job is. ``prefilled_tokens`` includes those found in the prompt cache."""
+
+    job_id: str
+    phase: Literal["prefill", "decode", "embed"]
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    generated_tokens: int = 0
+    attempt: int = 0
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's heartbeat. It expires when the heartbeats stop.
 
     ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is what
-    the process costs (macOS: its footprint, Linux: its proportional set), ``cache_bytes`` the
-    engine's prompt cache, ``reserved_bytes`` the memory that the machine set aside for it.
-    ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time since the decode
-    loop's last step while it has work, ``unused_s`` the time since the last job ended, 0 while one
-    runs.
+    the process costs (macOS: its footprint, Linux: its proportional set; of a GPU with memory of
+    its own, that), ``cache_bytes`` what the engine's library keeps of freed memory,
+    ``prompt_cache_bytes`` the kept prompts, ``reserved_bytes`` the memory that the machine set
+    aside for it. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time
+    since the decode loop's last step while it has work, ``unused_s`` the time since the last job
+    ended, 0 while one runs. ``prefilled_tokens`` (without those found in the prompt cache:
+    ``cached_tokens``) and ``generated_tokens`` count from the worker's start to ``beat_at``, in
+    epoch seconds. ``jobs`` has a line per running job, at most 100.
     """
 
     model_id: str
@@ -144,11 +161,17 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_percent: float = 0.0
     memory_bytes: int = 0
     cache_bytes: int = 0
+    prompt_cache_bytes: int = 0
     idle_s: float = 0.0
     unused_s: float = 0.0
     reserved_bytes: int = 0
     started_at: float = 0.0
     error: ErrorInfo | None = None
+    beat_at: float = 0.0
+    prefilled_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    jobs: list[RunningJob] = []
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -157,6 +180,9 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     ``node`` is the machine's name, for people. ``uid`` identifies the node, ``token`` its current
     supervisor process. ``reserved`` has the bytes set aside for the models with a process, by slug,
     ``waiting`` the models that wait here for memory or for another load, with the time since when.
+    ``memory_bytes`` is what processes may use, ``device_bytes`` what the GPU may hold, 0 without
+    one. ``budget_bytes`` is for all models together, ``None`` without a limit; ``binding`` says
+    what sets it (``jobs/memory/budget.py``).
     """
 
     node: str
@@ -168,6 +194,9 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     token: str = ""
     reserved: dict[str, int] = {}
     waiting: dict[str, float] = {}
+    device_bytes: int = 0
+    budget_bytes: int | None = None
+    binding: str = ""
 
 
 _Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)

@@ -10,9 +10,11 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
+from jobs.contract.records import RunningJob
 from workers.engines.base import (
     Engine,
     FinishReason,
@@ -22,6 +24,7 @@ from workers.engines.base import (
     StepEvent,
     Token,
 )
+from workers.generation.activity import Activity, TokenCounts, running_jobs
 from workers.generation.embedding import EmbeddingJob
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.publisher import Publisher
@@ -47,11 +50,18 @@ class DecodeLoop:
     """Runs jobs with continuous batching.
 
     Each choice returns its slot to ``slots`` when it ends. Embedding jobs take no slot: between two
-    steps, the oldest of them embeds a few inputs.
+    steps, the oldest of them embeds a few inputs. The engine computes within ``turn``.
     """
 
-    def __init__(self, engine: Engine, publisher: Publisher, slots: SlotLimiter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        publisher: Publisher,
+        slots: SlotLimiter,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._engine = engine
+        self._turn = turn or nullcontext()
         self._publisher = publisher
         self._slots = slots
         self._commands: deque[_Command] = deque()
@@ -59,6 +69,7 @@ class DecodeLoop:
         self._jobs: dict[str, GenerationJob] = {}
         self._embeddings: dict[str, EmbeddingJob] = {}
         self._job_of: dict[int, GenerationJob] = {}
+        self._activity = Activity()
         self._is_stopping = False
         self._progress_at = time.monotonic()
 
@@ -109,6 +120,16 @@ class DecodeLoop:
         has_jobs = self._jobs or self._embeddings
         return time.monotonic() - self._progress_at if has_jobs else 0.0
 
+    @property
+    def counts(self) -> TokenCounts:
+        """Tokens of all jobs since the start."""
+        return self._activity.counts(list(self._jobs.values()))
+
+    @property
+    def running_jobs(self) -> list[RunningJob]:
+        """How far each job is; at most 100."""
+        return running_jobs(list(self._jobs.values()), list(self._embeddings.values()))
+
     def _send(self, command: _Command) -> None:
         self._commands.append(command)
         self._wake.set()
@@ -158,7 +179,8 @@ class DecodeLoop:
 
     def _step(self) -> None:
         try:
-            events = self._engine.step()
+            with self._turn:
+                events = self._engine.step()
         except Exception as error:
             # The state of the batch is unknown then: every job in it ends; the model stays loaded.
             log.exception("engine step failed")
@@ -172,7 +194,9 @@ class DecodeLoop:
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))
-        if job.step(self._engine):
+        with self._turn:
+            is_done = job.step(self._engine)
+        if is_done:
             del self._embeddings[job.job_id]
         self._progress_at = time.monotonic()
 
@@ -238,7 +262,7 @@ class DecodeLoop:
         self._slots.give(1)
         if not job.choices:
             job.outbox.finish(job.usage, job.timings())
-            del self._jobs[job.job_id]
+            self._forget(job)
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
@@ -254,5 +278,9 @@ class DecodeLoop:
             job.outbox.cancel(error, job.usage)
         elif error is not None:
             job.outbox.fail(error, job.usage)
-        del self._jobs[job.job_id]
+        self._forget(job)
         self._slots.give(len(job.choices))
+
+    def _forget(self, job: GenerationJob) -> None:
+        del self._jobs[job.job_id]
+        self._activity.note_end(job)

@@ -8,24 +8,35 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ErrorInfo
-from jobs.contract.records import WorkerState, WorkerStatus
+from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.platform.current import current_platform
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
+from workers.generation.activity import TokenCounts
 from workers.rq_bridge.queue_consumer import QueueConsumer
 
 _INTERVAL_S = 1.0
 _CLEAN_EVERY = 60
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """What an engine says about its memory, in bytes; see ``workers.engines.base.Engine``."""
+
+    cache_bytes: int = 0
+    prompt_cache_bytes: int = 0
+    device_bytes: int = 0
 
 
 class WorkerReport:
@@ -35,11 +46,13 @@ class WorkerReport:
         self.state = WorkerState.STARTING
         self.running = 0
         self.sequences = 0
-        self.cache_bytes = 0
+        self.memory = EngineMemory()
         self.unpublished = 0
         self.idle_s = 0.0
         self.unused_s = 0.0
         self.load_fraction: float | None = None
+        self.counts = TokenCounts()
+        self.jobs: list[RunningJob] = []
         self._model_id = model_id
         self._desired_uid = desired_uid
         self._names = worker_names
@@ -85,15 +98,21 @@ class WorkerReport:
             slots=info.num_slots if info else 0,
             running=self.running,
             sequences=self.sequences,
-            cache_bytes=self.cache_bytes,
+            cache_bytes=self.memory.cache_bytes,
+            prompt_cache_bytes=self.memory.prompt_cache_bytes,
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),
-            memory_bytes=self._platform.footprint_bytes(os.getpid()),
+            memory_bytes=max(self._platform.footprint_bytes(os.getpid()), self.memory.device_bytes),
             idle_s=round(self.idle_s, 3),
             unused_s=round(self.unused_s, 3),
             started_at=self._started_at,
             error=self._error,
+            beat_at=time.time(),
+            prefilled_tokens=self.counts.prefilled,
+            cached_tokens=self.counts.cached,
+            generated_tokens=self.counts.generated,
+            jobs=self.jobs,
         )
 
 

@@ -16,6 +16,7 @@ from workers.generation.input_prefixes import InputPrefixes, read_input_prefixes
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 from workers.runtime.heartbeat import WorkerReport
+from workers.runtime.turns import Turn, open_turn
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -29,12 +30,16 @@ _SHORTAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A loaded engine, its model's path, the encoder of its prompts, prefixes of texts to embed."""
+    """A loaded engine with its model's path, and what its jobs need besides.
+
+    ``prefixes``: of texts to embed. ``turn``: its turn on a GPU that several models share.
+    """
 
     engine: Engine
     path: Path
     encoder: PromptEncoder
     prefixes: InputPrefixes
+    turn: Turn | None
 
 
 def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
@@ -77,7 +82,8 @@ def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> 
     prefixes = read_input_prefixes(entry.path)
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
-    return LoadedEngine(engine, entry.path, encoder, prefixes)
+    turn = open_turn(settings, engine.info)
+    return LoadedEngine(engine, entry.path, encoder, prefixes, turn)
 
 
 def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:

@@ -15,6 +15,7 @@ from workers.generation.outbox import Outbox
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.text_jobs import TextRequest, answer
 from workers.markup.output_format import OutputFormats
+from workers.runtime.heartbeat import EngineMemory
 from workers.runtime.loading import LoadedEngine
 from workers.runtime.slots import SlotLimiter
 
@@ -77,10 +78,10 @@ class ModelJobs:
         )
         self._loop.admit(job)
 
-    @property
-    def cache_bytes(self) -> int:
-        """See ``Engine``."""
-        return self._engine.cache_bytes
+    def memory(self) -> EngineMemory:
+        """What the engine says about its memory."""
+        engine = self._engine
+        return EngineMemory(engine.cache_bytes, engine.prompt_cache_bytes, engine.device_bytes)
 
     def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
         """Answer and end a job that needs no engine step."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mlx.core as mx
 
+from jobs.memory.facts import Gpu
 from workers.engines.failures import DeviceLostError
 
 _ALLOCATION = re.compile(r"\[[\w: ]*alloc\w*\]")  # what could not be allocated has not been sent
@@ -42,3 +44,14 @@ def watched() -> Iterator[None]:
     except RuntimeError as error:
         raise_if_lost(error)
         raise
+
+
+def gpu() -> Gpu | None:
+    """The GPU; ``None``: MLX computes on the CPU."""
+    if not is_gpu():
+        return None
+    facts: dict[str, Any] = mx.device_info()
+    working_set = int(facts.get("max_recommended_working_set_size", 0))
+    if working_set:
+        return Gpu("metal", working_set)
+    return Gpu("cuda", int(facts.get("total_memory", 0)), int(facts.get("free_memory", 0)))

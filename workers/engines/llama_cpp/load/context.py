@@ -8,9 +8,10 @@ from typing import Any
 
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.memory import load_defaults
+from jobs.memory.load_defaults import CELLS_UNIT, SCORED_ROWS
 from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
@@ -18,14 +19,9 @@ from workers.engines.llama_cpp.cache.unified import UnifiedCells
 from workers.engines.llama_cpp.load.model_file import load_error
 from workers.engines.llama_cpp.load.trial import try_memory
 
-DEFAULT_SLOTS = 8
-DEFAULT_CONTEXT_LIMIT = 8192  # longer only on request, because of the size of the KV cache
 LONGEST_CONTEXT = 1 << 24
-SHARED_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # for fewer, another thread costs more than it saves
-DEFAULT_DRAFTS = 4
-_CELLS_UNIT = 256  # llama.cpp rounds a slot's cells up to a multiple of this
 FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 
@@ -51,7 +47,7 @@ def open_cells(
     params = _context_params(model, options)
     memory: KvMemory
     if options.kv_layout == "per_slot":
-        max_length = -(-context_length // _CELLS_UNIT) * _CELLS_UNIT
+        max_length = -(-context_length // CELLS_UNIT) * CELLS_UNIT
         params.n_seq_max, params.kv_unified = num_slots, False
         params.n_ctx = max_length * num_slots
         reason = f"no memory for {num_slots} contexts of {context_length} tokens"
@@ -109,6 +105,8 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
     params.flash_attn_type = FLASH_ATTENTION
+    if options.num_gpu_layers == 0:  # else products of many rows go to the GPU all the same
+        params.op_offload = False
     if options.kv_bits is not None:
         params.type_k = params.type_v = KV_TYPES[options.kv_bits]
     return params
@@ -116,7 +114,7 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
 
 def num_slots_of(options: EngineOptions) -> int:
     """How many sequences can run. Raises ``InvalidRequestError`` for an impossible number."""
-    num_slots = DEFAULT_SLOTS if options.num_slots is None else options.num_slots
+    num_slots = load_defaults.DEFAULT_SLOTS if options.num_slots is None else options.num_slots
     largest: int = lib.llama_max_parallel_sequences() - 1
     if not 1 <= num_slots <= largest:
         raise InvalidRequestError(f"a GGUF model can have 1 to {largest} slots, not {num_slots}")
@@ -130,19 +128,13 @@ def context_length_of(model: Pointer, options: EngineOptions) -> int:
         if not 2 <= length <= LONGEST_CONTEXT:
             raise InvalidRequestError(f"a context of {length} tokens is not possible")
         return length
-    trained: int = lib.llama_model_n_ctx_train(model)
-    return min(trained, DEFAULT_CONTEXT_LIMIT)
+    return load_defaults.context_length(lib.llama_model_n_ctx_train(model), None)
 
 
 def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int:
     """Number of KV cells that all slots share."""
-    num_cells = min(context_length * num_slots, max(context_length, SHARED_CELLS))
-    # llama.cpp chooses the short or long RoPE factors of a long-context model by the number of
-    # all cells: for a short context, stay within the limit for the short factors.
     original = original_context_of(header)
-    if original is not None and context_length <= original:
-        num_cells = min(num_cells, original)
-    return num_cells
+    return load_defaults.num_shared_cells(context_length, num_slots, original)
 
 
 def original_context_of(header: GgufHeader) -> int | None:
@@ -159,6 +151,5 @@ def num_threads_of(model: Pointer) -> int:
 
 def num_drafts_of(options: EngineOptions) -> int:
     """Tokens to draft per step; 0: no drafting."""
-    if options.num_draft_tokens is not None:
-        return options.num_draft_tokens
-    return 0 if options.draft_path is None else DEFAULT_DRAFTS
+    has_draft_model = options.draft_path is not None
+    return load_defaults.num_drafts(options.num_draft_tokens, has_draft_model=has_draft_model)

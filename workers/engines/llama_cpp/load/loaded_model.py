@@ -11,6 +11,8 @@ import psutil
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.memory import load_defaults
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, TextDrafter
 from workers.engines.llama_cpp.batch.step_tuning import StepTuning
@@ -43,7 +45,6 @@ from workers.engines.shared.thread_share import ThreadShare
 
 BACKEND = "llama-cpp"
 MAX_DRAFTS = 16
-MAX_HOST_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) ->
     return LoadedEncoder(
         model=model,
         tokenizer=LlamaCppTokenizer(model),
-        info=_info(header, model, context_length, num_slots_of(options)),
+        info=_info(header, model, num_slots_of(options), options),
         embedder=Embedder(model, context_length, options.num_threads or num_threads_of(model)),
     )
 
@@ -160,7 +161,7 @@ def _load_generator(
         num_kept_cells=_num_kept_cells(model, memory, options),
         host_cache=host_cache,
         tokenizer=tokenizer,
-        info=_info(header, model, context_length, num_slots),
+        info=_info(header, model, num_slots, options),
         adapters=adapters,
         adapter=options.adapter,
         embedder=Embedder(model, context_length, num_threads),
@@ -234,9 +235,8 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
 
 
 def _prompt_cache_bytes(options: EngineOptions) -> int:
-    if options.prompt_cache_bytes is not None:
-        return options.prompt_cache_bytes
-    return min(MAX_HOST_CACHE_BYTES, psutil.virtual_memory().total // 16)
+    memory = current_platform().usable_memory_bytes()
+    return load_defaults.prompt_cache_bytes(BACKEND, options.prompt_cache_bytes, memory)
 
 
 def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
@@ -284,13 +284,14 @@ def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
     return max(1, int(values * bits / 8))
 
 
-def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: int) -> ModelInfo:
+def _info(header: GgufHeader, model: Pointer, num_slots: int, options: EngineOptions) -> ModelInfo:
     return ModelInfo(
         backend=BACKEND,
-        context_length=context_length,
+        context_length=context_length_of(model, options),
         num_slots=num_slots,
         vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),
         architecture=header.architecture,
         quantization=header.quantization,
         num_parameters=lib.llama_model_n_params(model),
+        is_on_gpu=not _is_on_cpu(options),
     )

@@ -14,19 +14,18 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from jobs.memory.load_defaults import EXPANDED_BYTES
 from workers.engines.mlx.cpu.threads import blas
 
 # From this many rows on, expanding the weights for one product is faster than MLX's own product.
 _MIN_ROWS = 8
 # From this many multiplications on, NumPy is faster, although evaluating MLX's graph costs 50 µs.
 _MIN_PRODUCT = 150_000
-# Limit of expanded weights that are kept: all of a model of 30 million parameters.
-KEPT_BYTES = 128 << 20
 
 Weights = npt.NDArray[np.float32]
 
 
-def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) -> None:
+def install(module: nn.Module, vocab_size: int, kept_bytes: int = EXPANDED_BYTES) -> None:
     """Replace the classes of all linear layers of a float32 model.
 
     These products are computed at once, not lazily. So the head (a layer as wide as the

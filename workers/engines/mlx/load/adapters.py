@@ -10,10 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from jobs.catalog.mlx_folder import read_json
+from jobs.catalog.mlx_weights import check_safetensors
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
 from workers.engines.mlx import library
-from workers.engines.mlx.load.folder import read_json
-from workers.engines.mlx.load.weights import check_safetensors
 
 FIELD = "adapter_name"
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapters.safetensors"

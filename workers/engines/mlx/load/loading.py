@@ -15,7 +15,10 @@ from mlx.utils import tree_flatten
 
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.disk_facts import trained_length
+from jobs.catalog.mlx_folder import Json
+from jobs.catalog.mlx_weights import find_weights, folder_with_only
 from jobs.contract.errors import ModelLoadError
+from jobs.memory import load_defaults
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
 from workers.engines.mlx.cache.abilities import (
@@ -28,11 +31,7 @@ from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
-from workers.engines.mlx.load.folder import Json
-from workers.engines.mlx.load.weights import find_weights, folder_with_only
 
-# Longer only on request, because of the size of the KV cache.
-_DEFAULT_CONTEXT_LENGTH = 8192
 # Weights are read in chunks of about this size; progress is reported after each.
 _CHUNK_BYTES = 64 << 20
 _MAX_REASON = 500  # characters; the library lists every tensor that does not fit
@@ -143,7 +142,7 @@ def choose_context_length(config: Json, requested: int | None) -> int:
     """
     limit = trained_length(config)
     if requested is None:
-        return min(limit or _DEFAULT_CONTEXT_LENGTH, _DEFAULT_CONTEXT_LENGTH)
+        return load_defaults.context_length(limit, None)
     if limit is not None and requested > limit:
         raise ModelLoadError(
             f"The model's context is {limit} tokens, {requested} were requested", "context_length"

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 
-import psutil
-
 from jobs.contract.errors import UnsupportedParameterError
+from jobs.memory import load_defaults
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.cache.quantized_kv import check_kv_bits
-from workers.engines.mlx.load.loading import LoadedModel
+from workers.engines.mlx.load.loading import LoadedModel, is_cpu
 
 log = logging.getLogger(__name__)
-
-_DEFAULT_SLOTS = 8
-_MAX_DEFAULT_CACHE_BYTES = 2 << 30
 
 
 def check_options(options: EngineOptions) -> None:
@@ -38,9 +35,8 @@ def cache_budget(loaded: LoadedModel, options: EngineOptions) -> int:
     """Size limit of the prompt cache in bytes; 0 for a model whose state cannot be copied."""
     if not loaded.abilities.can_keep:
         return 0
-    if options.prompt_cache_bytes is not None:
-        return options.prompt_cache_bytes
-    return min(_MAX_DEFAULT_CACHE_BYTES, psutil.virtual_memory().total // 10)
+    memory = current_platform().usable_memory_bytes()
+    return load_defaults.prompt_cache_bytes("mlx", options.prompt_cache_bytes, memory)
 
 
 def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
@@ -53,13 +49,14 @@ def describe(loaded: LoadedModel, options: EngineOptions) -> ModelInfo:
         architecture=str(loaded.config["model_type"]),
         quantization=loaded.quantization,
         num_parameters=loaded.num_parameters,
+        is_on_gpu=not is_cpu(),
     )
 
 
 def _num_slots(loaded: LoadedModel, options: EngineOptions) -> int:
     if speculation.is_requested(options):
         return 1
-    num_slots = options.num_slots or _DEFAULT_SLOTS
+    num_slots = options.num_slots or load_defaults.DEFAULT_SLOTS
     if num_slots > 1 and not loaded.abilities.can_batch:
         log.warning("this model cannot be batched: its requests run one after the other")
         return 1

@@ -12,10 +12,10 @@ from typing import Any
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as HfTokenizer
 
+from jobs.catalog.mlx_folder import Json, read_optional_json, read_text
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import FimTokens
 from workers.engines.fim import find_fim_tokens
-from workers.engines.mlx.load.folder import Json, read_optional_json, read_text
 from workers.engines.mlx.load.token_bytes import piece_reader
 
 # Vocabulary files that transformers can convert.
