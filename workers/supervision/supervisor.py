@@ -89,15 +89,8 @@ class Supervisor:
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
         self._residency = Residency(self._store, self._desired_models, settings, self._owner)
-        self._follower = PlanFollower(
-            self._residency,
-            self._claimant,
-            self._crash_policy,
-            self._restarts,
-            settings,
-            self._start,
-            self._guarded,
-        )
+        policies = self._claimant, self._crash_policy, self._restarts, settings
+        self._follower = PlanFollower(self._residency, *policies, self._start, self._guarded)
         self._statuses: dict[str, WorkerStatus] = {}
         self._watchdog = Watchdog(settings.stall_s, self._contact)
         self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
