@@ -56,6 +56,8 @@ def test_the_key_opens_the_api_but_not_its_management(locked: Rig, name: str) ->
 MANAGEMENT = {
     ("POST", "/v1/internal/model/load"),
     ("POST", "/v1/internal/model/unload"),
+    ("POST", "/v1/internal/model/pull"),
+    ("POST", "/v1/internal/model/delete"),
     ("POST", "/v1/internal/model/cache_limit"),
     ("POST", "/v1/internal/stop-generation"),
     ("GET", "/management/processes"),
