@@ -42,10 +42,7 @@ async def pull(body: PullBody, request: Request, services: ServicesDep) -> PullA
 
     A repeated call gets the download that is waiting or running.
     """
-    if not services.settings.pull:
-        message = "this server does not download models: see MGS_PULL"
-        raise ProblemError(Problem(403, "permission_error", "pull_disabled", message))
-    job_id = await start_pull(services, body)
+    job_id = await pull_or_refuse(services, body)
     if is_background(request, body.background):
         return accepted(job_id)
     try:
@@ -66,6 +63,14 @@ async def delete(body: DeleteBody, services: ServicesDep) -> DeleteAnswer:
         remove_model, services.settings, services.desired_models.all, body.model
     )
     return DeleteAnswer(freed_bytes=freed)
+
+
+async def pull_or_refuse(services: Services, body: PullBody) -> str:
+    """``start_pull``, where the settings allow it."""
+    if not services.settings.pull:
+        message = "this server does not download models: see MGS_PULL"
+        raise ProblemError(Problem(403, "permission_error", "pull_disabled", message))
+    return await start_pull(services, body)
 
 
 async def start_pull(services: Services, body: PullBody) -> str:
