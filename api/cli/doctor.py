@@ -157,11 +157,11 @@ def _readiness(server: Server) -> Check:
 
 
 def _models(settings: Settings) -> Check:
-    folder = settings.models_dir.resolve()
+    places = ", ".join(settings.model_places)
     names = [entry.name for entry in list_models(settings)]
     if not names:
-        return Check("warning", "models", f"none in {folder}")
-    return Check("ok", "models", f"{len(names)} in {folder}: {', '.join(names[:8])}")
+        return Check("warning", "models", f"none in {places}")
+    return Check("ok", "models", f"{len(names)} in {places}: {', '.join(names[:8])}")
 
 
 def _disk(settings: Settings) -> Check:
