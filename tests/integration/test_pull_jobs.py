@@ -22,8 +22,9 @@ from jobs.contract.records import JobStatus
 from jobs.storage import names
 from tests.helpers.driver import assert_whole
 from tests.helpers.fake_hub import FakeHub, HeldHub, HubFile, fake_hub, mlx_files
-from tests.helpers.samples import submission
+from tests.helpers.samples import new_job_id, submission
 from tests.helpers.supervised import Supervised, supervised
+from tests.helpers.taking import open_attempt
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, running_api
 
@@ -223,6 +224,27 @@ def test_pulling_and_removing_need_the_management_key(redis_url: str, tmp_path: 
         for path in (PULL, DELETE):
             found = rig.post(path, {"model": REPO}, Authorization="Bearer user")
             assert found.status_code == 403
+
+
+def test_a_cancelled_pull_of_a_machine_that_is_gone_is_ended_by_another(
+    rig: Rig, machine: Supervised
+) -> None:
+    new = submission(PullRequest(REPO, "gone"), model_id=names.NO_MODEL)
+    rig.store.submit(new)
+    worker = names.pull_worker_name("gone", "token")
+    open_attempt(rig.redis, worker, new.job_id)
+    shown = rig.http.delete(f"/v1/jobs/{new.job_id}").json()
+    assert machine.driver.wait_ended(new.job_id)[-1].kind == "cancelled", shown
+    wait_until(lambda: rig.store.claims(names.PULL_SLUG) == [], "its claim is dropped")
+
+
+def test_a_machine_that_may_not_download_ends_its_pulls(redis_url: str, tmp_path: Path) -> None:
+    with supervised(redis_url, tmp_path, MGS_PULL="false") as found:
+        (node,) = found.driver.desired_models.nodes()
+        job = found.driver.submit(
+            PullRequest(REPO, node.uid), names.NO_MODEL, job_id=new_job_id("pull")
+        )
+        assert found.driver.wait_ended(job)[-1].error.code == "pull_failed"
 
 
 def test_the_queue_of_pulls_has_a_limit(rig: Rig) -> None:
