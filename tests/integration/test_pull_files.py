@@ -37,10 +37,17 @@ REPO = "org/tiny"
 FIRST = "model-00001-of-00002.safetensors"
 
 
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
+@pytest.fixture(scope="module")
+def running_hub() -> Iterator[FakeHub]:
     with fake_hub() as found:
         yield found
+
+
+@pytest.fixture
+def hub(running_hub: FakeHub) -> FakeHub:
+    """The hub, empty and without faults."""
+    running_hub.reset()
+    return running_hub
 
 
 @pytest.fixture
@@ -162,9 +169,9 @@ def test_a_repository_without_a_model_is_refused(hub: FakeHub, models: Path) -> 
         pull(hub, models)
 
 
-@pytest.mark.parametrize("path", ["../up.json", "a/../../b.json", "/etc/x.json", "a\\b.json"])
-def test_no_path_of_the_hub_leads_outside(hub: FakeHub, models: Path, path: str) -> None:
-    hub.add(REPO, {**mlx_files(1000), path: HubFile(b"{}")})
+def test_no_path_of_the_hub_leads_outside(hub: FakeHub, models: Path) -> None:
+    bad = ["../up.json", "a/../../b.json", "/etc/x.json", "a\\b.json", ".hidden.json"]
+    hub.add(REPO, {**mlx_files(1000), **{path: HubFile(b"{}") for path in bad}})
     assert pull(hub, models) == "tiny"
     assert len(content(models)) == 5
 
@@ -305,7 +312,7 @@ def test_a_new_commit_takes_over_what_has_not_changed(hub: FakeHub, models: Path
     assert list_partial(models) == []
 
 
-REFUSALS = [
+REFUSALS: list[tuple[str, int, Any, Any, str]] = [
     ("/resolve/", 401, {"X_Error_Code": "GatedRepo"}, RepoAccessError, "is gated: accept"),
     ("/resolve/", 403, {"X_Error_Code": "GatedRepo"}, RepoAccessError, "is gated: accept"),
     ("/revision/", 401, {"X_Error_Code": "RepoNotFound"}, RepoNotFoundError, "or it is private"),
@@ -328,19 +335,17 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("where", "status", "headers", "kind", "says"), REFUSALS)
-def test_each_refusal_of_the_hub_is_one_sentence(
-    hub: FakeHub, models: Path, where: str, status: int, headers: Any, kind: Any, says: str
-) -> None:
+def test_each_refusal_of_the_hub_is_one_sentence(hub: FakeHub, models: Path) -> None:
     hub.add(REPO, mlx_files(1000))
-    hub.refusals[where] = (status, headers)
-    with pytest.raises(kind, match=says) as failure:
-        pull(hub, models, token="hf_secret")
-    assert type(failure.value) is kind
-    assert "\n" not in failure.value.message
-    assert "secret" not in failure.value.message
-    assert names_of(models) == []
-    hub.refusals.clear()
+    for where, status, headers, kind, says in REFUSALS:
+        hub.refusals = {where: (status, headers)}
+        with pytest.raises(kind, match=says) as failure:
+            pull(hub, models, token="hf_secret")
+        assert type(failure.value) is kind
+        assert "\n" not in failure.value.message
+        assert "secret" not in failure.value.message
+        assert names_of(models) == []
+    hub.refusals = {}
     assert pull(hub, models) == "tiny"
 
 
