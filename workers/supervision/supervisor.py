@@ -186,7 +186,7 @@ class Supervisor:
 
     def _check_all(self) -> None:
         statuses = self._statuses = self._desired_models.statuses(list(self._children))
-        self._awake.note(is_busy=any(status.running for status in statuses.values()))
+        self._awake.note(is_busy=self._pulls.is_busy or any(s.running for s in statuses.values()))
         self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
             if slug not in self._snapshot.unreadable:
