@@ -15,6 +15,7 @@ from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
+from api.admin.models.pull_routes import router as pull_router
 from api.admin.models.routes import router as internal_router
 from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
@@ -25,6 +26,7 @@ from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
 from api.dialects.llama_server.routes import router as native_router
 from api.dialects.ollama.model_routes import router as ollama_models_router
+from api.dialects.ollama.pull_routes import router as ollama_pull_router
 from api.dialects.ollama.routes import router as ollama_router
 from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
@@ -32,6 +34,10 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.live.feed import LiveFeed
+from api.live.reader import LiveReader
+from api.live.routes import router as live_router
+from api.page.routes import router as page_router
 from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
@@ -49,6 +55,7 @@ ROUTERS = (
     models_router,
     internal_router,
     estimate_router,
+    pull_router,
     adapters_router,
     management_router,
     jobs_router,
@@ -58,7 +65,10 @@ ROUTERS = (
     native_router,
     ollama_router,
     ollama_models_router,
+    ollama_pull_router,
     older_router,
+    live_router,
+    page_router,
 )
 
 _SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
@@ -90,8 +100,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
+        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
         await services.start()
         yield
+        await live.stop()
         await services.stop()
 
     app = _Api(

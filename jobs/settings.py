@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
     gpu_turns: Literal["auto", "on", "off"] = "auto"
     """Whether the workers of a machine compute one after the other; auto: on a Mac's GPU."""
+    pull: bool = True
+    """Allow downloads of models into the models folder."""
     keep_awake: bool = True
     """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False

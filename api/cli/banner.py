@@ -14,7 +14,7 @@ def banner(settings: Settings) -> str:
     """Some lines of plain text, without a trailing newline."""
     url = base_url(settings)
     models = list_models(settings)
-    lines = [f"mlx-gguf-server is at {url}", *_model_lines(settings, models)]
+    lines = [f"mlx-gguf-server is at {url}", f"Page: {url}/ui/", *_model_lines(settings, models)]
     if models:
         lines += ["", "Try it:", *_commands(settings, url, models)]
     return "\n".join(lines)

@@ -71,6 +71,10 @@ class Server:
                     return
                 yield json.loads(data)
 
+    def delete(self, path: str) -> httpx.Response:
+        """The successful answer to a DELETE; raises ``CliError`` for any other."""
+        return self._send("DELETE", path)
+
     def events(self, path: str) -> Iterator[Json]:
         """Events of a job up to the terminal one, with reconnects."""
         last_id = ""

@@ -121,6 +121,29 @@ def progress_bar() -> Progress:
     )
 
 
+def download_bar() -> Progress:
+    """A bar with bytes, speed and remaining time; without a terminal it prints nothing."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    return Progress(
+        *columns,
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def text_console() -> Console:
     """The console of all output, without colours for numbers and paths."""
     console = Console(highlight=False)

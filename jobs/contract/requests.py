@@ -13,6 +13,7 @@ import msgspec
 
 from jobs.contract.errors import ContractError
 from jobs.contract.grammars import Grammar
+from jobs.contract.pulls import PullRequest
 from jobs.contract.rerank import Rerank
 from jobs.contract.sampling import Sampling
 
@@ -33,6 +34,7 @@ class Task(StrEnum):
     CACHE_LIMIT = "mgs.cache_limit"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
+    PULL = "mgs.pull"
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -249,17 +251,9 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
-Request = (
-    GenerateRequest
-    | EmbedRequest
-    | TokenCountRequest
-    | TokenizeRequest
-    | DetokenizeRequest
-    | ApplyTemplateRequest
-    | CacheLimitRequest
-    | LoadRequest
-    | UnloadRequest
-)
+_TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
+_ModelRequest = LoadRequest | UnloadRequest | PullRequest | CacheLimitRequest
+Request = GenerateRequest | EmbedRequest | _TextRequest | _ModelRequest
 
 TASKS: dict[type[Request], Task] = {
     GenerateRequest: Task.GENERATE,
@@ -271,6 +265,7 @@ TASKS: dict[type[Request], Task] = {
     CacheLimitRequest: Task.CACHE_LIMIT,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,
+    PullRequest: Task.PULL,
 }
 
 _encoder = msgspec.json.Encoder()

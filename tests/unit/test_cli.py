@@ -151,6 +151,44 @@ def test_events_go_on_after_a_broken_connection(stub: Stub) -> None:
     assert stub.requests[1][2]["last-event-id"] == "1-0"
 
 
+def test_pull_follows_the_job_to_its_end(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/pull", {"id": "pull-1"}, 202, Location="/v1/jobs/pull-1")
+    sizes = {"phase": "pull", "fraction": 0.5, "completed": 2_000_000, "total": 4_000_000}
+    progress = {"kind": "progress", "file": "tiny-Q8_0.gguf", **sizes}
+    finished = {"kind": "finished", "text": "tiny-Q8_0.gguf"}
+    stub.answer("GET /v1/jobs/pull-1/events", _events({"kind": "started"}, progress, finished))
+    output = _run(stub, "pull", "org/tiny:Q8_0", "--force", "--node", "mini")
+    assert "org/tiny:Q8_0: 4.0 MB on disk, 2.0 MB of it are there" in output
+    assert "is in the models folder as tiny-Q8_0.gguf" in output
+    assert stub.requests[0][3] == {
+        "model": "org/tiny:Q8_0",
+        "revision": "main",
+        "force": True,
+        "background": True,
+        "node": "mini",
+    }
+
+
+def test_a_failed_pull_says_why(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/pull", {"id": "pull-1"}, 202, Location="/v1/jobs/pull-1")
+    failed = {"kind": "failed", "error": {"code": "disk_full", "message": "the disk is full"}}
+    stub.answer("GET /v1/jobs/pull-1/events", _events(failed))
+    with pytest.raises(CliError, match=r"^the disk is full$"):
+        _run(stub, "pull", "org/tiny")
+
+
+def test_rm_removes_a_model_or_what_downloads_have_left(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/delete", {"delete": "success", "freed_bytes": 4_000_000})
+    assert "tiny removed: 4.0 MB are free again" in _run(stub, "rm", "tiny")
+    assert "unfinished downloads removed" in _run(stub, "rm", "--partial")
+    assert [one[3] for one in stub.requests] == [
+        {"partial": False, "model": "tiny"},
+        {"partial": True},
+    ]
+    with pytest.raises(CliError, match="name a model"):
+        _run(stub, "rm")
+
+
 def test_unload_names_the_model_id(stub: Stub) -> None:
     stub.answer("POST /v1/internal/model/unload", {"unload": "success"})
     assert "model 3 is unloaded" in _run(stub, "unload", "--id", "3")

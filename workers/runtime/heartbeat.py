@@ -15,12 +15,13 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ErrorInfo
-from jobs.contract.records import WorkerState, WorkerStatus
+from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.platform.current import current_platform
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
+from workers.generation.activity import TokenCounts
 from workers.rq_bridge.queue_consumer import QueueConsumer
 
 _INTERVAL_S = 1.0
@@ -50,6 +51,8 @@ class WorkerReport:
         self.idle_s = 0.0
         self.unused_s = 0.0
         self.load_fraction: float | None = None
+        self.counts = TokenCounts()
+        self.jobs: list[RunningJob] = []
         self._model_id = model_id
         self._desired_uid = desired_uid
         self._names = worker_names
@@ -105,6 +108,11 @@ class WorkerReport:
             unused_s=round(self.unused_s, 3),
             started_at=self._started_at,
             error=self._error,
+            beat_at=time.time(),
+            prefilled_tokens=self.counts.prefilled,
+            cached_tokens=self.counts.cached,
+            generated_tokens=self.counts.generated,
+            jobs=self.jobs,
         )
 
 

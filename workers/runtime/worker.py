@@ -22,6 +22,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
@@ -30,6 +31,7 @@ from jobs.storage.connection import connect
 from jobs.storage.event_log import EventWriter
 from workers.engines.failures import DeviceLostError
 from workers.exits import ExitCode
+from workers.generation.activity import TokenCounts
 from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.outbox import Outbox
@@ -195,7 +197,7 @@ class ModelWorker:
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
-            case GenerateRequest():
+            case GenerateRequest() | PullRequest():
                 raise ContractError("this queue holds control jobs only")
             case _:
                 self._ready_jobs().answer(request, outbox)
@@ -278,6 +280,8 @@ class ModelWorker:
         self._report.sequences = self._slots.taken
         self._report.memory = self._jobs.memory() if self._jobs else EngineMemory()
         self._report.idle_s = loop.idle_s if loop else 0.0
+        self._report.counts = loop.counts if loop else TokenCounts()
+        self._report.jobs = loop.running_jobs if loop else []
         self._report.unpublished = self._publisher.num_unpublished
 
     def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:
@@ -295,6 +299,5 @@ class ModelWorker:
         self._heartbeat.stop()
         if self._settings.prompt_cache_dir is not None:
             self._engine_thread.join(_FLUSH_S)  # the engine saves its prompt cache
-        # Do not wait for the consumers, which may block in Redis for a second. A job that they take
-        # now is in the intermediate list, and the supervisor returns it to the queue.
+        # Without waiting for consumers blocked in Redis: recovery returns what they take now.
         os._exit(code)

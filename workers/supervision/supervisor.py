@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ModelUnloadedError, NotReadyError
-from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
 from jobs.platform.current import current_platform
@@ -30,6 +30,7 @@ from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.store import JobStore
 from jobs.upgrade.moves import upgrade
+from workers.pull.process import PullProcess
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState, LoadJobs
@@ -68,7 +69,11 @@ class Supervisor:
         self._restarts = RestartPolicy()
         note_failure = partial(note_failed_load, self._redis, settings)
         self._crash_policy = CrashPolicy(
-            self._desired_models, self._recovery, self._restarts, note_failure
+            self._desired_models,
+            self._recovery,
+            self._restarts,
+            note_failure,
+            lambda child: self._residency.may_retry(child, self._children),
         )
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
@@ -82,8 +87,9 @@ class Supervisor:
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
+        self._residency = Residency(self._store, self._desired_models, settings, self._owner)
         self._follower = PlanFollower(
-            Residency(self._store, self._desired_models, settings, self._owner),
+            self._residency,
             self._claimant,
             self._crash_policy,
             self._restarts,
@@ -97,6 +103,7 @@ class Supervisor:
         self._sweeper = Sweeper(
             self._store, self._recovery, settings, self._contact, self._load_jobs.of
         )
+        self._pulls = PullProcess(self._store, settings, lambda: self._identity.uid)
 
     def run(self) -> None:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
@@ -106,10 +113,8 @@ class Supervisor:
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
-        log.info(
-            "supervisor is ready",
-            extra={"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()},
-        )
+        extra = {"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()}
+        log.info("supervisor is ready", extra=extra)
         while not self._is_stopping:
             self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
@@ -170,9 +175,9 @@ class Supervisor:
         """
         if not self._guarded(self._look):
             return
-        for step in (self._check_all, self._follow_plan, self._drain_undesired, self._sweep):
+        steps = (self._check_all, self._follow_plan, self._drain_undesired, self._sweep)
+        for step in (*steps, self._pulls.look, self._heartbeat):
             self._guarded(step)
-        self._guarded(self._heartbeat)
 
     def _look(self) -> None:
         """Read the desired models, and renew the ownership of our own."""
@@ -239,23 +244,12 @@ class Supervisor:
         self._ownership.release(slug)
 
     def _sweep(self) -> None:
-        unloads = {
-            slug: names.unload_job_id(child.desired.uid) for slug, child in self._children.items()
-        }
+        unloads = {s: names.unload_job_id(c.desired.uid) for s, c in self._children.items()}
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
     def _heartbeat(self) -> None:
-        status = NodeStatus(
-            node=self._identity.name,
-            pid=os.getpid(),
-            memory_bytes=current_platform().memory_bytes(),
-            num_workers=len(self._children),
-            crashes=self._restarts.totals,
-            uid=self._identity.uid,
-            token=self._identity.token,
-            reserved={slug: child.reserved_bytes for slug, child in self._children.items()},
-            waiting=self._follower.waiting,
-        )
+        crashes = self._restarts.totals
+        status = self._residency.node_status(self._identity, self._children, crashes)
         self._desired_models.heartbeat_node(status, is_forgetting=self._contact.is_stable)
 
     # Shutdown.
@@ -268,6 +262,7 @@ class Supervisor:
             self._handle_events(0.1)
             for child in self._children.values():
                 child.enforce()
+        self._guarded(self._pulls.stop)
         self._awake.release()
         self._guarded(lambda: self._ownership.renew(set()))
         self._guarded(lambda: self._desired_models.forget_node(self._identity.uid))

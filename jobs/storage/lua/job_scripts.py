@@ -21,7 +21,7 @@ SUBMIT: Final = (
 -- job would exceed: 'queue', 'caller', 'all'.
 -- KEYS: job, request, index of jobs, index of expiries, live jobs, live jobs of the caller, queue,
 -- list that wakes its consumer, slugs, RQ's job, RQ's queues; if there is a stored response: it and
--- the index of their expiries. ARGV: job id, slug, ttl in s until the end sets another,
+-- the index of their expiries. ARGV: job id, slug ('': no model's), ttl in s until the end sets it,
 -- request, 1 for the front of the queue, 1 if limits count the job, limits (0: none) for the queue,
 -- the caller and all, the stored record ('': none), its ttl in s, length of the job's record, the
 -- job's record, RQ's hash.
@@ -62,7 +62,7 @@ if ARGV[10] ~= '' then
   redis.call('EXPIRE', KEYS[12], ARGV[11] + reserve)
   redis.call('ZADD', KEYS[13], now[1] + ARGV[11], id)
 end
-redis.call('SADD', KEYS[9], ARGV[2])
+if ARGV[2] ~= '' then redis.call('SADD', KEYS[9], ARGV[2]) end
 redis.call('SADD', KEYS[11], KEYS[7])
 redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[7], id)
 redis.call('LPUSH', KEYS[8], '1')
