@@ -43,10 +43,11 @@ async def pull(body: OllamaPullBody, services: ServicesDep) -> Response:
     return StreamingResponse(lines, headers=headers, media_type=CONTENT_TYPE.decode())
 
 
-@router.delete("/api/delete")
-async def delete(body: OllamaNameBody, services: ServicesDep) -> None:
+@router.delete("/api/delete", response_model_exclude_none=True)
+async def delete(body: OllamaNameBody, services: ServicesDep) -> OllamaProgress:
     """Remove a model from the models folder."""
     await delete_model(checked(DeleteBody, {"model": body.model}), services)
+    return OllamaProgress(status="success")
 
 
 async def _lines(services: Services, job_id: str, model: str) -> AsyncIterator[bytes]:
