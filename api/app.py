@@ -27,6 +27,7 @@ from api.dialects.legacy.routes import router as older_router
 from api.dialects.llama_server.model_routes import router as native_models_router
 from api.dialects.llama_server.routes import router as native_router
 from api.dialects.ollama.model_routes import router as ollama_models_router
+from api.dialects.ollama.pull_routes import router as ollama_pull_router
 from api.dialects.ollama.routes import router as ollama_router
 from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
@@ -66,6 +67,7 @@ ROUTERS = (
     native_models_router,
     ollama_router,
     ollama_models_router,
+    ollama_pull_router,
     older_router,
     live_router,
     page_router,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from api.admin.models.loading import Keeping, finish_unload, start_load, start_unload
-from api.admin.models.pull_routes import pull_or_refuse
+from api.admin.models.pull_routes import start_pull
 from api.admin.models.pull_schema import PullBody
 from api.admin.models.removal import remove_model
 from api.dialects.llama_server.schema import ModelNameBody
@@ -63,7 +63,7 @@ async def unload_model(body: ModelNameBody, services: ServicesDep) -> dict[str, 
 @router.post("/models", dependencies=[ForManagers])
 async def download_model(body: ModelNameBody, services: ServicesDep) -> dict[str, bool]:
     """Begin to download a model of the hub."""
-    await pull_or_refuse(services, PullBody(model=body.model))
+    await start_pull(services, PullBody(model=body.model))
     return {"success": True}
 
 
