@@ -29,7 +29,7 @@ def base_url(settings: Settings) -> str:
 def _model_lines(settings: Settings, models: list[ModelEntry]) -> list[str]:
     if not models:
         return [f"No models in {settings.models_dir}/: put MLX folders or .gguf files there"]
-    lines = [f"Models in {settings.models_dir}/:"]
+    lines = [f"Models in {', '.join(settings.model_places)}:"]
     lines += [f"  {entry.name}  ({entry.backend})" for entry in models[:_SHOWN]]
     return lines + ([f"  and {len(models) - _SHOWN} more"] if len(models) > _SHOWN else [])
 

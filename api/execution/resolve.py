@@ -15,7 +15,9 @@ from pydantic import BaseModel
 
 from api.execution.autoload import add_from_disk
 from api.execution.services import Services
+from jobs.catalog.catalog import list_models
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
+from jobs.catalog.names import near_names
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
@@ -25,6 +27,7 @@ _PLACEHOLDERS = frozenset({"dummy", "default"})
 _THINKING = {"-no-thinking": False, "-thinking": True}  # the longer suffix first
 _MAX_SHOWN = 80  # characters of a name
 _MAX_LISTED = 20
+_MAX_NEAR = 5
 _HOW_TO_LOAD = "`mgs load` or POST /v1/internal/model/load"
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -34,12 +37,36 @@ async def resolve(services: Services, header: str | None, model: str | None) -> 
 
     Raises ``ModelNotFoundError``, or the error of its last load while no other try is due.
     """
-    finder = await finder_of(services)
-    if services.settings.autoload and (wanted := finder.unloaded_names(header, model)):
+    finder, settings = await finder_of(services), services.settings
+    if settings.autoload and (wanted := finder.unloaded_names(header, model)):
         found = await add_from_disk(services, wanted, is_id=bool(header))
         if found is not None:
             return found
-    return finder.resolve(header, model)
+    elif model and not header and finder.find(model) is None:
+        await _check_not_on_disk(services, finder, model)
+    try:
+        return finder.resolve(header, model)
+    except ModelNotFoundError as error:
+        raise await _with_near_names(services, error, model) from None
+
+
+async def _check_not_on_disk(services: Services, finder: ModelFinder, model: str) -> None:
+    """With ``MGS_UNKNOWN_MODEL=default``, refuse the name of a model that is only on disk."""
+    if services.settings.unknown_model == "default":
+        entries = await services.runner.in_thread(list_models, services.settings)
+        if model in {entry.name for entry in entries}:
+            raise finder.unknown(model)
+
+
+async def _with_near_names(
+    services: Services, error: ModelNotFoundError, model: str | None
+) -> ModelNotFoundError:
+    """The error with the names on disk that are most like the one asked for."""
+    listed = await services.runner.in_thread(list_models, services.settings) if model else []
+    near = ", ".join(map(repr, near_names(listed, model or "")[:_MAX_NEAR]))
+    if not near:
+        return error
+    return ModelNotFoundError(f"{error.message}; did you mean {near}?", error.param)
 
 
 async def resolve_loaded(

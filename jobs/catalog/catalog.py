@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.catalog.entry import AdapterEntry, ModelEntry, Source
-from jobs.catalog.model_aliases import Aliases
+from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.catalog.models_file import ModelOptions
 from jobs.catalog.names import ambiguous, find_all, model_id_of, not_found, without_collisions
 from jobs.catalog.sources.folders import lm_studio, models_folder
@@ -83,10 +83,9 @@ class Catalog:
         if named := self.named(name):
             return named
         found = self._meant(name)
-        if len(found) != 1:
-            describe = ambiguous if found else not_found
-            raise describe(found or self.entries, name, param)
-        return self._with_aliases(found[0])
+        if len(found) == 1:
+            return self._with_aliases(found[0])
+        raise ambiguous(found, name, param) if found else not_found(self.listed(), name, param)
 
     def options_of(self, entry: ModelEntry) -> ModelOptions:
         """What models.toml says about a model."""
@@ -121,6 +120,7 @@ class Catalog:
 
 
 _NO_OPTIONS = ModelOptions()
+NO_MODELS = Catalog([], {}, NO_ALIASES)
 
 
 def read_catalog(settings: Settings) -> Catalog:

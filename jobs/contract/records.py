@@ -113,11 +113,14 @@ class WorkerState(StrEnum):
     FAILED = "failed"
 
 
+Phase = Literal["prefill", "decode", "embed"]
+
+
 class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a running job is. ``prefilled_tokens`` includes those found in the prompt cache."""
 
     job_id: str
-    phase: Literal["prefill", "decode", "embed"]
+    phase: Phase
     prompt_tokens: int = 0
     prefilled_tokens: int = 0
     generated_tokens: int = 0

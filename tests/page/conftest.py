@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.helpers.server import Server, make_server
 from tests.integration.api_rig import Rig, running_api
+from tests.page.browsing import Opener, Watch
+from tests.page.scene import Scene, make_scene
 
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _EXPECT_MS = 15_000
@@ -33,39 +33,11 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     options: dict[str, Any] = {"executable_path": found} if found else {"channel": "chrome"}
     if not found and sys.platform != "darwin":
         pytest.fail(f"no browser: install one of {', '.join(_NAMES)} (.ci/run does)")
-    browser = playwright.chromium.launch(**options, args=["--host-resolver-rules=MAP *.lan 127.0.0.1"])
+    browser = playwright.chromium.launch(
+        **options, args=["--host-resolver-rules=MAP *.lan 127.0.0.1"]
+    )
     yield browser
     browser.close()
-
-
-@dataclass
-class Watch:
-    """What a page must not do: errors, policy reports, requests to others. ``allowed``: texts."""
-
-    origin: str
-    problems: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    allowed: tuple[str, ...] = ()
-
-    def on(self, page: Page) -> None:
-        page.on("console", lambda m: m.type in ("error", "warning") and self._note(m.text))
-        page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("dialog", lambda dialog: self._note(f"dialog {dialog.message}"))
-        page.on("request", lambda request: self._note_request(request.url))
-
-    def _note(self, text: str) -> None:
-        # What the browser says of answers that a test asks for, such as a 401.
-        if not any(part in text for part in self.allowed):
-            self.problems.append(text)
-
-    def _note_request(self, url: str) -> None:
-        self.requests.append(url)
-        address = urlsplit(url)
-        if address.scheme not in ("data", "blob") and f"{address.scheme}://{address.netloc}" != self.origin:
-            self.problems.append(f"request to {url}")
-
-
-Opener = Callable[..., Page]
 
 
 @pytest.fixture
@@ -123,3 +95,10 @@ def rig(tmp_path: Path, redis_url: str) -> Iterator[Rig]:
         running.supervise()
         running.load()
         yield running
+
+
+@pytest.fixture
+def scene(tmp_path: Path, redis_url: str) -> Iterator[Scene]:
+    """A server in a fixed state, for looking at all pages."""
+    with running_api(tmp_path, redis_url) as running:
+        yield make_scene(running)

@@ -8,7 +8,7 @@ import pytest
 
 from api.page.files import read_page
 from tests.integration.api_rig import Rig
-from tests.page.conftest import Opener
+from tests.page.browsing import Opener
 
 _UNITS = sorted((Path(__file__).parent / "unit").glob("*.js"))
 _HARNESS = """
@@ -17,7 +17,8 @@ async ([prefix, source]) => {
   let num = 0;
   const text = (value) => JSON.stringify(value);
   const equal = (found, wanted, what = "") => {
-    if (text(found) !== text(wanted)) throw new Error(`${what} ${text(found)} is not ${text(wanted)}`);
+    if (text(found) === text(wanted)) return;
+    throw new Error(`${what} ${text(found)} is not ${text(wanted)}`);
   };
   const throws = (call, part) => {
     try {

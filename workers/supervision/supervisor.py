@@ -39,6 +39,7 @@ from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.preload import preload
 from workers.supervision.residency.residency import Residency
 from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
@@ -88,15 +89,8 @@ class Supervisor:
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
         self._residency = Residency(self._store, self._desired_models, settings, self._owner)
-        self._follower = PlanFollower(
-            self._residency,
-            self._claimant,
-            self._crash_policy,
-            self._restarts,
-            settings,
-            self._start,
-            self._guarded,
-        )
+        policies = self._claimant, self._crash_policy, self._restarts, settings
+        self._follower = PlanFollower(self._residency, *policies, self._start, self._guarded)
         self._statuses: dict[str, WorkerStatus] = {}
         self._watchdog = Watchdog(settings.stall_s, self._contact)
         self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
@@ -109,7 +103,8 @@ class Supervisor:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
         upgrading = partial(upgrade, self._redis, lambda: self._is_stopping)
-        for step in (self._check_identity, upgrading):
+        preloading = partial(preload, self._settings, self._desired_models)
+        for step in (self._check_identity, upgrading, preloading):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()

@@ -10,7 +10,7 @@ from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.memory.budget import MemoryBudget, read_budget
 from jobs.memory.estimate import known_memory
-from jobs.memory.ledger import MemoryKey, MemoryLedger
+from jobs.memory.ledger import MemoryKey, MemoryLedger, measured_bytes
 from jobs.settings import Settings
 from workers.supervision.residency.views import Need
 
@@ -60,7 +60,7 @@ class ModelMemory:
             self._keys[desired.uid] = self._key_of(desired)
         key = self._keys[desired.uid]
         if key is not None:
-            self._ledger.note(key, status.memory_bytes)
+            self._ledger.note(key, measured_bytes(status))
 
     def _key_of(self, desired: DesiredModel) -> MemoryKey | None:
         """``None`` for a model without files."""

@@ -26,7 +26,7 @@ export async function attempt(call) {
   try {
     return await call();
   } catch (error) {
-    if (error.name !== "ApiError" && !("status" in error)) console.error(error);
+    if (error.name === "TypeError" || error.name === "ReferenceError") console.error(error); // ours
     complain(error);
     return undefined;
   }

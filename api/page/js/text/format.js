@@ -8,8 +8,11 @@ export const count = (value) => GROUPED.format(value ?? 0);
 export function short(value) {
   if (value < 1000) return String(Math.round(value));
   if (value < 1e6) return trimmed(value / 1000) + "k";
-  return trimmed(value / 1e6) + "M";
+  return value < 1e9 ? trimmed(value / 1e6) + "M" : trimmed(value / 1e9) + "B";
 }
+
+/** A context's length: powers of two are counted in 1024s, as their makers do. */
+export const contextSize = (value) => (value >= 1024 && value % 1024 === 0 ? `${value / 1024}k` : short(value));
 
 const trimmed = (value) => (value < 10 ? value.toFixed(1).replace(/\.0$/, "") : String(Math.round(value)));
 

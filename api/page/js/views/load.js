@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../../vendor/ui.js";
 import { Failure } from "../parts/basics.js";
 import { Dialog } from "../parts/dialog.js";
 import { freeId, loadModel, readAdapters } from "../models.js";
-import { bytes, short } from "../text/format.js";
+import { bytes, contextSize } from "../text/format.js";
 
 const NUMBERS = new Set(["context_length", "slots", "threads", "gpu_layers", "kv_bits", "num_draft_tokens", "prompt_cache_bytes", "max_tokens", "temperature", "top_p"]);
 
@@ -30,7 +30,7 @@ export function LoadDialog({ model, onClose }) {
   const isGguf = model.backend === "llama-cpp";
   return html`<${Dialog} title=${`Load ${model.name}`} onClose=${onClose}>
     <form class="stack" onSubmit=${onSubmit}>
-      <p class="dim">${[model.backend, model.sizeBytes && bytes(model.sizeBytes), model.contextLength && `trained for ${short(model.contextLength)} tokens`, model.neededBytes && `needs about ${bytes(model.neededBytes)}`].filter(Boolean).join(" · ")}</p>
+      <p class="dim">${[model.backend, model.sizeBytes && bytes(model.sizeBytes), model.contextLength && `trained for ${contextSize(model.contextLength)} tokens`, model.neededBytes && `needs about ${bytes(model.neededBytes)}`].filter(Boolean).join(" · ")}</p>
       <div class="pairs">
         <${Field} name="model_id" label="Model id" value=${freeId()} required=${true} hint="what clients send as X-Model-Id" />
         <${Field} name="context_length" label="Context in tokens" placeholder="default" type="number" min="1" max=${model.contextLength ?? undefined} />

@@ -8,7 +8,7 @@ import { Icon } from "../parts/icons.js";
 import { Spark } from "../parts/spark.js";
 import { attempt } from "../parts/toast.js";
 import { route, to } from "../router.js";
-import { bytes, count, duration, hue, percent, rate, short } from "../text/format.js";
+import { bytes, contextSize, count, duration, hue, percent, rate, short } from "../text/format.js";
 import { LoadDialog } from "./load.js";
 
 export default function Models() {
@@ -76,7 +76,7 @@ function Card({ one }) {
       <${Fact} name="Memory" value=${bytes(one.memory_bytes)} extra=${one.cache_bytes ? `${bytes(one.cache_bytes)} prompt cache` : null} />
       <${Fact} name="Slots" value=${`${one.sequences ?? 0} of ${one.slots ?? 0}`} />
       <${Fact} name="Queue" value=${html`<a href=${to("queue", one.slug)}>${count(one.running)} running, ${count(queue?.waiting)} waiting</a>`} />
-      <${Fact} name="Context" value=${`${short(one.context_length ?? 0)} tokens`} />
+      <${Fact} name="Context" value=${`${contextSize(one.context_length ?? 0)} tokens`} />
       <${Fact} name="First token" value=${one.ttft_ms ? `${Math.round(one.ttft_ms)} ms` : "–"} />
       <${Fact} name="Speed" value=${html`<span class="with-spark">${rate(one.decode_rate)} tok/s <${Spark} points=${points} column=${1} hue=${hue(one.slug)} label="Tokens per second, last minute" /></span>`} />
     </dl>`}
@@ -111,7 +111,7 @@ function Disk({ onLoad }) {
           <th scope="row">${one.name}${isLoadedName(one.name) ? html` <span class="tag">loaded</span>` : null}${one.source ? html` <span class="dim">${one.source}</span>` : null}</th>
           <td class="wide">${one.backend}</td>
           <td class="num to-right">${one.sizeBytes === null ? "…" : one.sizeBytes ? bytes(one.sizeBytes) : "–"}${one.neededBytes ? html`<span class="dim extra">needs ${bytes(one.neededBytes)}</span>` : null}</td>
-          <td class="num to-right wide">${one.contextLength ? short(one.contextLength) : "–"}</td>
+          <td class="num to-right wide">${one.contextLength ? contextSize(one.contextLength) : "–"}</td>
           <td class="to-right"><button class="small" disabled=${!mayManage.value || !isOpen.value} title=${whyNoManagement.value ?? ""} aria-label=${`Load ${one.name}`} onClick=${() => onLoad(one)}>Load…</button></td>
         </tr>`,
       )}

@@ -96,7 +96,8 @@ function Lane({ model, running, onPurge }) {
     ${!isIdle &&
     html`<table class="rows jobs">
       <caption class="offscreen">Jobs of ${model.name}</caption>
-      <thead class="offscreen-head"><tr><th scope="col">Place</th><th scope="col">Job</th><th scope="col">Progress</th><th scope="col">Key</th><th scope="col">Age</th><th scope="col">Actions</th></tr></thead>
+      <colgroup><col class="place" /><col class="name" /><col /><col class="key wide" /><col class="age" /><col class="end" /></colgroup>
+      <thead class="offscreen-head"><tr><th scope="col">Place</th><th scope="col">Job</th><th scope="col">Progress</th><th scope="col" class="wide">Key</th><th scope="col">Age</th><th scope="col">Actions</th></tr></thead>
       <tbody>
         ${running.map((job) => html`<${RunningRow} key=${job.id} job=${job} />`)}
         ${order.map((id, index) => html`<${WaitingRow} key=${id} id=${id} place=${index + 1} model=${model} running=${running} />`)}
@@ -113,11 +114,11 @@ function RunningRow({ job }) {
   return html`<tr class="is-running">
     <td class="place"><span class="state is-running"><span class="mark" aria-hidden="true"></span><span class="offscreen">running</span></span></td>
     <${NameCell} job=${job} />
-    <td class="what">
+    <td class="what"><div>
       ${isRead
         ? html`<span class="num">${count(job.generated)} tokens</span><span class="num dim">${rate(job.rate)} tok/s</span>`
         : html`<${Meter} fraction=${fraction} label=${`Prompt of job ${shortId(job.id)}`} kind="run" /><span class="num">${job.phase === "embed" ? "vectors" : "prompt"} ${short(job.prefilled ?? 0)} of ${short(job.prompt_tokens ?? 0)}</span>`}
-    </td>
+    </div></td>
     <${EndCells} job=${job} />
   </tr>`;
 }
@@ -129,7 +130,7 @@ function WaitingRow({ id, place, model, running }) {
   return html`<tr>
     <td class="place num">${place}</td>
     <${NameCell} job=${job} />
-    <td class="what"><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${duration(wait)}</span>`}</td>
+    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${duration(wait)}</span>`}</div></td>
     <${EndCells} job=${job} />
   </tr>`;
 }

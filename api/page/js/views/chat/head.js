@@ -10,7 +10,7 @@ import { askText, confirm } from "../../parts/dialog.js";
 import { Icon } from "../../parts/icons.js";
 import { attempt, say } from "../../parts/toast.js";
 import { go } from "../../router.js";
-import { percent, short } from "../../text/format.js";
+import { contextSize, percent, short } from "../../text/format.js";
 import { chooseModel, chosen, isListOpen, isPanelOpen, model } from "./state.js";
 
 export function ChatHead() {
@@ -75,10 +75,10 @@ function Context({ list }) {
   if (!length || !usage) return null;
   const used = (usage.prompt_tokens ?? 0) + (usage.completion_tokens ?? 0);
   const fraction = used / length;
-  const words = `${short(used)} of ${short(length)} tokens of context`;
+  const words = `${short(used)} of ${contextSize(length)} tokens of context`;
   return html`<span class="context" title=${words}>
     <${Meter} fraction=${fraction} label=${words} kind=${fraction > 0.9 ? "fail" : "accent"} />
-    <span class="num">${short(used)} / ${short(length)}</span>
+    <span class="num">${short(used)} / ${contextSize(length)}</span>
   </span>`;
 }
 
