@@ -172,6 +172,9 @@ class EngineOptions:
     """Whether all slots share the KV cells (also with ``None``) or each slot has its own."""
     is_cpu_tuned: bool = True
     """On a CPU, use the code paths made for it."""
+    memory_bytes: int | None = None
+    """What weights, states and passes may take together; ``None``: all that a GPU has, and no limit
+    on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,10 +264,17 @@ class Engine(Protocol):
         A chunk takes about ``step_budget_s``. Returns [] if there is no work.
         """
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """One vector of length 1 per input of token ids; ``None``: the model's own pooling.
 
-        Raises ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context.
+        Long inputs are read in pieces; ``on_piece`` is called before each. Raises
+        ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context,
+        ``NoRoomError`` if running sequences have the memory: they end.
         """
 
     @property

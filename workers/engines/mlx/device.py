@@ -1,4 +1,4 @@
-"""Errors of a GPU that MLX computes on.
+"""The GPU that MLX computes on: its memory and its errors.
 
 MLX notes the error of a failed command once, and raises it as a ``RuntimeError`` in the next call
 that sends work to the device: later, and perhaps for another sequence. On a CPU an exception
@@ -21,6 +21,15 @@ _ALLOCATION = re.compile(r"\[[\w: ]*alloc\w*\]")  # what could not be allocated 
 def is_gpu() -> bool:
     """Whether MLX's default device is a GPU."""
     return bool(mx.default_device().type == mx.DeviceType.gpu)
+
+
+def memory_bytes() -> int | None:
+    """What programs may use of the GPU's memory; ``None`` on a CPU, or if MLX does not say."""
+    if not is_gpu():
+        return None
+    info = mx.device_info()
+    found = info.get("max_recommended_working_set_size") or info.get("free_memory")
+    return int(found) if found else None
 
 
 def raise_if_lost(error: Exception) -> None:

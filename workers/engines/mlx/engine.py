@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ from jobs.contract.errors import (
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
+    NoRoomError,
     UnsupportedParameterError,
 )
 from jobs.contract.sampling import Sampling
@@ -33,12 +35,14 @@ from workers.engines.mlx.batch.running_batch import RunningBatch
 from workers.engines.mlx.embedding import Embedder
 from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
-from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts
-from workers.engines.mlx.load.folder import check_folder
+from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts, open_room
+from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
-from workers.engines.mlx.load.options import check_options, describe
-from workers.engines.mlx.load.tokenizer import load_tokenizer
+from workers.engines.mlx.load.options import check_options, describe, fit_context, num_slots_of
+from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
 from workers.engines.mlx.load.weights import find_weights
+from workers.engines.mlx.memory import Memory
+from workers.engines.shared.memory_text import to_text
 
 _SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
 
@@ -48,7 +52,8 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
 
     All MLX work must be done by one thread: the caller's thread must also call ``step``. Raises
     ``ModelLoadError`` for a broken folder, ``InvalidRequestError`` for an option that does not fit
-    the model, ``UnsupportedParameterError`` for an option that MLX does not support.
+    the model, ``UnsupportedParameterError`` for an option that MLX does not support, and
+    ``InsufficientMemoryError`` if weights or a context do not fit into the memory.
     """
     check_options(options)
     with as_load_error(path):
@@ -56,12 +61,33 @@ def open_mlx(path: Path, options: EngineOptions, on_progress: OnProgress) -> Mlx
         find_weights(path)  # what is missing is said before anything is read
         tokenizer = load_tokenizer(path, config)
     check_draft_folder(options, tokenizer)
+    memory = Memory(options.memory_bytes)
+    try:
+        return _open(path, config, tokenizer, options, on_progress, memory)
+    except BaseException:
+        memory.close()
+        raise
+
+
+def _open(
+    path: Path,
+    config: Json,
+    tokenizer: MlxTokenizer,
+    options: EngineOptions,
+    on_progress: OnProgress,
+    memory: Memory,
+) -> MlxEngine:
     share = 1.0 if options.draft_path is None else _SHARE_OF_PROGRESS
-    loaded = load(path, config, options, lambda done: on_progress(share * done))
-    drafter = open_drafter(options, loaded, lambda done: on_progress(share + (1.0 - share) * done))
+    loaded = load(path, config, options, lambda done: on_progress(share * done), memory)
+    drafter = open_drafter(
+        options, loaded, lambda done: on_progress(share + (1.0 - share) * done), memory
+    )
+    room = open_room(loaded, options, memory, drafter)
+    if room is not None:
+        loaded = fit_context(loaded, options, room)
     # Some models name end tokens outside their logits.
     end_ids = frozenset(i for i in tokenizer.end_ids if i < loaded.vocab_size)
-    parts = build_engine_parts(path, loaded, end_ids, options, drafter)
+    parts = build_engine_parts(path, loaded, end_ids, options, drafter, memory, room)
     return MlxEngine(loaded, tokenizer, options, parts)
 
 
@@ -78,12 +104,15 @@ class MlxEngine:
         self._tokenizer = tokenizer
         self._breakers = BreakerFinder(tokenizer)
         self._adapter = options.adapter
-        self._info = describe(loaded, options)
+        self._info = describe(loaded, options, num_slots_of(loaded, options, parts.room))
         self._embedder: Embedder | None = parts.embedder
         self._step_scope = loaded.step_scope
         self._waiting: deque[Sequence] = deque()
         self._prefill, self._batch = parts.prefill, parts.batch
         self._store, self._spill = parts.store, parts.spill
+        self._memory, self._room = parts.memory, parts.room
+        if self._room is not None:
+            self._store.limit_by(self._bytes_left)
 
     @property
     def info(self) -> ModelInfo:
@@ -156,24 +185,64 @@ class MlxEngine:
         """Start waiting sequences while slots are free; returns the failures of those it cannot."""
         failed: list[StepEvent] = []
         while self._waiting and self._num_running < self._info.num_slots:
-            sequence = self._waiting.popleft()
+            sequence = self._waiting[0]
             try:
-                self._prefill.add(self._row(sequence))
+                row = self._row(sequence)
+                if not self._fits(row):
+                    break
+                self._prefill.add(row)
             except Exception as error:  # only this one ends
                 failed.append(failure_of(sequence.sequence_id, error))
+            self._waiting.popleft()
+        self._store.make_room()
         return failed
+
+    def _fits(self, row: Row) -> bool:
+        """Whether the states of all rows fit when they have reached their ends.
+
+        One alone always does: the context is no longer.
+        """
+        if self._room is None or self._num_running == 0:
+            return True
+        return self._room.left([*self._lengths, row.longest]) >= 0
+
+    @property
+    def _lengths(self) -> list[int]:
+        """Tokens that each running sequence may reach."""
+        return [row.longest for row in (*self._prefill.rows, *self._batch.rows)]
+
+    def _bytes_left(self) -> int:
+        """What kept states may take beside the running sequences."""
+        assert self._room is not None
+        return self._room.left(self._lengths) + self._prefill.num_taken_over
 
     def _row(self, sequence: Sequence) -> Row:
         room = self._info.context_length - len(sequence.prompt)
         repetitions = self._breakers.repetitions(sequence.sampling)
         return Row(sequence, min(sequence.max_tokens, room), repetitions)
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """See ``base.Engine``."""
         if self._embedder is None:
             raise EngineError("The engine is closed")
+        self._embedder.check(inputs)
+        self._make_room_to_embed(max(map(len, inputs), default=0))
         with device.watched(), self._step_scope():
-            return self._embedder.embed(inputs, pooling)
+            return self._embedder.embed(inputs, pooling, on_piece)
+
+    def _make_room_to_embed(self, num_tokens: int) -> None:
+        if self._room is None:
+            return
+        needed = self._room.state_bytes(num_tokens)
+        if self._room.left(self._lengths) < needed:
+            message = f"no memory to embed {num_tokens} tokens now: {to_text(needed)} are missing"
+            raise NoRoomError(message)
+        self._store.make_room(needed)
 
     @property
     def cache_bytes(self) -> int:
@@ -181,8 +250,9 @@ class MlxEngine:
         return int(mx.get_cache_memory())
 
     def limit_cache(self, num_bytes: int) -> None:
-        """See ``base.Engine``."""
-        mx.set_cache_limit(num_bytes)
+        """See ``base.Engine``; never more than the pool of a share."""
+        limit = self._memory.limit_bytes
+        mx.set_cache_limit(num_bytes if limit is None else min(num_bytes, self._memory.pool_bytes))
 
     def close(self) -> None:
         """See ``base.Engine``; kept prompts are spilled first, if there is a folder for them."""
@@ -192,9 +262,10 @@ class MlxEngine:
             self._spill = None
         self._store.clear()
         self._embedder = None
-        self._batch = RunningBatch(_closed_model, frozenset(), self._store)
-        self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find)
-        mx.clear_cache()
+        memory = self._memory
+        self._batch = RunningBatch(_closed_model, frozenset(), self._store, memory)
+        self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find, memory=memory)
+        memory.close()
 
 
 def _closed_model(*_: object, **__: object) -> mx.array:

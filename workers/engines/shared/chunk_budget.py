@@ -11,6 +11,7 @@ FIRST_CHUNK = 64  # small, because a slow model's speed is unknown at its first 
 _LARGEST_FIRST_CHUNK = 256
 _SLOW = 5e9  # floating-point operations per second that any machine reaches
 _FORGET = 1.01
+EMBED_BUDGETS = 4  # step budgets for a piece of a text that is embedded
 
 
 def first_chunk(num_parameters: int, target_s: float = DEFAULT_TARGET_S) -> int:

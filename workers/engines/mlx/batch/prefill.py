@@ -16,6 +16,7 @@ from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
 from workers.engines.mlx.head import Head
 from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.memory import Memory, StateRoom
 from workers.engines.mlx.sampling.sampler import BatchSampler
 from workers.engines.shared.chunk_budget import ChunkBudget
 from workers.engines.shared.spill import StateLostError
@@ -47,8 +48,16 @@ class PrefillQueue:
         budget: ChunkBudget | None = None,
         head: Head | None = None,
         end_ids: frozenset[int] = frozenset(),
+        memory: Memory | None = None,
+        room: StateRoom | None = None,
     ) -> None:
-        """``head``: the model's, if it has been found; ``end_ids``: end-of-generation tokens."""
+        """``head``: the model's, if it has been found; ``end_ids``: end-of-generation tokens.
+
+        ``room``: limits a piece's memory; ``None``: there is no limit.
+        """
+        self._memory = memory or Memory()
+        self._room = room
+        self._joining: Row | None = None
         self._head = head
         self._end_ids = end_ids
         self._is_reusing = is_reusing
@@ -61,6 +70,22 @@ class PrefillQueue:
 
     def __len__(self) -> int:
         return len(self._prompts)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of the prompts, also of the one that is just joining the batch."""
+        rows = [prompt.row for prompt in self._prompts]
+        return rows if self._joining is None else [*rows, self._joining]
+
+    @property
+    def num_taken_over(self) -> int:
+        """Bytes of kept states that prompts not yet begun will take over; these leave last."""
+        beginning = [prompt for prompt in self._prompts if not prompt.is_started]
+        return sum(
+            self._store.prefer(prompt.row.prompt_key, prompt.num_reusable)
+            for prompt in beginning
+            if self._may_reuse(prompt)
+        )
 
     def add(self, row: Row) -> None:
         prompt = Prompt(row)
@@ -105,6 +130,8 @@ class PrefillQueue:
                 device.raise_if_lost(error)
                 prompt.is_gone = True
                 events.append(_failure(prompt, error))
+            finally:
+                self._joining = None
             if num_left <= 0:
                 break
         self._record(num_tokens - num_left, time.perf_counter() - started)
@@ -114,7 +141,7 @@ class PrefillQueue:
         """Prefill one chunk of a prompt and return its length, 0 for a prompt of one token."""
         if not prompt.is_started:
             self._start(prompt)
-        chunk = prompt.next_chunk(max_tokens)
+        chunk = prompt.next_chunk(self._fitting(prompt, max_tokens))
         if self._head is not None and prompt.may_end_with(len(chunk)):
             self._finish(prompt, chunk, self._head)
         elif chunk:
@@ -123,6 +150,13 @@ class PrefillQueue:
             # The logits are computed only if their log-probabilities are requested.
             mx.eval([layer.state for layer in prompt.cache], prompt.pending())
         return len(chunk)
+
+    def _fitting(self, prompt: Prompt, max_tokens: int) -> int:
+        """How many of ``max_tokens`` the free memory allows."""
+        if self._room is None:
+            return max_tokens
+        max_tokens = min(max_tokens, max(prompt.num_left, 1))
+        return self._room.piece(max_tokens, prompt.num_done, is_scoring=prompt.wants_logprobs)
 
     def _finish(self, prompt: Prompt, chunk: list[int], head: Head) -> None:
         """Prefill the last chunk and the last token together, and draw the first new token."""
@@ -163,6 +197,7 @@ class PrefillQueue:
         if prompt.first_event is not None and is_last(prompt.first_event):
             self._store.put(to_key(row.tokens[: row.position]), prompt.cache)
         elif prompt.num_left == 0:
+            self._joining = row
             join(row, prompt.cache)
         else:
             self._prompts.append(prompt)
@@ -170,7 +205,7 @@ class PrefillQueue:
     def _record(self, num_tokens: int, elapsed_s: float) -> None:
         if num_tokens > 0:
             self._budget.record(num_tokens, elapsed_s)
-            mx.clear_cache()
+            self._memory.trim_pool()
 
 
 def _failure(prompt: Prompt, error: Exception) -> SequenceFailure:

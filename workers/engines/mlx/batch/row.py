@@ -50,6 +50,11 @@ class Row:
         return self.constraint is not None or self.repetitions is not None
 
     @property
+    def longest(self) -> int:
+        """Tokens that the sequence may reach."""
+        return len(self.sequence.prompt) + self.max_tokens
+
+    @property
     def num_left(self) -> int:
         """Number of tokens still to report."""
         return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
