@@ -23,6 +23,8 @@ from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
 from api.dialects.llama_server.routes import router as native_router
+from api.dialects.ollama.model_routes import router as ollama_models_router
+from api.dialects.ollama.routes import router as ollama_router
 from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
 from api.dialects.openai.rerank.routes import router as rerank_router
@@ -52,6 +54,8 @@ ROUTERS = (
     metrics_router,
     docs_router,
     native_router,
+    ollama_router,
+    ollama_models_router,
     older_router,
 )
 

@@ -62,6 +62,18 @@ class Settings(BaseSettings):
     """Waiting and running jobs per API key. Without keys, all clients count as one."""
     max_jobs: int | None = Field(default=None, ge=1)
     """Waiting and running jobs of all clients."""
+    autoload: bool = True
+    """Load a model when a request names it."""
+    ttl_s: float = Field(default=3600.0, ge=0)
+    """After this time without a job, a model that a request loaded is parked; 0: never."""
+    default_model: str = ""
+    """The model of requests that name none, when nothing is loaded under id 0."""
+    models_max: int | None = Field(default=None, ge=1)
+    """Models with a process at once on this machine; unset: as many as fit."""
+    swap_after_s: float = Field(default=20.0, ge=0)
+    """A job that has waited this long for memory makes a busy model give way."""
+    room_timeout_s: float = Field(default=300.0, ge=1)
+    """How long jobs wait for their model to be loaded."""
     load_timeout_s: float = Field(default=600.0, ge=1)
     request_timeout_s: float = Field(default=3600.0, ge=1)
     """How long a generation may run, over all its attempts, without its wait in the queue."""

@@ -1,4 +1,4 @@
-"""Errors as answers, in the shape that a route's clients know: OpenAI's, or Anthropic's."""
+"""Errors as answers, in the shape of the route: OpenAI's, Anthropic's or ollama's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.dialects.anthropic.errors import error_body, is_anthropic
+from api.dialects.anthropic import errors as anthropic
+from api.dialects.ollama import errors as ollama
 from api.web.errors import Problem, problem_of
 
 
@@ -17,9 +18,16 @@ def problem_response(
 ) -> Response:
     """The answer to the request of that scope."""
     headers = {**problem.headers, **(extra_headers or {})}
-    is_theirs = is_anthropic(scope["path"])
-    body = error_body(problem, _job_id(scope)) if is_theirs else problem.body()
+    body = _body(problem, scope)
     return Response(body, problem.status, headers, media_type="application/json")
+
+
+def _body(problem: Problem, scope: Scope) -> bytes:
+    if anthropic.is_anthropic(scope["path"]):
+        return anthropic.error_body(problem, _job_id(scope))
+    if ollama.is_ollama(scope["path"]):
+        return ollama.error_body(problem)
+    return problem.body()
 
 
 async def handle_error(request: Request, error: Exception) -> Response:

@@ -28,7 +28,7 @@ def shared_params(
     ``limits`` and ``stops``, its names for ``max_tokens`` and ``stop`` with their values.
     """
     refuse_fields(body)
-    options = checked(OllamaOptions, body.options or {}, "options")
+    options = checked(OllamaOptions, _with_whole_numbers(body.options or {}), "options")
     refuse_fields(options, "options.")
     return {
         "sampling": _sampling(body, own, options),
@@ -37,6 +37,14 @@ def shared_params(
         "grammar": to_grammar(response_format=response_format, **_forms(body)),
         "on_worker_loss": body.on_worker_loss or "resume",
         **_ends(body, {**(limits or {}), "options.num_predict": options.limit}),
+    }
+
+
+def _with_whole_numbers(options: dict[str, Any]) -> dict[str, Any]:
+    """ollama reads a number without a fraction as an integer, and its clients rely on it."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in options.items()
     }
 
 

@@ -96,7 +96,7 @@ class ClientJob:
 
     async def _submit(self) -> None:
         try:
-            await self._runner.submit(self.ticket.submission)
+            await self._runner.submit_for(self.ticket)
         except JobError:  # refused, so there is no job to cancel
             self._is_over = True
             raise

@@ -15,7 +15,7 @@ from api.execution.client_job import ClientJob
 from api.execution.loosened_schemas import loosened_header
 from api.execution.runner import JobRunner, Ticket
 from api.web.errors import NO_NAMES, Names, Problem, named_by, problem_of
-from api.web.sse import BODY_SEND, PING, SseWriter
+from api.web.sse import BODY_SEND, EVENT_STREAM, PING, SseWriter
 from jobs.contract.errors import JobError, ShuttingDownError
 from jobs.contract.events import Event, EventKind
 
@@ -101,10 +101,12 @@ class StreamedAnswer(_JobResponse):
         encoder: StreamEncoder,
         ping: Callable[[], bytes] = lambda: PING,
         names: Names = NO_NAMES,
+        content_type: bytes = EVENT_STREAM,
     ) -> None:
         super().__init__(runner, ticket, timeout_s, names)
         self._encoder = encoder
         self._ping = ping
+        self._content_type = content_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A task of its own: each wake-up of this one resumes about twenty coroutines of frameworks.
@@ -112,7 +114,8 @@ class StreamedAnswer(_JobResponse):
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         job = self._foreground(scope)
-        writer = SseWriter(send, self._own_headers, self._ping, scope.get(BODY_SEND))
+        body_send = scope.get(BODY_SEND)
+        writer = SseWriter(send, self._own_headers, self._ping, body_send, self._content_type)
         try:
             with named_by(self._names), _shutdown_as_error():
                 async with job.run(receive) as events, writer.kept_alive(job.give_up):

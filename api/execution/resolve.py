@@ -1,9 +1,9 @@
-"""Resolves the loaded model of a request, and the names under which models are listed.
+"""Resolves the model of a request, and the names under which models are listed.
 
 One rule for all routes. A header ``X-Model-Id`` has precedence. Else ``model`` is the model_id of a
-loaded model, else its name, else an alias of either (``MGS_MODEL_ALIASES``). Without ``model``, or
-with a placeholder, the model under id 0 is used. Any other value is an error, or id 0 too
-(``MGS_UNKNOWN_MODEL``).
+loaded model, else its name, else an alias of either (``MGS_MODEL_ALIASES``), else a model on disk,
+which the request then loads. Without ``model``, or with a placeholder, it is the model under id 0,
+else ``MGS_DEFAULT_MODEL``. Any other value is an error, or id 0 too (``MGS_UNKNOWN_MODEL``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from api.execution.autoload import add_from_disk
 from api.execution.services import Services
-from jobs.catalog.catalog import list_models
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import DesiredModel
@@ -30,29 +30,32 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 async def resolve(services: Services, header: str | None, model: str | None) -> DesiredModel:
-    """The loaded model that the header or the body's ``model`` names; ``ModelNotFoundError``."""
+    """The model for a job. One that is only on disk becomes desired; the job will start it.
+
+    Raises ``ModelNotFoundError``, or the error of its last load while no other try is due.
+    """
     finder = await finder_of(services)
-    await _check_not_on_disk(services, finder, header, model)
+    if services.settings.autoload and (wanted := finder.unloaded_names(header, model)):
+        found = await add_from_disk(services, wanted)
+        if found is not None:
+            return found
     return finder.resolve(header, model)
+
+
+async def resolve_loaded(
+    services: Services, header: str | None, model: str | None = None
+) -> DesiredModel:
+    """The same for a look at a model: only one that is desired already."""
+    return (await finder_of(services)).resolve(header, model)
 
 
 async def resolve_chat(
     services: Services, header: str | None, model: str | None
 ) -> tuple[DesiredModel, bool | None]:
-    """The same, and whether a suffix of ``model`` turns reasoning on or off."""
-    return await resolve(services, header, model), (await finder_of(services)).thinking_of(model)
-
-
-async def _check_not_on_disk(
-    services: Services, finder: ModelFinder, header: str | None, model: str | None
-) -> None:
-    """With ``MGS_UNKNOWN_MODEL=default``, refuse the name of a model that is only on disk."""
-    is_taken_by_default = services.settings.unknown_model == "default"
-    if header or not model or not is_taken_by_default or finder.find(model) is not None:
-        return
-    entries = await services.runner.in_thread(list_models, services.settings)
-    if model in {entry.name for entry in entries}:
-        raise finder.unknown(model)
+    """As ``resolve``, and whether a suffix of ``model`` turns reasoning on or off."""
+    desired = await resolve(services, header, model)
+    finder = await finder_of(services)
+    return desired, finder.thinking_of(model, desired)
 
 
 async def finder_of(services: Services) -> ModelFinder:
@@ -93,7 +96,9 @@ class ModelFinder:
         aliases: Aliases = NO_ALIASES,
         *,
         is_default_for_unknown: bool = False,
+        default_model: str = "",
     ) -> None:
+        self._default_model = default_model
         self._desired_models = desired_models
         self._aliases = aliases
         self._is_default_for_unknown = is_default_for_unknown
@@ -102,7 +107,12 @@ class ModelFinder:
     def of(cls, settings: Settings, desired_models: Mapping[str, DesiredModel]) -> ModelFinder:
         """With the aliases and the rule for unknown names of the settings."""
         is_default = settings.unknown_model == "default"
-        return cls(desired_models, settings.aliases, is_default_for_unknown=is_default)
+        return cls(
+            desired_models,
+            settings.aliases,
+            is_default_for_unknown=is_default,
+            default_model=settings.default_model,
+        )
 
     def resolve(self, header: str | None, model: str | None) -> DesiredModel:
         """The model of a request; ``ModelNotFoundError`` lists the loaded models."""
@@ -115,6 +125,21 @@ class ModelFinder:
         if not model or model in _PLACEHOLDERS or self._is_default_for_unknown:
             return self._under(names.DEFAULT_MODEL_ID, "model")
         raise self.unknown(model)
+
+    def unloaded_names(self, header: str | None, model: str | None) -> list[str]:
+        """The names on disk that a request may mean whose model is not loaded, the best first."""
+        model_id = read_model_id(header)
+        if model_id is not None:
+            return [] if names.slug_of(model_id) in self._desired_models else [model_id]
+        if not model or model in _PLACEHOLDERS:
+            is_loaded = names.slug_of(names.DEFAULT_MODEL_ID) in self._desired_models
+            return [] if is_loaded or not self._default_model else [self._default_model]
+        if self.find(model) is not None:
+            return []
+        plain = [model, *(model.removesuffix(suffix) for suffix in _THINKING)]
+        aliased = [self._aliases.exact.get(name) for name in plain]
+        prefixed = [self._aliases.by_prefix(name) for name in plain]
+        return list(dict.fromkeys(name for name in [*plain, *aliased, *prefixed] if name))
 
     def not_loaded(self, model_id: str, param: str) -> ModelNotFoundError:
         """The error for an id without a model; ``param`` is the field that named it."""
@@ -135,9 +160,23 @@ class ModelFinder:
         found = self._by_name(model)
         return found[0] if found else None
 
-    def thinking_of(self, model: str | None) -> bool | None:
-        """Whether the suffix of a name turns reasoning on or off; ``None`` without a suffix."""
-        return self._read(model)[1] if model else None
+    def thinking_of(self, model: str | None, new: DesiredModel | None = None) -> bool | None:
+        """Whether the suffix of a name turns reasoning on or off; ``None`` without a suffix.
+
+        ``new``: the model that was found, which may be too new to be known here.
+        """
+        if not model:
+            return None
+        if new is not None and names.slug_of(new.model_id) not in self._desired_models:
+            return next(
+                (
+                    is_on
+                    for suffix, is_on in _THINKING.items()
+                    if model.endswith(suffix) and not new.load.model_name.endswith(suffix)
+                ),
+                None,
+            )
+        return self._read(model)[1]
 
     def listed_name(self, desired: DesiredModel) -> str:
         """The value of ``model`` that selects this model: its name, else its model_id."""

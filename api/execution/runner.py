@@ -109,13 +109,20 @@ class JobRunner:
         """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""
         await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
 
+    async def submit_for(self, ticket: Ticket) -> None:
+        """``submit``; a supervisor that may have to start the model looks at once."""
+        await self.submit(ticket.submission)
+        if ticket.desired.is_parked:
+            with contextlib.suppress(RedisError):  # it looks once a second in any case
+                await self._redis.publish(names.WAKEUP, b"")
+
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit a background job; when this raises, the job is cancelled.
 
         ``ModelUnloadedError`` if the model was unloaded meanwhile: the job would never be taken.
         """
         try:
-            await self.submit(ticket.submission)
+            await self.submit_for(ticket)
         except (RedisError, asyncio.CancelledError):  # the job may have been submitted
             self.cancel_soon(ticket.job_id, "the request ended before its job was accepted")
             raise
@@ -186,8 +193,16 @@ class JobRunner:
         absent = [slug for slug in slugs if not self._is_alive(slug)]
         if not absent:
             return {}
-        missing = Missing.MACHINE if self._desired_models.nodes() else Missing.SUPERVISOR
-        return dict.fromkeys(absent, missing)
+        nodes = self._desired_models.nodes()
+        if not nodes:
+            return dict.fromkeys(absent, Missing.SUPERVISOR)
+        # Those wait for memory or for another load, as long as the supervisor lets them.
+        waiting = {slug for node in nodes for slug in node.waiting} | self._parked(absent)
+        return dict.fromkeys(set(absent) - waiting, Missing.MACHINE)
+
+    def _parked(self, slugs: list[str]) -> set[str]:
+        desired_models = self._desired_models.all()
+        return {slug for slug in slugs if slug in desired_models and desired_models[slug].is_parked}
 
     def _is_alive(self, slug: str) -> bool:
         redis = self.store.redis

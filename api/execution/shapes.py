@@ -19,3 +19,5 @@ class Shape(StrEnum):
     INPUT_TOKENS = "input_tokens"
     MESSAGE_TOKENS = "message_tokens"
     TEXT = "text"
+    OLLAMA_CHAT = "ollama_chat"
+    OLLAMA_TEXT = "ollama_text"

@@ -53,6 +53,7 @@ def new_submission(
     request: AnyRequest,
     *,
     is_background: bool = False,
+    keep_alive_s: float | None = None,
 ) -> Submission:
     """A submission with a new job id."""
     return Submission(
@@ -62,6 +63,7 @@ def new_submission(
         facts={"model": model_name, **_facts(request)},
         is_background=is_background,
         owner=runner.name,
+        keep_alive_s=keep_alive_s,
     )
 
 
@@ -73,12 +75,22 @@ def _facts(request: AnyRequest) -> dict[str, Any]:
 
 
 def new_ticket(
-    runner: JobRunner, desired: DesiredModel, request: AnyRequest, *, is_background: bool = False
+    runner: JobRunner,
+    desired: DesiredModel,
+    request: AnyRequest,
+    *,
+    is_background: bool = False,
+    keep_alive_s: float | None = None,
 ) -> Ticket:
     """A submission for a loaded model."""
     name = desired.load.model_name
     submission = new_submission(
-        runner, desired.model_id, name, request, is_background=is_background
+        runner,
+        desired.model_id,
+        name,
+        request,
+        is_background=is_background,
+        keep_alive_s=keep_alive_s,
     )
     return Ticket(submission, desired)
 

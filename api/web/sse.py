@@ -1,7 +1,7 @@
-"""Server-sent events on plain ASGI: one send per event, keep-alives, a time-out for stuck clients.
+"""Streams on plain ASGI: one send per event, keep-alives, a time-out for stuck clients.
 
-A keep-alive is a comment line *without* a blank line: after an event with an id, openai-python
-reads a blank line as an empty event (openai-python#2722).
+A keep-alive of server-sent events is a comment line *without* a blank line: after an event with an
+id, openai-python reads a blank line as an empty event (openai-python#2722).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jobs import asyncio_tasks
 from jobs.contract.errors import JobError, JobTimeoutError
 
 PING = b":\n"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _PING_S = 10.0
 _TICK_S = 5.0
 _SEND_TIMEOUT_S = 30.0
@@ -38,6 +39,7 @@ class SseWriter:
         headers: Mapping[str, str],
         ping: Callable[[], bytes] = lambda: PING,
         body_send: Send | None = None,
+        content_type: bytes = EVENT_STREAM,
     ) -> None:
         self.is_open = False
         self._ping = ping
@@ -45,7 +47,7 @@ class SseWriter:
         self._send = send
         self._body_send = body_send or send
         self._headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"content-type", content_type),
             (b"cache-control", b"no-cache, no-store"),
             (b"x-accel-buffering", b"no"),
             *((name.lower().encode(), value.encode()) for name, value in headers.items()),

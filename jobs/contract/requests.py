@@ -202,12 +202,14 @@ class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
     """Compute one vector per input. ``dimensions`` is the size that the client expects.
 
-    The fields from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields
-    of the original server's answer to OpenAI's.
+    Of inputs longer than the context, the first tokens are read if ``is_truncated``. The fields
+    from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the
+    original server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
+    is_truncated: bool = False
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
     is_shown_twice: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from jobs.contract.errors import ContractError
 from jobs.contract.records import (
     DesiredModel,
     NodeStatus,
+    WorkerState,
     WorkerStatus,
     change_record,
     decode_record,
@@ -39,6 +41,21 @@ class LoadedModel:
     @property
     def slug(self) -> str:
         return names.slug_of(self.desired.model_id)
+
+    @property
+    def state(self) -> str:
+        """``parked``, the worker's state, or ``starting`` before its first heartbeat."""
+        if self.desired.is_parked:
+            return "parked"
+        return (self.status.state if self.status else WorkerState.STARTING).value
+
+    @property
+    def expires_at(self) -> float | None:
+        """When an unused model will be parked, epoch seconds; ``None``: not planned."""
+        ttl_s, status = self.desired.ttl_s, self.status
+        if ttl_s is None or status is None or self.desired.pinned or self.desired.is_parked:
+            return None
+        return time.time() + max(0.0, ttl_s - status.unused_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,25 @@ class DesiredModels:
             if decode_record(DesiredModel, raw).uid != uid:
                 return None
             changed = change_record(raw, **fields)
+            if self._write(slug, raw, changed):
+                return decode_record(DesiredModel, changed)
+        return None
+
+    def resume(self, slug: str, uid: str, load_job: str, **fields: Any) -> DesiredModel | None:
+        """Make a parked model resident, and change ``fields``. ``None`` if it is gone.
+
+        A model that has been ready gets the new ``load_job``. One that is resident keeps its own:
+        its worker takes no other.
+        """
+        while raw := self._redis.hget(names.DESIRED_MODELS, slug):
+            current = decode_record(DesiredModel, raw)
+            if current.uid != uid:
+                return None
+            changes = dict(fields)
+            if current.is_parked:
+                changes["is_parked"] = False
+                changes["load_job"] = load_job if current.was_ready else current.load_job
+            changed = change_record(raw, **changes)
             if self._write(slug, raw, changed):
                 return decode_record(DesiredModel, changed)
         return None

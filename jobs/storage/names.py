@@ -140,6 +140,11 @@ def unloaded_key(slug: str) -> str:
     return f"mgs:unloaded:{slug}"
 
 
+def load_failure_key(slug: str) -> str:
+    """String with expiry: why the last load of a model that a request asked for failed."""
+    return f"mgs:load-failed:{slug}"
+
+
 def request_key(job_id: str) -> str:
     """String: the encoded request."""
     return f"mgs:req:{job_id}"

@@ -30,7 +30,9 @@ class Submission:
 
     ``owner`` is the API process, ``caller`` a hash of the client's API key. ``is_first`` puts the
     job at the front of its queue. If the job is accepted, ``stored_data`` is kept for
-    ``stored_ttl_s`` seconds in the field ``record`` of the hash ``stored_key``.
+    ``stored_ttl_s`` seconds in the field ``record`` of the hash ``stored_key``. ``keep_alive_s`` is
+    how long the client wants the model to stay loaded after the job: ``None`` if it does not say,
+    negative: for ever, 0: no longer than jobs need it.
     """
 
     job_id: str
@@ -44,6 +46,7 @@ class Submission:
     stored_key: str = ""
     stored_data: bytes = b""
     stored_ttl_s: int = 0
+    keep_alive_s: float | None = None
 
     @property
     def slug(self) -> str:

@@ -53,6 +53,11 @@ def claimant(
     return Claimant(settings, DesiredModels(redis), ownership, contact, neighbours)
 
 
+def claim(claimant: Claimant, missing: dict[str, DesiredModel]) -> list[str]:
+    """Take the models that may be loaded here."""
+    return claimant.take(claimant.loadable(missing))
+
+
 def desired(name: str = "fake", *, was_ready: bool = True) -> DesiredModel:
     return DesiredModel("0", "uid", LoadRequest(name, "fake"), "load-1", 1.0, was_ready)
 
@@ -69,15 +74,15 @@ def heartbeat(redis: SyncRedis, slug: str = "0") -> None:
 
 
 def test_a_free_model_is_taken(claimant: Claimant, redis: SyncRedis) -> None:
-    assert claimant.claim({"0": desired()}) == ["0"]
-    assert claimant.claim_undesired({"1", "2"}) == ["1", "2"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
+    assert claimant.take({"1", "2"}) == ["1", "2"]
     assert {holder(redis, slug) for slug in "012"} == {HERE.owner}
 
 
 def test_what_another_runs_is_left_to_it(claimant: Claimant, redis: SyncRedis) -> None:
     assert Ownership(redis, ELSEWHERE).take("0")
-    assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_undesired({"0"}) == []
+    assert claim(claimant, {"0": desired()}) == []
+    assert claimant.take({"0"}) == []
     assert holder(redis) == ELSEWHERE.owner
 
 
@@ -85,36 +90,36 @@ def test_who_was_blind_takes_nothing_new(
     claimant: Claimant, redis: SyncRedis, contact: RedisContact, clock: Clock
 ) -> None:
     contact.note_interruption()
-    assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_undesired({"1"}) == []
+    assert claim(claimant, {"0": desired()}) == []
+    assert claimant.take({"1"}) == []
     assert (holder(redis), holder(redis, "1")) == (None, None)
     for _ in range(int(STABLE_AFTER_S)):
         clock.now += 1
         contact.note_answer()
-    assert claimant.claim({"0": desired()}) == ["0"]
-    assert claimant.claim_undesired({"1"}) == ["1"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
+    assert claimant.take({"1"}) == ["1"]
 
 
 def test_who_was_blind_takes_what_was_its_own_again(
     claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
     """Its lock has expired meanwhile, and its worker has sent heartbeats all the time."""
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     heartbeat(redis)
     contact.note_interruption()
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
     assert holder(redis) == HERE.owner
 
 
 def test_who_was_blind_leaves_what_others_took_meanwhile(
     claimant: Claimant, redis: SyncRedis, contact: RedisContact
 ) -> None:
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
     redis.delete(names.owner_key("0"))
     assert Ownership(redis, ELSEWHERE).take("0")
     contact.note_interruption()
-    assert claimant.claim({"0": desired()}) == []
+    assert claim(claimant, {"0": desired()}) == []
     assert holder(redis) == ELSEWHERE.owner
 
 
@@ -123,7 +128,7 @@ def test_after_a_restart_the_models_of_the_process_before_are_taken_though_blind
 ) -> None:
     redis.set(names.owner_key("0"), f"{HERE.uid}|zz")
     contact.note_interruption()
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
 
 
 @pytest.mark.parametrize("status", [None, b"of another version"])
@@ -135,11 +140,11 @@ def test_no_model_moves_while_its_worker_sends_heartbeats(
         heartbeat(redis)
     else:
         redis.set(names.status_key("0"), status)
-    assert claimant.claim({"0": desired()}) == []
-    assert claimant.claim_undesired({"0"}) == []
+    assert claim(claimant, {"0": desired()}) == []
+    assert claimant.take({"0"}) == []
     assert holder(redis) is None
     redis.delete(names.status_key("0"))
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
 
 
 def test_a_model_that_has_been_ready_stays_where_its_files_are(
@@ -149,7 +154,7 @@ def test_a_model_that_has_been_ready_stays_where_its_files_are(
     for _ in range(100):
         clock.now += 1
         contact.note_answer()
-        assert claimant.claim(missing) == ["1"]
+        assert claim(claimant, missing) == ["1"]
     assert holder(redis) is None
 
 
@@ -158,10 +163,10 @@ def test_one_that_has_never_been_ready_is_taken_in_the_end_to_be_told_why_it_fai
 ) -> None:
     missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for _ in range(3):
-        assert claimant.claim(missing) == ["1"], "others have the time to take it first"
+        assert claim(claimant, missing) == ["1"], "others have the time to take it first"
         clock.now += 1
         contact.note_answer()
-    assert claimant.claim(missing) == ["0", "1"]
+    assert claim(claimant, missing) == ["0", "1"]
 
 
 def test_the_time_without_files_begins_anew_for_the_next_desired_model(
@@ -170,10 +175,10 @@ def test_the_time_without_files_begins_anew_for_the_next_desired_model(
     missing = {"0": desired("not-here", was_ready=False), "1": desired()}
     for second in range(6):
         # In the third one another has it; then it is free again.
-        assert claimant.claim(missing if second != 2 else {"1": desired()}) == ["1"]
+        assert claim(claimant, missing if second != 2 else {"1": desired()}) == ["1"]
         clock.now += 1
         contact.note_answer()
-    assert claimant.claim(missing) == ["0", "1"]
+    assert claim(claimant, missing) == ["0", "1"]
 
 
 def test_only_what_can_start_here_again_is_held_for_its_next_start(
@@ -204,7 +209,7 @@ def test_who_is_alone_takes_at_once_however_little_it_sees(
     alone.look([HERE.uid], HERE.uid)
     settings = settings_for(redis_url, tmp_path)
     claimant = Claimant(settings, DesiredModels(redis), ownership, contact, alone)
-    assert claimant.claim({"0": desired()}) == ["0"]
+    assert claim(claimant, {"0": desired()}) == ["0"]
 
 
 def test_a_node_is_remembered_when_redis_has_forgotten_it(clock: Clock) -> None:

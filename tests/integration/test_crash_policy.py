@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs.contract.errors import ErrorInfo
+from jobs.contract.errors import ErrorInfo, NoRoomError
 from jobs.contract.events import EventKind
 from jobs.contract.records import DesiredModel, JobStatus, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest, UnloadRequest
@@ -167,12 +167,14 @@ def test_of_a_desired_model_that_is_under_the_same_id_by_now_nothing_is_ended(ri
 # A load that fails.
 
 
-def failed_load(rig: Rig, desired: DesiredModel, *, has_said_why: bool = True) -> Child:
+def failed_load(
+    rig: Rig, desired: DesiredModel, *, has_said_why: bool = True, param: str | None = None
+) -> Child:
     """A worker that could not load the model, of which its last heartbeat has the reason."""
     assert rig.desired_models.put("0", desired)
     child = ended_child(ExitCode.LOAD_FAILED, desired)
     if has_said_why:
-        why = ErrorInfo("model_load_failed", "the file is cut short")
+        why = ErrorInfo("model_load_failed", "the file is cut short", param)
         rig.desired_models.heartbeat(
             "0",
             WorkerStatus("0", WorkerState.STOPPING, 1, "box", child.worker_names, error=why),
@@ -188,13 +190,24 @@ def error_of(rig: Rig, job_id: str) -> tuple[str, str]:
 def test_a_model_that_was_ready_and_does_not_load_is_tried_again_and_nobody_waits_for_it(
     rig: Rig,
 ) -> None:
-    child = failed_load(rig, DESIRED)
+    child = failed_load(rig, DESIRED, param="llm_model_name")
     job_id = rig.submit()
     rig.crash_policy.settle(child)
     code, message = error_of(rig, job_id)
     assert (code, "the file is cut short" in message) == ("model_load_failed", True)
     assert rig.desired_models.get("0").uid == DESIRED.uid
     assert rig.restarts.totals == {"0": 1}, "the next try may have to wait"
+
+
+def test_jobs_wait_for_a_model_whose_load_failed_for_lack_of_memory(rig: Rig) -> None:
+    child = failed_load(rig, DESIRED)
+    job_id = rig.submit()
+    rig.crash_policy.settle(child)
+    assert rig.store.record(job_id).status is JobStatus.QUEUED
+    assert rig.crash_policy.last_failure("0") == "the file is cut short"
+    rig.crash_policy.refuse("0", DESIRED, NoRoomError("the model waited 300 s for memory"))
+    assert error_of(rig, job_id)[0] == "no_room"
+    assert rig.desired_models.get("0").is_parked
 
 
 @pytest.mark.parametrize("has_said_why", [True, False])

@@ -104,6 +104,8 @@ def build_embedding(
             ids = encoder.encode(prompt)
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{name}: {error.message}", param) from error
+        if request.is_truncated:
+            ids = ids[:context_length]
         if len(ids) > context_length:
             message = f"{name} is too long: {len(ids)} tokens for a context of {context_length}"
             raise ContextLengthExceededError(message, param)

@@ -31,6 +31,7 @@ class RqRecords(BaseWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.in_hand: set[str] = set()
+        self._released_at = time.monotonic()
         self._is_noted_busy = False
         self._clock_lag_s = 0.0  # of this machine behind Redis' clock
         self.claims_key = names.claims_key(names.slug_of_worker(self.name))
@@ -45,6 +46,11 @@ class RqRecords(BaseWorker):
             super()._set_ip_address(connection)
         except RedisError:
             self.ip_address = "unknown"
+
+    @property
+    def unused_s(self) -> float:
+        """Seconds since the last job was released, 0 while any is held."""
+        return 0.0 if self.in_hand else time.monotonic() - self._released_at
 
     @property
     def queue(self) -> Queue:
@@ -146,6 +152,7 @@ class RqRecords(BaseWorker):
             self.set_state(WorkerStatus.IDLE, pipeline=pipe)
         pipe.execute()
         self._is_noted_busy = not is_idle
+        self._released_at = time.monotonic()
         self.in_hand.discard(job_id)
 
     def keep_registries(self) -> None:

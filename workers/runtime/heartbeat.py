@@ -38,6 +38,7 @@ class WorkerReport:
         self.cache_bytes = 0
         self.unpublished = 0
         self.idle_s = 0.0
+        self.unused_s = 0.0
         self.load_fraction: float | None = None
         self._model_id = model_id
         self._desired_uid = desired_uid
@@ -90,6 +91,7 @@ class WorkerReport:
             cpu_percent=self._process.cpu_percent(),
             memory_bytes=self._platform.footprint_bytes(os.getpid()),
             idle_s=round(self.idle_s, 3),
+            unused_s=round(self.unused_s, 3),
             started_at=self._started_at,
             error=self._error,
         )
@@ -115,9 +117,14 @@ class Heartbeat(threading.Thread):
         self._stopping = threading.Event()
 
     def now(self) -> None:
-        """Write the status at once, after a change of state."""
+        """Write the status at once, after a change of state, and wake the supervisors."""
         with contextlib.suppress(RedisError):
-            self._desired_models.heartbeat(self._slug, self._report.status())
+            self._write()
+            self._desired_models.notify()
+
+    def _write(self) -> None:
+        self._report.unused_s = min(consumer.unused_s for consumer in self._consumers)
+        self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:
         """Write the last status and unregister both consumers from RQ."""
@@ -133,7 +140,7 @@ class Heartbeat(threading.Thread):
             count += 1
             try:
                 self._measure()
-                self._desired_models.heartbeat(self._slug, self._report.status())
+                self._write()
                 self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("heartbeat missed", extra={"error": str(error)})

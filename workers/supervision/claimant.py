@@ -38,32 +38,35 @@ class Claimant:
         self._contact = contact
         self._missing_since: dict[str, float] = {}
 
-    def claim(self, missing: Mapping[str, DesiredModel]) -> list[str]:
-        """Take desired models that do not run here. Returns those that may be started here."""
+    def loadable(self, missing: Mapping[str, DesiredModel]) -> list[str]:
+        """Desired models that do not run here, without those that this machine must not load."""
         self._missing_since = {k: v for k, v in self._missing_since.items() if k in missing}
-        loadable = [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
-        return self._take(loadable)
-
-    def claim_undesired(self, slugs: Collection[str]) -> list[str]:
-        """Take models that are not desired and do not run here. Returns those to drain here."""
-        return self._take(sorted(slugs))
+        return [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
 
     def to_restart(self, snapshot: DesiredSnapshot, running: Collection[str]) -> set[str]:
-        """Models that this node owns and will start again, or whose entry it cannot read."""
+        """Models that this node owns and will start again, or whose entry it cannot read.
+
+        A parked model belongs to nobody: any machine may start it when a job comes.
+        """
         idle = self._ownership.held.difference(running)
         desired_models = {
             slug: snapshot.desired_models[slug] for slug in idle if slug in snapshot.desired_models
         }
-        loadable = {slug for slug, desired in desired_models.items() if self._has_files(desired)}
+        loadable = {
+            slug
+            for slug, desired in desired_models.items()
+            if not desired.is_parked and self._has_files(desired)
+        }
         return loadable | (idle & snapshot.unreadable)
 
-    def _take(self, slugs: list[str]) -> list[str]:
-        with_heartbeat = self._desired_models.with_heartbeat(slugs)
+    def take(self, slugs: Collection[str]) -> list[str]:
+        """Take models that do not run here. Returns those that this supervisor owns now."""
+        with_heartbeat = self._desired_models.with_heartbeat(sorted(slugs))
         # A node that is alone takes nothing from others, even after an interruption.
         may_take_free = self._contact.is_stable or self._neighbours.is_empty
         return [
             slug
-            for slug in slugs
+            for slug in sorted(slugs)
             if self._ownership.take(slug, may_be_new=may_take_free and slug not in with_heartbeat)
         ]
 

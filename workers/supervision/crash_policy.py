@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from jobs.contract.errors import (
     ContractError,
@@ -25,14 +26,40 @@ log = logging.getLogger(__name__)
 
 
 class CrashPolicy:
-    """Handles the deaths of workers. Calls may be repeated until Redis accepts them."""
+    """Handles the deaths of workers. Calls may be repeated until Redis accepts them.
+
+    ``note_load_failure(desired, error)`` remembers why a model that a request asked for failed.
+    """
 
     def __init__(
-        self, desired_models: DesiredModels, recovery: Recovery, restarts: RestartPolicy
+        self,
+        desired_models: DesiredModels,
+        recovery: Recovery,
+        restarts: RestartPolicy,
+        note_load_failure: Callable[[DesiredModel, JobError], None] = lambda *_: None,
     ) -> None:
         self._desired_models = desired_models
         self._recovery = recovery
         self._restarts = restarts
+        self._note_load_failure = note_load_failure
+        self._failures: dict[str, str] = {}
+
+    def last_failure(self, slug: str) -> str | None:
+        """Why the model's last load failed, ``None`` if it has been ready since."""
+        return self._failures.get(slug)
+
+    def refuse(self, slug: str, desired: DesiredModel, error: JobError) -> None:
+        """End the jobs that wait for a model that has no process and is not started.
+
+        A model that was never ready is not desired any more, any other is parked.
+        """
+        self._restarts.forget(slug)
+        if desired.was_ready:
+            self._desired_models.change(slug, desired.uid, is_parked=True)
+            return self._recovery.end_all_waiting(slug, error)
+        self._remove_desired(desired)
+        self._recovery.end_waiting([desired.load_job], error)
+        self.drain(slug, error)
 
     def settle(self, child: Child) -> None:
         """Settle the jobs of a child that ended, by its exit code and whether it is desired."""
@@ -73,6 +100,8 @@ class CrashPolicy:
     def note_ready(self, desired: DesiredModel, status: WorkerStatus | None) -> DesiredModel:
         """Set ``was_ready`` once the worker has reported ready. Returns the current entry."""
         is_ready = status is not None and status.state is WorkerState.READY
+        if is_ready:
+            self._failures.pop(names.slug_of(desired.model_id), None)
         if desired.was_ready or status is None or not is_ready or status.desired_uid != desired.uid:
             return desired
         try:
@@ -105,19 +134,20 @@ class CrashPolicy:
         """Remove a model that was never ready. One that was is loaded again later."""
         error = _load_error(child.last_status)
         if not desired.was_ready:
-            self._remove_desired(desired)
-            return self._end_all(child, error)
+            return self._give_up(child, desired, error)
         self._restarts.note_crash(child.slug, child.token)
+        self._failures[child.slug] = error.message
         self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=False)
-        self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
+        if error.param is not None:  # files or options are at fault: the next try will fail too
+            self._recovery.end_all_waiting(child.slug, _error_for_waiting_jobs(error))
 
     def _handle_crash(self, child: Child, desired: DesiredModel, code: int) -> None:
         how = describe_exit(code)
         error = child.killed_for or WorkerLostError(f"the worker of the model died ({how})")
         self._restarts.note_crash(child.slug, child.token)
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
-            self._remove_desired(desired)
-            return self._end_all(child, ModelLoadError(f"the worker died while loading ({how})"))
+            error = ModelLoadError(f"the worker died while loading ({how})")
+            return self._give_up(child, desired, error)
         # The jobs of a stalled engine are not retried.
         has_crashed = not isinstance(error, JobTimeoutError)
         if child.suspects is None:  # once: a repeated call would find fewer jobs
@@ -131,6 +161,13 @@ class CrashPolicy:
             suspects=child.suspects,
             counted_as="device_losses" if code == ExitCode.DEVICE_LOST else "deaths",
         )
+
+    def _give_up(self, child: Child, desired: DesiredModel, error: JobError) -> None:
+        """Remove a model that was never ready, and end its jobs."""
+        if desired.origin == "auto":  # the next request for it is answered with this for a while
+            self._note_load_failure(desired, error)
+        self._remove_desired(desired)
+        self._end_all(child, error)
 
     def _remove_desired(self, desired: DesiredModel) -> None:
         try:

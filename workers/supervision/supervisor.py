@@ -36,6 +36,8 @@ from workers.supervision.desired_state import DesiredState, LoadJobs
 from workers.supervision.node_identity import Neighbours, identify, save
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
+from workers.supervision.residency.failed_loads import note_failed_load
+from workers.supervision.residency.follower import PlanFollower
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
 from workers.supervision.wakeup import WakeupListener
@@ -62,7 +64,10 @@ class Supervisor:
         self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
-        self._crash_policy = CrashPolicy(self._desired_models, self._recovery, self._restarts)
+        note_failure = partial(note_failed_load, self._redis, settings)
+        self._crash_policy = CrashPolicy(
+            self._desired_models, self._recovery, self._restarts, note_failure
+        )
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
         self._contact = RedisContact()
@@ -73,6 +78,18 @@ class Supervisor:
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
+        self._follower = PlanFollower(
+            self._store,
+            self._desired_models,
+            lambda: self._identity.owner,
+            self._claimant,
+            self._crash_policy,
+            self._restarts,
+            settings,
+            self._start,
+            self._guarded,
+        )
+        self._statuses: dict[str, WorkerStatus] = {}
         self._watchdog = Watchdog(settings.stall_s, self._contact)
         self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
         self._sweeper = Sweeper(
@@ -148,7 +165,7 @@ class Supervisor:
         """
         if not self._guarded(self._look):
             return
-        for step in (self._check_all, self._start_missing, self._drain_undesired, self._sweep):
+        for step in (self._check_all, self._follow_plan, self._drain_undesired, self._sweep):
             self._guarded(step)
         self._guarded(self._heartbeat)
 
@@ -163,7 +180,7 @@ class Supervisor:
             self._children[slug].stop(_UNLOAD_S)
 
     def _check_all(self) -> None:
-        statuses = self._desired_models.statuses(list(self._children))
+        statuses = self._statuses = self._desired_models.statuses(list(self._children))
         self._awake.note(is_busy=any(status.running for status in statuses.values()))
         self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
@@ -176,27 +193,26 @@ class Supervisor:
     ) -> None:
         if desired is None or desired.uid != child.desired.uid:
             self._stop_undesired(child, status)
+        elif desired.is_parked:
+            child.stop(self._settings.grace_s)
         elif (reason := self._watchdog.judge(child, status)) is not None:
             child.kill(reason)
         else:
             self._crash_policy.note_ready(desired, status)
 
-    def _start_missing(self) -> None:
-        missing = {
-            slug: desired
-            for slug, desired in self._snapshot.desired_models.items()
-            if slug not in self._children and self._restarts.may_start(slug)
-        }
-        for slug in self._claimant.claim(missing):
-            self._guarded(partial(self._start, slug, missing[slug]))
+    def _follow_plan(self) -> None:
+        """Start, park and close models as their demand and the machine's memory ask for."""
+        self._follower.follow(
+            self._snapshot, self._children, self._statuses, is_alone=self._neighbours.is_empty
+        )
 
-    def _start(self, slug: str, desired: DesiredModel) -> None:
+    def _start(self, slug: str, desired: DesiredModel, reserved_bytes: int) -> None:
         self._settle_leftover(slug)
         ready = self._load_jobs.ensure(slug, desired)
         if ready is None:
             return  # it was changed meanwhile; the next tick handles it
         try:
-            child = Child(slug, ready, self._identity.owner, self._events.put)
+            child = Child(slug, ready, self._identity.owner, self._events.put, reserved_bytes)
         except OSError as error:
             self._restarts.note_failed_start(slug)
             log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
@@ -226,7 +242,7 @@ class Supervisor:
         desired = set(self._snapshot.desired_models)
         undesired = self._store.slugs() - desired - self._snapshot.unreadable
         self._restarts.keep_only(desired | set(self._children))
-        for slug in sorted(self._claimant.claim_undesired(undesired - set(self._children))):
+        for slug in self._claimant.take(undesired - set(self._children)):
             self._guarded(partial(self._drain, slug))
 
     def _drain(self, slug: str) -> None:
@@ -250,6 +266,8 @@ class Supervisor:
             crashes=self._restarts.totals,
             uid=self._identity.uid,
             token=self._identity.token,
+            reserved={slug: child.reserved_bytes for slug, child in self._children.items()},
+            waiting=self._follower.waiting,
         )
         self._desired_models.heartbeat_node(status, is_forgetting=self._contact.is_stable)
 

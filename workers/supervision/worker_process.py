@@ -30,9 +30,16 @@ class Child:
     """
 
     def __init__(
-        self, slug: str, desired: DesiredModel, owner: str, on_exit: Callable[[Child], None]
+        self,
+        slug: str,
+        desired: DesiredModel,
+        owner: str,
+        on_exit: Callable[[Child], None],
+        reserved_bytes: int = 0,
     ) -> None:
         self.slug = slug
+        self.reserved_bytes = reserved_bytes
+        self.is_closed = False  # it takes no further job and parks when its jobs have ended
         self._owner = owner
         self.desired = desired
         self.token = secrets.token_hex(4)
@@ -67,6 +74,16 @@ class Child:
     def worker_names(self) -> list[str]:
         """RQ names of its two consumers."""
         return [names.worker_name(self.slug, consumer, self.token) for consumer in ("gen", "ctl")]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has neither ended nor been told to stop."""
+        return self.exit_code is None and self._term_at is None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is closed, or has been told to stop."""
+        return self.is_closed or self._term_at is not None
 
     def stop(self, grace_s: float, *, after_s: float = 0.0) -> None:
         """Schedule SIGTERM in ``after_s`` and SIGKILL ``grace_s`` later; ``enforce`` sends them."""

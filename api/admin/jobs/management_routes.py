@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from api.admin.jobs.management_schema import CleanUpAnswer, CleanUpBody, Processes
 from api.admin.jobs.processes import list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
-from api.execution.resolve import resolve
+from api.execution.resolve import resolve_loaded
 from api.execution.services import ServicesDep
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
@@ -30,7 +30,7 @@ async def clean_up(
     body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> CleanUpAnswer:
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     purge = services.store.purge
     waiting, running = await services.runner.in_thread(purge, slug, body.timeout)

@@ -23,7 +23,11 @@ class CurrentQueue(BaseModel):
 
 
 class ProcessEntry(BaseModel):
-    """One desired model and its worker process; the process' values are 0 until it has started."""
+    """One desired model and its worker process; the process' values are 0 until it has started.
+
+    A parked model has no ``process_id``. ``expires_at`` is when it will be parked if no job comes,
+    ``waiting_since`` since when it waits for memory or another load, both in epoch seconds.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -32,18 +36,26 @@ class ProcessEntry(BaseModel):
     model_path: str
     model_type: str
     context_length: int
-    process_id: int
+    process_id: int | None
     cpu_usage: float
     memory_usage: int
     current_queue: CurrentQueue
     trust_remote_code: bool
     state: str
+    origin: Literal["explicit", "auto"] = "explicit"
+    ttl_s: float | None = None
+    pinned: bool = False
+    priority: int = 0
+    idle_s: float | None = None
+    expires_at: float | None = None
+    waiting_since: float | None = None
+    reserved_bytes: int | None = None
     load_fraction: float | None = None
     node: str | None = None
 
 
 class Processes(BaseModel):
-    """All models that are loaded or loading."""
+    """All models that are loaded, loading or parked."""
 
     processes: list[ProcessEntry]
 

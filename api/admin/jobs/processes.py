@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from api.admin.jobs.management_schema import CurrentQueue, ProcessEntry
-from api.admin.models.listing_routes import state_of
 from api.dialects.sampling_fields import OURS
 from api.execution.services import Services
 from jobs.contract.errors import ContractError, JobNotFoundError
@@ -20,12 +19,20 @@ _MAX_LISTED = 100
 
 
 def list_processes(services: Services) -> list[ProcessEntry]:
-    """One entry per model that is loaded or loading. Synchronous."""
-    return [_entry(services, model) for model in services.desired_models.loaded()]
+    """One entry per model that is loaded, loading or parked. Synchronous."""
+    nodes = services.desired_models.nodes()
+    waiting = {slug: since for node in nodes for slug, since in node.waiting.items()}
+    reserved = {slug: size for node in nodes for slug, size in node.reserved.items()}
+    return [
+        _entry(services, model, waiting.get(model.slug), reserved.get(model.slug))
+        for model in services.desired_models.loaded()
+    ]
 
 
-def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
-    load, status = model.desired.load, model.status
+def _entry(
+    services: Services, model: LoadedModel, waiting_since: float | None, reserved: int | None
+) -> ProcessEntry:
+    load, status, desired = model.desired.load, model.status, model.desired
     path = str(services.settings.models_dir / load.model_name)
     return ProcessEntry(
         model_id=model.desired.model_id,
@@ -33,12 +40,20 @@ def _entry(services: Services, model: LoadedModel) -> ProcessEntry:
         model_path=status.model_path if status and status.model_path else path,
         model_type=load.backend,
         context_length=(status.context_length if status else 0) or load.context_length or 0,
-        process_id=status.pid if status else 0,
+        process_id=None if desired.is_parked else status.pid if status else 0,
         cpu_usage=status.cpu_percent if status else 0.0,
         memory_usage=status.memory_bytes if status else 0,
         current_queue=_queue(services, model),
         trust_remote_code=load.trust_remote_code,
-        state=state_of(model),
+        state=model.state,
+        origin=desired.origin,
+        ttl_s=desired.ttl_s,
+        pinned=desired.pinned,
+        priority=desired.priority,
+        idle_s=status.unused_s if status else None,
+        expires_at=model.expires_at,
+        waiting_since=waiting_since,
+        reserved_bytes=reserved or None,
         load_fraction=status.load_fraction if status else None,
         node=status.node if status else None,
     )

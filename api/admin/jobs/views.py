@@ -9,6 +9,7 @@ import msgspec
 from api.admin.jobs.schema import JobAnswer, JobErrorObject
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
+from api.dialects.ollama.answers import Answer as OllamaAnswer
 from api.dialects.openai.embeddings.vectors import embeddings_answer
 from api.dialects.openai.generation.answers import whole_answer
 from api.dialects.openai.generation.logprobs import next_token_probabilities
@@ -107,6 +108,8 @@ def _generated(
             return _response(store, record.job_id, events)
         case Shape.NATIVE:
             return NativeView(request).shown(events)
+        case Shape.OLLAMA_CHAT | Shape.OLLAMA_TEXT:
+            return OllamaAnswer.of(request).whole(events)
         case Shape.LOGITS:
             return {"logits": next_token_probabilities(events)}
     return None  # a shape of a newer version

@@ -11,7 +11,6 @@ from api.web.error_schema import ERRORS
 from jobs.catalog import catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.contract.errors import ModelNotFoundError
-from jobs.contract.records import WorkerState
 from jobs.storage import names
 from jobs.storage.desired_models import LoadedModel
 
@@ -23,14 +22,14 @@ _UNLOADED = "unloaded"
 @router.get("/v1/models")
 async def list_all(services: ServicesDep) -> ModelList:
     """The models that are loaded or loading, their aliases, then the rest of the models folder."""
-    return ModelList(data=await services.runner.in_thread(_entries, services))
+    return ModelList(data=await services.runner.in_thread(list_entries, services))
 
 
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     """One model: a loaded one by its id, name or alias, any other by its name."""
     desired = (await finder_of(services)).find(model)
-    for entry in await services.runner.in_thread(_entries, services):
+    for entry in await services.runner.in_thread(list_entries, services):
         if entry.id == model:
             return entry
         if desired is not None and entry.model_id == desired.model_id:
@@ -39,7 +38,7 @@ async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     raise ModelNotFoundError(f"there is no model {model[:80]!r}", "model")
 
 
-def _entries(services: Services) -> list[ModelEntry]:
+def list_entries(services: Services) -> list[ModelEntry]:
     """Each id occurs once: a name that selects a loaded model is listed for that model only."""
     loaded = {model.slug: model for model in services.desired_models.loaded()}
     desired_models = {slug: model.desired for slug, model in loaded.items()}
@@ -62,7 +61,7 @@ def _loaded_entry(name: str, model: LoadedModel) -> ModelEntry:
         model_name=desired.load.model_name,
         backend=desired.load.backend,
         context_length=(status.context_length if status else 0) or desired.load.context_length,
-        state=state_of(model),
+        state=model.state,
     )
 
 
@@ -77,8 +76,3 @@ def _unloaded_entry(found: catalog.ModelEntry, reader: DiskFactsReader) -> Model
         context_length=facts.context_length,
         state=_UNLOADED,
     )
-
-
-def state_of(model: LoadedModel) -> str:
-    """The state of the worker's last heartbeat, ``starting`` before the first."""
-    return (model.status.state if model.status else WorkerState.STARTING).value

@@ -18,6 +18,7 @@ from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
     ModelConflictError,
+    ModelUnloadedError,
     NotReadyError,
     StorageLostError,
 )
@@ -42,20 +43,33 @@ class _RemovedModel(NamedTuple):
     model_name: str
 
 
-async def start_load(services: Services, model_id: str, load: LoadRequest) -> str:
+class Keeping(NamedTuple):
+    """How long a model keeps its process, see ``DesiredModel``."""
+
+    ttl_s: float | None = None
+    pinned: bool = False
+    priority: int = 0
+
+
+async def start_load(
+    services: Services, model_id: str, load: LoadRequest, keeping: Keeping = Keeping()
+) -> str:
     """Write the desired model; returns the id of its load job.
 
-    A repeated call gets the id of the first. ``ModelConflictError`` when the model_id is in use by
-    another model or with other options.
+    A repeated call gets the id of the first, and ``keeping`` of the last one counts. A parked model
+    is resumed. ``ModelConflictError`` when the model_id is in use by another model or with other
+    options.
     """
     await wait_for_supervisor(services)
-    desired = _new_desired(model_id, load)
+    desired = _new_desired(model_id, load, keeping)
     existing = await _put(services, desired)
     if existing is not None:
         _check_same(existing, load)
-        if not existing.was_ready:  # its load job may be missing; a second is ignored by its id
-            await services.runner.submit(_load_job(services, existing))
-        return existing.load_job
+        current = await _resume(services, existing, keeping)
+        if not current.was_ready or current.load_job != existing.load_job:
+            # Its load job may be missing; a second is ignored by its id.
+            await services.runner.submit(_load_job(services, current))
+        return current.load_job
     try:
         await services.runner.submit(_load_job(services, desired))
     except BaseException:
@@ -67,13 +81,31 @@ async def start_load(services: Services, model_id: str, load: LoadRequest) -> st
     return desired.load_job
 
 
-def _new_desired(model_id: str, load: LoadRequest) -> DesiredModel:
+async def _resume(
+    services: Services, existing: DesiredModel, keeping: Keeping
+) -> DesiredModel:
+    """The entry with ``keeping``, resident; with a new load job if it was parked."""
+    current = await services.runner.in_thread(
+        services.desired_models.resume,
+        names.slug_of(existing.model_id),
+        existing.uid,
+        new_job_id(existing.load),
+        origin="explicit",
+        **keeping._asdict(),
+    )
+    if current is None:
+        raise ModelUnloadedError(f"model_id {existing.model_id!r} was unloaded meanwhile")
+    return current
+
+
+def _new_desired(model_id: str, load: LoadRequest, keeping: Keeping) -> DesiredModel:
     return DesiredModel(
         model_id=model_id,
         uid=secrets.token_hex(8),
         load=load,
         load_job=new_job_id(load),
         created_at=time.time(),
+        **keeping._asdict(),
     )
 
 

@@ -12,10 +12,16 @@ from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.generation_params import checked_text
 from api.dialects.sampling_fields import OURS
-from api.execution.resolve import finder_of, read_model_id, resolve
+from api.execution.resolve import finder_of, read_model_id, resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
-from api.admin.models.loading import finish_load, finish_unload, start_load, start_unload
+from api.admin.models.loading import (
+    Keeping,
+    finish_load,
+    finish_unload,
+    start_load,
+    start_unload,
+)
 from api.admin.models.schema import LoadAnswer, LoadBody, ModelInfoAnswer, ModelNames, UnloadAnswer
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
@@ -52,7 +58,9 @@ async def load(
         raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
     request_of = partial(_load_request, services.settings, body)
-    job_id = await start_load(services, model_id, await services.runner.in_thread(request_of))
+    keeping = Keeping(body.ttl, bool(body.pinned), body.priority or 0)
+    request_ = await services.runner.in_thread(request_of)
+    job_id = await start_load(services, model_id, request_, keeping)
     if is_background(request, body.background):
         return accepted(job_id)
     await finish_load(services, model_id, job_id)
@@ -104,7 +112,7 @@ async def unload(
 @router.get("/model/info")
 async def loaded_info(services: ServicesDep, x_model_id: ModelIdHeader = None) -> ModelInfoAnswer:
     """Facts about the model loaded under a model_id."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     return await _info(services, desired.load.model_name, desired.model_id)
 
 

@@ -11,7 +11,7 @@ from api.web.base_schema import Count, Flag, Text, integer
 from jobs.contract.requests import KvLayout
 
 _WITHOUT_EFFECT = frozenset(
-    "model auto_unload priority use_kv_cache kv_cache_threshold llm_model_path".split()
+    "model auto_unload use_kv_cache kv_cache_threshold llm_model_path".split()
 )
 
 
@@ -19,9 +19,11 @@ class LoadBody(DefaultsBody):
     """The model, its load options, and defaults for requests that do not set a parameter.
 
     Unknown options are refused by name: see ``unknown_options``. Some options of the original
-    server are accepted without effect: ``auto_unload``, ``priority``, ``use_kv_cache``,
-    ``kv_cache_threshold``, ``llm_model_path``. They ask for the default behaviour here, or had an
-    effect there under a memory limit only.
+    server are accepted without effect: ``auto_unload``, ``use_kv_cache``, ``kv_cache_threshold``,
+    ``llm_model_path``. They ask for the default behaviour here.
+
+    After ``ttl`` seconds without a job the model is parked; without it, only when others need its
+    memory. A ``pinned`` model is never parked. Those of lower ``priority`` are parked first.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
@@ -49,6 +51,9 @@ class LoadBody(DefaultsBody):
     num_draft_tokens: Annotated[int, integer(1, 64)] | None = None
     prompt_cache_bytes: Annotated[int, integer(0, 2**50)] | None = None
     max_tokens: Count | None = None
+    ttl: Annotated[float, Field(ge=0)] | None = None
+    pinned: Flag | None = None
+    priority: Annotated[int, integer(-100, 100)] | None = None
     background: Flag | None = None
 
     @property

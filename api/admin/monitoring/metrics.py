@@ -85,15 +85,11 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _model_families(models: list[LoadedModel]) -> Iterator[Metric]:
     info = [
-        ([m.desired.model_id, m.desired.load.model_name, m.desired.load.backend, _state(m)], 1.0)
+        ([m.desired.model_id, m.desired.load.model_name, m.desired.load.backend, m.state], 1.0)
         for m in models
     ]
     labels = ["model_id", "model", "backend", "state"]
     yield _gauge("mgs_model_info", "The desired models, and their state.", labels, info)
-
-
-def _state(model: LoadedModel) -> str:
-    return model.status.state.value if model.status else "starting"
 
 
 def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:

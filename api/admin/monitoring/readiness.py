@@ -53,6 +53,8 @@ class ReadinessProbe:
 
 
 def _reason(model: LoadedModel) -> str | None:
+    if model.desired.is_parked:
+        return None  # the next request starts it
     name, status = f"model_id {model.desired.model_id!r}", model.status
     if status is None:
         return f"{name} has no worker"

@@ -6,12 +6,9 @@ the model wrote them; only the last may be open.
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
-import msgspec
-import pydantic_core
-
+from api.dialects.call_arguments import arguments_object
 from jobs.contract.events import CalledTool
 
 Step = tuple[str, dict[str, Any]]
@@ -64,7 +61,7 @@ class Content:
         steps: list[Step] = []
         text = "".join(self._texts)
         if isinstance(self._open, dict):
-            block = {**self._open, "input": _input_of(text)}
+            block = {**self._open, "input": arguments_object(text)}
         else:
             block = _text_block(self._open, text)
         if self._open == "thinking":
@@ -94,23 +91,3 @@ class Content:
 def _text_block(kind: TextKind, text: str) -> BlockObject:
     block = {"type": kind, kind: text}
     return {**block, "signature": ""} if kind == "thinking" else block
-
-
-def _input_of(arguments: str) -> Any:
-    """The arguments as the object that clients expect, to the digit; of cut ones, what is whole.
-
-    What is no object is for the tool to judge.
-    """
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return _whole_part(arguments)
-    return msgspec.Raw(arguments.encode()) if isinstance(value, dict) else {"arguments": value}
-
-
-def _whole_part(arguments: str) -> dict[str, Any]:
-    try:
-        value = pydantic_core.from_json(arguments, allow_partial=True)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

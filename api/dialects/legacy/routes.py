@@ -21,7 +21,7 @@ from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import answer_job, answer_text
 from api.dialects.openai.text.schema import ApplyTemplateBody
 from api.dialects.openai.text.translate import to_apply_template_request
-from api.execution.resolve import finder_of, resolve, with_thinking
+from api.execution.resolve import finder_of, resolve, resolve_loaded, with_thinking
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
 from api.web.auth import ForManagers
@@ -108,7 +108,7 @@ def _show_logits(events: list[Event]) -> bytes:
 @router.post("/v1/internal/stop-generation", dependencies=[ForManagers])
 async def stop_generation(services: ServicesDep, x_model_id: ModelIdHeader = None) -> str:
     """End all generation jobs of the model, whoever's they are."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     await services.runner.in_thread(services.store.purge, slug, _ALL_AGES_S)
     return "OK"
@@ -124,7 +124,7 @@ async def lora_list(services: ServicesDep) -> dict[str, list[str]]:
 @router.get("/v1/internal/model/cache_memory")
 async def cache_memory(services: ServicesDep, x_model_id: ModelIdHeader = None) -> dict[str, int]:
     """Bytes that the model's process keeps allocated for reuse."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     statuses = await services.runner.in_thread(services.desired_models.statuses, [slug])
     return {"cache_memory_size": statuses[slug].cache_bytes if slug in statuses else 0}
@@ -143,7 +143,7 @@ async def cache_limit(
 @router.get("/management/debug/latest", dependencies=[ForManagers])
 async def latest(services: ServicesDep, x_model_id: ModelIdHeader = None) -> LatestJob:
     """The newest generation of the model, with its parameters."""
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     return await services.runner.in_thread(_latest, services, desired.model_id)
 
 

@@ -19,7 +19,7 @@ from api.dialects.llama_server.translate import to_native_request
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
-from api.execution.resolve import resolve
+from api.execution.resolve import resolve, resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import new_ticket
 from api.web.error_schema import ERRORS
@@ -92,7 +92,7 @@ async def props(services: ServicesDep, x_model_id: ModelIdHeader = None) -> Nati
 async def _status(
     services: Services, x_model_id: str | None
 ) -> tuple[DesiredModel, WorkerStatus | None]:
-    desired = await resolve(services, x_model_id, None)
+    desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     return desired, (await services.runner.in_thread(services.desired_models.statuses, [slug])).get(
         slug

@@ -1,0 +1,1 @@
+"""Which models have a process on this machine: start, park, make room."""

@@ -1,0 +1,157 @@
+"""Starts, parks and closes the models of one machine as the planner says."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from jobs.contract.records import DesiredModel, WorkerStatus
+from jobs.settings import Settings
+from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
+from jobs.storage.parking import Parking
+from jobs.storage.store import JobStore
+from workers.supervision.residency.planner import Limits, ModelView, Phase, Plan, plan
+from workers.supervision.residency.views import NeedOf, Views
+from workers.supervision.worker_process import Child
+
+_ELSEWHERE_S = 3.0
+_PATIENCE_S = 1.0  # with other machines, one of them may start a model without parking another
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The plan, and the models as they were seen. ``views`` by slug."""
+
+    plan: Plan = field(default_factory=Plan)
+    views: Mapping[str, ModelView] = field(default_factory=dict)
+    now: float = 0.0
+
+    def overdue(self, timeout_s: float) -> list[str]:
+        """The models without a ready process whose oldest job has waited for that long."""
+        return [
+            view.slug
+            for view in self.views.values()
+            if view.phase is Phase.ABSENT
+            and view.waiting_since is not None
+            and self.now - view.waiting_since >= timeout_s
+        ]
+
+
+class Residency:
+    """Looks at the models once per tick. ``owner()``: this supervisor, as in the locks."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        desired_models: DesiredModels,
+        settings: Settings,
+        need_of: NeedOf,
+        budget: Callable[[], int | None],
+        owner: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._desired_models = desired_models
+        self._settings = settings
+        self._need_of = need_of
+        self._budget = budget
+        self._owner = owner
+        self._parking = Parking(store)
+        self._views = Views(need_of)
+        self._elsewhere: dict[str, float] = {}
+        self._waiting_since: dict[str, float] = {}
+
+    def look(
+        self,
+        snapshot: DesiredSnapshot,
+        children: Mapping[str, Child],
+        statuses: Mapping[str, WorkerStatus],
+        startable: Collection[str],
+        *,
+        is_alone: bool,
+    ) -> Outlook:
+        """The plan for now. ``startable``: models that this machine may start."""
+        slugs = list(snapshot.desired_models)
+        demand = self._parking.demand(slugs)
+        now, redis_now = time.monotonic(), self._store.now()
+        self._views.keep_only(set(slugs))
+        self._elsewhere = {k: at for k, at in self._elsewhere.items() if now - at < _ELSEWHERE_S}
+        may_start = set(startable) - self._elsewhere.keys()
+        views = {
+            slug: self._views.view(
+                slug,
+                desired,
+                children.get(slug),
+                statuses.get(slug),
+                demand[slug],
+                may_start=slug in may_start,
+                now=now,
+                redis_now=redis_now,
+            )
+            for slug, desired in snapshot.desired_models.items()
+        }
+        undesired = [_leaving(child) for slug, child in children.items() if slug not in views]
+        limits = self._limits(is_alone=is_alone)
+        outlook = Outlook(plan([*views.values(), *undesired], limits, now), views, now)
+        self._note_waiting(outlook.plan)
+        return outlook
+
+    def _limits(self, *, is_alone: bool) -> Limits:
+        return Limits(
+            budget_bytes=self._budget(),
+            max_models=self._settings.models_max,
+            swap_after_s=self._settings.swap_after_s,
+            patience_s=0.0 if is_alone else _PATIENCE_S,
+        )
+
+    def _note_waiting(self, found: Plan) -> None:
+        now = time.time()
+        self._waiting_since = {slug: self._waiting_since.get(slug, now) for slug in found.waiting}
+
+    @property
+    def waiting(self) -> dict[str, float]:
+        """The models that wait here for memory or another load, with epoch seconds since when."""
+        return dict(self._waiting_since)
+
+    def note_elsewhere(self, slug: str) -> None:
+        """Another machine has the model now. It is not planned here for a moment."""
+        self._elsewhere[slug] = time.monotonic()
+
+    def resume(self, slug: str, desired: DesiredModel) -> tuple[DesiredModel, int] | None:
+        """Mark the model as resident before its start. Returns it and the bytes to reserve.
+
+        ``None`` if it is not desired any more.
+        """
+        current: DesiredModel | None = desired
+        if desired.is_parked:
+            current = self._desired_models.change(slug, desired.uid, is_parked=False)
+        return None if current is None else (current, self._need_of(current).num_bytes)
+
+    def park(self, child: Child, grace_s: float) -> None:
+        """Park an idle model, or a closed one whose jobs have ended, unless a job prevents it."""
+        parked = self._parking.park(
+            child.slug,
+            child.desired.uid,
+            child.worker_names,
+            self._owner(),
+            with_waiting_jobs=child.is_closed,
+        )
+        if parked is not None:
+            log.info("model parked", extra={"slug": child.slug, "pid": child.pid})
+            self._desired_models.notify()  # the API's copy says that it has a process
+            child.stop(grace_s)
+
+    def close(self, child: Child) -> None:
+        """Let a busy model give way: it takes no further job. ``park`` follows at each tick."""
+        if not child.is_closed:
+            log.info("model closed to make room", extra={"slug": child.slug, "pid": child.pid})
+        self._store.stop_takes(child.slug, child.worker_names, self._owner())
+        child.is_closed = True
+
+
+def _leaving(child: Child) -> ModelView:
+    """A process of a model that is not desired any more; its memory is not free yet."""
+    return ModelView(child.slug, Phase.LEAVING, need_bytes=child.reserved_bytes)
