@@ -17,7 +17,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
 REAL = "smollm2.gguf"
 _MLX_STEP = 256
-SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/context.py, which imports the library
+SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/cell_plan.py, which imports the library
 
 
 class EngineKind(StrEnum):

@@ -19,7 +19,7 @@ from tests.engines.driving import (
 from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
 from workers.engines.llama_cpp.cache.kv_cells import KvCells
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.load import context
+from workers.engines.llama_cpp.load import cell_plan
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
@@ -31,7 +31,7 @@ def opened(options: EngineOptions | None = None) -> LlamaCppEngine:
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppEngine]:
     """Eight slots of 512 tokens over a pool of 1,024 cells."""
-    monkeypatch.setattr(context, "SHARED_CELLS", 1024)
+    monkeypatch.setattr(cell_plan, "SHARED_CELLS", 1024)
     engine = opened(EngineOptions(context_length=512))
     yield engine
     engine.close()

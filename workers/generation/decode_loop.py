@@ -172,8 +172,11 @@ class DecodeLoop:
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))
-        if job.step(self._engine):
+        if job.step(self._engine, self._note_progress):
             del self._embeddings[job.job_id]
+        self._note_progress()
+
+    def _note_progress(self) -> None:
         self._progress_at = time.monotonic()
 
     def _handle_guarded(self, event: StepEvent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from jobs.contract.errors import (
@@ -15,6 +15,7 @@ from jobs.contract.errors import (
     JobCancelledError,
     JobError,
     JobTimeoutError,
+    NoRoomError,
     UnsupportedParameterError,
 )
 from jobs.contract.events import Usage
@@ -46,10 +47,18 @@ class EmbeddingJob:
     def usage(self) -> Usage:
         return Usage(prompt_tokens=sum(map(len, self.inputs)))
 
-    def step(self, engine: Engine) -> bool:
-        """Embed the next few inputs; True if the job has ended, finished or failed."""
+    def step(self, engine: Engine, on_piece: Callable[[], None]) -> bool:
+        """Embed the next few inputs; True if the job has ended, finished or failed.
+
+        ``on_piece``: see ``Engine.embed``. With no memory for it now, it waits for another step.
+        """
         try:
-            self._step(engine)
+            self._step(engine, on_piece)
+        except NoRoomError as error:
+            if engine.has_work:
+                return False
+            self.end(error)
+            return True
         except JobError as error:
             self.end(error)
             return True
@@ -69,10 +78,10 @@ class EmbeddingJob:
         elif error is not None:
             self.outbox.fail(error)
 
-    def _step(self, engine: Engine) -> None:
+    def _step(self, engine: Engine, on_piece: Callable[[], None]) -> None:
         if time.monotonic() > self.deadline:
             raise JobTimeoutError("the job exceeded its time limit")
-        for vector in engine.embed([*self._next_inputs()], None):
+        for vector in engine.embed([*self._next_inputs()], None, on_piece):
             if self.dimensions not in (None, len(vector)):
                 message = f"dimensions: this model's vectors have {len(vector)} dimensions"
                 raise UnsupportedParameterError(message, "dimensions")

@@ -44,8 +44,8 @@ def load_engine(
     """Load the model on the calling thread, which must be the engine's thread.
 
     ``memory_bytes``: what the engine may take; ``None``: no limit of its own. Raises
-    ``InsufficientMemoryError`` if it does not fit into that, and ``ModelLoadError``. The latter's ``param`` is set if files or options are at fault, and ``None``
-    if the machine is.
+    ``InsufficientMemoryError`` if it does not fit into that, and ``ModelLoadError``. The latter's
+    ``param`` is set if files or options are at fault, and ``None`` if the machine is.
     """
     try:
         return _load(settings, request, on_progress, memory_bytes)

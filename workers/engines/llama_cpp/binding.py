@@ -10,11 +10,13 @@ import atexit
 import ctypes
 import logging
 import os
+import re
 from collections import deque
 from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp
+from llama_cpp._ggml import libggml as _ggml
 
 from workers.engines.failures import DeviceLostError
 from workers.exits import ExitCode
@@ -33,11 +35,26 @@ logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.
 )
 """``llama_get_logits_ith`` that returns the address as an int: faster than a ctypes pointer."""
 
+_device_at: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(
+    ("ggml_backend_dev_get", _ggml)
+)
+_device_type: Any = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(
+    ("ggml_backend_dev_type", _ggml)
+)
+_device_memory: Any = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)
+)(("ggml_backend_dev_memory", _ggml))
+_num_devices: Any = ctypes.CFUNCTYPE(ctypes.c_size_t)(("ggml_backend_dev_count", _ggml))
+
+_GPU_TYPES = (1, 2)  # enum ggml_backend_dev_type: one with memory of its own, or the machine's
+
 _logger = logging.getLogger(__name__)
 _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continues the last line
 _CONTINUE_LEVEL = 5
 # Of ggml-metal-context.m: when a command fails, and for each call after that.
 _LOST_MARKS = ("command buffer", "backend is in error state")
+_BUFFER = re.compile(r"(\w+ buffer size) = +([\d.]+) MiB")
+_OF_CELLS, _OF_PASSES = "KV buffer size", "compute buffer size"
 
 
 class NativeLog:
@@ -45,6 +62,7 @@ class NativeLog:
 
     def __init__(self) -> None:
         self._warnings: deque[str] = deque(maxlen=8)
+        self._buffers: list[tuple[str, str, float]] = []
         self._line = ""
         self._level = 0
 
@@ -57,12 +75,23 @@ class NativeLog:
             self._end_line()
 
     def clear(self) -> None:
-        """Forget the warnings so far; call it before an operation that may fail."""
+        """Forget what was logged so far; call it before an operation that may fail."""
         self._warnings.clear()
+        self._buffers.clear()
 
     def warnings(self) -> str:
         """The last warnings and errors in one line; "" if there are none."""
         return "; ".join(self._warnings)
+
+    def cell_bytes(self) -> int:
+        """Size of the KV cells of a context opened since ``clear``."""
+        return int(sum(size for _, kind, size in self._buffers if kind == _OF_CELLS))
+
+    def other_bytes(self) -> int:
+        """Size of that context's other buffers: recurrent states, outputs, passes."""
+        passes = {line: size for line, kind, size in self._buffers if kind == _OF_PASSES}
+        others = [size for _, kind, size in self._buffers if kind not in (_OF_CELLS, _OF_PASSES)]
+        return int(sum(passes.values()) + sum(others))  # passes are planned and logged repeatedly
 
     def check_device(self) -> None:
         """Raise ``DeviceLostError`` if a command of the GPU has failed since ``clear``.
@@ -75,6 +104,9 @@ class NativeLog:
     def _end_line(self) -> None:
         line, self._line = self._line.strip(), ""
         _logger.debug("llama.cpp: %s", line)
+        if found := _BUFFER.search(line):
+            before = line[: found.start()]
+            self._buffers.append((before, found[1], float(found[2]) * 2**20))
         if self._level >= _WARNING_LEVEL and line:
             self._warnings.append(line)
             if line.startswith("CUDA error"):  # ggml aborts the process next
@@ -91,3 +123,17 @@ lib.llama_log_set(_log_callback, None)
 atexit.register(lib.llama_log_set, lib.llama_log_callback(), None)
 
 lib.llama_backend_init()
+
+
+def gpu_free_bytes() -> int | None:
+    """What this process may still take of the GPUs' memory; ``None`` without a GPU."""
+    devices = [_device_at(index) for index in range(_num_devices())]
+    gpus = [device for device in devices if _device_type(device) in _GPU_TYPES]
+    if not gpus:
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    sizes = []
+    for device in gpus:
+        _device_memory(device, ctypes.byref(free), ctypes.byref(total))
+        sizes.append(free.value)
+    return sum(sizes)

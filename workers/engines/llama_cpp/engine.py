@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from pathlib import Path
 
@@ -70,7 +71,13 @@ class LlamaCppEngine:
         largest = batch.capacity - num_slots * (1 + loaded.num_drafts) - tuning.tile
         self._budget = ChunkBudget(loaded.step_budget_s, largest=largest, tile=tuning.tile)
         self._scheduler = Scheduler(
-            self._memory, self._prefixes, loaded.host_cache, num_slots, tuning, largest
+            self._memory,
+            self._prefixes,
+            loaded.host_cache,
+            num_slots,
+            tuning,
+            largest,
+            slows_idle=loaded.slows_idle,
         )
         vocab = lib.llama_model_get_vocab(loaded.model)
         self._dry = DrySamplers(vocab, loaded.info.context_length)
@@ -147,9 +154,14 @@ class LlamaCppEngine:
             self._budget.record(sum(prompts), elapsed_s, len(parts) - len(prompts))
         return events
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """See ``base.Engine``; uses a second context, opened at the first call."""
-        return self._loaded.embedder.embed(inputs, pooling)
+        return self._loaded.embedder.embed(inputs, pooling, on_piece)
 
     def close(self) -> None:
         """See ``base.Engine``; a second call does nothing."""

@@ -41,7 +41,10 @@ class Memory:
             # Other models of this process do not count; workers have one.
             self.limit_bytes = min(found) + int(mx.get_active_memory())
             self.pool_bytes = min(_LARGEST_POOL, min(found) // _POOL_SHARE)
-            self._before = mx.set_memory_limit(self.limit_bytes), mx.set_cache_limit(self.pool_bytes)
+            self._before = (
+                mx.set_memory_limit(self.limit_bytes),
+                mx.set_cache_limit(self.pool_bytes),
+            )
 
     @property
     def free_bytes(self) -> int | None:
@@ -83,7 +86,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """Memory that a pass takes besides states: per token, and per pair of a token and one before."""
+    """Memory that a pass takes besides states: per token, and per pair of it and one before."""
 
     token_bytes: float
     pair_bytes: float

@@ -84,6 +84,15 @@ class StateStore(Generic[State]):
         while len(self) > 1 and self.num_bytes > min(self._max_bytes, self._limit_bytes):
             self._evict()
 
+    def make_room(self, num_bytes: int) -> bool:
+        """Evict what a state of ``num_bytes`` will need; False if it cannot be kept at all."""
+        if not self.fits(num_bytes):
+            return False
+        room = min(self._max_bytes, self._limit_bytes) - num_bytes
+        while self._entries and self.num_bytes > room:
+            self._evict()
+        return True
+
     def limit(self, num_bytes: int) -> None:
         """Take at most ``num_bytes`` from now on, the newest state included."""
         self._limit_bytes = num_bytes

@@ -40,6 +40,8 @@ class Scheduler:
         num_slots: int,
         tuning: StepTuning,
         max_prefill: int,
+        *,
+        slows_idle: bool,
     ) -> None:
         self._num_slots = num_slots
         self._tile = tuning.tile
@@ -52,7 +54,7 @@ class Scheduler:
         self._num_steps_with_adapter = 0
         self._memory = memory
         self._prefixes = prefixes
-        self._placement = Placement(memory, prefixes, host_cache)
+        self._placement = Placement(memory, prefixes, host_cache, slows_idle=slows_idle)
 
     @property
     def has_work(self) -> bool:

@@ -61,5 +61,3 @@ def measure_state(model: Model) -> StateSize:
 def _layer(layer: Any, before: int, after: int) -> _Layer:
     grown = max(after - before, 0)
     return _Layer(max(before - grown, 0), grown, kv.max_tokens(layer))
-
-

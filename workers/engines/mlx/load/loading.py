@@ -190,9 +190,7 @@ def to_float32(module: nn.Module) -> None:
     module.set_dtype(mx.float32)
 
 
-def _read_weights(
-    path: Path, module: nn.Module, memory: Memory, on_progress: OnProgress
-) -> None:
+def _read_weights(path: Path, module: nn.Module, memory: Memory, on_progress: OnProgress) -> None:
     weights = [array for _, array in cast(list[tuple[str, Any]], tree_flatten(module.parameters()))]
     num_total = sum(array.nbytes for array in weights) or 1
     memory.check(num_total, path.name)
