@@ -51,7 +51,7 @@ class Embedder:
         a piece; ``None``: texts are read whole, because their tokens see the ones after them."""
         self._cost = cost
         self._spare = spare
-        self._num_bytes = 0  # of the context
+        self.num_bytes = 0  # of the context
         self._budget = None if piece_s is None else _budget(model, piece_s)
         self._model = model
         self._context_length = context_length
@@ -87,8 +87,8 @@ class Embedder:
         if self._context:
             lib.llama_free(self._context)
         self._context = None
-        self._spare.give_back(self._num_bytes)
-        self._num_bytes = 0
+        self._spare.give_back(self.num_bytes)
+        self.num_bytes = 0
 
     def _open(self, pooling: int, num_tokens: int) -> None:
         """Have a context with this pooling and room for ``num_tokens``."""
@@ -135,7 +135,7 @@ class Embedder:
         except InsufficientMemoryError:
             lib.llama_free(context)
             raise
-        self._num_bytes = num_bytes
+        self.num_bytes = num_bytes
         return context
 
     def _embed(self, ids: list[int], on_piece: Callable[[], None]) -> list[float]:

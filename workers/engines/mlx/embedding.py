@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
-from workers.engines.mlx import library
+from workers.engines.mlx import device, library
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.load.loading import LoadedModel
 from workers.engines.mlx.memory import StateRoom
@@ -29,7 +29,9 @@ class Embedder:
         """``pooling``: the model's own; ``room``: limits a piece's memory."""
         self._room = room
         first = first_chunk(loaded.num_parameters, piece_s)
-        self._budget = ChunkBudget(piece_s, first=first, largest=_LARGEST_PIECE)
+        self._budget = ChunkBudget(
+            piece_s, first=first, largest=_LARGEST_PIECE, is_gpu=device.is_gpu()
+        )
         self._model = cast(Model, loaded.module)
         self._head = loaded.head
         self._pooling = pooling

@@ -176,7 +176,8 @@ class MlxEngine:
             was_idle = len(self._batch) == 0
             # Before the prefill, so that a row which has just joined waits for one chunk at most.
             self._batch.start()
-            events = [*failed, *self._prefill.step(self._batch.join)]
+            is_alone = was_idle and len(self._prefill) == 1
+            events = [*failed, *self._prefill.step(self._batch.join, is_alone=is_alone)]
             if was_idle and any(isinstance(event, Token) for event in events):
                 return events  # report the first token without waiting for a decode step
             return [*events, *self._batch.step()]

@@ -37,6 +37,7 @@ class Memory:
         found = [bound for bound in (share_bytes, device.memory_bytes()) if bound]
         self.limit_bytes: int | None = None
         self.pool_bytes = 0
+        self.aside_bytes = 0
         if found:
             # Other models of this process do not count; workers have one.
             self.limit_bytes = min(found) + int(mx.get_active_memory())
@@ -66,6 +67,7 @@ class Memory:
         """Leave so much of the limit to what is not MLX's."""
         if self.limit_bytes is not None:
             self.limit_bytes -= num_bytes
+            self.aside_bytes += num_bytes
 
     def trim_pool(self) -> None:
         """Give the pool back if it is larger than it may be; without a limit always."""

@@ -24,7 +24,7 @@ _ANSWER_OPENING = 8
 class Placement:
     """Opens sequences in ``memory`` with state from ``prefixes`` and ``host_cache``.
 
-    ``slows_idle``: see ``LoadedModel``; a GPU skips idle cells.
+    ``slows_idle``: idle cells slow every step, as they do on a CPU; a GPU skips them.
     """
 
     def __init__(

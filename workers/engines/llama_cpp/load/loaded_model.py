@@ -48,15 +48,15 @@ _PART_BESIDE_DRAFTS = 0.7  # of the room, if a draft model needs cells too
 class LoadedModel:
     """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
-    ``num_kept_cells``: KV cells for kept prefixes. ``slows_idle``: idle cells slow every step, as
-    they do on a CPU. ``host_cache``: ``None`` if there is no prompt cache. ``threads``: ``None`` if
-    their number was given at load.
+    ``num_context_bytes``: buffers of its context and a draft model's. ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
+    cache. ``threads``: ``None`` if their number was given at load.
     """
 
     model: Pointer
     memory: KvMemory
+    num_context_bytes: int
     num_kept_cells: int
-    slows_idle: bool
+    is_on_cpu: bool
     host_cache: HostCache | None
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
@@ -187,8 +187,9 @@ def _load_generator(
     return LoadedModel(
         model=model,
         memory=memory,
+        num_context_bytes=cells.num_bytes + draft_bytes,
         num_kept_cells=num_kept_cells(cells, options, rest_bytes),
-        slows_idle=is_on_cpu(options),
+        is_on_cpu=is_on_cpu(options),
         host_cache=host_cache,
         tokenizer=tokenizer,
         info=_info(header, model, context_length, num_slots),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.engines.base import EngineOptions
+from workers.engines.mlx import device
 from workers.engines.mlx.batch.drafting import Drafter
 from workers.engines.mlx.batch.prefill import PrefillQueue
 from workers.engines.mlx.batch.running_batch import RunningBatch
@@ -65,7 +66,9 @@ def build_engine_parts(
         find_spilled,
         is_reusing=max_bytes > 0,
         budget=ChunkBudget(
-            options.step_budget_s, first=first_chunk(loaded.num_parameters, options.step_budget_s)
+            options.step_budget_s,
+            first=first_chunk(loaded.num_parameters, options.step_budget_s),
+            is_gpu=device.is_gpu(),
         ),
         head=loaded.head,
         end_ids=end_ids,
