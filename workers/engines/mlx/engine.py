@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,6 @@ from jobs.contract.errors import (
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
-    NoRoomError,
     UnsupportedParameterError,
 )
 from jobs.contract.sampling import Sampling
@@ -30,6 +30,7 @@ from workers.engines.dry import BreakerFinder
 from workers.engines.failures import failure_of
 from workers.engines.mlx import device
 from workers.engines.mlx.batch.prefill import PrefillQueue
+from workers.engines.mlx.batch.residents import Residents
 from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.batch.running_batch import RunningBatch
 from workers.engines.mlx.embedding import Embedder
@@ -42,7 +43,6 @@ from workers.engines.mlx.load.options import check_options, describe, fit_contex
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
 from workers.engines.mlx.load.weights import find_weights
 from workers.engines.mlx.memory import Memory
-from workers.engines.shared.memory_text import to_text
 
 _SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
 
@@ -108,11 +108,12 @@ class MlxEngine:
         self._embedder: Embedder | None = parts.embedder
         self._step_scope = loaded.step_scope
         self._waiting: deque[Sequence] = deque()
+        self._preempted: deque[Row] = deque()  # before those that wait
+        self._numbers = itertools.count()
         self._prefill, self._batch = parts.prefill, parts.batch
         self._store, self._spill = parts.store, parts.spill
-        self._memory, self._room = parts.memory, parts.room
-        if self._room is not None:
-            self._store.limit_by(self._bytes_left)
+        self._memory = parts.memory
+        self._residents = Residents(parts.room, parts.store, parts.prefill, parts.batch)
 
     @property
     def info(self) -> ModelInfo:
@@ -124,11 +125,7 @@ class MlxEngine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._waiting) or self._num_running > 0
-
-    @property
-    def _num_running(self) -> int:
-        return len(self._prefill) + len(self._batch)
+        return bool(self._waiting or self._preempted) or len(self._residents) > 0
 
     def check(self, sampling: Sampling) -> None:
         """Raise ``InvalidRequestError`` for a logit bias of an unknown token."""
@@ -163,6 +160,9 @@ class MlxEngine:
     def abort(self, sequence_id: int) -> None:
         """See ``base.Engine``."""
         self._waiting = deque(s for s in self._waiting if s.sequence_id != sequence_id)
+        self._preempted = deque(
+            row for row in self._preempted if row.sequence.sequence_id != sequence_id
+        )
         self._prefill.remove(sequence_id)
         self._batch.remove(sequence_id)
 
@@ -171,56 +171,44 @@ class MlxEngine:
 
     def step(self) -> list[StepEvent]:
         """See ``base.Engine``: admit, prefill one chunk, advance the batch."""
-        failed = self._admit()
         with device.watched(), self._step_scope():
+            admitted = self._admit()
             was_idle = len(self._batch) == 0
             # Before the prefill, so that a row which has just joined waits for one chunk at most.
             self._batch.start()
             is_alone = was_idle and len(self._prefill) == 1
-            events = [*failed, *self._prefill.step(self._batch.join, is_alone=is_alone)]
+            events = [*admitted, *self._prefill.step(self._batch.join, is_alone=is_alone)]
             if was_idle and any(isinstance(event, Token) for event in events):
                 return events  # report the first token without waiting for a decode step
             return [*events, *self._batch.step()]
 
     def _admit(self) -> list[StepEvent]:
-        """Start waiting sequences while slots are free; returns the failures of those it cannot."""
-        failed: list[StepEvent] = []
-        while self._waiting and self._num_running < self._info.num_slots:
-            sequence = self._waiting[0]
-            try:
-                row = self._row(sequence)
-                if not self._fits(row):
-                    break
-                self._prefill.add(row)
-            except Exception as error:  # only this one ends
-                failed.append(failure_of(sequence.sequence_id, error))
-            self._waiting.popleft()
-        self._store.make_room()
-        return failed
+        """Start waiting sequences while slots and memory are free.
 
-    def _fits(self, row: Row) -> bool:
-        """Whether the states of all rows fit when they have reached their ends.
-
-        One alone always does: the context is no longer.
+        Returns the failures of those that cannot start, and tokens that were scheduled.
         """
-        if self._room is None or self._num_running == 0:
-            return True
-        return self._room.left([*self._lengths, row.longest]) >= 0
-
-    @property
-    def _lengths(self) -> list[int]:
-        """Tokens that each running sequence may reach."""
-        return [row.longest for row in (*self._prefill.rows, *self._batch.rows)]
-
-    def _bytes_left(self) -> int:
-        """What kept states may take beside the running sequences."""
-        assert self._room is not None
-        return self._room.left(self._lengths) + self._prefill.num_taken_over
+        events, rows = self._residents.preempt()
+        self._preempted.extendleft(reversed(rows))
+        while len(self._residents) < self._info.num_slots and (self._preempted or self._waiting):
+            queue: deque[Row] | deque[Sequence] = self._preempted or self._waiting
+            first = queue[0]
+            length = len(first.tokens if isinstance(first, Row) else first.prompt)
+            if not self._residents.fits(length):
+                break
+            queue.popleft()
+            try:
+                self._prefill.add(first if isinstance(first, Row) else self._row(first))
+            except Exception as error:  # only this one ends
+                sequence = first.sequence if isinstance(first, Row) else first
+                events.append(failure_of(sequence.sequence_id, error))
+        self._store.make_room()
+        return events
 
     def _row(self, sequence: Sequence) -> Row:
         room = self._info.context_length - len(sequence.prompt)
         repetitions = self._breakers.repetitions(sequence.sampling)
-        return Row(sequence, min(sequence.max_tokens, room), repetitions)
+        max_tokens = min(sequence.max_tokens, room)
+        return Row(sequence, max_tokens, repetitions, next(self._numbers))
 
     def embed(
         self,
@@ -232,18 +220,9 @@ class MlxEngine:
         if self._embedder is None:
             raise EngineError("The engine is closed")
         self._embedder.check(inputs)
-        self._make_room_to_embed(max(map(len, inputs), default=0))
+        self._residents.make_room_to_embed(max(map(len, inputs), default=0))
         with device.watched(), self._step_scope():
             return self._embedder.embed(inputs, pooling, on_piece)
-
-    def _make_room_to_embed(self, num_tokens: int) -> None:
-        if self._room is None:
-            return
-        needed = self._room.state_bytes(num_tokens)
-        if self._room.left(self._lengths) < needed:
-            message = f"no memory to embed {num_tokens} tokens now: {to_text(needed)} are missing"
-            raise NoRoomError(message)
-        self._store.make_room(needed)
 
     @property
     def cache_bytes(self) -> int:
@@ -258,14 +237,17 @@ class MlxEngine:
     def close(self) -> None:
         """See ``base.Engine``; kept prompts are spilled first, if there is a folder for them."""
         self._waiting.clear()
+        self._preempted.clear()
         if self._spill is not None:
             self._spill.close(reversed(self._store.entries))
             self._spill = None
+        self._store.limit_by(None)
         self._store.clear()
         self._embedder = None
         memory = self._memory
         self._batch = RunningBatch(_closed_model, frozenset(), self._store, memory)
         self._prefill = PrefillQueue(_closed_model, self._store, self._batch.find, memory=memory)
+        self._residents = Residents(None, self._store, self._prefill, self._batch)
         memory.close()
 
 

@@ -119,10 +119,7 @@ def measure_pass(model: Model, size: StateSize, context_length: int) -> PassCost
 
 
 class StateRoom:
-    """What is left for the states of sequences, running and kept.
-
-    A sequence counts with the length that it may reach, because it cannot be taken back.
-    """
+    """What is left for the states of sequences, running and kept."""
 
     def __init__(
         self,
@@ -148,7 +145,7 @@ class StateRoom:
         self.num_bytes = free_bytes - passes - num_drawn * self._logit_bytes
 
     def needed(self, lengths: ListLike[int]) -> int:
-        """Memory of a batch of sequences of at most these lengths: all rows are of the longest."""
+        """Memory of a batch of sequences of these lengths: all rows are of the longest."""
         if not lengths:
             return 0
         longest = max(lengths)

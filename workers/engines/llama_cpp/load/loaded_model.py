@@ -48,8 +48,9 @@ _PART_BESIDE_DRAFTS = 0.7  # of the room, if a draft model needs cells too
 class LoadedModel:
     """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
-    ``num_context_bytes``: buffers of its context and a draft model's. ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
-    cache. ``threads``: ``None`` if their number was given at load.
+    ``num_context_bytes``: size of its context and a draft model's. ``num_kept_cells``: KV cells for
+    kept prefixes. ``host_cache``: ``None`` if there is no prompt cache. ``threads``: ``None`` if
+    their number was given at load.
     """
 
     model: Pointer

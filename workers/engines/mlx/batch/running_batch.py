@@ -140,6 +140,11 @@ class RunningBatch:
         self._schedule()
         return [] if previous is None else self._report(previous)
 
+    def read_scheduled(self) -> list[Token | SequenceFailure]:
+        """Return the tokens scheduled before, and schedule none: then rows may be taken out."""
+        previous, self._scheduled = self._scheduled, None
+        return [] if previous is None else self._report(previous)
+
     def _schedule(self) -> None:
         if not self._rows:
             self._scheduled = None

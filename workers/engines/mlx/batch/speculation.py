@@ -128,6 +128,10 @@ class SpeculativeBatch:
     def start(self) -> None:
         """Does nothing: no step is scheduled ahead."""
 
+    def read_scheduled(self) -> list[Token | SequenceFailure]:
+        """Always []."""
+        return []
+
     def step(self) -> list[Token | SequenceFailure]:
         """The next tokens of the row: one, and one more for each draft that was right."""
         row = self._row

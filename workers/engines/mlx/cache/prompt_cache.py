@@ -43,7 +43,7 @@ class PromptStore:
         )
         self._room: Callable[[], int] | None = None
 
-    def limit_by(self, room: Callable[[], int]) -> None:
+    def limit_by(self, room: Callable[[], int] | None) -> None:
         """``room()``: bytes that states may take beside the sequences that run then."""
         self._room = room
 

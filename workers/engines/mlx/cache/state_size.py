@@ -26,7 +26,8 @@ class _Layer:
     def bytes_for(self, num_tokens: int) -> int:
         if self.max_tokens is not None:
             num_tokens = min(num_tokens, self.max_tokens + _LARGEST_CHUNK)
-        return self.fixed_bytes + self.unit_bytes * -(-num_tokens // _UNIT)
+        # Space is allocated ahead from whatever length the state has then.
+        return self.fixed_bytes + self.unit_bytes * (num_tokens + _UNIT - 1) // _UNIT
 
 
 @dataclass(frozen=True, slots=True)

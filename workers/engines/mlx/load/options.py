@@ -22,6 +22,7 @@ DEFAULT_SLOTS = 8
 _MAX_DEFAULT_CACHE_BYTES = 2 << 30
 _LONGEST_DEFAULT = 32768  # tokens of a context where its room is known
 _SHORTEST_CONTEXT = 256
+_SHORT_TEXT = 64
 
 
 def check_options(options: EngineOptions) -> None:
@@ -94,8 +95,8 @@ def num_slots_of(loaded: LoadedModel, options: EngineOptions, room: StateRoom | 
     num_slots = _wanted_slots(loaded, options)
     if room is None or options.num_slots is not None:
         return num_slots
-    length = min(loaded.context_length, _SHORTEST_CONTEXT)
-    fitting = (num for num in range(num_slots, 1, -1) if room.left([length] * num) >= 0)
+    # More would wait in the engine, not on the queue, where they are seen.
+    fitting = (num for num in range(num_slots, 1, -1) if room.left([_SHORT_TEXT] * num) >= 0)
     return next(fitting, 1)
 
 
