@@ -3,9 +3,14 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
+.PHONY: help serve test test-fast mac-check coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
 
-VENV := .venv
+# cuda13: MLX on an NVIDIA GPU under Linux (docs/cuda.md), in an environment of its own, since the
+# backends of MLX replace each other's files.
+BACKEND ?=
+SUFFIX := $(if $(BACKEND),-$(BACKEND))
+VENV := .venv$(SUFFIX)
+LOCK := requirements$(SUFFIX).lock
 BIN := $(VENV)/bin
 CLIENTS := .venv-clients
 NODE_CLIENTS := tests/clients/node
@@ -43,6 +48,9 @@ coverage: $(VENV)/.installed-dev ## Which lines unit and integration tests run (
 	@rm -rf build/coverage && mkdir -p build/coverage
 	@status=0; $(BIN)/python -m coverage run -m pytest -q $(SPREAD) tests/unit tests/integration || status=$$?; \
 	$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report && exit $$status
+
+mac-check: $(VENV)/.installed ## Try this machine, Mac or not: engines, memory, speeds; writes a report
+	@exec $(BIN)/mgs check
 
 clients: $(VENV)/.installed-dev $(CLIENTS)/newest/.installed $(CLIENTS)/llama_index/.installed $(NODE_CLIENTS)/node_modules/.installed ## Client libraries of others against a server (needs node and npm)
 	@exec $(BIN)/python -m pytest -m "clients or not clients" tests/clients
@@ -86,6 +94,10 @@ lock: ## Pin the dependencies anew (needs uv)
 		--no-annotate --no-header pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header pyproject.toml --group dev --extra dash -o requirements-dev.lock
+	cp requirements.lock requirements-cuda13.lock # the same versions of all else
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --override requirements-cuda13.in \
+		-o requirements-cuda13.lock
 	for name in newest llama_index; do \
 		$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-annotate --no-header tests/clients/requirements/$$name.in \
@@ -102,19 +114,20 @@ $(BIN)/python:
 
 # For a Python that the lock has no packages for, pip installs none of them, without a word.
 CHECK_INSTALLED = $(BIN)/python -c 'import rq' 2>/dev/null || { \
-	echo "Nothing was installed: requirements.lock has no packages for $(BIN)/python. Try again after: rm -rf $(VENV)" >&2; \
+	echo "Nothing was installed: $(LOCK) has no packages for $(BIN)/python. Try again after: rm -rf $(VENV)" >&2; \
 	exit 1; }
 
 # Locks are complete, so nothing is resolved: pip's resolver takes minutes on this tree.
-$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+$(VENV)/.installed: $(LOCK) pyproject.toml | $(BIN)/python
 	@/bin/sh scripts/check_compiler.sh
 	@echo "Installing what serving needs. The first time, llama.cpp is compiled: some minutes."
-	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r $(LOCK)
 	@$(BIN)/python -m pip install -q --no-deps -e .
 	@$(CHECK_INSTALLED)
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@if [ -n "$(BACKEND)" ]; then echo "Tests have no packages for BACKEND=$(BACKEND): run them without it." >&2; exit 1; fi
 	@/bin/sh scripts/check_compiler.sh
 	@echo "Installing what testing needs. The first time, llama.cpp is compiled: some minutes."
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements-dev.lock

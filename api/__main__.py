@@ -19,7 +19,7 @@ from api.web.peers import watch_peer
 from api.web.protocol import PatientProtocol
 from jobs.logs import set_up_logging
 from jobs.platform.file_limit import raise_file_limit
-from jobs.settings import Settings, load_settings
+from jobs.settings import Settings, load_server_settings
 
 _BACKLOG = 2048
 _MAX_FILES = 10240  # what macOS allows
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
 
 def main() -> int:
     """Exit status: 0 after a graceful stop, 1 if it cannot listen, 2 for a wrong setting."""
-    settings = load_settings()
+    settings = load_server_settings()
     set_up_logging(settings.log_level)
     try:
         listener = listen(settings.host, settings.port)

@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
+from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
+from api.admin.models.pull_routes import router as pull_router
 from api.admin.models.routes import router as internal_router
 from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
@@ -47,6 +49,8 @@ ROUTERS = (
     text_router,
     models_router,
     internal_router,
+    estimate_router,
+    pull_router,
     adapters_router,
     management_router,
     jobs_router,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bench.measurement import BenchError
+from jobs.memory.load_defaults import CELLS_UNIT, SHARED_CELLS
 from scripts.make_model import make_model
 from scripts.modelfiles.gguf_file import GgufType
 from scripts.modelfiles.mlx_folder import MlxType
@@ -16,8 +17,6 @@ from scripts.modelfiles.shape import PRESETS, Shape
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
 REAL = "smollm2.gguf"
-_MLX_STEP = 256
-SHARED_CELLS = 16384  # as in workers/engines/llama_cpp/load/cell_plan.py, which imports the library
 
 
 class EngineKind(StrEnum):
@@ -56,7 +55,7 @@ class ModelFile:
         per_token = 2 * self.shape.num_hidden_layers * heads
         if self.kind is EngineKind.GGUF:
             return SHARED_CELLS * per_token * 2
-        return _MLX_STEP * per_token * 4
+        return CELLS_UNIT * per_token * 4
 
 
 def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:

@@ -1,7 +1,7 @@
 """All settings: read once from the environment, frozen, passed to where they are needed.
 
-Each field is the environment variable ``MGS_<FIELD>`` (``REDIS_URL`` has no prefix) and a line of
-docs/settings.md. An invalid value stops the start with a message that names it.
+Each field is the environment variable ``MGS_<FIELD>`` (other programs' have no prefix) and a line
+of docs/settings.md. An invalid value stops the start with a message that names it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
+from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
+from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
@@ -40,6 +43,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=4000, ge=1, le=65535)
     models_dir: Path = Path("models")
+    model_sources: str = "models"
+    """Where models are looked for: of ``models``, ``hf``, ``lmstudio`` and ``ollama``, in the order
+    in which they get a name that several have."""
+    hf_home: Path = Field(default=Path("~/.cache/huggingface"), validation_alias="HF_HOME")
+    hf_hub_cache: Path | None = Field(default=None, validation_alias="HF_HUB_CACHE")
+    lmstudio_dir: Path = Path("~/.lmstudio/models")
+    ollama_models: Path | None = Field(default=None, validation_alias="OLLAMA_MODELS")
     adapters_dir: Path = Path("adapters")
     state_dir: Path = Path(".state")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -90,12 +100,18 @@ class Settings(BaseSettings):
     """Size of the prompt cache per model; unset: the engine's default, 0: no cache."""
     prompt_cache_dir: Path | None = None
     """Folder in which engines save the prompt cache across restarts; unset: not saved."""
+    memory_budget: str = ""
+    """Memory of all models together, see ``jobs/memory/budget_setting.py``; empty: the rule."""
     unknown_model: Literal["error", "default"] = "error"
     """What a ``model`` that is nobody's name gets: 404, or the model under id 0."""
     strict_schemas: bool = False
     """Refuse schemas of which something cannot be held, in place of leaving that out."""
     model_aliases: str = ""
     """Aliases of models, see ``jobs/catalog/model_aliases.py``."""
+    gpu_turns: Literal["auto", "on", "off"] = "auto"
+    """Whether the workers of a machine compute one after the other; auto: on a Mac's GPU."""
+    pull: bool = True
+    """Allow downloads of models into the models folder."""
     keep_awake: bool = True
     """On macOS, prevent idle sleep while jobs run."""
     fake_engine: bool = False
@@ -108,7 +124,7 @@ class Settings(BaseSettings):
         stripped = {k: v.strip() if isinstance(v, str) else v for k, v in values.items()}
         return {name: value for name, value in stripped.items() if value != ""}
 
-    @field_validator("log_level", "unknown_model", mode="before")
+    @field_validator("log_level", "unknown_model", "gpu_turns", mode="before")
     @classmethod
     def _lower(cls, value: str) -> str:
         return value.lower() if isinstance(value, str) else value
@@ -117,6 +133,22 @@ class Settings(BaseSettings):
     @classmethod
     def _check_aliases(cls, value: str) -> str:
         parse_aliases(value)
+        return value
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _check_budget(cls, value: str) -> str:
+        parse_budget(value)
+        return value
+
+    @field_validator("model_sources")
+    @classmethod
+    def _check_sources(cls, value: str) -> str:
+        known = get_args(Source)
+        parts = [part.strip() for part in value.split(",")]
+        for part in parts:
+            if part not in known or parts.count(part) > 1:
+                raise ValueError(f"{part!r}: expected are {', '.join(known)}, each once at most")
         return value
 
     @field_validator("cors_origins")
@@ -136,10 +168,39 @@ class Settings(BaseSettings):
             )
         return self
 
-    @cached_property
+    @property
     def aliases(self) -> Aliases:
-        """``model_aliases``, parsed."""
+        """Those of ``model_aliases`` and of ``models.toml``, as they are now."""
+        return aliases_in(self.models_file.read(), self._own_aliases)
+
+    @cached_property
+    def _own_aliases(self) -> Aliases:
         return parse_aliases(self.model_aliases)
+
+    @cached_property
+    def models_file(self) -> ModelsFile:
+        """``models.toml`` of the models folder."""
+        return ModelsFile(self.models_dir / "models.toml", self._own_aliases)
+
+    @property
+    def sources(self) -> list[Source]:
+        """``model_sources``, one by one."""
+        return [cast(Source, part.strip()) for part in self.model_sources.split(",")]
+
+    @property
+    def hf_cache(self) -> Path:
+        """The cache of Hugging Face's libraries."""
+        return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
+
+    @property
+    def ollama_store(self) -> Path:
+        """Ollama's store: of the user, or of its service on Linux."""
+        own, service = (
+            Path("~/.ollama/models").expanduser(),
+            Path("/usr/share/ollama/.ollama/models"),
+        )
+        found = self.ollama_models or (service if service.is_dir() and not own.is_dir() else own)
+        return found.expanduser()
 
     @cached_property
     def known_origins(self) -> frozenset[str]:
@@ -193,7 +254,19 @@ def load_settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             field = ".".join(str(part) for part in problem["loc"])
-            name = field if field == "REDIS_URL" else f"MGS_{field.upper()}"
+            name = field if field.isupper() else f"MGS_{field.upper()}"
             prefix = f"{name}: " if field else ""
             print(f"mgs: {prefix}{problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def load_server_settings() -> Settings:
+    """The settings of a server. It does not start with a wrong models.toml either."""
+    settings = load_settings()
+    try:
+        settings.models_file.check()
+    except ModelsFileError as error:
+        for problem in error.problems:
+            print(f"mgs: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return settings

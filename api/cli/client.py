@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -13,6 +14,8 @@ from jobs.settings import Settings, is_loopback
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _STREAM_TIMEOUT = httpx.Timeout(60, connect=5)
+_PATIENT_TIMEOUT = httpx.Timeout(None, connect=5)
+_DONE = "[DONE]"
 _NUM_RECONNECTS = 5
 _RECONNECT_PAUSE_S = 0.2
 
@@ -54,6 +57,24 @@ class Server:
         """The successful answer to a POST; raises ``CliError`` for any other."""
         return self._send("POST", path, json=body, headers=headers)
 
+    def post_patiently(self, path: str, body: Json) -> Json:
+        """The JSON answer to a POST that may take as long as a model takes to load."""
+        return _json(self._send("POST", path, json=body, timeout=_PATIENT_TIMEOUT))
+
+    def stream(self, path: str, body: Json) -> Generator[Json, None, None]:
+        """The chunks of a streamed answer. Closing the iterator ends the request, and its job."""
+        stream = self._client.stream("POST", path, json=body, timeout=_STREAM_TIMEOUT)
+        with self._explained(), stream as response:
+            _check(response)
+            for _, data in _frames(response.iter_lines()):
+                if data == _DONE:
+                    return
+                yield json.loads(data)
+
+    def delete(self, path: str) -> httpx.Response:
+        """The successful answer to a DELETE; raises ``CliError`` for any other."""
+        return self._send("DELETE", path)
+
     def events(self, path: str) -> Iterator[Json]:
         """Events of a job up to the terminal one, with reconnects."""
         last_id = ""
@@ -73,33 +94,49 @@ class Server:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         stream = self._client.stream("GET", path, headers=headers, timeout=_STREAM_TIMEOUT)
         with stream as response:
-            if response.is_error:
-                response.read()
-                raise _error_of(response)
-            event_id, data = last_id, ""
-            for line in response.iter_lines():
-                name, _, value = line.partition(":")
-                value = value.removeprefix(" ")
-                if name == "id":
-                    event_id = value
-                elif name == "data":
-                    data += value
-                elif not line and data:
-                    yield event_id, json.loads(data)
-                    data = ""
+            _check(response)
+            for event_id, data in _frames(response.iter_lines()):
+                yield event_id or last_id, json.loads(data)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+        with self._explained():
             response = self._client.request(method, path, **options)
+        _check(response)
+        return response
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Within the block, errors of the connection are ``CliError``."""
+        try:
+            yield
         except httpx.ConnectError:
             raise CliError(f"no server at {self.url}: start it with `mgs serve`") from None
         except httpx.TransportError as error:
             raise CliError(f"the server at {self.url} does not answer: {error}") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise CliError(f"{self.url} is not a server's address: {error}") from None
-        if response.is_error:
-            raise _error_of(response)
-        return response
+
+
+def _frames(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Id, "" before the first, and data of server-sent events."""
+    event_id, data = "", ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "id":
+            event_id = value
+        elif name == "data":
+            data += value
+        elif not line and data:
+            yield event_id, data
+            data = ""
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise the error of an answer that is one."""
+    if response.is_error:
+        response.read()
+        raise _error_of(response)
 
 
 def _default_url(settings: Settings) -> str:

@@ -18,6 +18,8 @@ from api.cli.tables import text_console, to_size_text
 from jobs.catalog.catalog import list_models
 from jobs.embedded_redis.binary import RedisBinaryError, find_redis_binary
 from jobs.embedded_redis.launcher import without_password
+from jobs.memory.budget import read_budget
+from jobs.memory.facts import MachineFacts, machine_facts
 from jobs.platform.current import current_platform, launchd_job
 from jobs.platform.darwin import Darwin
 from jobs.settings import Settings
@@ -27,6 +29,14 @@ _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 _ENGINES = {"mlx": ("mlx", "mlx_lm"), "llama-cpp": ("llama_cpp",)}
 _LOW_DISK_BYTES = 2_000_000_000
 _LOW_MEMORY_BYTES = 1_000_000_000
+
+_BINDINGS = {
+    "setting": "MGS_MEMORY_BUDGET",
+    "working_set": "what macOS recommends for the GPU",
+    "memory": "the machine's memory, less a reserve",
+    "cgroup": "the limit of the control group, less a reserve",
+    "gpu": "what was free on the GPU",
+}
 
 Verdict = Literal["ok", "warning", "problem"]
 
@@ -42,19 +52,25 @@ class Check:
 
 def examine(settings: Settings, server: Server) -> Iterator[Check]:
     """All checks, each after those that it depends on."""
-    yield _python()
-    system = current_platform()
-    if isinstance(system, Darwin):
-        yield from mac_checks(system, launchd_job())
-    yield from _engines()
-    if settings.redis_url is None:
-        yield _redis_binary()
+    yield from setup_checks(is_redis_embedded=settings.redis_url is None)
     yield _redis(settings)
     yield _api(server)
     yield _readiness(server)
     yield _models(settings)
     yield _disk(settings)
     yield _memory()
+    yield _budget(settings, machine_facts())
+
+
+def setup_checks(*, is_redis_embedded: bool = True) -> Iterator[Check]:
+    """The checks of what is installed, which need no server."""
+    yield _python()
+    system = current_platform()
+    if isinstance(system, Darwin):
+        yield from mac_checks(system, launchd_job())
+    yield from _engines()
+    if is_redis_embedded:
+        yield _redis_binary()
 
 
 def show_checks(checks: Iterable[Check]) -> bool:
@@ -153,6 +169,18 @@ def _disk(settings: Settings) -> Check:
     free = shutil.disk_usage(folder).free
     verdict: Verdict = "warning" if free < _LOW_DISK_BYTES else "ok"
     return Check(verdict, "disk", f"{to_size_text(free)} free")
+
+
+def _budget(settings: Settings, facts: MachineFacts) -> Check:
+    budget = read_budget(settings, facts)
+    if budget.total_bytes is None:
+        return Check("warning", "memory for models", "no limit (MGS_MEMORY_BUDGET)")
+    gpu = facts.gpu
+    most = max(facts.memory_bytes, gpu.limit_bytes if gpu else 0)
+    finding = f"{to_size_text(budget.total_bytes)} for all together ({_BINDINGS[budget.binding]})"
+    if budget.total_bytes > most:
+        return Check("warning", "memory for models", f"{finding}: more than {to_size_text(most)}")
+    return Check("ok", "memory for models", finding)
 
 
 def _memory() -> Check:

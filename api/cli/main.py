@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from api.cli import tables as cli_tables
 from api.cli.client import CliError, Server
+from api.cli.pulling import pull, remove
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
 from jobs.settings import Settings, load_settings
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(service_app, name="service")
+app.command()(pull)
+app.command("rm")(remove)
 
 Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]
 ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-Id header.")]
@@ -33,10 +37,11 @@ ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-
 
 def main() -> None:
     """Run a command from any folder; an error is one line and exit status 1."""
+    folder = Path.cwd()
     os.chdir(project_root())
     _read_dotenv()
     try:
-        app()
+        app(obj=folder)
     except CliError as error:
         print(f"mgs: {error}", file=sys.stderr)
         sys.exit(1)
@@ -62,6 +67,9 @@ def load(
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
+    estimate_only: Annotated[
+        bool, typer.Option("--estimate-only", help="Only say what memory it needs.")
+    ] = False,
     url: Url = None,
 ) -> None:
     """Load a model and show the progress."""
@@ -77,6 +85,8 @@ def load(
     }
     body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
     server = Server(_settings(), url)
+    if estimate_only:
+        return _estimate(server, {k: v for k, v in body.items() if k != "chat_format"})
     started = time.monotonic()
     headers = {"X-Model-Id": model_id, "Prefer": "respond-async"}
     response = server.post("/v1/internal/model/load", body, headers)
@@ -99,11 +109,20 @@ def ps(url: Url = None) -> None:
 
 
 @app.command()
-def models(url: Url = None) -> None:
-    """Show the models in the models folder, and which are loaded."""
-    server = Server(_settings(), url)
-    names = server.get("/v1/internal/model/list")["model_names"]
-    cli_tables.show_models(names, server.get("/management/processes"))
+def models(
+    check: Annotated[
+        bool, typer.Option("--check", help="Check models.toml, and say what is not listed.")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Show the models on disk, and which are loaded."""
+    if not check:
+        cli_tables.show_models(Server(_settings(), url).get("/v1/models")["data"])
+        return
+    from api.cli.models_check import check_models
+
+    if not check_models(_settings()):
+        sys.exit(1)
 
 
 @app.command()
@@ -116,6 +135,26 @@ def jobs(
     """Show the newest jobs."""
     page = Server(_settings(), url).get("/v1/jobs", limit=limit, status=status, model=model_id)
     cli_tables.show_jobs(page)
+
+
+@app.command()
+def chat(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Model; default: the server's.")] = "",
+    prompt: Annotated[str, typer.Argument(help="A single question: only print the answer.")] = "",
+    system: Annotated[str, typer.Option(help="System text.")] = "",
+    temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer.")] = None,
+    think: Annotated[bool | None, typer.Option(help="Whether the model thinks first.")] = None,
+    url: Url = None,
+) -> None:
+    """Talk to a model; without a terminal, answer standard input."""
+    from api.cli.chat.command import converse
+
+    options = {"temperature": temperature, "max_tokens": max_tokens, "enable_thinking": think}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = _settings()
+    converse(settings, Server(settings, url), name, prompt, system, given, context.obj)
 
 
 @app.command()
@@ -151,6 +190,37 @@ def doctor(url: Url = None) -> None:
 
     settings = _settings()
     if not show_checks(examine(settings, Server(settings, url))):
+        sys.exit(1)
+
+
+@app.command()
+def check(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models to try; default: both demo models.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long all models are busy at once.")] = 10.0,
+    sleep: Annotated[bool, typer.Option(help="Also try a sleep of the machine.")] = False,
+) -> None:
+    """Try this machine with a server of its own, and write a report for an issue."""
+    from api.cli.check.commands import DEMO_MODELS, Machine
+    from api.cli.check.report import write_report
+    from api.cli.check.rows import models_of
+    from api.cli.doctor import show_checks
+
+    folder = _settings().models_dir.resolve()
+    names = models_of(folder, model or list(DEMO_MODELS))
+    machine = Machine(folder, names, seconds, sleep, lambda text: print(text, flush=True))
+    is_well = show_checks(machine.examine())
+    print(f"report: {write_report(machine.done, '' if is_well else machine.log)}")
+    if not is_well:
+        sys.exit(1)
+
+
+def _estimate(server: Server, options: dict[str, str | int]) -> None:
+    """Show what the model would need; exit status 1 if that is more than the budget."""
+    answer = server.get("/v1/internal/model/estimate", **options)
+    cli_tables.show_estimate(answer)
+    if answer["fits"] is False:
         sys.exit(1)
 
 

@@ -31,24 +31,63 @@ def show_processes(answer: Json) -> None:
                 _text(process.get("context_length")),
                 _text(process.get("process_id")),
                 f"{process.get('cpu_usage') or 0:.0f} %",
-                to_size_text(process.get("memory_usage") or 0),
+                _memory_text(process),
                 _text(queue["request_queue_size"]),
             )
         )
     titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING")
     _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
+    for node in answer.get("nodes", ()):
+        if node["budget_bytes"] is not None:
+            reserved, budget = map(to_size_text, (node["reserved_bytes"], node["budget_bytes"]))
+            print(f"{node['node']}: {reserved} of {budget} reserved for models")
 
 
-def show_models(names: Sequence[str], processes: Json) -> None:
-    """The models folder, with the ids under which each model is loaded."""
-    ids = defaultdict(list)
-    for process in processes["processes"]:
-        ids[process["model_name"]].append(process["model_id"])
+_BASES = {
+    "header": "from the files' headers",
+    "guess": "a guess: not all of this architecture is known",
+    "measured": "as an earlier process took",
+    "given": "from models.toml",
+}
+
+
+def show_estimate(answer: Json) -> None:
+    """``GET /v1/internal/model/estimate`` as a table with a verdict."""
+    context, slots = answer["context_length"], answer["slots"]
+    sequences = f"{slots} slots of up to" if answer["model_type"] == "llama-cpp" else "one text of"
     rows = [
-        (name, "GGUF" if name.lower().endswith(".gguf") else "MLX", ", ".join(ids[name]))
-        for name in names
+        ("weights", to_size_text(answer["weights_bytes"]), ""),
+        ("state", to_size_text(answer["state_bytes"]), f"{sequences} {context} tokens"),
+        ("computing", to_size_text(answer["compute_bytes"]), ""),
+        ("kept prompts", to_size_text(answer["prompt_cache_bytes"]), "at most"),
+        ("in all", to_size_text(answer["total_bytes"]), _BASES[answer["basis"]]),
     ]
-    _show(("MODEL", "FORMAT", "LOADED AS"), rows, empty="the models folder is empty")
+    _show(("MEMORY", "SIZE", ""), rows, empty="")
+    if answer["fits"] is not None:
+        verdict = "fits within" if answer["fits"] else "does not fit within"
+        print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
+
+
+def show_models(models: Sequence[Json]) -> None:
+    """``GET /v1/models`` as a table with a row per model, and the ids under which it is loaded."""
+    ids = defaultdict(set)
+    for model in models:
+        if model["model_id"] is not None:
+            ids[model["model_name"]].add(f"{model['model_id']} ({model['state']})")
+    found = {model["model_name"]: model for model in models}
+    columns = {
+        "MODEL": list(found),
+        "FORMAT": ["GGUF" if m["backend"] == "llama-cpp" else "MLX" for m in found.values()],
+        "SIZE": [to_size_text(m.get("size_bytes") or 0) for m in found.values()],
+        "PARAMETERS": [to_count_text(m.get("num_parameters")) for m in found.values()],
+        "QUANTIZATION": [_text(m.get("quantization")) for m in found.values()],
+        "CONTEXT": [_text(m.get("context_length")) for m in found.values()],
+        "SOURCE": [_text(m.get("source")) for m in found.values()],
+        "LOADED AS": [", ".join(sorted(ids[name])) for name in found],
+        "ALIASES": [", ".join(m.get("aliases") or ()) for m in found.values()],
+    }
+    shown = {title: cells for title, cells in columns.items() if any(cells) or title == "MODEL"}
+    _show(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
 
 
 def show_jobs(page: Json) -> None:
@@ -82,6 +121,29 @@ def progress_bar() -> Progress:
     )
 
 
+def download_bar() -> Progress:
+    """A bar with bytes, speed and remaining time; without a terminal it prints nothing."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    return Progress(
+        *columns,
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def text_console() -> Console:
     """The console of all output, without colours for numbers and paths."""
     console = Console(highlight=False)
@@ -96,6 +158,15 @@ def to_size_text(num_bytes: float) -> str:
             return f"{num_bytes:.0f} {unit}" if unit in ("B", "kB") else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"
+
+
+def to_count_text(number: int | None) -> str:
+    """A number of parameters as text: ``1.5B``, ``270M``; empty without one."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if number and number >= size:
+            value = number / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return _text(number)
 
 
 def to_age_text(age_s: float) -> str:
@@ -116,6 +187,13 @@ def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> N
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     text_console().print(table)
+
+
+def _memory_text(process: Json) -> str:
+    """What the process takes, and what is reserved for it where that is known."""
+    used = to_size_text(process.get("memory_usage") or 0)
+    reserved = process.get("reserved_bytes")
+    return f"{used} of {to_size_text(reserved)}" if reserved else used
 
 
 def _text(value: object) -> str:

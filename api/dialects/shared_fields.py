@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from api.dialects.refused_fields import RefusedFields
 from api.dialects.sampling_fields import SamplingBody, same_value
 from api.web.base_schema import Body, Flag, StopValue, Text, TokenIds, integer, number
+from api.web.errors import checked
+from jobs.contract.keep_alive import parse_keep_alive
 
 MAX_TOKENS = 2**31 - 1
 NO_LIMIT = -1
@@ -93,7 +95,31 @@ class ReasoningFields(Body):
         return None if budget == NO_LIMIT else budget
 
 
-class JobFields(EndFields, FormFields, RefusedFields, SamplingBody):
+KeepAlive = Annotated[
+    float | None,
+    BeforeValidator(parse_keep_alive),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]}),
+]
+
+
+class KeepFields(Body):
+    """How long the model may be unused before it is parked: ollama's and LM Studio's name of it."""
+
+    keep_alive: KeepAlive = None
+    ttl: KeepAlive = None
+
+    @property
+    def keep_alive_s(self) -> float | None:
+        """Seconds after the last request; negative: for ever, 0: no longer than it is needed."""
+        return same_value({"keep_alive": self.keep_alive, "ttl": self.ttl})
+
+
+def keep_alive_of(body: Body) -> float | None:
+    """``keep_alive_s`` of a body that does not declare the fields."""
+    return checked(KeepFields, body.model_extra or {}).keep_alive_s
+
+
+class JobFields(KeepFields, EndFields, FormFields, RefusedFields, SamplingBody):
     """Fields of every dialect. ``adapters`` is mlx_lm.server's name, ``options`` is ollama's.
 
     ``samplers`` and ``n_probs`` are llama-server's: which samplers are on, and ``top_logprobs``.

@@ -6,37 +6,55 @@ before that takes its demand along.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Iterable
 
 from api.execution.services import Services
 from api.execution.submissions import new_job_id
-from jobs.catalog.catalog import ModelEntry, find_model
+from jobs.catalog.catalog import ModelEntry, model_options, read_catalog
 from jobs.catalog.fingerprint import fingerprint
+from jobs.catalog.names import AmbiguousModelError, model_id_of
+from jobs.catalog.options import load_request_of
 from jobs.contract.errors import ModelConflictError, ModelNotFoundError, NotReadyError
 from jobs.contract.records import DesiredModel
-from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from jobs.storage import names
-from jobs.storage.load_failures import check_load_failure
+from jobs.storage.residency.load_failures import check_load_failure
 
 _TRIES = 20
 
 
-async def add_from_disk(services: Services, wanted: Iterable[str]) -> DesiredModel | None:
+async def add_from_disk(
+    services: Services, wanted: Iterable[str], *, is_id: bool = False
+) -> DesiredModel | None:
     """The desired model of the first of these names that is one on disk; ``None`` without one.
 
-    Raises the error of its last load while no other try is due.
+    With ``is_id`` a name is a model_id, which only a model's own name gives. Raises the error of
+    its last load while no other try is due, and ``AmbiguousModelError``.
     """
+    catalog = await services.runner.in_thread(read_catalog, services.settings)
+    ambiguous: AmbiguousModelError | None = None
     for name in wanted:
         try:
-            entry = await services.runner.in_thread(find_model, services.settings, name)
+            entry = catalog.of_model_id(name) if is_id else catalog.find(name, "model")
+        except AmbiguousModelError as error:
+            ambiguous = ambiguous or error
         except ModelNotFoundError:
             continue
-        return await _add(services, entry)
+        else:
+            if entry is not None:
+                loaded = None if is_id else await _loaded_by_name(services, entry)
+                return loaded or await _add(services, entry)
+    if ambiguous is not None:
+        raise ambiguous
     return None
+
+
+async def _loaded_by_name(services: Services, entry: ModelEntry) -> DesiredModel | None:
+    """The model, if it is loaded already under another id than the one of its name."""
+    every = (await services.runner.desired_models()).values()
+    return next((one for one in every if one.load.model_name == entry.name), None)
 
 
 async def _add(services: Services, entry: ModelEntry) -> DesiredModel:
@@ -54,7 +72,8 @@ async def _add(services: Services, entry: ModelEntry) -> DesiredModel:
 
 
 def _new_desired(settings: Settings, entry: ModelEntry) -> DesiredModel:
-    load = LoadRequest(model_name=entry.name, backend=entry.backend)
+    load, options = load_request_of(settings, entry), model_options(settings, entry)
+    ttl_s = settings.ttl_s if options.ttl_s is None else options.ttl_s
     return DesiredModel(
         model_id=model_id_of(entry.name),
         uid=secrets.token_hex(8),
@@ -63,7 +82,9 @@ def _new_desired(settings: Settings, entry: ModelEntry) -> DesiredModel:
         created_at=time.time(),
         is_parked=True,
         origin="auto",
-        ttl_s=settings.ttl_s or None,
+        ttl_s=ttl_s or None,
+        pinned=options.pinned,
+        priority=options.priority,
     )
 
 
@@ -75,10 +96,3 @@ def _same_model(existing: DesiredModel, entry: ModelEntry) -> DesiredModel:
             "model",
         )
     return existing
-
-
-def model_id_of(name: str) -> str:
-    """The model_id of a model that a request loads: its name, with a hash when it is too long."""
-    if len(name) <= 64:
-        return name
-    return f"{name[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -36,7 +36,7 @@ async def resolve(services: Services, header: str | None, model: str | None) -> 
     """
     finder = await finder_of(services)
     if services.settings.autoload and (wanted := finder.unloaded_names(header, model)):
-        found = await add_from_disk(services, wanted)
+        found = await add_from_disk(services, wanted, is_id=bool(header))
         if found is not None:
             return found
     return finder.resolve(header, model)

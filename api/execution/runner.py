@@ -20,6 +20,7 @@ from api.execution.worker_liveness import Missing, WorkerLiveness
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
+    InvalidRequestError,
     JobError,
     JobNotFoundError,
     ModelUnloadedError,
@@ -71,9 +72,12 @@ class JobRunner:
         redis: AsyncRedis,
         name: str,
         contact: RedisContact,
+        max_keep_alive_s: float = 0.0,
     ) -> None:
         self.name = name
         self.caller = ""
+        self._may_manage = True
+        self._max_keep_alive_s = max_keep_alive_s
         self.hub = hub
         self.store = store
         self._desired_models = desired_models
@@ -84,10 +88,10 @@ class JobRunner:
         self._desired_cache = DesiredCache(redis, hub)
         self.liveness = WorkerLiveness(self._find_absent, contact)
 
-    def for_caller(self, caller: str) -> JobRunner:
+    def for_caller(self, caller: str, *, may_manage: bool) -> JobRunner:
         """A copy of the runner that submits jobs as ``caller``."""
         runner = copy.copy(self)
-        runner.caller = caller
+        runner.caller, runner._may_manage = caller, may_manage
         return runner
 
     async def in_thread(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -111,10 +115,31 @@ class JobRunner:
 
     async def submit_for(self, ticket: Ticket) -> None:
         """``submit``; a supervisor that may have to start the model looks at once."""
+        if ticket.submission.keep_alive_s is not None:
+            await self._keep_alive(ticket.desired, ticket.submission.keep_alive_s)
         await self.submit(ticket.submission)
         if ticket.desired.is_parked:
             with contextlib.suppress(RedisError):  # it looks once a second in any case
                 await self._redis.publish(names.WAKEUP, b"")
+
+    async def _keep_alive(self, desired: DesiredModel, seconds: float) -> None:
+        """Set how long a model that a request loaded may be unused; negative: for ever.
+
+        The last request counts. Longer than the server's default is for managers.
+        """
+        if desired.origin != "auto":
+            return
+        ttl_s = None if seconds < 0 else seconds
+        is_longer = self._max_keep_alive_s > 0 and not 0 <= seconds <= self._max_keep_alive_s
+        if is_longer and not self._may_manage:
+            raise InvalidRequestError(
+                f"keep_alive: more than {self._max_keep_alive_s:g} s needs the management key",
+                "keep_alive",
+            )
+        if ttl_s != desired.ttl_s:
+            slug = names.slug_of(desired.model_id)
+            change = partial(self._desired_models.change, slug, desired.uid, ttl_s=ttl_s)
+            await self.in_thread(change)
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit a background job; when this raises, the job is cancelled.

@@ -48,9 +48,10 @@ class Services:
         client = connect(url)
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         contact = RedisContact()
-        runner = JobRunner(store, desired_models, hub, redis, name, contact)
+        runner = JobRunner(store, desired_models, hub, redis, name, contact, settings.ttl_s)
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
-        facts, probe = DiskFactsReader(), ReadinessProbe(url)
+        facts = DiskFactsReader(settings.state_dir / "model-facts.json")
+        probe = ReadinessProbe(url)
         return cls(
             settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
         )
@@ -73,8 +74,11 @@ class Services:
 async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
-    caller = request.scope.get("state", {}).get("caller")
-    return replace(services, runner=services.runner.for_caller(caller)) if caller else services
+    state = request.scope.get("state", {})
+    caller, may_manage = state.get("caller", ""), state.get("may_manage", True)
+    if not caller and may_manage:
+        return services
+    return replace(services, runner=services.runner.for_caller(caller, may_manage=may_manage))
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

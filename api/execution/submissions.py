@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.execution.runner import JobRunner, Ticket
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import DesiredModel
 from jobs.contract.requests import (
     ApplyTemplateRequest,
@@ -34,6 +35,7 @@ _PREFIXES = {
     CacheLimitRequest: "limit",
     LoadRequest: "load",
     UnloadRequest: "unload",
+    PullRequest: "pull",
 }
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
 from api.web.errors import INVALID, Problem
+from jobs.platform.awake_time import awake_timeout
 
 _READ_TIMEOUT_S = 29.0  # cut off within 30
 # The rest of a too large body is read and discarded, so that the client reads the answer; at most:
@@ -54,7 +55,7 @@ class BodyLimit:
             raise _TooLargeError
         parts: list[bytes] = []
         size = 0
-        async with asyncio.timeout(_READ_TIMEOUT_S):
+        async with awake_timeout(_READ_TIMEOUT_S):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":

@@ -28,7 +28,7 @@ MAX_ARRAY_DEPTH = 4
 Value = str | int | float | bool
 
 _STRING_TYPE = 8
-_ARRAY_TYPE = 9
+ARRAY_TYPE = 9
 _SCALARS = {
     0: struct.Struct("<B"),
     1: struct.Struct("<b"),
@@ -42,8 +42,9 @@ _SCALARS = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
-_U32 = _SCALARS[4]
-_U64 = _SCALARS[10]
+U32 = _SCALARS[4]
+U64 = _SCALARS[10]
+WHOLE_TYPES = frozenset(_SCALARS) - {6, 12}  # without the floating-point ones
 
 # ``enum llama_ftype`` of llama.h.
 _FILE_TYPES = {
@@ -55,7 +56,9 @@ _FILE_TYPES = {
     40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
 
+_BLOCK_BYTES = 1 << 20
 _CONTEXT_LENGTH = ".context_length"
+_TOKENIZER = "tokenizer."
 _PART_NAME = re.compile(r"(?P<prefix>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
@@ -113,16 +116,16 @@ def read_gguf_header(path: Path) -> GgufHeader:
     """Read the header of ``path``. Raises ``ModelLoadError`` that names the problem."""
     try:
         with path.open("rb") as file:
-            return _Scanner(file, path).read()
+            return GgufScanner(file, path).read()
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def read_gguf_context_length(path: Path) -> int | None:
-    """``GgufHeader.context_length``. Stops before the vocabulary. Raises ``ModelLoadError``."""
+def read_gguf_start(path: Path) -> GgufHeader:
+    """The header up to the tokenizer's keys, which are long. Raises ``ModelLoadError``."""
     try:
         with path.open("rb") as file:
-            return _Scanner(file, path).find_context_length()
+            return GgufScanner(file, path).read_start()
     except OSError as error:
         raise ModelLoadError(f"{path.name}: cannot be read: {error.strerror}") from error
 
@@ -142,8 +145,8 @@ def split_parts(path: Path, num_parts: int) -> list[Path]:
     ]
 
 
-class _Scanner:
-    """One pass over the header of an open file."""
+class GgufScanner:
+    """One pass over the header of an open file; ``jobs/memory/formats/gguf_file.py`` reads on."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -152,25 +155,22 @@ class _Scanner:
 
     def read(self) -> GgufHeader:
         version = self._check_preamble()
-        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
         return GgufHeader(version, num_tensors, dict(self._metadata()))
 
-    def find_context_length(self) -> int | None:
-        self._check_preamble()
-        num_tensors = self._bounded(self._number(_U64), MAX_TENSORS, "tensors")
-        metadata: dict[str, Value] = {}
-        header = GgufHeader(0, num_tensors, metadata)
-        for key, value in self._metadata():
-            metadata[key] = value
-            if key.endswith(_CONTEXT_LENGTH) and header.context_length is not None:
-                break
-        return header.context_length
+    def read_start(self) -> GgufHeader:
+        version = self._check_preamble()
+        num_tensors = self._bounded(self._number(U64), MAX_TENSORS, "tensors")
+        return GgufHeader(version, num_tensors, dict(self._metadata(end=_TOKENIZER)))
 
-    def _metadata(self) -> Iterator[tuple[str, Value]]:
-        num_keys = self._bounded(self._number(_U64), MAX_KEYS, "metadata keys")
+    def _metadata(self, end: str | None = None) -> Iterator[tuple[str, Value]]:
+        """Keys and values up to the first key that starts with ``end``."""
+        num_keys = self._bounded(self._number(U64), MAX_KEYS, "metadata keys")
         for _ in range(num_keys):
             key = self._string()
-            value = self._value(self._number(_U32))
+            if end is not None and key.startswith(end):
+                return
+            value = self._value(self._number(U32))
             if value is not None:
                 yield key, value
 
@@ -180,7 +180,7 @@ class _Scanner:
             raise self._error("the file is empty")
         if magic != MAGIC:
             raise self._error(f"not a GGUF file (it begins with {magic!r})")
-        version = self._number(_U32)
+        version = self._number(U32)
         if version & 0xFFFF == 0:  # 3 written by a big-endian machine reads as 0x03000000
             raise self._error("a big-endian GGUF file, which is not supported")
         if version not in SUPPORTED_VERSIONS:
@@ -191,7 +191,7 @@ class _Scanner:
         """Read one metadata value. Arrays are skipped and give ``None``."""
         if kind == _STRING_TYPE:
             return self._string()
-        if kind == _ARRAY_TYPE:
+        if kind == ARRAY_TYPE:
             self._skip_array(depth=1)
             return None
         value: Value = self._number(self._scalar(kind))
@@ -200,19 +200,34 @@ class _Scanner:
     def _skip_array(self, depth: int) -> None:
         if depth > MAX_ARRAY_DEPTH:
             raise self._error("metadata arrays are nested too deeply")
-        kind = self._number(_U32)
-        length = self._bounded(self._number(_U64), MAX_ARRAY_LENGTH, "elements of an array")
+        self._skip_elements(*self._array_head(), depth)
+
+    def _array_head(self) -> tuple[int, int]:
+        """Type and number of the elements of an array."""
+        kind = self._number(U32)
+        return kind, self._bounded(self._number(U64), MAX_ARRAY_LENGTH, "elements of an array")
+
+    def _skip_elements(self, kind: int, length: int, depth: int) -> None:
         if kind == _STRING_TYPE:
-            for _ in range(length):
-                self._skip(self._number(_U64))
-        elif kind == _ARRAY_TYPE:
+            self._skip_strings(length)
+        elif kind == ARRAY_TYPE:
             for _ in range(length):
                 self._skip_array(depth + 1)
         else:
             self._skip(length * self._scalar(kind).size)
 
+    def _skip_strings(self, count: int) -> None:
+        """A vocabulary: a call for each string would take three times as long."""
+        while count:
+            block = self._file.read(_BLOCK_BYTES)
+            num_done, num_bytes = _whole_strings(block, count)
+            count -= num_done
+            if num_done == 0 or self._file.tell() - len(block) + num_bytes > self._size:
+                raise self._cut_off()
+            self._file.seek(num_bytes - len(block), 1)
+
     def _string(self) -> str:
-        length = self._bounded(self._number(_U64), MAX_STRING_BYTES, "bytes of a string")
+        length = self._bounded(self._number(U64), MAX_STRING_BYTES, "bytes of a string")
         # Some published files have invalid UTF-8 here. It must not hide the model.
         return self._bytes(length).decode("utf-8", errors="replace")
 
@@ -246,3 +261,15 @@ class _Scanner:
 
     def _error(self, reason: str) -> ModelLoadError:
         return ModelLoadError(f"{self._name}: {reason}")
+
+
+def _whole_strings(block: bytes, count: int) -> tuple[int, int]:
+    """Up to ``count`` strings that begin in the block: how many, and the bytes to behind them."""
+    length_at, size = U64.unpack_from, U64.size
+    place = number = 0
+    try:
+        for number in range(count):  # noqa: B007
+            place += size + length_at(block, place)[0]
+    except (struct.error, OverflowError):  # the place is behind the block
+        return number, place
+    return count, place

@@ -173,3 +173,51 @@ class TooManyJobsError(JobError):
     """The limit of waiting and running jobs is reached, for one API key or for all."""
 
     code = "too_many_jobs"
+
+
+class PullError(JobError):
+    """A model could not be downloaded. Repeating the pull continues where it ended."""
+
+    code = "pull_failed"
+
+
+class RepoNotFoundError(PullError):
+    """The hub has no such repository, revision or choice, or does not show it."""
+
+    code = "repo_not_found"
+
+
+class RepoAccessError(PullError):
+    """The repository needs a token, or one with access."""
+
+    code = "repo_access_denied"
+
+
+class HubUnreachableError(PullError):
+    """The hub does not answer, or the machine is offline."""
+
+    code = "hub_unreachable"
+
+
+class HubRateLimitedError(PullError):
+    """The hub takes no more requests for a while."""
+
+    code = "hub_rate_limited"
+
+
+class HubChangedError(PullError):
+    """The repository was changed while it was downloaded."""
+
+    code = "repo_changed"
+
+
+class FileCorruptError(PullError):
+    """A downloaded file has not the content that the hub has announced."""
+
+    code = "file_corrupt"
+
+
+class DiskFullError(PullError):
+    """The disk has no room for the model."""
+
+    code = "disk_full"

@@ -150,14 +150,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message of a job. ``kind`` decides which fields are set.
 
     started: usage (prompt tokens).
-    progress: ``phase`` ("load", "prefill") and ``fraction``.
+    progress: ``phase`` ("load", "prefill", "pull") and ``fraction``; of a pull also ``completed``
+    and ``total`` (bytes), and the ``file``.
     chunk of an answer: choice, token_ids, and what these tokens add to ``reasoning``, then to
     ``text``, then to ``tool_calls``; logprobs; ``mirostat_mu`` after the last token. The choice's
     last chunk has finish_reason (stop, length, tool_calls) and the ``stop`` string that ended it.
     chunk of an echoed prompt, before the answer: text, and the tokens in ``prompt``.
     chunk of an embedding: choice and ``embedding`` (float32 values, little-endian bytes).
     finished: usage and timings; or the result of a text job: ``num_tokens``, ``token_ids`` (with
-    each token's bytes in ``pieces`` on request), or ``text``.
+    each token's bytes in ``pieces`` on request), or ``text``; of a pull ``text``, the model's name.
     failed, cancelled: error.
     """
 
@@ -181,6 +182,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     timings: Timings | None = None
     phase: str | None = None
     fraction: float | None = None
+    completed: int | None = None
+    total: int | None = None
+    file: str | None = None
     num_tokens: int | None = None
     pieces: list[bytes] | None = None
     error: ErrorInfo | None = None

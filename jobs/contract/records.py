@@ -114,8 +114,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's heartbeat. It expires when the heartbeats stop.
 
     ``cpu_percent`` covers the last heartbeat's interval (100 = one core). ``memory_bytes`` is what
-    the process costs (macOS: its footprint, Linux: its proportional set), ``cache_bytes`` the
-    engine's prompt cache, ``reserved_bytes`` the memory that the machine set aside for it.
+    the process costs (macOS: its footprint, Linux: its proportional set; of a GPU with memory of
+    its own, that), ``cache_bytes`` what the engine's library keeps of freed memory,
+    ``prompt_cache_bytes`` the kept prompts, ``reserved_bytes`` the memory that the machine set
+    aside for it.
     ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time since the decode
     loop's last step while it has work, ``unused_s`` the time since the last job ended, 0 while one
     runs.
@@ -144,6 +146,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_percent: float = 0.0
     memory_bytes: int = 0
     cache_bytes: int = 0
+    prompt_cache_bytes: int = 0
     idle_s: float = 0.0
     unused_s: float = 0.0
     reserved_bytes: int = 0
@@ -157,6 +160,9 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     ``node`` is the machine's name, for people. ``uid`` identifies the node, ``token`` its current
     supervisor process. ``reserved`` has the bytes set aside for the models with a process, by slug,
     ``waiting`` the models that wait here for memory or for another load, with the time since when.
+    ``memory_bytes`` is what processes may use, ``device_bytes`` what the GPU may hold, 0 without
+    one. ``budget_bytes`` is for all models together, ``None`` without a limit; ``binding`` says
+    what sets it (``jobs/memory/budget.py``).
     """
 
     node: str
@@ -168,6 +174,9 @@ class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     token: str = ""
     reserved: dict[str, int] = {}
     waiting: dict[str, float] = {}
+    device_bytes: int = 0
+    budget_bytes: int | None = None
+    binding: str = ""
 
 
 _Record = TypeVar("_Record", DesiredModel, WorkerStatus, NodeStatus)

@@ -13,6 +13,8 @@ import msgspec
 
 from jobs.contract.errors import ContractError
 from jobs.contract.grammars import Grammar
+from jobs.contract.pulls import PullRequest
+from jobs.contract.rerank import Rerank
 from jobs.contract.sampling import Sampling
 
 VERSION = 1
@@ -32,6 +34,7 @@ class Task(StrEnum):
     CACHE_LIMIT = "mgs.cache_limit"
     LOAD = "mgs.load"
     UNLOAD = "mgs.unload"
+    PULL = "mgs.pull"
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -88,11 +91,9 @@ class ToolUse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class View(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the API shows a job. Workers ignore it.
+    """How the API shows a job; workers ignore it. ``shape`` is a ``Shape`` of the API.
 
-    ``shape`` is a ``Shape`` of the API. It is a string here because workers need not know all
-    shapes. ``is_thinking_shown`` is for Anthropic's API, ``has_tokens`` and ``fields`` are for
-    llama-server's.
+    ``is_thinking_shown`` is for Anthropic's API, ``has_tokens`` and ``fields`` for llama-server's.
     """
 
     shape: str = ""
@@ -188,27 +189,19 @@ class CacheLimitRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="ca
     v: int = VERSION
 
 
-class Rerank(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Show vectors as a ranking: similarity of the first input to each of the others.
-
-    ``top_n``: ``None`` returns all. ``shape``: whose API the answer follows.
-    """
-
-    top_n: int | None = None
-    has_documents: bool = False
-    shape: Literal["jina", "tei"] = "jina"
-
-
 class EmbedRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="embed"):
-    """Compute one vector per input. ``dimensions`` is the size that the client expects.
+    """Compute one vector per input. ``dimensions``: cut to this size, again of length 1.
 
-    Of inputs longer than the context, the first tokens are read if ``is_truncated``. The fields
-    from ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the
-    original server's answer to OpenAI's.
+    ``input_type`` and ``prompt_name`` choose the model's own text before each input. Of inputs
+    longer than the context, the first tokens are read if ``is_truncated``. The fields from
+    ``model`` on say how the API shows the job. ``is_shown_twice`` adds the fields of the original
+    server's answer to OpenAI's.
     """
 
     inputs: list[Prompt]
     dimensions: int | None = None
+    input_type: Literal["query", "document"] | None = None
+    prompt_name: str | None = None
     is_truncated: bool = False
     model: str = ""
     encoding_format: Literal["float", "base64"] = "float"
@@ -258,17 +251,9 @@ class UnloadRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="unload
     v: int = VERSION
 
 
-Request = (
-    GenerateRequest
-    | EmbedRequest
-    | TokenCountRequest
-    | TokenizeRequest
-    | DetokenizeRequest
-    | ApplyTemplateRequest
-    | CacheLimitRequest
-    | LoadRequest
-    | UnloadRequest
-)
+_TextRequest = TokenCountRequest | TokenizeRequest | DetokenizeRequest | ApplyTemplateRequest
+_ModelRequest = LoadRequest | UnloadRequest | PullRequest | CacheLimitRequest
+Request = GenerateRequest | EmbedRequest | _TextRequest | _ModelRequest
 
 TASKS: dict[type[Request], Task] = {
     GenerateRequest: Task.GENERATE,
@@ -280,6 +265,7 @@ TASKS: dict[type[Request], Task] = {
     CacheLimitRequest: Task.CACHE_LIMIT,
     LoadRequest: Task.LOAD,
     UnloadRequest: Task.UNLOAD,
+    PullRequest: Task.PULL,
 }
 
 _encoder = msgspec.json.Encoder()

@@ -26,17 +26,21 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 # What the engine of regular expressions does not know: looking around and back.
 _UNKNOWN_PATTERN = re.compile(r"\(\?[=!]|\(\?<[=!]|\\[1-9]|\(\?[>P]|[*+?}]\+")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-_MAX_DEPTH = 64
+_MAX_STEPS = 128  # of a path
 _EXACT = 1 << 53  # the compiler of grammars takes numbers for floats
 
 Schema = dict[str, Any]
+Path = tuple[str | int, ...]
 
 
 class Loosened(NamedTuple):
-    """A schema that can be held, and the keywords that were left out of it, sorted."""
+    """A schema that can be held, and the places of the keywords that were left out of it.
+
+    Places are JSON pointers (RFC 6901) into the given schema, sorted; each ends with its keyword.
+    """
 
     schema: Schema
-    keywords: list[str]
+    places: list[str]
 
 
 def loosen(schema: Any, *, is_exact: bool = False) -> Loosened:
@@ -44,32 +48,37 @@ def loosen(schema: Any, *, is_exact: bool = False) -> Loosened:
 
     ``is_exact``: the caller holds lists of large integers itself.
     """
-    left_out: set[str] = set()
+    left_out: set[Path] = set()
     if not is_exact:
-        schema = _without_large(schema, left_out)
+        schema = _without_large(schema, left_out, ())
     if schema is True:
         return Loosened({}, [])
     if not isinstance(schema, dict):
         return Loosened(schema, [])
     if _is_circle(schema, schema):
         schema = {key: value for key, value in schema.items() if key != "$ref"}
-        left_out.add("$ref")
-    return Loosened(_loosened(schema, schema, left_out, 0), sorted(left_out))
+        left_out.add(("$ref",))
+    held = _loosened(schema, schema, left_out, ())
+    return Loosened(held, sorted(map(_pointer, left_out)))
 
 
-def _loosened(schema: Any, root: Schema, left_out: set[str], depth: int) -> Any:
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+def _pointer(path: Path) -> str:
+    return "".join(f"/{str(step).replace('~', '~0').replace('/', '~1')}" for step in path)
+
+
+def _loosened(schema: Any, root: Schema, left_out: set[Path], path: Path) -> Any:
+    if not isinstance(schema, dict) or len(path) > _MAX_STEPS:
         return schema
     kept: Schema = {}
     for key, value in schema.items():
         if _is_held(key, value, schema, root):
-            kept[key] = _inner(key, value, root, left_out, depth + 1)
+            kept[key] = _inner(key, value, root, left_out, (*path, key))
         elif value is not False:
-            left_out.add(key)
+            left_out.add((*path, key))
     if (known := DATE_PATTERNS.get(str(kept.get("format")))) and "pattern" not in kept:
         kept["pattern"] = f"^{known}$"  # the compiler's own has 31 days in each month
     if isinstance(kept.get("oneOf"), list) and not _is_disjoint(kept["oneOf"], root):
-        left_out.add("oneOf")
+        left_out.add((*path, "oneOf"))
     if isinstance(kept.get("oneOf"), list) and "anyOf" not in kept:
         kept["anyOf"] = kept.pop("oneOf")
     return kept
@@ -95,17 +104,17 @@ def _is_held(key: str, value: Any, schema: Schema, root: Schema) -> bool:
 
 def without_large(schema: Any) -> Any:
     """The schema without lists of integers that its compiler would round."""
-    return _without_large(schema, set())
+    return _without_large(schema, set(), ())
 
 
-def _without_large(schema: Any, left_out: set[str]) -> Any:
+def _without_large(schema: Any, left_out: set[Path], path: Path) -> Any:
     if isinstance(schema, list):
-        return [_without_large(one, left_out) for one in schema]
+        return [_without_large(one, left_out, (*path, n)) for n, one in enumerate(schema)]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not _lists_large(key, value)}
-    left_out |= schema.keys() - kept.keys()
-    return {key: _without_large(value, left_out) for key, value in kept.items()}
+    left_out |= {(*path, key) for key in schema.keys() - kept.keys()}
+    return {key: _without_large(value, left_out, (*path, key)) for key, value in kept.items()}
 
 
 def _lists_large(key: str, value: Any) -> bool:
@@ -127,16 +136,16 @@ def _inside(bound: int, *, is_least: bool) -> float:
     return math.nextafter(near, math.inf if is_least else -math.inf) if is_wider else near
 
 
-def _inner(key: str, value: Any, root: Schema, left_out: set[str], depth: int) -> Any:
-    def go(one: Any) -> Any:
-        return _loosened(one, root, left_out, depth)
+def _inner(key: str, value: Any, root: Schema, left_out: set[Path], path: Path) -> Any:
+    def go(one: Any, *steps: str | int) -> Any:
+        return _loosened(one, root, left_out, (*path, *steps))
 
     if key in _BOUNDS and is_large(value):
         return _inside(value, is_least="min" in key.lower())
     if key in _MAPS and isinstance(value, dict):
-        return {name: go(one) for name, one in value.items()}
+        return {name: go(one, name) for name, one in value.items()}
     if key in _LISTS and isinstance(value, list):
-        return [go(one) for one in value]
+        return [go(one, number) for number, one in enumerate(value)]
     return go(value) if key in _ONE else value
 
 

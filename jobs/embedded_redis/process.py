@@ -30,6 +30,7 @@ _LEFTOVER_WAIT_S = 5.0
 # stops after at most 4.5 s.
 _CLIENTS_EXTRA_WAIT_S = 0.5
 _STOP_WAIT_S = 1.0
+_SAME_START_S = 60.0
 _MULTI_PART_AOF = (7, 0, 0)
 
 
@@ -119,7 +120,10 @@ class RedisProcess:
 
 
 class _ProcessId(msgspec.Struct, frozen=True):
-    """Identity of a process. The start time tells it from another one with a reused pid."""
+    """Identity of a process. The start time tells it from another one with a reused pid.
+
+    macOS' start times move with corrections of the clock; no pid is reused that soon.
+    """
 
     pid: int
     start_time: float
@@ -132,7 +136,7 @@ class _ProcessId(msgspec.Struct, frozen=True):
         """The process, ``None`` if it has ended."""
         try:
             process = psutil.Process(self.pid)
-            return process if abs(process.create_time() - self.start_time) < 1 else None
+            return process if abs(process.create_time() - self.start_time) < _SAME_START_S else None
         except psutil.NoSuchProcess:
             return None
 

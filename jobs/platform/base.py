@@ -30,6 +30,14 @@ class Platform(Protocol):
         """All memory of the machine."""
         ...
 
+    def usable_memory_bytes(self) -> int:
+        """The part of it that processes here may use: in a container, perhaps not all."""
+        ...
+
+    def may_have_gpu(self) -> bool:
+        """False where certainly no GPU can compute."""
+        ...
+
     def footprint_bytes(self, pid: int) -> int:
         """What the process costs in memory, 0 when it has ended. Cheap enough for each second."""
         ...

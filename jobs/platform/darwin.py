@@ -54,6 +54,12 @@ class Darwin:
     def memory_bytes(self) -> int:
         return self._number("hw.memsize") or int(psutil.virtual_memory().total)
 
+    def usable_memory_bytes(self) -> int:
+        return self.memory_bytes()
+
+    def may_have_gpu(self) -> bool:
+        return True
+
     def device_memory_bytes(self) -> int:
         """About what the GPU may use: the limit that somebody has set, or 75 % of the memory."""
         limit_mb = self._number("iogpu.wired_limit_mb")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from jobs.platform.base import Awake
 # Reading the proportional set walks all pages: 37 ms per GB on a virtual machine. It is read again
 # after this many times as long, so it takes at most 1 % of a core.
 _REST_FACTOR = 100
+_GPU_DEVICES = ("nvidiactl", "kfd", "dxg")  # of NVIDIA, AMD, and Windows' Linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,10 @@ class _Shared:
 
 
 class Linux:
-    """Facts from /proc and psutil."""
+    """Facts from /proc, /sys and psutil. ``root``: where these folders are."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self._shared: dict[int, _Shared] = {}
 
     def physical_cores(self) -> int:
@@ -44,6 +48,15 @@ class Linux:
 
     def memory_bytes(self) -> int:
         return int(psutil.virtual_memory().total)
+
+    def usable_memory_bytes(self) -> int:
+        """The limit of the control group, or of one above it, if that is less than the memory."""
+        return min([self.memory_bytes(), *self._group_limits()])
+
+    def may_have_gpu(self) -> bool:
+        devices = self._root / "dev"
+        found = (devices / name for name in _GPU_DEVICES)
+        return any(path.exists() for path in found) or any(devices.glob("dri/renderD*"))
 
     def footprint_bytes(self, pid: int) -> int:
         """The proportional set (PSS), in which a page of two processes counts half for each.
@@ -78,6 +91,20 @@ class Linux:
 
         setproctitle(title)
 
+    def _group_limits(self) -> Iterator[int]:
+        """The limits of the control groups of this process, of both versions of the interface."""
+        try:
+            lines = (self._root / "proc/self/cgroup").read_text().splitlines()
+        except OSError:
+            return
+        for line in lines:
+            number, names, place = line.split(":", 2)
+            if number == "0":
+                yield from _limits_above(self._root / "sys/fs/cgroup", place, "memory.max")
+            elif "memory" in names.split(","):
+                folder = self._root / "sys/fs/cgroup/memory"
+                yield from _limits_above(folder, place, "memory.limit_in_bytes")
+
     def _shared_bytes(self, process: psutil.Process, resident: int) -> int:
         known = self._shared.get(process.pid)
         started = time.monotonic()
@@ -95,3 +122,13 @@ def _proportional(process: psutil.Process, resident: int) -> int:
         return int(process.memory_full_info().pss)
     except (AttributeError, OSError, psutil.AccessDenied):
         return resident
+
+
+def _limits_above(top: Path, place: str, name: str) -> Iterator[int]:
+    """The limits of a group and of those above it; in a container, the path may not exist."""
+    group = top / place.lstrip("/")
+    for folder in (group, *group.parents):
+        with contextlib.suppress(OSError, ValueError):
+            yield int((folder / name).read_text())
+        if folder == top:
+            return

@@ -13,6 +13,15 @@ from jobs.contract.errors import InvalidRequestError
 
 DEFAULT_MODEL_ID = "0"
 
+NO_MODEL = ""
+"""The model_id of jobs that belong to no model: pulls. No client can send it."""
+
+PULL_SLUG = "_pull"
+"""The slug of ``NO_MODEL``. It is not in ``SLUGS``: no supervisor owns or drains it."""
+
+PULL_QUEUE = "mgs-pull"
+"""Queue of all machines' pulls. Each job names its machine."""
+
 DESIRED_MODELS = "mgs:desired"
 """Hash: slug -> encoded ``DesiredModel``."""
 
@@ -27,6 +36,12 @@ JOB_INDEX = "mgs:jobs"
 
 JOB_EXPIRY = "mgs:expiry"
 """Sorted set: the ids of ``JOB_INDEX``, scored by expiry of their records (epoch seconds)."""
+
+RESPONSE_EXPIRY = "mgs:response-expiry"
+"""Sorted set: the ids of stored responses, scored by their expiry (epoch seconds)."""
+
+LAST_EXPIRY = "mgs:last-expiry"
+"""String: when a supervisor last deleted what had expired (epoch seconds)."""
 
 LIVE = "mgs:live"
 """Sorted set: ids of clients' waiting and running jobs, scored by creation time."""
@@ -65,6 +80,8 @@ def slug_of(model_id: str) -> str:
     Plain ids stay as they are, others become ``x`` + 26 characters of a hash. A plain id that
     looks like such a hash is hashed too, so that no two ids share a slug.
     """
+    if model_id == NO_MODEL:
+        return PULL_SLUG
     is_plain = _PLAIN_SLUG.fullmatch(model_id) and not re.fullmatch(r"x[a-z2-7]{26}", model_id)
     if is_plain:
         return model_id
@@ -83,7 +100,9 @@ def control_queue(slug: str) -> str:
 
 
 def queues_of(slug: str) -> tuple[str, ...]:
-    """All queues of a model."""
+    """All queues of a model, or that of the pulls."""
+    if slug == PULL_SLUG:
+        return (PULL_QUEUE,)
     return control_queue(slug), generation_queue(slug)
 
 
@@ -98,6 +117,16 @@ def worker_name(slug: str, consumer: str, token: str) -> str:
     ``token`` is new at each start, since RQ rejects a name that is still registered.
     """
     return f"{slug}.{consumer}.{token}"
+
+
+def pull_worker_name(node: str, token: str) -> str:
+    """RQ name of the process that pulls for the node with that uid."""
+    return worker_name(PULL_SLUG, node, token)
+
+
+def node_of_pull_worker(worker: str) -> str:
+    """The uid in a name made by ``pull_worker_name``."""
+    return worker.removeprefix(f"{PULL_SLUG}.").partition(".")[0]
 
 
 def slug_of_worker(worker: str) -> str:

@@ -29,7 +29,7 @@ from jobs.storage.lua import claim_scripts, job_scripts
 from jobs.storage.purger import Purger
 from jobs.storage.submitter import Submission, Submitter
 
-TAKE_FENCE_TTL_S = 3600  # longer than any request can be delayed
+TAKE_FENCE_TTL_S = 7 * 86400  # longer than any request can be delayed, by a sleep too
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,6 @@ class JobStore:
         self._drop_claim = redis.register_script(claim_scripts.DROP_CLAIM)
         self._return_stray = redis.register_script(claim_scripts.RETURN_STRAY)
         self._retire = redis.register_script(job_scripts.RETIRE)
-        self._forget_expired = redis.register_script(job_scripts.FORGET_EXPIRED)
         self._adopt = redis.register_script(claim_scripts.ADOPT)
         self.writer = EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s)
 
@@ -204,11 +203,6 @@ class JobStore:
             keys += names.rq_registry_keys(queue.name)
         ttl_s = max(self._settings.log_ttl_s, self._settings.failure_ttl_s)
         return bool(self._retire(keys=keys, args=[slug, ttl_s, len(queues)]))
-
-    def forget_expired(self, at_most: int = 1000) -> int:
-        """Remove ids of expired records from the indexes. Returns how many ids were checked."""
-        keys = [names.JOB_EXPIRY, names.JOB_INDEX, names.LIVE]
-        return int(self._forget_expired(keys=keys, args=[names.job_key(""), at_most]))
 
     def now(self) -> float:
         """Redis' clock in epoch seconds. All times in records are from this clock."""

@@ -78,7 +78,11 @@ class ResponseStore:
     async def keep(self, record: StoredResponse, answer: bytes) -> None:
         """Store the answer, independent of the job's log, unless the response was deleted."""
         script = self._redis.register_script(job_scripts.KEEP_ANSWER)
-        await script(keys=[names.response_key(record.response_id)], args=[answer, self._ttl_s])
+        response_id = record.response_id
+        await script(
+            keys=[names.response_key(response_id), names.RESPONSE_EXPIRY],
+            args=[answer, self._ttl_s, response_id],
+        )
 
     async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
         """The record, and the answer if there is one. Raises ``JobNotFoundError``."""

@@ -20,8 +20,9 @@ from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import job_scripts
 
 ABANDONED_TTL_S = 7 * 86400  # expiry of records until the end of the job sets a shorter one
-_MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD})
+_MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD, Task.PULL})
 _NO_LIMIT = 0
+_MAX_PULLS = 100  # as many as ``TAKE`` looks through
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Submission:
 
     @property
     def queue_name(self) -> str:
+        if self.task is Task.PULL:
+            return names.PULL_QUEUE
         is_generation = self.task is Task.GENERATE
         name_of = names.generation_queue if is_generation else names.control_queue
         return name_of(self.slug)
@@ -74,19 +77,19 @@ class Submitter:
     def submit(self, submission: Submission, queue: Queue) -> None:
         """Queue the job. Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
-        self._check(self._script(keys=keys, args=args).decode())
+        self._check(self._script(keys=keys, args=args).decode(), submission.task)
 
     async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
         """``submit`` with an asyncio client, which saves two thread switches."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
         answer = await redis.register_script(job_scripts.SUBMIT)(keys=keys, args=args)
-        self._check(answer.decode())
+        self._check(answer.decode(), submission.task)
 
     def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:
         record = _flat(_record(submission))
         return [
             submission.job_id,
-            submission.slug,
+            "" if submission.slug == names.PULL_SLUG else submission.slug,
             ABANDONED_TTL_S,
             encode_request(submission.request),
             int(submission.is_first),
@@ -101,17 +104,19 @@ class Submitter:
 
     def _limits(self, task: Task) -> tuple[int, int, int]:
         """The limits for jobs in the queue, of the caller, and in total. 0 is no limit."""
+        if task is Task.PULL:
+            return _MAX_PULLS, _NO_LIMIT, _NO_LIMIT
         if task in _MANAGEMENT:
             return _NO_LIMIT, _NO_LIMIT, _NO_LIMIT
         settings = self._settings
         in_queue = _NO_LIMIT if task is Task.TOKEN_COUNT else settings.max_queued_per_model
         return in_queue, settings.max_jobs_per_key or _NO_LIMIT, settings.max_jobs or _NO_LIMIT
 
-    def _check(self, answer: str) -> None:
+    def _check(self, answer: str, task: Task) -> None:
         settings = self._settings
         if answer == "queue":
-            limit = settings.max_queued_per_model
-            raise QueueFullError(f"{limit} jobs wait for this model already")
+            of_what = "to be downloaded" if task is Task.PULL else "for this model"
+            raise QueueFullError(f"{self._limits(task)[0]} jobs wait {of_what} already")
         if answer == "caller":
             limit_ = settings.max_jobs_per_key
             raise TooManyJobsError(f"{limit_} jobs of this key wait or run already")
@@ -156,7 +161,9 @@ def _keys(submission: Submission, queue: Queue) -> list[str]:
         Job.key_for(job_id),
         Queue.redis_queues_keys,
     ]
-    return [*keys, submission.stored_key] if submission.stored_data else keys
+    if submission.stored_data:
+        keys += [submission.stored_key, names.RESPONSE_EXPIRY]
+    return keys
 
 
 def _record(submission: Submission) -> dict[str, str | int | float]:

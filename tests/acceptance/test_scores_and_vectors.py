@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from openai import BadRequestError, NotFoundError
 
 from tests.helpers.sdk import openai_client
-from tests.helpers.server import Server
+from tests.helpers.server import ROOT, Server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -72,12 +73,35 @@ def test_openais_client_gets_vectors(server: Server, model: str) -> None:
         model="dummy", input=texts[0], encoding_format="float", dimensions=len(vectors[0])
     )
     assert plain.data[0].embedding == pytest.approx(vectors[0], abs=1e-6)
+    cut = client.embeddings.create(model="dummy", input=texts[0], dimensions=4).data[0].embedding
+    length = math.hypot(*vectors[0][:4])
+    assert cut == pytest.approx([value / length for value in vectors[0][:4]], abs=1e-6)
     with pytest.raises(BadRequestError) as caught:
-        client.embeddings.create(model="dummy", input="a", dimensions=len(vectors[0]) - 1)
+        client.embeddings.create(model="dummy", input="a", dimensions=len(vectors[0]) + 1)
     assert caught.value.param == "dimensions"
     with pytest.raises(BadRequestError) as caught:
         client.embeddings.create(model="dummy", input="a " * 20_000)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+
+
+def test_queries_and_documents_get_the_texts_of_the_models_folder(server: Server) -> None:
+    folder = server.folder / "models" / "embedder"
+    shutil.copytree(ROOT / "models" / "demo", folder)
+    prompts = {"query": "Find: ", "passage": "Text: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    server.load("embedder")
+    client = openai_client(server.url, is_strict=False)
+
+    def vector(text: str, **fields: str) -> list[float]:
+        found = client.embeddings.create(model="dummy", input=text, extra_body=fields)
+        return found.data[0].embedding
+
+    assert vector("a", input_type="query") == vector("Find: a") != vector("a")
+    assert vector("a", input_type="document") == vector("Text: a")
+    assert vector("a", prompt_name="passage") == vector("Text: a")
+    with pytest.raises(BadRequestError, match="this model has: passage, query") as caught:
+        vector("a", prompt_name="other")
+    assert caught.value.param == "prompt_name"
 
 
 def test_an_adapter_that_is_not_there_is_a_404_before_any_token(server: Server) -> None:

@@ -15,7 +15,7 @@ _MOST_AT_THE_TOP = 5
 _MOST_MODULES = 14
 _MOST_LINES = 300
 _LONG_FILES = {
-    "jobs/storage/store.py": 339,
+    "jobs/storage/store.py": 333,
     "workers/supervision/supervisor.py": 304,
 }
 """Those that are longer than a file should be, and how long each may be: a number here may fall and

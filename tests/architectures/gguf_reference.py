@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import tempfile
+from collections.abc import Iterator
 from collections.abc import Sequence as ListLike
 from dataclasses import replace
 from pathlib import Path
@@ -114,17 +115,21 @@ class Reference:
 
         A token whose log-probability is nearly the best one's may stand for it.
         """
+        for place, gap in enumerate(self.gaps(prompt, tokens)):
+            if gap > NOISE:
+                return f"token {place} of {len(tokens)} is {gap:.3f} nats below the best one"
+        return None
+
+    def gaps(self, prompt: ListLike[int], tokens: ListLike[int]) -> Iterator[float]:
+        """How far the log-probability of each of ``tokens`` is below the best one, in nats."""
         # By ``reset`` alone, recurrent models of this version would go on from their old state.
         lib.llama_memory_clear(lib.llama_get_memory(self._llama.ctx), True)
         self._llama.reset()
         self._llama.eval(list(prompt))
-        for place, token in enumerate(tokens):
+        for token in tokens:
             logits = self._logits()
-            gap = float(logits.max() - logits[token])
-            if gap > NOISE:
-                return f"token {place} of {len(tokens)} is {gap:.3f} nats below the best one"
+            yield float(logits.max() - logits[token])
             self._llama.eval([token])
-        return None
 
     def _logits(self) -> npt.NDArray[np.float32]:
         pointer = lib.llama_get_logits_ith(self._llama.ctx, -1)

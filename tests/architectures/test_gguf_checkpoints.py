@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.architectures.chosen import GGUF, chosen
 from tests.architectures.gguf_reference import Reference, answers, opened, prompt_of
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 pytestmark = pytest.mark.real_engine
 
-NAMES = ["mamba", "rwkv7", "lfm2", "qwen35"]
+NAMES = chosen(["mamba", "rwkv7", "lfm2", "qwen35"], GGUF)
 LONG = 1500
 STATES = 8  # of other prompts, more than there is room for
 

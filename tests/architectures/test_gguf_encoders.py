@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from tests.architectures.chosen import GGUF, chosen
 from tests.architectures.documented import gguf_memories
 from tests.architectures.gguf_reference import ENCODERS, REFUSED, file_of, prompt_of, vectors
 from tests.engines.driving import GREEDY, sequence
@@ -24,7 +25,7 @@ def opened(name: str, options: EngineOptions = OPTIONS) -> Engine:
     return open_gguf(file_of(name), options, lambda fraction: None)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", chosen(ENCODERS, GGUF))
 def test_an_encoder_embeds_as_llama_cpp_does(name: str) -> None:
     assert DOCUMENTED[name] == "encoder"
     engine = opened(name)
@@ -33,7 +34,7 @@ def test_an_encoder_embeds_as_llama_cpp_does(name: str) -> None:
     engine.close()
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", chosen(ENCODERS, GGUF))
 def test_an_encoder_that_is_asked_for_text_says_what_it_is(name: str) -> None:
     engine = opened(name)
     for ask in (lambda: engine.check(GREEDY), lambda: engine.submit(sequence([5, 6]))):

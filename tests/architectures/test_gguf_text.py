@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from tests.architectures.chosen import GGUF, chosen
 from tests.architectures.gguf_reference import Reference, answers, file_of, opened, prompt_of
 from tests.engines.driving import drain, ids_of, sequence
 from workers.engines.llama_cpp.engine import LlamaCppEngine
@@ -14,10 +15,11 @@ from workers.engines.llama_cpp.engine import LlamaCppEngine
 pytestmark = pytest.mark.real_engine
 
 # One or two of each kind of memory; the rest in test_gguf_every.py.
-NAMES = (
+_NAMES = (
     "llama qwen3moe phi3 gemma3 gpt-oss deepseek2 mamba mamba2 rwkv7 lfm2 granitehybrid jamba"
     " falcon-h1 qwen35"
 ).split()
+NAMES = chosen(_NAMES, GGUF)
 COMMON = prompt_of(1, 90)
 
 

@@ -14,6 +14,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from scripts.modelfiles.mlx_architectures import architectures
 from scripts.modelfiles.mlx_sizes import COMMON
 from scripts.modelfiles.mlx_special import METAL_ONLY
+from tests.architectures.chosen import MLX, chosen
 from tests.architectures.mlx_reference import Reference, opened, prompt_of
 from workers.engines.base import Pooling
 
@@ -33,7 +34,7 @@ _OUTPUT_LAYERS = {
 _CAPPED, _CAP = "model.language_model", COMMON["final_logit_softcapping"]
 
 
-@pytest.mark.parametrize("name", [n for n in architectures() if n not in METAL_ONLY])
+@pytest.mark.parametrize("name", chosen([n for n in architectures() if n not in METAL_ONLY], MLX))
 def test_the_vectors_are_those_of_the_hidden_states(name: str) -> None:
     engine = opened(name, num_slots=1)
     vectors = {pooling: np.array(engine.embed(INPUTS, pooling)) for pooling in Pooling}

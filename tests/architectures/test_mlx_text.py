@@ -9,6 +9,7 @@ import pytest
 
 from scripts.modelfiles.mlx_architectures import architectures
 from scripts.modelfiles.mlx_special import METAL_ONLY, UNUSABLE, WRONG_ALONE
+from tests.architectures.chosen import MLX, chosen
 from tests.architectures.mlx_reference import Reference, opened, prompt_of, texts
 from tests.architectures.mlx_table import DOCUMENT, row_of
 from tests.engines.driving import drain, ids_of, sequence
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.real_engine
 COMMON = prompt_of(1, 30)  # longer than the sliding windows
 
 
-NAMES = [name for name in architectures() if name not in (*METAL_ONLY, *WRONG_ALONE)]
+NAMES = chosen([name for name in architectures() if name not in (*METAL_ONLY, *WRONG_ALONE)], MLX)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -90,7 +91,7 @@ def test_the_document_names_what_is_not_compared() -> None:
     assert sorted(re.findall(r"`(\w+)`", rows)) == sorted({*METAL_ONLY, *UNUSABLE, *WRONG_ALONE})
 
 
-@pytest.mark.parametrize("name", WRONG_ALONE)
+@pytest.mark.parametrize("name", chosen(WRONG_ALONE, ()))
 def test_what_mlx_lm_computes_wrongly_is_generated_all_the_same(name: str) -> None:
     assert Reference(name).contradicts_itself(prompt_of(50, 40))
     engine = opened(name)

@@ -16,6 +16,7 @@ from tests.gguf_bytes import Metadata, gguf_bytes
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import NativeLog, lib
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
+from workers.engines.llama_cpp.load.context import _context_params
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
@@ -48,6 +49,12 @@ def edited(tmp_path: Path) -> Callable[[Callable[[bytes], bytes]], Path]:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert "no such file" in load_error(tmp_path / "none.gguf")
+
+
+def test_what_llama_cpp_computes_wrongly_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "sees.gguf"
+    path.write_bytes(gguf_bytes({"general.architecture": "cogvlm"}))
+    assert "the architecture cogvlm wrongly: not supported" in load_error(path)
 
 
 def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
@@ -188,6 +195,14 @@ def test_a_number_of_threads_that_was_asked_for_stays() -> None:
     run_one(engine, [40, 41, 42])
     assert lib.llama_n_threads(engine._memory.context) == 2
     engine.close()
+
+
+@pytest.mark.parametrize(("num_gpu_layers", "is_offloaded"), [(0, False), (None, True), (4, True)])
+def test_a_model_without_layers_on_the_gpu_uses_none_of_it(
+    num_gpu_layers: int | None, is_offloaded: bool
+) -> None:
+    options = EngineOptions(num_gpu_layers=num_gpu_layers, num_threads=1)
+    assert _context_params(None, options).op_offload == is_offloaded
 
 
 def test_a_model_that_cannot_decode_is_refused_when_it_loads(

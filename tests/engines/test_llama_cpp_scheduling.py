@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.memory import load_defaults
 from tests.engines.driving import (
     drain,
     ids_of,
@@ -19,7 +20,6 @@ from tests.engines.driving import (
 from workers.engines.base import EngineOptions, Prefill, StepEvent, Token
 from workers.engines.llama_cpp.cache.kv_cells import KvCells
 from workers.engines.llama_cpp.engine import LlamaCppEngine, open_llama_cpp
-from workers.engines.llama_cpp.load import cell_plan
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
 
@@ -31,7 +31,7 @@ def opened(options: EngineOptions | None = None) -> LlamaCppEngine:
 @pytest.fixture
 def cramped(monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppEngine]:
     """Eight slots of 512 tokens over a pool of 1,024 cells."""
-    monkeypatch.setattr(cell_plan, "SHARED_CELLS", 1024)
+    monkeypatch.setattr(load_defaults, "SHARED_CELLS", 1024)
     engine = opened(EngineOptions(context_length=512))
     yield engine
     engine.close()

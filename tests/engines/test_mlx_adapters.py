@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -130,6 +131,19 @@ def widen_rank(folder: Path) -> None:
     mx.save_safetensors(str(folder / "adapters.safetensors"), wider)
 
 
+def change_weights(
+    folder: Path, factor: float = 1.0, keep: Callable[[str], bool] = lambda name: True
+) -> None:
+    weights = cast(dict[str, mx.array], mx.load(str(folder / "adapters.safetensors")))
+    kept = {name: factor * weight for name, weight in weights.items() if keep(name)}
+    mx.save_safetensors(str(folder / "adapters.safetensors"), kept)
+
+
+def change_scale(folder: Path, scale: Any) -> None:
+    parameters = json.loads((folder / "adapter_config.json").read_text())["lora_parameters"]
+    change_config(folder, lora_parameters={**parameters, "scale": scale})
+
+
 SPOILS: dict[str, tuple[Any, str]] = {
     "broken config": (lambda f: truncate(f / "adapter_config.json"), "cannot be read"),
     "of another library": (
@@ -149,6 +163,20 @@ SPOILS: dict[str, tuple[Any, str]] = {
         ),
         "not an adapter parameter in the model",
     ),
+    "half of the weights": (
+        lambda f: change_weights(f, keep=lambda n: "_a" in n),
+        "lacks .*lora_b",
+    ),
+    "weights of one layer": (lambda f: change_weights(f, keep=lambda n: ".0." in n), "lacks model"),
+    "DoRA without magnitudes": (lambda f: change_config(f, fine_tune_type="dora"), r"lacks .*\.m,"),
+    "no numbers": (lambda f: change_weights(f, factor=float("nan")), "not finite"),
+    "endless scale": (lambda f: change_scale(f, float("inf")), "scale .* is no number"),
+    "scale in words": (lambda f: change_scale(f, "much"), "scale .* is no number"),
+    "layers in words": (lambda f: change_config(f, num_layers="all"), "not supported between"),
+    "all weights instead": (
+        lambda f: change_config(f, fine_tune_type="full"),
+        "not an adapter parameter in the model",
+    ),
 }
 
 
@@ -166,4 +194,14 @@ def test_dropout_is_for_training_only(spoiled: Path) -> None:
     options = {"adapters_dir": spoiled.parent, "adapter": "spoiled"}
     expected = texts(open_demo(**options))
     change_config(spoiled, lora_parameters=parameters | {"dropout": 0.5})
+    assert texts(open_demo(**options)) == expected
+
+
+def test_an_adapter_that_is_only_unusual_works(spoiled: Path) -> None:
+    options = {"adapters_dir": spoiled.parent, "adapter": "spoiled"}
+    expected = texts(open_demo(**options))
+    change_config(spoiled, num_layers=99, fine_tune_type="rslora", unknown=[1])
+    weights = cast(dict[str, mx.array], mx.load(str(spoiled / "adapters.safetensors")))
+    halves = {name: weight.astype(mx.float16) for name, weight in weights.items()}
+    mx.save_safetensors(str(spoiled / "adapters.safetensors"), halves)
     assert texts(open_demo(**options)) == expected

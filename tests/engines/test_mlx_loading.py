@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+import sentencepiece
 from mlx.utils import tree_flatten
 
 from jobs.contract.errors import JobCancelledError, ModelLoadError, UnsupportedParameterError
@@ -69,6 +72,42 @@ def test_a_spoiled_folder_is_refused_with_what_is_wrong(name: str, folder: Path)
     spoil, words = SPOILS[name]
     spoil(folder)
     with pytest.raises(ModelLoadError, match=words):
+        opened(folder)
+
+
+def sentencepiece_model() -> bytes:
+    """Without changes to texts, as Llama's: bytes stand for what it does not know."""
+    words = "the water of a cat dog is was and house tree größer 12 345 hello world".split()
+    choice = random.Random(1)
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(choice.choices(words, k=12)) for _ in range(300)]),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=300,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return written.getvalue()
+
+
+def test_a_tokenizer_model_alone_is_read_as_sentencepiece_reads_it(folder: Path) -> None:
+    definition = sentencepiece_model()
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(definition)
+    own: Any = sentencepiece.SentencePieceProcessor(model_proto=definition)
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    engine = opened(folder)
+    for text in ("the cat is", "größer  12", "日本 😀", "a\nb", "</s>hi"):
+        ids = engine.tokenizer.encode(text, add_special=False, parse_special=False)
+        assert ids == own.encode(text)
+        assert b"".join(map(engine.tokenizer.piece, ids)).decode() == f" {text}"
+    engine.close()
+    (folder / "tokenizer_config.json").write_text("{}")  # then the model's type decides
+    with pytest.raises(ModelLoadError, match="loses the blanks; name the class as tokenizer_class"):
         opened(folder)
 
 

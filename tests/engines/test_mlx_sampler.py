@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
@@ -16,8 +17,11 @@ from jobs.contract.sampling import Sampling, draw_seed
 from workers.engines import reference_sampler as reference
 from workers.engines.base import Constraint
 from workers.engines.dry import Repetitions
+from workers.engines.mlx import device
+from workers.engines.mlx.sampling import constrained_rows, filters
+from workers.engines.mlx.sampling.chain import choose_of, filter_settings
 from workers.engines.mlx.sampling.filters import apply_filters
-from workers.engines.mlx.sampling.sampler import BatchSampler, Draw, filter_settings
+from workers.engines.mlx.sampling.sampler import BatchSampler, Draw
 
 VOCAB_SIZE = 40
 END_ID = 3
@@ -58,6 +62,14 @@ def random_logits(seed: int, num_rows: int) -> Logits:
     generator = np.random.default_rng(seed)
     scale = generator.choice([0.1, 1.0, 5.0], size=(num_rows, 1))
     return (scale * generator.normal(size=(num_rows, VOCAB_SIZE))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_candidates() -> Iterator[None]:
+    """As with a large vocabulary: rows with ``top_k`` are not sorted as a whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters, "_FEWEST_CANDIDATES", 4)
+        yield
 
 
 SHARES = st.floats(0.01, 1.0) | st.just(1.0)
@@ -187,3 +199,56 @@ def test_log_probabilities_are_those_of_the_raw_logits_for_who_asked() -> None:
     assert list(np.array(found.top_ids)[0]) == list(np.argsort(-expected)[:3])
     assert np.array(found.top_logprobs)[0] == pytest.approx(np.sort(expected)[::-1][:3], abs=1e-5)
     assert draw(logits, [RunningRow(Sampling())] * 3).logprobs is None
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 30])
+def test_among_equals_candidates_are_those_of_a_full_sort(top_k: int) -> None:
+    """Logits of 16 bits are often equal."""
+    logits = mx.array(np.round(random_logits(1, 4)))
+    logits[2] = mx.where(mx.arange(VOCAB_SIZE) % 2 == 0, 0.0, -0.0)
+    logits[3, 7:] = -math.inf
+    settings = filter_settings([Sampling(top_k=top_k, top_p=0.9)] * 4)
+    assert settings.num_candidates is not None
+    found = apply_filters(logits, settings)
+    assert mx.array_equal(found, apply_filters(logits, replace(settings, num_candidates=None)))
+
+
+@pytest.mark.skipif(not device.is_gpu(), reason="compiling for a CPU takes half a minute")
+def test_a_compiled_chain_draws_the_same_tokens() -> None:
+    rows = [
+        RunningRow(Sampling(seed=1, top_k=20, top_p=0.9, temperature=0.8)),
+        RunningRow(Sampling(temperature=0.0)),
+        RunningRow(Sampling(seed=2, top_k=3, xtc_probability=1.0, xtc_threshold=0.1)),
+    ]
+    sampler = BatchSampler(rows, frozenset())
+    plain = sampler._choose_among
+    sampler._choose_among = choose_of(sampler._chain, is_compiled=True)
+    for seed in range(5):
+        logits = mx.array(random_logits(seed, 3))
+        rest = sampler._keys(), sampler._are_greedy, sampler._parameters()
+        assert sampler._choose(logits).tolist() == plain(logits, *rest).tolist()
+
+
+@pytest.mark.parametrize("width", [40, 41, 47])
+def test_masks_arrive_on_a_gpu_as_they_were_packed(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd:
+        def allowed(self) -> NDArray[np.bool_]:
+            return np.arange(VOCAB_SIZE) % 3 == 1
+
+        def accept(self, token_id: int) -> None: ...
+
+    rows = [
+        RunningRow(Sampling()),
+        RunningRow(Sampling(), constraint=Odd()),
+        RunningRow(Sampling()),
+    ]
+    masked = []
+    for is_gpu in (False, True):
+        monkeypatch.setattr(device, "is_gpu", lambda is_gpu=is_gpu: is_gpu)
+        mask = constrained_rows.ConstrainedRows(rows).mask
+        masked.append(np.array(mask(mx.zeros((3, width)), {})))
+    expected = np.zeros((3, width))
+    expected[1, np.arange(width) % 3 != 1] = expected[1, VOCAB_SIZE:] = -math.inf
+    assert np.array_equal(masked, [expected, expected])

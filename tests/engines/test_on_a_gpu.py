@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.contract.errors import InsufficientMemoryError
+from jobs.memory.facts import Gpu
 from tests.engines.conftest import MODELS
 from tests.engines.driving import chat, drain, long_prompt, run_one, sequence
 from tests.engines.test_device_lost import FailingMetal
@@ -52,13 +53,13 @@ def _add_gpu(patch: pytest.MonkeyPatch, backend: str, num_bytes: int) -> None:
         from workers.engines.mlx import device
 
         patch.setattr(device, "is_gpu", lambda: True)
-        patch.setattr(device, "memory_bytes", lambda: num_bytes)
+        patch.setattr(device, "gpu", lambda: Gpu("metal", num_bytes))
         return
+    from workers.engines.llama_cpp import devices
     from workers.engines.llama_cpp.binding import lib
-    from workers.engines.llama_cpp.load import room
 
     patch.setattr(lib, "llama_supports_gpu_offload", lambda: True)
-    patch.setattr(room, "gpu_free_bytes", lambda: num_bytes)
+    patch.setattr(devices, "free_bytes", lambda: num_bytes)
 
 
 def test_a_gpu_says_what_a_chat_without_one_says(open_on: OpenOn, backend: str) -> None:

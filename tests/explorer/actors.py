@@ -14,13 +14,15 @@ NO_INDEX = -1
 
 class Supervisor(NamedTuple):
     """``mode``: idle (runs no worker), running (``worker``), dead. ``suspects``: of its worker's
-    death, once they were looked for. ``is_owner``: by its own records, it owns the model."""
+    death, once they were looked for. ``is_owner``: by its own records, it owns the model.
+    ``is_closed``: its worker takes no further job."""
 
     mode: str = "idle"
     worker: int = NO_INDEX
     position: int = IDLE
     suspects: frozenset[str] | None = None
     is_owner: bool = False
+    is_closed: bool = False
 
 
 class Consumer(NamedTuple):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from jobs.contract.events import decode_event
 from jobs.storage import names
+from jobs.storage.lua.job_scripts import RESERVE_S
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
 from tests.explorer.state_fields import CONTROL, QUEUE, SLUG, list_keys
 
 _TERMINAL = (b"finished", b"failed", b"cancelled")
-_ENDED_TTL_S = (3600, 86400)
+_ENDED_TTL_S = (RESERVE_S + 3600, RESERVE_S + 86400)
 
 
 class Checks:

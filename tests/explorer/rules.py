@@ -19,8 +19,9 @@ class Rules:
     ``cancelled``: indexes of the jobs that a client cancels; ``has_purge``, ``has_sweep``: one
     purge, one sweep of all queued jobs. ``has_one_node``: the second supervisor is the successor of
     the first on the same node. ``loads`` and ``unloads`` of the model; without loads it is desired
-    all the time. ``has_unclaimed_job``: the first job is in RQ's intermediate list without a claim,
-    as after an older version's take.
+    all the time. ``parks`` and ``closes``: how often a supervisor parks or closes the model, at any
+    moment; only in worlds with loads. ``has_unclaimed_job``: the first job is in RQ's intermediate
+    list without a claim, as after an older version's take.
     """
 
     tokens: tuple[int, ...] = (2, 1, 1)
@@ -36,6 +37,8 @@ class Rules:
     has_one_node: bool = False
     loads: int = 0
     unloads: int = 0
+    parks: int = 0
+    closes: int = 0
     has_unclaimed_job: bool = False
     num_supervisors: int = 2
     num_workers: int = 3
@@ -46,13 +49,15 @@ class Rules:
 
 
 class FaultBudget(NamedTuple):
-    """Numbers of faults that may still happen."""
+    """Numbers of faults that may still happen, and of decisions to park or close the model."""
 
     losses: int
     delays: int
     worker_deaths: int
     supervisor_deaths: int
     expiries: int
+    parks: int = 0
+    closes: int = 0
 
 
 class State(NamedTuple):

@@ -11,7 +11,7 @@ from tests.explorer.memory import Hash
 from tests.explorer.positions import Ended
 from tests.explorer.rules import State
 from tests.explorer.search import Move
-from tests.explorer.state_fields import CONTROL, PERMANENT, SLUG, list_keys
+from tests.explorer.state_fields import CONTROL, PERMANENT, QUEUE, SLUG, list_keys
 from tests.explorer.supervisor_programs import SupervisorRef, TickResult, WorkerRef
 from tests.explorer.transitions import Transitions, replaced
 
@@ -25,6 +25,7 @@ class SupervisorMoves:
     def __init__(self, transitions: Transitions) -> None:
         self._transitions = transitions
         self._rules = transitions.rules
+        self._decisions: dict[str, set[int]] = {"park": set(), "shut": set()}
 
     def of(self, state: State, index: int) -> Iterator[Move]:
         """Moves of the supervisor with that index."""
@@ -32,11 +33,21 @@ class SupervisorMoves:
         if one.mode == "dead" or (self._rules.has_one_node and self._is_early(state, index)):
             return
         for position in [one.position] if one.position != IDLE else self._ticks(state, index):
-            for step in transitions.steps(state, position):
-                after = self._with(transitions.after(state, step), index, step.position)
+            spent = self._spent(state, position)
+            for step in transitions.steps(spent, position):
+                after = self._with(transitions.after(spent, step), index, step.position)
                 yield transitions.move(after, step, f"supervisor {index}", position)
         if state.budget.supervisor_deaths:
             yield from self._deaths(state, index)
+
+    def _spent(self, state: State, position: int) -> State:
+        """The state in which a decision to park or close was made, if the position begins one."""
+        budget = state.budget
+        if position in self._decisions["park"]:
+            budget = budget._replace(parks=budget.parks - 1)
+        elif position in self._decisions["shut"]:
+            budget = budget._replace(closes=budget.closes - 1)
+        return state._replace(budget=budget)
 
     def of_lock(self, state: State) -> Iterator[Move]:
         """The expiry of the model's lock: that of a dead supervisor, or of a frozen one."""
@@ -88,15 +99,44 @@ class SupervisorMoves:
                 start("sweep", ref, _worker_ref(state, one) if one.mode == "running" else None)
             )
         if one.mode == "running":
-            is_changed = desired is None or desired.uid != state.workers[one.worker].desired
+            is_changed = (
+                desired is None
+                or desired.uid != state.workers[one.worker].desired
+                or desired.is_parked
+            )
             if state.workers[one.worker].mode == "running" and (is_changed or self._rules.expiries):
                 found.append(start("check", ref, _worker_ref(state, one)))
+            elif desired is not None:
+                found += self._partings(state, one, ref)
+            return found
+        if desired is not None and desired.is_parked and not self._has_waiting(state):
             return found
         if desired is not None and NOT_STARTED in state.workers:
             found.append(start("start", ref, state.workers.index(NOT_STARTED)))
         if desired is None and self._has_slug(state):
             found.append(start("drain", ref))
         return found
+
+    def _partings(self, state: State, one: Supervisor, ref: SupervisorRef) -> Iterator[int]:
+        """Parking and closing of the model that it runs, while it runs and once it is ready."""
+        worker, start = state.workers[one.worker], self._transitions.positions.start
+        if worker.mode != "running" or not worker.is_ready:
+            return
+        if one.is_closed:
+            yield start("park", ref, _worker_ref(state, one), True)
+            return
+        for name, left in (("park", state.budget.parks), ("shut", state.budget.closes)):
+            if left:
+                args = (False,) if name == "park" else ()
+                position = start(name, ref, _worker_ref(state, one), *args)
+                self._decisions[name].add(position)
+                yield position
+
+    def _has_waiting(self, state: State) -> bool:
+        """Whether a job waits for the model, or was held by a worker that is gone."""
+        keys = [list_keys(queue)[0] for queue in (QUEUE, CONTROL)]
+        claims = names.claims_key(SLUG)
+        return any(self._transitions.value(state.redis, key.encode()) for key in [*keys, claims])
 
     def _desired(self, state: State) -> DesiredModel | None:
         found = self._transitions.value(state.redis, _DESIRED_MODELS)
@@ -133,11 +173,13 @@ class SupervisorMoves:
             )
             workers = replaced(workers, number, started)
             one = one._replace(mode="running", worker=number)
+        if result.is_closed and self._rules.closes:
+            one = one._replace(is_closed=True)
         if result.is_stopping and workers[one.worker].mode == "running":
             workers = replaced(workers, one.worker, workers[one.worker]._replace(mode="stopping"))
         if result.is_settled:
             workers = replaced(workers, one.worker, GONE)
-            one = one._replace(mode="idle", worker=NO_INDEX)
+            one = one._replace(mode="idle", worker=NO_INDEX, is_closed=False)
         return state._replace(supervisors=replaced(state.supervisors, index, one), workers=workers)
 
     def _deaths(self, state: State, index: int) -> Iterator[Move]:

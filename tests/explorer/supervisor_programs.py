@@ -24,6 +24,9 @@ from workers.supervision.desired_state import DesiredState, LoadJobs
 from workers.supervision.node_identity import Neighbours, NodeIdentity
 from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
+from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.residency import Residency
+from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.supervisor import Supervisor
 from workers.supervision.sweeper import Sweeper
@@ -53,12 +56,15 @@ class WorkerRef(NamedTuple):
 
 class TickResult(NamedTuple):
     """Result of a tick. ``started``: desired model and load job of a started worker.
-    ``is_stopping``: the worker is to stop. ``is_settled``: its worker's death is settled;
-    ``suspects``: found before that."""
+
+    ``is_stopping``: the worker is to stop; ``is_closed``: it takes no further job. ``is_settled``:
+    its worker's death is settled; ``suspects``: found before that.
+    """
 
     is_owner: bool
     started: tuple[str, str] | None = None
     is_stopping: bool = False
+    is_closed: bool = False
     is_settled: bool = False
     suspects: frozenset[str] | None = None
 
@@ -75,9 +81,9 @@ class SupervisorPrograms:
         """A tick of a supervisor that does not run the model: it claims the model, if it may."""
         one = self._supervisor(ref)
         try:
-            if not one._claimant.claim({SLUG: PERMANENT}):
+            if not one._claimant.take(one._claimant.loadable({SLUG: PERMANENT})):
                 return TickResult(ref.is_owner)
-            one._settle_leftover(SLUG)
+            one._starter._settle_leftover(SLUG)
         except _TICK_ERRORS:
             return TickResult(ref.is_owner)
         return TickResult(ref.is_owner, started=(PERMANENT.uid, PERMANENT.load_job))
@@ -93,8 +99,21 @@ class SupervisorPrograms:
     # Worlds with loads and unloads.
 
     def start(self, ref: SupervisorRef, number: int) -> TickResult:
-        """Read the state, and start the desired model if it does not run, as worker ``number``."""
-        return self._tick(ref, None, lambda one: one._start_missing())
+        """Read the state, and start the desired model if it does not run, as worker ``number``.
+
+        A parked model is started as well: the moves ask for that when a job waits.
+        """
+        return self._tick(ref, None, _start_missing)
+
+    # Worlds in which models are parked.
+
+    def park(self, ref: SupervisorRef, worker_ref: WorkerRef, is_closed: bool) -> TickResult:
+        """Park an idle model, or a closed one whose running jobs have ended."""
+        return self._tick(ref, worker_ref, lambda one: _park(one, is_closed=is_closed))
+
+    def shut(self, ref: SupervisorRef, worker_ref: WorkerRef) -> TickResult:
+        """Close a busy model: its worker takes no further job."""
+        return self._tick(ref, worker_ref, lambda one: one._residency.close(one._children[SLUG]))
 
     def drain(self, ref: SupervisorRef) -> TickResult:
         """Read the state, and end the jobs of a model that is neither desired nor running."""
@@ -140,15 +159,20 @@ class SupervisorPrograms:
             one._children[SLUG] = child
         started: list[tuple[str, str]] = []
 
-        def new_child(slug: str, desired: DesiredModel, owner: str, on_exit: object) -> Any:
+        def new_child(slug: str, desired: DesiredModel, *_: object) -> Any:
             started.append((desired.uid, desired.load_job))
             return SimpleNamespace(pid=0)
 
-        with patch("workers.supervision.supervisor.Child", new_child), suppress(*_TICK_ERRORS):
+        place = "workers.supervision.residency.starter.Child"
+        with patch(place, new_child), suppress(*_TICK_ERRORS):
             one._look()
             act(one)
-        is_stopping = child is not None and child.is_stopping
-        return TickResult(SLUG in one._ownership.held, next(iter(started), None), is_stopping)
+        return TickResult(
+            SLUG in one._ownership.held,
+            next(iter(started), None),
+            is_stopping=child is not None and child.is_stopping,
+            is_closed=child is not None and child.is_closed,
+        )
 
     def _supervisor(self, ref: SupervisorRef) -> Any:
         """A supervisor between two ticks, made without a state folder, threads and sockets."""
@@ -177,7 +201,18 @@ class SupervisorPrograms:
         one._watchdog = Watchdog(settings.stall_s, one._contact)
         one._sweeper = Sweeper(store, one._recovery, settings, one._contact, one._load_jobs.of)
         one._guarded = _unguarded
-        one._events = SimpleNamespace(put=None)
+        one._residency = Residency(store, one._desired_models, settings, one._owner)
+        parts = one._recovery, one._load_jobs, one._restarts
+        one._starter = Starter(*parts, one._owner, print)
+        one._follower = PlanFollower(
+            one._residency,
+            one._claimant,
+            one._crash_policy,
+            one._restarts,
+            settings,
+            one._start,
+            _unguarded,
+        )
         return one
 
     def _identity(self, ref: SupervisorRef) -> NodeIdentity:
@@ -197,6 +232,18 @@ def _unguarded(action: Callable[[], object]) -> bool:
     return True
 
 
+def _start_missing(one: Any) -> None:
+    for slug, desired in one._snapshot.desired_models.items():
+        one._follower._start_here(slug, desired)
+
+
+def _park(one: Any, *, is_closed: bool) -> None:
+    child = one._children.get(SLUG)
+    if child is not None:
+        child.is_closed = is_closed
+        one._residency.park(child, 0.0)
+
+
 def _child(worker_ref: WorkerRef) -> Any:
     """A worker's process as its supervisor represents it."""
     desired = DesiredModel(
@@ -212,6 +259,8 @@ def _child(worker_ref: WorkerRef) -> Any:
         exit_code=None,
         suspects=None,
         is_stopping=False,
+        is_closed=False,
+        pid=0,
         enforce=lambda: None,
     )
 

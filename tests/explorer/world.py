@@ -48,6 +48,8 @@ class JobWorld:
             rules.worker_deaths,
             rules.supervisor_deaths,
             rules.expiries,
+            rules.parks,
+            rules.closes,
         )
         workers = (NOT_STARTED,) * rules.num_workers
         supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +23,8 @@ from tests.faults.rig import (
     worker_pid,
 )
 from tests.faults.worker_faults import SLOW, reload_model
-from tests.helpers.server import ROOT, Server, make_server
+from tests.helpers.clock_shift import clock_shift
+from tests.helpers.server import Server, make_server
 
 _HOUR_S = 3600
 
@@ -61,12 +60,11 @@ def shifted_server() -> Iterator[tuple[Server, Path]]:
     """A server, and the file with the offset of its workers' clocks in seconds."""
     server = make_server()
     clock = server.folder / "clock"
-    clock.write_text("0")
     try:
         server.start("redis", "jobs.embedded_redis.launcher")
         server.start("web", "api")
         right = dict(server.env)
-        server.env.update(LD_PRELOAD=str(_build(server.folder)), CLOCK_SHIFT_FILE=str(clock))
+        server.env.update(clock_shift(server.folder))
         server.start("workers", "workers.supervision.supervisor")
         server.env.clear()
         server.env.update(right)
@@ -75,15 +73,6 @@ def shifted_server() -> Iterator[tuple[Server, Path]]:
     finally:
         stop_or_kill(server)
         shutil.rmtree(server.folder, ignore_errors=True)
-
-
-def _build(folder: Path) -> Path:
-    library = folder / "clock_shift.so"
-    source = ROOT / "tests" / "helpers" / "clock_shift.c"
-    compiler = os.environ.get("CC", "cc")
-    command = [compiler, "-shared", "-fPIC", "-O2", str(source), "-o", str(library)]
-    subprocess.run(command, check=True)
-    return library
 
 
 RUNS = {"R12": Run(jumping_clock, full=20)} if sys.platform == "linux" else {}

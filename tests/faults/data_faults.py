@@ -219,7 +219,7 @@ def after_all_has_expired(rig: Rig, rounds: int) -> Result:
                 httpx.delete(f"{server.url}/v1/jobs/{job_id}", timeout=20)
             for job_id in (*jobs, *bad, *queued):
                 wait_ended(server, job_id)
-            time.sleep(11)  # their TTL; without listing, which may delete keys
+            time.sleep(13)  # their TTL; without listing, which may delete keys
             left = [key for key in redis.keys("*") if re.search(rb"cmpl-[0-9a-f]{32}", key)]
             tally.check(not left, f"{len(left)} keys: {left[:3]}")
             with contextlib.suppress(AssertionError):

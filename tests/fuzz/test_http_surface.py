@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from api.app import create_app
 from api.dialects.anthropic.errors import is_anthropic
+from api.dialects.ollama.errors import is_ollama
 from jobs.settings import Settings
 from tests.fuzz.hostile import Sent, requests_of
 from tests.helpers.anthropic_bodies import check_anthropic_error
@@ -103,5 +104,8 @@ def _check_error(path: str, body: Any) -> str:
     """The error's code, once the body has the shape that the route's clients know."""
     if is_anthropic(path):
         return check_anthropic_error(body)
+    if is_ollama(path):
+        assert set(body) == {"error", "code", "param"}
+        return str(body["code"])
     check_error_shape(body)
     return str(body["error"]["code"])

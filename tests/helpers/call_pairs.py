@@ -20,11 +20,14 @@ from workers.markup.calls.formats import FORMATS
 from workers.markup.calls.source import CallEvent, Ended, Started, Written
 from workers.text.grammar import GrammarCompiler
 
-_STRUCTURE = b"<>/\"\\ \n'x1t{}[]:,nul("
+_STRUCTURE = np.isin(np.arange(256), list(b"<>/\"\\ \n'x1t{}[]:,nul("))
 
 
-def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
-    """A random call: the grammar allows its text, and the reader parses it, however it is split."""
+def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> Tool:
+    """A random call: the grammar allows its text, and the reader parses it, however it is split.
+
+    Returns its tool.
+    """
     tool, arguments, text = _writable(rng, name)
     constraint = compiler.compile(grammar_of(name, [tool]))
     place = follow(constraint, text.encode())
@@ -36,11 +39,14 @@ def check_written(rng: random.Random, compiler: GrammarCompiler, name: str) -> N
     cut = text[: rng.randint(0, len(text))]
     for begun in _arguments_of(_read(name, [tool], cut, rng.randint(1, 9), is_cut=True)):
         assert got.startswith(begun), (cut, begun)
+    return tool
 
 
-def check_drawn(rng: random.Random, compiler: GrammarCompiler, name: str) -> None:
-    """A random text of the grammar of a random call: its arguments match the schema."""
-    tool, _ = random_call(rng)
+def check_drawn(
+    rng: random.Random, compiler: GrammarCompiler, name: str, tool: Tool | None = None
+) -> None:
+    """A random text of the grammar of a tool, by default a random one: its arguments match."""
+    tool = tool or random_call(rng)[0]
     drawn = _draw(rng, compiler.prepare(grammar_of(name, [tool]))())
     try:
         text = (drawn or b"").decode()
@@ -111,11 +117,12 @@ def _draw(rng: random.Random, constraint: Any, longest: int = 400) -> bytes | No
     """A random text of the grammar, mostly of its structural tokens; ``None`` if it is too long."""
     text = b""
     while len(text) < longest:
-        allowed = np.flatnonzero(constraint.allowed()[:256])
+        mask = constraint.allowed()[:256]
+        allowed = np.flatnonzero(mask)
         if constraint.is_complete and (rng.random() < 0.5 or not len(allowed)):
             return text
-        few = [byte for byte in allowed if byte in _STRUCTURE] if len(allowed) > 40 else []
-        byte = int(rng.choice(few if few and rng.random() < 0.9 else list(allowed)))
+        few = np.flatnonzero(mask & _STRUCTURE) if len(allowed) > 40 else allowed
+        byte = int(rng.choice(few if len(few) and rng.random() < 0.9 else allowed))
         constraint.accept(byte)
         text += bytes([byte])
     return None

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
-ROUTES = ("chat", "completions", "responses", "messages", "completion", "infill")
+ROUTES = (
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "completion",
+    "infill",
+    "api_chat",
+    "api_generate",
+)
 _HI = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": _HI}),
@@ -19,6 +28,8 @@ BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "messages": ("/v1/messages", {"messages": _HI, "max_tokens": 50}),
     "completion": ("/completion", {"prompt": "x"}),
     "infill": ("/infill", {"input_prefix": "x", "input_suffix": "y"}),
+    "api_chat": ("/api/chat", {"messages": _HI}),
+    "api_generate": ("/api/generate", {"prompt": "x"}),
 }
 """The path and the smallest body of each route, and of chats without messages."""
 

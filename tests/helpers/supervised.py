@@ -59,6 +59,11 @@ class Supervised:
         wait_until(lambda: self._heartbeats(process.pid), "the supervisor sends heartbeats")
         return process
 
+    @property
+    def supervisor_pid(self) -> int:
+        """Of the last one started."""
+        return self._processes[-1].pid
+
     def _heartbeats(self, pid: int) -> bool:
         return pid in [node.pid for node in self.driver.desired_models.nodes()]
 

@@ -79,6 +79,8 @@ ROUTES: list[tuple[str, dict[str, Any], Worker]] = [
     ("/v1/internal/decode", {"tokens": [1]}, ends(text="a")),
     ("/v1/internal/chat-prompt", HELLO, ends(text="<hi>")),
     ("/v1/internal/model/cache_limit", {"cache_limit": 5}, ends()),
+    ("/api/chat", {**HELLO, "stream": False}, says_hello),
+    ("/api/generate", {"prompt": "x", "stream": False, "logprobs": True}, scores),
 ]
 IN_BACKGROUND = ROUTES[:6]
 

@@ -15,6 +15,7 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from jobs.storage.submitter import Submission
 from tests.gguf_bytes import gguf_bytes
+from tests.helpers.stores import add_files, mlx_files
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, check_error_shape
 
@@ -325,7 +326,11 @@ def test_what_could_be_loaded_is_listed_behind_what_is(rig: Rig) -> None:
     assert shown.created == int(path.stat().st_mtime)
     assert shown.model_extra == {
         "model_id": None, "model_name": "another.gguf", "backend": "llama-cpp",
-        "context_length": 4096, "state": "unloaded",
+        "context_length": 4096, "state": "unloaded", "aliases": [], "pinned": False,
+        "status": {"value": "unloaded", "progress": None, "failed": None}, "expires_at": None,
+        "source": "models", "size_bytes": path.stat().st_size, "architecture": "q",
+        "num_parameters": None, "quantization": None, "input_kinds": ["text"],
+        "task": "generation", "has_chat_template": False, "has_tools": False,
     }  # fmt: skip
     with pytest.raises(NotFoundError):
         client.models.retrieve("none")
@@ -339,8 +344,7 @@ def test_llama_servers_path_leads_to_the_same_list(rig: Rig) -> None:
 def test_no_two_models_are_listed_under_one_name(rig: Rig) -> None:
     """A name in the folder that is also a model_id addresses what is loaded under that."""
     for name in ("5", "6.gguf"):
-        (rig.settings.models_dir / f"{name}").mkdir()
-        (rig.settings.models_dir / f"{name}" / "config.json").write_text("{}")
+        add_files(rig.settings.models_dir / name, mlx_files())
     rig.load("5", "fake")
     listed = rig.http.get("/v1/models").json()["data"]
     assert [(model["id"], model["state"]) for model in listed] == [

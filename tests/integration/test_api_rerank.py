@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jobs.contract.requests import EmbedRequest, Prompt, Rerank
+from jobs.contract.requests import EmbedRequest, Prompt
+from jobs.contract.rerank import Rerank
 from tests.integration.api_rig import Rig, check_error_shape
 
 QUERY, DOCUMENTS = "q", ["across", "near", "far"]

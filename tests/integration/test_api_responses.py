@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from openai import APIError, OpenAI
 
+from api.web import sse
 from jobs.contract.events import CalledTool
 from tests.helpers.sse import frames
 from tests.integration.api_rig import Rig, running_api
 from tests.integration.responses_rig import ADD, answered
+
+HELLO = {"role": "user", "content": "hi"}
 
 
 def test_a_response_is_whole_and_stored(rig: Rig, client: OpenAI, background: Any) -> None:
@@ -206,3 +209,32 @@ def test_a_full_queue_is_a_429(tmp_path: Path, redis_url: str) -> None:
         with pytest.raises(APIError) as caught:
             client.responses.create(model="0", input="hi", background=True)
         assert caught.value.code == "queue_full"
+
+
+@pytest.mark.parametrize(
+    ("path", "alive"),
+    [
+        ("/v1/responses", "event: keepalive\n"),
+        ("/v1/messages", "event: ping\n"),
+        ("/v1/chat/completions", ":\n"),
+    ],
+)
+def test_a_stream_is_kept_alive_while_its_prompt_is_read(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, path: str, alive: str
+) -> None:
+    """By events where clients take comments for silence."""
+    monkeypatch.setattr(sse, "_PING_S", 0.15)
+    monkeypatch.setattr(sse, "_TICK_S", 0.05)
+    rig.load()
+    given = {"input": "hi"} if path == "/v1/responses" else {"messages": [HELLO], "max_tokens": 5}
+    with rig.http.stream("POST", path, json={**given, "stream": True}) as stream:
+        texts = stream.iter_text()
+        job = rig.take()
+        job.started()
+        told = ""
+        while told.count(alive) < 3:
+            told += next(texts)
+        assert "Hello" not in told
+        job.chunk("Hello", finish_reason="stop")
+        job.finished()
+        assert "Hello" in told + "".join(texts)

@@ -16,6 +16,7 @@ from redis import Redis
 
 from jobs.contract.errors import JobError
 from tests.conftest import RedisServer
+from tests.helpers.told import told
 from tests.integration.api_rig import Rig, running_api
 
 NOISE = "Xq7 zzz: nothing that a sentence would say"
@@ -37,6 +38,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "x", "documents": ["y"]},
     "/v1/tokenize": {"content": "x"},
     "/v1/detokenize": {"tokens": [1]},
+    "/api/chat": {"messages": HELLO},
+    "/api/generate": {"prompt": "x"},
+    "/api/embed": {"input": "x"},
+    "/api/embeddings": {"prompt": "x"},
 }
 """What each route answers; a case changes one field of it, or two."""
 
@@ -124,12 +129,32 @@ REFUSED_AT_ONCE = [
     wrong("/v1/embeddings", "input", input=HALF),
     wrong("/v1/embeddings", "dimensions", dimensions=0),
     wrong("/v1/embeddings", "encoding_format", encoding_format="x"),
+    wrong("/v1/embeddings", "input_type", input_type="x"),
+    wrong("/v1/embeddings", "prompt_name", input_type="query", prompt_name="query"),
+    wrong("/v1/embeddings", "prompt_name", prompt_name=HALF),
     wrong("/v1/rerank", "documents", documents=[]),
     wrong("/v1/rerank", "documents", documents=[HALF]),
     wrong("/v1/rerank", "query", query=HALF),
     wrong("/v1/rerank", "top_n", top_n=0),
     wrong("/v1/tokenize", "content", content=HALF),
     wrong("/v1/detokenize", "tokens[0]", tokens=[-1]),
+    wrong("/api/chat", "messages[0].role", messages=[{"role": "king"}]),
+    wrong("/api/chat", "messages[0].images", messages=[{"role": "user", "images": ["aGk="]}]),
+    wrong("/api/chat", "messages", messages=[{"role": "user", "content": HALF}]),
+    wrong("/api/chat", "options.top_k", options={"top_k": 2.5}),
+    wrong("/api/chat", "tools[0]", tools=[{"type": "function"}]),
+    wrong("/api/chat", "think", think="x"),
+    wrong("/api/chat", "format", format="xml"),
+    wrong("/api/chat", "keep_alive", keep_alive="soon"),
+    wrong("/api/generate", "template", template="{{ .Prompt }}"),
+    wrong("/api/generate", "context", context=[1]),
+    wrong("/api/generate", "images", images=["aGk="]),
+    wrong("/api/generate", "system", system="x", raw=True),
+    wrong("/api/generate", "top_logprobs", top_logprobs=2),
+    wrong("/api/embed", "input", input=["x", ""]),
+    wrong("/api/embed", "input", input=HALF),
+    wrong("/api/embeddings", "prompt", prompt=HALF),
+    wrong("/api/embeddings", "prompt", prompt=5),
 ]
 
 
@@ -162,6 +187,10 @@ FOUND_BY_A_WORKER = [
     found("/completion", "logit_bias", "logit_bias"),
     found("/infill", "suffix", "input_suffix"),
     found("/v1/internal/logits", "prompt", "prompt"),
+    found("/api/chat", "prompt", "messages"),
+    found("/api/chat", "format", "format"),
+    found("/api/generate", "messages", "prompt"),
+    found("/api/generate", "suffix", "suffix"),
     found("/v1/internal/logits", "messages", "prompt"),
 ]
 
@@ -189,12 +218,6 @@ def _noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(JobError, "__init__", begin_noisily)
     monkeypatch.setattr(RequestValidationError, "errors", list_noisily)
-
-
-def told(answer: Any) -> tuple[str, str]:
-    """Message and parameter of an error, in whichever dialect."""
-    error = answer.json()["error"]
-    return error["message"], error.get("details", error)["param"]
 
 
 @pytest.mark.parametrize(("path", "changes", "param"), REFUSED_AT_ONCE)

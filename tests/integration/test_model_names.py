@@ -36,10 +36,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions/input_tokens": _MESSAGES,
     "/completion": {"prompt": "a"},
     "/infill": {"input_prefix": "a", "input_suffix": "b"},
+    "/api/chat": _MESSAGES,
+    "/api/generate": {"prompt": "a"},
+    "/api/embed": {"input": "a"},
+    "/api/embeddings": {"prompt": "a"},
 }
 ON_GENERATION_QUEUE = {
     CHAT, "/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/completion",
-    "/infill",
+    "/infill", "/api/chat", "/api/generate",
 }  # fmt: skip
 BY_HEADER_ALONE = [
     ("GET", "/v1/internal/model/info"), ("GET", "/slots"), ("GET", "/props"),
@@ -67,6 +71,10 @@ def check_not_found(path: str, answer: httpx.Response, param: str) -> str:
         assert check_anthropic_error(body) == "model_not_found"
         assert body["error"]["type"] == "not_found_error"
         assert body["error"]["details"]["param"] == param
+    elif path.startswith("/api/"):
+        assert (body["code"], body["param"]) == ("model_not_found", param)
+        assert body["error"].startswith("model not found: ")
+        return str(body["error"])
     else:
         check_error_shape(body)
         assert (body["error"]["code"], body["error"]["param"]) == ("model_not_found", param)

@@ -12,6 +12,7 @@ from redis import Redis
 
 from api.dialects.anthropic.schema import MessagesBody
 from api.dialects.llama_server.schema import InfillBody, NativeCompletionBody
+from api.dialects.ollama.schema import OllamaChatBody, OllamaTextBody
 from api.dialects.openai.generation.schema import ChatBody, CompletionBody
 from api.dialects.refused_fields import REFUSED
 from api.dialects.responses.schema import ResponseBody
@@ -27,6 +28,7 @@ from tests.helpers.parameters_document import (
     rows,
     without_effect,
 )
+from tests.helpers.told import told
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, running_api
 
@@ -37,6 +39,8 @@ FIELDS: dict[str, list[type[Body]]] = {
     "messages": [MessagesBody, SharedFields],
     "completion": [NativeCompletionBody],
     "infill": [InfillBody],
+    "api_chat": [OllamaChatBody],
+    "api_generate": [OllamaTextBody],
 }
 # Unlike what is off, so that a value that switches something off is not as good as none.
 DEFAULTS = GenerationDefaults(
@@ -102,10 +106,9 @@ def check_refused(rig: Rig, route: str, field: str, fields: dict[str, Any]) -> s
     path, body = BODIES[route]
     answer = rig.post(path, {**body, **fields})
     assert answer.status_code == 400, answer.text
-    error = answer.json()["error"]
-    param = error.get("details", error)["param"]
+    message, param = told(answer)
     assert param == field or param.startswith((f"{field}.", f"{field}[")), answer.text
-    return str(error["message"])
+    return message
 
 
 def named(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -165,6 +166,21 @@ def test_a_foreign_process_with_a_noted_pid_is_left_alone(launch, state_dir) -> 
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_leftover_is_known_though_its_start_time_has_moved(launch, state_dir) -> None:
+    """As on macOS after a correction of the clock."""
+    first = launch()
+    orphan = first.wait_for_server()
+    first.process.kill()
+    first.process.wait()
+    noted = json.loads((state_dir / "redis.pid").read_text())
+    (state_dir / "redis.pid").write_text(
+        json.dumps(noted | {"start_time": noted["start_time"] - 30})
+    )
+    second = launch()
+    wait_until(lambda: not is_running(orphan), "the orphan has ended")
+    second.wait_for_server(other_than=orphan)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -206,5 +206,5 @@ def test_a_model_that_was_loaded_and_unloaded_leaves_nothing_that_stays(
         stays = {key.decode() for key in driver.redis.scan_iter() if driver.redis.ttl(key) == -1}
         assert stays <= {
             names.JOB_INDEX, names.JOB_EXPIRY, names.LIVE, names.TOTALS, names.NODE_INDEX,
-            names.STORAGE_MARK, names.LAYOUT,
+            names.STORAGE_MARK, names.LAYOUT, names.LAST_EXPIRY,
         }  # fmt: skip

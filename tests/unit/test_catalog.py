@@ -29,9 +29,14 @@ def settings(folder: Path) -> Settings:
 
 def add_mlx(folder: Path, name: str, *sizes: int) -> None:
     (folder / name).mkdir()
-    (folder / name / "config.json").write_text("{}")
+    for file in ("config.json", "tokenizer.json"):
+        (folder / name / file).write_text("{}")
     for number, size in enumerate(sizes):
         (folder / name / f"model-{number}.safetensors").write_bytes(b"x" * size)
+
+
+def add_gguf(path: Path, size: int = 4) -> None:
+    path.write_bytes(b"GGUF".ljust(size, b"x"))
 
 
 def names(settings: Settings) -> list[str]:
@@ -40,10 +45,10 @@ def names(settings: Settings) -> list[str]:
 
 def test_folders_and_files_are_models_by_their_format(settings: Settings, folder: Path) -> None:
     add_mlx(folder, "b-mlx", 10, 20)
-    (folder / "a.gguf").write_bytes(b"x" * 7)
-    (folder / "C.GGUF").write_bytes(b"x")
+    add_gguf(folder / "a.gguf", 7)
+    add_gguf(folder / "C.GGUF", 5)
     found = [(entry.name, entry.backend, entry.size_bytes) for entry in list_models(settings)]
-    assert found == [("C.GGUF", "llama-cpp", 1), ("a.gguf", "llama-cpp", 7), ("b-mlx", "mlx", 30)]
+    assert found == [("C.GGUF", "llama-cpp", 5), ("a.gguf", "llama-cpp", 7), ("b-mlx", "mlx", 30)]
 
 
 def test_what_is_no_model_is_not_listed(settings: Settings, folder: Path) -> None:
@@ -62,28 +67,40 @@ def test_what_is_no_model_is_not_listed(settings: Settings, folder: Path) -> Non
 )
 def test_a_projector_for_images_is_no_model(settings: Settings, folder: Path, name: str) -> None:
     for file in (name, "improj-model.gguf"):
-        (folder / file).write_bytes(b"x")
+        add_gguf(folder / file)
     assert names(settings) == ["improj-model.gguf"]
 
 
-def test_a_file_that_cannot_be_looked_at_hides_no_model(settings: Settings, folder: Path) -> None:
-    """As in a cache of which a part was deleted; its load says what is missing."""
+def test_an_incomplete_model_is_not_listed_and_found_by_its_own_name_only(
+    settings: Settings, folder: Path
+) -> None:
+    """As in a cache of which a part was deleted. Its load says what is missing."""
     add_mlx(folder, "cut", 10)
-    (folder / "cut" / "model-1.safetensors").symlink_to(folder / "nothing")
+    (folder / "cut" / "model-00001-of-00002.safetensors").write_bytes(b"x")
+    add_mlx(folder, "hollow")
     for name in ("big-00001-of-00002.gguf", "whole.gguf"):
-        (folder / name).write_bytes(b"x")
+        add_gguf(folder / name)
     (folder / "big-00002-of-00002.gguf").symlink_to(folder / "nothing")
-    found = [(entry.name, entry.size_bytes) for entry in list_models(settings)]
-    assert found == [("big-00001-of-00002.gguf", 1), ("cut", 10), ("whole.gguf", 1)]
+    (folder / "no.gguf").write_bytes(bytes(1000))
+    assert names(settings) == ["whole.gguf"]
+    for name, problem in (
+        ("cut", "missing: model-00002-of-00002.safetensors"),
+        ("hollow", "it has no weights (model*.safetensors)"),
+        ("big-00001-of-00002.gguf", "missing: big-00002-of-00002.gguf"),
+        ("no.gguf", r"not a GGUF file (it begins with b'\x00\x00\x00\x00')"),
+    ):
+        assert find_model(settings, name).problem == problem
+        with pytest.raises(ModelNotFoundError):
+            find_model(settings, name.upper())
 
 
 def test_a_file_whose_name_is_no_text_hides_no_other(settings: Settings, folder: Path) -> None:
     """It could not be said in JSON."""
     settings.adapters_dir.mkdir()
     for place in (folder, settings.adapters_dir):
-        (place / "good.gguf").write_bytes(b"x")
+        add_gguf(place / "good.gguf")
         try:
-            (place / os.fsdecode(b"\xff\xfe.gguf")).write_bytes(b"x")
+            add_gguf(place / os.fsdecode(b"\xff\xfe.gguf"))
         except OSError:
             pytest.skip("this file system takes text only")
     assert names(settings) == ["good.gguf"]
@@ -93,13 +110,13 @@ def test_a_file_whose_name_is_no_text_hides_no_other(settings: Settings, folder:
 def test_the_parts_of_a_split_model_are_one(settings: Settings, folder: Path) -> None:
     for stem in ("big", "odd[1]*"):
         for part in (1, 2, 3):
-            (folder / f"{stem}-0000{part}-of-00003.gguf").write_bytes(b"x" * part)
-    (folder / "big-00001-of-00002.gguf").write_bytes(b"y")
+            add_gguf(folder / f"{stem}-0000{part}-of-00003.gguf", 4 + part)
+    add_gguf(folder / "big-00001-of-00001.gguf")
     found = {entry.name: entry.size_bytes for entry in list_models(settings)}
     assert found == {
-        "big-00001-of-00003.gguf": 6,
-        "big-00001-of-00002.gguf": 1,
-        "odd[1]*-00001-of-00003.gguf": 6,
+        "big-00001-of-00003.gguf": 18,
+        "big-00001-of-00001.gguf": 4,
+        "odd[1]*-00001-of-00003.gguf": 18,
     }
 
 
@@ -110,7 +127,7 @@ def test_a_folder_that_is_not_there_holds_nothing(settings: Settings, folder: Pa
 
 def test_the_folder_is_read_again_each_time(settings: Settings, folder: Path) -> None:
     assert names(settings) == []
-    add_mlx(folder, "new")
+    add_mlx(folder, "new", 1)
     assert names(settings) == ["new"]
     assert find_model(settings, "new").path == folder / "new"
 
@@ -119,12 +136,12 @@ def test_the_folder_is_read_again_each_time(settings: Settings, folder: Path) ->
     "name",
     [
         "../secret", "secret", "/etc", "..", ".", "", "models/../secret", "inside/", "./inside",
-        "inside\x00", "~", "%2e%2e/secret", "INSIDE", "inside\u200b", "x" * 10_000,
+        "inside\x00", "~", "%2e%2e/secret", "inside\u200b", "x" * 10_000,
     ],
 )  # fmt: skip
 def test_no_name_leads_out_of_the_folder(settings: Settings, folder: Path, name: str) -> None:
-    add_mlx(folder.parent, "secret")
-    add_mlx(folder, "inside")
+    add_mlx(folder.parent, "secret", 1)
+    add_mlx(folder, "inside", 1)
     with pytest.raises(ModelNotFoundError) as caught:
         find_model(settings, name)
     assert caught.value.param == "llm_model_name"

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from api.cli import main
 from api.cli.client import CliError, Server, ServerError
 from api.cli.tables import to_age_text, to_size_text
 from jobs.settings import Settings
+from tests.helpers.stores import add_gguf
 
 _PROCESSES = {
     "processes": [
@@ -149,6 +151,44 @@ def test_events_go_on_after_a_broken_connection(stub: Stub) -> None:
     assert stub.requests[1][2]["last-event-id"] == "1-0"
 
 
+def test_pull_follows_the_job_to_its_end(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/pull", {"id": "pull-1"}, 202, Location="/v1/jobs/pull-1")
+    sizes = {"phase": "pull", "fraction": 0.5, "completed": 2_000_000, "total": 4_000_000}
+    progress = {"kind": "progress", "file": "tiny-Q8_0.gguf", **sizes}
+    finished = {"kind": "finished", "text": "tiny-Q8_0.gguf"}
+    stub.answer("GET /v1/jobs/pull-1/events", _events({"kind": "started"}, progress, finished))
+    output = _run(stub, "pull", "org/tiny:Q8_0", "--force", "--node", "mini")
+    assert "org/tiny:Q8_0: 4.0 MB on disk, 2.0 MB of it are there" in output
+    assert "is in the models folder as tiny-Q8_0.gguf" in output
+    assert stub.requests[0][3] == {
+        "model": "org/tiny:Q8_0",
+        "revision": "main",
+        "force": True,
+        "background": True,
+        "node": "mini",
+    }
+
+
+def test_a_failed_pull_says_why(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/pull", {"id": "pull-1"}, 202, Location="/v1/jobs/pull-1")
+    failed = {"kind": "failed", "error": {"code": "disk_full", "message": "the disk is full"}}
+    stub.answer("GET /v1/jobs/pull-1/events", _events(failed))
+    with pytest.raises(CliError, match=r"^the disk is full$"):
+        _run(stub, "pull", "org/tiny")
+
+
+def test_rm_removes_a_model_or_what_downloads_have_left(stub: Stub) -> None:
+    stub.answer("POST /v1/internal/model/delete", {"delete": "success", "freed_bytes": 4_000_000})
+    assert "tiny removed: 4.0 MB are free again" in _run(stub, "rm", "tiny")
+    assert "unfinished downloads removed" in _run(stub, "rm", "--partial")
+    assert [one[3] for one in stub.requests] == [
+        {"partial": False, "model": "tiny"},
+        {"partial": True},
+    ]
+    with pytest.raises(CliError, match="name a model"):
+        _run(stub, "rm")
+
+
 def test_unload_names_the_model_id(stub: Stub) -> None:
     stub.answer("POST /v1/internal/model/unload", {"unload": "success"})
     assert "model 3 is unloaded" in _run(stub, "unload", "--id", "3")
@@ -167,11 +207,45 @@ def test_ps_without_models_says_what_to_do(stub: Stub) -> None:
     assert "mgs load NAME" in _run(stub, "ps")
 
 
-def test_models_shows_which_are_loaded(stub: Stub) -> None:
-    stub.answer("GET /v1/internal/model/list", {"model_names": ["demo", "demo.gguf"]})
-    stub.answer("GET /management/processes", _PROCESSES)
-    lines = [line.split() for line in _run(stub, "models").strip().splitlines()[1:]]
-    assert lines == [["demo", "MLX", "0"], ["demo.gguf", "GGUF"]]
+def test_models_shows_facts_and_which_are_loaded(stub: Stub) -> None:
+    demo = {
+        "id": "demo", "model_id": "0", "model_name": "demo", "backend": "mlx", "state": "ready",
+        "size_bytes": 3_992_192, "num_parameters": 1_990_000, "context_length": 2048,
+        "source": "models", "aliases": ["gpt-4o"],
+    }  # fmt: skip
+    other: dict[str, object] = {
+        "id": "x.gguf", "model_id": None, "model_name": "x.gguf", "backend": "llama-cpp",
+        "state": "unloaded", "size_bytes": 5 * 10**9, "num_parameters": 8_030_000_000,
+        "quantization": "Q4_K_M", "context_length": 131072, "source": "hf", "aliases": [],
+    }  # fmt: skip
+    stub.answer("GET /v1/models", {"data": [demo, {**demo, "id": "gpt-4o"}, other]})
+    head, *rows = [line.split() for line in _run(stub, "models").strip().splitlines()]
+    assert (
+        head == "MODEL FORMAT SIZE PARAMETERS QUANTIZATION CONTEXT SOURCE LOADED AS ALIASES".split()
+    )
+    assert rows == [
+        "demo MLX 4.0 MB 2.0M 2048 models 0 (ready) gpt-4o".split(),
+        "x.gguf GGUF 5.0 GB 8.0B Q4_K_M 131072 hf".split(),
+    ]
+
+
+def test_models_check_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGS_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("MGS_MODEL_ALIASES", "small.gguf=demo")
+    add_gguf(tmp_path / "small.gguf")
+    add_gguf(tmp_path / "big-00001-of-00002.gguf")
+    (tmp_path / "models.toml").write_text('["gone"]\nttl = 5\n')
+    done = CliRunner().invoke(main.app, ["models", "--check"])
+    assert (done.exit_code, done.stdout.splitlines()) == (0, [
+        "big-00001-of-00002.gguf (models) is not complete: missing: big-00002-of-00002.gguf",
+        'models.toml: ["gone"] means no model here',
+        "alias 'small.gguf' has no effect: it is the name of a model",
+        "models.toml: 1 tables; 1 models are listed",
+    ])  # fmt: skip
+    (tmp_path / "models.toml").write_text("[a]\nttl = true")
+    done = CliRunner().invoke(main.app, ["models", "--check"])
+    assert done.exit_code == 1
+    assert done.stdout.startswith(f'{tmp_path}/models.toml:2: ["a"] ttl: ')
 
 
 def test_jobs_pass_the_filters_on(stub: Stub) -> None:

@@ -14,6 +14,7 @@ _OTHER_NAMES = {
     "openai-python": "openai",
     "openai-node": "openai",
     "anthropic-python": "anthropic",
+    "ollama-python": "ollama",
 }
 
 

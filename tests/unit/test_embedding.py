@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobs.contract.errors import ContextLengthExceededError, InvalidRequestError, JobCancelledError
+from jobs.contract.errors import (
+    ContextLengthExceededError,
+    InvalidRequestError,
+    JobCancelledError,
+    ModelLoadError,
+)
 from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import EmbedRequest, Prompt
+from jobs.contract.rerank import Rerank
 from tests.helpers.driver import assert_whole, text
 from tests.helpers.loop_rig import LoopRig, fake_engine, running_loop
 from tests.helpers.samples import generate
@@ -19,15 +28,20 @@ from tests.helpers.waiting import wait_until
 from workers.engines.base import Pooling
 from workers.engines.fake import FakeEngine
 from workers.generation.embedding import EmbeddingJob, build_embedding
+from workers.generation.input_prefixes import InputPrefixes, read_input_prefixes
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 
+NONE = InputPrefixes()
 
-def build(rig: LoopRig, *texts: str, max_run_s: float = 60.0, **fields) -> EmbeddingJob:
+
+def build(
+    rig: LoopRig, *texts: str, max_run_s: float = 60.0, prefixes: InputPrefixes = NONE, **fields
+) -> EmbeddingJob:
     request = EmbedRequest([Prompt(text=text) for text in texts], **fields)
     outbox = Outbox(rig.publisher, f"embd-{texts[0][:9]}", 1, 0)
     encoder = PromptEncoder(rig.engine.tokenizer, None)
-    return build_embedding(outbox, request, encoder, 600, max_run_s)
+    return build_embedding(outbox, request, encoder, prefixes, 600, max_run_s)
 
 
 def start(rig: LoopRig, *texts: str, **fields) -> str:
@@ -38,7 +52,7 @@ def start(rig: LoopRig, *texts: str, **fields) -> str:
 
 def vectors(events: list[Event]) -> dict[int, list[float]]:
     return {
-        event.choice: list(struct.unpack("<8f", event.embedding))
+        event.choice: list(struct.unpack(f"<{len(event.embedding) // 4}f", event.embedding))
         for event in events
         if event.embedding is not None
     }
@@ -125,6 +139,61 @@ def test_a_wrong_size_a_bug_and_a_deadline_end_their_job_alone() -> None:
         assert rig.wait_ended(start(rig, "fine", dimensions=8))[-1].kind is EventKind.FINISHED
 
 
+@pytest.mark.parametrize("num", [1, 3, 7])
+def test_a_vector_that_is_cut_has_length_one_again(num: int) -> None:
+    with running_loop() as rig:
+        whole = vectors(rig.wait_ended(start(rig, "one")))[0]
+    with running_loop() as rig:
+        cut = vectors(rig.wait_ended(start(rig, "one", dimensions=num)))[0]
+    length = math.hypot(*whole[:num])
+    assert cut == pytest.approx([value / length for value in whole[:num]], abs=1e-6)
+
+
+PREFIXES = InputPrefixes({"query": "Q: ", "passage": "P: ", "other": "O: ", "plain": ""}, "other")
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({}, ["O: a", "O: b"]),
+        ({"input_type": "query"}, ["Q: a", "Q: b"]),
+        ({"input_type": "document"}, ["P: a", "P: b"]),
+        ({"prompt_name": "plain"}, ["a", "b"]),
+        ({"rerank": Rerank()}, ["Q: a", "P: b"]),
+    ],
+)
+def test_inputs_get_the_prefix_that_is_asked_for(fields: dict[str, Any], texts: list[str]) -> None:
+    with running_loop() as rig:
+        job = build(rig, "a", "b", prefixes=PREFIXES, **fields)
+        assert job.inputs == [list(text.encode()) for text in texts]
+        plain = build(rig, "a", **{**fields, "prompt_name": None})
+        assert plain.inputs == [list(b"a")]
+
+
+def test_a_prefix_that_cannot_be_added_is_refused_by_name() -> None:
+    for name, words in (("query", "needs texts"), ("x", "'x' is unknown.*other, passage")):
+        with pytest.raises(InvalidRequestError, match=words) as caught:
+            PREFIXES.add(EmbedRequest([Prompt(token_ids=[5])], prompt_name=name), 0)
+        assert caught.value.param == "prompt_name"
+    assert PREFIXES.add(EmbedRequest([Prompt(token_ids=[5])]), 0) == Prompt(token_ids=[5])
+
+
+def test_prefixes_are_read_from_the_models_folder(tmp_path: Path) -> None:
+    file = tmp_path / "config_sentence_transformers.json"
+    assert read_input_prefixes(tmp_path) == NONE
+    for written, words in (
+        ("{", "line 1"),
+        ("[]", "not a JSON object"),
+        ('{"prompts": {"query": 5}}', "texts by name"),
+        ('{"prompts": {}, "default_prompt_name": "query"}', "none of its prompts"),
+    ):
+        file.write_text(written)
+        with pytest.raises(ModelLoadError, match=words):
+            read_input_prefixes(tmp_path)
+    file.write_text('{"prompts": {"query": "Q: "}, "default_prompt_name": null}')
+    assert read_input_prefixes(tmp_path) == InputPrefixes({"query": "Q: "}, None)
+
+
 def test_a_loop_that_embeds_counts_as_working() -> None:
     engine = CountingEngine()
     engine.may_go.clear()
@@ -165,5 +234,7 @@ def test_a_wrong_input_is_named(prompt: Prompt, kind: type[InvalidRequestError])
     outbox = Outbox(rig.publisher, "j", 1, 0)
     encoder = PromptEncoder(rig.engine.tokenizer, None)
     with pytest.raises(kind) as caught:
-        build_embedding(outbox, EmbedRequest([Prompt(text="fine"), prompt]), encoder, 600, 60.0)
+        build_embedding(
+            outbox, EmbedRequest([Prompt(text="fine"), prompt]), encoder, NONE, 600, 60.0
+        )
     assert caught.value.param == "input"

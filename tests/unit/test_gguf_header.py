@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jobs.catalog.gguf_header import (
     GgufHeader,
-    read_gguf_context_length,
     read_gguf_header,
+    read_gguf_start,
     split_parts,
 )
 from jobs.contract.errors import ModelLoadError
@@ -52,14 +52,25 @@ def test_facts_are_read_past_the_arrays(tmp_path: Path) -> None:
     assert (header.num_parts, header.part) == (1, 0)
 
 
-def test_the_context_length_can_be_had_alone(tmp_path: Path) -> None:
+def test_what_is_before_the_tokenizer_can_be_had_alone(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    path.write_bytes(gguf_bytes({"other.context_length": 7, **METADATA}))
-    assert read_gguf_context_length(path) == 2048
-    path.write_bytes(gguf_bytes(dict(reversed([*METADATA.items()]))))
-    assert read_gguf_context_length(path) == 2048
+    whole = gguf_bytes({"other.context_length": 7, **METADATA})
+    path.write_bytes(whole[: whole.index(b"tokenizer.") + 30])
+    header = read_gguf_start(path)
+    assert (header.architecture, header.context_length) == ("qwen3", 2048)
+    assert not any(key.startswith("tokenizer.") for key in header.metadata)
     with pytest.raises(ModelLoadError, match="No such file"):
-        read_gguf_context_length(tmp_path / "none.gguf")
+        read_gguf_start(tmp_path / "none.gguf")
+
+
+def test_long_arrays_of_strings_are_skipped_whatever_their_lengths(tmp_path: Path) -> None:
+    """They are read in blocks of a megabyte; a string may lie in several."""
+    texts = ["", "a", "b" * 300, "c" * 3_000_000, "d" * (1 << 20)] * 2 + ["e"] * 200_000
+    data = gguf_bytes({"a": texts, "general.name": "behind"})
+    assert read(tmp_path, data).name == "behind"
+    for cut in (30, 40, 1 << 20, 5_000_000, len(data) - 30):
+        with pytest.raises(ModelLoadError, match="cut off"):
+            read(tmp_path, data[:cut])
 
 
 def test_a_file_without_facts_has_none(tmp_path: Path) -> None:

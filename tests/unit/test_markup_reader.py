@@ -38,7 +38,7 @@ def reader_of(
     template: str, stop: list[str] | None = None, is_single: bool = False
 ) -> MarkupReader:
     tokenizer = FakeTokenizer()
-    reading = Reading(layout_of(Dialect.of(template, tokenizer)), TOOLS, is_single)
+    reading = Reading(layout_of(Dialect.of(template, tokenizer), TOOLS), TOOLS, is_single)
     return MarkupReader(stop or [], reading, tokenizer, "job-1:0")
 
 

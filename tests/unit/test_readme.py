@@ -20,7 +20,7 @@ _SETTINGS = (_ROOT / "docs" / "settings.md").read_text()
 _COMMANDS = (_ROOT / "docs" / "commands.md").read_text()
 _ROUTES = (_ROOT / "docs" / "routes.md").read_text()
 _OLDER = (_ROOT / "docs" / "older-clients.md").read_text()
-_SETTING = re.compile(r"^\| `((?:MGS_|REDIS_)\w+)` \| (?:`(.*?)`)? ?\|", re.MULTILINE)
+_SETTING = re.compile(r"^\| `((?:MGS_|REDIS_|HF_|OLLAMA_)\w+)` \| (?:`(.*?)`)? ?\|", re.MULTILINE)
 _ROUTE = re.compile(r"`(GET|POST|DELETE) (/[^`?]*)")
 _OPTION_TABLE = re.compile(r"^### Load options\n(.*?)^## ", re.MULTILINE | re.DOTALL)
 

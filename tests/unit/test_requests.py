@@ -22,7 +22,6 @@ from jobs.contract.requests import (
     Message,
     Prompt,
     Request,
-    Rerank,
     Task,
     TokenCountRequest,
     TokenizeRequest,
@@ -31,6 +30,7 @@ from jobs.contract.requests import (
     decode_request,
     encode_request,
 )
+from jobs.contract.rerank import Rerank
 from jobs.contract.sampling import Sampling
 from tests.helpers.samples import generate
 
@@ -65,6 +65,8 @@ EMBEDDINGS = st.builds(
     EmbedRequest,
     st.lists(PROMPTS, max_size=3),
     dimensions=st.none() | st.integers(1, 9999),
+    input_type=st.sampled_from([None, "query", "document"]),
+    prompt_name=st.none() | st.text(max_size=5),
     rerank=st.none() | st.builds(Rerank, top_n=st.none() | st.integers(1, 9)),
 )
 

@@ -6,16 +6,17 @@ import pytest
 
 from workers.supervision.environment import worker_environment
 
-_NAMES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
+_NAMES = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY", "OPENBLAS_THREAD_TIMEOUT")
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ("2000", None, "22")),
-        ({"GOMP_SPINCOUNT": "7"}, ("7", None, "22")),
-        ({"OPENBLAS_THREAD_TIMEOUT": "9"}, ("2000", None, "9")),
-        ({"OMP_WAIT_POLICY": "active"}, (None, "active", "22")),
+        ({}, ("2000", "1", None, "22")),
+        ({"GOMP_SPINCOUNT": "7"}, ("7", "1", None, "22")),
+        ({"OPENBLAS_THREAD_TIMEOUT": "9"}, ("2000", "1", None, "9")),
+        ({"OMP_WAIT_POLICY": "active"}, (None, None, "active", "22")),
+        ({"KMP_BLOCKTIME": "5"}, ("2000", "5", None, "22")),
     ],
 )
 def test_what_the_user_sets_is_left(

@@ -147,7 +147,7 @@ async def _ended(client: httpx.AsyncClient, job: str) -> Json:
 
 def _loosened(response: httpx.Response) -> frozenset[str]:
     named = response.headers.get("x-schema-loosened", "")
-    return frozenset(named.split(", ")) - {""}
+    return frozenset(place.rpartition("/")[2] for place in named.split(", ")) - {""}
 
 
 def _whole(body: Json) -> Answer:

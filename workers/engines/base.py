@@ -141,6 +141,7 @@ class ModelInfo:
     architecture: str = ""
     quantization: str = ""
     num_parameters: int | None = None
+    is_on_gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +281,14 @@ class Engine(Protocol):
     @property
     def cache_bytes(self) -> int:
         """Memory that the backend has freed but keeps for reuse; any thread may read it."""
+
+    @property
+    def prompt_cache_bytes(self) -> int:
+        """Size of the kept prompts in memory; any thread may read it."""
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory that the library has on a GPU, if it tells, else 0; any thread may read it."""
 
     def limit_cache(self, num_bytes: int) -> None:
         """Limit ``cache_bytes``; any thread may call it.

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
@@ -47,11 +48,18 @@ class DecodeLoop:
     """Runs jobs with continuous batching.
 
     Each choice returns its slot to ``slots`` when it ends. Embedding jobs take no slot: between two
-    steps, the oldest of them embeds a few inputs.
+    steps, the oldest of them embeds a few inputs. The engine computes within ``turn``.
     """
 
-    def __init__(self, engine: Engine, publisher: Publisher, slots: SlotLimiter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        publisher: Publisher,
+        slots: SlotLimiter,
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
         self._engine = engine
+        self._turn = turn or nullcontext()
         self._publisher = publisher
         self._slots = slots
         self._commands: deque[_Command] = deque()
@@ -158,7 +166,8 @@ class DecodeLoop:
 
     def _step(self) -> None:
         try:
-            events = self._engine.step()
+            with self._turn:
+                events = self._engine.step()
         except Exception as error:
             # The state of the batch is unknown then: every job in it ends; the model stays loaded.
             log.exception("engine step failed")
@@ -172,7 +181,9 @@ class DecodeLoop:
 
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))
-        if job.step(self._engine, self._note_progress):
+        with self._turn:
+            is_done = job.step(self._engine, self._note_progress)
+        if is_done:
             del self._embeddings[job.job_id]
         self._note_progress()
 

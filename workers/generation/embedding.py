@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from jobs.contract.errors import (
 from jobs.contract.events import Usage
 from jobs.contract.requests import EmbedRequest
 from workers.engines.base import Engine
+from workers.generation.input_prefixes import InputPrefixes
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 
@@ -82,10 +84,8 @@ class EmbeddingJob:
         if time.monotonic() > self.deadline:
             raise JobTimeoutError("the job exceeded its time limit")
         for vector in engine.embed([*self._next_inputs()], None, on_piece):
-            if self.dimensions not in (None, len(vector)):
-                message = f"dimensions: this model's vectors have {len(vector)} dimensions"
-                raise UnsupportedParameterError(message, "dimensions")
-            self.outbox.embedding(self.num_done, struct.pack(f"<{len(vector)}f", *vector))
+            shown = vector if self.dimensions is None else _cut(vector, self.dimensions)
+            self.outbox.embedding(self.num_done, struct.pack(f"<{len(shown)}f", *shown))
             self.num_done += 1
 
     def _next_inputs(self) -> Iterator[list[int]]:
@@ -98,17 +98,31 @@ class EmbeddingJob:
             yield ids
 
 
+def _cut(vector: list[float], num_dimensions: int) -> list[float]:
+    """The first dimensions, again of length 1. Raises ``UnsupportedParameterError``."""
+    if num_dimensions > len(vector):
+        message = f"dimensions: this model's vectors have {len(vector)} dimensions"
+        raise UnsupportedParameterError(message, "dimensions")
+    if num_dimensions == len(vector):
+        return vector
+    kept = vector[:num_dimensions]
+    length = math.hypot(*kept)
+    return [value / length for value in kept] if length else kept
+
+
 def build_embedding(
     outbox: Outbox,
     request: EmbedRequest,
     encoder: PromptEncoder,
+    prefixes: InputPrefixes,
     context_length: int,
     max_run_s: float,
 ) -> EmbeddingJob:
     """The job with its inputs as token ids; ``InvalidRequestError`` names the invalid input."""
     inputs = []
-    for index, prompt in enumerate(request.inputs):
+    for index in range(len(request.inputs)):
         name, param = _name_of(request, index)
+        prompt = prefixes.add(request, index)
         try:
             ids = encoder.encode(prompt)
         except InvalidRequestError as error:

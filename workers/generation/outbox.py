@@ -82,8 +82,18 @@ class Outbox:
     def started(self, usage: Usage | None = None) -> None:
         self._put(_PendingEvent(EventKind.STARTED, usage=usage))
 
-    def progress(self, phase: str, fraction: float) -> None:
-        self._put(_PendingEvent(EventKind.PROGRESS, phase=phase, fraction=fraction))
+    def progress(
+        self,
+        phase: str,
+        fraction: float,
+        *,
+        completed: int | None = None,
+        total: int | None = None,
+        file: str | None = None,
+    ) -> None:
+        """Note how far the job is; of a pull in bytes."""
+        figures = {"completed": completed, "total": total, "file": file}
+        self._put(_PendingEvent(EventKind.PROGRESS, phase=phase, fraction=fraction, **figures))
 
     def finish(
         self,

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from workers.engines.base import Tokenizer
-from workers.markup.calls.format import CallFormat
+from workers.markup.calls.format import CallFormat, Tools
 from workers.markup.calls.formats import FORMATS, GENERIC
 from workers.markup.markers import Marker
 
@@ -64,7 +64,8 @@ _TOKENS: list[tuple[str, str]] = [
     ("<｜DSML｜", "deepseek_v32"),
     ("<|function_call|>", "gigachat35"),
 ]
-_HEADS = {"functionary": ">>>all\n"}
+# Formats whose start also opens content, then under the name "all".
+_HEADS = {"functionary": ">>>{}\n"}
 # Some models leave out the outer markers.
 _BARE = {"qwen3_coder": "qwen3_coder_bare"}
 # An answer that begins with one of these is a call.
@@ -113,8 +114,9 @@ _MORE = ("<|constrain|>",)  # comes with them
 class Dialect:
     """How a model writes tool calls and reasoning; ``None`` for what it does not write.
 
-    ``tokens``: the parts of ``dropped`` that are tokens of the vocabulary. llama.cpp takes some of
-    them for tokens with a text. ``head``: the text before content where a call's start opens it.
+    ``tokens``: the parts of ``dropped`` and of the calls' start that are tokens of the vocabulary.
+    llama.cpp takes some of them for tokens with a text. ``head``: the text before content where a
+    call's start opens it.
     """
 
     calls: CallFormat | None = None
@@ -132,6 +134,17 @@ class Dialect:
     def objects(self) -> tuple[str, ...]:
         """Texts that start a call at the beginning of an answer."""
         return _OBJECTS if self.calls and self.calls.name in _HAVE_OBJECTS else ()
+
+    def call_starts(self, tools: Tools) -> list[str]:
+        """The texts that start a section of calls.
+
+        A start that opens content too is no token, so it counts only before a tool's name.
+        """
+        assert self.calls is not None
+        if not self.head:
+            return [self.calls.start]
+        names = (tool["function"]["name"] for tool in tools)
+        return [_HEADS[self.calls.name].format(name) for name in names]
 
     @property
     def opening(self) -> str:
@@ -155,9 +168,12 @@ class Dialect:
         thinking = _thinking(template, tokenizer)
         dropped = _DROPPED.get(thinking, ()) if thinking else ()
         texts = " ".join((*dropped, *_MORE, *(thinking or ()))) if dropped else ""
-        tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
         calls = _calls(template, tokenizer)
-        head = _HEADS.get(calls.name, "") if calls is not None else ""
+        texts += f" {calls.start}" if calls is not None else ""
+        tokens = {one for one in _TOKEN.findall(texts) if _is_token(one, tokenizer)}
+        if calls is not None and _is_control(calls.start, tokenizer):
+            tokens.add(calls.start)
+        head = _HEADS.get(calls.name, "").format("all") if calls is not None else ""
         return cls(calls, thinking, tuple(sorted(tokens)), head)
 
 
@@ -179,6 +195,12 @@ def _thinking(template: str, tokenizer: Tokenizer) -> Marker | None:
         if sign in template or _is_token(sign, tokenizer):
             return marker
     return None
+
+
+def _is_control(text: str, tokenizer: Tokenizer) -> bool:
+    """Whether the text is one token that has no text of its own."""
+    ids = tokenizer.encode(text, add_special=False, parse_special=True)
+    return len(ids) == 1 and not tokenizer.piece(ids[0])
 
 
 def _is_token(text: str, tokenizer: Tokenizer) -> bool:

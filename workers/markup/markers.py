@@ -15,7 +15,7 @@ class Marker(NamedTuple):
 
 
 class CallMarker(NamedTuple):
-    """The text that starts a section of calls in ``call_format``.
+    """The text that starts a section of calls in ``call_format``, with its ``start`` first.
 
     ``is_kept``: the format reads it too. ``is_first``: it counts only before any content.
     ``is_constrained``: the call after it follows a grammar.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +63,11 @@ class OutputFormats:
         whole = self._whole_grammar(request, dialect, tools, is_thinking, opened)
         call_constraints = self._call_constraints(request, dialect, tools) if whole is None else {}
         layout = layout_of(
-            dialect, call_constraints, is_thinking=is_thinking, is_constrained=whole is not None
+            dialect,
+            tools,
+            call_constraints,
+            is_thinking=is_thinking,
+            is_constrained=whole is not None,
         )
         reading = Reading(layout, tools, use is not None and use.is_single)
         new_constraint = self._constraints(request, layout, whole, call_constraints, opened)
@@ -185,19 +189,20 @@ class OutputFormats:
 
 def layout_of(
     dialect: Dialect,
+    tools: Tools,
     constrained: Collection[str] = (),
     *,
     is_thinking: bool = False,
     is_constrained: bool = False,
 ) -> Layout:
-    """The possible parts of an answer.
+    """The possible parts of an answer to a request with these tools.
 
     ``constrained``: markers after which a call follows a grammar. ``is_constrained``: the whole
     answer does.
     """
     return Layout(
         dialect.thinking,
-        _call_markers(dialect, constrained, is_constrained) if dialect.calls is not None else (),
+        _call_markers(dialect, tools, constrained, is_constrained) if dialect.calls else (),
         dialect.dropped,
         dialect.tokens,
         is_thinking,
@@ -207,14 +212,15 @@ def layout_of(
 
 
 def _call_markers(
-    dialect: Dialect, constrained: Collection[str], is_constrained: bool
+    dialect: Dialect, tools: Tools, constrained: Collection[str], is_constrained: bool
 ) -> tuple[CallMarker, ...]:
     call_format = dialect.calls
     assert call_format is not None
     found = [
-        CallMarker(one.start, one, is_constrained=is_constrained or one.start in constrained)
-        for one in (call_format, dialect.bare_calls)
-        if one is not None and one.start
+        CallMarker(text, one, is_constrained=is_constrained or one.start in constrained)
+        for one, texts in _starts(dialect, tools)
+        for text in texts
+        if text
     ]
     objects = ("{",) if is_constrained and not call_format.start else dialect.objects
     found += [
@@ -228,6 +234,13 @@ def _call_markers(
         for text in objects
     ]
     return tuple(found)
+
+
+def _starts(dialect: Dialect, tools: Tools) -> Iterator[tuple[CallFormat, list[str]]]:
+    if dialect.calls is not None:
+        yield dialect.calls, dialect.call_starts(tools)
+    if dialect.bare_calls is not None:
+        yield dialect.bare_calls, [dialect.bare_calls.start]
 
 
 def _callable(tools: Tools, use: ToolUse) -> Tools:

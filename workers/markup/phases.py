@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -22,7 +23,8 @@ class Plan:
     """The constraints of an answer's parts.
 
     ``budget``: maximum number of tokens of the reasoning. ``then``: the constraint of everything
-    after the reasoning. ``call_constraints``: by marker, makes the constraint of the call after it.
+    after the reasoning. ``call_constraints``: by the start of a format, makes the constraint of the
+    call after it.
     ``opened``: the marker that the prompt ends with.
     """
 
@@ -51,6 +53,10 @@ class Phases:
         self._plan = plan
         self._tokenizer = tokenizer
         self._tail = b""
+        self._length = 0  # bytes of all tokens, of which the last are the tail
+        self._tokens = {one.encode() for one in plan.layout.tokens}
+        self._token_places: deque[int] = deque(maxlen=_TAIL)  # where they were written
+        self._by_token = plan.layout.by_token
         self._num_reasoning = 0
         self._forced: list[int] = []  # the next tokens, which end the reasoning
         self._call: Constraint | None = None
@@ -99,7 +105,10 @@ class Phases:
     def _accept_free(self, token_id: int) -> None:
         self._forced = self._forced[1:]
         piece = self._tokenizer.piece(token_id) or self._tokenizer.control_text(token_id).encode()
+        if piece in self._tokens:
+            self._token_places.append(self._length)
         self._tail = (self._tail + piece)[-_TAIL:]
+        self._length += len(piece)
         if self._phase is _Phase.THINKING:
             self._num_reasoning += 1
             self._watch_budget()
@@ -125,10 +134,12 @@ class Phases:
                 self._may_think = self._plan.layout.is_interleaved
                 self._begin_answer(rest)
             return
-        for marker, new_call in self._plan.call_constraints.items():
-            if (rest := self._text_after(marker)) is not None:
+        for marker in self._plan.layout.calls:
+            start = marker.call_format.start
+            new_call = None if marker.is_kept else self._plan.call_constraints.get(start)
+            if new_call is not None and (rest := self._text_after(marker.text)) is not None:
                 self._may_think = self._plan.layout.is_interleaved
-                self._begin_call(new_call(), rest)
+                self._begin_call(new_call(), marker.text[len(start) :] + rest)
                 return
         if thinking is not None and self._may_think:
             self._watch_thoughts(thinking.start)
@@ -147,8 +158,15 @@ class Phases:
 
     def _text_after(self, marker: str) -> str | None:
         """The text after the marker in the last tokens; ``None`` if they do not contain it."""
-        _, found, rest = self._tail.partition(marker.encode())
-        return rest.decode(errors="replace") if found else None
+        wanted = marker.encode()
+        found = self._tail.find(wanted)
+        while found >= 0 and marker in self._by_token and not self._is_token(found):
+            found = self._tail.find(wanted, found + 1)
+        return self._tail[found + len(wanted) :].decode(errors="replace") if found >= 0 else None
+
+    def _is_token(self, place: int) -> bool:
+        """Whether a token of the markup begins at this place of the tail."""
+        return self._length - len(self._tail) + place in self._token_places
 
     def _begin_answer(self, rest: str) -> None:
         then = self._plan.then

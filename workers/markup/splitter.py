@@ -43,7 +43,8 @@ class Layout:
     """The possible parts of an answer.
 
     ``dropped``: texts that are dropped between the parts; those that begin with one of ``tokens``
-    only if it was written as the one token that it is, as does the start of interleaved reasoning.
+    only if it was written as the one token that it is. The same holds for the start of interleaved
+    reasoning and, outside of a grammar, of calls.
     ``is_thinking``: the prompt has opened the reasoning. ``is_constrained``: everything after the
     reasoning follows a grammar. ``is_interleaved``: reasoning may come after calls.
     """
@@ -55,6 +56,16 @@ class Layout:
     is_thinking: bool = False
     is_constrained: bool = False
     is_interleaved: bool = False
+
+    @property
+    def by_token(self) -> frozenset[str]:
+        """The markers that begin with a token, and count only if it was written."""
+        found = self.dropped
+        if self.thinking is not None and self.is_interleaved:  # it may stand in content too
+            found += (self.thinking.start,)
+        if not self.is_constrained:
+            found += tuple(one.text for one in self.calls)
+        return frozenset(one for one in found if one.startswith(self.tokens))
 
 
 NewCallReader = Callable[[CallFormat, bool], CallReader]
@@ -73,10 +84,7 @@ class Splitter:
         self._call_end = ""
         self._call_place = 0
         self._fed = FedText()
-        by_token = layout.dropped
-        if layout.thinking is not None and layout.is_interleaved:  # it may stand in content too
-            by_token += (layout.thinking.start,)
-        self._by_token = {one for one in by_token if one.startswith(layout.tokens)}
+        self._by_token = layout.by_token
         self.part = Part.REASONING if layout.is_thinking else Part.CONTENT
         self._held = ""  # text that may become a marker
         self._blank = ""  # white space that may be the end of the part
@@ -206,7 +214,7 @@ class Splitter:
             self._call = self._new_reader(call.call_format, call.is_constrained)
             self._call_end = call.call_format.end
             self._enter(Part.CALL)
-            read = rest if call.is_kept else behind
+            read = rest if call.is_kept else rest[len(call.call_format.start) :]
             self._call_place = self._fed.length - len(read)
             return read
         if layout.thinking is not None and marker == layout.thinking.start:

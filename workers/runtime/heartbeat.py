@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,15 @@ _CLEAN_EVERY = 60
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """What an engine says about its memory, in bytes; see ``workers.engines.base.Engine``."""
+
+    cache_bytes: int = 0
+    prompt_cache_bytes: int = 0
+    device_bytes: int = 0
+
+
 class WorkerReport:
     """The content of the heartbeat. The worker's threads change it, the heartbeat reads it."""
 
@@ -35,7 +45,7 @@ class WorkerReport:
         self.state = WorkerState.STARTING
         self.running = 0
         self.sequences = 0
-        self.cache_bytes = 0
+        self.memory = EngineMemory()
         self.unpublished = 0
         self.idle_s = 0.0
         self.unused_s = 0.0
@@ -85,11 +95,12 @@ class WorkerReport:
             slots=info.num_slots if info else 0,
             running=self.running,
             sequences=self.sequences,
-            cache_bytes=self.cache_bytes,
+            cache_bytes=self.memory.cache_bytes,
+            prompt_cache_bytes=self.memory.prompt_cache_bytes,
             unpublished=self.unpublished,
             load_fraction=self.load_fraction,
             cpu_percent=self._process.cpu_percent(),
-            memory_bytes=self._platform.footprint_bytes(os.getpid()),
+            memory_bytes=max(self._platform.footprint_bytes(os.getpid()), self.memory.device_bytes),
             idle_s=round(self.idle_s, 3),
             unused_s=round(self.unused_s, 3),
             started_at=self._started_at,

@@ -12,9 +12,11 @@ from jobs.contract.requests import LoadRequest
 from jobs.settings import Settings
 from workers.engines.base import Engine, EngineOptions, OnProgress
 from workers.engines.factory import open_engine
+from workers.generation.input_prefixes import InputPrefixes, read_input_prefixes
 from workers.generation.outbox import Outbox
 from workers.generation.prompts import PromptEncoder
 from workers.runtime.heartbeat import WorkerReport
+from workers.runtime.turns import Turn, open_turn
 
 _MODEL = "llm_model_name"
 _WRONG_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -28,11 +30,16 @@ _SHORTAGE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A loaded engine, its model's path, and the encoder of its prompts."""
+    """A loaded engine with its model's path, and what its jobs need besides.
+
+    ``prefixes``: of texts to embed. ``turn``: its turn on a GPU that several models share.
+    """
 
     engine: Engine
     path: Path
     encoder: PromptEncoder
+    prefixes: InputPrefixes
+    turn: Turn | None
 
 
 def load_engine(
@@ -80,9 +87,11 @@ def _load(
     except ModelNotFoundError as error:
         raise ModelLoadError(f"{error.message}, on the machine that should load it") from error
     options = engine_options(settings, request, entry.backend, memory_bytes)
+    prefixes = read_input_prefixes(entry.path)
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
-    return LoadedEngine(engine, entry.path, encoder)
+    turn = open_turn(settings, engine.info)
+    return LoadedEngine(engine, entry.path, encoder, prefixes, turn)
 
 
 def engine_options(

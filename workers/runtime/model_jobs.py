@@ -15,6 +15,7 @@ from workers.generation.outbox import Outbox
 from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.text_jobs import TextRequest, answer
 from workers.markup.output_format import OutputFormats
+from workers.runtime.heartbeat import EngineMemory
 from workers.runtime.loading import LoadedEngine
 from workers.runtime.slots import SlotLimiter
 
@@ -37,6 +38,7 @@ class ModelJobs:
         self._redis = redis
         self._engine = loaded.engine
         self._encoder = loaded.encoder
+        self._prefixes = loaded.prefixes
         self._formats = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
         self._slots = slots
@@ -71,13 +73,15 @@ class ModelJobs:
         """Start an embedding job. It takes no slot."""
         context_length = self._engine.info.context_length
         max_run_s = self._settings.request_timeout_s
-        job = build_embedding(outbox, request, self._encoder, context_length, max_run_s)
+        job = build_embedding(
+            outbox, request, self._encoder, self._prefixes, context_length, max_run_s
+        )
         self._loop.admit(job)
 
-    @property
-    def cache_bytes(self) -> int:
-        """See ``Engine``."""
-        return self._engine.cache_bytes
+    def memory(self) -> EngineMemory:
+        """What the engine says about its memory."""
+        engine = self._engine
+        return EngineMemory(engine.cache_bytes, engine.prompt_cache_bytes, engine.device_bytes)
 
     def answer(self, request: TextRequest | CacheLimitRequest, outbox: Outbox) -> None:
         """Answer and end a job that needs no engine step."""

@@ -22,6 +22,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import WorkerState
 from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
 from jobs.settings import Settings
@@ -38,7 +39,7 @@ from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.runtime.admission import Admission
-from workers.runtime.heartbeat import Heartbeat, WorkerReport
+from workers.runtime.heartbeat import EngineMemory, Heartbeat, WorkerReport
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
 from workers.runtime.model_jobs import ModelJobs
 from workers.runtime.slots import SlotLimiter
@@ -196,7 +197,7 @@ class ModelWorker:
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
-            case GenerateRequest():
+            case GenerateRequest() | PullRequest():
                 raise ContractError("this queue holds control jobs only")
             case _:
                 self._ready_jobs().answer(request, outbox)
@@ -238,7 +239,7 @@ class ModelWorker:
             os._exit(ExitCode.CRASHED)
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots)
+        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots, loaded.turn)
         self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._report.note_ready(loaded.path, loaded.engine.info)
         self._heartbeat.now()
@@ -277,7 +278,7 @@ class ModelWorker:
         loop = self._loop
         self._report.running = loop.num_jobs if loop else 0
         self._report.sequences = self._slots.taken
-        self._report.cache_bytes = self._jobs.cache_bytes if self._jobs else 0
+        self._report.memory = self._jobs.memory() if self._jobs else EngineMemory()
         self._report.idle_s = loop.idle_s if loop else 0.0
         self._report.unpublished = self._publisher.num_unpublished
 
@@ -295,6 +296,5 @@ class ModelWorker:
         self._heartbeat.stop()
         if self._loop is not None:
             self._engine_thread.join(_FLUSH_S)  # it saves the prompt cache and frees the GPU
-        # Do not wait for the consumers, which may block in Redis for a second. A job that they take
-        # now is in the intermediate list, and the supervisor returns it to the queue.
+        # Without waiting for consumers blocked in Redis: recovery returns what they take now.
         os._exit(code)

@@ -39,9 +39,14 @@ class Claimant:
         self._missing_since: dict[str, float] = {}
 
     def loadable(self, missing: Mapping[str, DesiredModel]) -> list[str]:
-        """Desired models that do not run here, without those that this machine must not load."""
+        """Desired models that run nowhere, without those that this machine must not load."""
         self._missing_since = {k: v for k, v in self._missing_since.items() if k in missing}
-        return [slug for slug, desired in missing.items() if self._may_load(slug, desired)]
+        running = self._desired_models.with_heartbeat(sorted(missing)) - self._ownership.held
+        return [
+            slug
+            for slug, desired in missing.items()
+            if slug not in running and self._may_load(slug, desired)
+        ]
 
     def to_restart(self, snapshot: DesiredSnapshot, running: Collection[str]) -> set[str]:
         """Models that this node owns and will start again, or whose entry it cannot read.

@@ -16,6 +16,8 @@ _SPINS = "2000"
 # Sleeping after each product is not better: on a virtual machine that had been idle, products then
 # waited for timer ticks, 4 to 12 ms each.
 _BLAS_WAIT = "22"
+# For LLVM's OpenMP, which CMake may find on a Mac: milliseconds, 200 by itself.
+_LLVM_WAIT = "1"
 
 
 def worker_environment() -> dict[str, str]:
@@ -25,5 +27,6 @@ def worker_environment() -> dict[str, str]:
     own = {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
     if "OMP_WAIT_POLICY" not in inherited:
         inherited.setdefault("GOMP_SPINCOUNT", _SPINS)
+        inherited.setdefault("KMP_BLOCKTIME", _LLVM_WAIT)
     inherited.setdefault("OPENBLAS_THREAD_TIMEOUT", _BLAS_WAIT)
     return inherited | own

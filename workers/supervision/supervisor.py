@@ -17,12 +17,12 @@ from queue import Empty, SimpleQueue
 
 from redis.exceptions import RedisError
 
-from jobs.contract.errors import ModelUnloadedError, NotReadyError, WorkerLostError
+from jobs.contract.errors import ModelUnloadedError, NotReadyError
 from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
 from jobs.platform.current import current_platform
-from jobs.settings import Settings, load_settings
+from jobs.settings import Settings, load_server_settings
 from jobs.storage import names
 from jobs.storage.connection import connect, is_transient, wait_for_redis
 from jobs.storage.contact import RedisContact
@@ -30,6 +30,7 @@ from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from jobs.storage.store import JobStore
 from jobs.upgrade.moves import upgrade
+from workers.pull.process import PullProcess
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.desired_state import DesiredState, LoadJobs
@@ -38,6 +39,8 @@ from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.residency import Residency
+from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
 from workers.supervision.wakeup import WakeupListener
@@ -61,7 +64,7 @@ class Supervisor:
         self._snapshot = DesiredSnapshot({}, frozenset(), {})
         self._store = JobStore(self._redis, settings)
         self._identity = identify(settings.state_dir)
-        self._recovery = Recovery(self._store, settings, lambda: self._identity.owner)
+        self._recovery = Recovery(self._store, settings, self._owner)
         self._children: dict[str, Child] = {}
         self._restarts = RestartPolicy()
         note_failure = partial(note_failed_load, self._redis, settings)
@@ -73,15 +76,15 @@ class Supervisor:
         self._contact = RedisContact()
         self._neighbours = Neighbours()
         self._load_jobs = LoadJobs(self._store, self._desired_models)
+        parts = self._recovery, self._load_jobs, self._restarts
+        self._starter = Starter(*parts, self._owner, self._events.put)
         self._desired_state = DesiredState(self._desired_models, self._contact)
         self._ownership = Ownership(self._redis, self._identity)
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
         self._follower = PlanFollower(
-            self._store,
-            self._desired_models,
-            lambda: self._identity.owner,
+            Residency(self._store, self._desired_models, settings, self._owner),
             self._claimant,
             self._crash_policy,
             self._restarts,
@@ -95,6 +98,7 @@ class Supervisor:
         self._sweeper = Sweeper(
             self._store, self._recovery, settings, self._contact, self._load_jobs.of
         )
+        self._pulls = PullProcess(self._store, settings, lambda: self._identity.uid)
 
     def run(self) -> None:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
@@ -104,14 +108,15 @@ class Supervisor:
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
-        log.info(
-            "supervisor is ready",
-            extra={"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()},
-        )
+        extra = {"node": self._identity.name, "uid": self._identity.uid, "pid": os.getpid()}
+        log.info("supervisor is ready", extra=extra)
         while not self._is_stopping:
             self._reconcile()
             self._handle_events(min(_TICK_S, self._sweeper.seconds_to_next()))
         self._stop_workers()
+
+    def _owner(self) -> str:
+        return self._identity.owner
 
     def stop(self) -> None:
         self._is_stopping = True
@@ -165,9 +170,9 @@ class Supervisor:
         """
         if not self._guarded(self._look):
             return
-        for step in (self._check_all, self._follow_plan, self._drain_undesired, self._sweep):
+        steps = (self._check_all, self._follow_plan, self._drain_undesired, self._sweep)
+        for step in (*steps, self._pulls.look, self._heartbeat):
             self._guarded(step)
-        self._guarded(self._heartbeat)
 
     def _look(self) -> None:
         """Read the desired models, and renew the ownership of our own."""
@@ -207,27 +212,9 @@ class Supervisor:
         )
 
     def _start(self, slug: str, desired: DesiredModel, reserved_bytes: int) -> None:
-        self._settle_leftover(slug)
-        ready = self._load_jobs.ensure(slug, desired)
-        if ready is None:
-            return  # it was changed meanwhile; the next tick handles it
-        try:
-            child = Child(slug, ready, self._identity.owner, self._events.put, reserved_bytes)
-        except OSError as error:
-            self._restarts.note_failed_start(slug)
-            log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
-            return
-        self._restarts.note_start(slug)
-        self._children[slug] = child
-        log.info("worker started", extra={"slug": slug, "pid": child.pid})
-
-    def _settle_leftover(self, slug: str) -> None:
-        """Settle the jobs of workers of an earlier supervisor or another node.
-
-        Their lifelines have ended them, or they are unreachable. No job is suspected of that.
-        """
-        lost = WorkerLostError("the worker of the model died with its supervisor")
-        self._recovery.settle_jobs_of(slug, None, lost, has_crashed=True)
+        child = self._starter.start(slug, desired, reserved_bytes)
+        if child is not None:
+            self._children[slug] = child
 
     def _stop_undesired(self, child: Child, status: WorkerStatus | None) -> None:
         """Stop a worker. A ready one first gets a second to take its unload job."""
@@ -252,9 +239,7 @@ class Supervisor:
         self._ownership.release(slug)
 
     def _sweep(self) -> None:
-        unloads = {
-            slug: names.unload_job_id(child.desired.uid) for slug, child in self._children.items()
-        }
+        unloads = {s: names.unload_job_id(c.desired.uid) for s, c in self._children.items()}
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
     def _heartbeat(self) -> None:
@@ -281,6 +266,7 @@ class Supervisor:
             self._handle_events(0.1)
             for child in self._children.values():
                 child.enforce()
+        self._guarded(self._pulls.stop)
         self._awake.release()
         self._guarded(lambda: self._ownership.renew(set()))
         self._guarded(lambda: self._desired_models.forget_node(self._identity.uid))
@@ -305,7 +291,7 @@ class Supervisor:
 
 def main() -> int:
     """Supervise until a stop signal. Returns the exit status."""
-    settings = load_settings()
+    settings = load_server_settings()
     set_up_logging(settings.log_level)
     supervisor = Supervisor(settings)
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Ends overdue, stale and orphaned jobs, and removes expired ids from the indexes.
+"""Ends overdue, stale and orphaned jobs, and deletes expired ones.
 
 Overdue jobs waited too long. Stale jobs load or unload a model that is not desired any more.
 Orphaned jobs have lost their reader. Any supervisor may do each step at any time.
@@ -26,6 +26,7 @@ from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.contact import RedisContact
 from jobs.storage.presence import Presence
+from jobs.storage.purger import Expiry
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
 from workers.supervision.recovery import Recovery
@@ -58,6 +59,7 @@ class Sweeper:
         self._recovery = recovery
         self._queue_timeout_s = settings.queue_timeout_s
         self._presence = Presence(store.redis)
+        self._expiry = Expiry(store.redis)
         self._contact = contact
         self._load_job_of = load_job_of
         self._awake = AwakeTime()
@@ -78,7 +80,7 @@ class Sweeper:
         self._end_overdue(heads)
         self._end_stale(control, unloading)
         self._end_orphans(slugs)
-        while self._store.forget_expired(_EXPIRED_AT_ONCE) == _EXPIRED_AT_ONCE:
+        while self._expiry.forget(_EXPIRED_AT_ONCE) >= _EXPIRED_AT_ONCE:
             pass
         self._fold_totals(slugs)
 

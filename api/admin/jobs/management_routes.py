@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.admin.jobs.management_schema import CleanUpAnswer, CleanUpBody, Processes
-from api.admin.jobs.processes import list_processes
+from api.admin.jobs.processes import list_nodes, list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.resolve import resolve_loaded
 from api.execution.services import ServicesDep
@@ -22,7 +22,8 @@ router = APIRouter(
 async def processes(services: ServicesDep) -> Processes:
     """Every model that is loaded or loading, its process, and the jobs that wait or run."""
     entries = await services.runner.in_thread(list_processes, services)
-    return Processes(processes=entries)
+    nodes = await services.runner.in_thread(list_nodes, services)
+    return Processes(processes=entries, nodes=nodes)
 
 
 @router.post("/process/clean-up")

@@ -27,6 +27,8 @@ class ProcessEntry(BaseModel):
 
     A parked model has no ``process_id``. ``expires_at`` is when it will be parked if no job comes,
     ``waiting_since`` since when it waits for memory or another load, both in epoch seconds.
+    ``memory_usage`` is what the process takes, in bytes, ``reserved_bytes`` what the machine set
+    aside for it, ``prompt_cache_bytes`` the part of kept prompts.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -50,14 +52,32 @@ class ProcessEntry(BaseModel):
     expires_at: float | None = None
     waiting_since: float | None = None
     reserved_bytes: int | None = None
+    prompt_cache_bytes: int | None = None
     load_fraction: float | None = None
     node: str | None = None
 
 
+class NodeMemory(BaseModel):
+    """The memory of a machine with a supervisor, in bytes.
+
+    ``device_bytes``: what its GPU may hold. ``budget_bytes``: for all models together, and
+    ``binding`` what sets it; ``None``: no limit. ``available_bytes``: what is not reserved of it.
+    """
+
+    node: str
+    memory_bytes: int
+    device_bytes: int | None
+    budget_bytes: int | None
+    binding: str | None
+    reserved_bytes: int
+    available_bytes: int | None
+
+
 class Processes(BaseModel):
-    """All models that are loaded, loading or parked."""
+    """All models that are loaded, loading or parked, and the memory of the machines."""
 
     processes: list[ProcessEntry]
+    nodes: list[NodeMemory] = []
 
 
 class CleanUpBody(Body):

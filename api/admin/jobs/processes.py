@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from api.admin.jobs.management_schema import CurrentQueue, ProcessEntry
+from api.admin.jobs.management_schema import CurrentQueue, NodeMemory, ProcessEntry
 from api.dialects.sampling_fields import OURS
 from api.execution.services import Services
 from jobs.contract.errors import ContractError, JobNotFoundError
-from jobs.contract.records import JobRecord
+from jobs.contract.records import JobRecord, NodeStatus
 from jobs.contract.requests import GenerateRequest, Message, Prompt
 from jobs.storage import names
 from jobs.storage.desired_models import LoadedModel
@@ -27,6 +27,24 @@ def list_processes(services: Services) -> list[ProcessEntry]:
         _entry(services, model, waiting.get(model.slug), reserved.get(model.slug))
         for model in services.desired_models.loaded()
     ]
+
+
+def list_nodes(services: Services) -> list[NodeMemory]:
+    """The memory of each machine with a supervisor. Synchronous."""
+    return [_node(status) for status in services.desired_models.nodes()]
+
+
+def _node(status: NodeStatus) -> NodeMemory:
+    reserved, budget = sum(status.reserved.values()), status.budget_bytes
+    return NodeMemory(
+        node=status.node,
+        memory_bytes=status.memory_bytes,
+        device_bytes=status.device_bytes or None,
+        budget_bytes=budget,
+        binding=status.binding or None,
+        reserved_bytes=reserved,
+        available_bytes=None if budget is None else max(0, budget - reserved),
+    )
 
 
 def _entry(
@@ -54,6 +72,7 @@ def _entry(
         expires_at=model.expires_at,
         waiting_since=waiting_since,
         reserved_bytes=reserved or None,
+        prompt_cache_bytes=status.prompt_cache_bytes if status else None,
         load_fraction=status.load_fraction if status else None,
         node=status.node if status else None,
     )

@@ -15,8 +15,19 @@ class JobErrorObject(BaseModel):
     param: str | None = None
 
 
+class JobProgress(BaseModel):
+    """How far a download is, in bytes, and the file that it fetches."""
+
+    completed: int
+    total: int
+    file: str
+
+
 class JobAnswer(BaseModel):
-    """One job. Times are epoch seconds; ``result``: the body of a finished job's answer."""
+    """One job. Times are epoch seconds; ``result``: the body of a finished job's answer.
+
+    ``progress`` is that of a running download.
+    """
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -31,6 +42,7 @@ class JobAnswer(BaseModel):
     attempt: int = 0
     background: bool = False
     cancel_reason: str | None = None
+    progress: JobProgress | None = None
     error: JobErrorObject | None = None
     result: dict[str, Any] | list[Any] | None = None
 

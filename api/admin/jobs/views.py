@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from api.admin.jobs.schema import JobAnswer, JobErrorObject
+from api.admin.jobs.schema import JobAnswer, JobErrorObject, JobProgress
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
 from api.dialects.ollama.answers import Answer as OllamaAnswer
@@ -18,12 +18,14 @@ from api.dialects.responses.answer import Answer as ResponseAnswer
 from api.execution.shapes import Shape
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import Event, EventKind
+from jobs.contract.pulls import PullRequest
 from jobs.contract.records import JobRecord
 from jobs.contract.requests import (
     CacheLimitRequest,
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
+    Task,
     UnloadRequest,
 )
 from jobs.storage.event_log import read_log
@@ -60,7 +62,7 @@ def job_with_result(store: JobStore, job_id: str) -> JobAnswer:
     record = shown_record(store, job_id)
     answer = job_answer(record)
     if not record.status.is_terminal:
-        return answer
+        return answer.model_copy(update={"progress": _progress(store, record)})
     events = read_log(store.redis, job_id)
     last = events[-1] if events else None
     if last is None or not last.is_terminal:
@@ -68,6 +70,17 @@ def job_with_result(store: JobStore, job_id: str) -> JobAnswer:
     if last.kind is EventKind.FINISHED:
         return answer.model_copy(update={"result": _result(store, record, events)})
     return answer.model_copy(update={"error": _error(last)})
+
+
+def _progress(store: JobStore, record: JobRecord) -> JobProgress | None:
+    """The last figures of a download; of other jobs the events have more."""
+    if record.task is not Task.PULL:
+        return None
+    events = [e for e in read_log(store.redis, record.job_id) if e.kind is EventKind.PROGRESS]
+    if not events:
+        return None
+    last = events[-1]
+    return JobProgress(completed=last.completed or 0, total=last.total or 0, file=last.file or "")
 
 
 def _error(last: Event) -> JobErrorObject | None:
@@ -93,6 +106,8 @@ def _result(store: JobStore, record: JobRecord, events: list[Event]) -> Any:
             return {"load": "success"}
         case UnloadRequest():
             return {"unload": "success"}
+        case PullRequest():
+            return {"pull": "success", "model_name": events[-1].text}
     return text_answer(request, events[-1])
 
 

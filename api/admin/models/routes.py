@@ -15,6 +15,7 @@ from api.dialects.sampling_fields import OURS
 from api.execution.resolve import finder_of, read_model_id, resolve_loaded
 from api.execution.services import Services, ServicesDep
 from api.execution.submissions import accepted, is_background
+from api.admin.models.load_request import load_request_and_keeping, refuse_unknown_options
 from api.admin.models.loading import (
     Keeping,
     finish_load,
@@ -25,7 +26,10 @@ from api.admin.models.loading import (
 from api.admin.models.schema import LoadAnswer, LoadBody, ModelInfoAnswer, ModelNames, UnloadAnswer
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
-from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, find_model, list_models
+from jobs.catalog.catalog import ModelEntry, find_model, list_models, model_options
+from jobs.catalog.disk_facts import ModelFacts
+from jobs.catalog.models_file import ModelOptions
+from jobs.catalog.options import load_request_of
 from jobs.contract.errors import UnsupportedParameterError
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings
@@ -53,42 +57,15 @@ async def load(
     body: LoadBody, request: Request, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> LoadAnswer | Response:
     """Load a model under a model_id; answers when it is ready. A disconnect does not stop the load."""
-    if body.unknown_options:
-        name = body.unknown_options[0]
-        raise UnsupportedParameterError(f"{name}: not a load option of this server", name)
+    refuse_unknown_options(body)
     model_id = read_model_id(x_model_id) or names.DEFAULT_MODEL_ID
-    request_of = partial(_load_request, services.settings, body)
-    keeping = Keeping(body.ttl, bool(body.pinned), body.priority or 0)
-    request_ = await services.runner.in_thread(request_of)
-    job_id = await start_load(services, model_id, request_, keeping)
+    request_of = partial(load_request_and_keeping, services.settings, body)
+    wanted, keeping = await services.runner.in_thread(request_of)
+    job_id = await start_load(services, model_id, wanted, keeping)
     if is_background(request, body.background):
         return accepted(job_id)
     await finish_load(services, model_id, job_id)
     return LoadAnswer()
-
-
-def _load_request(settings: Settings, body: LoadBody) -> LoadRequest:
-    """The load request; each name is looked up on disk, and refused by its field if not found."""
-    entry = find_model(settings, body.llm_model_name)
-    adapter, draft = body.adapter_name, body.draft_model
-    request = LoadRequest(
-        model_name=entry.name,
-        backend=entry.backend,
-        chat_format=body.chat_format or None,
-        context_length=body.context_length,
-        slots=body.slots,
-        threads=body.threads,
-        gpu_layers=body.gpu_layers,
-        trust_remote_code=bool(body.trust_remote_code),
-        adapter=find_adapter(settings.adapters_dir, adapter, entry.backend).name if adapter else None,
-        kv_bits=body.kv_bits,
-        kv_layout=body.kv_layout,
-        draft_model=find_draft(settings, draft, entry.backend).name if draft else None,
-        num_draft_tokens=body.num_draft_tokens,
-        prompt_cache_bytes=body.prompt_cache_bytes,
-        defaults=GenerationDefaults(max_tokens=body.max_tokens, **OURS.read(body)),
-    )
-    return checked_text(request, body)
 
 
 @router.post(
@@ -128,27 +105,32 @@ async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
 async def _info(services: Services, name: str, model_id: str | None) -> ModelInfoAnswer:
     entry = await services.runner.in_thread(find_model, services.settings, name)
     every = await services.runner.in_thread(services.desired_models.loaded)
-    loaded = [model for model in every if model.desired.load.model_name == name]
+    loaded = [model for model in every if model.desired.load.model_name == entry.name]
     chosen = [model for model in loaded if model_id in (None, model.desired.model_id)]
     facts = await services.runner.in_thread(services.disk_facts.read, entry)
-    return _info_answer(entry, loaded, chosen[0] if chosen else None, facts.context_length)
+    return _info_answer(entry, loaded, chosen[0] if chosen else None, facts)
 
 
 def _info_answer(
     entry: ModelEntry,
     loaded: list[LoadedModel],
     chosen: LoadedModel | None,
-    trained_length: int | None,
+    on_disk: ModelFacts,
 ) -> ModelInfoAnswer:
-    facts: dict[str, Any] = {"context_length": trained_length}
+    facts: dict[str, Any] = {
+        "context_length": on_disk.context_length,
+        "architecture": on_disk.architecture or None,
+        "quantization": on_disk.quantization or None,
+        "num_parameters": on_disk.num_parameters,
+    }
     if chosen is not None and chosen.status is not None:
         status = chosen.status
-        facts = {
-            "context_length": status.context_length or trained_length,
+        facts |= {
+            "context_length": status.context_length or on_disk.context_length,
             "vocab_size": status.vocab_size or None,
-            "architecture": status.architecture or None,
-            "quantization": status.quantization or None,
-            "num_parameters": status.num_parameters,
+            "architecture": status.architecture or facts["architecture"],
+            "quantization": status.quantization or facts["quantization"],
+            "num_parameters": status.num_parameters or facts["num_parameters"],
             "slots": status.slots or None,
             "load_fraction": status.load_fraction,
             "state": status.state.value,

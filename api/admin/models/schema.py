@@ -113,11 +113,24 @@ class ModelInfoAnswer(BaseModel):
     lora_names: list[str] = []
 
 
+class ModelStatus(BaseModel):
+    """llama-server's state of a model: ``unloaded``, ``loading`` or ``loaded``.
+
+    ``progress`` is the part that is loaded, from 0 to 1. A load that ``failed`` is tried again.
+    """
+
+    value: str = "unloaded"
+    progress: float | None = None
+    failed: bool | None = None
+
+
 class ModelEntry(BaseModel):
     """A model in OpenAI's list. The ``id`` of a loaded model selects it when sent as ``model``.
 
-    ``state`` is the worker's, or ``unloaded``: then there is no ``model_id``, and ``created`` is
-    the time of the file.
+    ``state`` is the worker's, ``parked`` for a model that the next request starts again, or
+    ``unloaded``: then there is no ``model_id``, and ``created`` is the time of the file. The fields
+    from ``source`` on are what the files say, ``None`` where they do not; ``input_kinds`` are those
+    that the model was made for.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -131,6 +144,19 @@ class ModelEntry(BaseModel):
     backend: str
     context_length: int | None
     state: str
+    status: ModelStatus
+    aliases: tuple[str, ...] = ()
+    pinned: bool = False
+    expires_at: float | None = None
+    source: str | None = None
+    size_bytes: int | None = None
+    architecture: str | None = None
+    num_parameters: int | None = None
+    quantization: str | None = None
+    input_kinds: tuple[str, ...] = ("text",)
+    task: str | None = None
+    has_chat_template: bool | None = None
+    has_tools: bool | None = None
 
 
 class ModelList(BaseModel):

@@ -6,6 +6,7 @@ metrics are labelled with its ``model_id``; ``mgs_model_info`` has the name of t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -77,10 +78,25 @@ class _Fixed(Collector):
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("mgs_supervisors", "Machines with a supervisor.", [], [([], len(snapshot.nodes))])
+    yield from _node_families(snapshot.nodes)
     yield from _model_families(snapshot.models)
     yield from _queue_families(snapshot)
     yield from _worker_families(snapshot)
     yield from _total_families(snapshot.totals)
+
+
+def _node_families(nodes: list[NodeStatus]) -> Iterator[Metric]:
+    budgets: Counter[str] = Counter()  # machines may have the same name
+    reserved: Counter[str] = Counter()
+    for node in nodes:
+        reserved[node.node] += sum(node.reserved.values())
+        if node.budget_bytes is not None:
+            budgets[node.node] += node.budget_bytes
+    for name, help_text, sums in (
+        ("mgs_memory_budget_bytes", "Memory for all models of a machine together.", budgets),
+        ("mgs_memory_reserved_bytes", "Memory set aside for models with a process.", reserved),
+    ):
+        yield _gauge(name, help_text, ["node"], [([key], value) for key, value in sums.items()])
 
 
 def _model_families(models: list[LoadedModel]) -> Iterator[Metric]:
@@ -108,6 +124,10 @@ def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
 def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     gauges = {
         "mgs_worker_memory_bytes": ("Memory that the process costs.", lambda s: s.memory_bytes),
+        "mgs_worker_prompt_cache_bytes": (
+            "Kept prompts, a part of the memory.",
+            lambda s: s.prompt_cache_bytes,
+        ),
         "mgs_worker_cpu_ratio": ("CPU use; 1: one core.", lambda s: s.cpu_percent / 100),
         "mgs_worker_idle_seconds": (
             "Time since the last step while there is work.",

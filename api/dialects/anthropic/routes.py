@@ -18,6 +18,7 @@ from api.dialects.anthropic.translate import NAMES, to_job, to_prompt
 from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
+from api.dialects.shared_fields import keep_alive_of
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat
@@ -66,7 +67,11 @@ async def _prepare(
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
     ticket = new_ticket(services.runner, desired, job, is_background=in_background)
-    submission = replace(ticket.submission, job_id=f"msg_{secrets.token_hex(16)}")
+    submission = replace(
+        ticket.submission,
+        keep_alive_s=keep_alive_of(body),
+        job_id=f"msg_{secrets.token_hex(16)}",
+    )
     return replace(ticket, submission=submission), job
 
 

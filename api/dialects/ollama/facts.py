@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from typing import Any
 
 import msgspec
@@ -57,7 +56,7 @@ def list_processes(services: Services) -> list[OllamaProcess]:
     return [
         _process(finder.listed_name(model.desired), model, model.status, sizes)
         for model in loaded
-        if model.status is not None
+        if model.status is not None and not model.desired.is_parked
     ]
 
 
@@ -109,7 +108,7 @@ def _process(
         size=status.memory_bytes,
         digest=_digest(desired.load.model_name, sizes.get(desired.load.model_name, 0)),
         details=_details(desired.load.backend, status),
-        expires_at=_NEVER if desired.ttl_s is None else stamp(time.time() + desired.ttl_s),
+        expires_at=_NEVER if model.expires_at is None else stamp(model.expires_at),
         size_vram=status.memory_bytes if is_shared else 0,
         context_length=status.context_length,
     )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
+from starlette.routing import Match
+from starlette.types import Scope
 
 from api.dialects.ollama.answer_schema import (
     OLLAMA_ERRORS,
@@ -45,7 +49,18 @@ async def version() -> OllamaVersion:
     return OllamaVersion(version=_VERSION)
 
 
-@router.get("/", include_in_schema=False)
+class _ForPrograms(APIRoute):
+    """A route that browsers, which ask for HTML, do not find."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if "text/html" in Headers(scope=scope).get("accept", ""):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 async def greeting() -> PlainTextResponse:
     """What ollama's clients look for before they begin."""
     return PlainTextResponse(_GREETING)
+
+
+router.add_api_route("/", greeting, include_in_schema=False, route_class_override=_ForPrograms)

@@ -48,7 +48,7 @@ def load(
 ) -> Response:
     """Wait until the model is ready, by the end of a job that does nothing else."""
     job = TokenCountRequest(Prompt(text=" "))
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive)
+    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
     return WholeAnswer(services.runner, ticket, services.settings.answer_timeout_s, assemble)
 
 

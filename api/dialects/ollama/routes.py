@@ -63,7 +63,7 @@ async def chat(
     name = body.model or desired.load.model_name
     job = to_chat_job(body, desired.load.defaults, name)
     check_schemas(services, job)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive)
+    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
     return _answer(services, ticket, job, _OF_MESSAGES)
 
 
@@ -79,7 +79,7 @@ async def generate(
     name = body.model or desired.load.model_name
     job = to_text_job(body, desired.load.defaults, name)
     check_schemas(services, job)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive)
+    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
     return _answer(services, ticket, job, _OF_A_PROMPT)
 
 
@@ -103,7 +103,9 @@ async def embeddings(
     body: OllamaEmbeddingsBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> Response:
     """The vector of one text."""
-    one = OllamaEmbedBody(model=body.model, input=body.prompt, keep_alive=body.keep_alive)
+    one = OllamaEmbedBody(
+        model=body.model, input=body.prompt, keep_alive=body.keep_alive, ttl=body.ttl
+    )
     with named_by(_OF_ONE_TEXT):
         return await _embed(one, services, x_model_id, _show_one, _OF_ONE_TEXT)
 
@@ -121,7 +123,7 @@ async def _embed(
     if not body.input or not texts:
         return load(services, desired, body, lambda _: _encode(show(name, [], 0)))
     job = to_embed_job(body, texts, name)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive)
+    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
     assemble = partial(_vectors, job, show)
     timeout_s = services.settings.answer_timeout_s
     return WholeAnswer(services.runner, ticket, timeout_s, assemble, names)

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
+from pydantic import AliasChoices, Field
 
 from api.dialects.openai.generation.schema import MessageBody
-from api.dialects.shared_fields import SharedFields
+from api.dialects.shared_fields import KeepFields, SharedFields
 from api.web.base_schema import Body, Count, Flag, Text, integer
-from jobs.contract.keep_alive import parse_keep_alive
 
 _MAX_INPUTS = 2048
-
-KeepAlive = Annotated[
-    float | None,
-    BeforeValidator(parse_keep_alive),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "null"}]}),
-]
 
 
 class OllamaMessage(MessageBody):
@@ -36,7 +29,6 @@ class OllamaBody(SharedFields):
 
     model: Text | None = None
     stream: Flag | None = None
-    keep_alive: KeepAlive = None
     logprobs: Flag | None = None
     top_logprobs: Annotated[int, integer(0, 20)] | None = None
 
@@ -66,22 +58,20 @@ class OllamaTextBody(OllamaBody):
 Inputs = Annotated[list[Text], Field(max_length=_MAX_INPUTS, fail_fast=True)]
 
 
-class OllamaEmbedBody(Body):
+class OllamaEmbedBody(KeepFields):
     """POST /api/embed. Inputs are cut to the model's context unless ``truncate`` is false."""
 
     model: Text | None = None
     input: Text | Inputs | None = None
     truncate: Flag | None = None
     dimensions: Count | None = None
-    keep_alive: KeepAlive = None
 
 
-class OllamaEmbeddingsBody(Body):
+class OllamaEmbeddingsBody(KeepFields):
     """POST /api/embeddings, the older route for one text."""
 
     model: Text | None = None
     prompt: Text | None = None
-    keep_alive: KeepAlive = None
 
 
 class OllamaNameBody(Body):

@@ -29,6 +29,7 @@ from api.dialects.responses.schema import (
     ResponsePromptBody,
 )
 from api.dialects.responses.translate import NAMES, to_job
+from api.dialects.shared_fields import keep_alive_of
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat, with_thinking
@@ -85,7 +86,8 @@ async def _prepare(
     checked_text(record, body)
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
     ticket = new_ticket(runner, desired, job, is_background=record.is_background)
-    submission = replace(ticket.submission, job_id=record.response_id)
+    keep_alive_s = keep_alive_of(body)
+    submission = replace(ticket.submission, job_id=record.response_id, keep_alive_s=keep_alive_s)
     if record.echo["store"]:
         submission = library.shelf.with_record(submission, record)
     return replace(ticket, submission=submission), record

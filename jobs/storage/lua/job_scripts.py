@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from typing import Final
 
-SUBMIT: Final = """
+RESERVE_S: Final = 7 * 86400
+"""What Redis deletes by itself, it deletes this much later than ``FORGET_EXPIRED`` does.
+
+Redis' expiries go on while the machine sleeps, and are acted on before anybody can renew them.
+"""
+
+SUBMIT: Final = (
+    f"local reserve = {RESERVE_S}"
+    + """
 -- Writes all records of a job and queues it. Returns 'done' (now or earlier), or the limit that the
 -- job would exceed: 'queue', 'caller', 'all'.
 -- KEYS: job, request, index of jobs, index of expiries, live jobs, live jobs of the caller, queue,
--- list that wakes its consumer, slugs, RQ's job, RQ's queues, and the stored response if there is
--- one. ARGV: job id, slug, ttl in s until the end sets another, request, 1 for the front of the
--- queue, 1 if limits count the job, limits (0: none) for the queue, the caller and all, the stored
--- record ('': none), its ttl in s, length of the job's record, the job's record, RQ's hash.
+-- list that wakes its consumer, slugs, RQ's job, RQ's queues; if there is a stored response: it and
+-- the index of their expiries. ARGV: job id, slug ('': no model's), ttl in s until the end sets it,
+-- request, 1 for the front of the queue, 1 if limits count the job, limits (0: none) for the queue,
+-- the caller and all, the stored record ('': none), its ttl in s, length of the job's record, the
+-- job's record, RQ's hash.
 local id, ttl = ARGV[1], ARGV[3]
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'done' end
 local prefix = string.sub(KEYS[1], 1, -#id - 1)
@@ -36,29 +45,31 @@ local now = redis.call('TIME')
 local created_at = now[1] .. '.' .. string.format('%06d', now[2])
 local last = 12 + tonumber(ARGV[12])
 redis.call('HSET', KEYS[1], 'created_at', created_at, unpack(ARGV, 13, last))
-redis.call('SET', KEYS[2], ARGV[4], 'EX', ttl)
+redis.call('SET', KEYS[2], ARGV[4], 'EX', ttl + reserve)
 redis.call('HSET', KEYS[10], unpack(ARGV, last + 1))
-for _, key in ipairs({KEYS[1], KEYS[10]}) do redis.call('EXPIRE', key, ttl) end
+for _, key in ipairs({KEYS[1], KEYS[10]}) do redis.call('EXPIRE', key, ttl + reserve) end
 redis.call('ZADD', KEYS[3], created_at, id)
 redis.call('ZADD', KEYS[4], now[1] + ttl, id)
 if ARGV[6] == '1' then
   for _, live in ipairs({KEYS[5], KEYS[6]}) do
     redis.call('ZADD', live, created_at, id)
     redis.call('ZREMRANGEBYSCORE', live, 0, now[1] - ttl)
-    redis.call('EXPIRE', live, ttl)
+    redis.call('EXPIRE', live, ttl + reserve)
   end
 end
 if ARGV[10] ~= '' then
   redis.call('HSET', KEYS[12], 'record', ARGV[10])
-  redis.call('EXPIRE', KEYS[12], ARGV[11])
+  redis.call('EXPIRE', KEYS[12], ARGV[11] + reserve)
+  redis.call('ZADD', KEYS[13], now[1] + ARGV[11], id)
 end
-redis.call('SADD', KEYS[9], ARGV[2])
+if ARGV[2] ~= '' then redis.call('SADD', KEYS[9], ARGV[2]) end
 redis.call('SADD', KEYS[11], KEYS[7])
 redis.call(ARGV[5] == '1' and 'LPUSH' or 'RPUSH', KEYS[7], id)
 redis.call('LPUSH', KEYS[8], '1')
 redis.call('LTRIM', KEYS[8], 0, 0)
 return 'done'
 """
+)
 
 APPEND: Final = """
 -- Writes events. Returns one number per event: 1 written now or earlier, 0 refused as stale.
@@ -87,7 +98,9 @@ end
 return answers
 """
 
-_END: Final = """
+_END: Final = (
+    f"local reserve = {RESERVE_S}"
+    + """
 -- Ends a job: event, record, expiries, totals. Returns nil, or the log's error for the event.
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
   caller, totals, amounts)
@@ -100,7 +113,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   local now = redis.call('TIME')
   redis.call('HSET', job, 'status', status, 'end', id, 'error_code', code,
     'ended_at', now[1] .. '.' .. string.format('%06d', now[2]))
-  for _, key in ipairs({job, log, request}) do redis.call('EXPIRE', key, ttl) end
+  for _, key in ipairs({job, log, request}) do redis.call('EXPIRE', key, ttl + reserve) end
   redis.call('ZADD', expiry, now[1] + ttl, job_id)
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
@@ -109,7 +122,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
-    redis.call('EXPIRE', log, ttl)
+    redis.call('EXPIRE', log, ttl + reserve)
   end
   local task, model_id = about[1] or '', about[2] or ''
   redis.call('HINCRBY', totals, 'jobs ' .. task .. ' ' .. status .. ' ' .. model_id, 1)
@@ -118,6 +131,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   end
 end
 """
+)
 
 SETTLE: Final = (
     _END
@@ -206,14 +220,18 @@ if status ~= 'queued' and status ~= 'running' then redis.call('DEL', KEYS[2], KE
 return 1
 """
 
-KEEP_ANSWER: Final = """
+KEEP_ANSWER: Final = (
+    f"local reserve = {RESERVE_S}"
+    + """
 -- Stores an answer unless the stored response is gone. Returns 1 if it is stored.
--- KEYS: stored response. ARGV: answer, ttl in s.
+-- KEYS: stored response, index of the responses' expiries. ARGV: answer, ttl in s, id.
 if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'answer', ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[2] + reserve)
+redis.call('ZADD', KEYS[2], redis.call('TIME')[1] + ARGV[2], ARGV[3])
 return 1
 """
+)
 
 RETIRE: Final = """
 -- Removes a model that is not desired and has no waiting, taken or claimed jobs. Returns 1 if so.
@@ -235,18 +253,36 @@ redis.call('SREM', KEYS[1], slug)
 return 1
 """
 
-FORGET_EXPIRED: Final = """
--- Removes ids of expired records from the indexes. Returns how many ids it checked.
--- KEYS: index of expiries, index of jobs, live jobs. ARGV: prefix of job records, maximum number.
-local now = redis.call('TIME')[1]
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], 0, now, 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(due) do
-  local ttl = redis.call('TTL', ARGV[1] .. id)
-  if ttl == -2 then
-    for i = 1, 3 do redis.call('ZREM', KEYS[i], id) end
-  else
-    redis.call('ZADD', KEYS[1], now + math.max(ttl, 0) + 1, id)
+FORGET_EXPIRED: Final = (
+    f"local reserve = {RESERVE_S}"
+    + """
+-- Deletes what has expired. Returns how many ids it deleted.
+-- A pause between two calls, in which the machine slept or no supervisor ran, does not count: all
+-- expiries move by it, once, whoever calls first.
+-- KEYS: time of the last call, two indexes of expiries (of jobs, of stored responses), then the
+-- indexes that deleted ids leave. ARGV: maximum number per index, shortest pause in s, number of
+-- prefixes of a job's keys, these prefixes, the prefix of stored responses.
+local now = tonumber(redis.call('TIME')[1])
+local pause = now - (tonumber(redis.call('GET', KEYS[1])) or now)
+redis.call('SET', KEYS[1], now)
+local num = 0
+for i, prefixes in ipairs({{unpack(ARGV, 4, 3 + ARGV[3])}, {ARGV[#ARGV]}}) do
+  local index = KEYS[1 + i]
+  for _, id in ipairs(pause >= tonumber(ARGV[2]) and redis.call('ZRANGE', index, 0, -1) or {}) do
+    local due = redis.call('ZINCRBY', index, pause, id)
+    for _, prefix in ipairs(prefixes) do
+      if redis.call('TTL', prefix .. id) >= 0 then
+        redis.call('EXPIREAT', prefix .. id, math.floor(due + reserve))
+      end
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', index, 0, now, 'LIMIT', 0, ARGV[1])) do
+    for _, prefix in ipairs(prefixes) do redis.call('UNLINK', prefix .. id) end
+    redis.call('ZREM', index, id)
+    for j = 4, i == 1 and #KEYS or 3 do redis.call('ZREM', KEYS[j], id) end
+    num = num + 1
   end
 end
-return #due
+return num
 """
+)

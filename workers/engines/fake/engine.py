@@ -105,6 +105,8 @@ class FakeEngine:
         return [(vector / np.linalg.norm(vector)).tolist() for vector in vectors]
 
     cache_bytes = 0
+    prompt_cache_bytes = 0
+    device_bytes = 0
 
     def limit_cache(self, num_bytes: int) -> None:
         """See ``base.Engine``. Does nothing: no memory is kept."""

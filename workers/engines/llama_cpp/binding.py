@@ -16,7 +16,6 @@ from typing import Any
 
 import llama_cpp
 import llama_cpp.llama_cpp as _llama_cpp
-from llama_cpp._ggml import libggml as _ggml
 
 from workers.engines.failures import DeviceLostError
 from workers.exits import ExitCode
@@ -34,19 +33,6 @@ logits_address: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.
     ("llama_get_logits_ith", _llama_cpp._lib)
 )
 """``llama_get_logits_ith`` that returns the address as an int: faster than a ctypes pointer."""
-
-_device_at: Any = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(
-    ("ggml_backend_dev_get", _ggml)
-)
-_device_type: Any = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(
-    ("ggml_backend_dev_type", _ggml)
-)
-_device_memory: Any = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t), ctypes.POINTER(ctypes.c_size_t)
-)(("ggml_backend_dev_memory", _ggml))
-_num_devices: Any = ctypes.CFUNCTYPE(ctypes.c_size_t)(("ggml_backend_dev_count", _ggml))
-
-_GPU_TYPES = (1, 2)  # enum ggml_backend_dev_type: one with memory of its own, or the machine's
 
 _logger = logging.getLogger(__name__)
 _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continues the last line
@@ -123,17 +109,3 @@ lib.llama_log_set(_log_callback, None)
 atexit.register(lib.llama_log_set, lib.llama_log_callback(), None)
 
 lib.llama_backend_init()
-
-
-def gpu_free_bytes() -> int | None:
-    """What this process may still take of the GPUs' memory; ``None`` without a GPU."""
-    devices = [_device_at(index) for index in range(_num_devices())]
-    gpus = [device for device in devices if _device_type(device) in _GPU_TYPES]
-    if not gpus:
-        return None
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    sizes = []
-    for device in gpus:
-        _device_memory(device, ctypes.byref(free), ctypes.byref(total))
-        sizes.append(free.value)
-    return sum(sizes)

@@ -33,6 +33,8 @@ class EncoderEngine:
 
     has_work = False
     cache_bytes = 0
+    prompt_cache_bytes = 0
+    device_bytes = 0
 
     def __init__(self, loaded: LoadedEncoder) -> None:
         self._loaded = loaded

@@ -192,6 +192,13 @@ class LlamaCppEngine:
         """See ``base.Engine``; always 0: llama.cpp allocates its buffers once, at load."""
         return 0
 
+    @property
+    def prompt_cache_bytes(self) -> int:
+        """See ``base.Engine``: states that were copied out of the KV cells."""
+        return 0 if self._host_cache is None else self._host_cache.num_bytes
+
+    device_bytes = 0  # llama.cpp tells only what is free on the GPU, for all processes
+
     def limit_cache(self, num_bytes: int) -> None:
         """See ``base.Engine``."""
         message = "cache_limit: llama.cpp keeps no freed memory"

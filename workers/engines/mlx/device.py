@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mlx.core as mx
 
+from jobs.memory.facts import Gpu
 from workers.engines.failures import DeviceLostError
 
 _ALLOCATION = re.compile(r"\[[\w: ]*alloc\w*\]")  # what could not be allocated has not been sent
@@ -21,15 +23,6 @@ _ALLOCATION = re.compile(r"\[[\w: ]*alloc\w*\]")  # what could not be allocated 
 def is_gpu() -> bool:
     """Whether MLX's default device is a GPU."""
     return bool(mx.default_device().type == mx.DeviceType.gpu)
-
-
-def memory_bytes() -> int | None:
-    """What programs may use of the GPU's memory; ``None`` on a CPU, or if MLX does not say."""
-    if not is_gpu():
-        return None
-    info = mx.device_info()
-    found = info.get("max_recommended_working_set_size") or info.get("free_memory")
-    return int(found) if found else None
 
 
 def raise_if_lost(error: Exception) -> None:
@@ -51,3 +44,20 @@ def watched() -> Iterator[None]:
     except RuntimeError as error:
         raise_if_lost(error)
         raise
+
+
+def gpu() -> Gpu | None:
+    """The GPU; ``None``: MLX computes on the CPU."""
+    if not is_gpu():
+        return None
+    facts: dict[str, Any] = mx.device_info()
+    working_set = int(facts.get("max_recommended_working_set_size", 0))
+    if working_set:
+        return Gpu("metal", working_set)
+    return Gpu("cuda", int(facts.get("total_memory", 0)), int(facts.get("free_memory", 0)))
+
+
+def memory_bytes() -> int | None:
+    """What this process may take of the GPU's memory; ``None`` on a CPU, or if MLX does not say."""
+    found = gpu()
+    return None if found is None else found.free_bytes or found.limit_bytes or None

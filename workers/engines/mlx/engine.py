@@ -9,6 +9,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from jobs.catalog.mlx_folder import Json, check_folder
+from jobs.catalog.mlx_weights import find_weights
 from jobs.contract.errors import (
     ContextLengthExceededError,
     EngineError,
@@ -37,11 +39,9 @@ from workers.engines.mlx.embedding import Embedder
 from workers.engines.mlx.load import adapters
 from workers.engines.mlx.load.draft_model import check_draft_folder, open_drafter
 from workers.engines.mlx.load.engine_parts import EngineParts, build_engine_parts, open_room
-from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.options import check_options, describe, fit_context, num_slots_of
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
-from workers.engines.mlx.load.weights import find_weights
 from workers.engines.mlx.memory import Memory
 
 _SHARE_OF_PROGRESS = 0.8  # the model's share of the progress, if a draft model is loaded too
@@ -228,6 +228,16 @@ class MlxEngine:
     def cache_bytes(self) -> int:
         """See ``base.Engine``: MLX's buffer cache."""
         return int(mx.get_cache_memory())
+
+    @property
+    def prompt_cache_bytes(self) -> int:
+        """See ``base.Engine``."""
+        return self._store.num_bytes
+
+    @property
+    def device_bytes(self) -> int:
+        """See ``base.Engine``: arrays, and MLX's buffer cache."""
+        return int(mx.get_active_memory() + mx.get_cache_memory()) if device.is_gpu() else 0
 
     def limit_cache(self, num_bytes: int) -> None:
         """See ``base.Engine``; never more than the pool of a share."""

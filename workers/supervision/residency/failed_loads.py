@@ -11,7 +11,7 @@ from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from jobs.storage.load_failures import note_load_failure
+from jobs.storage.residency.load_failures import note_load_failure
 
 
 def note_failed_load(

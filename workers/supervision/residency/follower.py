@@ -8,11 +8,9 @@ from functools import partial
 from jobs.contract.errors import InsufficientMemoryError, JobError, NoRoomError
 from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.settings import Settings
-from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
-from jobs.storage.store import JobStore
+from jobs.storage.desired_models import DesiredSnapshot
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
-from workers.supervision.residency.memory import ModelMemory
 from workers.supervision.residency.planner import Phase, Refusal
 from workers.supervision.residency.residency import Outlook, Residency
 from workers.supervision.restarts import RestartPolicy
@@ -23,17 +21,14 @@ Guarded = Callable[[Callable[[], object]], bool]
 
 
 class PlanFollower:
-    """Called once per tick. ``owner()``: this supervisor, as in the locks.
+    """Called once per tick. ``start(slug, desired, reserved_bytes)`` starts a worker.
 
-    ``start(slug, desired, reserved_bytes)`` starts a worker. ``guarded`` runs one step and logs its
-    errors, so that a failure concerns one model only.
+    ``guarded`` runs one step and logs its errors, so that a failure concerns one model only.
     """
 
     def __init__(
         self,
-        store: JobStore,
-        desired_models: DesiredModels,
-        owner: Callable[[], str],
+        residency: Residency,
         claimant: Claimant,
         crash_policy: CrashPolicy,
         restarts: RestartPolicy,
@@ -41,10 +36,7 @@ class PlanFollower:
         start: Start,
         guarded: Guarded,
     ) -> None:
-        memory = ModelMemory(settings)
-        self._residency = Residency(
-            store, desired_models, settings, memory.need_of, memory.budget, owner
-        )
+        self._residency = residency
         self._claimant = claimant
         self._crash_policy = crash_policy
         self._restarts = restarts

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from jobs.contract.records import DesiredModel, WorkerStatus
 from jobs.settings import Settings
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
-from jobs.storage.parking import Parking
+from jobs.storage.residency.parking import Parking
 from jobs.storage.store import JobStore
+from workers.supervision.residency.memory import ModelMemory
 from workers.supervision.residency.planner import Limits, ModelView, Phase, Plan, plan
-from workers.supervision.residency.views import NeedOf, Views
+from workers.supervision.residency.views import Views
 from workers.supervision.worker_process import Child
 
 _ELSEWHERE_S = 3.0
@@ -49,18 +50,15 @@ class Residency:
         store: JobStore,
         desired_models: DesiredModels,
         settings: Settings,
-        need_of: NeedOf,
-        budget: Callable[[], int | None],
         owner: Callable[[], str],
     ) -> None:
         self._store = store
         self._desired_models = desired_models
         self._settings = settings
-        self._need_of = need_of
-        self._budget = budget
+        self._memory = ModelMemory(settings)
         self._owner = owner
         self._parking = Parking(store)
-        self._views = Views(need_of)
+        self._views = Views(self._memory.need_of)
         self._elsewhere: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
 
@@ -101,9 +99,10 @@ class Residency:
 
     def _limits(self, *, is_alone: bool) -> Limits:
         return Limits(
-            budget_bytes=self._budget(),
+            budget_bytes=self._memory.budget(),
             max_models=self._settings.models_max,
             swap_after_s=self._settings.swap_after_s,
+            residence_s=self._settings.swap_after_s / 2,
             patience_s=0.0 if is_alone else _PATIENCE_S,
         )
 
@@ -128,7 +127,7 @@ class Residency:
         current: DesiredModel | None = desired
         if desired.is_parked:
             current = self._desired_models.change(slug, desired.uid, is_parked=False)
-        return None if current is None else (current, self._need_of(current).num_bytes)
+        return None if current is None else (current, self._memory.need_of(current).num_bytes)
 
     def park(self, child: Child, grace_s: float) -> None:
         """Park an idle model, or a closed one whose jobs have ended, unless a job prevents it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
-from jobs.storage.parking import Demand
+from jobs.storage.residency.parking import Demand
 from workers.supervision.residency.planner import ModelView, Phase
 from workers.supervision.worker_process import Child
 
@@ -65,8 +65,9 @@ class Views:
         waiting_since = None
         if demand.oldest_at is not None:
             waiting_since = now - max(0.0, redis_now - demand.oldest_at)
-            if phase is Phase.ABSENT:
-                waiting_since = max(waiting_since, track.absent_since)
+        if phase is Phase.ABSENT and (demand.num_held or waiting_since is not None):
+            # What a dead worker held waits, too: the next one's start returns it to the queue.
+            waiting_since = max(waiting_since or track.absent_since, track.absent_since)
         need = self._need_of(desired) if child is None else Need(child.reserved_bytes)
         return ModelView(
             slug=slug,

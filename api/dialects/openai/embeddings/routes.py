@@ -36,7 +36,9 @@ async def embeddings(
     desired = await resolve(services, x_model_id, body.model)
     job = to_embed_request(body, desired.load.model_name)
     in_background = is_background(request, None)
-    ticket = new_ticket(runner, desired, job, is_background=in_background)
+    ticket = new_ticket(
+        runner, desired, job, is_background=in_background, keep_alive_s=body.keep_alive_s
+    )
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)

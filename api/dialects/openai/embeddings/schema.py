@@ -7,9 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, PlainValidator, WithJsonSchema
 
-from api.web.base_schema import PROMPT_SCHEMA, Body, Count, Text, check_prompt
+from api.dialects.shared_fields import KeepFields
+from api.web.base_schema import PROMPT_SCHEMA, Count, Text, check_prompt
 
 _MAX_INPUTS = 2048  # OpenAI's limit
+# Voyage's words, Cohere's and NVIDIA's.
+InputType = Literal["query", "document", "search_query", "search_document", "passage"]
 
 InputValue = Annotated[
     str | list[Any],
@@ -18,13 +21,15 @@ InputValue = Annotated[
 ]
 
 
-class EmbeddingsBody(Body):
+class EmbeddingsBody(KeepFields):
     """POST /v1/embeddings."""
 
     input: InputValue
     model: Text | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
+    input_type: InputType | None = None
+    prompt_name: Text | None = None
     user: Text | None = None
 
 

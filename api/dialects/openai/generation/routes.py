@@ -62,7 +62,9 @@ async def _generate(
     job = to_generate_request(body, desired.load.defaults, desired.load.model_name)
     check_schemas(services, job)
     in_background = is_background(request, body.background)
-    ticket = new_ticket(runner, desired, job, is_background=in_background)
+    ticket = new_ticket(
+        runner, desired, job, is_background=in_background, keep_alive_s=body.keep_alive_s
+    )
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -89,12 +89,22 @@ def to_embed_request(body: EmbeddingsBody, model_name: str) -> EmbedRequest:
     request = EmbedRequest(
         inputs=_plain_prompts(body.input, param="input"),
         dimensions=body.dimensions,
+        input_type=_input_type(body),
+        prompt_name=body.prompt_name,
         model=model_name,
         encoding_format=body.encoding_format or "float",
         # The original's clients name no model, OpenAI's always do.
         is_shown_twice=body.model is None,
     )
     return checked_text(request, body)
+
+
+def _input_type(body: EmbeddingsBody) -> Literal["query", "document"] | None:
+    if body.input_type is None:
+        return None
+    if body.prompt_name is not None:
+        raise InvalidRequestError("prompt_name: not together with input_type", "prompt_name")
+    return "query" if body.input_type in ("query", "search_query") else "document"
 
 
 def refuse_unsupported(body: GenerationRoute) -> None:

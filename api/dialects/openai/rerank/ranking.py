@@ -9,7 +9,8 @@ from api.dialects.generation_params import checked_text
 from api.dialects.openai.rerank.schema import RerankBody
 from jobs.contract.errors import InvalidRequestError
 from jobs.contract.events import Usage
-from jobs.contract.requests import EmbedRequest, Prompt, Rerank
+from jobs.contract.requests import EmbedRequest, Prompt
+from jobs.contract.rerank import Rerank
 
 
 def to_rerank_request(body: RerankBody, model_name: str) -> EmbedRequest:

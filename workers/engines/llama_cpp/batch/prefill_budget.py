@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.memory.load_defaults import SCORED_ROWS
 from workers.engines.llama_cpp.batch.decode_batch import IntArray
 from workers.engines.llama_cpp.batch.running import Running
-
-SCORED_ROWS = 32  # prompt tokens per step that may output logits: each needs a buffer row
 
 
 @dataclass(slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import psutil
-
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.gguf_header import GgufHeader
+from jobs.memory import load_defaults
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import LIBRARY_VERSION
 from workers.engines.llama_cpp.cache.host_cache import MIN_TOKENS, HostCache
@@ -19,7 +19,6 @@ from workers.engines.shared.identity import digest_of
 from workers.engines.shared.spill import Spill
 
 BACKEND = "llama-cpp"
-MAX_HOST_CACHE_BYTES = 2 << 30
 
 
 def num_kept_cells(cells: OpenedCells, options: EngineOptions, rest_bytes: int | None) -> int:
@@ -44,7 +43,8 @@ def prompt_cache_bytes(options: EngineOptions, rest_bytes: int | None) -> int:
         return options.prompt_cache_bytes
     if rest_bytes is not None:
         return max(rest_bytes, 0)
-    return min(MAX_HOST_CACHE_BYTES, psutil.virtual_memory().total // 16)
+    memory = current_platform().usable_memory_bytes()
+    return load_defaults.prompt_cache_bytes(BACKEND, None, memory)
 
 
 def open_host_cache(

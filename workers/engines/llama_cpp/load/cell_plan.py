@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InsufficientMemoryError, InvalidRequestError
+from jobs.memory import load_defaults
+from jobs.memory.load_defaults import CELLS_UNIT
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.shared.memory_text import to_text
 
-DEFAULT_SLOTS = 8
-DEFAULT_CONTEXT_LIMIT = 8192  # longer only on request, or where the room for its cells is known
 LONGEST_CONTEXT = 1 << 24
-SHARED_CELLS = 16384  # KV cells that all slots share, unless one context alone is longer
-CELLS_UNIT = 256  # llama.cpp rounds a slot's cells up to a multiple of this
-_LONGEST_DEFAULT = 32768
+_LONGEST_DEFAULT = 32768  # tokens of a context where the room for its cells is known
 _SHORTEST_CONTEXT = 512
 # The rest is for kept states and vectors.
 _PART_FOR_CELLS = 0.75
@@ -140,7 +138,7 @@ def _whole_units(num_cells: int) -> int:
 
 def num_slots_of(options: EngineOptions) -> int:
     """How many sequences can run. Raises ``InvalidRequestError`` for an impossible number."""
-    num_slots = DEFAULT_SLOTS if options.num_slots is None else options.num_slots
+    num_slots = load_defaults.DEFAULT_SLOTS if options.num_slots is None else options.num_slots
     largest: int = lib.llama_max_parallel_sequences() - 1
     if not 1 <= num_slots <= largest:
         raise InvalidRequestError(f"a GGUF model can have 1 to {largest} slots, not {num_slots}")
@@ -154,19 +152,13 @@ def context_length_of(model: Pointer, options: EngineOptions) -> int:
         if not 2 <= length <= LONGEST_CONTEXT:
             raise InvalidRequestError(f"a context of {length} tokens is not possible")
         return length
-    trained: int = lib.llama_model_n_ctx_train(model)
-    return min(trained, DEFAULT_CONTEXT_LIMIT)
+    return load_defaults.context_length(lib.llama_model_n_ctx_train(model), None)
 
 
 def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int:
     """Number of KV cells that all slots share."""
-    num_cells = min(context_length * num_slots, max(context_length, SHARED_CELLS))
-    # llama.cpp chooses the short or long RoPE factors of a long-context model by the number of
-    # all cells: for a short context, stay within the limit for the short factors.
     original = original_context_of(header)
-    if original is not None and context_length <= original:
-        num_cells = min(num_cells, original)
-    return num_cells
+    return load_defaults.num_shared_cells(context_length, num_slots, original)
 
 
 def original_context_of(header: GgufHeader) -> int | None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InsufficientMemoryError, ModelLoadError
+from jobs.memory import load_defaults
+from jobs.memory.load_defaults import SCORED_ROWS
 from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.batch.prefill_budget import SCORED_ROWS
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
@@ -29,7 +30,6 @@ from workers.engines.llama_cpp.load.trial import DeviceFailedError, try_memory
 
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # for fewer, another thread costs more than it saves
-DEFAULT_DRAFTS = 4
 FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
 _MEASURED_CELLS = 512  # per slot with cells of its own; llama.cpp plans passes of 512 tokens
@@ -155,6 +155,8 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
     params.n_threads = num_threads
     params.n_threads_batch = num_threads
     params.flash_attn_type = FLASH_ATTENTION
+    if options.num_gpu_layers == 0:  # else products of many rows go to the GPU all the same
+        params.op_offload = False
     if options.kv_bits is not None:
         params.type_k = params.type_v = KV_TYPES[options.kv_bits]
     return params
@@ -169,6 +171,5 @@ def num_threads_of(model: Pointer) -> int:
 
 def num_drafts_of(options: EngineOptions) -> int:
     """Tokens to draft per step; 0: no drafting."""
-    if options.num_draft_tokens is not None:
-        return options.num_draft_tokens
-    return 0 if options.draft_path is None else DEFAULT_DRAFTS
+    has_draft_model = options.draft_path is not None
+    return load_defaults.num_drafts(options.num_draft_tokens, has_draft_model=has_draft_model)

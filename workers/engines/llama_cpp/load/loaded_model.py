@@ -154,7 +154,7 @@ def _load_encoder(
     return LoadedEncoder(
         model=model,
         tokenizer=LlamaCppTokenizer(model),
-        info=_info(header, model, context_length, num_slots_of(options)),
+        info=_info(header, model, context_length, num_slots_of(options), options),
         embedder=Embedder(model, context_length, num_threads, spare=spare),
     )
 
@@ -193,7 +193,7 @@ def _load_generator(
         is_on_cpu=is_on_cpu(options),
         host_cache=host_cache,
         tokenizer=tokenizer,
-        info=_info(header, model, context_length, num_slots),
+        info=_info(header, model, context_length, num_slots, options),
         adapters=adapters,
         adapter=options.adapter,
         embedder=Embedder(
@@ -281,7 +281,13 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
         raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary differs from the model's")
 
 
-def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: int) -> ModelInfo:
+def _info(
+    header: GgufHeader,
+    model: Pointer,
+    context_length: int,
+    num_slots: int,
+    options: EngineOptions,
+) -> ModelInfo:
     return ModelInfo(
         backend=BACKEND,
         context_length=context_length,
@@ -290,4 +296,5 @@ def _info(header: GgufHeader, model: Pointer, context_length: int, num_slots: in
         architecture=header.architecture,
         quantization=header.quantization,
         num_parameters=lib.llama_model_n_params(model),
+        is_on_gpu=not is_on_cpu(options),
     )

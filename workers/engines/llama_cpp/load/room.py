@@ -10,7 +10,8 @@ from typing import Protocol
 
 from jobs.contract.errors import InsufficientMemoryError
 from workers.engines.base import EngineOptions
-from workers.engines.llama_cpp.binding import Pointer, gpu_free_bytes, lib
+from workers.engines.llama_cpp import devices
+from workers.engines.llama_cpp.binding import Pointer, lib
 from workers.engines.shared.memory_text import to_text
 
 _PART_OF_GPU = 0.9  # of what is free, if the model has no share
@@ -25,7 +26,7 @@ def is_on_cpu(options: EngineOptions) -> bool:
 def _bounds(options: EngineOptions, num_loaded: int) -> list[int]:
     """What may still be taken after ``num_loaded`` bytes: of the share, and of the GPU."""
     found = [] if options.memory_bytes is None else [options.memory_bytes - num_loaded]
-    on_gpu = None if is_on_cpu(options) else gpu_free_bytes()
+    on_gpu = None if is_on_cpu(options) else devices.free_bytes()
     return found if on_gpu is None else [*found, int(on_gpu * _PART_OF_GPU)]
 
 

@@ -21,7 +21,7 @@ from workers.engines.llama_cpp.sampling.scoring import Logits, logits_of
 
 _NUM_TOKENS = 2
 _TO_THE_END = -1
-_NUM_COMPARED = 4  # tokens of a text
+_NUM_COMPARED = (4, 5)  # tokens of two texts; some models are wrong only if one is longer
 _NOISE = 0.1  # of the distance between two texts; low-bit weights leave about 0.03
 
 
@@ -49,7 +49,8 @@ def try_memory(path: Path, model: Pointer, memory: KvMemory, num_slots: int) -> 
 
 def _can_batch(path: Path, model: Pointer, memory: KvMemory) -> bool:
     """Whether two texts that are read in one pass give what each gives alone."""
-    texts = [np.arange(1, _NUM_COMPARED + 1), np.arange(_NUM_COMPARED, 0, -1)]
+    short, long = _NUM_COMPARED
+    texts = [np.arange(1, short + 1), np.arange(long, 0, -1)]
     alone = [_read(path, model, memory, [text])[0] for text in texts]
     together = _read(path, model, memory, texts)
     unlike = np.abs(alone[0] - alone[1]).max()
@@ -63,14 +64,14 @@ def _read(
     path: Path, model: Pointer, memory: KvMemory, texts: ListLike[npt.NDArray[Any]]
 ) -> list[Logits]:
     """The logits after each text, all read in one pass."""
-    batch = Batch(len(texts) * _NUM_COMPARED)
+    ends = np.cumsum([len(text) for text in texts])
+    batch = Batch(int(ends[-1]))
     seq_ids = [memory.open_seq() for _ in texts]
     for seq_id, text in zip(seq_ids, texts, strict=True):
         batch.add(text.astype(np.int32), 0, seq_id, num_outputs=1)
     _decode_batch(path, memory, batch)
     vocab_size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-    rows = [(number + 1) * _NUM_COMPARED - 1 for number in range(len(texts))]
-    found = [logits_of(memory.context, row, vocab_size).copy() for row in rows]
+    found = [logits_of(memory.context, int(end) - 1, vocab_size).copy() for end in ends]
     for seq_id in seq_ids:
         memory.release(seq_id)
     return found

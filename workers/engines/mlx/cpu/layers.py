@@ -14,19 +14,18 @@ import mlx.nn as nn
 import numpy as np
 import numpy.typing as npt
 
+from jobs.memory.load_defaults import EXPANDED_BYTES
 from workers.engines.mlx.cpu.threads import blas
 
 # From this many rows on, expanding the weights for one product is faster than MLX's own product.
 _MIN_ROWS = 8
 # From this many multiplications on, NumPy is faster, although evaluating MLX's graph costs 50 µs.
 _MIN_PRODUCT = 150_000
-# Limit of expanded weights that are kept: all of a model of 30 million parameters.
-KEPT_BYTES = 128 << 20
 
 Weights = npt.NDArray[np.float32]
 
 
-def install(module: nn.Module, vocab_size: int, kept_bytes: int = KEPT_BYTES) -> int:
+def install(module: nn.Module, vocab_size: int, kept_bytes: int = EXPANDED_BYTES) -> int:
     """Replace the classes of all linear layers of a float32 model.
 
     Returns how much memory expanded weights will take, at most ``kept_bytes``.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.catalog.disk_facts import trained_length
+from jobs.catalog.mlx_folder import Json, check_folder
+from jobs.catalog.mlx_weights import find_weights
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafter
-from workers.engines.mlx.load.folder import Json, check_folder
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
-from workers.engines.mlx.load.weights import find_weights
 from workers.engines.mlx.memory import Memory
 
 _FIELD = "draft_model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.memory.load_defaults import DEFAULT_SLOTS
 from workers.engines.base import EngineOptions
 from workers.engines.mlx import device
 from workers.engines.mlx.batch.drafting import Drafter
@@ -16,7 +17,7 @@ from workers.engines.mlx.cache.spill import PromptSpill
 from workers.engines.mlx.embedding import Embedder
 from workers.engines.mlx.load.identity import model_identity
 from workers.engines.mlx.load.loading import LoadedModel
-from workers.engines.mlx.load.options import DEFAULT_SLOTS, cache_budget
+from workers.engines.mlx.load.options import cache_budget
 from workers.engines.mlx.load.pooling import own_pooling
 from workers.engines.mlx.memory import Memory, StateRoom, measure_pass
 from workers.engines.shared.chunk_budget import EMBED_BUDGETS, ChunkBudget, first_chunk

@@ -15,7 +15,10 @@ from mlx.utils import tree_flatten
 
 from jobs.catalog.catalog import find_adapter
 from jobs.catalog.disk_facts import trained_length
+from jobs.catalog.mlx_folder import Json
+from jobs.catalog.mlx_weights import find_weights, folder_with_only
 from jobs.contract.errors import ModelLoadError
+from jobs.memory import load_defaults
 from workers.engines.base import EngineOptions, OnProgress
 from workers.engines.mlx import library
 from workers.engines.mlx.cache.abilities import (
@@ -25,16 +28,12 @@ from workers.engines.mlx.cache.abilities import (
 )
 from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
 from workers.engines.mlx.cache.state_size import StateSize, measure_state
-from workers.engines.mlx.cpu import layers, tuning
+from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
-from workers.engines.mlx.load.folder import Json
-from workers.engines.mlx.load.weights import find_weights, folder_with_only
 from workers.engines.mlx.memory import Memory
 
-# Longer only on request, because of the size of the KV cache, or where its room is known.
-DEFAULT_CONTEXT_LENGTH = 8192
 _EXPANDED_SHARE = 16  # of a share, for expanded weights
 # Weights are read in chunks of about this size; progress is reported after each.
 _CHUNK_BYTES = 64 << 20
@@ -112,8 +111,8 @@ def load(
 
 def _bytes_for_expanded(options: EngineOptions) -> int:
     if options.memory_bytes is None:
-        return layers.KEPT_BYTES
-    return min(layers.KEPT_BYTES, options.memory_bytes // _EXPANDED_SHARE)
+        return load_defaults.EXPANDED_BYTES
+    return min(load_defaults.EXPANDED_BYTES, options.memory_bytes // _EXPANDED_SHARE)
 
 
 def _with_tried_batch(loaded: LoadedModel) -> LoadedModel:
@@ -169,7 +168,7 @@ def choose_context_length(config: Json, requested: int | None) -> int:
     """
     limit = trained_length(config)
     if requested is None:
-        return min(limit or DEFAULT_CONTEXT_LENGTH, DEFAULT_CONTEXT_LENGTH)
+        return load_defaults.context_length(limit, None)
     if limit is not None and requested > limit:
         raise ModelLoadError(
             f"The model's context is {limit} tokens, {requested} were requested", "context_length"

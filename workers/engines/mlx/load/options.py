@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import psutil
-
 from jobs.catalog.disk_facts import trained_length
 from jobs.contract.errors import InsufficientMemoryError, UnsupportedParameterError
+from jobs.memory import load_defaults
+from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo
 from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.cache.quantized_kv import check_kv_bits
-from workers.engines.mlx.load.loading import DEFAULT_CONTEXT_LENGTH, LoadedModel
+from workers.engines.mlx.load.loading import LoadedModel, is_cpu
 from workers.engines.mlx.memory import StateRoom
 from workers.engines.shared.memory_text import to_text
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SLOTS = 8
-_MAX_DEFAULT_CACHE_BYTES = 2 << 30
 _LONGEST_DEFAULT = 32768  # tokens of a context where its room is known
 _SHORTEST_CONTEXT = 256
 _SHORT_TEXT = 64
@@ -45,11 +43,10 @@ def cache_budget(loaded: LoadedModel, options: EngineOptions, room: StateRoom | 
     """About how many bytes the prompt cache takes; 0 for a model whose state cannot be copied."""
     if not loaded.abilities.can_keep:
         return 0
-    if options.prompt_cache_bytes is not None:
-        return options.prompt_cache_bytes
-    if room is not None:
+    if options.prompt_cache_bytes is None and room is not None:
         return room.num_bytes // 3
-    return min(_MAX_DEFAULT_CACHE_BYTES, psutil.virtual_memory().total // 10)
+    memory = current_platform().usable_memory_bytes()
+    return load_defaults.prompt_cache_bytes("mlx", options.prompt_cache_bytes, memory)
 
 
 def fit_context(loaded: LoadedModel, options: EngineOptions, room: StateRoom) -> LoadedModel:
@@ -68,7 +65,7 @@ def fit_context(loaded: LoadedModel, options: EngineOptions, room: StateRoom) ->
             f"{longest} tokens fit: choose a shorter context_length, a smaller model or kv_bits"
         )
     if options.context_length is None:
-        longest = max(room.longest(2, longest), min(longest, DEFAULT_CONTEXT_LENGTH))
+        longest = max(room.longest(2, longest), min(longest, load_defaults.DEFAULT_CONTEXT_LENGTH))
     return replace(loaded, context_length=longest)
 
 
@@ -87,6 +84,7 @@ def describe(loaded: LoadedModel, options: EngineOptions, num_slots: int) -> Mod
         architecture=str(loaded.config["model_type"]),
         quantization=loaded.quantization,
         num_parameters=loaded.num_parameters,
+        is_on_gpu=not is_cpu(),
     )
 
 
@@ -103,7 +101,7 @@ def num_slots_of(loaded: LoadedModel, options: EngineOptions, room: StateRoom | 
 def _wanted_slots(loaded: LoadedModel, options: EngineOptions) -> int:
     if speculation.is_requested(options):
         return 1
-    num_slots = options.num_slots or DEFAULT_SLOTS
+    num_slots = options.num_slots or load_defaults.DEFAULT_SLOTS
     if num_slots > 1 and not loaded.abilities.can_batch:
         log.warning("this model cannot be batched: its requests run one after the other")
         return 1

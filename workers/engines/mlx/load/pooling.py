@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jobs.catalog.mlx_folder import read_optional_json
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import Pooling
-from workers.engines.mlx.load.folder import read_optional_json
 
 _FILE = Path("1_Pooling") / "config.json"
 _PREFIX = "pooling_mode_"

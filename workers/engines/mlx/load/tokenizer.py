@@ -12,15 +12,16 @@ from typing import Any
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as HfTokenizer
 
+from jobs.catalog.mlx_folder import Json, read_optional_json, read_text
 from jobs.contract.errors import ModelLoadError
 from workers.engines.base import FimTokens
 from workers.engines.fim import find_fim_tokens
-from workers.engines.mlx.load.folder import Json, read_optional_json, read_text
 from workers.engines.mlx.load.token_bytes import piece_reader
 
 # Vocabulary files that transformers can convert.
 _OTHER_SOURCES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
 _BAD_TEMPLATES = "the chat_template is neither a text nor a list of named texts"
+_TWO_WORDS = "the water"
 _BREAK = "\ufdd1"  # a noncharacter
 
 
@@ -59,9 +60,15 @@ def _convert_definition(path: Path) -> str:
 
     try:
         slow = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        return str(slow.backend_tokenizer.to_str())
+        shown = slow.decode(slow.encode(_TWO_WORDS, add_special_tokens=False))
+        definition = str(slow.backend_tokenizer.to_str())
     except Exception as error:  # transformers raises anything
         raise ModelLoadError(f"{path.name} has no usable tokenizer: {error}") from error
+    if shown.strip() and " " not in shown.strip():
+        # By the model's type, transformers may choose a class that reads the file wrongly.
+        message = f"{type(slow).__name__} loses the blanks; name the class as tokenizer_class"
+        raise ModelLoadError(f"{path.name} has no usable tokenizer: {message}")
+    return definition
 
 
 def _end_ids(settings: Json, where: str) -> list[int]:

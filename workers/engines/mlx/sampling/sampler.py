@@ -14,17 +14,11 @@ from typing import Protocol
 import mlx.core as mx
 
 from jobs.contract.sampling import Sampling, draw_seed
-from workers.engines import mirostat
 from workers.engines.base import Constraint
 from workers.engines.dry import Repetitions
+from workers.engines.mlx.sampling.chain import Chain, Parameters, choose_of, is_drawing
 from workers.engines.mlx.sampling.constrained_rows import ConstrainedRows, Failures
-from workers.engines.mlx.sampling.filters import (
-    FilterSettings,
-    apply_filters,
-    column,
-    exclude_top,
-    heat,
-)
+from workers.engines.mlx.sampling.filters import column
 from workers.engines.mlx.sampling.mirostat_rows import MirostatRows
 from workers.engines.mlx.sampling.penalties import Penalties, bias_of, count_tokens, subtract_dry
 
@@ -103,9 +97,11 @@ class BatchSampler:
         self._constrained = ConstrainedRows(rows)
         self._mirostat = MirostatRows(rows)
         # Rows of mirostat count as greedy here: their tokens are replaced.
-        self._is_greedy = [not _is_drawing(sampling) for sampling in samplings]
-        self._temperature = Temperature.of(samplings)
-        self._filters = filter_settings(samplings)
+        self._is_greedy = [not is_drawing(sampling) for sampling in samplings]
+        self._are_greedy = mx.array(self._is_greedy)
+        self._chain, self._filters, self._temperatures = Chain.of(samplings)
+        is_on_gpu = mx.default_device().type == mx.DeviceType.gpu
+        self._choose_among = choose_of(self._chain, is_compiled=is_on_gpu)
         self._num_logprobs = {i: s.num_logprobs for i, s in enumerate(samplings)}
 
     def draw(self, logits: mx.array, inputs: mx.array) -> Draw:
@@ -129,19 +125,18 @@ class BatchSampler:
         return subtract_dry(biased, self._rows, failures)
 
     def _choose(self, logits: mx.array) -> mx.array:
-        likeliest = mx.argmax(logits, axis=-1)
         if all(self._is_greedy):
-            return likeliest
-        drawn = _draw_rows(self.final(logits), self._keys())
-        return mx.where(mx.array(self._is_greedy), likeliest, drawn)
+            return mx.argmax(logits, axis=-1)
+        return self._choose_among(logits, self._keys(), self._are_greedy, self._parameters())
 
     def final(self, logits: mx.array) -> mx.array:
         """``logits`` (rows, vocab) after filters, XTC and temperature, as the draw uses them."""
-        kept = apply_filters(logits, self._filters)
+        return self._chain.final(logits, self._parameters())
+
+    def _parameters(self) -> Parameters:
         thresholds = [self._xtc_threshold(i) for i in range(len(self._rows))]
-        if min(thresholds) < _MORE_THAN_ALL:
-            kept = exclude_top(kept, column(thresholds))
-        return self._temperature.apply(kept)
+        xtc = [column(thresholds)] if min(thresholds) < _MORE_THAN_ALL else []
+        return self._filters, xtc, self._temperatures
 
     def _xtc_threshold(self, index: int) -> float:
         """The row's threshold if XTC acts at its position, else one above all probabilities."""
@@ -175,49 +170,3 @@ def most_likely(logprobs: mx.array, num_top: int) -> mx.array:
     ids = mx.argpartition(-logprobs, last, axis=-1)[:, :num_top]
     order = mx.argsort(-mx.take_along_axis(logprobs, ids, axis=-1), axis=-1)
     return mx.take_along_axis(ids, order, axis=-1)
-
-
-def _draw_rows(logits: mx.array, keys: mx.array) -> mx.array:
-    """One draw per row, the same as ``mx.random.categorical`` of each row alone."""
-    draw_one = mx.vmap(lambda row, key: mx.random.categorical(row, key=key))
-    drawn: mx.array = draw_one(logits, keys)
-    return drawn
-
-
-def _is_drawing(sampling: Sampling) -> bool:
-    """Whether the row's token is drawn among what the filters leave."""
-    return not sampling.is_greedy and not mirostat.is_used(sampling)
-
-
-def filter_settings(samplings: list[Sampling]) -> FilterSettings:
-    """The filters of the rows; those of rows that do not draw are not used."""
-    return FilterSettings.of([s if _is_drawing(s) else None for s in samplings])
-
-
-@dataclass(frozen=True, slots=True)
-class Temperature:
-    """The rows' temperatures, (rows, 1) each. Unless one is dynamic, ``low`` is the temperature."""
-
-    low: mx.array
-    high: mx.array
-    exponent: mx.array
-    is_dynamic: bool
-
-    @staticmethod
-    def of(samplings: list[Sampling]) -> Temperature:
-        # The value does not matter for a row that does not draw.
-        middles = [s.temperature or 1.0 for s in samplings]
-        extents = [s.dynatemp_range if _is_drawing(s) else 0.0 for s in samplings]
-        pairs = list(zip(middles, extents, strict=True))
-        return Temperature(
-            column([max(0.0, middle - extent) for middle, extent in pairs]),
-            column([middle + extent for middle, extent in pairs]),
-            column([s.dynatemp_exponent for s in samplings]),
-            any(extents),
-        )
-
-    def apply(self, logits: mx.array) -> mx.array:
-        if self.is_dynamic:
-            return heat(logits, self.low, self.high, self.exponent)
-        # Shifted so that a tiny temperature cannot turn the maximum into infinity.
-        return (logits - mx.max(logits, axis=-1, keepdims=True)) / self.low

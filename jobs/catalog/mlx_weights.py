@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jobs.catalog.mlx_folder import Json, read_optional_json
 from jobs.contract.errors import ModelLoadError
-from workers.engines.mlx.load.folder import Json, read_optional_json
 
 _INDEX = "model.safetensors.index.json"
 _PATTERN = "model*.safetensors"  # the one in mlx_lm.utils.load_model
@@ -52,14 +52,15 @@ def find_weights(path: Path) -> list[Path]:
 
 def _read_index(path: Path) -> dict[str, str]:
     """Tensor -> name of its file; empty without an index."""
-    places = read_optional_json(path / _INDEX).get("weight_map", {})
+    places: Any = read_optional_json(path / _INDEX).get("weight_map", {})
     is_right = isinstance(places, dict) and all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
     )
     if not is_right:
         message = f"the weight_map of {_INDEX} does not give the file of each tensor"
         raise ModelLoadError(f"{path.name} cannot be loaded: {message}")
-    return places
+    found: dict[str, str] = places
+    return found
 
 
 def _tensors(path: Path, files: list[Path]) -> set[str]:

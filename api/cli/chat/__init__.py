@@ -1,0 +1,1 @@
+"""``mgs chat``: a conversation in the terminal, through the HTTP API."""

@@ -1,0 +1,1 @@
+"""``mgs check``: tries a machine with a server of its own, and writes a report."""

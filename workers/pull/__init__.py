@@ -1,0 +1,1 @@
+"""The process that downloads one model of the hub into the models folder."""
