@@ -174,8 +174,7 @@ class EngineOptions:
     is_cpu_tuned: bool = True
     """On a CPU, use the code paths made for it."""
     memory_bytes: int | None = None
-    """What weights, states and passes may take together; ``None``: all that a GPU has, and no limit
-    on a CPU."""
+    """What the engine may take; ``None``: all that a GPU has, and no limit on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +265,12 @@ class Engine(Protocol):
         """
 
     def embed(
-        self,
-        inputs: list[list[int]],
-        pooling: Pooling | None,
-        on_piece: Callable[[], None] | None = None,
+        self, inputs: list[list[int]], pooling: Pooling | None, on_piece: OnPiece | None = None
     ) -> list[list[float]]:
         """One vector of length 1 per input of token ids; ``None``: the model's own pooling.
 
-        Long inputs are read in pieces; ``on_piece`` is called before each. Raises
-        ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context,
-        ``NoRoomError`` if running sequences have the memory: they end.
+        ``on_piece`` is called before each piece of them. Raises ``InvalidRequestError`` for an
+        input longer than the context, ``NoRoomError`` while running sequences have the memory.
         """
 
     @property
@@ -300,5 +295,6 @@ class Engine(Protocol):
         """Free the model. The engine cannot be used afterwards."""
 
 
+OnPiece = Callable[[], None]
 OnProgress = Callable[[float], None]
 """Called while a model loads, with the loaded fraction from 0.0 to 1.0."""
