@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast mac-check coverage clients fuzz check lint format bench faults prove world dash install install-dev lock clean
+.PHONY: help serve test test-fast mac-check coverage clients fuzz check lint format bench faults prove world shots page-vendor dash install install-dev lock clean
 
 # cuda13: MLX on an NVIDIA GPU under Linux (docs/cuda.md), in an environment of its own, since the
 # backends of MLX replace each other's files.
@@ -81,6 +81,12 @@ prove: $(VENV)/.installed-dev ## Counts too long for the tests, into docs/proofs
 
 world: $(VENV)/.installed-dev ## Chat templates and vocabularies of the world: speed, and real ones if pip has llama.cpp's sources
 	@exec $(BIN)/python -m tests.world
+
+shots: $(VENV)/.installed-dev ## Pictures of all pages of the browser page, into build/shots (needs Chromium)
+	@MGS_SHOTS=$(or $(SHOTS),1) exec $(BIN)/python -m pytest -q -n 0 tests/page/test_shots.py
+
+page-vendor: ## Make api/page/vendor anew from scripts/page_vendor (needs node and npm)
+	@cd scripts/page_vendor && npm ci --no-audit --no-fund --silent && node build.mjs
 
 dash: $(VENV)/.installed-dev ## Watch the queues in a browser (the server must run)
 	@exec $(BIN)/mgs dash

@@ -33,6 +33,10 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.live.feed import LiveFeed
+from api.live.reader import LiveReader
+from api.live.routes import router as live_router
+from api.page.routes import router as page_router
 from api.web.auth import HostGuard, KeyGuard
 from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
@@ -61,6 +65,8 @@ ROUTERS = (
     ollama_router,
     ollama_models_router,
     older_router,
+    live_router,
+    page_router,
 )
 
 _SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
@@ -92,8 +98,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
+        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
         await services.start()
         yield
+        await live.stop()
         await services.stop()
 
     app = _Api(

@@ -188,6 +188,11 @@ class Settings(BaseSettings):
         return [cast(Source, part.strip()) for part in self.model_sources.split(",")]
 
     @property
+    def model_places(self) -> list[str]:
+        """The sources, for people: the models folder by its path."""
+        return [f"{self.models_dir}/" if one == "models" else one for one in self.sources]
+
+    @property
     def hf_cache(self) -> Path:
         """The cache of Hugging Face's libraries."""
         return (self.hf_hub_cache or self.hf_home / "hub").expanduser()

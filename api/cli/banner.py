@@ -14,7 +14,7 @@ def banner(settings: Settings) -> str:
     """Some lines of plain text, without a trailing newline."""
     url = base_url(settings)
     models = list_models(settings)
-    lines = [f"mlx-gguf-server is at {url}", *_model_lines(settings, models)]
+    lines = [f"mlx-gguf-server is at {url}", f"Page: {url}/ui/", *_model_lines(settings, models)]
     if models:
         lines += ["", "Try it:", *_commands(settings, url, models)]
     return "\n".join(lines)
@@ -29,7 +29,7 @@ def base_url(settings: Settings) -> str:
 def _model_lines(settings: Settings, models: list[ModelEntry]) -> list[str]:
     if not models:
         return [f"No models in {settings.models_dir}/: put MLX folders or .gguf files there"]
-    lines = [f"Models in {settings.models_dir}/:"]
+    lines = [f"Models in {', '.join(settings.model_places)}:"]
     lines += [f"  {entry.name}  ({entry.backend})" for entry in models[:_SHOWN]]
     return lines + ([f"  and {len(models) - _SHOWN} more"] if len(models) > _SHOWN else [])
 

@@ -59,7 +59,7 @@ def examine(settings: Settings, server: Server) -> Iterator[Check]:
     yield _models(settings)
     yield _disk(settings)
     yield _memory()
-    yield _budget(settings, machine_facts())
+    yield budget_check(settings, machine_facts())
 
 
 def setup_checks(*, is_redis_embedded: bool = True) -> Iterator[Check]:
@@ -157,11 +157,11 @@ def _readiness(server: Server) -> Check:
 
 
 def _models(settings: Settings) -> Check:
-    folder = settings.models_dir.resolve()
+    places = ", ".join(settings.model_places)
     names = [entry.name for entry in list_models(settings)]
     if not names:
-        return Check("warning", "models", f"none in {folder}")
-    return Check("ok", "models", f"{len(names)} in {folder}: {', '.join(names[:8])}")
+        return Check("warning", "models", f"none in {places}")
+    return Check("ok", "models", f"{len(names)} in {places}: {', '.join(names[:8])}")
 
 
 def _disk(settings: Settings) -> Check:
@@ -171,7 +171,8 @@ def _disk(settings: Settings) -> Check:
     return Check(verdict, "disk", f"{to_size_text(free)} free")
 
 
-def _budget(settings: Settings, facts: MachineFacts) -> Check:
+def budget_check(settings: Settings, facts: MachineFacts) -> Check:
+    """How much memory all models together may need, and whether the machine has it."""
     budget = read_budget(settings, facts)
     if budget.total_bytes is None:
         return Check("warning", "memory for models", "no limit (MGS_MEMORY_BUDGET)")

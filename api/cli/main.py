@@ -15,6 +15,7 @@ import typer
 
 from api.cli import tables as cli_tables
 from api.cli.client import CliError, Server
+from api.cli.open_page import open_page_soon
 from api.cli.pulling import pull, remove
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
@@ -48,9 +49,14 @@ def main() -> None:
 
 
 @app.command("serve")
-def serve_command() -> None:
+def serve_command(
+    is_opening: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
     """Start Redis, the API and the workers; Ctrl-C stops them."""
-    sys.exit(serve(_settings()))
+    settings = _settings()
+    if is_opening:
+        open_page_soon(settings)
+    sys.exit(serve(settings))
 
 
 @app.command()

@@ -6,16 +6,13 @@ before that takes its demand along.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterable
 
 from api.execution.services import Services
-from api.execution.submissions import new_job_id
-from jobs.catalog.catalog import ModelEntry, model_options, read_catalog
+from jobs.catalog.catalog import ModelEntry, read_catalog
+from jobs.catalog.desired import desired_model_of
 from jobs.catalog.fingerprint import fingerprint
-from jobs.catalog.names import AmbiguousModelError, model_id_of
-from jobs.catalog.options import load_request_of
+from jobs.catalog.names import AmbiguousModelError
 from jobs.contract.errors import ModelConflictError, ModelNotFoundError, NotReadyError
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
@@ -72,20 +69,8 @@ async def _add(services: Services, entry: ModelEntry) -> DesiredModel:
 
 
 def _new_desired(settings: Settings, entry: ModelEntry) -> DesiredModel:
-    load, options = load_request_of(settings, entry), model_options(settings, entry)
-    ttl_s = settings.ttl_s if options.ttl_s is None else options.ttl_s
-    return DesiredModel(
-        model_id=model_id_of(entry.name),
-        uid=secrets.token_hex(8),
-        load=load,
-        load_job=new_job_id(load),
-        created_at=time.time(),
-        is_parked=True,
-        origin="auto",
-        ttl_s=ttl_s or None,
-        pinned=options.pinned,
-        priority=options.priority,
-    )
+    ttl_s = settings.ttl_s
+    return desired_model_of(settings, entry, origin="auto", is_parked=True, default_ttl_s=ttl_s)
 
 
 def _same_model(existing: DesiredModel, entry: ModelEntry) -> DesiredModel:

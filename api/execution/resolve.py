@@ -15,7 +15,9 @@ from pydantic import BaseModel
 
 from api.execution.autoload import add_from_disk
 from api.execution.services import Services
+from jobs.catalog.catalog import list_models
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
+from jobs.catalog.names import near_names
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
@@ -25,6 +27,7 @@ _PLACEHOLDERS = frozenset({"dummy", "default"})
 _THINKING = {"-no-thinking": False, "-thinking": True}  # the longer suffix first
 _MAX_SHOWN = 80  # characters of a name
 _MAX_LISTED = 20
+_MAX_NEAR = 5
 _HOW_TO_LOAD = "`mgs load` or POST /v1/internal/model/load"
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -39,7 +42,21 @@ async def resolve(services: Services, header: str | None, model: str | None) -> 
         found = await add_from_disk(services, wanted, is_id=bool(header))
         if found is not None:
             return found
-    return finder.resolve(header, model)
+    try:
+        return finder.resolve(header, model)
+    except ModelNotFoundError as error:
+        raise await _with_near_names(services, error, model) from None
+
+
+async def _with_near_names(
+    services: Services, error: ModelNotFoundError, model: str | None
+) -> ModelNotFoundError:
+    """The error with the names on disk that are most like the one asked for."""
+    listed = await services.runner.in_thread(list_models, services.settings) if model else []
+    near = ", ".join(map(repr, near_names(listed, model or "")[:_MAX_NEAR]))
+    if not near:
+        return error
+    return ModelNotFoundError(f"{error.message}; did you mean {near}?", error.param)
 
 
 async def resolve_loaded(

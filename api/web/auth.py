@@ -10,13 +10,15 @@ from urllib.parse import urlsplit
 from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
 from api.web.errors import Problem, ProblemError
 from jobs.settings import Settings, is_loopback
 
-_OPEN_PATHS = frozenset({"/health"})
+_OPEN_PATHS = frozenset({"/health", "/", "/ui"})
+_OPEN_PREFIX = "/ui/"  # the page's files, which hold no data
 _MAX_SEEN = 64
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 
@@ -61,7 +63,9 @@ class HostGuard:
         else:
             await self._app(scope, receive, send)
             return
-        await problem_response(problem, scope)(scope, receive, send)
+        is_page = "text/html" in headers.get("accept", "") and _is_open(scope["path"])
+        refusal = _as_page(problem) if is_page else problem_response(problem, scope)
+        await refusal(scope, receive, send)
 
     def _may_call(self, origin: str) -> bool:
         is_listed = origin in self._origins or "*" in self._origins
@@ -88,6 +92,18 @@ class HostGuard:
         return self._has_addresses or is_loopback(str(address))
 
 
+def _as_page(problem: Problem) -> Response:
+    """The same for a person who opens the page under such a name."""
+    text = (
+        "<!doctype html><meta charset=utf-8><title>Not a name of this server</title>"
+        f"<h1>{problem.status}</h1><p>{problem.message}</p>"
+        "<p>Set <code>MGS_ALLOWED_HOSTS</code> to the name in the address bar and start the server "
+        "again, or open its page under <code>localhost</code> or the server's address.</p>"
+    )
+    headers = {"Content-Security-Policy": "default-src 'none'", "Cache-Control": "no-store"}
+    return HTMLResponse(text, problem.status, headers)
+
+
 def _host_name(netloc: str) -> str | None:
     """``[::1]:4000`` as ``::1``, ``Localhost.:4000`` as ``localhost``; ``None`` if malformed."""
     try:
@@ -110,7 +126,7 @@ class KeyGuard:
         self._management_key = settings.management_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_free = scope["type"] != "http" or scope["path"] in _OPEN_PATHS
+        is_free = scope["type"] != "http" or _is_open(scope["path"])
         problem = None if is_free else self._check(scope)
         if problem is None:
             await self._app(scope, receive, send)
@@ -137,6 +153,10 @@ async def require_management(request: Request) -> None:
 
 
 ForManagers = Depends(require_management)
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX)
 
 
 def _given_key(headers: Headers) -> str:

@@ -83,10 +83,9 @@ class Catalog:
         if named := self.named(name):
             return named
         found = self._meant(name)
-        if len(found) != 1:
-            describe = ambiguous if found else not_found
-            raise describe(found or self.entries, name, param)
-        return self._with_aliases(found[0])
+        if len(found) == 1:
+            return self._with_aliases(found[0])
+        raise ambiguous(found, name, param) if found else not_found(self.listed(), name, param)
 
     def options_of(self, entry: ModelEntry) -> ModelOptions:
         """What models.toml says about a model."""

@@ -105,11 +105,12 @@ def _load(file: Path) -> dict[str, _Known]:
 
 def _version(entry: ModelEntry) -> tuple[int, ...]:
     """Times and sizes of the files that say the facts, empty if the first is not there."""
-    names = _MLX_FILES if entry.backend == "mlx" else ("",)
+    path = str(entry.path)
+    files = [f"{path}/{name}" for name in _MLX_FILES] if entry.backend == "mlx" else [path]
     version: list[int] = []
-    for name in names:
+    for file in files:
         try:
-            state = os.stat(os.path.join(entry.path, name) if name else entry.path)
+            state = os.stat(file)
         except OSError:
             if not version:
                 return ()

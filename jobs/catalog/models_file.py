@@ -129,7 +129,7 @@ class ModelOptions(_Table):
         default=None, alias="ttl", strict=True, ge=0, le=365 * 86400, allow_inf_nan=False
     )
     pinned: Flag = False
-    priority: int = Field(default=0, strict=True, ge=-1000, le=1000)
+    priority: int = Field(default=0, strict=True, ge=-100, le=100)
     preload: Flag = False
     unlisted: Flag = False
     memory_bytes: Annotated[int | None, BeforeValidator(_to_bytes)] = Field(

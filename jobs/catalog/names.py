@@ -26,7 +26,6 @@ _ID_START = 50
 _ID_HASH = 12
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _ORG = re.compile(r"\w[\w.-]*/(?=[^/]+$)")
-_HINT = "`mgs models` lists what there is"
 
 
 class AmbiguousModelError(ModelNotFoundError):
@@ -53,7 +52,7 @@ def without_collisions(entries: Iterable[ModelEntry]) -> list[ModelEntry]:
         name = entry.name
         while name in found:
             name = f"{name}@{entry.source}"
-        found[name] = replace(entry, name=name)
+        found[name] = entry if name == entry.name else replace(entry, name=name)
     return list(found.values())
 
 
@@ -72,12 +71,18 @@ def find_all(entries: Sequence[ModelEntry], name: str) -> list[ModelEntry]:
     return _loosely(whole, name)
 
 
+def near_names(entries: Sequence[ModelEntry], name: str) -> list[str]:
+    """The names of complete models that are most like this one, at most 20, the nearest first."""
+    names = {entry.name.casefold(): entry.name for entry in entries if not entry.problem}
+    wanted = name[:_MAX_SHOWN].casefold()
+    return [names[near] for near in difflib.get_close_matches(wanted, names, _MAX_CANDIDATES, 0.5)]
+
+
 def not_found(entries: Sequence[ModelEntry], name: str, param: str) -> ModelNotFoundError:
     """The error for a name that means no entry, with the nearest names."""
-    names = {entry.name.casefold(): entry.name for entry in entries if not entry.problem}
-    near = difflib.get_close_matches(name[:_MAX_SHOWN].casefold(), names, _MAX_CANDIDATES, 0.5)
-    meant = f"; did you mean {_listed([names[one] for one in near])}?" if near else f"; {_HINT}"
-    return ModelNotFoundError(f"there is no model {name[:_MAX_SHOWN]!r}{meant}", param)
+    near = near_names(entries, name)
+    meant = f"did you mean {_listed(near)}?" if near else "`mgs models` lists what there is"
+    return ModelNotFoundError(f"there is no model {name[:_MAX_SHOWN]!r}; {meant}", param)
 
 
 def ambiguous(found: Sequence[ModelEntry], name: str, param: str) -> AmbiguousModelError:

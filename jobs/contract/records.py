@@ -36,7 +36,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first
     attempt. ``deaths`` counts the workers that this job may have killed, ``device_losses`` the
     failures of a GPU that it may have caused. ``cancel`` is the reason of a requested cancel. A job
-    that ``is_deleted`` is never shown.
+    that ``is_deleted`` is never shown. ``api`` names the dialect of a generation, ``prompt_chars``
+    is the length of its prompts, in tokens where those are tokens; both are for people.
     """
 
     job_id: str
@@ -57,6 +58,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
     caller: str = ""
     is_deleted: bool = False
+    api: str = ""
+    prompt_chars: int = 0
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -110,6 +113,20 @@ class WorkerState(StrEnum):
     FAILED = "failed"
 
 
+Phase = Literal["prefill", "decode", "embed"]
+
+
+class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a running job is. ``prefilled_tokens`` includes those found in the prompt cache."""
+
+    job_id: str
+    phase: Phase
+    prompt_tokens: int = 0
+    prefilled_tokens: int = 0
+    generated_tokens: int = 0
+    attempt: int = 0
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's heartbeat. It expires when the heartbeats stop.
 
@@ -117,10 +134,11 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     the process costs (macOS: its footprint, Linux: its proportional set; of a GPU with memory of
     its own, that), ``cache_bytes`` what the engine's library keeps of freed memory,
     ``prompt_cache_bytes`` the kept prompts, ``reserved_bytes`` the memory that the machine set
-    aside for it.
-    ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time since the decode
-    loop's last step while it has work, ``unused_s`` the time since the last job ended, 0 while one
-    runs.
+    aside for it. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time
+    since the decode loop's last step while it has work, ``unused_s`` the time since the last job
+    ended, 0 while one runs. ``prefilled_tokens`` (without those found in the prompt cache:
+    ``cached_tokens``) and ``generated_tokens`` count from the worker's start to ``beat_at``, in
+    epoch seconds. ``jobs`` has a line per running job, at most 100.
     """
 
     model_id: str
@@ -152,6 +170,11 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     reserved_bytes: int = 0
     started_at: float = 0.0
     error: ErrorInfo | None = None
+    beat_at: float = 0.0
+    prefilled_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    jobs: list[RunningJob] = []
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from jobs.catalog.catalog import ModelEntry, find_adapter, find_draft, model_options
+from jobs.catalog.fingerprint import fingerprint
 from jobs.contract.errors import JobError, ModelLoadError
 from jobs.contract.requests import LoadRequest
 from jobs.memory.facts import MachineFacts, machine_facts
+from jobs.memory.formats.gguf_file import read_gguf_model
 from jobs.memory.formats.gguf_memory import gguf_memory
-from jobs.memory.formats.mlx_memory import mlx_memory
+from jobs.memory.formats.mlx_memory import mlx_memory, read_mlx_folder
 from jobs.memory.formats.plan import Device, LoadPlan, ModelMemory
 from jobs.memory.ledger import MemoryKey, MemoryLedger
 from jobs.settings import Settings
@@ -93,14 +97,15 @@ def known_memory(
     measured = _measured(ledger.get(MemoryKey.of(entry, load, settings)), estimate, entry, device)
     if measured is None:
         return estimate
-    total = max(measured, estimate.weights_bytes + estimate.state_bytes)
+    # Kept prompts are added with their limit: what is reserved must leave room for them.
+    total = max(measured, estimate.weights_bytes + estimate.state_bytes) + estimate.cache_bytes
     return replace(estimate, total_bytes=total, basis="measured")
 
 
 def _measured(
     noted: int | None, estimate: MemoryEstimate, entry: ModelEntry, device: Device
 ) -> int | None:
-    """What a process took, as far as its heartbeats can tell."""
+    """What a process took without kept prompts, as far as its heartbeats can tell."""
     if noted is None or entry.backend != "llama-cpp":
         return noted
     if device == "metal":  # a mapped file that Metal reads is missing in the footprint
@@ -110,7 +115,7 @@ def _measured(
 
 def _memory(entry: ModelEntry, plan: LoadPlan) -> ModelMemory:
     try:
-        memory = (gguf_memory if entry.backend == "llama-cpp" else mlx_memory)(entry.path, plan)
+        memory = _read(entry.backend, entry.path, fingerprint(entry))(plan)
     except _ODD:
         size = entry.size_bytes
         return ModelMemory(int(_GUESSED_WEIGHTS * size), int(_GUESSED_STATE * size))
@@ -119,6 +124,15 @@ def _memory(entry: ModelEntry, plan: LoadPlan) -> ModelMemory:
     state = memory.state_bytes or int(_GUESSED_STATE * memory.weights_bytes)
     weights = int(_GUESSED_WEIGHTS * memory.weights_bytes)
     return replace(memory, weights_bytes=weights, state_bytes=state)
+
+
+# Reading a vocabulary takes up to a second, and the supervisor asks each second.
+@functools.lru_cache(maxsize=128)
+def _read(backend: str, path: Path, _fingerprint: str) -> Callable[[LoadPlan], ModelMemory]:
+    """The headers of a model, read once until one of its files changes."""
+    if backend == "llama-cpp":
+        return functools.partial(gguf_memory, read_gguf_model(path))
+    return functools.partial(mlx_memory, read_mlx_folder(path))
 
 
 def _draft(

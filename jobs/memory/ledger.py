@@ -15,6 +15,7 @@ import msgspec
 
 from jobs.catalog.catalog import ModelEntry
 from jobs.catalog.fingerprint import fingerprint
+from jobs.contract.records import WorkerStatus
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.settings import Settings
 
@@ -69,6 +70,11 @@ def _version(package: str) -> str:
         return ""
 
 
+def measured_bytes(status: WorkerStatus) -> int:
+    """What the worker takes now without kept prompts, of which the engine gives up what it must."""
+    return max(0, status.memory_bytes - status.prompt_cache_bytes)
+
+
 class MemoryLedger:
     """The most memory that was measured, by key. One process writes, others may read.
 
@@ -88,7 +94,7 @@ class MemoryLedger:
         return None if kept is None else kept.num_bytes
 
     def note(self, key: MemoryKey, num_bytes: int) -> None:
-        """Note a measured figure; only the largest one counts."""
+        """Note a figure of ``measured_bytes``; only the largest one counts."""
         known = self.get(key)
         if num_bytes <= 0 or (known is not None and num_bytes < known * _GROWTH):
             return

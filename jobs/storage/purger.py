@@ -11,12 +11,24 @@ from rq.job import Job
 from jobs.contract.errors import ErrorInfo, JobCancelledError
 from jobs.contract.events import Event, EventKind, encode_event
 from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.requests import Task
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import job_scripts
 
 _PAUSE_S = 5  # between two calls that come each second: sleep, or no supervisor
 _AT_ONCE = 100
+
+
+def old_generations(records: Iterable[JobRecord], limit: float) -> list[JobRecord]:
+    """The generations that have not ended and were made before ``limit`` (epoch seconds)."""
+    return [
+        record
+        for record in records
+        if record.task is Task.GENERATE
+        and record.created_at < limit
+        and not record.status.is_terminal
+    ]
 
 
 class Purger:

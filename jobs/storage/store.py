@@ -19,14 +19,14 @@ from rq.serializers import JSONSerializer
 from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.contract.events import EventKind
 from jobs.contract.records import DeathCount, JobRecord, JobStatus
-from jobs.contract.requests import Request, Task, decode_request
+from jobs.contract.requests import Request, decode_request
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import checked
 from jobs.storage.lua import claim_scripts, job_scripts
-from jobs.storage.purger import Purger
+from jobs.storage.purger import Purger, old_generations
 from jobs.storage.submitter import Submission, Submitter
 
 TAKE_FENCE_TTL_S = 7 * 86400  # longer than any request can be delayed, by a sleep too
@@ -227,13 +227,7 @@ class JobStore:
     def purge(self, slug: str, older_than_s: float) -> tuple[int, int]:
         """Cancel generation jobs that are older. Returns how many were (waiting, running)."""
         limit, reason = self.now() - older_than_s, f"purged: older than {older_than_s:g} s"
-        old = [
-            record
-            for record in self.records(self.pending_ids(slug))
-            if record.task is Task.GENERATE
-            and record.created_at < limit
-            and not record.status.is_terminal
-        ]
+        old = old_generations(self.records(self.pending_ids(slug)), limit)
         ended = self._purger.end(self.queue(names.generation_queue(slug)), old, reason)
         num_queued, num_running = len(ended), 0
         for record in old:

@@ -12,6 +12,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from jobs.contract.errors import QueueFullError, TooManyJobsError
+from jobs.contract.prompt_facts import kind_of, prompt_length
 from jobs.contract.records import JobRecord, JobStatus
 from jobs.contract.requests import TASKS, Request, Task, encode_request
 from jobs.settings import Settings
@@ -178,6 +179,8 @@ def _record(submission: Submission) -> dict[str, str | int | float]:
         is_background=submission.is_background,
         owner=submission.owner,
         caller=submission.caller,
+        api=kind_of(submission.request),
+        prompt_chars=prompt_length(submission.request),
     )
     fields = record.to_redis()
     del fields["created_at"]

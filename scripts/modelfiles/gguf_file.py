@@ -47,12 +47,12 @@ _TOKEN_TYPES = {
     TokenKind.CONTROL: gguf.TokenType.CONTROL,
     TokenKind.USER_DEFINED: gguf.TokenType.USER_DEFINED,
 }
-_TOP_NAMES = {
+TOP_NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
 }
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -101,10 +101,10 @@ def write_gguf_model(
 def gguf_name(checkpoint_name: str) -> str:
     """`model.layers.3.mlp.up_proj.weight` is `blk.3.ffn_up.weight` in a GGUF file."""
     module = checkpoint_name.removesuffix(".weight")
-    if module in _TOP_NAMES:
-        return f"{_TOP_NAMES[module]}.weight"
+    if module in TOP_NAMES:
+        return f"{TOP_NAMES[module]}.weight"
     _, _, layer, name = module.split(".", 3)
-    return f"blk.{layer}.{_LAYER_NAMES[name]}.weight"
+    return f"blk.{layer}.{LAYER_NAMES[name]}.weight"
 
 
 def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
@@ -148,12 +148,16 @@ def _add_tensor(
 
 
 def write_gguf_adapter(
-    path: Path, name: str, updates: Iterable[LowRankUpdate], scale: float
+    path: Path,
+    name: str,
+    updates: Iterable[LowRankUpdate],
+    scale: float,
+    architecture: str = ARCHITECTURE,
 ) -> None:
     """llama.cpp multiplies an update by alpha / rank, so alpha is `scale` times the rank."""
     updates = list(updates)
     temporary = path.with_name(f".{path.name}.tmp")
-    writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
+    writer = gguf.GGUFWriter(temporary, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_name(name)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

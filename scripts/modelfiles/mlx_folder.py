@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,23 @@ def write_mlx_model(
     Scales are float32 by default: with float16 ones the CPU backend of MLX decodes about 25 times
     slower (9.8 against 264 tokens/s for the 8-bit demo model on two cores).
     """
-    tensors = _tensors(weights, mlx_type, scales_type)
+    tensors = tensors_of(weights, mlx_type, scales_type)
+    config = _config(shape, vocabulary, mlx_type, scales_type)
+    write_folder(folder, tensors, config, vocabulary)
+
+
+def write_folder(
+    folder: Path, tensors: Tensors, config: dict[str, Any], vocabulary: Vocabulary
+) -> None:
+    """Writes the files of a model folder; files of the same name are replaced at once."""
+    context_length = config["max_position_embeddings"]
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     _save(temporary / "model.safetensors", tensors)
-    _write_json(temporary / "config.json", _config(shape, vocabulary, mlx_type, scales_type))
+    _write_json(temporary / "config.json", config)
     _write_json(temporary / "generation_config.json", _generation_config(vocabulary))
-    _write_json(temporary / "tokenizer_config.json", _tokenizer_config(shape, vocabulary))
+    _write_json(temporary / "tokenizer_config.json", _tokenizer_config(context_length, vocabulary))
     text = json.dumps(vocabulary.tokenizer_json, ensure_ascii=False, separators=(",", ":"))
     (temporary / "tokenizer.json").write_text(text, encoding="utf-8")
     _move_in(temporary, folder)
@@ -65,7 +74,12 @@ def _move_in(temporary: Path, folder: Path) -> None:
     temporary.rmdir()
 
 
-def _tensors(weights: Weights, mlx_type: MlxType, scales_type: type[np.floating[Any]]) -> Tensors:
+def tensors_of(
+    weights: Mapping[str, npt.NDArray[Any]],
+    mlx_type: MlxType,
+    scales_type: type[np.floating[Any]] = np.float32,
+) -> Tensors:
+    """The weights in this type; vectors stay whole."""
     bits = _BITS.get(mlx_type)
     if bits is None:
         return {name: values.astype(mlx_type.value) for name, values in weights.items()}
@@ -123,9 +137,13 @@ def _config(
         "eos_token_id": vocabulary.end_ids,
         "torch_dtype": np.dtype(scales_type).name if bits else mlx_type.value,
     }
-    if bits:
-        config["quantization"] = {"group_size": GROUP_SIZE, "bits": bits}
-    return config
+    return {**config, **quantization_of(mlx_type)}
+
+
+def quantization_of(mlx_type: MlxType) -> dict[str, Any]:
+    """What a config.json says of quantized weights; nothing for others."""
+    bits = _BITS.get(mlx_type)
+    return {"quantization": {"group_size": GROUP_SIZE, "bits": bits}} if bits else {}
 
 
 def _generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def _generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
     return {"do_sample": False, "eos_token_id": vocabulary.end_ids, "pad_token_id": pad}
 
 
-def _tokenizer_config(shape: Shape, vocabulary: Vocabulary) -> dict[str, Any]:
+def _tokenizer_config(context_length: int, vocabulary: Vocabulary) -> dict[str, Any]:
     flags = ("content", "special", "lstrip", "rstrip", "normalized", "single_word")
     added = vocabulary.tokenizer_json["added_tokens"]
     return {
@@ -143,7 +161,7 @@ def _tokenizer_config(shape: Shape, vocabulary: Vocabulary) -> dict[str, Any]:
         "eos_token": END_OF_TURN,
         "pad_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
-        "model_max_length": shape.max_position_embeddings,
+        "model_max_length": context_length,
         "chat_template": vocabulary.chat_template,
     }
 

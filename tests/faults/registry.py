@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 if TYPE_CHECKING:
     from tests.faults.rig import Rig
@@ -42,10 +43,10 @@ class Run:
 
 
 def result_of(act: Callable[[], Result]) -> Result:
-    """The result of a run, also of one that raises."""
+    """The result of a run, also of one that raises; ``SkipTest`` where it cannot run here."""
     try:
         return act()
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, SkipTest):
         raise
     except BaseException as error:  # pytest's failures are not Exceptions
         traceback.print_exc()

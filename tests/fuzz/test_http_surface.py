@@ -41,7 +41,7 @@ MODELS: list[Talker | None] = [None, *(TALKERS if IS_LONG else TALKERS[::6])]
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
-    found = make_server(MGS_REQUEST_TIMEOUT_S="600")
+    found = make_server(MGS_REQUEST_TIMEOUT_S="600", MGS_PULL="false")
     found.start_all()
     yield found
     found.stop()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-_DEADLINE_S = 60.0
+_DEADLINE_S = 30.0
 # Ctrl-C reaches the processes of the terminal, which is this one's only if it asks for it.
 _START = (
     "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "

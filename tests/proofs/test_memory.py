@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def _server() -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(server.folder)  # two GB
 
 
 def _make_models(folder: Path) -> None:

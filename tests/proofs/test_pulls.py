@@ -77,6 +77,7 @@ def test_a_pull_killed_at_a_random_byte_goes_on(rounds: int) -> Result:
     with pulling_server() as (server, hub):
         for number in range(rounds):
             _kill_once(server, hub, choice, number, tally)
+            hub.repos.clear()
             tally.rounds += 1
     return tally.result(f"{rounds} kills of the process or its supervisor at random bytes")
 

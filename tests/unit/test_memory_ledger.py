@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from jobs.catalog.catalog import ModelEntry, find_model
+from jobs.contract.records import WorkerState, WorkerStatus
 from jobs.contract.requests import GenerationDefaults, LoadRequest
 from jobs.memory import ledger as ledger_module
 from jobs.memory.estimate import known_memory
 from jobs.memory.facts import Gpu, MachineFacts
-from jobs.memory.ledger import MemoryKey, MemoryLedger
+from jobs.memory.ledger import MemoryKey, MemoryLedger, measured_bytes
 from jobs.settings import Settings
 
 DEMO = Path(__file__).parents[2] / "models" / "demo.gguf"
@@ -107,11 +108,11 @@ def test_what_was_measured_counts_but_never_less_than_weights_and_state(tmp_path
     assert first.basis == "header"
     ledger.note(key_of(), 500 * MIB)
     known = known_memory(ENTRY, LOAD, settings, ledger, facts)
-    assert (known.basis, known.total_bytes) == ("measured", 500 * MIB)
+    assert (known.basis, known.total_bytes) == ("measured", 500 * MIB + first.cache_bytes)
     small = MemoryLedger(tmp_path / "other")
     small.note(key_of(), 1)
     least = known_memory(ENTRY, LOAD, settings, small, facts)
-    assert least.total_bytes == first.weights_bytes + first.state_bytes
+    assert least.total_bytes == first.weights_bytes + first.state_bytes + first.cache_bytes
 
 
 def test_on_a_mac_the_mapped_file_is_added_to_the_footprint(tmp_path: Path) -> None:
@@ -120,7 +121,14 @@ def test_on_a_mac_the_mapped_file_is_added_to_the_footprint(tmp_path: Path) -> N
     ledger = MemoryLedger(tmp_path)
     ledger.note(key_of(), 500 * MIB)
     known = known_memory(ENTRY, LOAD, Settings(), ledger, facts)
-    assert known.total_bytes == 500 * MIB + known.weights_bytes
+    assert known.total_bytes == 500 * MIB + known.weights_bytes + known.cache_bytes
+
+
+def test_kept_prompts_are_not_a_part_of_what_is_measured() -> None:
+    status = WorkerStatus(
+        "0", WorkerState.READY, 1, "here", [], memory_bytes=9, prompt_cache_bytes=4
+    )
+    assert measured_bytes(status) == 5
 
 
 def test_on_a_gpu_that_llama_cpp_tells_nothing_of_the_headers_count(tmp_path: Path) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from api.admin.models.schema import LoadBody
 from jobs.catalog.catalog import find_model, list_models, model_options
 from jobs.catalog.model_aliases import parse_aliases
-from jobs.catalog.models_file import ModelsFile, ModelsFileError, parse_models_file
+from jobs.catalog.models_file import (
+    DefaultsOptions,
+    LoadOptions,
+    ModelsFile,
+    ModelsFileError,
+    parse_models_file,
+)
 from jobs.catalog.options import load_request_of
 from jobs.contract.errors import AdapterNotFoundError, ModelNotFoundError
 from jobs.contract.requests import GenerationDefaults
@@ -98,6 +105,9 @@ def test_an_unlisted_model_is_hidden_and_can_be_reached(settings: Settings) -> N
     write(settings, "[mlx]\nunlisted = true")
     assert [entry.name for entry in list_models(settings)] == ["qwen-Q4_K_M.gguf", "small.gguf"]
     assert find_model(settings, "mlx").name == "mlx"
+    with pytest.raises(ModelNotFoundError) as caught:
+        find_model(settings, "mlxx")
+    assert "'mlx'" not in caught.value.message
 
 
 def test_the_file_is_read_again_when_it_changes(settings: Settings) -> None:
@@ -185,6 +195,13 @@ def test_times_are_seconds_or_texts(value: str, seconds: float) -> None:
 )
 def test_sizes_are_bytes_or_texts(value: str, size: int) -> None:
     assert parse_models_file(f"[a]\nmemory = {value}", "")["a"].memory_bytes == size
+
+
+def test_the_options_are_those_of_a_load() -> None:
+    keeping = {"ttl", "pinned", "priority"}
+    others = {"llm_model_name", "background", *keeping, *GenerationDefaults.__struct_fields__}
+    assert set(LoadOptions.model_fields) == set(LoadBody.model_fields) - others
+    assert set(DefaultsOptions.model_fields) == set(GenerationDefaults.__struct_fields__)
 
 
 def test_a_wrong_file_stops_the_start(

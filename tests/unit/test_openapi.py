@@ -33,6 +33,8 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         GET /v1/internal/model/list
         POST /v1/internal/model/load
         POST /v1/internal/model/unload
+        POST /v1/internal/model/pull
+        POST /v1/internal/model/delete
         GET /v1/internal/model/info
         GET /v1/internal/model/info/{model_name}
         POST /v1/internal/token-count

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTimeoutError
+from jobs.contract.records import RunningJob
 from workers.engines.base import (
     Engine,
     FinishReason,
@@ -23,6 +24,7 @@ from workers.engines.base import (
     StepEvent,
     Token,
 )
+from workers.generation.activity import Activity, TokenCounts, running_jobs
 from workers.generation.embedding import EmbeddingJob
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.publisher import Publisher
@@ -67,6 +69,7 @@ class DecodeLoop:
         self._jobs: dict[str, GenerationJob] = {}
         self._embeddings: dict[str, EmbeddingJob] = {}
         self._job_of: dict[int, GenerationJob] = {}
+        self._activity = Activity()
         self._is_stopping = False
         self._progress_at = time.monotonic()
 
@@ -116,6 +119,16 @@ class DecodeLoop:
         """Seconds since the last progress while there is work; 0 without work."""
         has_jobs = self._jobs or self._embeddings
         return time.monotonic() - self._progress_at if has_jobs else 0.0
+
+    @property
+    def counts(self) -> TokenCounts:
+        """Tokens of all jobs since the start."""
+        return self._activity.counts(list(self._jobs.values()))
+
+    @property
+    def running_jobs(self) -> list[RunningJob]:
+        """How far each job is; at most 100."""
+        return running_jobs(list(self._jobs.values()), list(self._embeddings.values()))
 
     def _send(self, command: _Command) -> None:
         self._commands.append(command)
@@ -252,7 +265,7 @@ class DecodeLoop:
         self._slots.give(1)
         if not job.choices:
             job.outbox.finish(job.usage, job.timings())
-            del self._jobs[job.job_id]
+            self._forget(job)
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
@@ -268,5 +281,9 @@ class DecodeLoop:
             job.outbox.cancel(error, job.usage)
         elif error is not None:
             job.outbox.fail(error, job.usage)
-        del self._jobs[job.job_id]
+        self._forget(job)
         self._slots.give(len(job.choices))
+
+    def _forget(self, job: GenerationJob) -> None:
+        del self._jobs[job.job_id]
+        self._activity.note_end(job)

@@ -157,6 +157,7 @@ class GenerationJob:
     num_generated: int = 0
     num_reasoning: int = 0
     _cached_of: dict[int, int] = field(default_factory=dict)  # by prompt
+    _prefilled_of: dict[int, int] = field(default_factory=dict)  # by prompt
 
     @property
     def sequence_ids(self) -> Iterable[int]:
@@ -168,9 +169,10 @@ class GenerationJob:
         Only a prompt's first choice counts: the others find the first one's state in the cache. A
         later attempt may find more than the prompt: also the answer so far.
         """
+        prompt = choice // self.request.num_choices
+        self._prefilled_of[prompt] = min(progress.num_done, self.prompt_lengths[prompt])
         if progress.num_done == progress.num_total:
             self.prefilled_at = time.monotonic()
-            prompt = choice // self.request.num_choices
             cached = min(progress.num_cached, self.prompt_lengths[prompt])
             self._cached_of.setdefault(prompt, cached)
 
@@ -180,7 +182,12 @@ class GenerationJob:
 
     @property
     def num_cached(self) -> int:
-        return sum(self._cached_of.values())
+        return sum(list(self._cached_of.values()))  # a list at once: other threads read it, too
+
+    @property
+    def num_prefilled(self) -> int:
+        """Prompt tokens that were read or found in the prompt cache so far."""
+        return sum(list(self._prefilled_of.values()))
 
     def note_token(self) -> None:
         self.num_generated += 1

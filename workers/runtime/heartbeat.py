@@ -15,12 +15,14 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ErrorInfo
-from jobs.contract.records import WorkerState, WorkerStatus
+from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.platform.current import current_platform
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
+from workers.generation.activity import TokenCounts
+from workers.generation.decode_loop import DecodeLoop
 from workers.rq_bridge.queue_consumer import QueueConsumer
 
 _INTERVAL_S = 1.0
@@ -50,6 +52,8 @@ class WorkerReport:
         self.idle_s = 0.0
         self.unused_s = 0.0
         self.load_fraction: float | None = None
+        self._counts = TokenCounts()
+        self._jobs: list[RunningJob] = []
         self._model_id = model_id
         self._desired_uid = desired_uid
         self._names = worker_names
@@ -65,6 +69,12 @@ class WorkerReport:
     def note_loading(self, load: LoadRequest) -> None:
         self._load = load
         self.state = WorkerState.LOADING
+
+    def note_activity(self, loop: DecodeLoop | None) -> None:
+        """Take the decode loop's numbers, once there is one."""
+        if loop is not None:
+            self.running, self.idle_s = loop.num_jobs, loop.idle_s
+            self._counts, self._jobs = loop.counts, loop.running_jobs
 
     def note_ready(self, path: Path, info: ModelInfo) -> None:
         self._path, self._info = str(path), info
@@ -105,6 +115,11 @@ class WorkerReport:
             unused_s=round(self.unused_s, 3),
             started_at=self._started_at,
             error=self._error,
+            beat_at=time.time(),
+            prefilled_tokens=self._counts.prefilled,
+            cached_tokens=self._counts.cached,
+            generated_tokens=self._counts.generated,
+            jobs=self._jobs,
         )
 
 

@@ -276,10 +276,9 @@ class ModelWorker:
     def _measure(self) -> None:
         """Update the numbers of the heartbeat."""
         loop = self._loop
-        self._report.running = loop.num_jobs if loop else 0
         self._report.sequences = self._slots.taken
         self._report.memory = self._jobs.memory() if self._jobs else EngineMemory()
-        self._report.idle_s = loop.idle_s if loop else 0.0
+        self._report.note_activity(loop)
         self._report.unpublished = self._publisher.num_unpublished
 
     def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:

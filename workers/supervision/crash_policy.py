@@ -29,6 +29,7 @@ class CrashPolicy:
     """Handles the deaths of workers. Calls may be repeated until Redis accepts them.
 
     ``note_load_failure(desired, error)`` remembers why a model that a request asked for failed.
+    ``may_retry(child)``: its load failed for lack of memory, and there will be more of it.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class CrashPolicy:
         recovery: Recovery,
         restarts: RestartPolicy,
         note_load_failure: Callable[[DesiredModel, JobError], None] = lambda *_: None,
+        may_retry: Callable[[Child], bool] = lambda _: False,
     ) -> None:
         self._desired_models = desired_models
         self._recovery = recovery
         self._restarts = restarts
         self._note_load_failure = note_load_failure
+        self._may_retry = may_retry
         self._failures: dict[str, str] = {}
 
     def last_failure(self, slug: str) -> str | None:
@@ -133,6 +136,10 @@ class CrashPolicy:
     def _handle_failed_load(self, child: Child, desired: DesiredModel) -> None:
         """Remove a model that was never ready. One that was is loaded again later."""
         error = _load_error(child.last_status)
+        if error.param is None and self._may_retry(child):
+            log.warning("the load is tried again with more memory", extra={"slug": child.slug})
+            self._recovery.settle_jobs_of(child.slug, child.worker_names, error, has_crashed=True)
+            return
         if not desired.was_ready:
             return self._give_up(child, desired, error)
         self._restarts.note_crash(child.slug, child.token)

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ModelUnloadedError, NotReadyError
-from jobs.contract.records import DesiredModel, NodeStatus, WorkerState, WorkerStatus
+from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.logs import set_up_logging
 from jobs.platform.awake import AwakeWhileBusy
 from jobs.platform.current import current_platform
@@ -39,6 +39,7 @@ from workers.supervision.ownership import Ownership
 from workers.supervision.recovery import Recovery
 from workers.supervision.residency.failed_loads import note_failed_load
 from workers.supervision.residency.follower import PlanFollower
+from workers.supervision.residency.preload import preload
 from workers.supervision.residency.residency import Residency
 from workers.supervision.residency.starter import Starter
 from workers.supervision.restarts import RestartPolicy
@@ -69,7 +70,11 @@ class Supervisor:
         self._restarts = RestartPolicy()
         note_failure = partial(note_failed_load, self._redis, settings)
         self._crash_policy = CrashPolicy(
-            self._desired_models, self._recovery, self._restarts, note_failure
+            self._desired_models,
+            self._recovery,
+            self._restarts,
+            note_failure,
+            lambda child: self._residency.may_retry(child, self._children),
         )
         self._events: SimpleQueue[Child | None] = SimpleQueue()
         self._is_stopping = False
@@ -83,15 +88,9 @@ class Supervisor:
         self._claimant = Claimant(
             settings, self._desired_models, self._ownership, self._contact, self._neighbours
         )
-        self._follower = PlanFollower(
-            Residency(self._store, self._desired_models, settings, self._owner),
-            self._claimant,
-            self._crash_policy,
-            self._restarts,
-            settings,
-            self._start,
-            self._guarded,
-        )
+        self._residency = Residency(self._store, self._desired_models, settings, self._owner)
+        policies = self._claimant, self._crash_policy, self._restarts, settings
+        self._follower = PlanFollower(self._residency, *policies, self._start, self._guarded)
         self._statuses: dict[str, WorkerStatus] = {}
         self._watchdog = Watchdog(settings.stall_s, self._contact)
         self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
@@ -104,7 +103,8 @@ class Supervisor:
         """Supervise until ``stop``, then stop the workers. Raises ``NotReadyError``."""
         wait_for_redis(self._redis, _REDIS_WAIT_S)
         upgrading = partial(upgrade, self._redis, lambda: self._is_stopping)
-        for step in (self._check_identity, upgrading):
+        preloading = partial(preload, self._settings, self._desired_models)
+        for step in (self._check_identity, upgrading, preloading):
             while not self._guarded(step):
                 time.sleep(_TICK_S)
         WakeupListener(self._settings.effective_redis_url, lambda: self._events.put(None)).start()
@@ -243,17 +243,8 @@ class Supervisor:
         self._sweeper.sweep(dict.fromkeys(self._ownership.held) | unloads)
 
     def _heartbeat(self) -> None:
-        status = NodeStatus(
-            node=self._identity.name,
-            pid=os.getpid(),
-            memory_bytes=current_platform().memory_bytes(),
-            num_workers=len(self._children),
-            crashes=self._restarts.totals,
-            uid=self._identity.uid,
-            token=self._identity.token,
-            reserved={slug: child.reserved_bytes for slug, child in self._children.items()},
-            waiting=self._follower.waiting,
-        )
+        crashes = self._restarts.totals
+        status = self._residency.node_status(self._identity, self._children, crashes)
         self._desired_models.heartbeat_node(status, is_forgetting=self._contact.is_stable)
 
     # Shutdown.

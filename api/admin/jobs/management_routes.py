@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fastapi import APIRouter
 
 from api.admin.jobs.management_schema import CleanUpAnswer, CleanUpBody, Processes
 from api.admin.jobs.processes import list_nodes, list_processes
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.execution.resolve import resolve_loaded
-from api.execution.services import ServicesDep
+from api.execution.services import Services, ServicesDep
 from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
+from jobs.contract.records import JobStatus
 from jobs.storage import names
+from jobs.storage.purger import old_generations
 
 router = APIRouter(
     prefix="/management", tags=["management"], responses=ERRORS, dependencies=[ForManagers]
@@ -33,6 +37,17 @@ async def clean_up(
     """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
     desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
+    if body.dry_run:
+        waiting, running = await services.runner.in_thread(_count, services, slug, body.timeout)
+        return CleanUpAnswer(process_clean_up="dry_run", num_waiting=waiting, num_running=running)
     purge = services.store.purge
     waiting, running = await services.runner.in_thread(purge, slug, body.timeout)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)
+
+
+def _count(services: Services, slug: str, older_than_s: float) -> tuple[int, int]:
+    """How many jobs a clean-up would end now: waiting, running."""
+    store = services.store
+    old = old_generations(store.records(store.pending_ids(slug)), store.now() - older_than_s)
+    counts = Counter(record.status for record in old)
+    return counts[JobStatus.QUEUED], counts[JobStatus.RUNNING]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from api.web.base_schema import Body, number
+from api.web.base_schema import Body, Flag, number
 
 
 class CurrentQueue(BaseModel):
@@ -81,14 +81,18 @@ class Processes(BaseModel):
 
 
 class CleanUpBody(Body):
-    """``timeout``: age in seconds from which a generation job is removed."""
+    """``timeout``: age in seconds from which a generation job is removed.
+
+    With ``dry_run`` they are only counted.
+    """
 
     timeout: Annotated[float, number(0, 10 * 365 * 86400)]
+    dry_run: Flag | None = None
 
 
 class CleanUpAnswer(BaseModel):
-    """How many jobs were removed."""
+    """How many jobs were removed, or would be."""
 
-    process_clean_up: Literal["success"] = "success"
+    process_clean_up: Literal["success", "dry_run"] = "success"
     num_waiting: int
     num_running: int

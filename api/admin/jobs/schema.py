@@ -23,10 +23,22 @@ class JobProgress(BaseModel):
     file: str
 
 
+class JobWait(BaseModel):
+    """What a queued job waits for: a slot (``queued``), the load of its model, of which a
+    ``fraction`` is done, or that there is memory for it (``waiting``).
+
+    ``position``: its place in the queue, from 1; ``null`` while a worker takes it.
+    """
+
+    phase: Literal["queued", "loading", "waiting"]
+    position: int | None
+    fraction: float | None = None
+
+
 class JobAnswer(BaseModel):
     """One job. Times are epoch seconds; ``result``: the body of a finished job's answer.
 
-    ``progress`` is that of a running download.
+    ``progress`` is that of a running download, ``wait`` that of a queued job.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -43,6 +55,7 @@ class JobAnswer(BaseModel):
     background: bool = False
     cancel_reason: str | None = None
     progress: JobProgress | None = None
+    wait: JobWait | None = None
     error: JobErrorObject | None = None
     result: dict[str, Any] | list[Any] | None = None
 

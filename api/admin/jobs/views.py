@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from api.admin.jobs.schema import JobAnswer, JobErrorObject, JobProgress
+from api.admin.jobs.waiting import wait_of
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
 from api.dialects.ollama.answers import Answer as OllamaAnswer
@@ -62,7 +63,8 @@ def job_with_result(store: JobStore, job_id: str) -> JobAnswer:
     record = shown_record(store, job_id)
     answer = job_answer(record)
     if not record.status.is_terminal:
-        return answer.model_copy(update={"progress": _progress(store, record)})
+        shown = {"progress": _progress(store, record), "wait": wait_of(store, record)}
+        return answer.model_copy(update=shown)
     events = read_log(store.redis, job_id)
     last = events[-1] if events else None
     if last is None or not last.is_terminal:

@@ -37,7 +37,7 @@ async def list_all(services: ServicesDep) -> ModelList:
 @router.get("/v1/models/{model:path}")
 async def show_one(model: str, services: ServicesDep) -> ModelEntry:
     """One model: a loaded one by its id, name or alias, any other by a name that finds it."""
-    return await services.runner.in_thread(_show, services, model)
+    return await services.runner.in_thread(show_entry, services, model)
 
 
 def list_entries(services: Services) -> list[ModelEntry]:
@@ -46,7 +46,8 @@ def list_entries(services: Services) -> list[ModelEntry]:
     return [*listing.loaded_entries(), *listing.unloaded_entries()]
 
 
-def _show(services: Services, model: str) -> ModelEntry:
+def show_entry(services: Services, model: str) -> ModelEntry:
+    """A loaded model by its id, name or alias, or one on disk; ``ModelNotFoundError``."""
     listing = _Listing.read(services)
     desired = listing.finder.find(model)
     if desired is not None:

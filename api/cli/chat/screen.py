@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.text import Text
 
 Json = dict[str, Any]
@@ -51,8 +53,10 @@ class Screen:
     def end(self, note: str = "") -> None:
         """The answer ends here; ``note`` says why, if it was cut."""
         self._is_thinking = False
-        self._write(f" [{note}]\n\n" if note else "\n\n", "dim")
+        self._write(f" [{note}]" if note else "", "dim")
+        self._write("\n\n")
 
     def _write(self, text: str, style: str = "") -> None:
-        shown = Text(text.translate(_UNSEEN), style)
-        self._console.print(shown, end="", soft_wrap=True)
+        # Not as text: rich would set its tabs.
+        segment = Segment(text.translate(_UNSEEN), Style.parse(style))
+        self._console.print(Segments([segment]), end="", soft_wrap=True)

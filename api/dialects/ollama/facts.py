@@ -1,4 +1,4 @@
-"""Models as ollama shows them. Synchronous: reads Redis and the models folder."""
+"""Models as ollama shows them. Synchronous: reads Redis and the models on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from api.admin.models.listing_routes import list_entries
+from api.admin.models.listing_routes import list_entries, show_entry
 from api.admin.models.schema import ModelEntry as ListedModel
 from api.dialects.ollama.answer_schema import (
     OllamaDetails,
@@ -17,10 +17,9 @@ from api.dialects.ollama.answer_schema import (
     OllamaShown,
 )
 from api.dialects.ollama.answers import stamp
-from api.dialects.ollama.model_files import NO_FILES, ModelFiles, read_model_files
-from api.execution.resolve import ModelFinder
+from api.dialects.ollama.model_files import ModelFiles, read_model_files
 from api.execution.services import Services
-from jobs.catalog.catalog import ModelEntry, find_model, list_models
+from jobs.catalog.catalog import find_model
 from jobs.contract.records import WorkerStatus
 from jobs.storage.desired_models import LoadedModel
 
@@ -39,99 +38,83 @@ _PARAMETERS = {
 
 
 def list_tags(services: Services) -> list[OllamaModel]:
-    """Every name that a request may have: loaded models, aliases, the models folder."""
-    on_disk = {entry.name: entry for entry in list_models(services.settings)}
-    statuses = {model.desired.model_id: model.status for model in services.desired_models.loaded()}
-    return [
-        _tag(services, listed, on_disk.get(listed.model_name), statuses.get(listed.model_id or ""))
-        for listed in list_entries(services)
-    ]
+    """Every name of the list of models: of loaded ones, aliases, of those on disk."""
+    return [_tag(listed) for listed in list_entries(services)]
 
 
 def list_processes(services: Services) -> list[OllamaProcess]:
-    """The models that have a process."""
-    loaded = services.desired_models.loaded()
-    finder = ModelFinder.of(services.settings, {model.slug: model.desired for model in loaded})
-    sizes = {entry.name: entry.size_bytes for entry in list_models(services.settings)}
+    """The listed models that have a process, each under its own name."""
+    shown: dict[str | None, ListedModel] = {}
+    for listed in list_entries(services):
+        shown.setdefault(listed.model_id, listed)
     return [
-        _process(finder.listed_name(model.desired), model, model.status, sizes)
-        for model in loaded
-        if model.status is not None and not model.desired.is_parked
+        _process(shown[model.desired.model_id], model.status)
+        for model in services.desired_models.loaded()
+        if model.status is not None
+        and not model.desired.is_parked
+        and model.desired.model_id in shown
     ]
 
 
 def show_model(services: Services, name: str) -> OllamaShown:
     """A loaded model by its id, name or alias, or one on disk; ``ModelNotFoundError``."""
-    loaded = {model.slug: model for model in services.desired_models.loaded()}
-    finder = ModelFinder.of(services.settings, {s: model.desired for s, model in loaded.items()})
-    desired = finder.find(name)
-    found = next((model for model in loaded.values() if model.desired is desired), None)
-    target = desired.load.model_name if desired else name
-    entry = find_model(services.settings, target, "model")
+    listed = show_entry(services, name)
+    every = services.desired_models.loaded()
+    loaded = next((one for one in every if one.desired.model_id == listed.model_id), None)
+    entry = find_model(services.settings, listed.model_name, "model")
     files = read_model_files(entry)
-    status = found.status if found else None
-    parameters = _parameters(found)
+    parameters = _parameters(loaded)
     return OllamaShown(
         modelfile=f"FROM {entry.name}\n" + "".join(f"PARAMETER {p}\n" for p in parameters),
         parameters="\n".join(parameters),
         template=files.template,
-        details=_details(entry.backend, status, files),
-        model_info=_info(files, status),
-        capabilities=_capabilities(entry, files),
-        modified_at=stamp(services.disk_facts.read(entry).modified_at),
+        details=_details(listed),
+        model_info=_info(files, loaded.status if loaded else None),
+        capabilities=_capabilities(listed, files),
+        modified_at=stamp(listed.created),
     )
 
 
-def _tag(
-    services: Services, listed: ListedModel, entry: ModelEntry | None, status: WorkerStatus | None
-) -> OllamaModel:
-    modified_at = services.disk_facts.read(entry).modified_at if entry else listed.created
-    size = entry.size_bytes if entry else 0
+def _tag(listed: ListedModel) -> OllamaModel:
     return OllamaModel(
         name=listed.id,
         model=listed.id,
-        modified_at=stamp(modified_at),
-        size=size,
-        digest=_digest(listed.model_name, size),
-        details=_details(listed.backend, status),
+        modified_at=stamp(listed.created),
+        size=listed.size_bytes or 0,
+        digest=_digest(listed),
+        details=_details(listed),
     )
 
 
-def _process(
-    name: str, model: LoadedModel, status: WorkerStatus, sizes: dict[str, int]
-) -> OllamaProcess:
-    desired = model.desired
+def _process(listed: ListedModel, status: WorkerStatus) -> OllamaProcess:
     is_shared = sys.platform == "darwin"  # one memory; elsewhere a GPU's share is not known
     return OllamaProcess(
-        name=name,
-        model=name,
+        name=listed.id,
+        model=listed.id,
         size=status.memory_bytes,
-        digest=_digest(desired.load.model_name, sizes.get(desired.load.model_name, 0)),
-        details=_details(desired.load.backend, status),
-        expires_at=_NEVER if model.expires_at is None else stamp(model.expires_at),
+        digest=_digest(listed),
+        details=_details(listed),
+        expires_at=_NEVER if listed.expires_at is None else stamp(listed.expires_at),
         size_vram=status.memory_bytes if is_shared else 0,
         context_length=status.context_length,
     )
 
 
-def _digest(name: str, size: int) -> str:
+def _digest(listed: ListedModel) -> str:
     """Of name and size: nobody reads gigabytes for a list."""
-    return hashlib.sha256(f"{name}\n{size}".encode()).hexdigest()
+    return hashlib.sha256(f"{listed.model_name}\n{listed.size_bytes}".encode()).hexdigest()
 
 
-def _details(
-    backend: str, status: WorkerStatus | None, files: ModelFiles = NO_FILES
-) -> OllamaDetails:
-    family = (status.architecture if status else "") or files.architecture
-    quantization = (status.quantization if status else "") or files.quantization
-    count = (status.num_parameters if status else None) or files.info.get("general.parameter_count")
+def _details(listed: ListedModel) -> OllamaDetails:
+    family = listed.architecture or ""
+    count = listed.num_parameters
     return OllamaDetails(
         parent_model="",
-        format=_FORMATS.get(backend, backend),
+        format=_FORMATS.get(listed.backend, listed.backend),
         family=family,
         families=[family] if family else [],
-        parameter_size=_size_text(count) if isinstance(count, int) else "",
-        quantization_level=quantization,
+        parameter_size=_size_text(count) if count else "",
+        quantization_level=listed.quantization or "",
     )
 
 
@@ -168,13 +151,15 @@ def _info(files: ModelFiles, status: WorkerStatus | None) -> dict[str, Any]:
     return info
 
 
-def _capabilities(entry: ModelEntry, files: ModelFiles) -> list[str]:
+def _capabilities(listed: ListedModel, files: ModelFiles) -> list[str]:
     """What its chat template can express; gaps are filled by models that have tokens for it."""
+    if listed.task == "embedding":
+        return ["embedding"]
     found = ["completion"]
-    if "tools" in files.template:
+    if listed.has_tools:
         found.append("tools")
     if any(word in files.template for word in _THINKING_WORDS):
         found.append("thinking")
-    if entry.backend == "fake" or any(name in files.info for name in _FIM_TOKENS):
+    if listed.backend == "fake" or any(name in files.info for name in _FIM_TOKENS):
         found.append("insert")
     return found

@@ -29,7 +29,6 @@ class ModelFiles:
     """``info`` has GGUF's names. Empty where a file is missing or cannot be read."""
 
     architecture: str = ""
-    quantization: str = ""
     template: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,7 +50,7 @@ def _of_gguf(path: Path) -> ModelFiles:
     header = read_gguf_header(path)
     info = {name: value for name, value in header.metadata.items() if name != _TEMPLATE_KEY}
     template = header.chat_template or ""
-    return ModelFiles(header.architecture, header.quantization, template, info)
+    return ModelFiles(header.architecture, template, info)
 
 
 def _of_folder(folder: Path) -> ModelFiles:
@@ -61,10 +60,8 @@ def _of_folder(folder: Path) -> ModelFiles:
     numbers = {
         f"{architecture}.{ours}": known[name] for name, ours in _OF_CONFIG.items() if name in known
     }
-    bits = (config.get("quantization") or {}).get("bits")
-    quantization = f"{bits}-bit" if bits else ""
     info = {"general.architecture": architecture, **numbers}
-    return ModelFiles(architecture, quantization, _template_of(folder), info)
+    return ModelFiles(architecture, _template_of(folder), info)
 
 
 def _template_of(folder: Path) -> str:

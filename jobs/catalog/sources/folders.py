@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from jobs.catalog.entry import ModelEntry, Source
-from jobs.catalog.sources.folder_view import FolderView, view_of
+from jobs.catalog.sources.folder_view import FolderView, path_of, view_of
 from jobs.catalog.sources.layout import (
     GgufFile,
     gguf_files,
@@ -27,14 +26,14 @@ _CONFIG = "config.json"
 
 def models_folder(folder: Path) -> Iterator[ModelEntry]:
     """The models folder. Links in it are the user's own, and may lead anywhere."""
-    yield from _tree(view_of(folder), "models")
+    yield from _tree(view_of(str(folder)), "models")
 
 
 def lm_studio(folder: Path) -> Iterator[ModelEntry]:
     """LM Studio's folder of models."""
     root = real_root(folder)
     if root is not None:
-        yield from _tree(view_of(Path(root), root), "lmstudio")
+        yield from _tree(view_of(root, root), "lmstudio")
 
 
 def _tree(top: FolderView, source: Source) -> Iterator[ModelEntry]:
@@ -59,20 +58,22 @@ def model_folder(view: FolderView, name: str, source: Source) -> Iterator[ModelE
 
     A GGUF file is ``name:QUANTIZATION`` if only one has it, else ``name/file``.
     """
-    views = [view, *map(view.inner, view.folders)]
-    files = [file for one in views for file in gguf_files(one)]
-    weights = view.size_of(".safetensors")
+    files = [file for one in (view, *map(view.inner, view.folders)) for file in gguf_files(one)]
+    weights = [name for name in view.files if name.endswith(".safetensors")]
     if _CONFIG in view.files and (weights or not files):
-        yield ModelEntry(name, view.path, "mlx", weights, source, problem=mlx_problem(view))
+        size, problem = view.size_of(weights), mlx_problem(view)
+        yield ModelEntry(name, path_of(view.path), "mlx", size, source, problem=problem)
     counts = Counter(file.quantization for file in files)
-    projector = projector_of(view)
+    projector = projector_of(view) if files else None
     for file in files:
         is_alone = file.quantization and counts[file.quantization] == 1
         called = f"{name}:{file.quantization}" if is_alone else f"{name}/{file.name}"
-        yield replace(gguf_entry(file, called, source), projector=projector)
+        yield gguf_entry(file, called, source, projector)
 
 
-def gguf_entry(file: GgufFile, name: str, source: Source) -> ModelEntry:
+def gguf_entry(
+    file: GgufFile, name: str, source: Source, projector: Path | None = None
+) -> ModelEntry:
     """The entry of a GGUF file."""
     return ModelEntry(
         name,
@@ -81,5 +82,6 @@ def gguf_entry(file: GgufFile, name: str, source: Source) -> ModelEntry:
         file.size_bytes,
         source,
         quantization=file.quantization,
+        projector=projector,
         problem=file.problem,
     )

@@ -6,6 +6,8 @@ the branch ``main``, or the only one.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from jobs.catalog.sources.folders import model_folder
 from jobs.catalog.sources.layout import real_root
 
 _PREFIX = "models--"
+_MAX_REF_CHARS = 100
 
 
 def hugging_face(cache: Path) -> Iterator[ModelEntry]:
@@ -22,20 +25,28 @@ def hugging_face(cache: Path) -> Iterator[ModelEntry]:
     root = real_root(cache)
     if root is None:
         return
-    for name in view_of(Path(root), root).folders:
+    for name in view_of(root, root).folders:
         if name.startswith(_PREFIX):
             repository = name.removeprefix(_PREFIX).replace("--", "/")
-            snapshot = _snapshot(Path(root, name))
+            snapshot = _snapshot(f"{root}/{name}")
             if snapshot is not None:
                 yield from model_folder(view_of(snapshot, root), repository, "hf")
 
 
-def _snapshot(folder: Path) -> Path | None:
-    snapshots = folder / "snapshots"
+def _snapshot(folder: str) -> str | None:
+    snapshots, ref = f"{folder}/snapshots", f"{folder}/refs/main"
     try:
-        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        state = os.stat(ref)
+        commit = _ref(ref, state.st_mtime_ns, state.st_size)
     except (OSError, ValueError):
         found = view_of(snapshots).folders
-        return snapshots / found[0] if len(found) == 1 else None
+        return f"{snapshots}/{found[0]}" if len(found) == 1 else None
     # The text could be a path.
-    return snapshots / commit if commit.isalnum() else None
+    return f"{snapshots}/{commit}" if commit.isalnum() else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _ref(path: str, modified_ns: int, size: int) -> str:
+    """The commit of a branch. Kept until it changes."""
+    with open(path, encoding="utf-8") as file:
+        return file.read(_MAX_REF_CHARS).strip()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.catalog.gguf_header import GgufHeader, read_gguf_start
-from jobs.catalog.sources.folder_view import FolderView
+from jobs.catalog.sources.folder_view import FolderView, path_of
 from jobs.contract.errors import ModelLoadError
 
 _INDEX = "model.safetensors.index.json"
@@ -62,7 +62,7 @@ def _missing_by_index(view: FolderView, present: set[str]) -> set[str]:
     state = view.files.get(_INDEX)
     if state is None:
         return set()
-    named = indexed_files(str(view.path / _INDEX), state.st_mtime_ns, state.st_size)
+    named = indexed_files(view.place_of(_INDEX), state.st_mtime_ns, state.st_size)
     return set(named) - present
 
 
@@ -97,19 +97,18 @@ def indexed_files(path: str, modified_ns: int, size: int) -> frozenset[str]:
 def gguf_files(view: FolderView) -> Iterator[GgufFile]:
     """The GGUF models of a folder."""
     for name, state in view.files.items():
-        if not name.lower().endswith(".gguf") or _PROJECTOR.search(name):
+        if state is None or not name.lower().endswith(".gguf") or _PROJECTOR.search(name):
             continue
         part = _GGUF_PART.search(name)
         if part is not None and int(part[1]) != 1:
             continue  # the first part stands for the model
-        path = view.path / name
-        kind, problem = gguf_kind(str(path), state.st_mtime_ns, state.st_size)
+        path = view.place_of(name)
+        kind, problem = gguf_kind(path, state.st_mtime_ns, state.st_size)
         if kind in _OTHER_KINDS:
             continue
         parts = [name] if part is None else _parts_of(name, part)
         problem = problem or _gguf_problem(view, parts)
-        sizes = [view.files[one].st_size for one in parts if one in view.files]
-        yield GgufFile(name, path, sum(sizes), quantization_in(name), problem)
+        yield GgufFile(name, path_of(path), view.size_of(parts), quantization_in(name), problem)
 
 
 def _parts_of(name: str, part: re.Match[str]) -> list[str]:
@@ -152,9 +151,10 @@ def _kind_of(header: GgufHeader) -> str:
 def projector_of(view: FolderView) -> Path | None:
     """The first projector in a model's folder."""
     found = sorted(n for n in view.files if n.lower().endswith(".gguf") and _PROJECTOR.search(n))
-    return view.path / found[0] if found else None
+    return path_of(view.place_of(found[0])) if found else None
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def quantization_in(name: str) -> str:
     """The quantization that a file's name says (``Q4_K_M``), "" if it says none."""
     stem = _GGUF_PART.sub("", name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.catalog.entry import ModelEntry
-from jobs.catalog.sources.folder_view import is_inside, view_of
+from jobs.catalog.sources.folder_view import FolderView, is_inside, path_of, view_of
 from jobs.catalog.sources.layout import gguf_kind, real_root
 
 _LAYER = "application/vnd.ollama.image."
@@ -37,27 +37,26 @@ def ollama(folder: Path) -> Iterator[ModelEntry]:
     root = real_root(folder)
     if root is None:
         return
-    for path, state in _manifests(Path(root, "manifests"), root, depth=3):
-        layers = layers_of(str(path), state.st_mtime_ns, state.st_size)
-        entry = _entry(Path(root), _name(path.relative_to(Path(root, "manifests"))), layers)
+    manifests = f"{root}/manifests"
+    for name, path in _manifests(view_of(manifests, root), depth=3):
+        state = os.stat(path)
+        entry = _entry(root, name, layers_of(path, state.st_mtime_ns, state.st_size))
         if entry is not None:
             yield entry
 
 
-def _manifests(folder: Path, root: str, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
-    """The files below host, namespace and model; their names are the tags."""
-    view = view_of(folder, root)
+def _manifests(view: FolderView, depth: int, above: str = "") -> Iterator[tuple[str, str]]:
+    """Names and paths of the files below host, namespace and model; their names are the tags."""
     if depth == 0:
-        yield from ((folder / name, state) for name, state in view.files.items())
+        yield from ((f"{_short(above)}:{tag}", view.place_of(tag)) for tag in view.files)
         return
     for name in view.folders:
-        yield from _manifests(folder / name, root, depth - 1)
+        yield from _manifests(view.inner(name), depth - 1, f"{above}{name}/")
 
 
-def _name(path: Path) -> str:
+def _short(model: str) -> str:
     """Ollama's short form: without its own host, and without ``library``."""
-    model = path.parent.as_posix().removeprefix(_LIBRARY).removeprefix(_REGISTRY)
-    return f"{model}:{path.name}"
+    return model.removeprefix(_LIBRARY).removeprefix(_REGISTRY).removesuffix("/")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -84,32 +83,30 @@ def _layer(layer: Any) -> Layer:
     return Layer(f"sha256-{match[1]}", int(layer["size"]))
 
 
-def _entry(root: Path, name: str, layers: dict[str, list[Layer]]) -> ModelEntry | None:
+def _entry(root: str, name: str, layers: dict[str, list[Layer]]) -> ModelEntry | None:
     models = layers.get("model", [])
     if len(models) != 1 or "adapter" in layers:
         return None
-    path = root / "blobs" / models[0].blob
-    problem = _problem(path, root, models[0].size)
+    path = f"{root}/blobs/{models[0].blob}"
     projectors = layers.get("projector", [])
-    projector = root / "blobs" / projectors[0].blob if projectors else None
     return ModelEntry(
         name,
-        path,
+        path_of(path),
         "llama-cpp",
         models[0].size,
         "ollama",
-        projector=projector,
-        problem=problem,
+        projector=path_of(f"{root}/blobs/{projectors[0].blob}") if projectors else None,
+        problem=_problem(path, root, models[0]),
     )
 
 
-def _problem(path: Path, root: Path, size: int) -> str:
+def _problem(path: str, root: str, layer: Layer) -> str:
     try:
-        state = path.stat()
+        state = os.stat(path)
     except OSError:
-        return f"missing: {path.name}"
-    if state.st_size != size:
-        return f"{path.name} has {state.st_size} of {size} bytes"
-    if not is_inside(str(path), str(root), state.st_dev, state.st_ino):
-        return f"{path.name} leads out of the source"
-    return gguf_kind(str(path), state.st_mtime_ns, state.st_size)[1]
+        return f"missing: {layer.blob}"
+    if state.st_size != layer.size:
+        return f"{layer.blob} has {state.st_size} of {layer.size} bytes"
+    if not is_inside(path, root, state.st_dev, state.st_ino):
+        return f"{layer.blob} leads out of the source"
+    return gguf_kind(path, state.st_mtime_ns, state.st_size)[1]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
-from pathlib import Path
 
 from jobs.memory import load_defaults
-from jobs.memory.formats.gguf_file import GgufModel, GgufTensor, read_gguf_model
+from jobs.memory.formats.gguf_file import GgufModel, GgufTensor
 from jobs.memory.formats.gguf_layers import is_known, layers_of
 from jobs.memory.formats.layer_state import LayerState, fixed_bytes, values_per_token
 from jobs.memory.formats.plan import LoadPlan, ModelMemory
@@ -32,9 +31,8 @@ _REPACKED_ROWS = 8  # tensors with other numbers of rows are not
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
 
-def gguf_memory(path: Path, plan: LoadPlan) -> ModelMemory:
-    """The memory of the model at ``path``. Raises ``ModelLoadError`` for an unreadable header."""
-    model = read_gguf_model(path)
+def gguf_memory(model: GgufModel, plan: LoadPlan) -> ModelMemory:
+    """The memory of the model."""
     layers = layers_of(model)
     length = load_defaults.context_length(model.header.context_length, plan.context_length)
     num_slots = plan.num_slots or load_defaults.DEFAULT_SLOTS

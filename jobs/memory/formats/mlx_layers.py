@@ -23,9 +23,12 @@ _PERIODS = {
     "cohere2": 4, "gemma3_text": 6, "gemma4_text": 5, "gpt_oss": 2, "llama4": 4,
     "muse_glimmer": 4, "olmo3": 4, "plamo3": 8, "spark2_5": 4,
 }  # fmt: skip
+# These count layers, whatever kinds their configuration lists.
+_COUNTED = frozenset("qwen3_5 qwen3_5_moe qwen3_next cohere2 gemma3_text".split())
 _WINDOW = "sliding_window sliding_window_size window_size attention_window_size"
 _PARALLEL = frozenset("falcon_h1 baichuan_m1".split())
 _UNCOUNTED = frozenset({"deepseek_v41"})  # its cache is of a kind of its own
+_GEMMA4_GLOBAL_HEAD = 512  # values of a head that attends to everything
 _PREFILL_CHUNK = 256  # tokens that a window grows by while a prompt is read, as a typical chunk
 
 
@@ -99,11 +102,8 @@ def _listed_kinds(config: MlxConfig) -> list[Kind] | None:
         pattern = config.listed("sliding_window_pattern") or ["G"]
         is_local = [pattern[n % len(pattern)] == "L" for n in range(config.num_layers)]
         return [Kind.WINDOW if local else Kind.FULL for local in is_local]
-    names = "hybrid_override_pattern layers_block_type layer_types"
-    listed = config.listed(names)
-    if listed is None or config.model_type in ("qwen3_5", "qwen3_5_moe", "qwen3_next", "cohere2"):
-        return None
-    if config.model_type == "gemma3_text":
+    listed = config.listed("hybrid_override_pattern layers_block_type layer_types")
+    if listed is None or config.model_type in _COUNTED:
         return None
     kinds = [_KINDS.get(one, Kind.FULL) if isinstance(one, str) else Kind.FULL for one in listed]
     if config.model_type not in _TYPED:
@@ -192,7 +192,7 @@ def _heads(config: MlxConfig, number: int, *, is_window: bool) -> tuple[int, int
         grouped = blocks[number].get("attention", {}).get("n_heads_in_group") or 0
         heads = config.num_heads // grouped if grouped else 0
     if config.model_type == "gemma4_text" and not is_window:
-        size = config.number("global_head_dim", size)
+        size = config.number("global_head_dim", _GEMMA4_GLOBAL_HEAD)
         is_equal = bool(config.fields.get("attention_k_eq_v"))
         heads = config.number("num_global_key_value_heads", heads) if is_equal else heads
     if is_window and config.model_type == "mimo_v2_flash":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jobs.catalog.disk_facts import trained_length
 from jobs.catalog.mlx_folder import Json, check_folder
@@ -33,23 +34,50 @@ _HIDDEN_ROWS, _FORWARD_ROWS = 4, 3  # a pass over so many rows, in units of the 
 # On a GPU, not measured yet: MLX's own pool, and the buffers of a step.
 _GPU_SHARE, _GPU_BYTES = 0.05, 512 << 20
 
-Tensor = tuple[str, str, int]
-"""Name, type, size in bytes."""
+
+@dataclass(frozen=True, slots=True)
+class MlxFolder:
+    """What an estimate needs of a model folder: its ``config.json``, and its text model's tensors.
+
+    ``sizes``: bytes by type, as safetensors names it; ``largest_packed``: of quantized weights.
+    """
+
+    fields: Json
+    sizes: Mapping[str, int]
+    largest_packed: int
 
 
-def mlx_memory(path: Path, plan: LoadPlan) -> ModelMemory:
-    """The memory of the model folder ``path``. Raises ``ModelLoadError`` if it cannot be read."""
+def read_mlx_folder(path: Path) -> MlxFolder:
+    """Read the headers of all weights. Raises ``ModelLoadError`` that names the problem."""
     fields = check_folder(path, is_remote_code_trusted=True)  # no code is run here
-    config = MlxConfig.of(fields)
-    tensors = list(_tensors(path))
+    sizes: Counter[str] = Counter()
+    largest = 0
+    for file in find_weights(path):
+        for name, entry in read_safetensors_header(file).items():
+            if name == "__metadata__" or _is_left_out(name):
+                continue
+            start, end = entry["data_offsets"]
+            sizes[entry["dtype"]] += end - start
+            if entry["dtype"] == _QUANTIZED:
+                largest = max(largest, end - start)
+    return MlxFolder(fields, sizes, largest)
+
+
+def _is_left_out(name: str) -> bool:
+    return name.removeprefix("language_model.").startswith(_LEFT_OUT)
+
+
+def mlx_memory(folder: MlxFolder, plan: LoadPlan) -> ModelMemory:
+    """The memory of the model of a folder."""
+    config = MlxConfig.of(folder.fields)
     layers = layers_of(config)
-    length = load_defaults.context_length(trained_length(fields), plan.context_length)
-    weights = sum(_weight_bytes(tensor, plan) for tensor in tensors)
-    width = _state_width(tensors, plan)
+    length = load_defaults.context_length(trained_length(folder.fields), plan.context_length)
+    weights = _weights_bytes(folder, plan)
+    width = _state_width(folder, plan)
     return ModelMemory(
         weights_bytes=weights,
         state_bytes=_state_bytes(layers, length, width, plan.kv_bits),
-        compute_bytes=_compute_bytes(config, tensors, weights, plan),
+        compute_bytes=_compute_bytes(config, folder, weights, plan),
         is_known=is_known(config),
         context_length=length,
         num_slots=1 if plan.is_alone else plan.num_slots or load_defaults.DEFAULT_SLOTS,
@@ -57,38 +85,20 @@ def mlx_memory(path: Path, plan: LoadPlan) -> ModelMemory:
     )
 
 
-def _tensors(path: Path) -> Iterator[Tensor]:
-    for file in find_weights(path):
-        header: Json = read_safetensors_header(file)
-        for name, entry in header.items():
-            if name != "__metadata__" and not name.removeprefix("language_model.").startswith(
-                _LEFT_OUT
-            ):
-                yield _tensor(name, entry)
-
-
-def _tensor(name: str, entry: Any) -> Tensor:
-    start, end = entry["data_offsets"]
-    return name, entry["dtype"], end - start
-
-
-def _weight_bytes(tensor: Tensor, plan: LoadPlan) -> int:
+def _weights_bytes(folder: MlxFolder, plan: LoadPlan) -> int:
     """In memory; a CPU computes with float32."""
-    _, kind, size = tensor
     if plan.device(BACKEND) != "cpu":
-        return size
-    return size * _FLOAT32 // _FLOAT_SIZES.get(kind, _FLOAT32)
+        return sum(folder.sizes.values())
+    return sum(
+        size * _FLOAT32 // _FLOAT_SIZES.get(kind, _FLOAT32) for kind, size in folder.sizes.items()
+    )
 
 
-def _state_width(tensors: list[Tensor], plan: LoadPlan) -> int:
+def _state_width(folder: MlxFolder, plan: LoadPlan) -> int:
     """Bytes of a key's or value's number: that of the type which most weights have."""
     if plan.device(BACKEND) == "cpu":
         return _FLOAT32
-    sizes = dict.fromkeys(_FLOAT_SIZES, 0)
-    for _, kind, size in tensors:
-        if kind in sizes:
-            sizes[kind] += size
-    return _FLOAT_SIZES[max(sizes, key=lambda kind: sizes[kind])]
+    return _FLOAT_SIZES[max(_FLOAT_SIZES, key=lambda kind: folder.sizes.get(kind, 0))]
 
 
 def _value_bytes(width: int, kv_bits: int | None) -> float:
@@ -104,11 +114,11 @@ def _state_bytes(layers: list[LayerState], length: int, width: int, kv_bits: int
     return int(growing * _value_bytes(width, kv_bits)) + windows * width + fixed_bytes(layers)
 
 
-def _compute_bytes(config: MlxConfig, tensors: list[Tensor], weights: int, plan: LoadPlan) -> int:
+def _compute_bytes(config: MlxConfig, folder: MlxFolder, weights: int, plan: LoadPlan) -> int:
     if plan.device(BACKEND) != "cpu":
         return int(_GPU_SHARE * weights) + _GPU_BYTES
     widths = _HIDDEN_ROWS * config.width + _FORWARD_ROWS * _forward(config)
-    return _FLOAT32 * _PREFILL_ROWS * widths + _expanded_bytes(tensors)
+    return _FLOAT32 * _PREFILL_ROWS * widths + _expanded_bytes(folder)
 
 
 def _forward(config: MlxConfig) -> int:
@@ -117,8 +127,7 @@ def _forward(config: MlxConfig) -> int:
     return max(config.number("intermediate_size n_inner ffn_hidden_size"), used)
 
 
-def _expanded_bytes(tensors: list[Tensor]) -> int:
+def _expanded_bytes(folder: MlxFolder) -> int:
     """Quantized weights that a CPU expands: those it keeps so, and the largest other one."""
-    packed = [size for _, kind, size in tensors if kind == _QUANTIZED]
-    expanded = [_EXPANSION * size for size in packed]
-    return min(load_defaults.EXPANDED_BYTES, sum(expanded)) + max(expanded, default=0)
+    all_expanded = _EXPANSION * folder.sizes.get(_QUANTIZED, 0)
+    return min(load_defaults.EXPANDED_BYTES, all_expanded) + _EXPANSION * folder.largest_packed

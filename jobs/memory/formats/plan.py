@@ -14,7 +14,7 @@ Device = Literal["cpu", "metal", "cuda", "other"]
 
 _MIB = 1 << 20
 # Of a worker with its libraries, after a first request, on Linux (docs/memory.md).
-_PROCESS_BYTES = {"mlx": 110 * _MIB, "llama-cpp": 80 * _MIB}
+_PROCESS_BYTES = {"mlx": 136 * _MIB, "llama-cpp": 64 * _MIB}
 
 
 @dataclass(frozen=True, slots=True)

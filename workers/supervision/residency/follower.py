@@ -44,11 +44,6 @@ class PlanFollower:
         self._start = start
         self._guarded = guarded
 
-    @property
-    def waiting(self) -> dict[str, float]:
-        """The models that wait here for memory or another load, with epoch seconds since when."""
-        return self._residency.waiting
-
     def follow(
         self,
         snapshot: DesiredSnapshot,

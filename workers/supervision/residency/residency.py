@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from jobs.contract.records import DesiredModel, WorkerStatus
+from jobs.contract.records import DesiredModel, NodeStatus, WorkerStatus
+from jobs.memory.facts import machine_facts
 from jobs.settings import Settings
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.residency.parking import Parking
 from jobs.storage.store import JobStore
+from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.residency.memory import ModelMemory
 from workers.supervision.residency.planner import Limits, ModelView, Phase, Plan, plan
 from workers.supervision.residency.views import Views
@@ -61,6 +64,7 @@ class Residency:
         self._views = Views(self._memory.need_of)
         self._elsewhere: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
+        self._retries: dict[str, set[str]] = {}
 
     def look(
         self,
@@ -76,8 +80,12 @@ class Residency:
         demand = self._parking.demand(slugs)
         now, redis_now = time.monotonic(), self._store.now()
         self._views.keep_only(set(slugs))
+        self._memory.keep_only({desired.uid for desired in snapshot.desired_models.values()})
+        for slug, status in statuses.items():
+            if slug in snapshot.desired_models:
+                self._memory.note(snapshot.desired_models[slug], status)
         self._elsewhere = {k: at for k, at in self._elsewhere.items() if now - at < _ELSEWHERE_S}
-        may_start = set(startable) - self._elsewhere.keys()
+        may_start = set(startable) - self._elsewhere.keys() - self._held_back(snapshot, children)
         views = {
             slug: self._views.view(
                 slug,
@@ -99,7 +107,7 @@ class Residency:
 
     def _limits(self, *, is_alone: bool) -> Limits:
         return Limits(
-            budget_bytes=self._memory.budget(),
+            budget_bytes=self._memory.budget.total_bytes,
             max_models=self._settings.models_max,
             swap_after_s=self._settings.swap_after_s,
             residence_s=self._settings.swap_after_s / 2,
@@ -110,10 +118,57 @@ class Residency:
         now = time.time()
         self._waiting_since = {slug: self._waiting_since.get(slug, now) for slug in found.waiting}
 
+    def node_status(
+        self, identity: NodeIdentity, children: Mapping[str, Child], crashes: dict[str, int]
+    ) -> NodeStatus:
+        """The supervisor's heartbeat."""
+        facts, budget = machine_facts(), self._memory.budget
+        return NodeStatus(
+            node=identity.name,
+            pid=os.getpid(),
+            memory_bytes=facts.memory_bytes,
+            num_workers=len(children),
+            crashes=crashes,
+            uid=identity.uid,
+            token=identity.token,
+            reserved={slug: child.reserved_bytes for slug, child in children.items()},
+            waiting=self.waiting,
+            device_bytes=facts.gpu.limit_bytes if facts.gpu is not None else 0,
+            budget_bytes=budget.total_bytes,
+            binding=budget.binding,
+        )
+
     @property
     def waiting(self) -> dict[str, float]:
         """The models that wait here for memory or another load, with epoch seconds since when."""
         return dict(self._waiting_since)
+
+    def may_retry(self, failed: Child, children: Mapping[str, Child]) -> bool:
+        """Whether a load that failed for lack of memory is tried once more, with more room.
+
+        Idle models are parked for it, and the load waits until their processes are gone.
+        """
+        if failed.desired.uid in self._retries:
+            return False
+        others = [child for child in children.values() if child is not failed and child.is_running]
+        for child in others:
+            if not child.desired.pinned:
+                self.park(child, self._settings.grace_s)
+        leaving = {child.token for child in others if child.is_leaving}
+        if leaving:
+            self._retries[failed.desired.uid] = leaving
+        return bool(leaving)
+
+    def _held_back(self, snapshot: DesiredSnapshot, children: Mapping[str, Child]) -> set[str]:
+        """The slugs of such loads while one of those processes is there."""
+        tokens, desired_models = {c.token for c in children.values()}, snapshot.desired_models
+        uids = {desired.uid for desired in desired_models.values()}
+        self._retries = {uid: left for uid, left in self._retries.items() if uid in uids}
+        return {
+            slug
+            for slug, desired in desired_models.items()
+            if self._retries.get(desired.uid, set()) & tokens
+        }
 
     def note_elsewhere(self, slug: str) -> None:
         """Another machine has the model now. It is not planned here for a moment."""

@@ -19,6 +19,8 @@ def model_identity(path: Path, options: EngineOptions) -> str:
     folders = [path]
     if options.adapter is not None:
         folders.append(find_adapter(options.adapters_dir, options.adapter, "mlx").path)
-    files = [file for folder in folders for file in folder.iterdir() if file.suffix in _READ]
+    every = (file for folder in folders for file in folder.iterdir())
+    # A cache may have links to files that were not downloaded.
+    files = [file for file in every if file.suffix in _READ and file.is_file()]
     device = mx.default_device().type
     return digest_of(files, importlib.metadata.version("mlx-lm"), device, options.kv_bits)

@@ -1,0 +1,1 @@
+"""/v1/live: what the page shows of models and queues, once a second."""

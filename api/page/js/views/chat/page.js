@@ -1,0 +1,102 @@
+// Chat: conversations at the left, the messages, what is written next.
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../../../vendor/ui.js";
+import { resumeAll, sendText } from "../../chats/answers.js";
+import { conversations, openConversation, openId, path } from "../../chats/store.js";
+import { models } from "../../live/store.js";
+import { Icon } from "../../parts/icons.js";
+import { attempt } from "../../parts/toast.js";
+import { lazy, Skeleton } from "../../parts/basics.js";
+import { replace, route } from "../../router.js";
+import { Composer } from "./composer.js";
+import { ChatHead } from "./head.js";
+import { ChatList } from "./list.js";
+import { Message } from "./message.js";
+import { Welcome } from "./welcome.js";
+import { chooseModel, ensureConversation, isListOpen, isPanelOpen } from "./state.js";
+
+const Panel = lazy(() => import("./panel.js"));
+const FIRST_SHOWN = 20;
+const NEAR_PX = 48;
+
+export default function Chat() {
+  const { id, query } = route.value;
+  useEffect(() => {
+    isListOpen.value = false;
+    attempt(() => openConversation(id)).then(resumeAll);
+  }, [id]);
+  const wanted = models.value.find((one) => one.id === query.model);
+  useEffect(() => {
+    if (id === null && wanted) chooseModel(wanted);
+  }, [query.model, wanted?.slug]);
+  const isReady = conversations.value !== null && openId.value === id;
+  return html`<div class="chat ${isPanelOpen.value ? "has-panel" : ""} ${isListOpen.value ? "has-list" : ""}">
+    <${ChatList} />
+    <section class="chat-main" aria-label="Conversation">
+      <${ChatHead} />
+      ${isReady ? html`<${Thread} key=${id} />` : html`<div class="thread"><${Skeleton} lines="4" /></div>`}
+      <${Composer} key=${`c-${id}`} onSend=${(text) => attempt(() => sendNew(text))} />
+    </section>
+    ${isPanelOpen.value && html`<${Panel} />`}
+  </div>`;
+}
+
+async function sendNew(text) {
+  const open = await ensureConversation();
+  const isNew = openId.value !== open.id;
+  if (isNew) {
+    await openConversation(open.id);
+    replace("chat", open.id);
+  }
+  await sendText(open, open.leaf ?? null, text);
+}
+
+function Thread() {
+  const scroller = useRef(null);
+  const isAtEnd = useRef(true);
+  const [isBehind, setBehind] = useState(false);
+  const list = path.value;
+  const numShown = useGrowing(list.length);
+  const hidden = Math.max(0, list.length - numShown);
+
+  const onScroll = () => {
+    const { scrollHeight, scrollTop, clientHeight } = scroller.current;
+    isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    setBehind(!isAtEnd.current);
+  };
+  const toEnd = () => {
+    scroller.current.scrollTop = scroller.current.scrollHeight;
+  };
+  useLayoutEffect(() => {
+    toEnd();
+    const watcher = new ResizeObserver(() => isAtEnd.current && toEnd());
+    watcher.observe(scroller.current.firstElementChild);
+    watcher.observe(scroller.current);
+    return () => watcher.disconnect();
+  }, []);
+  useLayoutEffect(() => {
+    isAtEnd.current = true; // a new message of one's own
+    toEnd();
+  }, [list.at(-1)?.id]);
+
+  return html`<div class="thread" ref=${scroller} onScroll=${onScroll} tabindex="0" role="region" aria-label="Messages">
+    <div class="thread-body">
+      ${!list.length && html`<${Welcome} />`}
+      ${list.slice(hidden).map((one, index) => html`<${Message} key=${one.id} one=${one} isLast=${hidden + index === list.length - 1} />`)}
+    </div>
+    ${isBehind && html`<button class="to-end" onClick=${toEnd} aria-label="Go to the end"><${Icon} name="down" size="18" /></button>`}
+  </div>`;
+}
+
+/** How many of the newest messages are shown: twenty at once, the rest bit by bit. */
+function useGrowing(num) {
+  const [shown, setShown] = useState(FIRST_SHOWN);
+  useEffect(() => {
+    if (shown >= num) return undefined;
+    const later = globalThis.requestIdleCallback ?? ((call) => setTimeout(call, 30));
+    const cancel = globalThis.cancelIdleCallback ?? clearTimeout;
+    const asked = later(() => setShown(shown + 10));
+    return () => cancel(asked);
+  }, [shown, num]);
+  return Math.max(shown, FIRST_SHOWN);
+}
+

@@ -1,0 +1,240 @@
+// Queues: per model what runs and what waits, live; and all jobs, by pages.
+import { html, useEffect, useMemo, useState } from "../../vendor/ui.js";
+import { get, send } from "../api.js";
+import { whyNoManagement } from "../keys.js";
+import { isOpen, live, modelOf, models, now } from "../live/store.js";
+import { Empty, Failure, Hue, JobLink, Menu, Meter, Skeleton, State } from "../parts/basics.js";
+import { Icon } from "../parts/icons.js";
+import { attempt, say } from "../parts/toast.js";
+import { go, replace, route, to } from "../router.js";
+import { clock, count, duration, hue, rate, short, shortId } from "../text/format.js";
+import { PurgeDialog } from "./purge.js";
+
+const SUMMARY_EVERY_MS = 10_000;
+const PAGE = 50;
+const FIRST_SHOWN = 20;
+
+/** Jobs whose cancel was asked for and that the feed still has: shown as ending. */
+const ending = new Set();
+
+export default function Queue() {
+  const { query, id } = route.value;
+  const isHistory = query.show === "all";
+  return html`<div class="view">
+    <div class="view-head wrap">
+      <div class="tabs" role="group" aria-label="What is shown">
+        <a href=${to("queue")} aria-current=${isHistory ? null : "true"}>Waiting and running</a>
+        <a href=${to("queue", null, { show: "all" })} aria-current=${isHistory ? "true" : null}>All jobs</a>
+      </div>
+      <span class="grow"></span>
+      <${Find} />
+    </div>
+    ${isHistory ? html`<${AllJobs} />` : html`<${Lanes} only=${id} />`}
+  </div>`;
+}
+
+function Find() {
+  const onSubmit = (event) => {
+    event.preventDefault();
+    const id = String(new FormData(event.target).get("id")).trim();
+    const known = Object.keys(live.value.jobs).find((one) => one === id || one.endsWith(id));
+    if (id) go("job", known ?? id);
+  };
+  return html`<form class="search" role="search" onSubmit=${onSubmit}>
+    <${Icon} name="search" size="16" /><input name="id" type="search" placeholder="Find a job by its id" aria-label="Find a job by its id" />
+  </form>`;
+}
+
+function Lanes({ only }) {
+  const [toPurge, setToPurge] = useState(null);
+  const jobs = live.value.jobs;
+  const shown = models.value.filter((one) => only === null || one.slug === only);
+  const lanes = useMemo(() => bySlug(jobs), [jobs]);
+  if (!models.value.length) {
+    if (!isOpen.value) return html`<${Skeleton} lines="6" />`;
+    return html`<${Empty} icon="queue" title="No queue"><p>A queue appears with each loaded model. <a href=${to("models")}>Models</a></p><//>`;
+  }
+  return html`
+    ${shown.map((one) => html`<${Lane} key=${one.slug} model=${one} running=${lanes.get(one.slug) ?? []} onPurge=${() => setToPurge(one)} />`)}
+    ${only !== null && html`<p><a href=${to("queue")}>All queues</a></p>`}
+    <${Summary} />
+    ${toPurge && html`<${PurgeDialog} model=${toPurge} onClose=${() => setToPurge(null)} />`}
+  `;
+}
+
+/** Running jobs by model, the oldest first. */
+function bySlug(jobs) {
+  const found = new Map();
+  for (const job of Object.values(jobs)) {
+    if (!job.phase) continue;
+    if (!found.has(job.model)) found.set(job.model, []);
+    found.get(job.model).push(job);
+  }
+  for (const list of found.values()) list.sort((a, b) => a.created_at - b.created_at);
+  return found;
+}
+
+function Lane({ model, running, onPurge }) {
+  const queue = live.value.queues[model.slug] ?? { waiting: 0, order: [] };
+  const [numShown, setNumShown] = useState(FIRST_SHOWN);
+  const order = queue.order.slice(0, numShown);
+  const isIdle = !running.length && !queue.waiting;
+  const more = Math.min(queue.order.length, 100) - order.length;
+  return html`<section class="lane" aria-labelledby=${`lane-${model.slug}`}>
+    <header>
+      <${Hue} value=${hue(model.slug)} />
+      <h2 id=${`lane-${model.slug}`}><a href=${to("models", model.slug)}>${model.name}</a></h2>
+      ${model.state !== "ready" && html`<${State} name=${model.state} />`}
+      <span class="num dim">${isIdle ? "idle" : `${count(model.running)} running · ${count(queue.waiting)} waiting`}</span>
+      <span class="grow"></span>
+      ${model.decode_rate ? html`<span class="num">${rate(model.decode_rate)} <span class="dim">tok/s</span></span>` : null}
+      <${Menu} label=${`Actions for the queue of ${model.name}`} items=${[
+        { text: "Purge old jobs…", icon: "trash", isDanger: true, run: onPurge, why: whyNoManagement.value },
+        { text: "All jobs of this model", icon: "table", run: () => go("queue", null, { show: "all", model: model.id }) },
+      ]} />
+    </header>
+    ${!isIdle &&
+    html`<table class="rows jobs">
+      <caption class="offscreen">Jobs of ${model.name}</caption>
+      <colgroup><col class="place" /><col class="name" /><col /><col class="key wide" /><col class="age" /><col class="end" /></colgroup>
+      <thead class="offscreen-head"><tr><th scope="col">Place</th><th scope="col">Job</th><th scope="col">Progress</th><th scope="col" class="wide">Key</th><th scope="col">Age</th><th scope="col">Actions</th></tr></thead>
+      <tbody>
+        ${running.map((job) => html`<${RunningRow} key=${job.id} job=${job} />`)}
+        ${order.map((id, index) => html`<${WaitingRow} key=${id} id=${id} place=${index + 1} model=${model} running=${running} />`)}
+      </tbody>
+    </table>`}
+    ${more > 0 && html`<button class="quiet small" onClick=${() => setNumShown(numShown + 80)}>${count(more)} more</button>`}
+    ${queue.waiting > 100 && numShown >= 100 && html`<p class="dim pad">The first 100 of ${count(queue.waiting)}. <a href=${to("queue", null, { show: "all", model: model.id, status: "queued" })}>List the others</a></p>`}
+  </section>`;
+}
+
+function RunningRow({ job }) {
+  const isRead = job.phase === "decode";
+  const fraction = job.prompt_tokens ? (job.prefilled ?? 0) / job.prompt_tokens : 0;
+  return html`<tr class="is-running">
+    <td class="place"><span class="state is-running"><span class="mark" aria-hidden="true"></span><span class="offscreen">running</span></span></td>
+    <${NameCell} job=${job} />
+    <td class="what"><div>
+      ${isRead
+        ? html`<span class="num">${count(job.generated)} tokens</span><span class="num dim">${rate(job.rate)} tok/s</span>`
+        : html`<${Meter} fraction=${fraction} label=${`Prompt of job ${shortId(job.id)}`} kind="run" /><span class="num">${job.phase === "embed" ? "vectors" : "prompt"} ${short(job.prefilled ?? 0)} of ${short(job.prompt_tokens ?? 0)}</span>`}
+    </div></td>
+    <${EndCells} job=${job} />
+  </tr>`;
+}
+
+function WaitingRow({ id, place, model, running }) {
+  const job = live.value.jobs[id];
+  if (!job) return null;
+  const wait = estimate(model, running, place);
+  return html`<tr>
+    <td class="place num">${place}</td>
+    <${NameCell} job=${job} />
+    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${duration(wait)}</span>`}</div></td>
+    <${EndCells} job=${job} />
+  </tr>`;
+}
+
+/**
+ * Seconds until a slot is free for that place, from the mean time of the jobs that ended last, and
+ * at least of those that run; null if unknown.
+ */
+function estimate(model, running, place) {
+  if (!model.service_s || !model.slots) return null;
+  const ages = running.map((job) => now.value - job.created_at);
+  const age = ages.length ? ages.reduce((sum, one) => sum + one, 0) / ages.length : 0;
+  return (Math.max(model.service_s, age) * place) / model.slots;
+}
+
+function NameCell({ job }) {
+  return html`<td class="name"><${JobLink} id=${job.id}>${shortId(job.id)}<//> <span>${job.api || job.task}</span>${job.attempt > 1 ? html` <span class="tag" title="Its worker was lost; it goes on">attempt ${job.attempt}</span>` : null}</td>`;
+}
+
+function EndCells({ job }) {
+  const name = shortId(job.id);
+  const isEnding = ending.has(job.id);
+  const cancel = () =>
+    attempt(async () => {
+      ending.add(job.id);
+      try {
+        await send("DELETE", `/v1/jobs/${encodeURIComponent(job.id)}`);
+        say(`Cancelled job ${name}`);
+      } finally {
+        setTimeout(() => ending.delete(job.id), 5000);
+      }
+    });
+  return html`
+    <td class="key dim wide">${job.key ? html`<span title="The start of the hash of its key">key ${job.key}</span>` : ""}</td>
+    <td class="age num">${duration(now.value - job.created_at)}</td>
+    <td class="to-right"><button class="quiet small" disabled=${isEnding || !isOpen.value} aria-label=${`Cancel job ${name}`} title="Cancel" onClick=${cancel}><${Icon} name="close" size="16" /></button></td>
+  `;
+}
+
+/** For those who listen: how many run and wait, not more often than every 10 seconds. */
+function Summary() {
+  const [text, setText] = useState("");
+  useEffect(() => {
+    const speak = () => {
+      const waiting = Object.values(live.value.queues).reduce((sum, queue) => sum + queue.waiting, 0);
+      const running = models.value.reduce((sum, one) => sum + (one.running ?? 0), 0);
+      setText(`${running} running, ${waiting} waiting`);
+    };
+    const timer = setInterval(speak, SUMMARY_EVERY_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<p class="offscreen" role="status">${text}</p>`;
+}
+
+const STATUSES = ["queued", "running", "finished", "failed", "cancelled"];
+
+function AllJobs() {
+  const { model = "", status = "" } = route.value.query;
+  const [pages, setPages] = useState([]);
+  const [error, setError] = useState(null);
+  const read = async (cursor) => {
+    const query = new URLSearchParams({ limit: PAGE, ...(model && { model }), ...(status && { status }), ...(cursor && { cursor }) });
+    try {
+      const found = await get(`/v1/jobs?${query}`);
+      setPages((known) => (cursor ? [...known, found] : [found]));
+      setError(null);
+    } catch (failure) {
+      setError(failure);
+    }
+  };
+  useEffect(() => {
+    setPages([]);
+    read(null);
+  }, [model, status]);
+  const filter = (name) => (event) => replace("queue", null, clean({ ...route.value.query, [name]: event.target.value }));
+  const rows = pages.flatMap((page) => page.data);
+  const next = pages.at(-1)?.next_cursor;
+  return html`
+    <div class="filters">
+      <label class="field">Model<select value=${model} onChange=${filter("model")}><option value="">all</option>${models.value.map((one) => html`<option key=${one.slug} value=${one.id}>${one.name} (id ${one.id})</option>`)}</select></label>
+      <label class="field">Status<select value=${status} onChange=${filter("status")}><option value="">all</option>${STATUSES.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>
+      <button class="small" onClick=${() => read(null)}><${Icon} name="again" size="16" />Read again</button>
+    </div>
+    ${error && html`<${Failure} error=${error} onRetry=${() => read(null)} />`}
+    ${!pages.length && !error && html`<${Skeleton} lines="8" />`}
+    ${pages.length > 0 && !rows.length && html`<p class="dim pad">No such job. Ended jobs are kept for an hour.</p>`}
+    ${rows.length > 0 &&
+    html`<table class="rows">
+      <thead><tr><th scope="col">Job</th><th scope="col">Status</th><th scope="col" class="wide">Model</th><th scope="col" class="to-right">Made</th><th scope="col" class="to-right wide">Took</th></tr></thead>
+      <tbody>
+        ${rows.map(
+          (one) => html`<tr key=${one.id}>
+            <th scope="row"><${JobLink} id=${one.id}>${shortId(one.id)}<//> <span class="dim">${one.task}</span></th>
+            <td><${State} name=${one.status} /></td>
+            <td class="wide">${modelOf(one.model_id)?.name ?? one.model_id}</td>
+            <td class="num to-right">${clock(one.created_at)}</td>
+            <td class="num to-right wide">${one.ended_at && one.started_at ? duration(one.ended_at - one.started_at) : "–"}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>`}
+    ${next && html`<button onClick=${() => read(next)}>More</button>`}
+  `;
+}
+
+const clean = (query) => Object.fromEntries(Object.entries(query).filter(([, value]) => value));
+
