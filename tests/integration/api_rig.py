@@ -65,8 +65,9 @@ class Taken:
         event = self._event(EventKind.CHUNK, text=text, token_ids=[7], **fields)
         assert self.writer.append([event]) == [True]
 
-    def progress(self, phase: str, fraction: float) -> None:
-        self.writer.append([self._event(EventKind.PROGRESS, phase=phase, fraction=fraction)])
+    def progress(self, phase: str, fraction: float, **fields: Any) -> None:
+        event = self._event(EventKind.PROGRESS, phase=phase, fraction=fraction, **fields)
+        self.writer.append([event])
 
     def finished(
         self, num_tokens: int | None = None, completion_tokens: int = 2, **fields: Any
