@@ -34,6 +34,7 @@ class LiveFeed:
         self._boot = secrets.token_hex(4)
         self._number = 0
         self._state: LiveState | None = None
+        self._is_lost = False
         self._history: dict[str, deque[_Point]] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -48,10 +49,13 @@ class LiveFeed:
         self._listeners.add(frames)
         try:
             if self._task is None or self._task.done():
-                self._state = None  # what was read for earlier listeners is old
+                # What was read for earlier listeners is old.
+                self._state, self._is_lost = None, False
                 self._task = asyncio_tasks.keep_running(self._run, "live feed")
             if self._state is not None:
                 yield self._snapshot(build, self._state)
+            elif self._is_lost:
+                yield self._lost()
             while True:
                 frame = await frames.get()
                 if frame is not None:
@@ -78,11 +82,11 @@ class LiveFeed:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 state = await self._reader.read()
         except (RedisError, TimeoutError):
-            if self._state is not None:
-                self._send(self._frame("lost", {"what": "redis"}))
-            self._state = None  # a snapshot follows the next reading
+            if not self._is_lost:
+                self._send(self._lost())
+            self._state, self._is_lost = None, True  # a snapshot follows the next reading
             return
-        before, self._state = self._state, state
+        before, self._state, self._is_lost = self._state, state, False
         self._note_points(state)
         if before is None:
             self._send(None)
@@ -126,6 +130,9 @@ class LiveFeed:
             "history": {slug: list(points) for slug, points in self._history.items()},
         }
         return self._frame("snapshot", fields)
+
+    def _lost(self) -> bytes:
+        return self._frame("lost", {"what": "redis"})
 
     def _frame(self, event: str, fields: dict[str, Any]) -> bytes:
         self._number += 1

@@ -262,7 +262,7 @@ def test_scrolling_up_stays_where_it_is_while_text_comes(rig: Rig, open_page: Op
     taken.started()
     for i in range(60):
         taken.chunk(f"line {i}\n\n")
-    until(page, "document.querySelector('.prose').textContent.includes('line 59')")
+    until(page, "document.querySelector('.prose')?.textContent.includes('line 59')")
     thread = page.locator(".thread")
     at_end = "e => e.scrollHeight - e.scrollTop - e.clientHeight < 60"
     until(page, f"({at_end})(document.querySelector('.thread'))")
@@ -270,7 +270,7 @@ def test_scrolling_up_stays_where_it_is_while_text_comes(rig: Rig, open_page: Op
     page.get_by_role("button", name="Go to the end").wait_for()
     for i in range(60, 80):
         taken.chunk(f"line {i}\n\n")
-    until(page, "document.querySelector('.prose').textContent.includes('line 79')")
+    until(page, "document.querySelector('.prose')?.textContent.includes('line 79')")
     assert thread.evaluate("e => e.scrollTop") == 100
     page.get_by_role("button", name="Go to the end").click()
     until(page, f"({at_end})(document.querySelector('.thread'))")

@@ -156,6 +156,7 @@ def test_a_lost_redis_is_said_and_a_draft_is_kept(tmp_path: Path, open_page: Ope
             page = open_page(rig.url, allowed=_AWAY)
             box = page.get_by_label("Message", exact=True)
             box.fill("a draft")
+            expect(page.locator(".link-state")).to_have_text("Connected")
             redis.kill()
             expect(page.get_by_text("The server has lost its Redis", exact=False)).to_be_visible()
             expect(page.get_by_role("button", name="Send message")).to_be_disabled()

@@ -39,7 +39,8 @@ export async function readConversations() {
 }
 
 export async function openConversation(id) {
-  if (conversations.value === null) await readConversations();
+  const isKnown = conversations.value?.some((one) => one.id === id);
+  if (conversations.value === null || (id !== null && !isKnown)) await readConversations();
   const found = id === null ? [] : await db.messagesOf(id);
   batch(() => {
     openId.value = id;

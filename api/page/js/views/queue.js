@@ -14,9 +14,6 @@ const SUMMARY_EVERY_MS = 10_000;
 const PAGE = 50;
 const FIRST_SHOWN = 20;
 
-/** Jobs whose cancel was asked for and that the feed still has: shown as ending. */
-const ending = new Set();
-
 export default function Queue() {
   const { query, id } = route.value;
   const isHistory = query.show === "all";
@@ -80,6 +77,7 @@ function Lane({ model, running, onPurge }) {
   const order = queue.order.slice(0, numShown);
   const isIdle = !running.length && !queue.waiting;
   const more = Math.min(queue.order.length, 100) - order.length;
+  const each = secondsAPlace(model, running);
   return html`<section class="lane" aria-labelledby=${`lane-${model.slug}`}>
     <header>
       <${Hue} value=${hue(model.slug)} />
@@ -100,7 +98,7 @@ function Lane({ model, running, onPurge }) {
       <thead class="offscreen-head"><tr><th scope="col">Place</th><th scope="col">Job</th><th scope="col">Progress</th><th scope="col" class="wide">Key</th><th scope="col">Age</th><th scope="col">Actions</th></tr></thead>
       <tbody>
         ${running.map((job) => html`<${RunningRow} key=${job.id} job=${job} />`)}
-        ${order.map((id, index) => html`<${WaitingRow} key=${id} id=${id} place=${index + 1} model=${model} running=${running} />`)}
+        ${order.map((id, index) => html`<${WaitingRow} key=${id} job=${live.value.jobs[id]} place=${index + 1} wait=${each && duration(each * (index + 1))} />`)}
       </tbody>
     </table>`}
     ${more > 0 && html`<button class="quiet small" onClick=${() => setNumShown(numShown + 80)}>${count(more)} more</button>`}
@@ -109,6 +107,10 @@ function Lane({ model, running, onPurge }) {
 }
 
 function RunningRow({ job }) {
+  return useMemo(() => html`<${Running} job=${job} />`, [job]);
+}
+
+function Running({ job }) {
   const isRead = job.phase === "decode";
   const fraction = job.prompt_tokens ? (job.prefilled ?? 0) / job.prompt_tokens : 0;
   return html`<tr class="is-running">
@@ -123,27 +125,29 @@ function RunningRow({ job }) {
   </tr>`;
 }
 
-function WaitingRow({ id, place, model, running }) {
-  const job = live.value.jobs[id];
-  if (!job) return null;
-  const wait = estimate(model, running, place);
+/** Drawn again only when something of it changes; its age ticks by itself. */
+function WaitingRow({ job, place, wait }) {
+  return useMemo(() => job && html`<${Waiting} job=${job} place=${place} wait=${wait} />`, [job, place, wait]);
+}
+
+function Waiting({ job, place, wait }) {
   return html`<tr>
     <td class="place num">${place}</td>
     <${NameCell} job=${job} />
-    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${duration(wait)}</span>`}</div></td>
+    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${wait}</span>`}</div></td>
     <${EndCells} job=${job} />
   </tr>`;
 }
 
 /**
- * Seconds until a slot is free for that place, from the mean time of the jobs that ended last, and
- * at least of those that run; null if unknown.
+ * Seconds for one place of the queue, from the mean time of the jobs that ended last, and at least
+ * of those that run; null if unknown.
  */
-function estimate(model, running, place) {
+function secondsAPlace(model, running) {
   if (!model.service_s || !model.slots) return null;
-  const ages = running.map((job) => now.value - job.created_at);
+  const ages = running.map((job) => now.peek() - job.created_at);
   const age = ages.length ? ages.reduce((sum, one) => sum + one, 0) / ages.length : 0;
-  return (Math.max(model.service_s, age) * place) / model.slots;
+  return Math.max(model.service_s, age) / model.slots;
 }
 
 function NameCell({ job }) {
@@ -152,22 +156,27 @@ function NameCell({ job }) {
 
 function EndCells({ job }) {
   const name = shortId(job.id);
-  const isEnding = ending.has(job.id);
+  const [isEnding, setEnding] = useState(false);
   const cancel = () =>
     attempt(async () => {
-      ending.add(job.id);
+      setEnding(true);
       try {
         await send("DELETE", `/v1/jobs/${encodeURIComponent(job.id)}`);
         say(`Cancelled job ${name}`);
-      } finally {
-        setTimeout(() => ending.delete(job.id), 5000);
+      } catch (error) {
+        setEnding(false);
+        throw error;
       }
     });
   return html`
     <td class="key dim wide">${job.key ? html`<span title="The start of the hash of its key">key ${job.key}</span>` : ""}</td>
-    <td class="age num">${duration(now.value - job.created_at)}</td>
+    <td class="age num"><${Age} since=${job.created_at} /></td>
     <td class="to-right"><button class="quiet small" disabled=${isEnding || !isOpen.value} aria-label=${`Cancel job ${name}`} title="Cancel" onClick=${cancel}><${Icon} name="close" size="16" /></button></td>
   `;
+}
+
+function Age({ since }) {
+  return duration(now.value - since);
 }
 
 /** For those who listen: how many run and wait, not more often than every 10 seconds. */
