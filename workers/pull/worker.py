@@ -16,6 +16,7 @@ from jobs.contract.errors import ContractError, JobCancelledError, JobError
 from jobs.contract.events import Event
 from jobs.contract.pulls import PullRequest
 from jobs.contract.requests import Task
+from jobs.memory.budget import read_budget
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
@@ -115,7 +116,13 @@ class PullWorker:
             outbox.progress("pull", fraction, completed=completed, total=total, file=file)
 
         try:
-            name = Pull(request, self._settings.models_dir, hub_access(), report).run()
+            name = Pull(
+                request,
+                self._settings.models_dir,
+                hub_access(),
+                report,
+                budget=lambda: read_budget(self._settings).total_bytes,
+            ).run()
         except JobError as error:
             if self._may_end():
                 outbox.fail(error)
