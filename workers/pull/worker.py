@@ -93,7 +93,11 @@ class PullWorker:
         """Called before each take; once there is a job, waits for the end of the process."""
         if self._outbox is not None:
             threading.Event().wait()
-        return self._redis.hget(names.job_key(self._job_id), "status") in (b"queued", b"running")
+        try:
+            status = self._redis.hget(names.job_key(self._job_id), "status")
+        except RedisError:
+            return True  # the take tries again
+        return status in (b"queued", b"running")
 
     def _admit(self, job: QueuedJob) -> None:
         self._admission.admit(self._consumer, job, Task.PULL, self._start)
@@ -176,6 +180,7 @@ class PullWorker:
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         try:
+            self._consumer.clean()
             self._consumer.register_death()
         except RedisError:
             log.warning("the consumer stays registered until its lease ends")
