@@ -71,7 +71,12 @@ def _print(case: Case, estimated: int, taken: int) -> None:
 
 @contextmanager
 def _server() -> Iterator[Server]:
-    server = make_server(MGS_PROMPT_CACHE_BYTES="0", MGS_MEMORY_BUDGET="0", MGS_SLOTS="8")
+    server = make_server(
+        MGS_PROMPT_CACHE_BYTES="0",
+        MGS_MEMORY_BUDGET="0",
+        MGS_SLOTS="8",
+        MGS_STALL_S="600",  # a busy machine reads slowly
+    )
     _make_models(server.folder / "models")
     server.start_all()
     try:

@@ -11,6 +11,7 @@ FIRST_CHUNK = 64  # small, because a slow model's speed is unknown at its first 
 _LARGEST_FIRST_CHUNK = 256
 _SLOW = 5e9  # floating-point operations per second that any machine reaches
 _FORGET = 1.01
+EMBED_BUDGETS = 4  # step budgets for a piece of a text that is embedded
 
 
 def first_chunk(num_parameters: int, target_s: float = DEFAULT_TARGET_S) -> int:
@@ -24,7 +25,8 @@ class ChunkBudget:
 
     The time of the step's decoding sequences is not included: they have to run anyway, and
     shrinking the chunk for them would pay a step's fixed costs for fewer tokens. Chunks are whole
-    tiles of ``tile`` tokens, because a smaller one is slower.
+    tiles of ``tile`` tokens, because a smaller one is slower. ``is_gpu``: steps with few tokens
+    tell nothing, because there each step takes a time of its own.
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class ChunkBudget:
         first: int = FIRST_CHUNK,
         largest: int = MAX_CHUNK,
         tile: int = 1,
+        is_gpu: bool = False,
     ) -> None:
         self._target_s = target_s
         self._largest = largest
         self._tile = tile
+        self._is_gpu = is_gpu
         self._num_tokens = min(first, largest)
         self._row_s = math.inf  # time of one decoding sequence; not known yet
 
@@ -46,12 +50,17 @@ class ChunkBudget:
         num_tiles = max(1, round(self._num_tokens / self._tile))
         return min(num_tiles * self._tile, self._largest)
 
-    def record(self, num_tokens: int, elapsed_s: float, num_decoding: int = 0) -> None:
+    def record(
+        self, num_tokens: int, elapsed_s: float, num_decoding: int = 0, *, is_cold: bool = False
+    ) -> None:
         """Learn from a step with ``num_tokens`` prompt tokens and ``num_decoding`` sequences.
 
         One step at most doubles or halves the chunk, because the first one also reads the model
-        from disk. A small chunk that was fast enough tells nothing about large ones.
+        from disk. A small chunk that was fast enough tells nothing about large ones, nor does one
+        that ``is_cold``: after a rest, or the first of its kind, for which a GPU prepares.
         """
+        if is_cold or (self._is_gpu and 0 < num_tokens < self.num_tokens / 2):
+            return
         if num_tokens == 0:
             # Stay near the minimum: it is from a step of many rows, with the least fixed cost each.
             self._row_s = min(self._row_s * _FORGET, elapsed_s / max(num_decoding, 1))
