@@ -125,11 +125,7 @@ def _draft_files(options: EngineOptions) -> list[Path]:
 
 
 def _open_cells(
-    path: Path,
-    header: GgufHeader,
-    model: Pointer,
-    options: EngineOptions,
-    room_bytes: int | None,
+    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions, room_bytes: int | None
 ) -> OpenedCells | None:
     """The memory of its sequences; ``None``: the model is an encoder."""
     if is_encoder(header, model):
