@@ -34,7 +34,7 @@ function fromEntry(entry) {
     backend: entry.backend,
     contextLength: entry.context_length,
     sizeBytes: entry.size_bytes ?? sizes.get(entry.model_name) ?? null,
-    source: entry.source ?? null,
+    source: entry.source === "models" ? null : (entry.source ?? null),
     quantization: entry.quantization ?? null,
   };
 }

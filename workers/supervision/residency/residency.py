@@ -198,14 +198,17 @@ class Residency:
             with_waiting_jobs=child.is_closed,
         )
         if parked is not None:
-            log.info("model parked", extra={"slug": child.slug, "pid": child.pid})
+            log.info("model parked", extra={"model": child.desired.model_id, "pid": child.pid})
             self._desired_models.notify()  # the API's copy says that it has a process
             child.stop(grace_s)
 
     def close(self, child: Child) -> None:
         """Let a busy model give way: it takes no further job. ``park`` follows at each tick."""
         if not child.is_closed:
-            log.info("model closed to make room", extra={"slug": child.slug, "pid": child.pid})
+            log.info(
+                "model closed to make room",
+                extra={"model": child.desired.model_id, "pid": child.pid},
+            )
         self._store.stop_takes(child.slug, child.worker_names, self._owner())
         child.is_closed = True
 

@@ -45,7 +45,8 @@ class Starter:
             log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
             return None
         self._restarts.note_start(slug)
-        log.info("worker started", extra={"slug": slug, "pid": child.pid})
+        extra = {"slug": slug, "model": desired.model_id, "pid": child.pid}
+        log.info("worker started", extra=extra)
         return child
 
     def _settle_leftover(self, slug: str) -> None:
