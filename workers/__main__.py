@@ -2,8 +2,9 @@
 
 ``python -m workers --model-id ID --token T --uid UID --load-job JOB --owner OWNER``.
 
-The supervisor starts it by exec. ``--lifeline`` is the read end of a pipe whose other end the
-supervisor holds. When it closes, the supervisor is dead and the worker exits.
+The supervisor starts it by exec. ``--memory-bytes`` is the model's share of the machine's memory.
+``--lifeline`` is the read end of a pipe whose other end the supervisor holds. When it closes, the
+supervisor is dead and the worker exits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> int:
         arguments.uid,
         arguments.load_job,
         arguments.owner,
+        arguments.memory_bytes or None,
     )
 
     def stop(signum: int, frame: object) -> None:
@@ -70,6 +72,12 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--load-job", required=True, help="id of the job that loads the model")
     parser.add_argument("--owner", required=True, help="the supervisor's name in the model's lock")
+    parser.add_argument(
+        "--memory-bytes",
+        type=int,
+        default=0,
+        help="what the engine may take; 0: no limit of its own",
+    )
     parser.add_argument("--lifeline", type=int, help="file descriptor of the lifeline pipe")
     return parser.parse_args()
 

@@ -95,7 +95,7 @@ def test_it_is_refused_by_name_where_there_are_no_such_cells() -> None:
 
 def test_too_little_memory_for_the_cells_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lib, "llama_init_from_model", lambda model, params: None)
-    with pytest.raises(ModelLoadError, match="no memory for 8 contexts of 500 tokens"):
+    with pytest.raises(ModelLoadError, match="no memory for a context of 500 tokens"):
         opened(context_length=500)
 
 

@@ -67,3 +67,19 @@ def test_a_small_model_begins_with_larger_chunks() -> None:
     sizes = [first_chunk(num) for num in (1_000_000, 5_000_000, 8_000_000_000)]
     assert sizes == [256, 100, FIRST_CHUNK]
     assert first_chunk(1_000_000, 0.05) == 125
+
+
+def test_on_a_gpu_a_step_with_few_tokens_tells_nothing() -> None:
+    budget = ChunkBudget(is_gpu=True)
+    first = budget.num_tokens
+    budget.record(first // 2 - 1, 99.0)
+    assert budget.num_tokens == first
+    budget.record(first, 99.0)
+    assert budget.num_tokens == first // 2
+
+
+def test_a_cold_step_tells_nothing() -> None:
+    budget = ChunkBudget()
+    first = budget.num_tokens
+    budget.record(first, 99.0, is_cold=True)
+    assert budget.num_tokens == first

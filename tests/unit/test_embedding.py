@@ -6,6 +6,7 @@ import math
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,12 @@ class CountingEngine(FakeEngine):
         self.may_go = threading.Event()
         self.may_go.set()
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         assert self.may_go.wait(20)
         if inputs == [list(b"a bug")]:
             raise RuntimeError("a bug")

@@ -173,6 +173,8 @@ class EngineOptions:
     """Whether all slots share the KV cells (also with ``None``) or each slot has its own."""
     is_cpu_tuned: bool = True
     """On a CPU, use the code paths made for it."""
+    memory_bytes: int | None = None
+    """What the engine may take; ``None``: all that a GPU has, and no limit on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,10 +264,13 @@ class Engine(Protocol):
         A chunk takes about ``step_budget_s``. Returns [] if there is no work.
         """
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self, inputs: list[list[int]], pooling: Pooling | None, on_piece: OnPiece | None = None
+    ) -> list[list[float]]:
         """One vector of length 1 per input of token ids; ``None``: the model's own pooling.
 
-        Raises ``jobs.contract.errors.InvalidRequestError`` for an input longer than the context.
+        ``on_piece`` is called before each piece of them. Raises ``InvalidRequestError`` for an
+        input longer than the context, ``NoRoomError`` while running sequences have the memory.
         """
 
     @property
@@ -290,5 +295,6 @@ class Engine(Protocol):
         """Free the model. The engine cannot be used afterwards."""
 
 
+OnPiece = Callable[[], None]
 OnProgress = Callable[[float], None]
 """Called while a model loads, with the loaded fraction from 0.0 to 1.0."""

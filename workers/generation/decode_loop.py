@@ -195,9 +195,12 @@ class DecodeLoop:
     def _embed(self) -> None:
         job = next(iter(self._embeddings.values()))
         with self._turn:
-            is_done = job.step(self._engine)
+            is_done = job.step(self._engine, self._note_progress)
         if is_done:
             del self._embeddings[job.job_id]
+        self._note_progress()
+
+    def _note_progress(self) -> None:
         self._progress_at = time.monotonic()
 
     def _handle_guarded(self, event: StepEvent) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from jobs.contract.errors import (
@@ -16,6 +16,7 @@ from jobs.contract.errors import (
     JobCancelledError,
     JobError,
     JobTimeoutError,
+    NoRoomError,
     UnsupportedParameterError,
 )
 from jobs.contract.events import Usage
@@ -48,10 +49,18 @@ class EmbeddingJob:
     def usage(self) -> Usage:
         return Usage(prompt_tokens=sum(map(len, self.inputs)))
 
-    def step(self, engine: Engine) -> bool:
-        """Embed the next few inputs; True if the job has ended, finished or failed."""
+    def step(self, engine: Engine, on_piece: Callable[[], None]) -> bool:
+        """Embed the next few inputs; True if the job has ended, finished or failed.
+
+        ``on_piece``: see ``Engine.embed``. With no memory for it now, it waits for another step.
+        """
         try:
-            self._step(engine)
+            self._step(engine, on_piece)
+        except NoRoomError as error:
+            if engine.has_work:
+                return False
+            self.end(error)
+            return True
         except JobError as error:
             self.end(error)
             return True
@@ -71,10 +80,10 @@ class EmbeddingJob:
         elif error is not None:
             self.outbox.fail(error)
 
-    def _step(self, engine: Engine) -> None:
+    def _step(self, engine: Engine, on_piece: Callable[[], None]) -> None:
         if time.monotonic() > self.deadline:
             raise JobTimeoutError("the job exceeded its time limit")
-        for vector in engine.embed([*self._next_inputs()], None):
+        for vector in engine.embed([*self._next_inputs()], None, on_piece):
             shown = vector if self.dimensions is None else _cut(vector, self.dimensions)
             self.outbox.embedding(self.num_done, struct.pack(f"<{len(shown)}f", *shown))
             self.num_done += 1

@@ -42,14 +42,20 @@ class LoadedEngine:
     turn: Turn | None
 
 
-def load_engine(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
+def load_engine(
+    settings: Settings,
+    request: LoadRequest,
+    on_progress: OnProgress,
+    memory_bytes: int | None = None,
+) -> LoadedEngine:
     """Load the model on the calling thread, which must be the engine's thread.
 
-    Raises ``ModelLoadError``. Its ``param`` is set if files or options are at fault, and ``None``
-    if the machine is.
+    ``memory_bytes``: what the engine may take; ``None``: no limit of its own. Raises
+    ``InsufficientMemoryError`` if it does not fit into that, and ``ModelLoadError``. The latter's
+    ``param`` is set if files or options are at fault, and ``None`` if the machine is.
     """
     try:
-        return _load(settings, request, on_progress)
+        return _load(settings, request, on_progress, memory_bytes)
     except ModelLoadError as error:
         error.param = parameter_at_fault(error)
         raise
@@ -73,12 +79,14 @@ def _is_machine_at_fault(error: ModelLoadError) -> bool:
     return _SHORTAGE.search(error.message) is not None
 
 
-def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> LoadedEngine:
+def _load(
+    settings: Settings, request: LoadRequest, on_progress: OnProgress, memory_bytes: int | None
+) -> LoadedEngine:
     try:
         entry = find_model(settings, request.model_name)
     except ModelNotFoundError as error:
         raise ModelLoadError(f"{error.message}, on the machine that should load it") from error
-    options = engine_options(settings, request, entry.backend)
+    options = engine_options(settings, request, entry.backend, memory_bytes)
     prefixes = read_input_prefixes(entry.path)
     engine = open_engine(entry.backend, entry.path, options, on_progress)
     encoder = PromptEncoder(engine.tokenizer, request.chat_format)
@@ -86,7 +94,9 @@ def _load(settings: Settings, request: LoadRequest, on_progress: OnProgress) -> 
     return LoadedEngine(engine, entry.path, encoder, prefixes, turn)
 
 
-def engine_options(settings: Settings, request: LoadRequest, backend: str) -> EngineOptions:
+def engine_options(
+    settings: Settings, request: LoadRequest, backend: str, memory_bytes: int | None = None
+) -> EngineOptions:
     """The engine options of a request, with settings as defaults.
 
     Raises the errors of ``find_adapter`` and ``find_draft``.
@@ -110,6 +120,7 @@ def engine_options(settings: Settings, request: LoadRequest, backend: str) -> En
         kv_layout=request.kv_layout,
         step_budget_s=settings.step_budget_ms / 1000,
         is_cpu_tuned=settings.cpu_tuning,
+        memory_bytes=memory_bytes,
     )
 
 

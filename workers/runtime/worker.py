@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class ModelWorker:
-    """The parts of one worker process. It is created and run once."""
+    """The parts of one worker process, run once. ``memory_bytes``: see ``EngineOptions``."""
 
     def __init__(
         self,
@@ -60,8 +60,10 @@ class ModelWorker:
         desired_uid: str,
         load_job: str,
         owner: str,
+        memory_bytes: int | None = None,
     ) -> None:
         self._settings = settings
+        self._memory_bytes = memory_bytes
         self._load_job = load_job
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
@@ -106,9 +108,8 @@ class ModelWorker:
         self._heartbeat = Heartbeat(
             self._redis, slug, self._report, [self._gen, self._ctl], self._measure
         )
-        self._engine_thread = threading.Thread(
-            target=self._drive_engine, name="engine", daemon=True
-        )
+        engine = threading.Thread(target=self._drive_engine, name="engine", daemon=True)
+        self._engine_thread = engine
         self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
         self._jobs: ModelJobs | None = None
         self._loop: DecodeLoop | None = None
@@ -214,14 +215,14 @@ class ModelWorker:
         request, outbox = self._engine_work.get()
         self._report.note_loading(request)
         try:
-            loaded = load_engine(self._settings, request, LoadProgress(outbox, self._report))
+            progress = LoadProgress(outbox, self._report)
+            loaded = load_engine(self._settings, request, progress, self._memory_bytes)
         except JobError as error:
             return self._fail_load(error.to_info())
         except Exception as error:
             log.exception("the model could not be loaded")
-            return self._fail_load(
-                ErrorInfo("model_load_failed", f"{type(error).__name__}: {error}")
-            )
+            message = f"{type(error).__name__}: {error}"
+            return self._fail_load(ErrorInfo("model_load_failed", message))
         self._go_ready(loaded)
         outbox.finish()
         self._load_done.set()
@@ -282,9 +283,8 @@ class ModelWorker:
 
     def _exit(self, code: ExitCode, error: JobError | None, grace_s: float) -> None:
         """Stop taking jobs, end running ones, flush events and records, and end the process."""
-        self._report.state = (
-            WorkerState.FAILED if code is ExitCode.LOAD_FAILED else WorkerState.STOPPING
-        )
+        has_failed = code is ExitCode.LOAD_FAILED
+        self._report.state = WorkerState.FAILED if has_failed else WorkerState.STOPPING
         self._slots.close()
         for consumer in (self._gen, self._ctl):
             consumer.request_consumer_stop()
@@ -293,7 +293,7 @@ class ModelWorker:
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         self._heartbeat.stop()
-        if self._settings.prompt_cache_dir is not None:
-            self._engine_thread.join(_FLUSH_S)  # the engine saves its prompt cache
+        if self._loop is not None:
+            self._engine_thread.join(_FLUSH_S)  # it saves the prompt cache and frees the GPU
         # Without waiting for consumers blocked in Redis: recovery returns what they take now.
         os._exit(code)

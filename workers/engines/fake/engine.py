@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,12 @@ class FakeEngine:
         events: list[StepEvent] = [self._decode(running) for running in decoding]
         return [*events, *self._prefill()]
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """See ``base.Engine``; vectors of 8 numbers that depend only on the tokens."""
         vectors = [np.random.default_rng(ids).standard_normal(8) for ids in inputs]
         return [(vector / np.linalg.norm(vector)).tolist() for vector in vectors]

@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import logging
 import os
+import re
 from collections import deque
 from typing import Any
 
@@ -38,6 +39,8 @@ _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continu
 _CONTINUE_LEVEL = 5
 # Of ggml-metal-context.m: when a command fails, and for each call after that.
 _LOST_MARKS = ("command buffer", "backend is in error state")
+_BUFFER = re.compile(r"(\w+ buffer size) = +([\d.]+) MiB")
+_OF_CELLS, _OF_PASSES = "KV buffer size", "compute buffer size"
 
 
 class NativeLog:
@@ -45,6 +48,7 @@ class NativeLog:
 
     def __init__(self) -> None:
         self._warnings: deque[str] = deque(maxlen=8)
+        self._buffers: list[tuple[str, str, float]] = []
         self._line = ""
         self._level = 0
 
@@ -57,12 +61,23 @@ class NativeLog:
             self._end_line()
 
     def clear(self) -> None:
-        """Forget the warnings so far; call it before an operation that may fail."""
+        """Forget what was logged so far; call it before an operation that may fail."""
         self._warnings.clear()
+        self._buffers.clear()
 
     def warnings(self) -> str:
         """The last warnings and errors in one line; "" if there are none."""
         return "; ".join(self._warnings)
+
+    def cell_bytes(self) -> int:
+        """Size of the KV cells of a context opened since ``clear``."""
+        return int(sum(size for _, kind, size in self._buffers if kind == _OF_CELLS))
+
+    def other_bytes(self) -> int:
+        """Size of that context's other buffers: recurrent states, outputs, passes."""
+        passes = {line: size for line, kind, size in self._buffers if kind == _OF_PASSES}
+        others = [size for _, kind, size in self._buffers if kind not in (_OF_CELLS, _OF_PASSES)]
+        return int(sum(passes.values()) + sum(others))  # passes are planned and logged repeatedly
 
     def check_device(self) -> None:
         """Raise ``DeviceLostError`` if a command of the GPU has failed since ``clear``.
@@ -75,6 +90,9 @@ class NativeLog:
     def _end_line(self) -> None:
         line, self._line = self._line.strip(), ""
         _logger.debug("llama.cpp: %s", line)
+        if found := _BUFFER.search(line):
+            before = line[: found.start()]
+            self._buffers.append((before, found[1], float(found[2]) * 2**20))
         if self._level >= _WARNING_LEVEL and line:
             self._warnings.append(line)
             if line.startswith("CUDA error"):  # ggml aborts the process next

@@ -1,8 +1,9 @@
-"""The GPU that llama.cpp computes on."""
+"""The GPUs that llama.cpp computes on."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 from jobs.memory.facts import Gpu, GpuKind
@@ -19,14 +20,23 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 
 def gpu() -> Gpu | None:
     """The first GPU; ``None``: llama.cpp computes on the CPU."""
+    return next(_gpus(), None)
+
+
+def free_bytes() -> int | None:
+    """What this process may still take of all GPUs; ``None`` without one."""
+    found = [gpu.free_bytes for gpu in _gpus()]
+    return sum(found) if found else None
+
+
+def _gpus() -> Iterator[Gpu]:
     count = _function("ggml_backend_dev_count", ctypes.c_size_t)
     get = _function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
     type_of = _function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
     for index in range(count()):
         device = get(index)
         if type_of(device) in _GPU_TYPES:
-            return _gpu(device)
-    return None
+            yield _gpu(device)
 
 
 def _gpu(device: int) -> Gpu:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -64,9 +65,14 @@ class EncoderEngine:
     def step(self) -> list[StepEvent]:
         return []
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """See ``base.Engine``."""
-        return self._loaded.embedder.embed(inputs, pooling)
+        return self._loaded.embedder.embed(inputs, pooling, on_piece)
 
     def limit_cache(self, num_bytes: int) -> None:
         """See ``base.Engine``."""

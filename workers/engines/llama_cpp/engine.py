@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from pathlib import Path
 
@@ -33,6 +35,9 @@ from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
 from workers.engines.llama_cpp.sampling.dry import DrySamplers
 from workers.engines.llama_cpp.sampling.sampler import Sampler, check_sampling
 from workers.engines.shared.chunk_budget import ChunkBudget
+
+# After such a rest a GPU may be slow, and some of the weights elsewhere.
+_REST_S = 1.0
 
 
 def open_llama_cpp(path: Path, options: EngineOptions, on_progress: OnProgress) -> LlamaCppEngine:
@@ -68,9 +73,20 @@ class LlamaCppEngine:
         batch = Batch(lib.llama_n_batch(self._memory.context))
         self._decoder = Decoder(loaded, batch, self._remove)
         largest = batch.capacity - num_slots * (1 + loaded.num_drafts) - tuning.tile
-        self._budget = ChunkBudget(loaded.step_budget_s, largest=largest, tile=tuning.tile)
+        is_gpu = not loaded.is_on_cpu
+        self._budget = ChunkBudget(
+            loaded.step_budget_s, largest=largest, tile=tuning.tile, is_gpu=is_gpu
+        )
+        self._rest_s = _REST_S if is_gpu else math.inf
+        self._worked_until = -math.inf
         self._scheduler = Scheduler(
-            self._memory, self._prefixes, loaded.host_cache, num_slots, tuning, largest
+            self._memory,
+            self._prefixes,
+            loaded.host_cache,
+            num_slots,
+            tuning,
+            largest,
+            is_on_cpu=loaded.is_on_cpu,
         )
         vocab = lib.llama_model_get_vocab(loaded.model)
         self._dry = DrySamplers(vocab, loaded.info.context_length)
@@ -144,12 +160,20 @@ class LlamaCppEngine:
         elapsed_s = time.perf_counter() - started
         if not self._decoder.was_stopped:
             prompts = [part.num_tokens + part.num_padding for part in parts if part.num_tokens > 1]
-            self._budget.record(sum(prompts), elapsed_s, len(parts) - len(prompts))
+            is_cold = started - self._worked_until > self._rest_s
+            num_decoding = len(parts) - len(prompts)
+            self._budget.record(sum(prompts), elapsed_s, num_decoding, is_cold=is_cold)
+        self._worked_until = started + elapsed_s
         return events
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
         """See ``base.Engine``; uses a second context, opened at the first call."""
-        return self._loaded.embedder.embed(inputs, pooling)
+        return self._loaded.embedder.embed(inputs, pooling, on_piece)
 
     def close(self) -> None:
         """See ``base.Engine``; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""Errors of a GPU that MLX computes on.
+"""The GPU that MLX computes on: its memory and its errors.
 
 MLX notes the error of a failed command once, and raises it as a ``RuntimeError`` in the next call
 that sends work to the device: later, and perhaps for another sequence. On a CPU an exception
@@ -55,3 +55,9 @@ def gpu() -> Gpu | None:
     if working_set:
         return Gpu("metal", working_set)
     return Gpu("cuda", int(facts.get("total_memory", 0)), int(facts.get("free_memory", 0)))
+
+
+def memory_bytes() -> int | None:
+    """What this process may take of the GPU's memory; ``None`` on a CPU, or if MLX does not say."""
+    found = gpu()
+    return None if found is None else found.free_bytes or found.limit_bytes or None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import mlx.core as mx
@@ -12,31 +13,45 @@ from workers.engines.base import Pooling
 from workers.engines.mlx import library
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.load.loading import LoadedModel
-
-# Tokens in one pass, so that the memory of a pass does not grow with the input.
-_CHUNK = 512
+from workers.engines.mlx.memory import StateRoom
+from workers.engines.shared.chunk_budget import ChunkBudget
 
 
 class Embedder:
-    """Embeds one input at a time, with caches of its own."""
+    """Embeds one input at a time, in pieces, with caches of its own."""
 
-    def __init__(self, loaded: LoadedModel, pooling: Pooling) -> None:
-        """``pooling``: the model's own."""
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        pooling: Pooling,
+        budget: ChunkBudget,
+        room: StateRoom | None,
+    ) -> None:
+        """``pooling``: the model's own; ``budget``: of a piece; ``room``: limits its memory."""
+        self._room = room
+        self._budget = budget
         self._model = cast(Model, loaded.module)
         self._head = loaded.head
         self._pooling = pooling
         self._vocab_size = loaded.vocab_size
         self._context_length = loaded.context_length
 
-    def embed(self, inputs: list[list[int]], pooling: Pooling | None) -> list[list[float]]:
-        """One vector of length 1 per input of token ids, each (hidden size,).
-
-        Raises ``InvalidRequestError`` for an input that cannot be read,
-        ``UnsupportedParameterError`` if the model's hidden states are not accessible.
-        """
+    def check(self, inputs: list[list[int]]) -> None:
+        """Raise ``InvalidRequestError`` for an input that cannot be read."""
         for ids in inputs:
             self._check(ids)
-        return [self._embed(ids, pooling or self._pooling) for ids in inputs]
+
+    def embed(
+        self,
+        inputs: list[list[int]],
+        pooling: Pooling | None,
+        on_piece: Callable[[], None] | None = None,
+    ) -> list[list[float]]:
+        """One vector of length 1 per input of checked token ids, each (hidden size,).
+
+        Raises ``UnsupportedParameterError`` if the model's hidden states are not accessible.
+        """
+        return [self._embed(ids, pooling or self._pooling, on_piece) for ids in inputs]
 
     def _check(self, ids: list[int]) -> None:
         if not 0 < len(ids) <= self._context_length:
@@ -48,8 +63,10 @@ class Embedder:
             message = f"an input has token ids outside the vocabulary (0 to {self._vocab_size - 1})"
             raise InvalidRequestError(message, "input")
 
-    def _embed(self, ids: list[int], pooling: Pooling) -> list[float]:
-        states = self._hidden_states(ids)
+    def _embed(
+        self, ids: list[int], pooling: Pooling, on_piece: Callable[[], None] | None
+    ) -> list[float]:
+        states = self._hidden_states(ids, on_piece or _ignore)
         vector = next(states)
         if pooling is Pooling.MEAN:
             vector = vector.sum(axis=0) + sum(state.sum(axis=0) for state in states)
@@ -62,13 +79,22 @@ class Embedder:
         length = mx.maximum(mx.linalg.norm(vector), 1e-12)
         return cast(list[float], (vector / length).tolist())
 
-    def _hidden_states(self, ids: list[int]) -> Iterator[mx.array]:
-        """The hidden states (tokens, width) of one chunk after the other, in float32."""
-        cache = library.new_cache(self._model)
-        for start in range(0, len(ids), _CHUNK):
-            hidden = self._pass(mx.array([ids[start : start + _CHUNK]], dtype=mx.uint32), cache)
+    def _hidden_states(self, ids: list[int], on_piece: Callable[[], None]) -> Iterator[mx.array]:
+        """The hidden states (tokens, width) of one piece after the other, in float32."""
+        cache, num_done = library.new_cache(self._model), 0
+        while num_done < len(ids):
+            on_piece()
+            started = time.perf_counter()
+            piece = ids[num_done : num_done + self._piece(len(ids) - num_done, num_done)]
+            hidden = self._pass(mx.array([piece], dtype=mx.uint32), cache)
             mx.eval(hidden, [layer.state for layer in cache])
+            self._budget.record(len(piece), time.perf_counter() - started)
+            num_done += len(piece)
             yield hidden[0].astype(mx.float32)
+
+    def _piece(self, num_left: int, num_done: int) -> int:
+        num_tokens = min(num_left, self._budget.num_tokens)
+        return num_tokens if self._room is None else self._room.piece(num_tokens, num_done)
 
     def _pass(self, tokens: mx.array, cache: PromptCache) -> mx.array:
         if self._head is None:
@@ -84,3 +110,7 @@ class Embedder:
             message = "this model gives no access to its hidden states: it has no vectors"
             raise UnsupportedParameterError(message, "model")
         return cast(mx.array, body(tokens, cache=cache))
+
+
+def _ignore() -> None:
+    """Nobody waits for a sign of life."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,15 +28,23 @@ class Stored(Generic[State]):
 
 
 class StateStore(Generic[State]):
-    """States in at most ``max_bytes``; the least recently used are evicted first.
+    """States in about ``max_bytes``; the least recently used are evicted first.
 
-    ``on_evicted`` is called with each evicted entry.
+    The newest is kept even if it is larger, up to ``largest_bytes`` (``None``: whatever its size):
+    otherwise each turn of a long chat would be read from its beginning. ``on_evicted`` is called
+    with each evicted entry.
     """
 
     def __init__(
-        self, max_bytes: int, on_evicted: Callable[[Stored[State]], None] | None = None
+        self,
+        max_bytes: int,
+        on_evicted: Callable[[Stored[State]], None] | None = None,
+        *,
+        largest_bytes: int | None = None,
     ) -> None:
         self._max_bytes = max_bytes
+        self._largest_bytes = math.inf if largest_bytes is None else largest_bytes
+        self._limit_bytes: float = math.inf
         self._on_evicted = on_evicted
         self._entries: OrderedDict[tuple[str, bytes], Stored[State]] = OrderedDict()
         self._indexes: dict[str, StateIndex] = defaultdict(StateIndex)
@@ -54,7 +63,8 @@ class StateStore(Generic[State]):
 
     def fits(self, num_bytes: int) -> bool:
         """Whether a state of ``num_bytes`` can be kept at all."""
-        return num_bytes <= self._max_bytes
+        largest = min(self._largest_bytes, self._limit_bytes)
+        return self._max_bytes > 0 and num_bytes <= largest
 
     def covers(self, identity: str, key: bytes) -> bool:
         """Whether an entry contains the state of ``key``; it then counts as used."""
@@ -71,11 +81,29 @@ class StateStore(Generic[State]):
         self._entries[entry.identity, entry.key] = entry
         self._indexes[entry.identity].add(entry.key, can_trim=entry.can_trim)
         self.num_bytes += entry.num_bytes
-        while self.num_bytes > self._max_bytes:
-            oldest = next(iter(self._entries.values()))
-            self.drop(oldest)
-            if self._on_evicted is not None:
-                self._on_evicted(oldest)
+        while len(self) > 1 and self.num_bytes > min(self._max_bytes, self._limit_bytes):
+            self._evict()
+
+    def make_room(self, num_bytes: int) -> bool:
+        """Evict what a state of ``num_bytes`` will need; False if it cannot be kept at all."""
+        if not self.fits(num_bytes):
+            return False
+        room = min(self._max_bytes, self._limit_bytes) - num_bytes
+        while self._entries and self.num_bytes > room:
+            self._evict()
+        return True
+
+    def limit(self, num_bytes: int) -> None:
+        """Take at most ``num_bytes`` from now on, the newest state included."""
+        self._limit_bytes = num_bytes
+        while self._entries and self.num_bytes > num_bytes:
+            self._evict()
+
+    def _evict(self) -> None:
+        oldest = next(iter(self._entries.values()))
+        self.drop(oldest)
+        if self._on_evicted is not None:
+            self._on_evicted(oldest)
 
     def find(self, identity: str, key: bytes, max_tokens: int) -> tuple[Stored[State], int] | None:
         """The entry with the longest prefix of ``key``, and its length, at most ``max_tokens``."""

@@ -22,11 +22,20 @@ _ANSWER_OPENING = 8
 
 
 class Placement:
-    """Opens sequences in ``memory`` with state from ``prefixes`` and ``host_cache``."""
+    """Opens sequences in ``memory`` with state from ``prefixes`` and ``host_cache``.
+
+    ``slows_idle``: idle cells slow every step, as they do on a CPU; a GPU skips them.
+    """
 
     def __init__(
-        self, memory: KvMemory, prefixes: PrefixCache, host_cache: HostCache | None
+        self,
+        memory: KvMemory,
+        prefixes: PrefixCache,
+        host_cache: HostCache | None,
+        *,
+        slows_idle: bool,
     ) -> None:
+        self._slows_idle = slows_idle
         self._memory = memory
         self._prefixes = prefixes
         self._host_cache = host_cache
@@ -43,7 +52,7 @@ class Placement:
                 break
         if self._memory.num_free < needed + reserved and running:
             return False
-        if self._host_cache is not None:
+        if self._host_cache is not None and self._slows_idle:
             # The threads split all cells up to the last one used. If only one sequence runs, idle
             # cells before its own leave some threads without work.
             shared = entry if num_found >= _MIN_SHARED else None

@@ -40,6 +40,8 @@ class Scheduler:
         num_slots: int,
         tuning: StepTuning,
         max_prefill: int,
+        *,
+        is_on_cpu: bool,
     ) -> None:
         self._num_slots = num_slots
         self._tile = tuning.tile
@@ -52,7 +54,8 @@ class Scheduler:
         self._num_steps_with_adapter = 0
         self._memory = memory
         self._prefixes = prefixes
-        self._placement = Placement(memory, prefixes, host_cache)
+        self._placement = Placement(memory, prefixes, host_cache, slows_idle=is_on_cpu)
+        self._is_on_cpu = is_on_cpu
 
     @property
     def has_work(self) -> bool:
@@ -122,14 +125,15 @@ class Scheduler:
 
         With ``tuning.is_interleaved``, passes alternate between decode and prefill; otherwise a
         pass does both. Prefill takes ``budget`` tokens, or four times as many if no sequence
-        decodes and the pass can be aborted (``can_stop``).
+        decodes and the pass can be aborted (``can_stop``), or on a GPU nobody else waits.
         """
         self._release_followers()
         chosen = self._runs_of_one_adapter()
         decoding = [Part(run, 1) for run in chosen if run.num_uncomputed == 1]
         prompts = [run for run in chosen if run.num_uncomputed > 1 and run.leader is None]
         if not decoding:
-            num_budgets = _BUDGETS_WITHOUT_DECODING if can_stop else 1
+            is_alone = not self._is_on_cpu and len(self.all_runs) == 1
+            num_budgets = _BUDGETS_WITHOUT_DECODING if can_stop or is_alone else 1
             return self._prefill(prompts, budget * num_budgets)
         if prompts and self._is_interleaved:
             self._was_prefill = not self._was_prefill

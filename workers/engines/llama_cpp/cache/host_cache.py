@@ -30,9 +30,10 @@ class CachedState:
 
 
 class HostCache:
-    """At most ``max_bytes`` of states in memory; evicted ones go to ``spill``, if there is one.
+    """About ``max_bytes`` of states in memory; evicted ones go to ``spill``, if there is one.
 
-    ``identity_of(adapter)``: identity (``shared.identity``) of states computed with that adapter.
+    See ``StateStore`` for ``largest_bytes``. ``identity_of(adapter)``: identity
+    (``shared.identity``) of states computed with that adapter.
     """
 
     def __init__(
@@ -42,24 +43,31 @@ class HostCache:
         identity_of: Callable[[str | None], str],
         *,
         spill: Spill | None = None,
+        largest_bytes: int | None = None,
     ) -> None:
         self._memory = memory
         self._identity_of = identity_of
         self._spill = spill
-        self._store: StateStore[StateBytes] = StateStore(max_bytes, self._write)
+        self._store: StateStore[StateBytes] = StateStore(
+            max_bytes, self._write, largest_bytes=largest_bytes
+        )
 
     @property
     def num_bytes(self) -> int:
         """Bytes in memory."""
         return self._store.num_bytes
 
+    def limit(self, num_bytes: int) -> None:
+        """Take at most ``num_bytes`` from now on."""
+        self._store.limit(num_bytes)
+
     def put(self, kept: Kept) -> None:
         """Copy the state of a kept sequence; shorter states that it covers are dropped."""
         identity, key = self._identity_of(kept.adapter), to_key(kept.tokens)
         if len(kept.tokens) < MIN_TOKENS or self._store.covers(identity, key):
             return
-        state = self._memory.copy_out(kept.seq_id)
-        if state is not None and self._store.fits(len(state)):
+        state = self._memory.copy_out(kept.seq_id, self._store.make_room)
+        if state is not None:
             can_trim = self._memory.traits.can_cut_anywhere
             self._store.put(Stored(identity, key, state, len(state), can_trim))
 

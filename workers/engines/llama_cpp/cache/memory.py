@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from collections.abc import Sequence as ListLike
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from workers.engines.llama_cpp.cache.traits import MemoryTraits
 
 StateBytes = npt.NDArray[np.uint8]
 """A sequence's state as llama.cpp serializes it; it fits contexts with the same KV layout."""
+
+Allow = Callable[[int], bool]
 
 _TO_THE_END = -1
 
@@ -94,8 +97,11 @@ class KvMemory(ABC):
         """Limit of the rows per sequence, padding included, in a prefill of these sequences."""
 
     @abstractmethod
-    def copy_out(self, seq_id: int) -> StateBytes | None:
-        """The state of a sequence as bytes, for ``copy_in``; ``None`` if llama.cpp refuses."""
+    def copy_out(self, seq_id: int, allow: Allow | None = None) -> StateBytes | None:
+        """The state of a sequence as bytes, for ``copy_in``; ``None`` if llama.cpp refuses.
+
+        ``allow(num_bytes)`` is asked before memory for it is taken.
+        """
 
     @abstractmethod
     def _free_id(self, seq_id: int) -> None:
@@ -140,8 +146,10 @@ class KvMemory(ABC):
         """Remove tokens from ``position`` on that are not counted here."""
         lib.llama_memory_seq_rm(self._memory, seq_id, position, _TO_THE_END)
 
-    def _state_of(self, seq_id: int) -> StateBytes | None:
+    def _state_of(self, seq_id: int, allow: Allow | None) -> StateBytes | None:
         size = lib.llama_state_seq_get_size(self.context, seq_id)
+        if allow is not None and not allow(size):
+            return None
         state = np.empty(size, np.uint8)
         written = lib.llama_state_seq_get_data(self.context, _bytes_of(state), size, seq_id)
         return state[:written] if written else None

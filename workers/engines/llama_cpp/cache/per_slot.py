@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer
-from workers.engines.llama_cpp.cache.memory import KvMemory, StateBytes
+from workers.engines.llama_cpp.cache.memory import Allow, KvMemory, StateBytes
 
 _MIN_COPIED = 32  # tokens; prefill of fewer is faster than a copy
 
@@ -74,8 +74,8 @@ class PerSlotCells(KvMemory):
     def num_paddable(self, seq_ids: ListLike[int]) -> int:
         return self.max_length - max(map(self.cells.length, seq_ids))
 
-    def copy_out(self, seq_id: int) -> StateBytes | None:
-        return self._state_of(seq_id)
+    def copy_out(self, seq_id: int, allow: Allow | None = None) -> StateBytes | None:
+        return self._state_of(seq_id, allow)
 
     def _free_id(self, seq_id: int) -> None:
         self._kept.pop(seq_id, None)

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence as ListLike
 
 from workers.engines.llama_cpp.binding import Pointer, lib
-from workers.engines.llama_cpp.cache.memory import KvMemory, StateBytes
+from workers.engines.llama_cpp.cache.memory import Allow, KvMemory, StateBytes
 
 NUM_SEQ_IDS = 256  # LLAMA_MAX_SEQ
 
@@ -59,11 +59,11 @@ class UnifiedCells(KvMemory):
         """See ``KvMemory``; 0 for several: a tile of their rows is computed for all their cells."""
         return self.num_free if len(seq_ids) == 1 else 0
 
-    def copy_out(self, seq_id: int) -> StateBytes | None:
+    def copy_out(self, seq_id: int, allow: Allow | None = None) -> StateBytes | None:
         if seq_id < self._num_slots:
-            return self._state_of(seq_id)
+            return self._state_of(seq_id, allow)
         lib.llama_memory_seq_cp(self._memory, seq_id, self._copy_id, 0, self.cells.length(seq_id))
-        state = self._state_of(self._copy_id)
+        state = self._state_of(self._copy_id, allow)
         self.remove_uncounted(self._copy_id, 0)
         return state
 

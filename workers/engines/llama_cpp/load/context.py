@@ -1,29 +1,38 @@
-"""Chooses the number of slots, KV cells and threads of a context, and opens it."""
+"""Opens a context with as many KV cells as memory has, and chooses its threads."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs.catalog.gguf_header import GgufHeader
-from jobs.contract.errors import InvalidRequestError, ModelLoadError
+from jobs.contract.errors import InsufficientMemoryError, ModelLoadError
 from jobs.memory import load_defaults
-from jobs.memory.load_defaults import CELLS_UNIT, SCORED_ROWS
+from jobs.memory.load_defaults import SCORED_ROWS
 from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.unified import UnifiedCells
+from workers.engines.llama_cpp.load.cell_plan import (
+    CellPlan,
+    ContextCost,
+    fit_cells,
+    num_slots_of,
+    plan_cells,
+    shortage,
+)
 from workers.engines.llama_cpp.load.model_file import load_error
-from workers.engines.llama_cpp.load.trial import try_memory
+from workers.engines.llama_cpp.load.trial import DeviceFailedError, try_memory
 
-LONGEST_CONTEXT = 1 << 24
 BATCH_TOKENS = 2048
 PARAMETERS_PER_THREAD = 10_000_000  # for fewer, another thread costs more than it saves
 FLASH_ATTENTION = lib.LLAMA_FLASH_ATTN_TYPE_AUTO
 KV_TYPES = {4: lib.GGML_TYPE_Q4_0, 8: lib.GGML_TYPE_Q8_0}
+_MEASURED_CELLS = 512  # per slot with cells of its own; llama.cpp plans passes of 512 tokens
 
 _logger = logging.getLogger(__name__)
 
@@ -32,66 +41,107 @@ class NoMemoryError(ModelLoadError):
     """llama.cpp gives the model no memory of a sequence: it is an encoder."""
 
 
+class NoContextError(ModelLoadError):
+    """llama.cpp cannot make a context, mostly because memory is short."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCells:
+    """An open context with the plan that it follows, and its size.
+
+    ``cost``: what one with more or fewer cells would take; only about that without a limit.
+    """
+
+    memory: KvMemory
+    plan: CellPlan
+    num_bytes: int
+    cost: ContextCost
+
+
 def open_cells(
     path: Path,
     model: Pointer,
     header: GgufHeader,
-    context_length: int,
     options: EngineOptions,
-) -> KvMemory:
+    *,
+    context_length: int | None = None,
+    room_bytes: int | None = None,
+) -> OpenedCells:
     """Open a context with ``options.kv_layout``, and try what its memory can do.
 
-    Raises ``ModelLoadError`` if there is no memory for it or the test fails.
+    With fewer cells or slots if memory is short, but at least one whole context. ``room_bytes``:
+    what it may take; ``None``: no limit. Raises ``InsufficientMemoryError`` if it needs more,
+    ``ModelLoadError`` if llama.cpp refuses it or the trial fails.
     """
-    num_slots = num_slots_of(options)
     params = _context_params(model, options)
+    plan = plan_cells(model, header, options, context_length)
+    measured = None
+    if room_bytes is not None:
+        measured = _measure(path, model, params, plan)
+        plan = fit_cells(plan, model, header, measured, room_bytes)
+    while True:
+        try:
+            memory, cost = _open_tried(path, model, params, plan, room_bytes)
+            return OpenedCells(memory, plan, cost.bytes_for(plan.num_cells), measured or cost)
+        except (InsufficientMemoryError, DeviceFailedError, NoContextError) as error:
+            # Metal allocates when it computes first: then the trial fails.
+            smaller = plan.smaller()
+            if smaller is None:
+                raise
+            plan, why = smaller, error.message
+        _logger.warning(
+            "KV cells do not fit, trying fewer", extra={"num_cells": plan.num_cells, "why": why}
+        )
+
+
+def _open_tried(
+    path: Path, model: Pointer, params: Any, plan: CellPlan, room_bytes: int | None
+) -> tuple[KvMemory, ContextCost]:
+    context, cost = _open(path, model, params, plan)
+    num_bytes = cost.bytes_for(plan.num_cells)
+    if room_bytes is not None and num_bytes > room_bytes:
+        lib.llama_free(context)
+        raise shortage(plan, num_bytes, room_bytes)
     memory: KvMemory
-    if options.kv_layout == "per_slot":
-        max_length = -(-context_length // CELLS_UNIT) * CELLS_UNIT
-        params.n_seq_max, params.kv_unified = num_slots, False
-        params.n_ctx = max_length * num_slots
-        reason = f"no memory for {num_slots} contexts of {context_length} tokens"
-        memory = PerSlotCells(_open(path, model, params, reason), max_length, num_slots)
+    if plan.is_per_slot:
+        memory = PerSlotCells(context, plan.num_cells // plan.num_slots, plan.num_slots)
     else:
-        num_cells = num_cells_of(header, context_length, num_slots)
-        memory = _open_unified(path, model, params, num_cells, context_length, num_slots)
+        memory = UnifiedCells(context, plan.num_cells, plan.num_slots)
     try:
-        memory.traits = try_memory(path, model, memory, num_slots)
+        memory.traits = try_memory(path, model, memory, plan.num_slots)
     except ModelLoadError:
         memory.close()
         raise
-    return memory
+    return memory, cost
 
 
-def _open_unified(
-    path: Path, model: Pointer, params: Any, num_cells: int, context_length: int, num_slots: int
-) -> UnifiedCells:
-    """With ``num_cells``, or fewer if memory is short, but at least one whole context."""
-    params.n_seq_max = num_slots + 1  # one more to copy states out, see unified.py
-    params.kv_unified = True
-    while True:
-        params.n_ctx = num_cells
-        reason = f"no memory for a context of {context_length} tokens"
-        try:
-            return UnifiedCells(_open(path, model, params, reason), num_cells, num_slots)
-        except NoMemoryError:
-            raise
-        except ModelLoadError:
-            if num_cells == context_length:
-                raise
-        num_cells = max(num_cells // 2, context_length)
-        _logger.warning("KV cells do not fit, trying fewer", extra={"num_cells": num_cells})
+def _measure(path: Path, model: Pointer, params: Any, plan: CellPlan) -> ContextCost:
+    """What cells cost, those of passes included: from two contexts with few of them."""
+    unit = _MEASURED_CELLS * (plan.num_slots if plan.is_per_slot else 1)
+    costs = []
+    for num_cells in (unit, 2 * unit):
+        context, cost = _open(path, model, params, replace(plan, num_cells=num_cells))
+        lib.llama_free(context)
+        costs.append(cost)
+    few, more = costs
+    passes = max(more.other_bytes - few.other_bytes, 0)
+    return ContextCost(more.cell_bytes + passes / unit, few.other_bytes - passes)
 
 
-def _open(path: Path, model: Pointer, params: Any, reason: str) -> Pointer:
+def _open(path: Path, model: Pointer, params: Any, plan: CellPlan) -> tuple[Pointer, ContextCost]:
+    # One id more to copy states out, see unified.py.
+    params.n_seq_max = plan.num_slots if plan.is_per_slot else plan.num_slots + 1
+    params.kv_unified = not plan.is_per_slot
+    params.n_ctx = plan.num_cells
     llama_log.clear()
     context = lib.llama_init_from_model(model, params)
     if not context:
-        raise load_error(path, reason)
+        raise NoContextError(load_error(path, f"no memory for {plan.text()}").message)
     if not lib.llama_get_memory(context):
         lib.llama_free(context)
         raise NoMemoryError(f"{path.name}: the model has no memory, it cannot generate")
-    return context
+    cost = ContextCost(llama_log.cell_bytes() / plan.num_cells, llama_log.other_bytes())
+    return context, cost
 
 
 def _context_params(model: Pointer, options: EngineOptions) -> Any:
@@ -110,36 +160,6 @@ def _context_params(model: Pointer, options: EngineOptions) -> Any:
     if options.kv_bits is not None:
         params.type_k = params.type_v = KV_TYPES[options.kv_bits]
     return params
-
-
-def num_slots_of(options: EngineOptions) -> int:
-    """How many sequences can run. Raises ``InvalidRequestError`` for an impossible number."""
-    num_slots = load_defaults.DEFAULT_SLOTS if options.num_slots is None else options.num_slots
-    largest: int = lib.llama_max_parallel_sequences() - 1
-    if not 1 <= num_slots <= largest:
-        raise InvalidRequestError(f"a GGUF model can have 1 to {largest} slots, not {num_slots}")
-    return num_slots
-
-
-def context_length_of(model: Pointer, options: EngineOptions) -> int:
-    """The longest sequence, in tokens. Raises ``InvalidRequestError`` for an impossible length."""
-    length = options.context_length
-    if length is not None:
-        if not 2 <= length <= LONGEST_CONTEXT:
-            raise InvalidRequestError(f"a context of {length} tokens is not possible")
-        return length
-    return load_defaults.context_length(lib.llama_model_n_ctx_train(model), None)
-
-
-def num_cells_of(header: GgufHeader, context_length: int, num_slots: int) -> int:
-    """Number of KV cells that all slots share."""
-    original = original_context_of(header)
-    return load_defaults.num_shared_cells(context_length, num_slots, original)
-
-
-def original_context_of(header: GgufHeader) -> int | None:
-    """Context length before a model's long-context training, if it has RoPE factors for both."""
-    return header.count(f"{header.architecture}.rope.scaling.original_context_length")
 
 
 def num_threads_of(model: Pointer) -> int:

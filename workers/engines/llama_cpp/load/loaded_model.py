@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from jobs.catalog.catalog import find_adapter
 from jobs.catalog.gguf_header import GgufHeader
 from jobs.contract.errors import InvalidRequestError, ModelLoadError
-from jobs.memory import load_defaults
-from jobs.platform.current import current_platform
 from workers.engines.base import EngineOptions, ModelInfo, OnProgress
 from workers.engines.llama_cpp.batch.drafting import Drafter, DraftModel, TextDrafter
 from workers.engines.llama_cpp.batch.step_tuning import StepTuning
-from workers.engines.llama_cpp.binding import LIBRARY_VERSION, Pointer, lib
-from workers.engines.llama_cpp.cache.host_cache import MIN_TOKENS, HostCache
+from workers.engines.llama_cpp.binding import Pointer, lib
+from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cpu.tuning import tune
 from workers.engines.llama_cpp.embedding import Embedder
 from workers.engines.llama_cpp.load.adapters import Adapters
+from workers.engines.llama_cpp.load.caches import BACKEND, num_kept_cells, open_host_cache
+from workers.engines.llama_cpp.load.cell_plan import context_length_of, num_slots_of
 from workers.engines.llama_cpp.load.context import (
     KV_TYPES,
     NoMemoryError,
-    context_length_of,
+    OpenedCells,
     num_drafts_of,
-    num_slots_of,
     num_threads_of,
     open_cells,
 )
@@ -38,26 +35,29 @@ from workers.engines.llama_cpp.load.model_file import (
     is_encoder,
     load_model,
 )
+from workers.engines.llama_cpp.load.room import SpareMemory, check_weights, is_on_cpu, room_beside
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
-from workers.engines.shared.identity import digest_of
-from workers.engines.shared.spill import Spill
+from workers.engines.shared.chunk_budget import ChunkBudget, embed_budget
 from workers.engines.shared.thread_share import ThreadShare
 
-BACKEND = "llama-cpp"
 MAX_DRAFTS = 16
+_PART_BESIDE_DRAFTS = 0.7  # of the room, if a draft model needs cells too
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A loaded model with its parts; ``memory`` is its context with the KV cells.
 
-    ``num_kept_cells``: KV cells for kept prefixes. ``host_cache``: ``None`` if there is no prompt
-    cache. ``threads``: ``None`` if their number was given at load.
+    ``num_context_bytes``: size of its context and a draft model's. ``num_kept_cells``: KV cells for
+    kept prefixes. ``host_cache``: ``None`` if there is no prompt cache. ``threads``: ``None`` if
+    their number was given at load.
     """
 
     model: Pointer
     memory: KvMemory
+    num_context_bytes: int
     num_kept_cells: int
+    is_on_cpu: bool
     host_cache: HostCache | None
     tokenizer: LlamaCppTokenizer
     info: ModelInfo
@@ -102,75 +102,122 @@ def load_gguf(
     """See ``open_llama_cpp``."""
     _check_options(options)
     header = check_file(path)
+    check_weights(path, [*files_of(path, header), *_draft_files(options)], options)
     model = load_model(path, options, on_progress)
     try:
         check_kind(path, header, model)
-        memory = _open_memory(path, header, model, options)
-        if memory is None:
-            return _load_encoder(header, model, options)
-        return _load_generator(path, header, model, memory, options)
+        room_bytes = room_beside(model, options)
+        if room_bytes is not None:
+            room_bytes -= sum(file.stat().st_size for file in _draft_files(options))
+        cells = _open_cells(path, header, model, options, room_bytes)
+        if cells is None:
+            return _load_encoder(header, model, options, SpareMemory(room_bytes))
+        rest_bytes = None if room_bytes is None else room_bytes - cells.num_bytes
+        return _load_generator(path, header, model, cells, options, rest_bytes)
     except Exception:
         lib.llama_model_free(model)
         raise
 
 
-def _open_memory(
-    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions
-) -> KvMemory | None:
+def _draft_files(options: EngineOptions) -> list[Path]:
+    path = options.draft_path
+    return [] if path is None else files_of(path, check_file(path))
+
+
+def _open_cells(
+    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions, room_bytes: int | None
+) -> OpenedCells | None:
     """The memory of its sequences; ``None``: the model is an encoder."""
     if is_encoder(header, model):
         return None
+    if room_bytes is not None and options.draft_path is not None:
+        room_bytes = int(room_bytes * _PART_BESIDE_DRAFTS)
     try:
-        return open_cells(path, model, header, context_length_of(model, options), options)
+        return open_cells(path, model, header, options, room_bytes=room_bytes)
     except NoMemoryError:
         return None
 
 
-def _load_encoder(header: GgufHeader, model: Pointer, options: EngineOptions) -> LoadedEncoder:
+def _load_encoder(
+    header: GgufHeader, model: Pointer, options: EngineOptions, spare: SpareMemory
+) -> LoadedEncoder:
     for name in ("adapter", "draft_path", "num_draft_tokens", "kv_bits", "kv_layout"):
         if getattr(options, name) is not None:
             message = f"{name}: this model is an encoder ({header.architecture})"
             raise InvalidRequestError(message, name)
     context_length = context_length_of(model, options)
+    num_threads = options.num_threads or num_threads_of(model)
     return LoadedEncoder(
         model=model,
         tokenizer=LlamaCppTokenizer(model),
-        info=_info(header, model, num_slots_of(options), options),
-        embedder=Embedder(model, context_length, options.num_threads or num_threads_of(model)),
+        info=_info(header, model, context_length, num_slots_of(options), options),
+        embedder=Embedder(model, context_length, num_threads, spare=spare),
     )
 
 
 def _load_generator(
-    path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
+    path: Path,
+    header: GgufHeader,
+    model: Pointer,
+    cells: OpenedCells,
+    options: EngineOptions,
+    rest_bytes: int | None,
 ) -> LoadedModel:
-    num_slots = num_slots_of(options) if memory.traits.can_batch else 1
+    memory = cells.memory
+    num_slots = cells.plan.num_slots if memory.traits.can_batch else 1
     if num_drafts_of(options) and not memory.traits.can_cut:
         message = f"a {header.architecture} model cannot take back drafts: its state is overwritten"
         raise InvalidRequestError(message, "num_draft_tokens")
     adapters = Adapters(model, options.adapters_dir)
     if options.adapter is not None:
         adapters.load(options.adapter)
-    tokenizer = LlamaCppTokenizer(model)
-    context_length = context_length_of(model, options)
+    context_length = cells.plan.context_length
     num_threads = options.num_threads or num_threads_of(model)
-    drafter = _open_drafter(model, context_length, options)
-    host_cache = _open_host_cache(path, header, model, memory, options)
+    drafter, draft_bytes = _open_drafter(model, context_length, options, rest_bytes)
+    if rest_bytes is not None:
+        rest_bytes -= draft_bytes + _bytes_in_transit(cells, options)
+    host_cache = open_host_cache(path, header, cells, options, rest_bytes)
+    spare = SpareMemory(rest_bytes)
+    if host_cache is not None:
+        spare.give_rest_to(host_cache)
     return LoadedModel(
         model=model,
         memory=memory,
-        num_kept_cells=_num_kept_cells(model, memory, options),
+        num_context_bytes=cells.num_bytes + draft_bytes,
+        num_kept_cells=num_kept_cells(cells, options, rest_bytes),
+        is_on_cpu=is_on_cpu(options),
         host_cache=host_cache,
-        tokenizer=tokenizer,
-        info=_info(header, model, num_slots, options),
+        tokenizer=LlamaCppTokenizer(model),
+        info=_info(header, model, context_length, num_slots, options),
         adapters=adapters,
         adapter=options.adapter,
-        embedder=Embedder(model, context_length, num_threads),
+        embedder=Embedder(
+            model,
+            context_length,
+            num_threads,
+            spare=spare,
+            cost=cells.cost if options.kv_bits is None else None,  # its cells have 16 bits
+            budget=_embed_budget(model, options),
+        ),
         drafter=drafter,
         num_drafts=num_drafts_of(options),
         threads=_thread_share(num_threads, options),
         step_budget_s=options.step_budget_s,
         tuning=_tuning(header, model, memory, options),
     )
+
+
+def _embed_budget(model: Pointer, options: EngineOptions) -> ChunkBudget:
+    num_parameters = lib.llama_model_n_params(model)
+    return embed_budget(num_parameters, options.step_budget_s, is_gpu=not is_on_cpu(options))
+
+
+def _bytes_in_transit(cells: OpenedCells, options: EngineOptions) -> int:
+    """What a copied state takes on its way, from slot to slot or from the disk."""
+    between_slots = cells.memory.is_per_slot and cells.plan.num_slots > 1
+    if not between_slots and options.prompt_cache_dir is None:
+        return 0
+    return int(cells.cost.cell_bytes * cells.plan.context_length)
 
 
 def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
@@ -183,13 +230,9 @@ def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | Non
 def _tuning(
     header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
 ) -> StepTuning:
-    if not (options.is_cpu_tuned and _is_on_cpu(options)):
+    if not (options.is_cpu_tuned and is_on_cpu(options)):
         return StepTuning()
     return tune(header, model, can_forget=memory.traits.can_cut_anywhere)
-
-
-def _is_on_cpu(options: EngineOptions) -> bool:
-    return options.num_gpu_layers == 0 or not lib.llama_supports_gpu_offload()
 
 
 def _check_options(options: EngineOptions) -> None:
@@ -202,24 +245,29 @@ def _check_options(options: EngineOptions) -> None:
         raise InvalidRequestError(message, "num_draft_tokens")
 
 
-def _open_drafter(model: Pointer, context_length: int, options: EngineOptions) -> Drafter | None:
+def _open_drafter(
+    model: Pointer, context_length: int, options: EngineOptions, room_bytes: int | None
+) -> tuple[Drafter | None, int]:
+    """The drafter that was requested, if any, and the size of its context."""
     num_drafts = num_drafts_of(options)
     if options.draft_path is None:
-        return TextDrafter(num_drafts) if num_drafts else None
+        return (TextDrafter(num_drafts) if num_drafts else None), 0
     path = options.draft_path
     header = check_file(path)
     draft = load_model(path, options, lambda fraction: None)
     try:
         _check_same_vocabulary(path, model, draft)
         shared = replace(options, kv_layout="unified")
-        cells = open_cells(path, draft, header, context_length, shared)
-        if not cells.traits.can_cut:
-            cells.close()
+        cells = open_cells(
+            path, draft, header, shared, context_length=context_length, room_bytes=room_bytes
+        )
+        if not cells.memory.traits.can_cut:
+            cells.memory.close()
             raise ModelLoadError(f"{path.name}: cannot draft, its state is overwritten")
     except Exception:
         lib.llama_model_free(draft)
         raise
-    return DraftModel(draft, cells, num_drafts)
+    return DraftModel(draft, cells.memory, num_drafts), cells.num_bytes
 
 
 def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
@@ -234,64 +282,16 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
         raise ModelLoadError(f"{path.name}: cannot draft, its vocabulary differs from the model's")
 
 
-def _prompt_cache_bytes(options: EngineOptions) -> int:
-    memory = current_platform().usable_memory_bytes()
-    return load_defaults.prompt_cache_bytes(BACKEND, options.prompt_cache_bytes, memory)
-
-
-def _num_kept_cells(model: Pointer, memory: KvMemory, options: EngineOptions) -> int:
-    """KV cells for kept prefixes; only few if cells are shared: idle cells slow every step."""
-    max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0:
-        return 0
-    if memory.is_per_slot or not memory.traits.can_idle:
-        return memory.num_cells
-    return min(memory.num_cells // 4, max_bytes // _bytes_per_cell(model, options))
-
-
-def _open_host_cache(
-    path: Path, header: GgufHeader, model: Pointer, memory: KvMemory, options: EngineOptions
-) -> HostCache | None:
-    max_bytes = _prompt_cache_bytes(options)
-    if max_bytes == 0:
-        return None
-    identity = _identity(path, header, options)
-
-    @functools.cache
-    def identity_of(adapter: str | None) -> str:
-        if adapter is None:
-            return identity
-        file = find_adapter(options.adapters_dir, adapter, BACKEND).path
-        return f"{identity}:{digest_of([file])}"
-
-    folder = options.prompt_cache_dir
-    spill = None if folder is None else Spill(folder, identity, MIN_TOKENS)
-    return HostCache(memory, max_bytes, identity_of, spill=spill)
-
-
-def _identity(path: Path, header: GgufHeader, options: EngineOptions) -> str:
-    facts: list[object] = [LIBRARY_VERSION, options.kv_bits]
-    if options.kv_layout == "per_slot":  # a state contains the number of slots
-        facts += [options.kv_layout, num_slots_of(options)]
-    return digest_of(files_of(path, header), *facts)
-
-
-def _bytes_per_cell(model: Pointer, options: EngineOptions) -> int:
-    """Approximate size of keys and values of all layers; assumes equal numbers of heads."""
-    width = lib.llama_model_n_embd(model) // lib.llama_model_n_head(model)
-    values = 2 * lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * width
-    bits = {None: 16.0, 8: 8.5, 4: 4.5}[options.kv_bits]
-    return max(1, int(values * bits / 8))
-
-
-def _info(header: GgufHeader, model: Pointer, num_slots: int, options: EngineOptions) -> ModelInfo:
+def _info(
+    header: GgufHeader, model: Pointer, length: int, num_slots: int, options: EngineOptions
+) -> ModelInfo:
     return ModelInfo(
         backend=BACKEND,
-        context_length=context_length_of(model, options),
+        context_length=length,
         num_slots=num_slots,
         vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),
         architecture=header.architecture,
         quantization=header.quantization,
         num_parameters=lib.llama_model_n_params(model),
-        is_on_gpu=not _is_on_cpu(options),
+        is_on_gpu=not is_on_cpu(options),
     )

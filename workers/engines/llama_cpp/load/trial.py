@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jobs.contract.errors import ModelLoadError
 from workers.engines.failures import DeviceLostError
 from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
@@ -22,6 +23,10 @@ _NUM_TOKENS = 2
 _TO_THE_END = -1
 _NUM_COMPARED = (4, 5)  # tokens of two texts; some models are wrong only if one is longer
 _NOISE = 0.1  # of the distance between two texts; low-bit weights leave about 0.03
+
+
+class DeviceFailedError(ModelLoadError):
+    """The GPU failed in the first decode pass, perhaps because memory is short."""
 
 
 def try_memory(path: Path, model: Pointer, memory: KvMemory, num_slots: int) -> MemoryTraits:
@@ -85,7 +90,8 @@ def _decode_batch(path: Path, memory: KvMemory, batch: Batch) -> None:
     try:
         llama_log.check_device()  # Metal allocates here, and reports a failure only in its log
     except DeviceLostError as error:
-        raise load_error(path, "the GPU failed at its first step, perhaps for memory") from error
+        reason = "the GPU failed at its first step, perhaps for memory"
+        raise DeviceFailedError(load_error(path, reason).message) from error
     if status != 0:
         raise load_error(path, "it cannot decode")
 

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from workers.engines.mlx import library
 from workers.engines.mlx.cache import kv
+from workers.engines.mlx.cache.state_size import StateSize
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.shared.chunk_budget import ChunkBudget
 from workers.engines.shared.prompt_lookup import PromptLookup
@@ -16,7 +17,12 @@ from workers.engines.shared.token_key import num_common, to_key
 
 
 class Drafter(Protocol):
-    """Drafts for one sequence at a time. Drafts may be wrong or missing; the model checks them."""
+    """Drafts for one sequence at a time. Drafts may be wrong or missing; the model checks them.
+
+    ``state_size``: of the drafter's own state; ``None``: it has none, or it was not measured.
+    """
+
+    state_size: StateSize | None
 
     def start(self, tokens: list[int]) -> None:
         """Switch to another sequence."""
@@ -29,6 +35,8 @@ class Drafter(Protocol):
 
 class TextDrafter:
     """Prompt lookup: drafts from the sequence's own text."""
+
+    state_size: StateSize | None = None
 
     def __init__(self) -> None:
         self._lookup = PromptLookup()
@@ -46,9 +54,17 @@ class ModelDrafter:
     A long prompt is prefilled in several calls, which return no drafts.
     """
 
-    def __init__(self, model: Model, vocab_size: int, num_outputs: int, max_length: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        vocab_size: int,
+        num_outputs: int,
+        max_length: int,
+        state_size: StateSize | None = None,
+    ) -> None:
         """``vocab_size``: of the large model; ``num_outputs``: width of this model's logits."""
         self._model = model
+        self.state_size = state_size
         self._num_common_ids = min(vocab_size, num_outputs)
         self._num_inputs = num_outputs
         self._max_length = max_length

@@ -1,4 +1,7 @@
-"""One prompt in prefill: its progress, its leader, its events."""
+"""One prompt in prefill: its progress, its leader, its events.
+
+Also a sequence that is read again, with the tokens that it has already.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,16 @@ class Prompt:
         self._leader: Prompt | None = None
         self._num_awaited = 0
         self._stops: set[int] = set()
+        self._num_tokens = len(row.tokens)
+        self._is_resumed = row.num_generated > 0
         num_top = row.sequence.num_prompt_logprobs
-        self._logprobs = None if num_top is None else LogprobPass(num_top)
+        wants_logprobs = num_top is not None and not self._is_resumed
+        self._logprobs = LogprobPass(num_top or 0) if wants_logprobs else None
 
     @property
     def num_reusable(self) -> int:
         """All tokens but the last, whose logits give the first new token."""
-        return len(self.row.sequence.prompt) - 1
+        return self._num_tokens - 1
 
     @property
     def wants_logprobs(self) -> bool:
@@ -113,7 +119,12 @@ class Prompt:
         return [] if self._logprobs is None else self._logprobs.pending()
 
     def events(self) -> list[StepEvent]:
-        """Progress after a chunk; at the end also the first token or the log-probabilities."""
+        """Progress after a chunk; at the end also the first token or the log-probabilities.
+
+        No progress of a sequence that is read again.
+        """
+        if self._is_resumed:
+            return [] if self.first_event is None else [self.first_event]
         sequence_id, total = self.row.sequence.sequence_id, len(self.row.sequence.prompt)
         done = total if self.num_left == 0 else self.num_done
         progress = Prefill(sequence_id, done, total, self._num_cached)

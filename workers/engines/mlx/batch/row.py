@@ -18,13 +18,15 @@ from workers.engines.shared.token_key import to_key
 class Row:
     """A running sequence. ``position`` is the index of the model's next input token.
 
-    So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the prompt's ``token_key``;
-    ``mirostat_mu`` is the ``mu`` of the next draw. ``repetitions``: for DRY's penalties.
+    So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the ``token_key`` of what the
+    prefill reads: the prompt or, after ``take_back``, all tokens. ``mirostat_mu`` is the ``mu`` of
+    the next draw. ``repetitions``: for DRY's penalties. ``number``: in the order of the starts.
     """
 
     sequence: Sequence
     max_tokens: int
     repetitions: Repetitions | None = None
+    number: int = 0
     tokens: list[int] = field(init=False)
     position: int = field(init=False)
     prompt_key: bytes = field(init=False)
@@ -50,9 +52,23 @@ class Row:
         return self.constraint is not None or self.repetitions is not None
 
     @property
+    def num_generated(self) -> int:
+        """Tokens that have been reported."""
+        return len(self.tokens) - len(self.sequence.prompt)
+
+    def length_after(self, num_tokens: int) -> int:
+        """Length of the sequence after that many more tokens, or at its end."""
+        return min(len(self.tokens) + num_tokens, len(self.sequence.prompt) + self.max_tokens)
+
+    def take_back(self) -> None:
+        """Note that its state is given up: all of its tokens are to be read again."""
+        self.position = len(self.tokens) - 1
+        self.prompt_key = to_key(self.tokens)
+
+    @property
     def num_left(self) -> int:
         """Number of tokens still to report."""
-        return self.max_tokens - (len(self.tokens) - len(self.sequence.prompt))
+        return self.max_tokens - self.num_generated
 
 
 class DrawnTokens:

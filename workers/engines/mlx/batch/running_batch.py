@@ -19,6 +19,7 @@ from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
 from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.memory import Memory
 from workers.engines.mlx.sampling.sampler import BatchSampler, Draw
 from workers.engines.shared.token_key import num_common, to_key
 
@@ -43,8 +44,15 @@ class RunningBatch:
     whose caches cannot be merged work with one row. The state of a removed row goes to ``store``.
     """
 
-    def __init__(self, model: Model, end_ids: frozenset[int], store: PromptStore) -> None:
+    def __init__(
+        self,
+        model: Model,
+        end_ids: frozenset[int],
+        store: PromptStore,
+        memory: Memory | None = None,
+    ) -> None:
         self._model = model
+        self._memory = memory or Memory()
         self._end_ids = end_ids
         self._store = store
         self._rows: list[Row] = []
@@ -56,6 +64,10 @@ class RunningBatch:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def rows(self) -> list[Row]:
+        return self._rows
 
     def join(self, row: Row, cache: PromptCache) -> None:
         """Add a row; ``cache`` holds all its tokens but the last. If it raises, nothing changes."""
@@ -85,20 +97,20 @@ class RunningBatch:
 
     def _drop(self, rows: list[Row]) -> None:
         """Remove rows, all at once because each change of the batch copies the remaining rows."""
-        indices = [i for i, row in enumerate(self._rows) if row in rows]
-        for i in indices:
-            self._keep(i)
-        kept = [i for i in range(len(self._rows)) if i not in indices]
+        old = self._rows
+        kept = [i for i, row in enumerate(old) if row not in rows]
+        if len(kept) < len(old):
+            self._rows = [old[i] for i in kept]  # first: then kept states may have their memory
+        for i in set(range(len(old))).difference(kept):
+            self._keep(old[i], i)
         if not kept:
             self.clear()
-        elif indices:
+        elif len(kept) < len(old):
             library.keep_rows(self._cache, kept)
-            self._rows = [self._rows[i] for i in kept]
             self._sampler = None
 
-    def _keep(self, index: int) -> None:
+    def _keep(self, row: Row, index: int) -> None:
         """Keep the state of a row that leaves; without it the next prompt only takes longer."""
-        row = self._rows[index]
         key = to_key(row.tokens[: row.position])
         try:
             if not self._store.covers(key):
@@ -111,7 +123,7 @@ class RunningBatch:
         """Remove all rows and free their memory."""
         self._rows, self._cache, self._is_merged = [], [], False
         self._sampler, self._scheduled = None, None
-        mx.clear_cache()
+        self._memory.trim_pool()
 
     def start(self) -> None:
         """Schedule a step if there are rows and none is scheduled."""
@@ -126,6 +138,11 @@ class RunningBatch:
             self._schedule()
             return events
         self._schedule()
+        return [] if previous is None else self._report(previous)
+
+    def read_scheduled(self) -> list[Token | SequenceFailure]:
+        """Return the tokens scheduled before, and schedule none: then rows may be taken out."""
+        previous, self._scheduled = self._scheduled, None
         return [] if previous is None else self._report(previous)
 
     def _schedule(self) -> None:
@@ -190,7 +207,7 @@ class RunningBatch:
     def _clear_buffers(self) -> None:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
-            mx.clear_cache()
+            self._memory.trim_pool()
 
 
 def _must_read_first(scheduled: Scheduled) -> bool:

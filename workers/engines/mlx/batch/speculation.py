@@ -23,6 +23,7 @@ from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
 from workers.engines.mlx.library import Model, PromptCache
+from workers.engines.mlx.memory import Memory
 from workers.engines.mlx.sampling.sampler import BatchSampler
 from workers.engines.shared.token_key import to_key
 
@@ -90,8 +91,10 @@ class SpeculativeBatch:
         store: PromptStore,
         drafter: Drafter,
         num_drafts: int,
+        memory: Memory | None = None,
     ) -> None:
         self._model = model
+        self._memory = memory or Memory()
         self._end_ids = end_ids
         self._store = store
         self._drafter = drafter
@@ -102,6 +105,10 @@ class SpeculativeBatch:
 
     def __len__(self) -> int:
         return 0 if self._row is None else 1
+
+    @property
+    def rows(self) -> list[Row]:
+        return [] if self._row is None else [self._row]
 
     def join(self, row: Row, cache: PromptCache) -> None:
         """Take the row; ``cache`` holds all its tokens but the last."""
@@ -120,6 +127,10 @@ class SpeculativeBatch:
 
     def start(self) -> None:
         """Does nothing: no step is scheduled ahead."""
+
+    def read_scheduled(self) -> list[Token | SequenceFailure]:
+        """Always []."""
+        return []
 
     def step(self) -> list[Token | SequenceFailure]:
         """The next tokens of the row: one, and one more for each draft that was right."""
@@ -158,14 +169,14 @@ class SpeculativeBatch:
         return events
 
     def _drop(self, row: Row) -> None:
-        self._store.put(to_key(row.tokens[: row.position]), self._cache)
-        self._row, self._cache = None, []
-        mx.clear_cache()
+        cache, self._row, self._cache = self._cache, None, []
+        self._store.put(to_key(row.tokens[: row.position]), cache)
+        self._memory.trim_pool()
 
     def _clear_buffers(self) -> None:
         self._num_steps += 1
         if self._num_steps % _STEPS_BETWEEN_CLEARS == 0:
-            mx.clear_cache()
+            self._memory.trim_pool()
 
 
 def _sampler_rows(row: Row, drafts: list[int]) -> ListLike[Row | _DraftRow]:

@@ -19,7 +19,7 @@ from workers.engines.mlx.library import LayerCache, PromptCache
 
 def can_always_trim(cache: PromptCache) -> bool:
     """Whether an empty cache can be trimmed at any length: no window, no recurrent state."""
-    return all(layer.is_trimmable() and _max_tokens(layer) is None for layer in leaves(cache))
+    return all(layer.is_trimmable() and max_tokens(layer) is None for layer in leaves(cache))
 
 
 def can_trim(cache: PromptCache) -> bool:
@@ -31,7 +31,7 @@ def can_trim_after(cache: PromptCache, num_tokens: int) -> bool:
     """``can_trim`` as it will be with ``num_tokens`` more in the cache."""
 
     def can_trim_layer(layer: Any) -> bool:
-        limit = _max_tokens(layer)
+        limit = max_tokens(layer)
         is_within = limit is None or layer.offset + num_tokens < limit
         return _can_trim(layer) and is_within
 
@@ -43,7 +43,7 @@ def _can_trim(layer: Any) -> bool:
     return bool(layer.is_trimmable()) and not getattr(layer, "start_position", 0)
 
 
-def _max_tokens(layer: Any) -> int | None:
+def max_tokens(layer: Any) -> int | None:
     """The number of tokens from which on the layer forgets the first ones; ``None``: never."""
     limit: int | None = getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None)
     return limit
@@ -119,7 +119,7 @@ def _prefix(layer: Any, num_tokens: int) -> Any:
     if layer.empty() or not _can_trim(layer):
         return copied
     copied.trim(layer.offset - num_tokens)
-    if _max_tokens(layer) is None or layer.offset > num_tokens:
+    if max_tokens(layer) is None or layer.offset > num_tokens:
         _shrink(copied, num_tokens)
     return copied
 

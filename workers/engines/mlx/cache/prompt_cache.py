@@ -30,10 +30,27 @@ class Match:
 
 
 class PromptStore:
-    """The prompt cache: KV caches of at most ``max_bytes``, see ``StateStore``."""
+    """The prompt cache: KV caches of ``max_bytes``, see ``StateStore``."""
 
-    def __init__(self, max_bytes: int, on_evicted: Callable[[Entry], None] | None = None) -> None:
-        self._store: StateStore[PromptCache] = StateStore(max_bytes, on_evicted)
+    def __init__(
+        self,
+        max_bytes: int,
+        on_evicted: Callable[[Entry], None] | None = None,
+        largest_bytes: int | None = None,
+    ) -> None:
+        self._store: StateStore[PromptCache] = StateStore(
+            max_bytes, on_evicted, largest_bytes=largest_bytes
+        )
+        self._room: Callable[[], int] | None = None
+
+    def limit_by(self, room: Callable[[], int] | None) -> None:
+        """``room()``: bytes that states may take beside the sequences that run then."""
+        self._room = room
+
+    def make_room(self, num_bytes: int = 0) -> None:
+        """Evict what exceeds the room, less ``num_bytes``; without a limit nothing."""
+        if self._room is not None:
+            self._store.limit(self._room() - num_bytes)
 
     def __len__(self) -> int:
         return len(self._store)
@@ -54,6 +71,7 @@ class PromptStore:
     def put(self, key: bytes, cache: PromptCache) -> None:
         """Keep ``cache``, the state of ``key``; the caller must not change it any more."""
         num_bytes = kv.num_bytes(cache)
+        self.make_room()
         if not self._store.fits(num_bytes) or self.covers(key):
             return
         # Lazy arrays would keep their source in memory: the cache of the whole batch.
@@ -65,6 +83,14 @@ class PromptStore:
         found = self._store.find(_IDENTITY, key, max_tokens)
         return None if found is None else self._match(*found)
 
+    def prefer(self, key: bytes, max_tokens: int) -> int:
+        """Evict the kept prefix of ``key`` last; its bytes, if its memory can be taken over."""
+        found = self._store.find(_IDENTITY, key, max_tokens)
+        if found is None:
+            return 0
+        self._store.touch(found[0])
+        return found[0].num_bytes if _can_take_over(*found) else 0
+
     def clear(self) -> None:
         self._store.clear()
 
@@ -72,7 +98,7 @@ class PromptStore:
         def take() -> PromptCache:
             if entry not in self._store:
                 raise StateLostError
-            if num_tokens(entry.key) - num <= _MAX_LOST and kv.can_always_trim(entry.state):
+            if _can_take_over(entry, num):
                 # Usually the next turn of a chat: a copy would only take twice the memory.
                 self._store.drop(entry)
                 kv.cut(entry.state, num)
@@ -81,3 +107,8 @@ class PromptStore:
             return kv.prefix(entry.state, num)
 
         return Match(num, take)
+
+
+def _can_take_over(entry: Entry, num: int) -> bool:
+    """Whether the state is cut in place for a prompt that shares ``num`` tokens with it."""
+    return num_tokens(entry.key) - num <= _MAX_LOST and kv.can_always_trim(entry.state)

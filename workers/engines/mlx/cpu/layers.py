@@ -25,12 +25,15 @@ _MIN_PRODUCT = 150_000
 Weights = npt.NDArray[np.float32]
 
 
-def install(module: nn.Module, vocab_size: int, kept_bytes: int = EXPANDED_BYTES) -> None:
+def install(module: nn.Module, vocab_size: int, kept_bytes: int = EXPANDED_BYTES) -> int:
     """Replace the classes of all linear layers of a float32 model.
+
+    Returns how much memory expanded weights will take, at most ``kept_bytes``.
 
     These products are computed at once, not lazily. So the head (a layer as wide as the
     vocabulary) uses NumPy only for the rows of a batch: of a prompt most logits are not needed.
     """
+    most_bytes = kept_bytes
     for _, layer in module.named_modules():
         if type(layer) is nn.Linear:
             layer.__class__ = BlasLinear
@@ -47,6 +50,7 @@ def install(module: nn.Module, vocab_size: int, kept_bytes: int = EXPANDED_BYTES
         # Expanded at the first use; never for an embedding that is not a head.
         layer.expanded, layer.is_kept = None, num_bytes <= kept_bytes
         kept_bytes -= num_bytes if layer.is_kept else 0
+    return most_bytes - kept_bytes
 
 
 class BlasLinear(nn.Linear):

@@ -11,11 +11,15 @@ step_scope = shared
 """A context manager for a step of the engine."""
 
 
-def install(module: nn.Module, vocab_size: int) -> None:
-    """Tune a float32 model whose weights have been read."""
-    layers.install(module, vocab_size)
+def install(module: nn.Module, vocab_size: int, kept_bytes: int) -> int:
+    """Tune a float32 model whose weights have been read.
+
+    Returns how much memory beside MLX's it takes, at most ``kept_bytes``.
+    """
+    num_bytes = layers.install(module, vocab_size, kept_bytes)
     functions.install(module)
     modules.install(module)
+    return num_bytes
 
 
 def remove(module: nn.Module) -> None:

@@ -13,6 +13,7 @@ from workers.engines.mlx.batch import speculation
 from workers.engines.mlx.batch.drafting import Drafter, ModelDrafter, TextDrafter
 from workers.engines.mlx.load.loading import LoadedModel, as_load_error, load
 from workers.engines.mlx.load.tokenizer import MlxTokenizer, load_tokenizer
+from workers.engines.mlx.memory import Memory
 
 _FIELD = "draft_model"
 
@@ -30,7 +31,7 @@ def check_draft_folder(options: EngineOptions, tokenizer: MlxTokenizer) -> None:
 
 
 def open_drafter(
-    options: EngineOptions, loaded: LoadedModel, on_progress: OnProgress
+    options: EngineOptions, loaded: LoadedModel, on_progress: OnProgress, memory: Memory
 ) -> Drafter | None:
     """The drafter that the options request, if any; call ``check_draft_folder`` before.
 
@@ -41,20 +42,30 @@ def open_drafter(
     speculation.check_can_draft(loaded.model, speculation.field_of(options))
     if options.draft_path is None:
         return TextDrafter()
-    draft = _load(options.draft_path, options, loaded.context_length, on_progress)
+    draft = _load(options.draft_path, options, loaded.context_length, on_progress, memory)
     speculation.check_can_draft(draft.model, _FIELD)
-    return ModelDrafter(draft.model, loaded.vocab_size, draft.vocab_size, draft.context_length)
+    return ModelDrafter(
+        draft.model,
+        loaded.vocab_size,
+        draft.vocab_size,
+        draft.context_length,
+        state_size=draft.state_size,
+    )
 
 
 def _load(
-    path: Path, options: EngineOptions, context_length: int, on_progress: OnProgress
+    path: Path,
+    options: EngineOptions,
+    context_length: int,
+    on_progress: OnProgress,
+    memory: Memory,
 ) -> LoadedModel:
     with as_load_error(path):
         config = _config(path, options)
         length = min(context_length, trained_length(config) or context_length)
     is_trusted = options.is_remote_code_trusted
     own = EngineOptions(context_length=length, num_slots=1, is_remote_code_trusted=is_trusted)
-    return load(path, config, own, on_progress)
+    return load(path, config, own, on_progress, memory)
 
 
 def _config(path: Path, options: EngineOptions) -> Json:

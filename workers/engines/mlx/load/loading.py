@@ -27,11 +27,14 @@ from workers.engines.mlx.cache.abilities import (
     plan_abilities,
 )
 from workers.engines.mlx.cache.quantized_kv import QuantizedKVModel
+from workers.engines.mlx.cache.state_size import StateSize, measure_state
 from workers.engines.mlx.cpu import tuning
 from workers.engines.mlx.head import Head, find_head
 from workers.engines.mlx.library import Model
 from workers.engines.mlx.load.adapters import apply_adapter
+from workers.engines.mlx.memory import Memory
 
+_EXPANDED_SHARE = 16  # of a share, for expanded weights
 # Weights are read in chunks of about this size; progress is reported after each.
 _CHUNK_BYTES = 64 << 20
 _MAX_REASON = 500  # characters; the library lists every tensor that does not fit
@@ -42,8 +45,9 @@ class LoadedModel:
     """A model in memory: ``module``, and ``model``, which is called to generate.
 
     ``vocab_size`` is the width of its logits. ``head``: ``None`` if it cannot be limited to the
-    last token. ``abilities``: what its caches can do. ``step_scope`` is a context manager around
-    each step.
+    last token. ``abilities``: what its caches can do. ``state_size``: ``None`` without a limit of
+    the memory. ``host_bytes``: what it takes beside MLX's memory. ``step_scope`` is a context
+    manager around each step.
     """
 
     module: nn.Module
@@ -54,15 +58,25 @@ class LoadedModel:
     num_parameters: int
     quantization: str
     abilities: CacheAbilities
+    state_size: StateSize | None = None
+    host_bytes: int = 0
     head: Head | None = None
     step_scope: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgress) -> LoadedModel:
+def load(
+    path: Path,
+    config: Json,
+    options: EngineOptions,
+    on_progress: OnProgress,
+    memory: Memory | None = None,
+) -> LoadedModel:
     """Load the model of the checked folder ``path``, with the adapter in ``options``.
 
-    Raises ``ModelLoadError``, or ``InvalidRequestError`` for an option that does not fit the model.
+    Raises ``ModelLoadError``, ``InsufficientMemoryError`` if the weights exceed ``memory``, or
+    ``InvalidRequestError`` for an option that does not fit the model.
     """
+    memory = memory or Memory()
     on_progress(0.0)
     context_length = choose_context_length(config, options.context_length)
     with as_load_error(path), folder_with_only(path, find_weights(path)) as folder:
@@ -74,19 +88,31 @@ def load(path: Path, config: Json, options: EngineOptions, on_progress: OnProgre
         apply_adapter(module, adapter.path)
     if is_cpu():
         to_float32(module)
-    _read_weights(path, module, on_progress)
+    _read_weights(path, module, memory, on_progress)
     with as_load_error(path):
         loaded = _describe(module, config, context_length)
+    if options.kv_bits is not None:
+        model = QuantizedKVModel(loaded.model, options.kv_bits)
+        loaded = replace(loaded, model=model, abilities=plan_abilities(model))
+    with as_load_error(path):
+        if memory.limit_bytes is not None:
+            loaded = replace(loaded, state_size=measure_state(loaded.model))
         if is_cpu() and options.is_cpu_tuned:
-            tuning.install(module, loaded.vocab_size)
-            loaded = replace(loaded, step_scope=tuning.step_scope)
+            kept_bytes = _bytes_for_expanded(options)
+            host_bytes = tuning.install(module, loaded.vocab_size, kept_bytes)
+            loaded = replace(loaded, step_scope=tuning.step_scope, host_bytes=host_bytes)
         else:
             tuning.remove(module)
         loaded = replace(loaded, head=find_head(module, loaded.vocab_size))
-    if options.kv_bits is not None:
-        model = QuantizedKVModel(loaded.model, options.kv_bits)
-        return replace(loaded, model=model, abilities=plan_abilities(model))
-    return _with_tried_batch(loaded) if options.num_slots != 1 else loaded
+    if options.kv_bits is not None or options.num_slots == 1:
+        return loaded
+    return _with_tried_batch(loaded)
+
+
+def _bytes_for_expanded(options: EngineOptions) -> int:
+    if options.memory_bytes is None:
+        return load_defaults.EXPANDED_BYTES
+    return min(load_defaults.EXPANDED_BYTES, options.memory_bytes // _EXPANDED_SHARE)
 
 
 def _with_tried_batch(loaded: LoadedModel) -> LoadedModel:
@@ -163,9 +189,10 @@ def to_float32(module: nn.Module) -> None:
     module.set_dtype(mx.float32)
 
 
-def _read_weights(path: Path, module: nn.Module, on_progress: OnProgress) -> None:
+def _read_weights(path: Path, module: nn.Module, memory: Memory, on_progress: OnProgress) -> None:
     weights = [array for _, array in cast(list[tuple[str, Any]], tree_flatten(module.parameters()))]
     num_total = sum(array.nbytes for array in weights) or 1
+    memory.check(num_total, path.name)
     num_done = 0
     for chunk in _chunks(weights):
         with as_load_error(path):
