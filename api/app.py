@@ -24,8 +24,10 @@ from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
+from api.dialects.llama_server.model_routes import router as native_models_router
 from api.dialects.llama_server.routes import router as native_router
 from api.dialects.ollama.model_routes import router as ollama_models_router
+from api.dialects.ollama.pull_routes import router as ollama_pull_router
 from api.dialects.ollama.routes import router as ollama_router
 from api.dialects.openai.embeddings.routes import router as embeddings_router
 from api.dialects.openai.generation.routes import router as completions_router
@@ -62,8 +64,10 @@ ROUTERS = (
     metrics_router,
     docs_router,
     native_router,
+    native_models_router,
     ollama_router,
     ollama_models_router,
+    ollama_pull_router,
     older_router,
     live_router,
     page_router,

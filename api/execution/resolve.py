@@ -37,15 +37,25 @@ async def resolve(services: Services, header: str | None, model: str | None) -> 
 
     Raises ``ModelNotFoundError``, or the error of its last load while no other try is due.
     """
-    finder = await finder_of(services)
-    if services.settings.autoload and (wanted := finder.unloaded_names(header, model)):
+    finder, settings = await finder_of(services), services.settings
+    if settings.autoload and (wanted := finder.unloaded_names(header, model)):
         found = await add_from_disk(services, wanted, is_id=bool(header))
         if found is not None:
             return found
+    elif model and not header and finder.find(model) is None:
+        await _check_not_on_disk(services, finder, model)
     try:
         return finder.resolve(header, model)
     except ModelNotFoundError as error:
         raise await _with_near_names(services, error, model) from None
+
+
+async def _check_not_on_disk(services: Services, finder: ModelFinder, model: str) -> None:
+    """With ``MGS_UNKNOWN_MODEL=default``, refuse the name of a model that is only on disk."""
+    if services.settings.unknown_model == "default":
+        entries = await services.runner.in_thread(list_models, services.settings)
+        if model in {entry.name for entry in entries}:
+            raise finder.unknown(model)
 
 
 async def _with_near_names(

@@ -6,20 +6,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from api.live.rates import Rates
 from api.live.schema import LiveJob, LiveModel, LiveQueue, LiveState
 from jobs.contract.errors import ContractError
-from jobs.contract.records import DesiredModel, RunningJob, WorkerStatus, decode_record
+from jobs.contract.records import (
+    DesiredModel,
+    NodeStatus,
+    RunningJob,
+    WorkerStatus,
+    decode_record,
+)
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import read_snapshot
 from jobs.storage.store import JobStore
 from jobs.storage.totals import Sum
 
+_Status = TypeVar("_Status", WorkerStatus, NodeStatus)
 _NUM_LISTED = 100
 _MIB = 2**20
 _SHOWN_KEY = 6
@@ -51,9 +58,10 @@ class LiveReader:
 
     async def read(self) -> LiveState:
         """The state now. Raises ``RedisError`` while Redis cannot be reached."""
-        supervisors, readings = await self._read_models()
-        if supervisors is None:  # other models or nodes than the pipeline was made for
-            supervisors, readings = await self._read_models()
+        nodes, readings = await self._read_models()
+        if nodes is None:  # other models or nodes than the pipeline was made for
+            nodes, readings = await self._read_models()
+        nodes = nodes or []
         await self._read_facts(readings)
         models: dict[str, LiveModel] = {}
         jobs: dict[str, LiveJob] = {}
@@ -63,17 +71,17 @@ class LiveReader:
             models[slug] = _model(self._desired[slug], reading.status, rates)
             jobs.update(self._jobs(reading, rates))
         queues = {slug: LiveQueue(r.num_waiting, r.waiting) for slug, r in readings.items()}
-        return LiveState(models, queues, jobs, supervisors or 0)
+        return LiveState(models, queues, jobs, len(nodes), _budget(nodes))
 
-    async def _read_models(self) -> tuple[int | None, dict[str, _ModelReading]]:
+    async def _read_models(self) -> tuple[list[NodeStatus] | None, dict[str, _ModelReading]]:
         slugs = list(self._desired)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(names.DESIRED_MODELS)
             pipe.zrange(names.NODE_INDEX, 0, -1)
-            pipe.exists(*self._node_keys, names.node_key(""))
+            pipe.mget([*self._node_keys, names.node_key("")])
             for slug in slugs:
                 self._ask(pipe, slug)
-            raw, nodes, num_nodes, *answers = await pipe.execute()
+            raw, nodes, told, *answers = await pipe.execute()
         node_keys = [names.node_key(uid.decode(errors="replace")) for uid in nodes]
         is_current = raw == self._raw and node_keys == self._node_keys
         self._node_keys = node_keys
@@ -82,7 +90,10 @@ class LiveReader:
         if not is_current:
             return None, {}
         rows = (answers[i : i + 6] for i in range(0, len(answers), 6))
-        return num_nodes, {slug: _reading(row) for slug, row in zip(slugs, rows, strict=True)}
+        statuses = [_read(NodeStatus, data) for data in told if data]
+        return [one for one in statuses if one], {
+            slug: _reading(row) for slug, row in zip(slugs, rows, strict=True)
+        }
 
     def _note_desired(self, raw: dict[bytes, bytes]) -> None:
         self._raw = raw
@@ -128,18 +139,23 @@ def _ids(reading: _ModelReading) -> Iterator[str]:
 def _reading(row: list[Any]) -> _ModelReading:
     status, num_generations, generations, num_others, others, sums = row
     return _ModelReading(
-        status=_status(status),
+        status=_read(WorkerStatus, status) if status else None,
         num_waiting=num_generations + num_others,
         waiting=[i.decode(errors="replace") for i in [*generations, *others][:_NUM_LISTED]],
         sums={name: _number(value) for name, value in zip(_SUMS, sums, strict=True)},
     )
 
 
-def _status(data: bytes | None) -> WorkerStatus | None:
+def _read(kind: type[_Status], data: bytes) -> _Status | None:
     try:
-        return decode_record(WorkerStatus, data) if data else None
+        return decode_record(kind, data)
     except ContractError:
-        return None  # of another version; the model is shown as starting
+        return None  # of another version; a model is shown as starting
+
+
+def _budget(nodes: list[NodeStatus]) -> int | None:
+    known = [node.budget_bytes for node in nodes]
+    return sum(found for found in known if found) if known and None not in known else None
 
 
 def _number(value: bytes | None) -> float:
@@ -174,7 +190,8 @@ def _with_worker(model: LiveModel, status: WorkerStatus, rates: Rates) -> LiveMo
         fraction=status.load_fraction,
         node=status.node,
         memory_bytes=round(status.memory_bytes / _MIB) * _MIB,
-        cache_bytes=round(status.cache_bytes / _MIB) * _MIB,
+        reserved_bytes=status.reserved_bytes,
+        prompt_cache_bytes=round(status.prompt_cache_bytes / _MIB) * _MIB,
         context_length=status.context_length or model.context_length,
         slots=status.slots,
         running=status.running,

@@ -25,7 +25,8 @@ class LiveModel(msgspec.Struct, frozen=True, omit_defaults=True):
     fraction: float | None = None
     node: str = ""
     memory_bytes: int = 0
-    cache_bytes: int = 0
+    reserved_bytes: int = 0
+    prompt_cache_bytes: int = 0
     context_length: int = 0
     slots: int = 0
     running: int = 0
@@ -75,12 +76,16 @@ class LiveQueue(msgspec.Struct, frozen=True):
 
 
 class LiveState(msgspec.Struct, frozen=True):
-    """All that the feed shows at one time; models and queues by slug, jobs by id."""
+    """All that the feed shows at one time; models and queues by slug, jobs by id.
+
+    ``budget_bytes``: the memory for all models of all machines, ``None`` where one has no limit.
+    """
 
     models: dict[str, LiveModel] = {}
     queues: dict[str, LiveQueue] = {}
     jobs: dict[str, LiveJob] = {}
     supervisors: int = 0
+    budget_bytes: int | None = None
 
 
 def difference(old: LiveState, new: LiveState) -> dict[str, Any]:
@@ -92,9 +97,11 @@ def difference(old: LiveState, new: LiveState) -> dict[str, Any]:
         "jobs_gone": [job_id for job_id in old.jobs if job_id not in new.jobs],
         "queues": _moved_queues(old.queues, new.queues),
     }
-    if old.supervisors != new.supervisors:
-        found["supervisors"] = new.supervisors
-    return {name: value for name, value in found.items() if value or name == "supervisors"}
+    changed = {name: value for name, value in found.items() if value}
+    for name in ("supervisors", "budget_bytes"):
+        if getattr(old, name) != getattr(new, name):
+            changed[name] = getattr(new, name)
+    return changed
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

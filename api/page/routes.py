@@ -13,6 +13,7 @@ from api.execution.services import ServicesDep
 from api.page.files import PageFile, read_page
 from api.web.error_schema import ERRORS
 from api.web.errors import Problem, ProblemError
+from jobs.settings import is_loopback
 
 router = APIRouter()
 
@@ -26,7 +27,6 @@ POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": POLICY,
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Vary": "Accept-Encoding",
@@ -82,6 +82,9 @@ async def asset(build: str, name: str, request: Request, services: ServicesDep) 
 
 def _answer(request: Request, file: PageFile, cache_control: str) -> Response:
     headers = {**_HEADERS, "Cache-Control": cache_control, "ETag": file.etag}
+    if request.url.scheme == "https" or is_loopback(request.url.hostname or ""):
+        # Elsewhere browsers ignore it, with a warning in their console.
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(None, 304, headers)
     if "gzip" in request.headers.get("accept-encoding", ""):

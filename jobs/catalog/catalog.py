@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobs.catalog.entry import AdapterEntry, ModelEntry, Source
-from jobs.catalog.model_aliases import Aliases
+from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.catalog.models_file import ModelOptions
 from jobs.catalog.names import ambiguous, find_all, model_id_of, not_found, without_collisions
 from jobs.catalog.sources.folders import lm_studio, models_folder
@@ -120,6 +120,7 @@ class Catalog:
 
 
 _NO_OPTIONS = ModelOptions()
+NO_MODELS = Catalog([], {}, NO_ALIASES)
 
 
 def read_catalog(settings: Settings) -> Catalog:

@@ -16,7 +16,6 @@ _MOST_MODULES = 14
 _MOST_LINES = 300
 _LONG_FILES = {
     "jobs/storage/store.py": 333,
-    "workers/supervision/supervisor.py": 304,
 }
 """Those that are longer than a file should be, and how long each may be: a number here may fall and
 never rise, and a new name needs a reason beside it."""

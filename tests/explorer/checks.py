@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs.contract.events import decode_event
+from jobs.contract.records import DesiredModel, decode_record
 from jobs.storage import names
 from jobs.storage.lua.job_scripts import RESERVE_S
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
@@ -65,6 +66,7 @@ class Checks:
             or self._holders(database)
             or self._lists(database)
             or self._totals(database)
+            or self._parked(database)
         )
 
     def _job(self, database: Database, job: str) -> str | None:
@@ -149,6 +151,13 @@ class Checks:
             if counted == num_ended
             else f"{num_ended} jobs have ended, and the totals count {counted}"
         )
+
+    def _parked(self, database: Database) -> str | None:
+        """A worker that is stopped because its model is parked has no job."""
+        desired = self._hash(database, names.DESIRED_MODELS) or Hash()
+        claims = self._value(database, names.claims_key(SLUG))
+        is_parked = any(decode_record(DesiredModel, data).is_parked for data in desired.values())
+        return "a parked model has a claimed job" if is_parked and claims else None
 
     # One step.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.storage.lua import claim_scripts, job_scripts
+from jobs.storage.lua import claim_scripts, job_scripts, parking_scripts
 from tests.explorer.rules import Rules
 from tests.explorer.search import Search
 from tests.explorer.world import JobWorld
 
 _MAX_STATES = 1_000_000
 
-_SCRIPTS = vars(job_scripts) | vars(claim_scripts)
+_SCRIPTS = vars(job_scripts) | vars(claim_scripts) | vars(parking_scripts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,30 @@ _LATE_WORKER = Rules(tokens=(1,), supervisor_deaths=1, num_workers=2)
 _DEATH = Rules(tokens=(1,), worker_deaths=1, num_workers=2)
 _FROZEN = Rules(tokens=(1,), expiries=1, num_workers=2)
 _LATE_REQUEST = Rules(tokens=(1,), delays=1, num_workers=1)
+_PARK = Rules(tokens=(1,), loads=1, parks=1, num_supervisors=1, num_workers=2)
+_CLOSE = Rules(tokens=(1,), loads=1, closes=1, num_supervisors=1, num_workers=2)
 _STOP_TAKES = "STOP_TAKES"
 _STOP_TAKES_FENCE = "if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end"
 
 FAULTS = (
+    SeededFault(
+        "a model that is parked while a job of it is taken",
+        "PARK",
+        "or redis.call('EXISTS', KEYS[3]) == 1",
+        "",
+        _CLOSE,
+        "a parked model has a claimed job",
+        ("TAKE", "PARK"),
+    ),
+    SeededFault(
+        "a parked model whose worker takes another job",
+        "PARK",
+        "redis.call('SET', KEYS[i], 'dead', 'EX', ARGV[6])",
+        "",
+        _PARK,
+        "a parked model has a claimed job",
+        ("PARK", "TAKE"),
+    ),
     SeededFault(
         "APPEND without its fence",
         "APPEND",

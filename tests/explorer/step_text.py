@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from jobs.storage.lua import claim_scripts, job_scripts
+from jobs.storage.lua import claim_scripts, job_scripts, parking_scripts
 from tests.explorer.client import Words
 from tests.explorer.commands import ReplyError
 from tests.explorer.positions import Ended, Positions
@@ -19,7 +19,7 @@ _FATES = {
 }
 _NAMES = {
     hashlib.sha1(text.encode()).hexdigest(): name
-    for name, text in (vars(job_scripts) | vars(claim_scripts)).items()
+    for name, text in (vars(job_scripts) | vars(claim_scripts) | vars(parking_scripts)).items()
     if isinstance(text, str) and name.isupper()
 }
 _MAX_CHARS = 150

@@ -65,5 +65,16 @@ WORLDS = {
     "a frozen supervisor, and a worker dies": Rules(
         tokens=(1,), expiries=1, worker_deaths=1, num_workers=3
     ),
+    "a park": Rules(tokens=(1,), loads=1, parks=1, num_supervisors=1, num_workers=2),
+    "two parks": Rules(tokens=(1,), loads=1, parks=2, num_supervisors=1, num_workers=3),
+    "a close, and two jobs": Rules(
+        tokens=(1, 1), loads=1, closes=1, num_supervisors=1, num_workers=2
+    ),
+    "a park and an unload": Rules(
+        tokens=(), loads=1, unloads=1, parks=1, num_supervisors=1, num_workers=2
+    ),
+    "a park, and a worker dies": Rules(
+        tokens=(1,), loads=1, parks=1, worker_deaths=1, num_supervisors=1, num_workers=3
+    ),
     "two jobs, and a frozen supervisor": Rules(tokens=(1, 1), expiries=1, num_workers=2),
 }

@@ -64,6 +64,12 @@ class FakeHub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.ports[0]}"
 
+    def reset(self) -> None:
+        """Forget all that tests have set."""
+        for part in (self.repos, self.heads, self.seen, self.refusals):
+            part.clear()
+        self.fault = self.api_fault = None
+
     def add(self, repo: str, files: dict[str, HubFile], commit: str = "") -> str:
         """Commit the files to main; returns the commit."""
         commit = commit or hashlib.sha1(os.urandom(8)).hexdigest()
@@ -205,7 +211,7 @@ def fake_hub() -> Iterator[FakeHub]:
     servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.ports = (servers[0].server_address[1], servers[1].server_address[1])
     threads = [
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         for server in servers
     ]
     for thread in threads:

@@ -65,8 +65,9 @@ class Taken:
         event = self._event(EventKind.CHUNK, text=text, token_ids=[7], **fields)
         assert self.writer.append([event]) == [True]
 
-    def progress(self, phase: str, fraction: float) -> None:
-        self.writer.append([self._event(EventKind.PROGRESS, phase=phase, fraction=fraction)])
+    def progress(self, phase: str, fraction: float, **fields: Any) -> None:
+        event = self._event(EventKind.PROGRESS, phase=phase, fraction=fraction, **fields)
+        self.writer.append([event])
 
     def finished(
         self, num_tokens: int | None = None, completion_tokens: int = 2, **fields: Any
@@ -100,6 +101,7 @@ class Rig:
         self.settings = settings
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
+        self.app: Any = None
         self.redis: SyncRedis = connect(settings.effective_redis_url)
         self.store = JobStore(self.redis, settings)
         self.desired_models = DesiredModels(self.redis)
@@ -247,6 +249,7 @@ def running_api(folder: Path, redis_url: str, **changes: Any) -> Iterator[Rig]:
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     rig = Rig(settings, listener.getsockname()[1])
+    rig.app = server.config.app
     try:
         wait_until(lambda: server.started, "the API")
         yield rig

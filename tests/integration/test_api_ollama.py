@@ -192,6 +192,46 @@ def test_a_model_is_shown_with_the_context_that_it_has(rig: Rig) -> None:
     assert rig.post("/api/show", {}).json()["param"] == "model"
 
 
+def test_a_pull_is_a_job_whose_progress_comes_in_lines(rig: Rig) -> None:
+    rig.supervise()
+    body = {"model": "hf.co/someone/some-GGUF:Q4_K_M"}
+    future = rig.post_soon("/api/pull", body)
+    job = rig.take(names.PULL_QUEUE)
+    assert (job.request.repo, job.request.quant) == ("someone/some-GGUF", "Q4_K_M")
+    job.progress("pull", 0.5, completed=5, total=10, file="a.gguf")
+    job.finished(text="a.gguf")
+    answer = future.result()
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    sizes = {"digest": body["model"], "total": 10, "completed": 5}
+    assert [json.loads(line) for line in answer.text.splitlines()] == [
+        {"status": "pulling manifest"},
+        {"status": "pulling a.gguf", **sizes},
+        {"status": "success"},
+    ]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_pull_that_fails_says_why(rig: Rig, is_streamed: bool) -> None:
+    rig.supervise()
+    future = rig.post_soon("/api/pull", {"name": "someone/some", "stream": is_streamed})
+    rig.take(names.PULL_QUEUE).failed("model_not_found", "the hub has no such model")
+    answer = future.result()
+    assert answer.status_code == (200 if is_streamed else 404)
+    last = json.loads(answer.text.splitlines()[-1])
+    assert last["error"] == "model not found: the hub has no such model"
+
+
+def test_a_model_on_disk_is_deleted_unless_it_is_loaded(rig: Rig) -> None:
+    rig.load("0", "tiny.gguf")
+    body = {"model": "tiny.gguf"}
+    assert rig.http.request("DELETE", "/api/delete", json=body).status_code == 409
+    rig.desired_models.discard(names.slug_of("0"))
+    assert rig.http.request("DELETE", "/api/delete", json=body).status_code == 200
+    assert not (rig.settings.models_dir / "tiny.gguf").exists()
+    missing = rig.http.request("DELETE", "/api/delete", json=body)
+    assert (missing.status_code, missing.json()["param"]) == (404, "model")
+
+
 def test_programs_are_greeted_and_told_a_version(rig: Rig) -> None:
     assert rig.http.get("/").text == "Ollama is running"
     assert rig.http.head("/").status_code == 200

@@ -63,6 +63,8 @@ MANAGEMENT = {
     ("GET", "/management/processes"),
     ("POST", "/management/process/clean-up"),
     ("GET", "/management/debug/latest"),
+    ("POST", "/api/pull"),
+    ("DELETE", "/api/delete"),
 }
 
 
@@ -79,8 +81,7 @@ def test_no_route_lacks_the_key_that_it_needs(locked: Rig) -> None:
             # A stream without end is among them: only an error's body is read.
             with locked.http.stream(method, path, headers=headers, json={}) as answer:
                 if answer.status_code == 403:
-                    answer.read()
-                    assert answer.json()["error"]["code"] == "management_key_required"
+                    assert b'"management_key_required"' in answer.read()
                     needing.add((method, route.path))
     assert needing == MANAGEMENT
 

@@ -129,7 +129,7 @@ def test_a_model_that_is_not_loaded_is_not_answered_by_another(
     tmp_path: Path, redis_url: str
 ) -> None:
     """Its name is on disk, so it is somebody's; a name that is nobody's goes to model 0."""
-    with running_api(tmp_path, redis_url, unknown_model="default") as rig:
+    with running_api(tmp_path, redis_url, unknown_model="default", autoload=False) as rig:
         rig.load("0", "fake")
         for path, body in ((CHAT, _MESSAGES), ("/v1/embeddings", {"input": "x"})):
             answer = rig.post(path, {**body, "model": "tiny.gguf"})

@@ -24,6 +24,7 @@ from tests.helpers.driver import assert_whole
 from tests.helpers.fake_hub import FakeHub, HeldHub, HubFile, fake_hub, mlx_files
 from tests.helpers.samples import submission
 from tests.helpers.supervised import Supervised, supervised
+from tests.helpers.taking import open_attempt
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, running_api
 
@@ -199,10 +200,10 @@ def test_errors_of_the_hub_have_a_status_and_no_token(
         assert secret not in said
 
 
-@pytest.mark.parametrize("name", ["", "a/b/c", "../x", "org/..", "org/x y", "org/x:", "-/x"])
-def test_a_name_that_is_no_repository_is_refused(rig: Rig, name: str) -> None:
-    found = rig.post(PULL, {"model": name})
-    assert (found.status_code, found.json()["error"]["param"]) == (400, "model")
+def test_a_name_that_is_no_repository_is_refused(rig: Rig) -> None:
+    for name in ("", "a/b/c", "../x", "org/..", "org/x y", "org/x:", "-/x"):
+        found = rig.post(PULL, {"model": name})
+        assert (found.status_code, found.json()["error"]["param"]) == (400, "model"), name
 
 
 def test_a_machine_that_is_not_there_is_refused(rig: Rig) -> None:
@@ -223,6 +224,24 @@ def test_pulling_and_removing_need_the_management_key(redis_url: str, tmp_path: 
         for path in (PULL, DELETE):
             found = rig.post(path, {"model": REPO}, Authorization="Bearer user")
             assert found.status_code == 403
+
+
+def test_pulls_that_no_machine_does_are_ended(rig: Rig, redis_url: str, tmp_path: Path) -> None:
+    """One of a machine that may not download, and a cancelled one of a machine that is gone."""
+    with supervised(redis_url, tmp_path, MGS_PULL="false") as found:
+        (node,) = found.driver.desired_models.nodes()
+        here, gone = (
+            submission(PullRequest(REPO, uid), model_id=names.NO_MODEL)
+            for uid in (node.uid, "gone")
+        )
+        rig.store.submit(gone)
+        open_attempt(rig.redis, names.pull_worker_name("gone", "token"), gone.job_id)
+        rig.store.submit(here)
+        assert found.driver.wait_ended(here.job_id)[-1].error.code == "pull_failed"
+        assert rig.record(gone.job_id).status is JobStatus.RUNNING
+        rig.http.delete(f"/v1/jobs/{gone.job_id}")
+        assert found.driver.wait_ended(gone.job_id)[-1].kind == "cancelled"
+        wait_until(lambda: rig.store.claims(names.PULL_SLUG) == [], "its claim is dropped")
 
 
 def test_the_queue_of_pulls_has_a_limit(rig: Rig) -> None:

@@ -83,9 +83,9 @@ def test_a_draft_model_of_a_loaded_one_stays(rig: Rig, models: Path) -> None:
     assert rig.post(DELETE, {"model": "tiny"}).status_code == 409
 
 
-@pytest.mark.parametrize("name", ["none", "../models/tiny.gguf", ".pull", "tiny", "/etc/passwd"])
-def test_only_an_entry_of_exactly_that_name_is_removed(rig: Rig, name: str) -> None:
-    assert rig.post(DELETE, {"model": name}).status_code == 404
+def test_only_an_entry_of_exactly_that_name_is_removed(rig: Rig) -> None:
+    for name in ("none", "../models/tiny.gguf", ".pull", "tiny", "TINY.gguf", "/etc/passwd"):
+        assert rig.post(DELETE, {"model": name}).status_code == 404, name
 
 
 def test_the_fake_model_is_not_on_disk(rig: Rig) -> None:

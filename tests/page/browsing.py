@@ -29,7 +29,7 @@ class Watch:
 
     def _note_console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self._note(message.text)
+            self._note(f"{message.text} {message.location['url']}")
 
     def _note(self, text: str) -> None:
         # What the browser says of answers that a test asks for, such as a 401.

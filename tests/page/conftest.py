@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 
 from tests.helpers.server import Server, make_server
 from tests.integration.api_rig import Rig, running_api
@@ -20,13 +27,15 @@ _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chr
 _EXPECT_MS = 15_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """For one file: while it lives, no other test of the process can run an event loop."""
+    expect.set_options(timeout=_EXPECT_MS)
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """Debian's headless Chromium, or the Chrome of a Mac. None of them is an error, not a skip."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)

@@ -202,7 +202,7 @@ def _beat(scene: Scene, lines: list[RunningJob]) -> None:
     }
     scene.rig.heartbeat(
         scene.models["0"], **facts, running=3, sequences=3, jobs=lines, memory_bytes=5_100_000_000,
-        cache_bytes=800_000_000, architecture="qwen3", quantization="Q4_K_M",
+        prompt_cache_bytes=800_000_000, architecture="qwen3", quantization="Q4_K_M",
         num_parameters=8_200_000_000, beat_at=1.0,
     )  # fmt: skip
     scene.rig.heartbeat(

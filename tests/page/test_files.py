@@ -19,6 +19,7 @@ from tests.integration.api_rig import Rig, running_api
 _ROOT = Path(__file__).parents[2]
 _FOLDER = _ROOT / "api" / "page"
 _OWN = sorted((_FOLDER / "js").rglob("*.js"))
+_BROWSER = {"Accept": "text/html,*/*"}  # programs get Ollama's greeting at /
 _MAX_LINES = 400
 _MAX_FIRST_KB, _MAX_ALL_KB, _MAX_VENDOR_KB = 80, 160, 70
 _MARKUP = re.compile(r"\b(innerHTML|outerHTML|insertAdjacentHTML|dangerouslySetInnerHTML)\b")
@@ -90,7 +91,7 @@ def test_the_index_names_this_versions_files_and_they_are_all_served(rig: Rig) -
         assert answer.headers["content-encoding"] == "gzip"
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
-    assert rig.http.get("/", follow_redirects=True).content == index.content
+    assert rig.http.get("/", headers=_BROWSER, follow_redirects=True).content == index.content
 
 
 def test_a_file_is_sent_once_and_plain_where_gzip_is_not_known(rig: Rig) -> None:
@@ -119,7 +120,7 @@ def test_with_keys_the_page_is_open_and_everything_else_is_not(
     keys = {"api_key": "user-key", "management_key": "manager-key"}
     with running_api(tmp_path, redis_url, **keys) as rig:
         assert rig.http.get("/ui/").status_code == 200
-        assert rig.http.get("/").status_code == 307
+        assert rig.http.get("/", headers=_BROWSER).status_code == 307
         for path in ("/v1/whoami", "/v1/live", "/uix", "/ui2/"):
             assert rig.http.get(path).status_code == 401, path
         answers = [

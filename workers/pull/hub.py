@@ -28,7 +28,9 @@ from jobs.contract.errors import (
 from jobs.settings import is_loopback
 from workers.pull.patience import PassingError, Patience
 
-_MAX_FILES = 20_000
+_MAX_PAGES = 200  # of up to 1000 files
+_AGENT = "mlx-gguf-server"
+_SECONDS = re.compile(r"\bt=(\d+)")
 _HEX = re.compile(r"[0-9a-f]{40,64}")
 _CONNECT_S = 10.0
 
@@ -83,14 +85,15 @@ class Hub:
     def files(self, commit: str) -> list[RemoteFile]:
         """All files of the commit."""
         found: list[RemoteFile] = []
-        url: str | None = f"{self._api}/tree/{commit}?recursive=true"
-        while url is not None:
-            body, url = self._get_json(url)
+        url = f"{self._api}/tree/{commit}?recursive=true"
+        for _ in range(_MAX_PAGES):
+            body, following = self._get_json(url)
             entries = body if isinstance(body, list) else []
             found += [file for entry in entries if (file := _file_of(entry)) is not None]
-            if len(found) > _MAX_FILES:
-                raise PullError(f"{self._repo} has more than {_MAX_FILES} files")
-        return found
+            if following is None:
+                return found
+            url = following
+        raise PullError(f"the list of {self._repo}'s files is too long")
 
     @contextmanager
     def open(self, commit: str, file: RemoteFile, offset: int) -> Iterator[tuple[int, Any]]:
@@ -116,7 +119,8 @@ class Hub:
 
     def _headers(self) -> dict[str, str]:
         token = self._access.token
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        own = {"User-Agent": _AGENT}
+        return own | {"Authorization": f"Bearer {token}"} if token else own
 
     def _get_json(self, url: str) -> tuple[Any, str | None]:
         """The answer's JSON, and the URL of the next page."""
@@ -134,9 +138,12 @@ class Hub:
         return self._patience.keep_trying(get)
 
     def _next_page(self, response: httpx.Response) -> str | None:
-        """The next page's URL, if it is one of the hub: the token is sent with it."""
-        url = response.links.get("next", {}).get("url")
-        return url if url is not None and url.startswith(f"{self._access.endpoint}/") else None
+        """The next page's URL, always on the hub itself: the token is sent with it."""
+        link = response.links.get("next", {}).get("url")
+        if link is None:
+            return None
+        target = urlsplit(link)._replace(scheme="", netloc="").geturl()
+        return str(httpx.URL(self._access.endpoint).join(target))
 
     def _check(self, response: httpx.Response) -> None:
         """Raise why the hub refuses, or ``PassingError`` when it may work later."""
@@ -233,6 +240,11 @@ def _check_range(response: httpx.Response, file: RemoteFile, offset: int) -> Non
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the hub asks to wait. The form with a date counts as none."""
+    """Seconds that the hub asks to wait: ``Retry-After``, or ``t`` of the ``RateLimit`` header.
+
+    The form with a date counts as none.
+    """
     value = response.headers.get("Retry-After", "")
+    found = _SECONDS.search(response.headers.get("RateLimit", ""))
+    value = value or (found[1] if found else "")
     return float(value) if value.isascii() and value.isdigit() else None

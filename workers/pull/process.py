@@ -16,14 +16,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from jobs.contract.errors import ContractError, WorkerLostError
+from jobs.contract.errors import ContractError, PullError, WorkerLostError
 from jobs.contract.events import EventKind
 from jobs.contract.pulls import PullRequest
 from jobs.contract.requests import decode_request
 from jobs.settings import Settings
 from jobs.storage import names
+from jobs.storage.desired_models import DesiredModels
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
+from workers.exits import ExitCode
 from workers.supervision.environment import worker_environment
 from workers.supervision.recovery import Recovery
 from workers.supervision.worker_process import describe_exit
@@ -43,29 +45,38 @@ class PullProcess:
         self._is_allowed = settings.pull
         self._grace_s = settings.grace_s
         self._recovery = Recovery(store, settings)
+        self._nodes = DesiredModels(store.redis)
         self._node = node
         self._running: _Running | None = None
         self._has_settled_earlier = False
         self._lost_starts: Counter[str] = Counter()
         self._start_at = 0.0
 
+    @property
+    def is_busy(self) -> bool:
+        return self._running is not None
+
     def look(self) -> None:
         """Settle a process that has ended, and start one for the next job of this machine."""
         if not self._has_settled_earlier:
             self._settle_earlier()
+        self._cancel_for_absent()
         if self._running is not None:
             if self._running.exit_code is None:
                 return
             self._settle(self._running, self._running.exit_code)
-        if self._is_allowed and time.monotonic() >= self._start_at:
-            job_id = self._next_job()
-            if job_id is not None:
-                self._start(job_id)
+        job_id = self._next_job() if time.monotonic() >= self._start_at else None
+        if job_id is not None and self._is_allowed:
+            self._start(job_id)
+        elif job_id is not None:
+            error = PullError("the machine does not download models: see MGS_PULL")
+            self._recovery.end_waiting([job_id], error)
 
     def stop(self) -> None:
         """End the process. Its job stays on the queue, and its files stay for the next process."""
         if self._running is not None:
-            self._settle(self._running, self._running.stop(self._grace_s))
+            self._running.stop(self._grace_s)
+            self._settle(self._running, ExitCode.STOPPED)
 
     def _settle_earlier(self) -> None:
         """Settle the jobs of this node's earlier processes: they ended with their supervisor."""
@@ -76,6 +87,20 @@ class PullProcess:
             names.PULL_SLUG, ours, WorkerLostError("the supervisor died"), has_crashed=True
         )
         self._has_settled_earlier = True
+
+    def _cancel_for_absent(self) -> None:
+        """End cancelled jobs of machines whose supervisor is gone. If one is only out of reach, its
+        process ends when its events are refused."""
+        claims = self._store.claims(names.PULL_SLUG)
+        others = [one for one in claims if names.node_of_pull_worker(one[0]) != self._node()]
+        if not others:
+            return
+        alive = {node.uid for node in self._nodes.nodes()}
+        for worker, job_id in others:
+            is_cancelled = any(record.cancel for record in self._store.records([job_id]))
+            if is_cancelled and names.node_of_pull_worker(worker) not in alive:
+                error = WorkerLostError("the machine of the download is gone")
+                self._recovery.settle_jobs_of(names.PULL_SLUG, [worker], error, has_crashed=True)
 
     def _settle(self, ended: _Running, code: int) -> None:
         """Return the job of an ended process to the queue, unless it killed too many."""
@@ -171,14 +196,14 @@ class _Running:
         """The exit code, ``-N`` for signal N, ``None`` while it runs."""
         return self._process.poll()
 
-    def stop(self, grace_s: float) -> int:
-        """SIGTERM, and SIGKILL after the grace period; returns the exit code."""
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL after the grace period; returns after its end."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(grace_s)
+            self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
 
     def close(self) -> None:
         """Release what an ended process leaves."""

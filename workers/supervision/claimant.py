@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 
-from jobs.catalog.catalog import find_model
+from jobs.catalog.catalog import NO_MODELS, read_catalog
 from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import DesiredModel
 from jobs.settings import Settings
@@ -16,6 +16,7 @@ from workers.supervision.node_identity import Neighbours
 from workers.supervision.ownership import Ownership
 
 _LAST_RESORT_S = 3.0
+_CATALOG_AGE_S = 0.5  # reading it for each of many parked models would take seconds
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class Claimant:
         self._ownership = ownership
         self._contact = contact
         self._missing_since: dict[str, float] = {}
+        self._catalog = NO_MODELS
+        self._read_at = -_CATALOG_AGE_S
 
     def loadable(self, missing: Mapping[str, DesiredModel]) -> list[str]:
         """Desired models that run nowhere, without those that this machine must not load."""
@@ -86,8 +89,10 @@ class Claimant:
         return not desired.was_ready and time.monotonic() - since >= _LAST_RESORT_S
 
     def _has_files(self, desired: DesiredModel) -> bool:
+        if time.monotonic() - self._read_at >= _CATALOG_AGE_S:
+            self._catalog, self._read_at = read_catalog(self._settings), time.monotonic()
         try:
-            find_model(self._settings, desired.load.model_name)
+            self._catalog.find(desired.load.model_name, "llm_model_name")
         except ModelNotFoundError:
             return False
         return True

@@ -46,7 +46,7 @@ from workers.supervision.restarts import RestartPolicy
 from workers.supervision.sweeper import Sweeper
 from workers.supervision.wakeup import WakeupListener
 from workers.supervision.watchdog import Watchdog
-from workers.supervision.worker_process import Child
+from workers.supervision.worker_process import Child, Reservation
 
 _TICK_S = 1.0
 _REDIS_WAIT_S = 15.0
@@ -186,7 +186,7 @@ class Supervisor:
 
     def _check_all(self) -> None:
         statuses = self._statuses = self._desired_models.statuses(list(self._children))
-        self._awake.note(is_busy=any(status.running for status in statuses.values()))
+        self._awake.note(is_busy=self._pulls.is_busy or any(s.running for s in statuses.values()))
         self._watchdog.look(set(self._children))
         for slug, child in list(self._children.items()):
             if slug not in self._snapshot.unreadable:
@@ -211,8 +211,8 @@ class Supervisor:
             self._snapshot, self._children, self._statuses, is_alone=self._neighbours.is_empty
         )
 
-    def _start(self, slug: str, desired: DesiredModel, reserved_bytes: int) -> None:
-        child = self._starter.start(slug, desired, reserved_bytes)
+    def _start(self, slug: str, desired: DesiredModel, reservation: Reservation) -> None:
+        child = self._starter.start(slug, desired, reservation)
         if child is not None:
             self._children[slug] = child
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from jobs.contract.errors import JobError
 from jobs.contract.records import DesiredModel, WorkerStatus
@@ -19,6 +20,13 @@ from workers.exits import ExitCode
 from workers.supervision.environment import worker_environment
 
 log = logging.getLogger(__name__)
+
+
+class Reservation(NamedTuple):
+    """Memory set aside for a worker, in bytes, and the share that it keeps to; 0: no limit."""
+
+    num_bytes: int = 0
+    share_bytes: int = 0
 
 
 class Child:
@@ -35,10 +43,10 @@ class Child:
         desired: DesiredModel,
         owner: str,
         on_exit: Callable[[Child], None],
-        reserved_bytes: int = 0,
+        reservation: Reservation | None = None,
     ) -> None:
         self.slug = slug
-        self.reserved_bytes = reserved_bytes
+        self.reservation = reservation or Reservation()
         self.is_closed = False  # it takes no further job and parks when its jobs have ended
         self._owner = owner
         self.desired = desired
@@ -113,6 +121,8 @@ class Child:
         command += ["--token", self.token, "--uid", self.desired.uid]
         command += ["--load-job", self.desired.load_job, "--owner", self._owner]
         command += ["--lifeline", str(lifeline)]
+        if self.reservation.share_bytes:
+            command += ["--memory-bytes", str(self.reservation.share_bytes)]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

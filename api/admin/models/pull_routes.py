@@ -42,17 +42,10 @@ async def pull(body: PullBody, request: Request, services: ServicesDep) -> PullA
 
     A repeated call gets the download that is waiting or running.
     """
-    if not services.settings.pull:
-        message = "this server does not download models: see MGS_PULL"
-        raise ProblemError(Problem(403, "permission_error", "pull_disabled", message))
     job_id = await start_pull(services, body)
     if is_background(request, body.background):
         return accepted(job_id)
-    try:
-        end = await services.runner.wait_existing(job_id, ABANDONED_TTL_S)
-    except JobNotFoundError:
-        raise StorageLostError("Redis has lost its data: repeat the pull, it continues") from None
-    return PullAnswer(model_name=end.text)
+    return PullAnswer(model_name=await finish_pull(services, job_id))
 
 
 @router.post("/delete")
@@ -70,6 +63,9 @@ async def delete(body: DeleteBody, services: ServicesDep) -> DeleteAnswer:
 
 async def start_pull(services: Services, body: PullBody) -> str:
     """The id of the job of a new pull, or of the same pull that is waiting or running."""
+    if not services.settings.pull:
+        message = "this server does not download models: see MGS_PULL"
+        raise ProblemError(Problem(403, "permission_error", "pull_disabled", message))
     found = parse_repo(body.model)
     if found is None:
         message = "a model of the hub is publisher/model or publisher/model:QUANT"
@@ -87,6 +83,15 @@ async def start_pull(services: Services, body: PullBody) -> str:
     await services.runner.submit(submission)
     await services.runner.in_thread(services.desired_models.notify)  # wakes the supervisor
     return submission.job_id
+
+
+async def finish_pull(services: Services, job_id: str) -> str:
+    """The model's name, once it is there; raises why it is not."""
+    try:
+        end = await services.runner.wait_existing(job_id, ABANDONED_TTL_S)
+    except JobNotFoundError:
+        raise StorageLostError("Redis has lost its data: repeat the pull, it continues") from None
+    return end.text
 
 
 def _choose(nodes: list[NodeStatus], wanted: str | None) -> NodeStatus:

@@ -98,3 +98,9 @@ class NativeProps(BaseModel):
     total_slots: int
     model_alias: str
     model_path: str
+
+
+class ModelNameBody(Body):
+    """A model by its name; for a download, a repository of the hub with ``:QUANT`` behind it."""
+
+    model: Annotated[Text, Field(min_length=1, max_length=255)]

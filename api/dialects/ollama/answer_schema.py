@@ -141,6 +141,15 @@ class OllamaShown(BaseModel):
     modified_at: str
 
 
+class OllamaProgress(BaseModel):
+    """A line of a pull's stream; the last has the status ``success``. Sizes are of the whole."""
+
+    status: str
+    digest: str | None = None
+    total: int | None = None
+    completed: int | None = None
+
+
 class OllamaVersion(BaseModel):
     """The version of ollama whose API these routes follow: clients ask for a minimum."""
 

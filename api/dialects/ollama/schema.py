@@ -75,6 +75,12 @@ class OllamaEmbeddingsBody(KeepFields):
 
 
 class OllamaNameBody(Body):
-    """POST /api/show; ``name`` is the older name of ``model``."""
+    """POST /api/show, DELETE /api/delete; ``name`` is the older name of ``model``."""
 
     model: Annotated[Text, Field(validation_alias=AliasChoices("model", "name"))]
+
+
+class OllamaPullBody(OllamaNameBody):
+    """POST /api/pull: a model of the hub. ``stream`` is on unless it is false."""
+
+    stream: Flag | None = None

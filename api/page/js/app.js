@@ -1,7 +1,7 @@
 // The shell: rail, header, banners, the page of the route; login where the server wants a key.
 import { html, useEffect, useErrorBoundary, useState } from "../vendor/ui.js";
 import { isRefused } from "./keys.js";
-import { connection, heardAt, isOutdated, live, memoryBytes, now, numRunning, numWaiting } from "./live/store.js";
+import { connection, heardAt, isOutdated, live, memoryBytes, memoryLimit, now, numRunning, numWaiting } from "./live/store.js";
 import { Failure, lazy, Meter, Skeleton } from "./parts/basics.js";
 import { Questions } from "./parts/dialog.js";
 import { isHelpOpen, isPaletteOpen, useShortcuts } from "./parts/shortcuts.js";
@@ -89,7 +89,7 @@ const STATES = {
 };
 
 function Head({ title }) {
-  const total = live.value.memory_total_bytes;
+  const total = memoryLimit.value;
   const word = STATES[connection.value];
   return html`<header class="head">
     <h1>${title}</h1>

@@ -1,8 +1,9 @@
 // Models on disk, loads and unloads.
 import { signal } from "../vendor/ui.js";
-import { events, get, submit } from "./api.js";
+import { events, get, post, submit } from "./api.js";
 import { models } from "./live/store.js";
 import { say, complain } from "./parts/toast.js";
+import { bytes } from "./text/format.js";
 
 /** What lies on disk: [{name, backend, contextLength, sizeBytes, …}]; null before it is read. */
 export const diskModels = signal(null);
@@ -33,9 +34,8 @@ function fromEntry(entry) {
     backend: entry.backend,
     contextLength: entry.context_length,
     sizeBytes: entry.size_bytes ?? sizes.get(entry.model_name) ?? null,
-    neededBytes: entry.estimate?.total_bytes ?? entry.memory_bytes ?? null,
-    basis: entry.estimate?.basis ?? null,
-    source: entry.source ?? null,
+    source: entry.source === "models" ? null : (entry.source ?? null),
+    quantization: entry.quantization ?? null,
   };
 }
 
@@ -82,6 +82,44 @@ async function watch(job, success) {
   } catch (error) {
     if (error.status) complain(error);
   }
+  await readDisk();
+}
+
+/** What a model needs with these options: {total_bytes, budget_bytes, fits, basis}; null if unknown. */
+export async function estimate(body) {
+  const query = new URLSearchParams(Object.entries(body).filter(([name]) => ESTIMATED.has(name)));
+  try {
+    return await get(`/v1/internal/model/estimate?${query}`);
+  } catch (error) {
+    if (error.status === 0 || error.status === 404) return null;
+    throw error;
+  }
+}
+
+const ESTIMATED = new Set("llm_model_name context_length slots gpu_layers adapter_name kv_bits kv_layout draft_model num_draft_tokens prompt_cache_bytes".split(" "));
+
+/** A running download: {job, name, fraction}; one at a time is shown. */
+export const pull = signal(null);
+
+/** Downloads a model of the hub as a job, and follows it. Throws ApiError when it is refused. */
+export async function pullModel(name) {
+  const job = await submit("/v1/internal/model/pull", { model: name });
+  pull.value = { job, name, fraction: 0 };
+  try {
+    for await (const { data } of events(`/v1/jobs/${encodeURIComponent(job)}/events`)) {
+      if (data.kind === "progress") pull.value = { ...pull.value, fraction: data.fraction ?? 0 };
+      if (data.kind === "failed") complain({ message: data.error?.message ?? "The download failed.", jobId: job });
+      if (data.kind === "finished") say(`${name} is downloaded`);
+    }
+  } finally {
+    pull.value = null;
+  }
+  await readDisk();
+}
+
+export async function removeModel(name) {
+  const { freed_bytes: freed } = await post("/v1/internal/model/delete", { model: name });
+  say(`${name} is removed${freed ? `, ${bytes(freed)} are free` : ""}`);
   await readDisk();
 }
 

@@ -28,6 +28,7 @@ _COUNTED = frozenset("qwen3_5 qwen3_5_moe qwen3_next cohere2 gemma3_text".split(
 _WINDOW = "sliding_window sliding_window_size window_size attention_window_size"
 _PARALLEL = frozenset("falcon_h1 baichuan_m1".split())
 _UNCOUNTED = frozenset({"deepseek_v41"})  # its cache is of a kind of its own
+_MAX_LOOPS = 64
 _GEMMA4_GLOBAL_HEAD = 512  # values of a head that attends to everything
 _PREFILL_CHUNK = 256  # tokens that a window grows by while a prompt is read, as a typical chunk
 
@@ -65,7 +66,8 @@ def layers_of(config: MlxConfig) -> list[LayerState]:
     if config.model_type == "iquestloopcoder":
         window = config.number("loop_window_size") + _PREFILL_CHUNK
         layers += [LayerState(layer.per_token, window) for layer in layers]
-    return layers * config.number("num_loops", 1) if config.model_type == "nanbeige" else layers
+    num_loops = min(config.number("num_loops", 1), _MAX_LOOPS)
+    return layers * num_loops if config.model_type == "nanbeige" else layers
 
 
 def _layer(config: MlxConfig, kind: Kind, number: int, fixed: int) -> LayerState:

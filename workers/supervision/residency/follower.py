@@ -14,14 +14,14 @@ from workers.supervision.crash_policy import CrashPolicy
 from workers.supervision.residency.planner import Phase, Refusal
 from workers.supervision.residency.residency import Outlook, Residency
 from workers.supervision.restarts import RestartPolicy
-from workers.supervision.worker_process import Child
+from workers.supervision.worker_process import Child, Reservation
 
-Start = Callable[[str, DesiredModel, int], None]
+Start = Callable[[str, DesiredModel, Reservation], None]
 Guarded = Callable[[Callable[[], object]], bool]
 
 
 class PlanFollower:
-    """Called once per tick. ``start(slug, desired, reserved_bytes)`` starts a worker.
+    """Called once per tick. ``start(slug, desired, reservation)`` starts a worker.
 
     ``guarded`` runs one step and logs its errors, so that a failure concerns one model only.
     """

@@ -10,9 +10,11 @@ from jobs.contract.errors import ModelNotFoundError
 from jobs.contract.records import DesiredModel, WorkerState, WorkerStatus
 from jobs.memory.budget import MemoryBudget, read_budget
 from jobs.memory.estimate import known_memory
+from jobs.memory.facts import machine_facts
 from jobs.memory.ledger import MemoryKey, MemoryLedger, measured_bytes
 from jobs.settings import Settings
 from workers.supervision.residency.views import Need
+from workers.supervision.worker_process import Reservation
 
 _ESTIMATED_EVERY_S = 30.0
 
@@ -50,7 +52,21 @@ class ModelMemory:
         except ModelNotFoundError:
             return Need()
         found = known_memory(entry, desired.load, self._settings, self._ledger)
-        return Need(found.total_bytes, is_guess=found.basis == "guess")
+        # Of kept prompts it needs room for one chat of the whole context.
+        least = min(found.cache_bytes, found.state_per_token * found.context_length)
+        spare = 0 if found.basis == "given" else found.cache_bytes - least
+        is_guess = found.basis == "guess"
+        return Need(found.total_bytes - spare, is_guess, found.total_bytes)
+
+    def reservation(self, desired: DesiredModel, reserved_bytes: int) -> Reservation:
+        """What to reserve beside ``reserved_bytes`` of other models: its wish, or what is left."""
+        need, budget = self.need_of(desired), self.budget.total_bytes
+        wish = max(need.num_bytes, need.wish_bytes)
+        free = wish if budget is None else max(need.num_bytes, budget - reserved_bytes)
+        num_bytes = min(wish, free)
+        # On a CPU a model with all that it wishes needs no limit, which an estimate might set low.
+        has_limit = num_bytes < wish or machine_facts().gpu_of(desired.load.backend) is not None
+        return Reservation(num_bytes, num_bytes if has_limit and not need.is_guess else 0)
 
     def note(self, desired: DesiredModel, status: WorkerStatus) -> None:
         """Keep the figure of a loaded model for its next load."""

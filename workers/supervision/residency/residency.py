@@ -18,7 +18,7 @@ from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.residency.memory import ModelMemory
 from workers.supervision.residency.planner import Limits, ModelView, Phase, Plan, plan
 from workers.supervision.residency.views import Views
-from workers.supervision.worker_process import Child
+from workers.supervision.worker_process import Child, Reservation
 
 _ELSEWHERE_S = 3.0
 _PATIENCE_S = 1.0  # with other machines, one of them may start a model without parking another
@@ -65,6 +65,7 @@ class Residency:
         self._elsewhere: dict[str, float] = {}
         self._waiting_since: dict[str, float] = {}
         self._retries: dict[str, set[str]] = {}
+        self._reserved_bytes = 0
 
     def look(
         self,
@@ -101,6 +102,7 @@ class Residency:
         }
         undesired = [_leaving(child) for slug, child in children.items() if slug not in views]
         limits = self._limits(is_alone=is_alone)
+        self._reserved_bytes = sum(child.reservation.num_bytes for child in children.values())
         outlook = Outlook(plan([*views.values(), *undesired], limits, now), views, now)
         self._note_waiting(outlook.plan)
         return outlook
@@ -131,7 +133,7 @@ class Residency:
             crashes=crashes,
             uid=identity.uid,
             token=identity.token,
-            reserved={slug: child.reserved_bytes for slug, child in children.items()},
+            reserved={slug: child.reservation.num_bytes for slug, child in children.items()},
             waiting=self.waiting,
             device_bytes=facts.gpu.limit_bytes if facts.gpu is not None else 0,
             budget_bytes=budget.total_bytes,
@@ -174,15 +176,17 @@ class Residency:
         """Another machine has the model now. It is not planned here for a moment."""
         self._elsewhere[slug] = time.monotonic()
 
-    def resume(self, slug: str, desired: DesiredModel) -> tuple[DesiredModel, int] | None:
-        """Mark the model as resident before its start. Returns it and the bytes to reserve.
+    def resume(self, slug: str, desired: DesiredModel) -> tuple[DesiredModel, Reservation] | None:
+        """Mark the model as resident before its start. Returns it and the memory to reserve.
 
         ``None`` if it is not desired any more.
         """
         current: DesiredModel | None = desired
         if desired.is_parked:
             current = self._desired_models.change(slug, desired.uid, is_parked=False)
-        return None if current is None else (current, self._memory.need_of(current).num_bytes)
+        if current is None:
+            return None
+        return current, self._memory.reservation(current, self._reserved_bytes)
 
     def park(self, child: Child, grace_s: float) -> None:
         """Park an idle model, or a closed one whose jobs have ended, unless a job prevents it."""
@@ -194,18 +198,21 @@ class Residency:
             with_waiting_jobs=child.is_closed,
         )
         if parked is not None:
-            log.info("model parked", extra={"slug": child.slug, "pid": child.pid})
+            log.info("model parked", extra={"model": child.desired.model_id, "pid": child.pid})
             self._desired_models.notify()  # the API's copy says that it has a process
             child.stop(grace_s)
 
     def close(self, child: Child) -> None:
         """Let a busy model give way: it takes no further job. ``park`` follows at each tick."""
         if not child.is_closed:
-            log.info("model closed to make room", extra={"slug": child.slug, "pid": child.pid})
+            log.info(
+                "model closed to make room",
+                extra={"model": child.desired.model_id, "pid": child.pid},
+            )
         self._store.stop_takes(child.slug, child.worker_names, self._owner())
         child.is_closed = True
 
 
 def _leaving(child: Child) -> ModelView:
     """A process of a model that is not desired any more; its memory is not free yet."""
-    return ModelView(child.slug, Phase.LEAVING, need_bytes=child.reserved_bytes)
+    return ModelView(child.slug, Phase.LEAVING, need_bytes=child.reservation.num_bytes)

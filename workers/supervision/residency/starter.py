@@ -10,7 +10,7 @@ from jobs.contract.records import DesiredModel
 from workers.supervision.desired_state import LoadJobs
 from workers.supervision.recovery import Recovery
 from workers.supervision.restarts import RestartPolicy
-from workers.supervision.worker_process import Child
+from workers.supervision.worker_process import Child, Reservation
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +32,21 @@ class Starter:
         self._owner = owner
         self._on_exit = on_exit
 
-    def start(self, slug: str, desired: DesiredModel, reserved_bytes: int) -> Child | None:
+    def start(self, slug: str, desired: DesiredModel, reservation: Reservation) -> Child | None:
         """The started worker. ``None`` if the model changed meanwhile, or no process can start."""
         self._settle_leftover(slug)
         ready = self._load_jobs.ensure(slug, desired)
         if ready is None:
             return None  # the next tick handles it
         try:
-            child = Child(slug, ready, self._owner(), self._on_exit, reserved_bytes)
+            child = Child(slug, ready, self._owner(), self._on_exit, reservation)
         except OSError as error:
             self._restarts.note_failed_start(slug)
             log.error("worker cannot be started", extra={"slug": slug, "error": str(error)})
             return None
         self._restarts.note_start(slug)
-        log.info("worker started", extra={"slug": slug, "pid": child.pid})
+        extra = {"slug": slug, "model": desired.model_id, "pid": child.pid}
+        log.info("worker started", extra=extra)
         return child
 
     def _settle_leftover(self, slug: str) -> None:

@@ -15,10 +15,14 @@ _LOAD_PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The memory that a model needs, in bytes, and whether that is only a guess."""
+    """The memory that a model needs at least, in bytes, and whether that is only a guess.
+
+    With ``wish_bytes`` it can keep as many prompts as it may.
+    """
 
     num_bytes: int = 0
     is_guess: bool = False
+    wish_bytes: int = 0
 
 
 NeedOf = Callable[[DesiredModel], Need]
@@ -68,7 +72,7 @@ class Views:
         if phase is Phase.ABSENT and (demand.num_held or waiting_since is not None):
             # What a dead worker held waits, too: the next one's start returns it to the queue.
             waiting_since = max(waiting_since or track.absent_since, track.absent_since)
-        need = self._need_of(desired) if child is None else Need(child.reserved_bytes)
+        need = self._need_of(desired) if child is None else Need(child.reservation.num_bytes)
         return ModelView(
             slug=slug,
             phase=phase,

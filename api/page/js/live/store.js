@@ -22,6 +22,8 @@ export const readyModels = computed(() => models.value.filter((model) => model.s
 export const isOpen = computed(() => connection.value === "open");
 export const numWaiting = computed(() => sum(Object.values(live.value.queues), (queue) => queue.waiting));
 export const numRunning = computed(() => sum(models.value, (model) => model.running ?? 0));
+/** The memory for all models: the budget where one is set, else what the machine has. */
+export const memoryLimit = computed(() => live.value.budget_bytes ?? live.value.memory_total_bytes);
 export const memoryBytes = computed(() => sum(models.value, (model) => model.memory_bytes ?? 0));
 
 const sum = (items, value) => items.reduce((total, item) => total + value(item), 0);

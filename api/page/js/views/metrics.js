@@ -13,10 +13,10 @@ const HEIGHT = 150;
 const CHARTS = [
   { title: "Answers", unit: "tok/s", column: 1, format: rate },
   { title: "Prompts read", unit: "tok/s", column: 2, format: rate },
-  { title: "First token", unit: "", column: 3, format: millis },
+  { title: "First token", unit: "", column: 3, format: millis, least: 10 },
   { title: "Waiting", unit: "jobs", column: 4, format: count },
   { title: "Running", unit: "jobs", column: 5, format: count },
-  { title: "Memory", unit: "", column: 6, format: bytes },
+  { title: "Memory", unit: "", column: 6, format: bytes, least: 1e6 },
   { title: "Prompt cache hits", unit: "", column: 7, format: (value) => (value === null || value === undefined ? "–" : percent(value)) },
 ];
 
@@ -101,7 +101,7 @@ function options(of, slugs, width) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { points: { size: 5 }, y: false },
-    scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, of.column === 6 ? 1e6 : 1) * 1.1] } },
+    scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, of.least ?? 1) * 1.1] } },
     axes: [
       { ...axis, values: (_, list) => list.map((value) => shortClock.format(value * 1000)) },
       { ...axis, size: 56, space: 36, values: (_, list) => list.map((value) => of.format(value)) },

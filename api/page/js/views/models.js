@@ -1,9 +1,11 @@
 // Models: what is loaded, with its worker; what lies on disk; loads and unloads.
 import { html, useEffect, useState } from "../../vendor/ui.js";
+import { send } from "../api.js";
 import { mayManage, whyNoManagement } from "../keys.js";
-import { isOpen, live, memoryBytes, models, now } from "../live/store.js";
-import { diskModels, isLoadedName, readDisk, unloadModel } from "../models.js";
-import { Empty, Hue, Meter, Skeleton, State } from "../parts/basics.js";
+import { isOpen, live, memoryBytes, memoryLimit, models, now } from "../live/store.js";
+import { diskModels, isLoadedName, pull, pullModel, readDisk, removeModel, unloadModel } from "../models.js";
+import { Empty, Hue, Menu, Meter, Skeleton, State } from "../parts/basics.js";
+import { confirm } from "../parts/dialog.js";
 import { Icon } from "../parts/icons.js";
 import { Spark } from "../parts/spark.js";
 import { attempt } from "../parts/toast.js";
@@ -30,9 +32,11 @@ export default function Models() {
       </ul>
     </section>
     <section aria-labelledby="disk-title">
-      <div class="view-head">
+      <div class="view-head wrap">
         <h2 id="disk-title">On disk</h2>
         <button class="quiet small" onClick=${() => attempt(readDisk)}><${Icon} name="again" size="16" />Read again</button>
+        <span class="grow"></span>
+        <${Pull} />
       </div>
       <${Disk} onLoad=${setToLoad} />
     </section>
@@ -42,10 +46,10 @@ export default function Models() {
 
 /** Each model's share of the machine's memory. */
 function Budget() {
-  const total = live.value.memory_total_bytes;
+  const total = memoryLimit.value;
   if (!total) return null;
   return html`<section class="budget" aria-label="Memory">
-    <p><strong class="num">${bytes(memoryBytes.value)}</strong> <span class="dim">of ${bytes(total)} of this machine's memory are in use by models</span></p>
+    <p><strong class="num">${bytes(memoryBytes.value)}</strong> <span class="dim">of ${bytes(total)} ${live.value.budget_bytes ? "of the budget" : "of memory"} in use by models</span></p>
     <div class="stacked" aria-hidden="true">
       ${models.value.map((one) => html`<span key=${one.slug} title=${`${one.name}: ${bytes(one.memory_bytes)}`} style=${{ "--hue": hue(one.slug), width: `${((one.memory_bytes ?? 0) / total) * 100}%` }}></span>`)}
     </div>
@@ -71,9 +75,10 @@ function Card({ one }) {
       <span class="num">${percent(one.fraction)}</span><span class="num dim">${duration(age)}</span>
     </p>`}
     ${one.error && html`<p class="problem" role="alert">${one.error.message}</p>`}
+    ${one.state === "parked" && html`<p class="dim">Parked: its memory is free, and the next request starts it again.</p>`}
     ${one.state === "ready" &&
     html`<dl class="facts">
-      <${Fact} name="Memory" value=${bytes(one.memory_bytes)} extra=${one.cache_bytes ? `${bytes(one.cache_bytes)} prompt cache` : null} />
+      <${Fact} name="Memory" value=${bytes(one.memory_bytes)} extra=${one.prompt_cache_bytes ? `${bytes(one.prompt_cache_bytes)} kept prompts` : null} />
       <${Fact} name="Slots" value=${`${one.sequences ?? 0} of ${one.slots ?? 0}`} />
       <${Fact} name="Queue" value=${html`<a href=${to("queue", one.slug)}>${count(one.running)} running, ${count(queue?.waiting)} waiting</a>`} />
       <${Fact} name="Context" value=${`${contextSize(one.context_length ?? 0)} tokens`} />
@@ -97,6 +102,29 @@ function Actions({ one, isLoading }) {
   `;
 }
 
+/** Downloads a model of the hub; shows the one that runs. */
+function Pull() {
+  const [name, setName] = useState("");
+  const running = pull.value;
+  if (running) {
+    return html`<span class="pull"><a href=${to("job", running.job)}>${running.name}</a><${Meter} fraction=${running.fraction} label=${`Downloading ${running.name}`} /><span class="num">${percent(running.fraction)}</span>
+      <button class="small" aria-label=${`Cancel the download of ${running.name}`} onClick=${() => attempt(() => send("DELETE", `/v1/jobs/${encodeURIComponent(running.job)}`))}>Cancel</button></span>`;
+  }
+  const onSubmit = (event) => {
+    event.preventDefault();
+    attempt(() => pullModel(name.trim())).then(() => setName(""));
+  };
+  return html`<form class="pull" onSubmit=${onSubmit}>
+    <input aria-label="Model to download" placeholder="publisher/model" value=${name} onInput=${(event) => setName(event.target.value)} disabled=${!mayManage.value} />
+    <button class="small" disabled=${!name.trim() || !isOpen.value} title=${whyNoManagement.value ?? ""}><${Icon} name="download" size="16" />Download</button>
+  </form>`;
+}
+
+async function remove(one) {
+  const isSure = await confirm({ title: "Remove from disk", text: `${one.name}${one.sizeBytes ? ` (${bytes(one.sizeBytes)})` : ""} is removed from the server's models folder.`, yes: "Remove" });
+  if (isSure) await attempt(() => removeModel(one.name));
+}
+
 function Disk({ onLoad }) {
   const list = diskModels.value;
   if (list === null) return html`<${Skeleton} lines="4" />`;
@@ -110,9 +138,10 @@ function Disk({ onLoad }) {
         (one) => html`<tr key=${one.name}>
           <th scope="row">${one.name}${isLoadedName(one.name) ? html` <span class="tag">loaded</span>` : null}${one.source ? html` <span class="dim">${one.source}</span>` : null}</th>
           <td class="wide">${one.backend}</td>
-          <td class="num to-right">${one.sizeBytes === null ? "…" : one.sizeBytes ? bytes(one.sizeBytes) : "–"}${one.neededBytes ? html`<span class="dim extra">needs ${bytes(one.neededBytes)}</span>` : null}</td>
+          <td class="num to-right">${one.sizeBytes === null ? "…" : one.sizeBytes ? bytes(one.sizeBytes) : "–"}</td>
           <td class="num to-right wide">${one.contextLength ? contextSize(one.contextLength) : "–"}</td>
-          <td class="to-right"><button class="small" disabled=${!mayManage.value || !isOpen.value} title=${whyNoManagement.value ?? ""} aria-label=${`Load ${one.name}`} onClick=${() => onLoad(one)}>Load…</button></td>
+          <td class="to-right"><button class="small" disabled=${!mayManage.value || !isOpen.value} title=${whyNoManagement.value ?? ""} aria-label=${`Load ${one.name}`} onClick=${() => onLoad(one)}>Load…</button>
+            <${Menu} label=${`More for ${one.name}`} items=${[{ text: "Remove from disk", icon: "trash", isDanger: true, run: () => remove(one), why: whyNoManagement.value ?? (isLoadedName(one.name) ? "It is loaded." : null) }]} /></td>
         </tr>`,
       )}
     </tbody>
