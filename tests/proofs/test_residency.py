@@ -82,7 +82,7 @@ def test_fifty_first_requests_at_once_start_one_process(rounds: int) -> Result:
             found = list(pool.map(lambda _, m=model: _ask(server, m, 4), range(_NUM_FIRST)))
             tally.check(all(wait is not None for wait in found), f"round {index}: a request failed")
             log = (server.folder / "workers.log").read_text()
-            started = log.count(f"worker started slug=\"{model}\"")
+            started = log.count(f'worker started slug="{model}"')
             tally.check(started == 1, f"round {index}: {started} processes")
             server.unload(model)
             tally.rounds += 1
