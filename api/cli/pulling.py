@@ -18,7 +18,7 @@ def pull(
     model: Annotated[str, typer.Argument(help="publisher/model, or publisher/model:QUANT.")],
     revision: Annotated[str, typer.Option(help="Branch, tag or commit.")] = "main",
     node: Annotated[str | None, typer.Option(help="Machine, if there are several.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not check the free space.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do not check disk and memory.")] = False,
     url: Url = None,
 ) -> None:
     """Download a model of the Hugging Face hub; a repeated pull continues an earlier one."""
@@ -34,6 +34,7 @@ def pull(
         server.delete(job)
         raise CliError("cancelled; a repeated pull goes on where this one ended") from None
     print(f"{model} is in the models folder as {name} ({time.monotonic() - started:.1f} s)")
+    _show_memory(server, name)
 
 
 def remove(
@@ -50,6 +51,16 @@ def remove(
     answer = Server(load_settings(), url).post("/v1/internal/model/delete", body, {}).json()
     what = model if model is not None and not partial else "unfinished downloads"
     print(f"{what} removed: {tables.to_size_text(answer['freed_bytes'])} are free again")
+
+
+def _show_memory(server: Server, name: str) -> None:
+    """What the model needs to be loaded, if the server's machine can tell."""
+    try:
+        answer = server.get("/v1/internal/model/estimate", llm_model_name=name)
+    except CliError:
+        return
+    more = "" if answer["fits"] is not False else ", more than all models of the machine may take"
+    print(f"it needs about {tables.to_size_text(answer['total_bytes'])} of memory{more}")
 
 
 def _follow(server: Server, job: str, model: str) -> str:

@@ -8,8 +8,8 @@ import msgspec
 class PullRequest(msgspec.Struct, frozen=True, omit_defaults=True, tag="pull"):
     """Download a model of the hub into the models folder of the machine with the uid ``node``.
 
-    ``repo`` is ``publisher/model``; ``quant`` chooses among GGUF files. With ``is_forced`` the free
-    space is not checked.
+    ``repo`` is ``publisher/model``; ``quant`` chooses among GGUF files. With ``is_forced``
+    neither the free space nor the memory is checked.
     """
 
     repo: str

@@ -99,6 +99,9 @@ def known_memory(
         return estimate
     # Kept prompts are added with their limit: what is reserved must leave room for them.
     total = max(measured, estimate.weights_bytes + estimate.state_bytes) + estimate.cache_bytes
+    if measured <= estimate.total_bytes:
+        # It had enough. Engines use the whole share that they get, so more would grow each time.
+        total = min(total, estimate.total_bytes)
     return replace(estimate, total_bytes=total, basis="measured")
 
 

@@ -45,9 +45,6 @@ def engine(
     monkeypatch.setitem(context.KV_TYPES, 32, lib.GGML_TYPE_F32)
     is_gguf = request.param == "llama-cpp"
     path = folder.with_name("tiny.gguf") if is_gguf else folder
-    monkeypatch.setattr(
-        "workers.engines.llama_cpp.load.loaded_model._bytes_per_cell", lambda *_: 1000
-    )
     options = EngineOptions(kv_bits=32 if is_gguf else None)
     engine = open_engine(request.param, path, options, lambda fraction: None)
     yield engine

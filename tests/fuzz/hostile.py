@@ -15,9 +15,11 @@ from jobs.contract.sampling import SAMPLING_FIELDS
 
 T = TypeVar("T")
 
-# It would take the model from under all others; it has no body anyway.
-_LEFT_OUT = "/v1/internal/model/unload"
+# They would take the model from under all others, or have no end; they have no body anyway.
+_LEFT_OUT = {"/v1/internal/model/unload", "/v1/live", "/models/sse"}
 _TARGET = {"model", "model_id"}
+_UNLOADING = {"keep_alive", "ttl"}
+"""With 0 and without a prompt, a request of ollama's unloads the model."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +50,7 @@ def requests_of(app: FastAPI) -> st.SearchStrategy[Sent]:
         ]
         if operation.body:
             posts += modes
-        elif operation.path != _LEFT_OUT:
+        elif operation.path not in _LEFT_OUT:
             others += modes
     paths = sorted({operation.path for operation in operations if operation.body})
     described = st.one_of(*posts, *posts, *others)
@@ -65,6 +67,8 @@ def _from_case(case: Any, is_for_our_model: bool) -> Sent:
     fields = case.as_transport_kwargs(base_url="http://fuzzed")
     content, body = fields.get("data") or b"", fields.get("json")
     headers = {name: value for name, value in fields["headers"].items() if value is not None}
+    if isinstance(body, dict):
+        body = {name: value for name, value in body.items() if name not in _UNLOADING}
     if is_for_our_model:
         headers.pop("X-Model-Id", None)
         if isinstance(body, dict):

@@ -59,6 +59,8 @@ def server(running: Server, request: pytest.FixtureRequest) -> Iterator[Server]:
     running.unload_all()
 
 
+# The description of a body with all parameters is long; nobody reads it.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.timeout(3600)
 def test_no_request_gets_a_5xx_or_ends_the_worker(server: Server) -> None:
     statuses: Counter[int] = Counter()

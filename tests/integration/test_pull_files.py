@@ -18,6 +18,7 @@ from jobs.contract.errors import (
     HubChangedError,
     HubRateLimitedError,
     HubUnreachableError,
+    InsufficientMemoryError,
     JobError,
     ModelConflictError,
     PullError,
@@ -61,10 +62,11 @@ def pull(hub: FakeHub, models: Path, model: str = REPO, **fields: Any) -> str:
     token, access = fields.pop("token", None), fields.pop("access", {})
     report = fields.pop("report", lambda *figures: None)
     free = fields.pop("free", lambda folder: 1 << 50)
+    budget = fields.pop("budget", lambda: None)
     request = PullRequest(repo, "here", quant, **fields)
     reach = HubAccess(**{"endpoint": hub.url, "token": token, "timeout_s": 0.5, **access})
     patience = Patience(first_s=0, sleep=lambda seconds: None)
-    return Pull(request, models, reach, report, patience, free).run()
+    return Pull(request, models, reach, report, patience, free, budget).run()
 
 
 def names_of(models: Path) -> list[str]:
@@ -411,6 +413,16 @@ def test_a_model_that_cannot_fit_is_refused_before_the_download(hub: FakeHub, mo
         pull(hub, models, free=lambda folder: 5 << 30)
     assert hub.offsets_of(FIRST) == []
     assert pull(hub, models, free=lambda folder: 5 << 30, is_forced=True) == "tiny"
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_the_download(
+    hub: FakeHub, models: Path
+) -> None:
+    hub.add(REPO, mlx_files())
+    with pytest.raises(InsufficientMemoryError, match=r"has 0\.0 GB of weights"):
+        pull(hub, models, budget=lambda: 4 * MB)
+    assert hub.offsets_of(FIRST) == []
+    assert pull(hub, models, budget=lambda: 5 * MB) == "tiny"
 
 
 def test_a_full_disk_leaves_what_can_go_on_or_be_removed(

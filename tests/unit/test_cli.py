@@ -157,9 +157,12 @@ def test_pull_follows_the_job_to_its_end(stub: Stub) -> None:
     progress = {"kind": "progress", "file": "tiny-Q8_0.gguf", **sizes}
     finished = {"kind": "finished", "text": "tiny-Q8_0.gguf"}
     stub.answer("GET /v1/jobs/pull-1/events", _events({"kind": "started"}, progress, finished))
+    memory = {"total_bytes": 9_000_000, "fits": False}
+    stub.answer("GET /v1/internal/model/estimate?llm_model_name=tiny-Q8_0.gguf", memory)
     output = _run(stub, "pull", "org/tiny:Q8_0", "--force", "--node", "mini")
     assert "org/tiny:Q8_0: 4.0 MB on disk, 2.0 MB of it are there" in output
     assert "is in the models folder as tiny-Q8_0.gguf" in output
+    assert "it needs about 9.0 MB of memory, more than all models" in output
     assert stub.requests[0][3] == {
         "model": "org/tiny:Q8_0",
         "revision": "main",

@@ -106,22 +106,32 @@ def test_what_was_measured_counts_but_never_less_than_weights_and_state(tmp_path
     settings, facts, ledger = Settings(), MachineFacts(16 << 30), MemoryLedger(tmp_path)
     first = known_memory(ENTRY, LOAD, settings, ledger, facts)
     assert first.basis == "header"
-    ledger.note(key_of(), 500 * MIB)
+    ledger.note(key_of(), 60 * MIB)
     known = known_memory(ENTRY, LOAD, settings, ledger, facts)
-    assert (known.basis, known.total_bytes) == ("measured", 500 * MIB + first.cache_bytes)
+    assert (known.basis, known.total_bytes) == ("measured", 60 * MIB + first.cache_bytes)
     small = MemoryLedger(tmp_path / "other")
     small.note(key_of(), 1)
     least = known_memory(ENTRY, LOAD, settings, small, facts)
     assert least.total_bytes == first.weights_bytes + first.state_bytes + first.cache_bytes
 
 
+def test_a_process_that_had_enough_does_not_get_more_each_time(tmp_path: Path) -> None:
+    """Within its share an engine takes more cells and keeps more prompts."""
+    settings, facts, ledger = Settings(), MachineFacts(16 << 30), MemoryLedger(tmp_path)
+    first = known_memory(ENTRY, LOAD, settings, ledger, facts).total_bytes
+    ledger.note(key_of(), first - MIB)
+    assert known_memory(ENTRY, LOAD, settings, ledger, facts).total_bytes == first
+    ledger.note(key_of(), 2 * first)
+    assert known_memory(ENTRY, LOAD, settings, ledger, facts).total_bytes > 2 * first
+
+
 def test_on_a_mac_the_mapped_file_is_added_to_the_footprint(tmp_path: Path) -> None:
     gpu = Gpu("metal", 10 << 30)
     facts = MachineFacts(16 << 30, {"llama-cpp": gpu})
     ledger = MemoryLedger(tmp_path)
-    ledger.note(key_of(), 500 * MIB)
+    ledger.note(key_of(), 50 * MIB)
     known = known_memory(ENTRY, LOAD, Settings(), ledger, facts)
-    assert known.total_bytes == 500 * MIB + known.weights_bytes + known.cache_bytes
+    assert known.total_bytes == 50 * MIB + known.weights_bytes + known.cache_bytes
 
 
 def test_kept_prompts_are_not_a_part_of_what_is_measured() -> None:

@@ -44,6 +44,11 @@ class Choice:
     def size_bytes(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def weights_bytes(self) -> int:
+        weights = (".safetensors", ".gguf")
+        return sum(file.size for file in self.files if file.path.lower().endswith(weights))
+
     def place_of(self, file: RemoteFile) -> str:
         """The file's path below the model's folder, or its name in the models folder."""
         return file.path if self.is_folder else PurePosixPath(file.path).name

@@ -25,6 +25,7 @@ from jobs.storage import names
 from jobs.storage.desired_models import DesiredModels
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
+from workers.exits import ExitCode
 from workers.supervision.environment import worker_environment
 from workers.supervision.recovery import Recovery
 from workers.supervision.worker_process import describe_exit
@@ -74,7 +75,8 @@ class PullProcess:
     def stop(self) -> None:
         """End the process. Its job stays on the queue, and its files stay for the next process."""
         if self._running is not None:
-            self._settle(self._running, self._running.stop(self._grace_s))
+            self._running.stop(self._grace_s)
+            self._settle(self._running, ExitCode.STOPPED)
 
     def _settle_earlier(self) -> None:
         """Settle the jobs of this node's earlier processes: they ended with their supervisor."""
@@ -194,14 +196,14 @@ class _Running:
         """The exit code, ``-N`` for signal N, ``None`` while it runs."""
         return self._process.poll()
 
-    def stop(self, grace_s: float) -> int:
-        """SIGTERM, and SIGKILL after the grace period; returns the exit code."""
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL after the grace period; returns after its end."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(grace_s)
+            self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
 
     def close(self) -> None:
         """Release what an ended process leaves."""

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.contract.errors import DiskFullError, JobError, PullError
+from jobs.contract.errors import (
+    DiskFullError,
+    InsufficientMemoryError,
+    JobError,
+    PullError,
+)
 from jobs.contract.pulls import PullRequest
 from workers.pull.choice import Choice, choose
 from workers.pull.download import Downloader
@@ -36,7 +41,10 @@ def free_bytes(folder: Path) -> int:
 
 
 class Pull:
-    """One pull. ``run`` may be repeated, also by another process after any crash."""
+    """One pull. ``run`` may be repeated, also by another process after any crash.
+
+    ``free`` and ``budget`` tell the bytes that the disk and all models may take (``None``: any).
+    """
 
     def __init__(
         self,
@@ -46,6 +54,7 @@ class Pull:
         report: Report,
         patience: Patience | None = None,
         free: FreeBytes = free_bytes,
+        budget: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._request = request
         self._models_dir = models_dir
@@ -53,6 +62,7 @@ class Pull:
         self._report = report
         self._patience = patience or Patience()
         self._free = free
+        self._budget = budget
 
     def run(self) -> str:
         """Download the model; returns its name. Raises ``JobError``: of the hub, or the disk."""
@@ -71,6 +81,7 @@ class Pull:
             place = find_place(self._models_dir, repo, choice)
             with workspace(self._models_dir, repo, commit, choice) as space:
                 if place.missing:
+                    self._check_memory(choice)
                     self._fetch_all(hub, commit, place, space)
                     place.take_in(space.files)
                 space.remove()
@@ -96,6 +107,16 @@ class Pull:
             if file.path == _INDEX:
                 _check_index(self._request.repo, path, choice)
         meter.show()
+
+    def _check_memory(self, choice: Choice) -> None:
+        """Refuse a model whose weights alone are more than all models may take."""
+        limit = None if self._request.is_forced else self._budget()
+        if limit is not None and choice.weights_bytes > limit:
+            raise InsufficientMemoryError(
+                f"{self._request.repo} has {_gb(choice.weights_bytes)} of weights, and all models "
+                f"of the machine may take {_gb(limit)} of memory (`force` ignores this)",
+                "model",
+            )
 
     def _check_room(self, needed: int) -> None:
         free = self._free(self._models_dir)

@@ -16,6 +16,7 @@ from jobs.contract.errors import ContractError, JobCancelledError, JobError
 from jobs.contract.events import Event
 from jobs.contract.pulls import PullRequest
 from jobs.contract.requests import Task
+from jobs.memory.budget import read_budget
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
@@ -92,7 +93,11 @@ class PullWorker:
         """Called before each take; once there is a job, waits for the end of the process."""
         if self._outbox is not None:
             threading.Event().wait()
-        return self._redis.hget(names.job_key(self._job_id), "status") in (b"queued", b"running")
+        try:
+            status = self._redis.hget(names.job_key(self._job_id), "status")
+        except RedisError:
+            return True  # the take tries again
+        return status in (b"queued", b"running")
 
     def _admit(self, job: QueuedJob) -> None:
         self._admission.admit(self._consumer, job, Task.PULL, self._start)
@@ -115,7 +120,13 @@ class PullWorker:
             outbox.progress("pull", fraction, completed=completed, total=total, file=file)
 
         try:
-            name = Pull(request, self._settings.models_dir, hub_access(), report).run()
+            name = Pull(
+                request,
+                self._settings.models_dir,
+                hub_access(),
+                report,
+                budget=lambda: read_budget(self._settings).total_bytes,
+            ).run()
         except JobError as error:
             if self._may_end():
                 outbox.fail(error)
@@ -169,6 +180,7 @@ class PullWorker:
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         try:
+            self._consumer.clean()
             self._consumer.register_death()
         except RedisError:
             log.warning("the consumer stays registered until its lease ends")

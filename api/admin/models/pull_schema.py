@@ -28,7 +28,7 @@ def parse_repo(text: str) -> tuple[str, str] | None:
 class PullBody(Body):
     """What to download. ``node``: the machine, by name or uid; only needed if there are several.
 
-    ``force`` skips the check of the free space.
+    ``force`` skips the checks of the free space and of the memory.
     """
 
     model: Annotated[

@@ -29,7 +29,7 @@ async def change_residency(
     shape: Shape, body: OllamaBody, request: Request, services: Services, header: str | None
 ) -> Response:
     """Load or unload, and answer when that is done. ``shape``: of which route."""
-    if body.keep_alive == 0:
+    if body.keep_alive_s == 0:
         await require_management(request)
         return Response(
             _ended(shape, await _unload(services, header, body.model), "unload"),

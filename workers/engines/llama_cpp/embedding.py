@@ -25,7 +25,7 @@ from workers.engines.llama_cpp.batch.decode_batch import Batch
 from workers.engines.llama_cpp.binding import Pointer, lib, llama_log
 from workers.engines.llama_cpp.load.cell_plan import ContextCost
 from workers.engines.llama_cpp.load.room import SpareMemory
-from workers.engines.shared.chunk_budget import ChunkBudget, first_chunk
+from workers.engines.shared.chunk_budget import ChunkBudget
 
 _SEQ_ID = 0
 _MIN_CAPACITY = 512  # tokens
@@ -45,14 +45,14 @@ class Embedder:
         *,
         spare: SpareMemory,
         cost: ContextCost | None = None,
-        piece_s: float | None = None,
+        budget: ChunkBudget | None = None,
     ) -> None:
-        """``spare``: for the context, ``cost``: about what it takes. ``piece_s``: about the time of
-        a piece; ``None``: texts are read whole, because their tokens see the ones after them."""
+        """``spare``: for the context, ``cost``: about what it takes. ``budget``: of a piece;
+        ``None``: texts are read whole, because their tokens see the ones after them."""
         self._cost = cost
         self._spare = spare
         self.num_bytes = 0  # of the context
-        self._budget = None if piece_s is None else _budget(model, piece_s)
+        self._budget = budget
         self._model = model
         self._context_length = context_length
         self._num_threads = num_threads
@@ -178,11 +178,6 @@ class Embedder:
         assert address is not None, "the context has no pooled embedding"
         memory_view: Any = (ctypes.c_float * size).from_address(address)
         return np.frombuffer(memory_view, np.float32).astype(np.float64)
-
-
-def _budget(model: Pointer, piece_s: float) -> ChunkBudget:
-    first = first_chunk(lib.llama_model_n_params(model), piece_s)
-    return ChunkBudget(piece_s, first=first, largest=_LARGEST_PIECE)
 
 
 def _ignore() -> None:

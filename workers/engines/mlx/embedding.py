@@ -10,28 +10,26 @@ import mlx.core as mx
 
 from jobs.contract.errors import InvalidRequestError, UnsupportedParameterError
 from workers.engines.base import Pooling
-from workers.engines.mlx import device, library
+from workers.engines.mlx import library
 from workers.engines.mlx.library import Model, PromptCache
 from workers.engines.mlx.load.loading import LoadedModel
 from workers.engines.mlx.memory import StateRoom
-from workers.engines.shared.chunk_budget import ChunkBudget, first_chunk
-
-# Tokens in one pass, so that the memory of a pass does not grow with the input.
-_LARGEST_PIECE = 512
+from workers.engines.shared.chunk_budget import ChunkBudget
 
 
 class Embedder:
-    """Embeds one input at a time, in pieces that take about ``piece_s``, with caches of its own."""
+    """Embeds one input at a time, in pieces, with caches of its own."""
 
     def __init__(
-        self, loaded: LoadedModel, pooling: Pooling, piece_s: float, room: StateRoom | None
+        self,
+        loaded: LoadedModel,
+        pooling: Pooling,
+        budget: ChunkBudget,
+        room: StateRoom | None,
     ) -> None:
-        """``pooling``: the model's own; ``room``: limits a piece's memory."""
+        """``pooling``: the model's own; ``budget``: of a piece; ``room``: limits its memory."""
         self._room = room
-        first = first_chunk(loaded.num_parameters, piece_s)
-        self._budget = ChunkBudget(
-            piece_s, first=first, largest=_LARGEST_PIECE, is_gpu=device.is_gpu()
-        )
+        self._budget = budget
         self._model = cast(Model, loaded.module)
         self._head = loaded.head
         self._pooling = pooling

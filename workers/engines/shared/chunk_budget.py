@@ -11,13 +11,18 @@ FIRST_CHUNK = 64  # small, because a slow model's speed is unknown at its first 
 _LARGEST_FIRST_CHUNK = 256
 _SLOW = 5e9  # floating-point operations per second that any machine reaches
 _FORGET = 1.01
-EMBED_BUDGETS = 4  # step budgets for a piece of a text that is embedded
+# Step budgets for a piece of a text that is embedded. Nothing else runs between two pieces; but a
+# GPU that computes for seconds may be stopped by the system.
+_EMBED_BUDGETS, _EMBED_BUDGETS_ON_GPU = 20, 4
+_LARGEST_EMBED_PIECE = 512
 
 
-def first_chunk(num_parameters: int, target_s: float = DEFAULT_TARGET_S) -> int:
+def first_chunk(
+    num_parameters: int, target_s: float = DEFAULT_TARGET_S, largest: int = _LARGEST_FIRST_CHUNK
+) -> int:
     """Size in tokens of the first chunk for a model of this size."""
     affordable = int(target_s * _SLOW / (2 * num_parameters))
-    return min(max(affordable, FIRST_CHUNK), _LARGEST_FIRST_CHUNK)
+    return min(max(affordable, FIRST_CHUNK), largest)
 
 
 class ChunkBudget:
@@ -72,3 +77,10 @@ class ChunkBudget:
         fitting = int(num_tokens * self._target_s / max(reading_s, 1e-6))
         bounded = min(max(fitting, self._num_tokens // 2), self._num_tokens * 2)
         self._num_tokens = min(max(bounded, MIN_CHUNK), self._largest)
+
+
+def embed_budget(num_parameters: int, step_budget_s: float, *, is_gpu: bool) -> ChunkBudget:
+    """The budget for the pieces of a text that is embedded, of at most 512 tokens."""
+    target_s = step_budget_s * (_EMBED_BUDGETS_ON_GPU if is_gpu else _EMBED_BUDGETS)
+    first = first_chunk(num_parameters, target_s, _LARGEST_EMBED_PIECE)
+    return ChunkBudget(target_s, first=first, largest=_LARGEST_EMBED_PIECE, is_gpu=is_gpu)

@@ -205,7 +205,10 @@ class Residency:
     def close(self, child: Child) -> None:
         """Let a busy model give way: it takes no further job. ``park`` follows at each tick."""
         if not child.is_closed:
-            log.info("model closed to make room", extra={"model": child.desired.model_id, "pid": child.pid})
+            log.info(
+                "model closed to make room",
+                extra={"model": child.desired.model_id, "pid": child.pid},
+            )
         self._store.stop_takes(child.slug, child.worker_names, self._owner())
         child.is_closed = True
 

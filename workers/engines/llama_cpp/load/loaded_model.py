@@ -37,7 +37,7 @@ from workers.engines.llama_cpp.load.model_file import (
 )
 from workers.engines.llama_cpp.load.room import SpareMemory, check_weights, is_on_cpu, room_beside
 from workers.engines.llama_cpp.load.tokenizer import LlamaCppTokenizer
-from workers.engines.shared.chunk_budget import EMBED_BUDGETS
+from workers.engines.shared.chunk_budget import ChunkBudget, embed_budget
 from workers.engines.shared.thread_share import ThreadShare
 
 MAX_DRAFTS = 16
@@ -125,11 +125,7 @@ def _draft_files(options: EngineOptions) -> list[Path]:
 
 
 def _open_cells(
-    path: Path,
-    header: GgufHeader,
-    model: Pointer,
-    options: EngineOptions,
-    room_bytes: int | None,
+    path: Path, header: GgufHeader, model: Pointer, options: EngineOptions, room_bytes: int | None
 ) -> OpenedCells | None:
     """The memory of its sequences; ``None``: the model is an encoder."""
     if is_encoder(header, model):
@@ -175,7 +171,6 @@ def _load_generator(
     adapters = Adapters(model, options.adapters_dir)
     if options.adapter is not None:
         adapters.load(options.adapter)
-    tokenizer = LlamaCppTokenizer(model)
     context_length = cells.plan.context_length
     num_threads = options.num_threads or num_threads_of(model)
     drafter, draft_bytes = _open_drafter(model, context_length, options, rest_bytes)
@@ -192,7 +187,7 @@ def _load_generator(
         num_kept_cells=num_kept_cells(cells, options, rest_bytes),
         is_on_cpu=is_on_cpu(options),
         host_cache=host_cache,
-        tokenizer=tokenizer,
+        tokenizer=LlamaCppTokenizer(model),
         info=_info(header, model, context_length, num_slots, options),
         adapters=adapters,
         adapter=options.adapter,
@@ -202,7 +197,7 @@ def _load_generator(
             num_threads,
             spare=spare,
             cost=cells.cost if options.kv_bits is None else None,  # its cells have 16 bits
-            piece_s=EMBED_BUDGETS * options.step_budget_s,
+            budget=_embed_budget(model, options),
         ),
         drafter=drafter,
         num_drafts=num_drafts_of(options),
@@ -212,11 +207,17 @@ def _load_generator(
     )
 
 
+def _embed_budget(model: Pointer, options: EngineOptions) -> ChunkBudget:
+    num_parameters = lib.llama_model_n_params(model)
+    return embed_budget(num_parameters, options.step_budget_s, is_gpu=not is_on_cpu(options))
+
+
 def _bytes_in_transit(cells: OpenedCells, options: EngineOptions) -> int:
     """What a copied state takes on its way, from slot to slot or from the disk."""
-    is_copied = cells.memory.is_per_slot and cells.plan.num_slots > 1
-    is_copied = is_copied or options.prompt_cache_dir is not None
-    return int(cells.cost.cell_bytes * cells.plan.context_length) if is_copied else 0
+    between_slots = cells.memory.is_per_slot and cells.plan.num_slots > 1
+    if not between_slots and options.prompt_cache_dir is None:
+        return 0
+    return int(cells.cost.cell_bytes * cells.plan.context_length)
 
 
 def _thread_share(num_threads: int, options: EngineOptions) -> ThreadShare | None:
@@ -282,15 +283,11 @@ def _check_same_vocabulary(path: Path, model: Pointer, draft: Pointer) -> None:
 
 
 def _info(
-    header: GgufHeader,
-    model: Pointer,
-    context_length: int,
-    num_slots: int,
-    options: EngineOptions,
+    header: GgufHeader, model: Pointer, length: int, num_slots: int, options: EngineOptions
 ) -> ModelInfo:
     return ModelInfo(
         backend=BACKEND,
-        context_length=context_length,
+        context_length=length,
         num_slots=num_slots,
         vocab_size=lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model)),
         architecture=header.architecture,

@@ -20,7 +20,7 @@ from workers.engines.mlx.load.loading import LoadedModel
 from workers.engines.mlx.load.options import cache_budget
 from workers.engines.mlx.load.pooling import own_pooling
 from workers.engines.mlx.memory import Memory, StateRoom, measure_pass
-from workers.engines.shared.chunk_budget import EMBED_BUDGETS, ChunkBudget, first_chunk
+from workers.engines.shared.chunk_budget import ChunkBudget, embed_budget, first_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ def build_engine_parts(
         memory=memory,
         room=room,
     )
-    embedder = Embedder(loaded, own_pooling(path), EMBED_BUDGETS * options.step_budget_s, room)
+    budget = embed_budget(loaded.num_parameters, options.step_budget_s, is_gpu=device.is_gpu())
+    embedder = Embedder(loaded, own_pooling(path), budget, room)
     return EngineParts(memory, room, prefill, batch, store, spill, embedder)
 
 
