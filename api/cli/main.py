@@ -73,6 +73,13 @@ def load(
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Model that drafts tokens.")] = None,
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens drafted per step.")] = None,
+    ttl: Annotated[
+        float | None, typer.Option(help="Seconds without a job after which it is parked.")
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Never park it.")] = False,
+    priority: Annotated[
+        int | None, typer.Option(help="-100 to 100; lower ones are parked first.")
+    ] = None,
     estimate_only: Annotated[
         bool, typer.Option("--estimate-only", help="Only say what memory it needs.")
     ] = False,
@@ -89,10 +96,13 @@ def load(
         "draft_model": draft,
         "num_draft_tokens": draft_tokens,
     }
-    body = {"llm_model_name": name} | {k: v for k, v in options.items() if v is not None}
+    body: dict[str, Any] = {"llm_model_name": name}
+    body |= {k: v for k, v in options.items() if v is not None}
     server = Server(_settings(), url)
     if estimate_only:
         return _estimate(server, {k: v for k, v in body.items() if k != "chat_format"})
+    keeping = {"ttl": ttl, "pinned": pin or None, "priority": priority}
+    body |= {k: v for k, v in keeping.items() if v is not None}
     started = time.monotonic()
     headers = {"X-Model-Id": model_id, "Prefer": "respond-async"}
     response = server.post("/v1/internal/model/load", body, headers)

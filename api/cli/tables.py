@@ -33,14 +33,26 @@ def show_processes(answer: Json) -> None:
                 f"{process.get('cpu_usage') or 0:.0f} %",
                 _memory_text(process),
                 _text(queue["request_queue_size"]),
+                _until_text(process),
             )
         )
-    titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING")
+    titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING", "UNTIL")
     _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
     for node in answer.get("nodes", ()):
         if node["budget_bytes"] is not None:
             reserved, budget = map(to_size_text, (node["reserved_bytes"], node["budget_bytes"]))
             print(f"{node['node']}: {reserved} of {budget} reserved for models")
+
+
+def _until_text(process: Json) -> str:
+    """When an unused model is parked, or since when it waits for memory or another load."""
+    now = time.time()
+    if process.get("waiting_since") is not None:
+        return f"waits for {to_age_text(now - process['waiting_since'])}"
+    if process.get("pinned"):
+        return "pinned"
+    expires_at = process.get("expires_at")
+    return "" if expires_at is None else f"in {to_age_text(expires_at - now)}"
 
 
 _BASES = {
