@@ -13,6 +13,8 @@ const MOST_TITLE = 60;
 /** Answers that are being followed: message id -> {reply, isAway, version}. A signal per message. */
 const running = new Map();
 export const numRunning = signal(0);
+/** Messages that were stopped while their request was on its way. */
+const stopped = new Set();
 
 /** The state of a running answer, or null. Reading it follows its changes. */
 export function runningOf(id) {
@@ -60,6 +62,7 @@ async function start(one, conversation, options = {}) {
     const job = await submit("/v1/chat/completions", body, headers);
     const saved = await saveMessage({ id: one.id, job, sentAt: Date.now() });
     resume(saved);
+    if (stopped.delete(one.id)) await cancel(job);
   } catch (error) {
     const { message, code = "", jobId = null } = error;
     await saveMessage({ id: one.id, status: "failed", error: { message, code }, job: jobId });
@@ -122,11 +125,14 @@ const gone = (error) =>
     ? { message: "The server no longer has this answer. What came before is shown.", code: error.code }
     : { message: error.message, code: error.code ?? "" };
 
-/** Cancels the job. The answer ends with what came so far. */
+/** Cancels the job, now or as soon as it has an id. The answer ends with what came so far. */
 export async function stop(one) {
-  const job = running.get(one.id)?.job ?? one.job;
-  if (job) await send("DELETE", `/v1/jobs/${encodeURIComponent(job)}`);
+  const job = running.get(one.id)?.job ?? messages.value.get(one.id)?.job ?? one.job;
+  if (job) await cancel(job);
+  else stopped.add(one.id);
 }
+
+const cancel = (job) => send("DELETE", `/v1/jobs/${encodeURIComponent(job)}`);
 
 /**
  * After a reload: follows every answer that had not ended. Those of the open conversation at once,
