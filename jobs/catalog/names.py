@@ -21,6 +21,7 @@ from jobs.storage.names import check_model_id
 
 _SOURCES = get_args(Source)
 _MAX_CANDIDATES = 20
+_LOWER = {upper: upper + 32 for upper in range(65, 91)}
 _MAX_SHOWN = 120  # characters of a name
 _ID_START = 50
 _ID_HASH = 12
@@ -73,8 +74,8 @@ def find_all(entries: Sequence[ModelEntry], name: str) -> list[ModelEntry]:
 
 def near_names(entries: Sequence[ModelEntry], name: str) -> list[str]:
     """The names of complete models that are most like this one, at most 20, the nearest first."""
-    names = {entry.name.casefold(): entry.name for entry in entries if not entry.problem}
-    wanted = name[:_MAX_SHOWN].casefold()
+    names = {_lower(entry.name): entry.name for entry in entries if not entry.problem}
+    wanted = _lower(name[:_MAX_SHOWN])
     return [names[near] for near in difflib.get_close_matches(wanted, names, _MAX_CANDIDATES, 0.5)]
 
 
@@ -98,8 +99,8 @@ def _listed(names: list[str]) -> str:
 
 
 def _loosely(entries: list[ModelEntry], name: str) -> list[ModelEntry]:
-    without_case = name.casefold().removesuffix(":latest")
-    if found := [entry for entry in entries if entry.name.casefold() == without_case]:
+    without_case = _lower(name).removesuffix(":latest")
+    if found := [entry for entry in entries if _lower(entry.name) == without_case]:
         return found
     wanted = _plain(name)
     for names in (_names, _bases):
@@ -121,14 +122,19 @@ def _by_header(entries: list[ModelEntry], wanted: str) -> list[ModelEntry]:
 
 def _quantization(entry: ModelEntry) -> str:
     try:
-        return read_gguf_header(entry.path).quantization.casefold()
+        return _lower(read_gguf_header(entry.path).quantization)
     except ModelLoadError:
         return ""
 
 
+def _lower(name: str) -> str:
+    """ASCII letters only: other letters that look like one (U+212A) must not find a name."""
+    return name.translate(_LOWER)
+
+
 def _plain(name: str) -> str:
     """Without case, ``.gguf`` and ``:latest``; LM Studio writes ``@`` before a quantization."""
-    text = name.casefold().removesuffix(":latest").removesuffix(".gguf")
+    text = _lower(name).removesuffix(":latest").removesuffix(".gguf")
     return text if ":" in text else text.replace("@", ":")
 
 
@@ -146,7 +152,7 @@ def _bases(entry: ModelEntry) -> set[str]:
     if entry.backend != "llama-cpp":
         return set()
     names = _own_names(entry)
-    ending = re.compile(rf"[-_.:]{re.escape(entry.quantization.casefold())}$")
+    ending = re.compile(rf"[-_.:]{re.escape(_lower(entry.quantization))}$")
     bases = {ending.sub("", name) for name in names} if entry.quantization else set(names)
     folder, _, last = _plain(entry.name).rpartition("/")
     if last == _plain(entry.path.name):
@@ -158,5 +164,5 @@ def _names(entry: ModelEntry) -> set[str]:
     """The names that say as much as the entry's own, of a quantized file also ``base:q4_k_m``."""
     names = _own_names(entry)
     if entry.quantization:
-        names |= {f"{base}:{entry.quantization.casefold()}" for base in _bases(entry)}
+        names |= {f"{base}:{_lower(entry.quantization)}" for base in _bases(entry)}
     return names
