@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+_DIGITS = r"(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})"  # bounded: unbounded ones take squared time
+_PART = re.compile(rf"{_DIGITS}(ns|us|µs|ms|s|m|h)")
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(rf"[+-]?{_DIGITS}")
 _FORMS = "seconds, or a duration as 5m, 1h30m or -1"
 
 

@@ -145,7 +145,7 @@ def test_a_wrong_request_raises_the_clients_errors(
         )
     server.unload()
     with pytest.raises(anthropic.NotFoundError):
-        claude.messages.create(model=model, max_tokens=5, messages=HELLO)
+        claude.messages.create(model="nobody's", max_tokens=5, messages=HELLO)
 
 
 def ask_to_add(claude: Anthropic, model: str, is_streamed: bool, **fields: Any) -> Any:
