@@ -257,8 +257,10 @@ def test_values_of_llama_server_mean_the_same_on_each_route(running: Server, dem
 def test_a_model_that_is_listed_but_not_loaded_is_not_answered_by_another(running: Server) -> None:
     use(running, "demo")
     url = f"{running.url}{CHAT}"
-    body = {"model": "gemma-2b.gguf", "messages": HELLO}
-    assert httpx.post(url, json=body).json()["error"]["code"] == "model_not_found"
+    body = {"model": "gemma-2b.gguf", "messages": HELLO, "max_tokens": 2}
+    assert httpx.post(url, json=body, timeout=60).json()["model"] == "gemma-2b.gguf"
+    assert running.processes_by_id()["gemma-2b.gguf"]["origin"] == "auto"
+    running.unload("gemma-2b.gguf")
 
 
 def test_requests_that_other_servers_take_are_taken(running: Server) -> None:

@@ -238,7 +238,7 @@ def test_a_failure_after_the_first_byte_is_an_error_event(
 
 def test_no_model_is_a_not_found_error(rig: Rig, claude: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
-        claude.messages.create(model="fake", **BODY)
+        claude.messages.create(model="nobody's", **BODY)
     assert caught.value.type == "not_found_error"
 
 

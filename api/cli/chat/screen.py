@@ -38,8 +38,8 @@ class Screen:
         with self._console.status(Text(what, "dim")):
             yield
 
-    def show(self, delta: Json) -> str:
-        """Write what a chunk adds; returns its text without thoughts."""
+    def show(self, delta: Json) -> None:
+        """Write what a chunk adds."""
         if thought := delta.get("reasoning_content"):
             self._is_thinking = True
             self._write(thought, "dim")
@@ -48,7 +48,6 @@ class Screen:
             self._write("\n\n" if self._is_thinking else "")
             self._is_thinking = False
             self._write(text)
-        return str(text)
 
     def end(self, note: str = "") -> None:
         """The answer ends here; ``note`` says why, if it was cut."""

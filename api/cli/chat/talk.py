@@ -59,7 +59,9 @@ class Talk:
         body, said, note = self._talk.ask(text), [""], ""
         try:
             for delta, reason in self._deltas(body):
-                said.append(self._screen.show(delta))
+                # First kept, then shown: Ctrl-C may come while it is written.
+                said.append(delta.get("content") or "")
+                self._screen.show(delta)
                 note = "cut at the limit of tokens" if reason == "length" else note
         except KeyboardInterrupt:
             note = "stopped"
