@@ -83,7 +83,7 @@ def test_the_record_of_a_job_can_be_read_in_redis_cli(store: JobStore) -> None:
     created_at = shown.pop("created_at")
     assert shown == {
         "task": "mgs.generate", "model_id": "0", "queue": "mgs-gen-0", "status": "queued",
-        "is_background": "1", "owner": "api-1",
+        "is_background": "1", "owner": "api-1", "api": "text", "prompt_chars": "8",
     }  # fmt: skip
     assert store.record(job_id).created_at == float(created_at)
 
