@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from api.cli.chat.commands import Commands
 from api.cli.chat.conversation import Conversation
+from api.cli.chat.interrupts import interruptible
 from api.cli.chat.lines import line_history, read_text
 from api.cli.chat.screen import Screen
 from api.cli.client import CliError, Server
@@ -58,11 +59,14 @@ class Talk:
         """Ask, and show the answer. Ctrl-C ends it, which cancels its job; what came is kept."""
         body, said, note = self._talk.ask(text), [""], ""
         try:
-            for delta, reason in self._deltas(body):
-                # First kept, then shown: Ctrl-C may come while it is written.
-                said.append(delta.get("content") or "")
-                self._screen.show(delta)
-                note = "cut at the limit of tokens" if reason == "length" else note
+            with interruptible() as is_interrupted:
+                for delta, reason in self._deltas(body):
+                    # First kept, then shown: Ctrl-C may come while it is written.
+                    said.append(delta.get("content") or "")
+                    self._screen.show(delta)
+                    note = "cut at the limit of tokens" if reason == "length" else note
+                    if is_interrupted():
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             note = "stopped"
         finally:
