@@ -201,6 +201,7 @@ class SupervisorPrograms:
         one._watchdog = Watchdog(settings.stall_s, one._contact)
         one._sweeper = Sweeper(store, one._recovery, settings, one._contact, one._load_jobs.of)
         one._guarded = _unguarded
+        one._pulls = SimpleNamespace(is_busy=False)
         one._residency = Residency(store, one._desired_models, settings, one._owner)
         parts = one._recovery, one._load_jobs, one._restarts
         one._starter = Starter(*parts, one._owner, print)
