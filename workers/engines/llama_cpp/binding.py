@@ -39,7 +39,7 @@ _WARNING_LEVEL = 3  # enum ggml_log_level: 2 info, 3 warning, 4 error, 5 continu
 _CONTINUE_LEVEL = 5
 # Of ggml-metal-context.m: when a command fails, and for each call after that.
 _LOST_MARKS = ("command buffer", "backend is in error state")
-_BUFFER = re.compile(r"(\w+ buffer size) = +([\d.]+) MiB")
+_BUFFER = re.compile(r"(\w{1,20} buffer size) = {1,20}([\d.]{1,20}) MiB")
 _OF_CELLS, _OF_PASSES = "KV buffer size", "compute buffer size"
 
 
