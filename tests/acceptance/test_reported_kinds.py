@@ -247,7 +247,7 @@ def test_values_of_llama_server_mean_the_same_on_each_route(running: Server, dem
         answered(
             running, model, "/v1/completions", prompt="Z", max_tokens=12, temperature=2, seed=-1
         )["choices"][0]["text"]
-        for _ in range(4)
+        for _ in range(16)
     }
     assert len(seeds) > 1
     words = answered(running, model, messages=HELLO, guided_choice=["yes", "no"])
