@@ -6,7 +6,6 @@ The lock ends with the process, however that ends.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.contract.errors import ModelConflictError, ModelNotFoundError
+from jobs.platform.file_lock import lock_file
 
 FOLDER = ".pull"
 _LOCK = "lock"
@@ -90,21 +90,9 @@ def locked(folder: Path, wait_s: float = 0.0) -> Iterator[bool]:
     """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield _wait_for(descriptor, time.monotonic() + wait_s)
+        yield lock_file(descriptor, time.monotonic() + wait_s, _POLL_S)
     finally:
         os.close(descriptor)
-
-
-def _wait_for(descriptor: int, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_S)
-        else:
-            return True
 
 
 def new_trash(models_dir: Path) -> Path:

@@ -1,6 +1,7 @@
 """Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
 
-Synchronous, because RQ is. Calls may be repeated after a lost reply. One file of thin script calls.
+Synchronous, because RQ is. Calls may be repeated after a lost reply. Longer than 300 lines, since it
+is the one list of thin script calls that the API and the supervisor share; each stands alone.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.platform.file_lock import lock_file
 from tests.faults.clients import Stream, body, is_exact
 from tests.faults.rig import kill, running_server, worker_pid
 from tests.helpers.samples import settings_for
@@ -76,7 +77,7 @@ def test_a_worker_that_is_killed_in_its_turn_lets_go_of_it(tmp_path: Path) -> No
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         os.kill(holder.pid, signal.SIGKILL)
-    assert turns._lock(Turn(tmp_path)._turn, 0.0)
+    assert lock_file(Turn(tmp_path)._turn, 0.0, 0.001)
 
 
 def test_only_models_on_the_gpu_of_a_mac_wait_for_their_turn_by_themselves(

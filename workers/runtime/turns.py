@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Self
 
+from jobs.platform.file_lock import lock_file
 from jobs.settings import Settings
 from workers.engines.base import ModelInfo
 
@@ -37,8 +38,8 @@ class Turn:
     def __enter__(self) -> Self:
         deadline = time.monotonic() + _PATIENCE_S
         try:
-            if _lock(self._queue, deadline):
-                _lock(self._turn, deadline)
+            if lock_file(self._queue, deadline, _POLL_S):
+                lock_file(self._turn, deadline, _POLL_S)
         finally:
             fcntl.flock(self._queue, fcntl.LOCK_UN)
         return self
@@ -53,16 +54,3 @@ def open_turn(settings: Settings, info: ModelInfo) -> Turn | None:
     if settings.gpu_turns == "on" or (settings.gpu_turns == "auto" and is_shared):
         return Turn(settings.state_dir)
     return None
-
-
-def _lock(file: int, deadline: float) -> bool:
-    """Whether the file is locked now; False after ``deadline``."""
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_S)
-        else:
-            return True
