@@ -11,7 +11,7 @@ from jobs.settings import Settings
 from jobs.storage.desired_models import DesiredSnapshot
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
-from workers.supervision.residency.planner import Phase, Refusal
+from workers.supervision.residency.planner import Refusal
 from workers.supervision.residency.residency import Outlook, Residency
 from workers.supervision.restarts import RestartPolicy
 from workers.supervision.worker_process import Child, Reservation
@@ -85,8 +85,7 @@ class PlanFollower:
         """Answer jobs that can never be served, or that have waited for too long."""
         errors: dict[str, JobError] = {}
         for slug in outlook.overdue(self._settings.room_timeout_s):
-            if outlook.views[slug].phase is Phase.ABSENT:
-                errors[slug] = self._timeout(slug)
+            errors[slug] = self._timeout(slug)
         if is_alone:  # another machine may have more memory
             errors |= {slug: _refused(why) for slug, why in outlook.plan.refuse.items()}
         for slug, error in errors.items():
