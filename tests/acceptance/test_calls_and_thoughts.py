@@ -121,7 +121,7 @@ def argument_pieces(server: Server, path: str, schema: Any) -> list[str]:
         body.update(tools=[named], tool_choice={"type": "any", "disable_parallel_tool_use": True})
     else:
         body.update(tools=[{"type": "function", "function": named}])
-    text = post(server, path, stream=True, **{**body, "max_tokens": 500}).text
+    text = post(server, path, stream=True, **{**body, "max_tokens": 1000}).text
     lines = [line for line in text.splitlines() if line.startswith("data: {")]
     return [piece for line in lines for piece in pieces_of(json.loads(line[6:]))]
 
@@ -146,7 +146,7 @@ def pieces_of(event: Any) -> list[str]:
 )
 def test_arguments_come_while_they_are_written(server: Server, path: str, model: str) -> None:
     server.load(model)
-    letter = " ".join(f"Line {n} of a long letter." for n in range(5))
+    letter = " ".join(f"Line {n} of a long letter." for n in range(20))
     schema = tool(text={"const": letter})["function"]["parameters"]
     pieces = argument_pieces(server, path, schema)
     assert json.loads("".join(pieces)) == {"text": letter}
