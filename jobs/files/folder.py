@@ -70,7 +70,7 @@ class FilesFolder:
         """Bytes and number of all files, with those that are being written."""
         sizes = [
             max(size, _BLOCK_BYTES)
-            for place in (self.files, self.partial, *_folders_in(self.uploads))
+            for place in (self.files, self.partial, *self.upload_folders())
             for name, size in _sizes_in(place)
             if not name.endswith(RECORD_SUFFIX)
         ]
@@ -90,6 +90,10 @@ class FilesFolder:
             if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _DRAFT_KEPT_S)
         ]
         return len(partial) + len(orphans) + len(drafts)
+
+    def upload_folders(self) -> list[Path]:
+        """The folders of all uploads."""
+        return _folders_in(self.uploads)
 
     def record_paths(self) -> list[Path]:
         """The records of all files, in order of creation."""

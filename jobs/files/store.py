@@ -34,6 +34,7 @@ from jobs.files.record import (
     time_of,
 )
 from jobs.files.room import MAX_FILES, Room
+from jobs.files.upload_records import remove_expired_uploads
 from jobs.settings import Settings
 from jobs.storage.connection import SyncRedis
 
@@ -72,14 +73,21 @@ class FileStore:
         self.record(file_id)
         return self._path(file_id)
 
-    def new_partial(self, num_bytes: int = 0) -> PartialFile:
-        """Begin to write a file of about ``num_bytes``. Raises ``FilesFullError``.
+    def new_partial(self, num_bytes: int = 0, max_bytes: int | None = None) -> PartialFile:
+        """Begin to write a file of about ``num_bytes``, and ``max_bytes`` at most.
 
-        Its writer closes it in the end, and ``add`` makes a file of it.
+        Its writer closes it in the end; before, ``add`` makes a file of it. Raises
+        ``FilesFullError``.
         """
         self.check_room(num_bytes)
         self.folder.make()
-        return PartialFile.create(self.folder.partial, self._settings.max_file_bytes)
+        limit = self._settings.max_file_bytes if max_bytes is None else max_bytes
+        return PartialFile.create(self.folder.partial, limit)
+
+    def write(self, partial: PartialFile, data: bytes) -> None:
+        """Append to a partial file. Raises as its ``write``, and ``FilesFullError``."""
+        self.check_room(0)
+        partial.write(data)
 
     def add(
         self,
@@ -195,6 +203,7 @@ class FileStore:
                 entry = index.read(file_id)
                 index.drop(file_id, entry.record.owner if entry else "")
             num_removed += 1
+        num_removed += remove_expired_uploads(self.folder, time.time())
         return num_removed + self.folder.remove_leftovers() + self._remove_damaged()
 
     def ensure_index(self, index: FileIndex | None = None, *, is_forced: bool = False) -> None:
