@@ -37,6 +37,7 @@ from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
 from api.files.bodies import is_streamed
 from api.files.routes import router as files_router
+from api.files.upkeep import FilesUpkeep
 from api.files.upload_routes import router as uploads_router
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
@@ -109,7 +110,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = services
         app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
         await services.start()
+        upkeep = FilesUpkeep(services.files)
+        upkeep.start()
         yield
+        upkeep.stop()
         await live.stop()
         await services.stop()
 

@@ -16,7 +16,8 @@ from api.web.auth import CallerDep
 from api.web.base_schema import Body
 from api.web.error_schema import ERRORS, ErrorBody
 from api.web.errors import checked
-from jobs.files.record import FileRecord, no_file
+from jobs.contract.errors import InvalidRequestError
+from jobs.files.record import FileRecord, is_file_id, no_file
 from jobs.keys.caller import Caller
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
@@ -110,6 +111,8 @@ async def list_files(
     purpose: str | None = None,
 ) -> FileList:
     """The caller's files, in order of creation."""
+    if after and not is_file_id(after):
+        raise InvalidRequestError("after: not the id of a file", "after")
     records, has_more = await services.runner.in_thread(
         services.files.list_files,
         None if caller.is_manager else caller.id,

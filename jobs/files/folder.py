@@ -48,17 +48,25 @@ class FilesFolder:
 
     def uid(self) -> str:
         """The folder's own id. Whoever sees the same folder reads the same one."""
-        if not self._uid:
+        if not self.known_uid():
             self.make()
-            path = self.root / "uid"
-            if not path.exists():
-                draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
-                draft.write_text(secrets.token_hex(8))
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, path)  # of two processes at once the first decides
-                draft.unlink()
-            self._uid = path.read_text().strip()
+            draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
+            draft.write_text(secrets.token_hex(8))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self._uid_path)  # of two processes at once the first decides
+            draft.unlink()
+        return self.known_uid()
+
+    def known_uid(self) -> str:
+        """The same, or "" for a folder that holds nothing yet. Makes nothing."""
+        if not self._uid:
+            with contextlib.suppress(FileNotFoundError):
+                self._uid = self._uid_path.read_text().strip()
         return self._uid
+
+    @property
+    def _uid_path(self) -> Path:
+        return self.root / "uid"
 
     def make(self) -> None:
         """Make the folders, for the user only."""

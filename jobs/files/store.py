@@ -192,6 +192,8 @@ class FileStore:
 
     def forget_expired(self) -> int:
         """Remove expired files and what killed processes left. How many were removed."""
+        if not self.folder.known_uid():
+            return 0
         index = self._index()
         self.ensure_index(index)
         num_removed = 0
@@ -209,7 +211,7 @@ class FileStore:
     def ensure_index(self, index: FileIndex | None = None, *, is_forced: bool = False) -> None:
         """Write the folder's files into the index, if it has lost them."""
         index = index or self._index()
-        if index.is_complete() and not is_forced:
+        if not index.home or (index.is_complete() and not is_forced):
             return
         found = (self._read(path.with_suffix("")) for path in self.folder.record_paths())
         records = (record for record in found if record is not None)
@@ -218,7 +220,7 @@ class FileStore:
         index.mark_complete()
 
     def _index(self) -> FileIndex:
-        return FileIndex(self._redis, self.folder.uid())
+        return FileIndex(self._redis, self.folder.known_uid())
 
     def _path(self, file_id: str) -> Path:
         return self.folder.files / file_id
@@ -240,8 +242,7 @@ class FileStore:
 
     def _store(self, source: Path, record: FileRecord) -> None:
         """First the index: an entry without a file is dropped, a file without one is not listed."""
-        index = self._index()
-        index.put([record])
+        FileIndex(self._redis, self.folder.uid()).put([record])
         target = self._path(record.id)
         move(source, target)
         try:
