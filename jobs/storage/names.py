@@ -49,6 +49,9 @@ LIVE = "mgs:live"
 TOTALS = "mgs:totals"
 """Hash: totals of all ended jobs (``jobs/storage/totals.py``)."""
 
+FILES = "mgs:files"
+"""Sorted set: ids of all files, all with the score 0: they are in order of creation."""
+
 STORAGE_MARK = "mgs:storage"
 """String: a random mark, set by a supervisor when it is missing. A change means lost data."""
 
@@ -202,6 +205,26 @@ def live_key(caller: str) -> str:
 def response_key(response_id: str) -> str:
     """Hash with expiry: a stored response. Fields: ``record`` and ``answer``."""
     return f"mgs:response:{response_id}"
+
+
+def file_key(file_id: str) -> str:
+    """Hash: the ``FileRecord`` of a file, and the uid of the folder in which it lies."""
+    return f"mgs:file:{file_id}"
+
+
+def files_key(caller: str) -> str:
+    """Sorted set: the ids in ``FILES`` of one caller."""
+    return f"{FILES}:{caller}"
+
+
+def file_home_key(uid: str) -> str:
+    """String with expiry: name of the machine with that folder; the index has its files."""
+    return f"mgs:file-home:{uid}"
+
+
+def file_expiry_key(uid: str) -> str:
+    """Sorted set: ids of the files in that folder that expire, scored by then (epoch seconds)."""
+    return f"mgs:file-expiry:{uid}"
 
 
 def take_key(worker: str) -> str:
