@@ -11,12 +11,6 @@ class BatchNotFoundError(JobError):
     code = "batch_not_found"
 
 
-class BatchElsewhereError(JobError):
-    """The batch's files lie in the folder of another machine."""
-
-    code = "file_elsewhere"
-
-
 class BatchStateError(JobError):
     """The batch has a status in which this cannot be done."""
 

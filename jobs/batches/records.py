@@ -88,7 +88,8 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     ``kind`` is the vendor whose format input and output have. ``home`` is the uid of the folder
     that holds its files. ``output_ttl_s`` is how long output files are kept. ``waiting_code`` and
     ``waiting_message`` say what a batch in progress waits for, if it does. ``retry_of`` is the
-    batch whose failed lines this one repeats.
+    batch whose failed lines this one repeats. Its output files get the planned ids, so that each
+    is stored once, whatever interrupts that.
     """
 
     id: str
@@ -110,6 +111,8 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     errors: list[LineError] = []
     waiting_code: str = ""
     waiting_message: str = ""
+    planned_output_id: str = ""
+    planned_error_id: str = ""
     output_file_id: str | None = None
     error_file_id: str | None = None
     in_progress_at: int | None = None

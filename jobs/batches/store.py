@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from jobs.batches.errors import BatchElsewhereError, BatchNotFoundError, BatchStateError, no_batch
+from jobs.batches.errors import BatchNotFoundError, BatchStateError, no_batch
 from jobs.batches.folder import BatchFolder, folders_in
 from jobs.batches.records import BatchRecord, BatchStatus, decode_batch, encode_batch
 from jobs.contract.errors import ContractError
 from jobs.files.folder import FilesFolder
+from jobs.files.record import FileElsewhereError
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
@@ -66,7 +67,7 @@ class BatchStore:
         try:
             add_input(folder.path)
             folder.write(record)
-            self._put_record(record)
+            self.put(record)
         except BaseException:
             folder.remove()
             raise
@@ -85,14 +86,14 @@ class BatchStore:
             record = folder.read()
         except ContractError:
             raise no_batch(batch_id) from None
-        self._put_record(record)
+        self.put(record)
         return record
 
     def local_folder(self, record: BatchRecord) -> BatchFolder:
-        """The folder of a batch; ``BatchElsewhereError`` where another machine has it."""
+        """The folder of a batch; ``FileElsewhereError`` where another machine has it."""
         folder = self.folder(record.id)
         if not folder.exists:
-            raise BatchElsewhereError(f"the files of {record.id} lie on another machine")
+            raise FileElsewhereError(f"the files of {record.id} lie on another machine")
         return folder
 
     def page(
@@ -187,7 +188,7 @@ class BatchStore:
             return
         for folder in folders_in(self._root):
             try:
-                self._put_record(folder.read())
+                self.put(folder.read())
             except ContractError as error:
                 log.warning("a batch is unreadable", extra={"error": error.message})
         self.redis.set(mark, "1")
@@ -203,7 +204,8 @@ class BatchStore:
         keys += [names.batches_key(record.caller), names.ACTIVE_BATCHES]
         self._forget(keys=keys, args=[record.id])
 
-    def _put_record(self, record: BatchRecord) -> None:
+    def put(self, record: BatchRecord) -> None:
+        """Write a batch into Redis, if it is not there."""
         keys = [names.batch_key(record.id), names.BATCHES, names.batches_key(record.caller)]
         keys += [names.ACTIVE_BATCHES, names.BATCH_WAKE]
         is_active = int(not record.status.is_terminal)

@@ -70,8 +70,9 @@ return 1
 """
 
 FORGET_LINES: Final = """
--- Deletes the jobs of lines that are durable. Returns one number per job: 1 deleted, 0 to be asked
--- for again, because its worker has not released it yet and would write to what is deleted.
+-- Deletes the jobs of lines that have ended. Returns one number per job: 1 deleted, 0 to be asked
+-- for again, because it has not ended or its worker has not released it yet and would write to what
+-- is deleted.
 -- KEYS: index of the expiries of jobs, claims of the model, then its queue, that queue's
 -- intermediate list and RQ's registries, then (job, request, log, RQ's job, RQ's results, RQ's
 -- executions) per job. ARGV: number of registries, number of jobs, the job ids.
@@ -79,11 +80,11 @@ local num_registries, num = tonumber(ARGV[1]), tonumber(ARGV[2])
 local answers, first = {}, 4 + num_registries
 for i = 1, num do
   local id, at = ARGV[2 + i], first + 6 * (i - 1)
-  local worker = redis.pcall('HGET', KEYS[at + 1], 'worker')
-  local is_claimed = type(worker) == 'string'
-    and redis.call('SISMEMBER', KEYS[2], worker .. '|' .. id) == 1
-  answers[i] = is_claimed and 0 or 1
-  if not is_claimed then
+  local state = redis.call('HMGET', KEYS[at + 1], 'status', 'worker')
+  local is_kept = state[1] == 'queued' or state[1] == 'running'
+    or redis.call('SISMEMBER', KEYS[2], (state[2] or '') .. '|' .. id) == 1
+  answers[i] = is_kept and 0 or 1
+  if not is_kept then
     redis.call('UNLINK', unpack(KEYS, at + 1, at + 6))
     redis.call('ZREM', KEYS[1], id)
     for j = 3, 4 do redis.call('LREM', KEYS[j], 0, id) end
