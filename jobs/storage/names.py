@@ -307,3 +307,33 @@ def owner_key(slug: str) -> str:
 def api_key(name: str) -> str:
     """String with expiry: an API process's heartbeat."""
     return f"mgs:api:{name}"
+
+
+BATCHES = "mgs:batches"
+"""Sorted set: the ids of all batches; ``batches_key`` has those of one caller."""
+
+ACTIVE_BATCHES = "mgs:batches-active"
+"""Set: the ids of the batches that have not ended."""
+
+BATCH_WAKE = "mgs:wake:batches"
+"""List of one entry at most: there is a new batch, or one is to be cancelled."""
+
+
+def batches_key(caller: str) -> str:
+    """Sorted set: the ids of one caller's batches. Scripts build this name too."""
+    return f"{BATCHES}:{caller}"
+
+
+def batch_key(batch_id: str) -> str:
+    """Hash: a batch. Fields: ``status``, ``record``, ``epoch`` (how often it was taken over)."""
+    return f"mgs:batch:{batch_id}"
+
+
+def batch_lease_key(batch_id: str) -> str:
+    """String with expiry: the process that works on a batch, ``<machine>|<process>|<epoch>``."""
+    return f"mgs:batch:{batch_id}:lease"
+
+
+def batch_home_key(home: str) -> str:
+    """String: set once the batches of the folder with the uid ``home`` are in Redis."""
+    return f"mgs:batch-home:{home}"
