@@ -48,17 +48,25 @@ class FilesFolder:
 
     def uid(self) -> str:
         """The folder's own id. Whoever sees the same folder reads the same one."""
-        if not self._uid:
+        if not self.known_uid():
             self.make()
-            path = self.root / "uid"
-            if not path.exists():
-                draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
-                draft.write_text(secrets.token_hex(8))
-                with contextlib.suppress(FileExistsError):
-                    os.link(draft, path)  # of two processes at once the first decides
-                draft.unlink()
-            self._uid = path.read_text().strip()
+            draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
+            draft.write_text(secrets.token_hex(8))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self._uid_path)  # of two processes at once the first decides
+            draft.unlink()
+        return self.known_uid()
+
+    def known_uid(self) -> str:
+        """The same, or "" for a folder that holds nothing yet. Makes nothing."""
+        if not self._uid:
+            with contextlib.suppress(FileNotFoundError):
+                self._uid = self._uid_path.read_text().strip()
         return self._uid
+
+    @property
+    def _uid_path(self) -> Path:
+        return self.root / "uid"
 
     def make(self) -> None:
         """Make the folders, for the user only."""
@@ -70,7 +78,7 @@ class FilesFolder:
         """Bytes and number of all files, with those that are being written."""
         sizes = [
             max(size, _BLOCK_BYTES)
-            for place in (self.files, self.partial, *_folders_in(self.uploads))
+            for place in (self.files, self.partial, *self.upload_folders())
             for name, size in _sizes_in(place)
             if not name.endswith(RECORD_SUFFIX)
         ]
@@ -90,6 +98,10 @@ class FilesFolder:
             if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _DRAFT_KEPT_S)
         ]
         return len(partial) + len(orphans) + len(drafts)
+
+    def upload_folders(self) -> list[Path]:
+        """The folders of all uploads."""
+        return _folders_in(self.uploads)
 
     def record_paths(self) -> list[Path]:
         """The records of all files, in order of creation."""

@@ -30,11 +30,15 @@ class IndexedFile:
 
 
 class FileIndex:
-    """Index entries of the folder with the uid ``home``, and those of the others."""
+    """Index entries of the folder with the uid ``home``, and those of the others.
+
+    For one piece of work: it remembers what it has read of other machines.
+    """
 
     def __init__(self, redis: SyncRedis, home: str) -> None:
         self._redis = redis
         self.home = home
+        self._nodes: dict[str, str | None] = {}
 
     def is_complete(self) -> bool:
         """Whether the index has this folder's files. It says that the folder is in use, too."""
@@ -46,8 +50,10 @@ class FileIndex:
 
     def node_of(self, home: str) -> str | None:
         """Name of the machine with that folder; ``None`` if it was not seen for a month."""
-        found = self._redis.get(names.file_home_key(home))
-        return None if found is None else found.decode(errors="replace")
+        if home not in self._nodes:
+            found = self._redis.get(names.file_home_key(home))
+            self._nodes[home] = None if found is None else found.decode(errors="replace")
+        return self._nodes[home]
 
     def put(self, records: Iterable[FileRecord]) -> None:
         """Add entries, or write them again."""
@@ -107,10 +113,13 @@ class FileIndex:
         with self._redis.pipeline(transaction=False) as pipe:
             for file_id in ids:
                 pipe.hmget(names.file_key(file_id), [_RECORD, _HOME])
-            return [_decode(*found) for found in pipe.execute()] if ids else []
+            return [_decode(found) for found in pipe.execute(raise_on_error=False)] if ids else []
 
 
-def _decode(record: bytes | None, home: bytes | None) -> IndexedFile | None:
+def _decode(found: list[bytes | None] | Exception) -> IndexedFile | None:
+    if isinstance(found, Exception):
+        return None  # a key of another type
+    record, home = found
     if record is None or home is None:
         return None
     try:

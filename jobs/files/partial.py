@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
 from pathlib import Path
 
 from jobs.files.folder import disk_errors
@@ -27,6 +28,7 @@ class PartialFile:
         self._descriptor = descriptor
         self._max_bytes = max_bytes
         self._digest = hashlib.sha256()
+        self._lock = threading.Lock()  # the writer may be a thread that nobody waits for any more
 
     @classmethod
     def create(cls, folder: Path, max_bytes: int) -> PartialFile:
@@ -57,13 +59,13 @@ class PartialFile:
         return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """Append. Raises ``FileTooLargeError``, and ``DiskFullError``."""
+        """Append. Raises ``FileTooLargeError``, ``DiskFullError``, and ``OSError`` when closed."""
         self.num_bytes += len(data)
         if self.num_bytes > self._max_bytes:
             raise FileTooLargeError(f"the file is larger than {self._max_bytes} bytes")
         self._digest.update(data)
         rest = memoryview(data)
-        with disk_errors():
+        with self._lock, disk_errors():
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
 
@@ -74,8 +76,9 @@ class PartialFile:
 
     def close(self) -> None:
         """Remove it, unless it was given its name, and let go of the lock. Can be repeated."""
-        if self._descriptor >= 0:
-            if self._is_ours:
-                self.path.unlink(missing_ok=True)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with self._lock:
+            if self._descriptor >= 0:
+                if self._is_ours:
+                    self.path.unlink(missing_ok=True)
+                os.close(self._descriptor)
+                self._descriptor = -1

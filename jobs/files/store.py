@@ -34,6 +34,7 @@ from jobs.files.record import (
     time_of,
 )
 from jobs.files.room import MAX_FILES, Room
+from jobs.files.upload_records import remove_expired_uploads
 from jobs.settings import Settings
 from jobs.storage.connection import SyncRedis
 
@@ -72,14 +73,21 @@ class FileStore:
         self.record(file_id)
         return self._path(file_id)
 
-    def new_partial(self, num_bytes: int = 0) -> PartialFile:
-        """Begin to write a file of about ``num_bytes``. Raises ``FilesFullError``.
+    def new_partial(self, num_bytes: int = 0, max_bytes: int | None = None) -> PartialFile:
+        """Begin to write a file of about ``num_bytes``, and ``max_bytes`` at most.
 
-        Its writer closes it in the end, and ``add`` makes a file of it.
+        Its writer closes it in the end; before, ``add`` makes a file of it. Raises
+        ``FilesFullError``.
         """
         self.check_room(num_bytes)
         self.folder.make()
-        return PartialFile.create(self.folder.partial, self._settings.max_file_bytes)
+        limit = self._settings.max_file_bytes if max_bytes is None else max_bytes
+        return PartialFile.create(self.folder.partial, limit)
+
+    def write(self, partial: PartialFile, data: bytes) -> None:
+        """Append to a partial file. Raises as its ``write``, and ``FilesFullError``."""
+        self.check_room(0)
+        partial.write(data)
 
     def add(
         self,
@@ -184,6 +192,8 @@ class FileStore:
 
     def forget_expired(self) -> int:
         """Remove expired files and what killed processes left. How many were removed."""
+        if not self.folder.known_uid():
+            return 0
         index = self._index()
         self.ensure_index(index)
         num_removed = 0
@@ -195,12 +205,13 @@ class FileStore:
                 entry = index.read(file_id)
                 index.drop(file_id, entry.record.owner if entry else "")
             num_removed += 1
+        num_removed += remove_expired_uploads(self.folder, time.time())
         return num_removed + self.folder.remove_leftovers() + self._remove_damaged()
 
     def ensure_index(self, index: FileIndex | None = None, *, is_forced: bool = False) -> None:
         """Write the folder's files into the index, if it has lost them."""
         index = index or self._index()
-        if index.is_complete() and not is_forced:
+        if not index.home or (index.is_complete() and not is_forced):
             return
         found = (self._read(path.with_suffix("")) for path in self.folder.record_paths())
         records = (record for record in found if record is not None)
@@ -209,7 +220,7 @@ class FileStore:
         index.mark_complete()
 
     def _index(self) -> FileIndex:
-        return FileIndex(self._redis, self.folder.uid())
+        return FileIndex(self._redis, self.folder.known_uid())
 
     def _path(self, file_id: str) -> Path:
         return self.folder.files / file_id
@@ -231,8 +242,7 @@ class FileStore:
 
     def _store(self, source: Path, record: FileRecord) -> None:
         """First the index: an entry without a file is dropped, a file without one is not listed."""
-        index = self._index()
-        index.put([record])
+        FileIndex(self._redis, self.folder.uid()).put([record])
         target = self._path(record.id)
         move(source, target)
         try:
