@@ -192,7 +192,7 @@ class FileStore:
 
     def forget_expired(self) -> int:
         """Remove expired files and what killed processes left. How many were removed."""
-        if not self.folder.known_uid():
+        if not self.folder.root.exists():
             return 0
         index = self._index()
         self.ensure_index(index)
@@ -249,7 +249,7 @@ class FileStore:
             sync_folder(self.folder.files)
             write_whole(record_path(target), encode_record(record))
         except BaseException:
-            target.unlink(missing_ok=True)
+            move(target, source)
             raise
         self._room.note(record.bytes)
 
