@@ -23,7 +23,8 @@ OBJECTS = st.dictionaries(st.text(max_size=4), VALUES, max_size=4)
 
 
 def split(body: bytes, size: int = 1000) -> list[str]:
-    splitter, found = RequestSplitter(MAX_CHARS), []
+    splitter = RequestSplitter(MAX_CHARS)
+    found: list[str] = []
     for at in range(0, len(body), size):
         found += splitter.feed(body[at : at + size])
     splitter.close()
