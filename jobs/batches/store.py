@@ -167,7 +167,7 @@ class BatchStore:
             names.BATCH_WAKE,
         ]
         is_active = int(not record.status.is_terminal)
-        args = [record.id, record.status.value, encode_batch(record)]
+        args: list[str | bytes | int] = [record.id, record.status.value, encode_batch(record)]
         args += [",".join(one.value for one in allowed), is_active, lease, int(wakes)]
         return str(self._set(keys=keys, args=args).decode())
 
