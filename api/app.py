@@ -44,6 +44,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from api.webhooks.routes import router as webhooks_router
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -69,6 +70,7 @@ ROUTERS = (
     ollama_models_router,
     ollama_pull_router,
     older_router,
+    webhooks_router,
     live_router,
     page_router,
 )

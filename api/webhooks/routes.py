@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
@@ -54,7 +54,7 @@ async def list_endpoints(
 ) -> EndpointList:
     """The key's endpoints, newest first."""
     store = _store(services)
-    found, has_more = await store.list(services.runner.caller, after, limit)
+    found, has_more = await store.page(services.runner.caller, after, limit)
     data = [EndpointAnswer(**_shown(endpoint)) for endpoint in found]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return EndpointList(data=data, first_id=first, last_id=last, has_more=has_more)
@@ -191,7 +191,7 @@ def _unreachable(reason: str) -> Problem:
     return Problem(502, "upstream_error", "webhook_unreachable", message, "url", headers)
 
 
-def _shown(endpoint: Endpoint) -> dict[str, object]:
+def _shown(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "id": endpoint.endpoint_id,
         "created_at": int(endpoint.created_at),

@@ -104,9 +104,7 @@ class WebhookStore:
             raise no_endpoint(endpoint_id)
         return endpoint
 
-    async def list(
-        self, caller: str, after: str | None, limit: int
-    ) -> tuple[list[Endpoint], bool]:
+    async def page(self, caller: str, after: str | None, limit: int) -> tuple[list[Endpoint], bool]:
         """The caller's endpoints behind ``after``, newest first, and whether there are more."""
         key = names.hooks_key(caller)
         rank = -1

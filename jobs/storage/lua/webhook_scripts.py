@@ -14,7 +14,7 @@ from jobs.storage import names
 KEEP_S: Final = 10 * 86400
 """A delivery is kept for this long: three days of attempts, and some to look at it."""
 MAX_LOG: Final = 1000
-"""Deliveries that are kept per endpoint. Pending ones are kept beyond that, up to ``MAX_PENDING``."""
+"""Deliveries that are kept per endpoint; pending ones beyond that, up to ``MAX_PENDING``."""
 MAX_PENDING: Final = 10_000
 MAX_ENDPOINTS: Final = 20
 """Endpoints per caller."""
@@ -102,12 +102,9 @@ local function queue_event(caller, kind, object_id)
   end)
   if not is_done then redis.log(redis.LOG_WARNING, 'mgs: event not queued', tostring(problem)) end
 end
--- The events of the end of a background job that its client has not deleted and that is no line
--- of a batch. A response that reached its token limit is incomplete: its last chunk says so.
-local function queue_job_events(job, log, job_id, status)
-  local about = redis.call('HMGET', job, 'caller', 'is_background', 'is_deleted', 'batch')
-  if about[2] ~= '1' or about[3] or (about[4] or '') ~= '' then return end
-  local caller = about[1] or ''
+-- The events of the end of a background job. A response that reached its token limit is incomplete:
+-- its last chunk says so.
+local function queue_job_events(caller, log, job_id, status)
   if redis.call('EXISTS', hooks_of .. caller) == 0 then return end
   queue_event(caller, 'job.' .. status, job_id)
   if string.sub(job_id, 1, 5) ~= 'resp_' then return end
@@ -150,8 +147,8 @@ return 1
 CHANGE: Final = (
     _SHARED
     + """
--- Changes fields of an endpoint. One that is disabled gives its pending deliveries up. Returns 1, or
--- 0 if there is none. KEYS: endpoint. ARGV: its id, then fields and values.
+-- Changes fields of an endpoint. One that is disabled gives its pending deliveries up. Returns 1,
+-- or 0 if there is none. KEYS: endpoint. ARGV: its id, then fields and values.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 if redis.call('HGET', KEYS[1], 'status') == 'disabled' then
@@ -246,8 +243,8 @@ SETTLE: Final = (
     + _SHARED
     + """
 -- Writes how an attempt ended. One whose lease was taken over counts only if it was a success.
--- Returns 1 if it counts. KEYS: delivery. ARGV: endpoint id, event id, lease, 'delivered', 'failed',
--- or the seconds until the next attempt; the attempt as JSON.
+-- Returns 1 if it counts. KEYS: delivery. ARGV: endpoint id, event id, lease, 'delivered',
+-- 'failed', or the seconds until the next attempt; the attempt as JSON.
 local due = hook_prefix .. ARGV[1] .. ':due'
 local state = redis.call('HMGET', KEYS[1], 'status', 'lease', 'tries')
 if not state[1] then redis.call('ZREM', due, ARGV[2]) return 0 end
