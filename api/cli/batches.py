@@ -151,5 +151,3 @@ def _download(server: Server, file_id: str, target: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-
-
