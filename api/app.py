@@ -50,6 +50,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from api.webhooks.routes import router as webhooks_router
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -79,6 +80,7 @@ ROUTERS = (
     older_router,
     files_router,
     uploads_router,
+    webhooks_router,
     live_router,
     page_router,
 )

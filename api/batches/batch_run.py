@@ -61,7 +61,7 @@ class BatchRun:
 
     async def run(self) -> None:
         """Until the batch has ended, or the process stops."""
-        if self._held.record.status.is_terminal:
+        if self._held.has_ended:
             return await self._clean()
         if self._held.record.counts.total == 0 and not await self._prepare():
             return await self._clean()
@@ -73,8 +73,7 @@ class BatchRun:
         finally:
             input_file.close()
             journal.close()
-        if self._held.record.status.is_terminal:
-            await self._clean()
+        await self._clean()
 
     async def _prepare(self) -> bool:
         """Check the input. False if the batch has ended with that."""
@@ -103,9 +102,7 @@ class BatchRun:
         record, is_openai = self._held.record, self._held.record.kind == "openai"
         check = partial(check_input, is_one_model=is_openai)
         max_lines = MAX_LINES if is_openai else MAX_MESSAGES
-        checked = await self._in_thread(
-            check, self._held.folder.input, record.endpoint, max_lines
-        )
+        checked = await self._in_thread(check, self._held.folder.input, record.endpoint, max_lines)
         if not checked.errors and is_openai:
             error = await self._model_error(checked.model)
             checked.errors += [error] if error else []
@@ -186,6 +183,9 @@ class BatchRun:
                 await asyncio.sleep(_DISK_RETRY_S)
 
     async def _clean(self) -> None:
+        """Remove what a batch that has ended does not need."""
+        if not self._held.has_ended:
+            return
         with contextlib.suppress(OSError):
             await self._in_thread(self._held.folder.drop_journals)
 

@@ -70,6 +70,10 @@ class HeldBatch:
             await held.save(status=BatchStatus.CANCELLING)
         return held
 
+    @property
+    def has_ended(self) -> bool:
+        return self.record.status.is_terminal
+
     async def release(self) -> None:
         """Let another process take the batch."""
         if self._lease:

@@ -178,7 +178,7 @@ class LineWork:
             return InputLine("", msgspec.Raw(b"{}"))
 
     async def _answer(self, line: BatchLine) -> EndedLine | None:
-        """The answer of one line, after as many tries as it takes; ``None`` if the batch is over."""
+        """The answer of a line, after as many tries as it takes; ``None`` if the batch is over."""
         record, request = self._held.record, self._read(line.line)
         if (refusal := _refusal_of(request, record.kind)) is not None:
             return ended(record, line.line, request.custom_id, refusal)
@@ -274,10 +274,7 @@ class LineWork:
 
     async def _end_rest(self, end: LineEnd) -> None:
         """End the jobs that run or wait, keep what they have answered, and write off the rest."""
-        if end is LineEnd.EXPIRED:
-            reason = "the batch has expired"
-        else:
-            reason = "the batch was cancelled"
+        reason = f"the batch has been {end.name.lower()}"
         store, runner = self._place.services.store, self._place.services.runner
         for line in self._tasks.values():
             if line.submission is not None:
@@ -340,5 +337,3 @@ def _body_for(endpoint: str, body: msgspec.Raw) -> bytes:
         return bytes(body)
     value = msgspec.json.decode(body)
     return msgspec.json.encode({**value, "store": False})
-
-

@@ -109,7 +109,7 @@ class Turns:
                 self._status = decode_record(WorkerStatus, data)
 
     async def _wait_for_idle(self, is_over: asyncio.Event) -> None:
-        """Vectors of lines are computed while nobody generates; not for ever behind those who do."""
+        """Vectors of lines are computed while nobody generates; they do not wait for ever."""
         deadline = time.monotonic() + _EMBED_WAIT_S
         while self._slug and not is_over.is_set() and time.monotonic() < deadline:
             self._read_at = float("-inf")

@@ -73,6 +73,9 @@ class BatchUsage(msgspec.Struct, frozen=True):
         )
 
 
+NO_USAGE = BatchUsage()
+
+
 class LineCounts(msgspec.Struct, frozen=True):
     """How many lines have ended, and how. ``failed`` includes those cancelled and expired."""
 

@@ -342,3 +342,35 @@ def batch_lease_key(batch_id: str) -> str:
 def batch_home_key(home: str) -> str:
     """String: set once the batches of the folder with the uid ``home`` are in Redis."""
     return f"mgs:batch-home:{home}"
+
+
+HOOKS_DUE = "mgs:hooks:due"
+"""Sorted set: ids of webhook endpoints, scored by when their next delivery is due."""
+
+HOOKS_WAKE = "mgs:hooks:wake"
+"""List of one entry at most: a delivery was queued. A sender waits for it."""
+
+
+def hooks_key(caller: str) -> str:
+    """Sorted set: ids of the caller's webhook endpoints, scored by creation. Scripts build it."""
+    return f"mgs:hooks:of:{caller}"
+
+
+def hook_key(endpoint_id: str) -> str:
+    """Hash: a webhook endpoint. Scripts build this name too, and the three that follow."""
+    return f"mgs:hook:{endpoint_id}"
+
+
+def hook_log_key(endpoint_id: str) -> str:
+    """Sorted set: ids of the endpoint's latest events, scored by when they were queued."""
+    return f"{hook_key(endpoint_id)}:log"
+
+
+def hook_due_key(endpoint_id: str) -> str:
+    """Sorted set: ids of the endpoint's pending events, scored by when they are due."""
+    return f"{hook_key(endpoint_id)}:due"
+
+
+def hook_event_key(endpoint_id: str, event_id: str) -> str:
+    """Hash with expiry: the delivery of one event to one endpoint."""
+    return f"{hook_key(endpoint_id)}:event:{event_id}"

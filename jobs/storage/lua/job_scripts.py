@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobs.storage.lua.webhook_scripts import QUEUE_EVENT
+
 RESERVE_S: Final = 7 * 86400
 """What Redis deletes by itself, it deletes this much later than ``FORGET_EXPIRED`` does.
 
@@ -125,8 +127,9 @@ return answers
 
 _END: Final = (
     f"local reserve = {RESERVE_S}"
+    + QUEUE_EVENT
     + """
--- Ends a job: event, record, expiries, totals. Returns nil, or the log's error for the event.
+-- Ends a job: event, record, expiries, totals, webhooks. Returns nil, or the log's error.
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
   caller, totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
@@ -143,7 +146,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
-  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted')
+  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted', 'is_background', 'batch')
   if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
@@ -154,6 +157,8 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   for i = 1, #amounts, 2 do
     redis.call('HINCRBYFLOAT', totals, amounts[i] .. ' ' .. model_id, amounts[i + 1])
   end
+  local is_told = about[4] == '1' and not about[3] and (about[5] or '') == ''
+  if is_told then queue_job_events(caller or '', log, job_id, status) end
 end
 """
 )
