@@ -35,6 +35,7 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.idempotency.middleware import Idempotency
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -75,7 +76,13 @@ ROUTERS = (
     page_router,
 )
 
-_SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
+_SHOWN_HEADERS = (
+    "Location",
+    "Retry-After",
+    "X-Job-Id",
+    "X-Schema-Loosened",
+    "Idempotency-Replayed",
+)
 """Response headers that pages of other origins may read."""
 
 
@@ -124,6 +131,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
+    app.add_middleware(Idempotency)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:

@@ -48,7 +48,9 @@ class Services:
         client = connect(url)
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         contact = RedisContact()
-        runner = JobRunner(store, desired_models, hub, redis, name, contact, settings.ttl_s)
+        runner = JobRunner(
+            store, desired_models, hub, redis, name, contact, settings.ttl_s, settings.orphan_s
+        )
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
@@ -63,7 +65,7 @@ class Services:
     async def stop(self) -> None:
         """Cancel the jobs of disconnected clients, then close the connections."""
         await self.runner.stop()
-        await self.heartbeat.stop()
+        await self.heartbeat.stop(has_left_jobs=self.runner.readers.has_left_jobs)
         await self.hub.stop()
         self.readiness.close()
         await self.redis.aclose()
@@ -76,9 +78,11 @@ async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     state = request.scope.get("state", {})
     caller, may_manage = state.get("caller", ""), state.get("may_manage", True)
-    if not caller and may_manage:
+    claim = state.get("claim")
+    if not caller and may_manage and claim is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller, may_manage=may_manage))
+    runner = services.runner.for_caller(caller, may_manage=may_manage).with_claim(claim)
+    return replace(services, runner=runner)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
