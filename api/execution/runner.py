@@ -16,12 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from redis.exceptions import RedisError
 
-from api.execution.absence import absent_models
-from api.execution.claim import Claim
 from api.execution.data_loss_check import DataLossCheck
 from api.execution.desired_cache import DesiredCache
-from api.execution.job_readers import JobReaders
-from api.execution.worker_liveness import Missing, WorkerLiveness
+from api.execution.worker_liveness import Missing, WorkerLiveness, absent_models
+from api.idempotency.claim import Claim
+from api.idempotency.readers import JobReaders
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,

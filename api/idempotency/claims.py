@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from typing import Any, NamedTuple
 
-from api.execution.claim import Claim
+from api.idempotency.claim import Claim
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
-from api.execution.claim import Claim
+from api.idempotency.claim import Claim
 from api.idempotency.claims import LEASE_S, Claims, Found, Stored
 from api.idempotency.prints import BodyPrint
 from api.web.errors import INVALID, Problem, problem_of

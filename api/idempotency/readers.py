@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from api.execution.claim import Claim
+from api.idempotency.claim import Claim
 from jobs import asyncio_tasks
 from jobs.contract.errors import JobNotFoundError
 from jobs.storage import names
