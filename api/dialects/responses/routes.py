@@ -29,6 +29,7 @@ from api.dialects.responses.schema import (
     ResponsePromptBody,
 )
 from api.dialects.responses.translate import NAMES, to_job
+from api.dialects.order_fields import order_of
 from api.dialects.shared_fields import keep_alive_of
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
@@ -36,7 +37,7 @@ from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.execution.submissions import is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket, service_tier
 from api.web.error_schema import ERRORS
 from api.web.errors import named_by
 from api.web.event_stream import sse_response
@@ -82,10 +83,12 @@ async def _prepare(
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     with named_by(NAMES):
         check_schemas(services, job)
-    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
-    checked_text(record, body)
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
-    ticket = new_ticket(runner, desired, job, is_background=record.is_background)
+    order, in_background = order_of(body), bool(body.background)
+    ticket = new_ticket(runner, desired, job, is_background=in_background, order=order)
+    tier = service_tier(ticket.submission)
+    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items, tier)
+    checked_text(record, body)
     keep_alive_s = keep_alive_of(body)
     submission = replace(ticket.submission, job_id=record.response_id, keep_alive_s=keep_alive_s)
     if record.echo["store"]:
