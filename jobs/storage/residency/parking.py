@@ -68,8 +68,9 @@ class Parking:
             found = [_or_none(answer) for answer in pipe.execute(raise_on_error=False)]
         heads = [job_id for job_id in found if isinstance(job_id, bytes)]
         created = self._created_at(heads)
+        width = len(found) // len(slugs) if slugs else 0
         return {
-            slug: _demand_of(found[3 * index : 3 * index + 3], created)
+            slug: _demand_of(found[width * index : width * (index + 1)], created)
             for index, slug in enumerate(slugs)
         }
 
