@@ -208,6 +208,11 @@ class Settings(QueueSettings):
         found = self.ollama_models or (service if service.is_dir() and not own.is_dir() else own)
         return found.expanduser()
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need a key."""
+        return self.api_key is not None
+
     @cached_property
     def known_origins(self) -> frozenset[str]:
         """``cors_origins``, one by one, as browsers write them; or ``*``."""

@@ -12,6 +12,7 @@ from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
 from jobs.catalog.disk_facts import DiskFactsReader
+from jobs.keys.caller import Caller
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
@@ -74,11 +75,10 @@ class Services:
 async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
-    state = request.scope.get("state", {})
-    caller, may_manage = state.get("caller", ""), state.get("may_manage", True)
-    if not caller and may_manage:
+    caller: Caller | None = request.scope.get("state", {}).get("caller_info")
+    if caller is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller, may_manage=may_manage))
+    return replace(services, runner=services.runner.for_caller(caller))
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
