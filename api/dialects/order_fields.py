@@ -26,9 +26,7 @@ _EARLIER = frozenset({"priority", "fast", "ultrafast"})
 _EARLIER_BY = -10
 """The priority of a tier that asks to be earlier; ``priority`` may say another."""
 
-Deadline = Annotated[
-    float, Field(strict=True, gt=0, le=LONGEST_DEADLINE_S, allow_inf_nan=False)
-]
+Deadline = Annotated[float, Field(strict=True, gt=0, le=LONGEST_DEADLINE_S, allow_inf_nan=False)]
 
 
 class DeadlineField(Body):

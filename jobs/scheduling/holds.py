@@ -1,7 +1,7 @@
 """Classes of a model that are held: their jobs wait. A drained one takes no new jobs either.
 
-The state is in Redis (``names.hold_key``), so that it outlives every process. ``TAKE`` and ``SUBMIT``
-read it in the same step as the queue.
+The state is in Redis (``names.hold_key``), so that it outlives every process. ``TAKE`` and
+``SUBMIT`` read it in the same step as the queue.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import order_scripts
 
 HoldState = Literal["open", "hold", "drain"]
+_STATES: dict[str | None, HoldState] = {"hold": "hold", "drain": "drain"}
 CLASSES: tuple[JobClass, ...] = get_args(JobClass)
 
 
@@ -71,13 +72,17 @@ def class_queue(slug: str, job_class: JobClass) -> str:
 
 
 def _hold_of(fields: Mapping[bytes, bytes], job_class: str) -> Hold:
-    text = {key.decode(errors="replace"): one.decode(errors="replace") for key, one in fields.items()}
+    text = {_text(key): _text(value) for key, value in fields.items()}
     state = text.get(job_class)
     resumed_at = _seconds(text.get(f"{job_class}:resumed_at"))
-    if state != "hold" and state != "drain":
+    if state not in _STATES:
         return Hold(resumed_at=resumed_at)
     at = _seconds(text.get(f"{job_class}:at"))
-    return Hold(state, text.get(f"{job_class}:by", ""), at, resumed_at)
+    return Hold(_STATES[state], text.get(f"{job_class}:by", ""), at, resumed_at)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _seconds(text: str | None) -> float | None:

@@ -45,7 +45,7 @@ class WaitingOrder:
             return {job_id: score for found in pipe.execute() for job_id, score in found}
 
     def change_priority(self, record: JobRecord, priority: int, aging_s: float) -> None:
-        """Give a waiting job another priority. ``JobConflictError`` if it does not wait any more."""
+        """Give a waiting job another priority; ``JobConflictError`` if it does not wait."""
         keys = [names.job_key(record.job_id), self._store.queue(record.queue).key]
         hints = names.hint_key(record.queue, "")
         args = [record.job_id, priority, aging_s, hints]

@@ -40,14 +40,13 @@ class JobWait(BaseModel):
 class JobQueue(BaseModel):
     """The place of a generation among others; ``class`` names its queue.
 
-    While it waits, ``position`` is its place in the order of the queue, from 1, and ``ahead`` counts
-    the jobs before it. ``estimated_start_s``: in so many seconds it starts, if jobs of the class
-    start as they did of late; ``null`` if too few did, or while the class is held.
+    While it waits, ``position`` is its place in its queue, from 1, and ``ahead`` counts the jobs
+    before it; fairness between keys may change both. ``estimated_start_s``: in so many
+    seconds it starts, if jobs of the class start as they did of late; ``null`` if too few did, or
+    while the class is held.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
-
-    job_class: Literal["interactive", "batch"] = Field(alias="class")
+    job_class: Literal["interactive", "batch"] = Field(serialization_alias="class")
     priority: int
     position: int | None = None
     ahead: int | None = None
@@ -58,7 +57,7 @@ class JobAnswer(BaseModel):
     """One job. Times are epoch seconds; ``result``: the body of a finished job's answer.
 
     ``progress`` is that of a running download, ``wait`` that of a queued job. ``deadline_at``: then
-    the job ends. ``retry_of``: the job that it repeats. ``yields``: how often it gave way to others.
+    the job ends. ``retry_of``: the job that it repeats. ``yields``: how often it gave way.
     """
 
     model_config = ConfigDict(protected_namespaces=())

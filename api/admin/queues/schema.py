@@ -35,13 +35,11 @@ class QueueEntry(BaseModel):
     that did it; ``since`` and ``resumed_at`` are epoch seconds.
     """
 
-    model_config = ConfigDict(
-        serialize_by_alias=True, validate_by_name=True, protected_namespaces=()
-    )
+    model_config = ConfigDict(protected_namespaces=())
 
     model_id: str
     model_name: str
-    job_class: JobClass = Field(alias="class")
+    job_class: JobClass = Field(serialization_alias="class")
     queue: str
     waiting: int
     running: int
@@ -59,6 +57,6 @@ class QueueList(BaseModel):
 
 
 class QueueChange(QueueList):
-    """The queues of the model after a change. ``yielded``: running jobs that were asked to yield."""
+    """The queues of a model after a change. ``yielded``: how many running jobs are handed back."""
 
     yielded: int = 0

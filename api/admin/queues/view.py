@@ -21,9 +21,7 @@ def list_queues(store: JobStore, models: Iterable[DesiredModel]) -> list[QueueEn
     for desired in listed:
         slug = names.slug_of(desired.model_id)
         running = Counter(record.job_class for record in running_generations(store, slug))
-        entries += [
-            _entry(store, desired, one, holds[slug, one], running[one]) for one in CLASSES
-        ]
+        entries += [_entry(store, desired, one, holds[slug, one], running[one]) for one in CLASSES]
     return entries
 
 

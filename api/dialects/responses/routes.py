@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
+from api.dialects.order_fields import order_of
 from api.dialects.responses.answer import ResponseEncoder
 from api.dialects.responses.items import to_items
 from api.dialects.responses.library import Library, ResponseAnswer, whole_body
@@ -29,7 +30,6 @@ from api.dialects.responses.schema import (
     ResponsePromptBody,
 )
 from api.dialects.responses.translate import NAMES, to_job
-from api.dialects.order_fields import order_of
 from api.dialects.shared_fields import keep_alive_of
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas

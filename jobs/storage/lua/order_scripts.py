@@ -24,7 +24,8 @@ return 1
 
 RESUME: Final = """
 -- Ends the holds of classes, notes when, and wakes the consumers of their queues. Returns how many
--- were held. KEYS: held classes, then the list that wakes the consumer of each class. ARGV: classes.
+-- were held.
+-- KEYS: held classes, then the list that wakes the consumer of each class. ARGV: classes.
 local now = redis.call('TIME')
 local num = 0
 for i, class in ipairs(ARGV) do
@@ -41,9 +42,9 @@ return num
 """
 
 CHANGE_PRIORITY: Final = """
--- Changes the priority of a waiting job, in its record and in its hint (if it has one: a job that was
--- put back has none, and goes first in any case). Returns 'done'; 'gone'; or the job's status if it
--- does not wait, also if a worker is just taking it.
+-- Changes the priority of a waiting job, in its record and in its hint. A job that was put back has
+-- no hint, and goes first in any case. Returns 'done'; 'gone'; or the job's status if it does not
+-- wait, also if a worker is just taking it.
 -- KEYS: job, queue. ARGV: job id, the new priority, seconds per level, prefix of the queue's hints.
 local state = redis.call('HMGET', KEYS[1], 'status', 'priority', 'caller')
 if not state[1] then return 'gone' end

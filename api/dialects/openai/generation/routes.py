@@ -85,7 +85,5 @@ async def _generate(
     return WholeAnswer(runner, ticket, timeout_s, assemble, names)
 
 
-def _body(
-    job_id: str, created: int, job: GenerateRequest, tier: str, events: list[Event]
-) -> bytes:
+def _body(job_id: str, created: int, job: GenerateRequest, tier: str, events: list[Event]) -> bytes:
     return msgspec.json.encode(whole_answer(job_id, created, job, events, tier))
