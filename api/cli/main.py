@@ -15,9 +15,10 @@ import typer
 
 from api.cli import tables as cli_tables
 from api.cli.client import CliError, Server
+from api.cli.keys import app as keys_app
 from api.cli.open_page import open_page_soon
 from api.cli.pulling import pull, remove
-from api.cli.queues import drain, hold, resume, show_waiting
+from api.cli.queues import drain, hold, resume, show_waiting_jobs
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
 from jobs.settings import Settings, load_settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(service_app, name="service")
+app.add_typer(keys_app, name="keys")
 app.command()(pull)
 app.command("rm")(remove)
 for _command in (hold, drain, resume):
@@ -157,7 +159,7 @@ def jobs(
     """Show the newest jobs, or those that wait."""
     server = Server(_settings(), url)
     if queue:
-        return show_waiting(server, model=model_id)
+        return show_waiting_jobs(server, model=model_id)
     page = server.get("/v1/jobs", limit=limit, status=status, model=model_id)
     cli_tables.show_jobs(page)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from api.cli import tables
 from api.cli.client import Server, ServerError
-from api.cli.tables import show_table, to_age_text, to_text
 from jobs.settings import load_settings
 
 _MAX_SHOWN = 1000
@@ -38,7 +37,7 @@ def hold(
 def drain(
     model: Model, classes: Classes = None, yield_running: IsYielding = False, url: Url = None
 ) -> None:
-    """Refuse new jobs of a model, and start none of those that wait, until `mgs resume`."""
+    """Refuse new jobs of a model until `mgs resume`; those that wait still run."""
     _change("drain", model, classes, url, yield_running=yield_running)
 
 
@@ -53,42 +52,20 @@ def _change(
     body: Json = {**({"classes": classes} if classes else {}), **options}
     path = f"/management/queues/{quote(model, safe='')}/{action}"
     answer: Json = Server(load_settings(), url).post(path, body, {}).json()
-    show_queues(answer["data"])
+    tables.show_queues(answer["data"])
     if answer["yielded"]:
         print(f"{answer['yielded']} running jobs go back to their queue")
 
 
-def show_queues(entries: list[Json]) -> None:
-    """``GET /management/queues`` as a table."""
-    now = time.time()
-    rows = [
-        (
-            entry["model_id"],
-            entry["model_name"],
-            entry["class"],
-            entry["state"] + (f" by {entry['by']}" if entry["by"] else ""),
-            to_age_text(now - entry["since"]) if entry["since"] else "",
-            to_text(entry["waiting"]),
-            to_text(entry["running"]),
-        )
-        for entry in entries
-    ]
-    titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
-    show_table(titles, rows, empty="no model is loaded")
-
-
-def show_waiting(server: Server, **filters: str | None) -> None:
+def show_waiting_jobs(server: Server, **filters: str | None) -> None:
     """The queues, and the jobs that wait in them in their order."""
     try:
-        show_queues(server.get("/management/queues")["data"])
+        tables.show_queues(server.get("/management/queues")["data"])
         print()
     except ServerError as error:
         if error.status not in _MAY_NOT:
             raise
-    jobs = [job for job in _waiting(server, filters) if job["queue"]]
-    rows = [_row(job) for job in sorted(jobs, key=_place)]
-    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
-    show_table(titles, rows, empty="no jobs wait")
+    tables.show_waiting([job for job in _waiting(server, filters) if job["queue"]])
 
 
 def _waiting(server: Server, filters: dict[str, str | None]) -> list[Json]:
@@ -102,22 +79,3 @@ def _waiting(server: Server, filters: dict[str, str | None]) -> list[Json]:
         if cursor is None:
             break
     return found
-
-
-def _place(job: Json) -> tuple[str, str, int]:
-    queue = job["queue"]
-    return job["model_id"], queue["class"], queue["position"] or 0
-
-
-def _row(job: Json) -> tuple[str, ...]:
-    queue, start_s = job["queue"], job["queue"]["estimated_start_s"]
-    return (
-        job["model_id"],
-        queue["class"],
-        to_text(queue["position"]),
-        to_text(queue["priority"]),
-        "" if start_s is None else to_age_text(start_s),
-        to_age_text(time.time() - job["created_at"]),
-        to_text(job["caller"]),
-        job["id"],
-    )

@@ -1,4 +1,4 @@
-"""Classes of a model that are held: their jobs wait. A drained one takes no new jobs either.
+"""Classes of a model that are held: their jobs wait. A drained one refuses new jobs.
 
 The state is in Redis (``names.hold_key``), so that it outlives every process. ``TAKE`` and
 ``SUBMIT`` read it in the same step as the queue.

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 @router.post("/{job_id}/retry", status_code=202, response_model=JobAccepted)
 async def retry_job(job_id: str, services: ServicesDep) -> Response:
     """Do a job that has ended once more, in the background and under a new id."""
-    record = await services.runner.in_thread(shown_record, services.store, job_id)
+    record = await services.runner.in_thread(shown_record, services.store, job_id, services.caller)
     submission = await repeat(services, record)
     return await accepted_job(services, submission.job_id)
 
@@ -41,10 +41,10 @@ async def change_job(job_id: str, body: JobChanges, services: ServicesDep) -> Jo
 
 
 def _requeue(services: Services, job_id: str) -> JobAnswer:
-    record = shown_record(services.store, job_id)
+    record = shown_record(services.store, job_id, services.caller)
     _check_yields(record)
     services.store.send_yield(record.worker, job_id)
-    return job_with_result(services.store, job_id)
+    return job_with_result(services.store, job_id, services.caller)
 
 
 def _check_yields(record: JobRecord) -> None:
@@ -60,10 +60,10 @@ def _check_yields(record: JobRecord) -> None:
 
 
 def _reprioritize(services: Services, job_id: str, body: JobChanges) -> JobAnswer:
-    record = shown_record(services.store, job_id)
+    record = shown_record(services.store, job_id, services.caller)
     if record.task is not Task.GENERATE:
         raise JobConflictError("priority: only generations have one", "priority")
-    priority = services.runner.caller_info.clamped(body.priority)
+    priority = services.caller.clamped(body.priority)
     order, aging_s = WaitingOrder(services.store), services.settings.aging_s
     order.change_priority(record, priority, aging_s)
-    return job_with_result(services.store, job_id)
+    return job_with_result(services.store, job_id, services.caller)

@@ -33,6 +33,7 @@ class JobFilters:
         def accept(record: JobRecord) -> bool:
             return (
                 not record.is_deleted
+                and services.caller.may_see(record.caller)
                 and (self.model is None or record.model_id in model_ids)
                 and (self.status is None or record.status == self.status)
                 and (self.job_class is None or record.job_class == self.job_class)

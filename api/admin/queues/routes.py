@@ -40,7 +40,7 @@ async def hold_queues(
 async def drain_queues(
     model: str, services: ServicesDep, body: HoldBody | None = None
 ) -> QueueChange:
-    """Refuse new jobs of the model with 503, and start none of those that wait."""
+    """Refuse new jobs of the model with 503; those that wait still run."""
     return await _hold(services, model, "drain", body or HoldBody())
 
 
@@ -72,7 +72,7 @@ def _change(
     services: Services, desired: DesiredModel, state: Literal["hold", "drain"], body: HoldBody
 ) -> QueueChange:
     store, slug = services.store, names.slug_of(desired.model_id)
-    Holds(store.redis).hold(slug, state, body.chosen, services.runner.caller_info.name)
+    Holds(store.redis).hold(slug, state, body.chosen, services.caller.name)
     yielded = yield_running(store, slug, body.chosen) if body.yield_running else 0
     return QueueChange(data=list_queues(store, [desired]), yielded=yielded)
 

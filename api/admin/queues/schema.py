@@ -31,7 +31,7 @@ class HoldBody(ClassesBody):
 class QueueEntry(BaseModel):
     """One class of one model: how many jobs wait and run, and whether it is held.
 
-    ``hold``: jobs wait. ``drain``: they wait, and new ones are refused. ``by``: the name of the key
+    ``hold``: jobs wait. ``drain``: new ones are refused, those that wait still run. ``by``: the name of the key
     that did it; ``since`` and ``resumed_at`` are epoch seconds.
     """
 

@@ -88,6 +88,7 @@ async def _prepare(
     ticket = new_ticket(runner, desired, job, is_background=in_background, order=order)
     tier = service_tier(ticket.submission)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items, tier)
+    record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
     keep_alive_s = keep_alive_of(body)
     submission = replace(ticket.submission, job_id=record.response_id, keep_alive_s=keep_alive_s)
@@ -149,7 +150,7 @@ async def list_input_items(
     after: str | None = None,
 ) -> ItemList:
     """What a stored response was made from, with the responses before it."""
-    record, _ = await Library(services).shelf.read(response_id)
+    record, _ = await Library(services).read(response_id)
     return page_of(record.items, limit=limit, is_newest_first=order == "desc", after=after)
 
 
