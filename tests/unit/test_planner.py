@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.helpers.planner_world import GIB, PlannerWorld
-from workers.supervision.residency.planner import Limits, ModelView, Phase, Refusal, plan
+from workers.supervision.residency.model_view import Limits, ModelView, Phase
+from workers.supervision.residency.planner import Refusal, plan
 
 NOW = 1000.0
 LIMITS = Limits(budget_bytes=10 * GIB)
