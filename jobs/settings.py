@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 from urllib.parse import quote
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
@@ -24,12 +24,13 @@ from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
 from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
+from jobs.queue_settings import QueueSettings
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 _END_MARGIN_S = 60.0
 
 
-class Settings(BaseSettings):
+class Settings(QueueSettings):
     """The settings. Durations are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(

@@ -175,6 +175,12 @@ class TooManyJobsError(JobError):
     code = "too_many_jobs"
 
 
+class ModelDrainingError(JobError):
+    """Somebody drains the model: it takes no new jobs of this class."""
+
+    code = "model_draining"
+
+
 class PullError(JobError):
     """A model could not be downloaded. Repeating the pull continues where it ended."""
 

@@ -30,6 +30,10 @@ DeathCount = Literal["deaths", "device_losses"]
 """The fields of a job's record that count what it may have caused."""
 
 
+JobClass = Literal["interactive", "batch"]
+"""Batch jobs yield to interactive ones. Jobs of control queues count as interactive."""
+
+
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """State of one job: the hash ``mgs:job:<id>``, readable in redis-cli.
 
@@ -37,7 +41,11 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt. ``deaths`` counts the workers that this job may have killed, ``device_losses`` the
     failures of a GPU that it may have caused. ``cancel`` is the reason of a requested cancel. A job
     that ``is_deleted`` is never shown. ``api`` names the dialect of a generation, ``prompt_chars``
-    is the length of its prompts, in tokens where those are tokens; both are for people.
+    is the length of its prompts, in tokens where those are tokens; both are for people. Jobs of
+    lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
+    are the caller's: its share of the model, its running sequences (0: no limit). ``batch`` and
+    ``line`` (from 1) say whose line the job is, ``yields`` how often it gave way to others,
+    ``retry_of`` of which job it is a repetition.
     """
 
     job_id: str
@@ -60,6 +68,15 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     is_deleted: bool = False
     api: str = ""
     prompt_chars: int = 0
+    job_class: JobClass = "interactive"
+    priority: int = 0
+    deadline_at: float | None = None
+    weight: float = 1.0
+    max_running: int = 0
+    batch: str = ""
+    line: int = 0
+    yields: int = 0
+    retry_of: str = ""
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -73,6 +90,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     def to_redis(self) -> dict[str, str | int | float]:
         fields = msgspec.to_builtins(self)
         del fields["job_id"]
+        if self.weight == 1:
+            fields.pop("weight", None)  # omit_defaults compares numbers by identity
         return {key: int(value) if value is True else value for key, value in fields.items()}
 
 

@@ -61,6 +61,9 @@ APIS = "mgs:apis"
 WAKEUP = "mgs:wakeup"
 """Channel: wakes supervisors and API processes when ``DESIRED_MODELS`` has changed."""
 
+YIELD_COMMAND = "yield-job"
+"""Command to a queue consumer, beside RQ's own: hand a running generation back to its queue."""
+
 _PLAIN_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MODEL_ID_MAX = 64
 
@@ -94,6 +97,11 @@ def generation_queue(slug: str) -> str:
     return f"mgs-gen-{slug}"
 
 
+def batch_queue(slug: str) -> str:
+    """Queue of generations of the batch class, which give way to those of ``generation_queue``."""
+    return f"mgs-batch-{slug}"
+
+
 def control_queue(slug: str) -> str:
     """Queue of all other jobs, such as load and embed. They do not wait for generations."""
     return f"mgs-ctl-{slug}"
@@ -103,12 +111,42 @@ def queues_of(slug: str) -> tuple[str, ...]:
     """All queues of a model, or that of the pulls."""
     if slug == PULL_SLUG:
         return (PULL_QUEUE,)
-    return control_queue(slug), generation_queue(slug)
+    return control_queue(slug), generation_queue(slug), batch_queue(slug)
 
 
 def wake_key(queue: str) -> str:
     """List: gets an entry when a job is queued. The queue consumer waits for it."""
     return f"mgs:wake:{queue}"
+
+
+def hints_key(queue: str) -> str:
+    """Set: the callers that have a hint in the queue. Scripts build the names of the hints."""
+    return f"mgs:hints:{queue}"
+
+
+def hint_key(queue: str, caller: str) -> str:
+    """Sorted set: the caller's jobs on the queue in the order in which they are to be taken.
+
+    Scored by creation time and priority (``SUBMIT``). The queue's list is the truth.
+    """
+    return f"{hints_key(queue)}:{caller}"
+
+
+def fair_key(slug: str) -> str:
+    """Hash: what callers have used of a model, in tokens divided by their weight.
+
+    Fields: ``<class>:<caller>``, and ``last:<class>``: the caller whose job was taken last.
+    """
+    return f"mgs:fair:{slug}"
+
+
+def hold_key(slug: str) -> str:
+    """Hash: the classes of a model whose jobs are not taken.
+
+    Fields: ``<class>``: ``hold``, or ``drain``, which also refuses new jobs; ``<class>:by``,
+    ``<class>:at`` and ``<class>:resumed_at`` (epoch seconds).
+    """
+    return f"mgs:hold:{slug}"
 
 
 def worker_name(slug: str, consumer: str, token: str) -> str:

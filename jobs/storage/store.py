@@ -1,7 +1,7 @@
 """Jobs in Redis and on RQ's queues: submit, look up, list, cancel, purge.
 
-Synchronous, because RQ is. Calls may be repeated after a lost reply. Longer than 300 lines, since it
-is the one list of thin script calls that the API and the supervisor share; each stands alone.
+Synchronous, because RQ is. Calls may be repeated after a lost reply. Longer than 300 lines, since
+it is the one list of thin script calls that the API and the supervisor share; each stands alone.
 """
 
 from __future__ import annotations
@@ -136,6 +136,11 @@ class JobStore:
         message = {"command": "stop-job", "job_id": job_id, "reason": reason}
         self.redis.publish(names.rq_command_channel(worker), json.dumps(message))
 
+    def send_yield(self, worker: str, job_id: str) -> None:
+        """Ask the worker to hand a running generation back to its queue."""
+        message = json.dumps({"command": names.YIELD_COMMAND, "job_id": job_id})
+        self.redis.publish(names.rq_command_channel(worker), message)
+
     def _settle_cancelled(self, record: JobRecord, attempt: int, reason: str) -> None:
         error = ErrorInfo(code="job_cancelled", message=reason)
         cancelled, lists = EventKind.CANCELLED, self.lists_of(record)
@@ -199,8 +204,10 @@ class JobStore:
         """Remove a model without jobs, claims and desired entry. False while it has any."""
         queues = [self.queue(name) for name in names.queues_of(slug)]
         keys = [names.SLUGS, names.DESIRED_MODELS, names.claims_key(slug), Queue.redis_queues_keys]
+        keys += [names.hold_key(slug), names.fair_key(slug)]
         for queue in queues:
             keys += [queue.key, queue.intermediate_queue_key, names.wake_key(queue.name)]
+            keys += [names.hints_key(queue.name)]
             keys += names.rq_registry_keys(queue.name)
         ttl_s = max(self._settings.log_ttl_s, self._settings.failure_ttl_s)
         return bool(self._retire(keys=keys, args=[slug, ttl_s, len(queues)]))
@@ -211,12 +218,13 @@ class JobStore:
         return float(seconds + microseconds / 1e6)
 
     def num_waiting(self, slugs: Sequence[str]) -> dict[tuple[str, str], int]:
-        """Numbers of waiting jobs, by (slug, "generation" or "control")."""
+        """Numbers of waiting jobs, by (slug, "generation", "batch" or "control")."""
         queues = {
             (slug, kind): name_of(slug)
             for slug in slugs
             for kind, name_of in (
                 ("generation", names.generation_queue),
+                ("batch", names.batch_queue),
                 ("control", names.control_queue),
             )
         }

@@ -11,9 +11,9 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs.contract.errors import QueueFullError, TooManyJobsError
+from jobs.contract.errors import ModelDrainingError, QueueFullError, TooManyJobsError
 from jobs.contract.prompt_facts import kind_of, prompt_length
-from jobs.contract.records import JobRecord, JobStatus
+from jobs.contract.records import JobClass, JobRecord, JobStatus
 from jobs.contract.requests import TASKS, Request, Task, encode_request
 from jobs.settings import Settings
 from jobs.storage import names
@@ -34,7 +34,8 @@ class Submission:
     job at the front of its queue. If the job is accepted, ``stored_data`` is kept for
     ``stored_ttl_s`` seconds in the field ``record`` of the hash ``stored_key``. ``keep_alive_s`` is
     how long the client wants the model to stay loaded after the job: ``None`` if it does not say,
-    negative: for ever, 0: no longer than jobs need it.
+    negative: for ever, 0: no longer than jobs need it. The fields after it are the record's. A
+    line of a ``batch`` is in no list of jobs, and no limit counts it.
     """
 
     job_id: str
@@ -49,6 +50,14 @@ class Submission:
     stored_data: bytes = b""
     stored_ttl_s: int = 0
     keep_alive_s: float | None = None
+    job_class: JobClass = "interactive"
+    priority: int = 0
+    deadline_at: float | None = None
+    weight: float = 1.0
+    max_running: int = 0
+    batch: str = ""
+    line: int = 0
+    retry_of: str = ""
 
     @property
     def slug(self) -> str:
@@ -62,9 +71,10 @@ class Submission:
     def queue_name(self) -> str:
         if self.task is Task.PULL:
             return names.PULL_QUEUE
-        is_generation = self.task is Task.GENERATE
-        name_of = names.generation_queue if is_generation else names.control_queue
-        return name_of(self.slug)
+        if self.task is not Task.GENERATE:
+            return names.control_queue(self.slug)
+        is_batch = self.job_class == "batch"
+        return (names.batch_queue if is_batch else names.generation_queue)(self.slug)
 
 
 class Submitter:
@@ -76,15 +86,15 @@ class Submitter:
         self._script = redis.register_script(job_scripts.SUBMIT)
 
     def submit(self, submission: Submission, queue: Queue) -> None:
-        """Queue the job. Raises ``QueueFullError`` or ``TooManyJobsError`` beyond a limit."""
+        """Queue the job. Raises ``QueueFullError`` and the like beyond a limit."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
-        self._check(self._script(keys=keys, args=args).decode(), submission.task)
+        self._check(self._script(keys=keys, args=args).decode(), submission)
 
     async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
         """``submit`` with an asyncio client, which saves two thread switches."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
         answer = await redis.register_script(job_scripts.SUBMIT)(keys=keys, args=args)
-        self._check(answer.decode(), submission.task)
+        self._check(answer.decode(), submission)
 
     def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:
         record = _flat(_record(submission))
@@ -94,30 +104,39 @@ class Submitter:
             ABANDONED_TTL_S,
             encode_request(submission.request),
             int(submission.is_first),
-            int(submission.task not in _MANAGEMENT),
-            *self._limits(submission.task),
+            int(submission.task not in _MANAGEMENT and not submission.batch),
+            *self._limits(submission),
             submission.stored_data,
             submission.stored_ttl_s,
+            submission.job_class if submission.task is Task.GENERATE else "",
+            submission.caller,
+            self._settings.aging_s * submission.priority,
+            submission.deadline_at or "",
+            int(not submission.batch),
             len(record),
             *record,
             *_flat(self._rq_job(submission, queue).to_dict()),
         ]
 
-    def _limits(self, task: Task) -> tuple[int, int, int]:
+    def _limits(self, submission: Submission) -> tuple[int, int, int]:
         """The limits for jobs in the queue, of the caller, and in total. 0 is no limit."""
+        task = submission.task
         if task is Task.PULL:
             return _MAX_PULLS, _NO_LIMIT, _NO_LIMIT
-        if task in _MANAGEMENT:
+        if task in _MANAGEMENT or submission.batch:
             return _NO_LIMIT, _NO_LIMIT, _NO_LIMIT
         settings = self._settings
         in_queue = _NO_LIMIT if task is Task.TOKEN_COUNT else settings.max_queued_per_model
         return in_queue, settings.max_jobs_per_key or _NO_LIMIT, settings.max_jobs or _NO_LIMIT
 
-    def _check(self, answer: str, task: Task) -> None:
+    def _check(self, answer: str, submission: Submission) -> None:
         settings = self._settings
+        if answer == "draining":
+            model_id, job_class = submission.model_id, submission.job_class
+            raise ModelDrainingError(f"model_id {model_id!r} takes no new {job_class} jobs")
         if answer == "queue":
-            of_what = "to be downloaded" if task is Task.PULL else "for this model"
-            raise QueueFullError(f"{self._limits(task)[0]} jobs wait {of_what} already")
+            of_what = "to be downloaded" if submission.task is Task.PULL else "for this model"
+            raise QueueFullError(f"{self._limits(submission)[0]} jobs wait {of_what} already")
         if answer == "caller":
             limit_ = settings.max_jobs_per_key
             raise TooManyJobsError(f"{limit_} jobs of this key wait or run already")
@@ -161,6 +180,9 @@ def _keys(submission: Submission, queue: Queue) -> list[str]:
         names.SLUGS,
         Job.key_for(job_id),
         Queue.redis_queues_keys,
+        names.hold_key(submission.slug),
+        names.hints_key(queue.name),
+        names.fair_key(submission.slug),
     ]
     if submission.stored_data:
         keys += [submission.stored_key, names.RESPONSE_EXPIRY]
@@ -181,6 +203,14 @@ def _record(submission: Submission) -> dict[str, str | int | float]:
         caller=submission.caller,
         api=kind_of(submission.request),
         prompt_chars=prompt_length(submission.request),
+        job_class=submission.job_class,
+        priority=submission.priority,
+        deadline_at=submission.deadline_at,
+        weight=submission.weight,
+        max_running=submission.max_running,
+        batch=submission.batch,
+        line=submission.line,
+        retry_of=submission.retry_of,
     )
     fields = record.to_redis()
     del fields["created_at"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
-from jobs.storage.lua import claim_scripts
+from jobs.storage.lua import take_scripts
 from workers.generation.attempts import Attempt, AttemptOpener
 
 WORKER = "0.gen.test"
@@ -22,13 +24,8 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
     slug = names.slug_of_worker(worker)
     name = redis.hget(names.job_key(job_id), "queue") or names.generation_queue(slug).encode()
     queue = Queue(name.decode(), connection=redis, serializer=JSONSerializer)
-    owner_key = names.owner_key(slug)
-    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug), owner_key]
-    keys += [names.take_key(worker)]
-    script = redis.register_script(claim_scripts.TAKE)
-    owner = redis.get(owner_key) or b""
-    args = [worker, owner, names.job_key(""), 1, _NEXT, 1, job_id]
-    if script(keys=keys, args=args) is not None:
+    owner = redis.get(names.owner_key(slug)) or b""
+    if run_take(redis, queue, worker, owner, is_only_meant=True, meant=[job_id]) is not None:
         return
     with redis.pipeline() as pipe:
         pipe.lrem(queue.key, 0, job_id)
@@ -36,6 +33,34 @@ def take(redis: SyncRedis, worker: str, job_id: str) -> None:
         pipe.rpush(queue.intermediate_queue_key, job_id)
         pipe.sadd(names.claims_key(slug), names.claim(worker, job_id))
         pipe.execute()
+
+
+def run_take(
+    redis: SyncRedis,
+    queue: Queue,
+    worker: str = WORKER,
+    owner: str | bytes = "",
+    *,
+    number: int = _NEXT,
+    job_class: str = "",
+    is_only_meant: bool = False,
+    is_fair: bool = True,
+    meant: Sequence[str] = (),
+    held: Sequence[str] = (),
+    used: Mapping[str, float] | None = None,
+    running: Mapping[str, int] | None = None,
+) -> bytes | None:
+    """One call of ``TAKE``, with its reply."""
+    slug = names.slug_of_worker(worker)
+    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
+    keys += [names.owner_key(slug), names.take_key(worker), names.hold_key(slug)]
+    keys += [names.hints_key(queue.name), names.fair_key(slug)]
+    args: list[str | bytes | float] = [worker, owner, names.job_key(""), int(is_only_meant)]
+    args += [number, job_class, 10]
+    args += [int(is_fair), len(meant), *meant, len(held), *held]
+    for fields in (used or {}, running or {}):
+        args += [len(fields), *(part for item in fields.items() for part in item)]
+    return redis.register_script(take_scripts.TAKE)(keys=keys, args=args)
 
 
 def open_attempt(redis: SyncRedis, worker: str, job_id: str) -> Attempt:

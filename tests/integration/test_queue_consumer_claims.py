@@ -17,7 +17,7 @@ from jobs.contract.requests import LoadRequest, Prompt, Task, TokenCountRequest,
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, connect
 from jobs.storage.event_log import EventWriter, read_log
-from jobs.storage.lua import claim_scripts
+from jobs.storage.lua import take_scripts
 from tests.helpers.consumer_rig import GET_S, ConsumerRig, running_consumer
 from tests.helpers.taking import claimed, open_attempt, take
 from tests.helpers.waiting import wait_until
@@ -129,7 +129,7 @@ def test_a_job_whose_take_was_cut_is_admitted_once(
     """The claim says that it was given to this worker; nothing else does."""
     rig = ConsumerRig(redis_url, tmp_path)
     first, second = rig.submit(), rig.submit()
-    sha = rig.redis.script_load(claim_scripts.TAKE).encode()
+    sha = rig.redis.script_load(take_scripts.TAKE).encode()
     send, losses = Connection.send_packed_command, iter([True])
 
     def lose_the_first(connection: Connection, command: Any, **kwargs: Any) -> None:

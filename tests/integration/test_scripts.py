@@ -20,7 +20,7 @@ from jobs.storage.lua.job_scripts import RESERVE_S
 from jobs.storage.store import JobStore
 from jobs.storage.totals import read_totals
 from tests.helpers.samples import event, generate, new_job_id, submission
-from tests.helpers.taking import WORKER, claimed, open_attempt, take
+from tests.helpers.taking import WORKER, claimed, open_attempt, run_take, take
 from workers.generation.attempts import AttemptOpener
 
 OTHER = "0.gen.other"
@@ -78,11 +78,8 @@ def test_opened_again_by_the_same_worker_it_is_the_same_attempt(
 def test_a_taken_job_is_claimed_in_the_same_step(redis: SyncRedis, store: JobStore) -> None:
     new = submission()
     store.submit(new)
-    queue, claims, owner = store.queue("mgs-gen-0"), names.claims_key("0"), names.owner_key("0")
-    taken = redis.register_script(claim_scripts.TAKE)(
-        keys=[queue.key, queue.intermediate_queue_key, claims, owner, names.take_key(WORKER)],
-        args=[WORKER, "", names.job_key(""), 0, 1, 0],
-    )
+    queue = store.queue("mgs-gen-0")
+    taken = run_take(redis, queue, WORKER)
     assert taken == new.job_id.encode()
     assert claimed(redis) == {(WORKER, new.job_id)}
     assert redis.lrange(queue.intermediate_queue_key, 0, -1) == [taken]
@@ -339,11 +336,7 @@ def test_a_worker_that_is_dead_or_has_given_up_a_take_is_given_nothing_by_it(
     store.submit(new)
 
     def take_number(number: int, worker: str = WORKER) -> bytes | None:
-        queue, slug = store.queue("mgs-gen-0"), "0"
-        keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
-        keys += [names.owner_key(slug), names.take_key(worker)]
-        args = [worker, "", names.job_key(""), 0, number, 0]
-        return redis.register_script(claim_scripts.TAKE)(keys=keys, args=args)
+        return run_take(redis, store.queue("mgs-gen-0"), worker, number=number)
 
     find = redis.register_script(claim_scripts.FIND_TAKEN)
     keys = [names.claims_key("0"), names.take_key(WORKER)]
@@ -361,11 +354,7 @@ def test_what_a_worker_has_in_hand_it_is_not_given_again(redis: SyncRedis, store
     first, second = submission(), submission()
     for new in (first, second):
         store.submit(new)
-    queue, slug = store.queue("mgs-gen-0"), "0"
-    keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
-    keys += [names.owner_key(slug), names.take_key(WORKER)]
-    args = [WORKER, "", names.job_key(""), 0, 1, 0, first.job_id]
-    taken = redis.register_script(claim_scripts.TAKE)(keys=keys, args=args)
+    taken = run_take(redis, store.queue("mgs-gen-0"), WORKER, held=[first.job_id])
     assert taken == second.job_id.encode()
 
 

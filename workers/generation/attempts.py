@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.contract.records import JobClass
 from jobs.contract.requests import Request, decode_request
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
@@ -16,6 +17,7 @@ class Attempt:
 
     ``cancel_reason``: not empty if the job was cancelled before the attempt. ``deaths``: number of
     worker deaths that the job is suspected of. ``ran_s``: time since its first attempt started.
+    ``left_s``: time until the job's deadline, if it has one. The others are the record's.
     """
 
     job_id: str
@@ -26,6 +28,11 @@ class Attempt:
     cancel_reason: str = ""
     deaths: int = 0
     ran_s: float = 0.0
+    job_class: JobClass = "interactive"
+    caller: str = ""
+    weight: float = 1.0
+    yields: int = 0
+    left_s: float | None = None
 
     def request(self) -> Request:
         """The job's request; raises ``ContractError`` if it cannot be decoded."""
@@ -52,7 +59,8 @@ class AttemptOpener:
         )
         if state != b"open":
             return None
-        attempt, seq, data, queued_s, reason, deaths, ran_s = rest
+        attempt, seq, data, queued_s, reason, deaths, ran_s, *order = rest
+        job_class, caller, weight, yields, left_s = order
         return Attempt(
             job_id,
             attempt,
@@ -62,4 +70,9 @@ class AttemptOpener:
             reason.decode(errors="replace"),
             deaths,
             max(0.0, float(ran_s)),
+            "batch" if job_class == b"batch" else "interactive",
+            caller.decode(errors="replace"),
+            float(weight),
+            yields,
+            float(left_s) if left_s else None,
         )

@@ -7,7 +7,6 @@ that fails when RQ changes (tests/integration/test_queue_consumer.py).
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -25,14 +24,13 @@ from rq.utils import now
 
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_transient
-from jobs.storage.lua import claim_scripts
-from jobs.storage.store import TAKE_FENCE_TTL_S
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.rq_bridge.rq_records import LEASE_S, RqRecords
+from workers.rq_bridge.taking import Order, Taker
 
 _BLOCK_S = 1
+_HELD_BACK_S = 0.05  # while every caller runs as many as it may: the end of one wakes nobody
 _RETRY_S = 0.2
-_MAX_NAMED = 512  # ids of held jobs sent with a take; generations are limited by slots
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +41,8 @@ class QueueConsumer(RqRecords):
     ``wait_for_room()`` blocks until a job may be taken, and returns False to stop. ``admit(job)``
     takes the job over and must not wait for its end. ``refuse(job_id)`` ends a job whose entry is
     unusable: True if it will write the end and release the job. ``on_stop(job_id, reason)`` handles
-    RQ's stop command. Nothing is taken while another supervisor than ``owner`` owns the model. Of
-    the loads and unloads only those with ids in ``meant`` are taken; while ``is_only_meant()``,
-    nothing else is.
+    RQ's stop command, ``on_yield(job_id)`` that to hand a job back. ``on_idle(is_idle)`` is told
+    when nothing is left to be taken, and when there may be. ``owner`` and the rest: see ``Taker``.
     """
 
     job_class = QueuedJob
@@ -62,6 +59,9 @@ class QueueConsumer(RqRecords):
         owner: str = "",
         meant: Sequence[str] = (),
         is_only_meant: Callable[[], bool] = lambda: False,
+        order: Order | None = None,
+        on_yield: Callable[[str], None] = lambda job_id: None,
+        on_idle: Callable[[bool], None] = lambda is_idle: None,
     ) -> None:
         super().__init__(
             [queue_name],
@@ -75,12 +75,9 @@ class QueueConsumer(RqRecords):
         self._admit = admit
         self._refuse = refuse
         self._on_stop = on_stop
-        self._owner = owner
-        self._meant = list(meant)
-        self._is_only_meant = is_only_meant
-        self._num_takes = 0
-        self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
-        self._take_script = redis.register_script(claim_scripts.TAKE)
+        self._on_yield = on_yield
+        self._on_idle = on_idle
+        self._taker = Taker(redis, self.queue, name, owner, order, meant, is_only_meant)
         self._rescued: list[str] = []
         self._must_rescue = False  # Redis may have given us a job that we do not know of
         self._looked_for_suspension_at = -math.inf
@@ -143,9 +140,12 @@ class QueueConsumer(RqRecords):
         """Take the next job; ``None`` after a wait or for an unreadable job, which is set aside."""
         if self._must_rescue:
             self.rescue()
-        job_id = self._rescued.pop() if self._rescued else self._take_id()
-        if job_id is None:
-            self.connection.blpop([names.wake_key(self.queue.name)], timeout=_BLOCK_S)
+        job_id = self._rescued.pop() if self._rescued else self._taker.take(tuple(self.in_hand))
+        self._on_idle(not job_id)
+        if not job_id:
+            wait_s = _BLOCK_S if job_id is None else _HELD_BACK_S
+            if self.connection.blpop([names.wake_key(self.queue.name)], timeout=wait_s):
+                self._on_idle(False)
             return None
         self.in_hand.add(job_id)
         try:
@@ -159,25 +159,6 @@ class QueueConsumer(RqRecords):
         assert isinstance(job, QueuedJob)
         job.origin = self.queue.name  # the hash is not trusted
         return job
-
-    def _take_id(self) -> str | None:
-        """Take and claim the first suitable job (see ``TAKE``). ``None`` if there is none."""
-        owner_key = names.owner_key(names.slug_of_worker(self.name))
-        keys = [self.queue.key, self.queue.intermediate_queue_key, self.claims_key, owner_key]
-        keys += [names.take_key(self.name)]
-        self._num_takes += 1
-        args = [
-            self.name,
-            self._owner,
-            names.job_key(""),
-            int(self._is_only_meant()),
-            self._num_takes,
-            len(self._meant),
-            *self._meant,
-            *itertools.islice(tuple(self.in_hand), _MAX_NAMED),
-        ]
-        found = self._take_script(keys=keys, args=args)
-        return None if found is None else found.decode(errors="replace")
 
     def set_aside(self, job_id: str, why: str) -> None:
         """Remove an unusable job and tell its client, if there is one.
@@ -262,6 +243,8 @@ class QueueConsumer(RqRecords):
             return
         if command in ("stop-job", "stop-execution") and isinstance(job_id, str):
             self._on_stop(job_id, reason)
+        elif command == names.YIELD_COMMAND and isinstance(job_id, str):
+            self._on_yield(job_id)
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """Keep listening after any error. redis-py subscribes again by itself."""
@@ -273,13 +256,6 @@ class QueueConsumer(RqRecords):
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
 
     def rescue(self) -> None:
-        """Find jobs that are claimed but not held here, because a reply was lost.
-
-        Redis then refuses earlier takes that are still under way.
-        """
-        keys = [self.claims_key, names.take_key(self.name)]
-        found = self._find_taken(keys=keys, args=[self._num_takes + 1, TAKE_FENCE_TTL_S])
-        members = map(names.parse_claim, found)
-        ours = {member[1] for member in members if member and member[0] == self.name}
-        self._rescued = sorted(ours - self.in_hand)
+        """Find jobs that are claimed but not held here, because a reply was lost."""
+        self._rescued = sorted(self._taker.find_taken() - self.in_hand)
         self._must_rescue = False

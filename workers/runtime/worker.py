@@ -38,6 +38,7 @@ from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
+from workers.rq_bridge.taking import Order
 from workers.runtime.admission import Admission
 from workers.runtime.heartbeat import EngineMemory, Heartbeat, WorkerReport
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
@@ -80,6 +81,7 @@ class ModelWorker:
             lambda job_id: self._gen_admission.refuse(self._gen, job_id),
             self._stop_job,
             owner,
+            order=Order("interactive", settings.aging_s, settings.fair),
         )
         self._ctl = QueueConsumer(
             names.control_queue(slug),

@@ -1,4 +1,4 @@
-"""Claims of workers on jobs: take a job from its queue, open an attempt, return it.
+"""Claims of workers on taken jobs: open an attempt, return the job, hand it back.
 
 Like those in ``job_scripts``, all may be sent twice after a lost reply.
 """
@@ -6,37 +6,6 @@ Like those in ``job_scripts``, all may be sent twice after a lost reply.
 from __future__ import annotations
 
 from typing import Final
-
-TAKE: Final = """
--- Moves the first job that the worker may take to the intermediate list, claims it, and returns
--- its id, or nil. Loads and unloads are taken only if they are named. A take is refused if nobody
--- would find its claim: another supervisor owns the model (an owner searches for claims only once,
--- at its start), the worker is marked as dead, or it has given this take up (FIND_TAKEN).
--- KEYS: queue, its intermediate list, claims of the model, lock of its owner, take key of the
--- worker (first take number that is served). ARGV: worker, its owner, prefix of job records, 1 to
--- take only named jobs, number of this take, count of named jobs, their ids, ids already held.
-local owner, first = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
-if owner and owner ~= ARGV[2] then return false end
-if first and (first == 'dead' or tonumber(ARGV[5]) < tonumber(first)) then return false end
-local meant, held = {}, {}
-local last = 6 + tonumber(ARGV[6])
-for i = 7, last do meant[ARGV[i]] = true end
-for i = last + 1, #ARGV do held[ARGV[i]] = true end
-for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
-  local is_open = false
-  if not meant[id] and ARGV[4] ~= '1' then
-    local task = redis.pcall('HGET', ARGV[3] .. id, 'task')
-    is_open = task ~= 'mgs.load' and task ~= 'mgs.unload'
-  end
-  if (meant[id] or is_open) and not held[id] then
-    redis.call('LREM', KEYS[1], 1, id)
-    redis.call('RPUSH', KEYS[2], id)
-    redis.call('SADD', KEYS[3], ARGV[1] .. '|' .. id)
-    return id
-  end
-end
-return false
-"""
 
 FIND_TAKEN: Final = """
 -- Returns all claims of the model. Earlier takes of the worker that arrive later take nothing.
@@ -49,9 +18,9 @@ OPEN_ATTEMPT: Final = """
 -- Opens an attempt of the worker. From then on the log refuses all earlier attempts. A second call
 -- of the same worker opens the same attempt.
 -- Returns {'open', attempt, newest seq in the log, request, seconds queued, cancel reason, deaths,
--- seconds since the first attempt}; {'ended'}; or {'gone'}: the record is missing or unreadable, or
--- the worker has no claim (any more). A log or request of another type counts as empty; the worker
--- reports that.
+-- seconds since the first attempt, class, caller, weight, yields, seconds until the deadline ('':
+-- none)}; {'ended'}; or {'gone'}: the record is missing or unreadable, or the worker has no claim
+-- (any more). A log or request of another type counts as empty; the worker reports that.
 -- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
 local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths',
@@ -74,7 +43,11 @@ local queued_s = tostring(seconds - created_at)
 local ran_s = tostring(seconds - (tonumber(redis.call('HGET', KEYS[1], 'started_at')) or seconds))
 local request = redis.pcall('GET', KEYS[3])
 if type(request) ~= 'string' then request = '' end
-return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0, ran_s}
+local order = redis.call('HMGET', KEYS[1], 'job_class', 'caller', 'weight', 'yields', 'deadline_at')
+local left_s = tonumber(order[5]) and tostring(tonumber(order[5]) - seconds) or ''
+return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0, ran_s,
+  order[1] or '', order[2] or '', tostring(tonumber(order[3]) or 1), tonumber(order[4]) or 0,
+  left_s}
 """
 
 RETURN_TO_QUEUE: Final = """
@@ -94,6 +67,30 @@ if state[1] ~= 'queued' and state[1] ~= 'running' then return 0 end
 if ARGV[3] ~= '' and state[1] == 'running' then redis.call('HINCRBY', KEYS[1], ARGV[3], 1) end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
 -- RQ's key may have another type. That must not stop the rest.
+if redis.call('EXISTS', KEYS[5]) == 1 then redis.pcall('HSET', KEYS[5], 'status', 'queued') end
+redis.call('LREM', KEYS[3], 0, id)
+redis.call('LPUSH', KEYS[3], id)
+redis.call('LPUSH', KEYS[6], '1')
+redis.call('LTRIM', KEYS[6], 0, 0)
+return 1
+"""
+
+YIELD: Final = """
+-- Takes a running job back from its worker and puts it at the front of its queue, with what it has
+-- said. It has no hint there, so it is taken first. Returns 1 if it is on its queue (now or
+-- earlier), 0 if the worker does not run that attempt, or the reason of a cancel, which ends it.
+-- KEYS: job, intermediate list, queue, claims of the model, RQ's job, list that wakes the consumer.
+-- ARGV: job id, worker, attempt.
+local id, worker = ARGV[1], ARGV[2]
+local state = redis.call('HMGET', KEYS[1], 'status', 'worker', 'attempt', 'cancel')
+if state[3] ~= ARGV[3] then return 0 end
+if state[1] == 'queued' then return 1 end
+if state[1] ~= 'running' or state[2] ~= worker then return 0 end
+if state[4] and state[4] ~= '' then return state[4] end
+redis.call('SREM', KEYS[4], worker .. '|' .. id)
+redis.call('LREM', KEYS[2], 0, id)
+redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
+redis.call('HINCRBY', KEYS[1], 'yields', 1)
 if redis.call('EXISTS', KEYS[5]) == 1 then redis.pcall('HSET', KEYS[5], 'status', 'queued') end
 redis.call('LREM', KEYS[3], 0, id)
 redis.call('LPUSH', KEYS[3], id)

@@ -1,0 +1,23 @@
+"""The settings of jobs: their order, batches, files and keys. Part of ``jobs/settings.py``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class QueueSettings(BaseSettings):
+    """See ``Settings``, which inherits these fields."""
+
+    aging_s: float = Field(default=10.0, gt=0)
+    """A waiting job gains one level of priority in this time."""
+    fair: bool = True
+    """Share each model between API keys by tokens; off: in order of arrival and priority."""
+    fair_output_weight: float = Field(default=2.0, ge=0)
+    """What a generated token counts for, where a prompt's token that is read counts 1."""
+    batch_slowdown: float = Field(default=1.25, ge=1)
+    """How much slower batch jobs may make the steps of interactive ones."""
+    batch_quantum: int = Field(default=32, ge=1)
+    """Tokens that a batch job writes before it gives way again, while others can."""
+    batch_starve_s: float = Field(default=60.0, ge=0.1)
+    """A batch job that waits this long beside interactive ones gets a slot for a quantum."""
