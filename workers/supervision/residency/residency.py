@@ -116,7 +116,7 @@ class Residency:
             residence_s=self._settings.swap_after_s / 2,
             patience_s=0.0 if is_alone else _PATIENCE_S,
             recent_s=self._settings.batch_quiet_s,
-            batch_turn_s=self._settings.batch_starve_s,
+            batch_turn_s=self._settings.batch_turn_s,
         )
 
     def _note_waiting(self, found: Plan) -> None:
