@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
@@ -21,6 +22,7 @@ from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
+from api.admin.queues.routes import router as queues_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -59,7 +61,9 @@ ROUTERS = (
     pull_router,
     adapters_router,
     management_router,
+    queues_router,
     jobs_router,
+    job_changes_router,
     health_router,
     metrics_router,
     docs_router,

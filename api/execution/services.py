@@ -11,11 +11,13 @@ from fastapi import Depends, Request
 from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
+from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
+from jobs.keys.caller import Caller
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
-from jobs.storage.desired_models import DesiredModels
+from jobs.storage.desired_models import DesiredModels, LoadedModel
 from jobs.storage.store import JobStore
 from jobs.stream.hub import EventHub
 
@@ -56,6 +58,21 @@ class Services:
             settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
         )
 
+    @property
+    def caller(self) -> Caller:
+        """Whose request is answered."""
+        return self.runner.caller_info
+
+    def catalog(self) -> Catalog:
+        """The models on disk that the caller may use. Synchronous."""
+        found = read_catalog(self.settings)
+        return found if self.caller.has_all_models else found.only(self.caller.may_use)
+
+    def loaded_models(self) -> list[LoadedModel]:
+        """The desired models that the caller may use. Synchronous."""
+        found = self.desired_models.loaded()
+        return [one for one in found if self.caller.may_use(one.desired.load.model_name)]
+
     async def start(self) -> None:
         await self.hub.start()
         self.heartbeat.start()
@@ -74,11 +91,10 @@ class Services:
 async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
-    state = request.scope.get("state", {})
-    caller, may_manage = state.get("caller", ""), state.get("may_manage", True)
-    if not caller and may_manage:
+    caller: Caller | None = request.scope.get("state", {}).get("caller_info")
+    if caller is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller, may_manage=may_manage))
+    return replace(services, runner=services.runner.for_caller(caller))
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

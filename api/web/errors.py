@@ -37,6 +37,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
+    "job_conflict": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),
     "model_unloaded": (410, "cancelled_error"),
     "pull_failed": (502, "upstream_error"),

@@ -127,6 +127,12 @@ class JobNotFoundError(JobError):
     code = "job_not_found"
 
 
+class JobConflictError(JobError):
+    """The job is not in the state that the request needs."""
+
+    code = "job_conflict"
+
+
 class StorageLostError(JobError):
     """Redis has lost the job: it was emptied, or restarted without its data."""
 

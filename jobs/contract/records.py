@@ -158,7 +158,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     ended, 0 while one runs, ``interactive_unused_s`` the same without the batch queue.
     ``prefilled_tokens`` (without those found in the prompt cache: ``cached_tokens``) and
     ``generated_tokens`` count from the worker's start to ``beat_at``, in epoch seconds. ``jobs``
-    has a line per running job, at most 100.
+    has a line per running job, at most 100. ``starts_per_s`` says how many generations of a class
+    started a second of late, for classes with enough of them.
     """
 
     model_id: str
@@ -196,6 +197,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     cached_tokens: int = 0
     generated_tokens: int = 0
     jobs: list[RunningJob] = []
+    starts_per_s: dict[JobClass, float] = {}
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):

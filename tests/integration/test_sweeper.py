@@ -187,12 +187,9 @@ def test_lines_of_a_batch_wait_for_ever_and_flex_jobs_for_a_day(rig: Rig) -> Non
     assert rig.store.queue(names.batch_queue("0")).get_job_ids() == [line, kept]
 
 
-@pytest.mark.parametrize("how", ["hold", "drain"])
-def test_no_wait_of_a_class_on_hold_counts_and_after_it_waits_begin_anew(
-    rig: Rig, how: str
-) -> None:
+def test_no_wait_of_a_class_on_hold_counts_and_after_it_waits_begin_anew(rig: Rig) -> None:
     waiting = rig.submit(age_s=10 * LIMIT_S)
-    hold(rig, "interactive", how)
+    hold(rig, "interactive")
     rig.sweep()
     assert rig.statuses(waiting) == ["queued"]
     resume(rig, "interactive", ago_s=LIMIT_S - 5)
@@ -202,6 +199,13 @@ def test_no_wait_of_a_class_on_hold_counts_and_after_it_waits_begin_anew(
     resume(rig, "interactive", ago_s=LIMIT_S + 5)
     rig.sweep()
     assert rig.error_codes(waiting) == ["job_timeout"]
+
+
+def test_waits_of_a_class_that_is_drained_count(rig: Rig) -> None:
+    late = rig.submit(age_s=LIMIT_S + 1)
+    hold(rig, "interactive", "drain")
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
 
 
 def test_a_hold_of_one_class_is_none_of_the_other(rig: Rig) -> None:

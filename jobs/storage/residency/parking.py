@@ -120,7 +120,7 @@ class _Row:
         parsed = [(one, names.parse_claim(one)) for one in claims or ()]
         self._num_malformed = sum(1 for _, claim in parsed if claim is None)
         self._claimed = [claim[1].encode() for _, claim in parsed if claim is not None]
-        is_held, is_batch_held = [value is not None for value in holds or (None, None)]
+        is_held, is_batch_held = [value == b"hold" for value in holds or (None, None)]
         open_lists = [control, () if is_held else generations, () if is_batch_held else lines]
         self._waiting = [job_id for ids in open_lists for job_id in ids or ()]
         self._batch = set() if is_batch_held else set(lines or ())

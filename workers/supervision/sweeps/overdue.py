@@ -27,8 +27,8 @@ _FLEX_TIMEOUT_S = 86400.0  # of jobs of the class batch that belong to no batch
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A queue of a model. Of a class that is on ``hold``, no wait counts; ``resumed_at``: when it
-    was last released, in epoch seconds.
+    """A queue of a model. While its class is on hold no wait counts; ``resumed_at``: when it was
+    last released, in epoch seconds.
     """
 
     name: str
@@ -134,7 +134,8 @@ def _queued(slug: str, name: str, holds: dict[bytes, bytes]) -> Queued:
     if job_class is None:
         return Queued(name)
     resumed_at = _seconds(holds.get(f"{job_class}:resumed_at".encode()))
-    return Queued(name, job_class, job_class.encode() in holds, resumed_at)
+    is_on_hold = holds.get(job_class.encode()) == b"hold"
+    return Queued(name, job_class, is_on_hold, resumed_at)
 
 
 def _or_empty(answer: Any) -> Any:
