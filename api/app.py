@@ -37,6 +37,10 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.files.bodies import is_streamed
+from api.files.routes import router as files_router
+from api.files.upkeep import FilesUpkeep
+from api.files.upload_routes import router as uploads_router
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -73,6 +77,8 @@ ROUTERS = (
     ollama_models_router,
     ollama_pull_router,
     older_router,
+    files_router,
+    uploads_router,
     live_router,
     page_router,
 )
@@ -108,7 +114,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = services
         app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
         await services.start()
+        upkeep = FilesUpkeep(services.files)
+        upkeep.start()
         yield
+        upkeep.stop()
         await live.stop()
         await services.stop()
 
@@ -126,7 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:
         # Before the key check: a browser's preflight request has no key.

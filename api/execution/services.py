@@ -13,6 +13,7 @@ from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
 from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
+from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
@@ -26,7 +27,8 @@ from jobs.stream.hub import EventHub
 class Services:
     """The services of one API process.
 
-    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread.
+    ``store``, ``desired_models``, ``disk_facts`` and ``files`` are synchronous: call them in a
+    thread.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Services:
     heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
+    files: FileStore
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -54,8 +57,19 @@ class Services:
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
+        files = FileStore(settings, client)
         return cls(
-            settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
+            settings,
+            redis,
+            subscriber,
+            hub,
+            store,
+            desired_models,
+            runner,
+            heartbeat,
+            facts,
+            probe,
+            files,
         )
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.web.base_schema import Body, Flag, number
+from jobs.contract.records import JobClass
 
 
 class CurrentQueue(BaseModel):
@@ -81,13 +82,19 @@ class Processes(BaseModel):
 
 
 class CleanUpBody(Body):
-    """``timeout``: age in seconds from which a generation job is removed.
+    """``timeout``: age in seconds from which a generation job of the ``class`` is removed.
 
     With ``dry_run`` they are only counted.
     """
 
     timeout: Annotated[float, number(0, 10 * 365 * 86400)]
     dry_run: Flag | None = None
+    job_class: Literal["interactive", "batch", "all"] = Field("interactive", alias="class")
+
+    @property
+    def classes(self) -> tuple[JobClass, ...]:
+        """The classes of the jobs that are removed."""
+        return ("interactive", "batch") if self.job_class == "all" else (self.job_class,)
 
 
 class CleanUpAnswer(BaseModel):
