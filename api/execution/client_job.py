@@ -35,6 +35,7 @@ from jobs.storage import names
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
+_CLOCKS_S = 1.0  # two machines' clocks differ
 _DEADLINE_GRACE_S = 5.0  # the worker ends a running job at its deadline, after its step
 # Checks in a row, one per second, that found neither worker nor supervisor.
 _MAX_ABSENT_WAITING = 10  # a supervisor may be restarting
@@ -51,8 +52,8 @@ class ClientJob:
         self.ticket = ticket
         self._runner = runner
         self._timeout_s = timeout_s
-        deadline_at = ticket.submission.deadline_at
-        self._left_s = None if deadline_at is None else max(0.0, deadline_at - time.time())
+        self._deadline_at = at = ticket.submission.deadline_at
+        self._left_s = None if at is None else max(0.0, at - time.time())
         if self._left_s is not None:
             self._timeout_s = min(timeout_s, self._left_s + _DEADLINE_GRACE_S)
         self._is_started = False
@@ -121,10 +122,19 @@ class ClientJob:
             self._is_started = True
             if event.is_terminal:
                 self._is_over = True
-                check(event)
+                self._check(event)
             yield event
         if not self._is_over:
             raise JobNotFoundError("the events of the job are gone", "job_id")
+
+    def _check(self, event: Event) -> None:
+        """Raise the error of the job's end; a worker does not say which of its limits it was."""
+        try:
+            check(event)
+        except JobTimeoutError:
+            if self._deadline_at is not None and event.t >= self._deadline_at - _CLOCKS_S:
+                raise DeadlineError from None
+            raise
 
     def cancel(self, reason: str) -> None:
         """Cancel the job if it has not ended; at most once."""

@@ -47,7 +47,7 @@ def waiting_in_rq(server: Server) -> int:
     command = [sys.executable, "-m", "rq.cli", "info", "--raw", "-Q", "-u", server.redis_url]
     lines = subprocess.check_output(command, text=True, cwd=ROOT).splitlines()
     (line,) = [line.split() for line in lines if QUEUE in line.split()]
-    return int(line[2])
+    return int(line[2].strip(","))
 
 
 def queued(server: Server) -> list[str]:
@@ -79,7 +79,7 @@ def kill_redis(server: Server) -> None:
 
 def is_ready_again(server: Server, former: int) -> bool:
     entry = server.processes_by_id().get("0", {})
-    return entry.get("state") == "loaded" and entry["process_id"] not in (former, 0)
+    return entry.get("state") == "ready" and entry["process_id"] not in (former, 0)
 
 
 def test_what_is_held_waits_through_the_death_of_every_process(own_server: Server) -> None:

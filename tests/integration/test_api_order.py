@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_worker_that_keeps_silent_does_not_hold_its_client_beyond_the_deadline
     taken.started()
     assert error_of(client.result()) == (503, "job_timeout", "deadline_s")
     wait_until(lambda: rig.record(taken.job_id).cancel, "the job is cancelled")
+
+
+def test_a_running_job_ends_at_its_deadline_with_what_it_has_said(rig: Rig) -> None:
+    rig.load()
+    client = rig.chat_soon(stream=True, deadline_s=0.2)
+    taken = rig.take()
+    taken.started()
+    taken.chunk("Hel")
+    deadline_at = rig.record(taken.job_id).deadline_at
+    wait_until(lambda: deadline_at and time.time() > deadline_at, "the deadline")
+    taken.failed("job_timeout", "the job exceeded its time limit")
+    text = client.result().text
+    assert '"content":"Hel"' in text
+    assert '"param":"deadline_s"' in text
 
 
 def test_an_earlier_deadline_goes_first(rig: Rig) -> None:

@@ -15,7 +15,7 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ErrorInfo
-from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
+from jobs.contract.records import JobClass, RunningJob, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.platform.current import current_platform
 from jobs.storage import names
@@ -53,6 +53,7 @@ class WorkerReport:
         self.idle_s = 0.0
         self.unused_s = 0.0
         self.interactive_unused_s: float | None = None
+        self.starts_per_s: dict[JobClass, float] = {}
         self.load_fraction: float | None = None
         self._counts = TokenCounts()
         self._jobs: list[RunningJob] = []
@@ -123,6 +124,7 @@ class WorkerReport:
             cached_tokens=self._counts.cached,
             generated_tokens=self._counts.generated,
             jobs=self._jobs,
+            starts_per_s=self.starts_per_s,
         )
 
 

@@ -64,6 +64,8 @@ class ModelJobs:
             outbox.finish(job.usage, job.timings())
             return
         self._sharing.enter(job)
+        if attempt.attempt == 1:
+            self._sharing.starts.note(attempt.job_class)
         if attempt.deaths:
             # A suspect runs alone until its first output (``workers/supervision/blame.py``).
             self._sharing.slots.hold(attempt.job_id)
