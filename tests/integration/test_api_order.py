@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from jobs.scheduling.holds import class_queue
 from jobs.storage import names
 from tests.helpers.taking import run_take
 from tests.helpers.waiting import wait_until
-from tests.integration.api_rig import WORKER, Rig
+from tests.integration.api_rig import WORKER, Rig, running_api
 
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hi"}]}
@@ -474,3 +475,54 @@ def test_a_heartbeat_without_starts_is_read(rig: Rig) -> None:
     rig.heartbeat(desired, state=WorkerState.LOADING, load_fraction=0.5)
     wait = job(rig, submit(rig))["wait"]
     assert wait == {"phase": "loading", "position": 1, "fraction": 0.5}
+
+
+def test_jobs_are_filtered_by_the_name_of_a_key(tmp_path: Path, redis_url: str) -> None:
+    with running_api(tmp_path, redis_url, api_key="secret", management_key="boss") as rig:
+        rig.http.headers["Authorization"] = "Bearer boss"
+        rig.load()
+        managers = submit(rig)
+        answer = rig.post(CHAT, {**HELLO, "background": True}, Authorization="Bearer secret")
+        users = answer.json()["id"]
+
+        def ids(key: str) -> list[str]:
+            page = rig.http.get("/v1/jobs", params={"key": key}).json()
+            return [one["id"] for one in page["data"]]
+
+        assert ids("default") == [users]
+        assert managers in ids("management")
+        assert ids(rig.record(users).caller) == [users]
+        held = change(rig, "hold")["data"][0]
+        assert (held["state"], held["by"]) == ("hold", "management")
+        rig.http.headers["Authorization"] = "Bearer secret"
+        assert ids("management") == []
+        for method, path in (
+            ("POST", f"/v1/jobs/{managers}/retry"),
+            ("POST", f"/v1/jobs/{managers}/requeue"),
+            ("PATCH", f"/v1/jobs/{managers}"),
+        ):
+            answer = rig.http.request(method, path, json={"priority": 1})
+            assert error_of(answer) == (404, "job_not_found", "job_id")
+        for action in ("hold", "drain", "resume"):
+            answer = rig.post(f"/management/queues/0/{action}", {})
+            assert error_of(answer)[:2] == (403, "management_key_required")
+        assert rig.http.get("/management/queues").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "x"}),
+        ("/v1/rerank", {"query": "x", "documents": ["y"]}),
+        ("/api/embed", {"input": "x"}),
+    ],
+)
+def test_vectors_come_in_time_or_not_at_all(rig: Rig, path: str, body: Any) -> None:
+    rig.load()
+    answer = rig.post(path, {**body, "deadline_s": 0.2})
+    assert answer.status_code == 503
+    assert "job_timeout" in answer.text
+    assert rig.record(answer.headers["X-Job-Id"]).error_code == "job_timeout"
+    answer = rig.post(path, {**body, "deadline_s": -1})
+    assert answer.status_code == 400
+    assert "deadline_s" in answer.text

@@ -188,7 +188,7 @@ class ModelWorker:
             case LoadRequest():
                 self._engine.load(request, outbox)
             case EmbedRequest():
-                self._ready_jobs().embed(request, outbox)
+                self._ready_jobs().embed(request, outbox, attempt.left_s)
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))

@@ -76,5 +76,6 @@ async def _as_shown(
         created_at=int(time.time()),
         echo=stored.echo | {"background": True, "service_tier": service_tier(submission)},
         is_background=True,
+        caller=services.caller.id,
     )
     return shelf.with_record(submission, stored)
