@@ -50,6 +50,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -112,7 +113,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
-        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
+        app.state.live = live = LiveFeed(
+            LiveReader(services.redis, services.store, KeyRing(settings).name_of)
+        )
         await services.start()
         upkeep = FilesUpkeep(services.files)
         upkeep.start()

@@ -116,5 +116,3 @@ def _scope(path: str, body: bytes, state: dict[str, Any], exchange: _Exchange) -
         "state": state,
         BODY_SEND: exchange.send,
     }
-
-

@@ -27,9 +27,7 @@ class FollowedJob(Protocol):
 
     ticket: Ticket
 
-    def run(
-        self, receive: Receive
-    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def run(self, receive: Receive) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Submit the job; gives its events up to ``finished``. Raises the error of another end."""
 
     def give_up(self, error: Exception) -> None:
