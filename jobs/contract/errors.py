@@ -145,6 +145,15 @@ class JobTimeoutError(JobError):
     code = "job_timeout"
 
 
+class DeadlineError(JobTimeoutError):
+    """The deadline that the client has set has passed."""
+
+    def __init__(
+        self, message: str = "deadline_s: it has passed", param: str | None = "deadline_s"
+    ) -> None:
+        super().__init__(message, param)
+
+
 class ShuttingDownError(JobError):
     """The process that held the job is stopping."""
 

@@ -53,7 +53,8 @@ class WaitingOrder:
         if answer == "gone":
             raise JobNotFoundError(f"there is no job {record.job_id[:80]!r}", "job_id")
         if answer != "done":
-            raise JobConflictError(f"priority: the job does not wait any more, it is {answer}")
+            message = f"priority: the job does not wait any more, it is {answer}"
+            raise JobConflictError(message, "priority")
 
 
 def _text(data: bytes) -> str:

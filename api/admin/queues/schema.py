@@ -31,8 +31,8 @@ class HoldBody(ClassesBody):
 class QueueEntry(BaseModel):
     """One class of one model: how many jobs wait and run, and whether it is held.
 
-    ``hold``: jobs wait. ``drain``: new ones are refused, those that wait still run. ``by``: the name of the key
-    that did it; ``since`` and ``resumed_at`` are epoch seconds.
+    ``hold``: jobs wait. ``drain``: new ones are refused, those that wait still run. ``by``: the
+    name of the key that did it; ``since`` and ``resumed_at`` are epoch seconds.
     """
 
     model_config = ConfigDict(protected_namespaces=())
