@@ -23,6 +23,7 @@ from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.admin.queues.routes import router as queues_router
+from api.batches.routes import router as batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -60,6 +61,7 @@ ROUTERS = (
     embeddings_router,
     rerank_router,
     text_router,
+    batches_router,
     models_router,
     internal_router,
     estimate_router,
