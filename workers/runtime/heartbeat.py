@@ -122,6 +122,7 @@ class WorkerReport:
             prefilled_tokens=self._counts.prefilled,
             cached_tokens=self._counts.cached,
             generated_tokens=self._counts.generated,
+            reread_tokens=self._counts.reread,
             jobs=self._jobs,
         )
 
