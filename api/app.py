@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
@@ -21,6 +22,8 @@ from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
+from api.admin.queues.routes import router as queues_router
+from api.batches.routes import router as batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -35,6 +38,10 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.files.bodies import is_streamed
+from api.files.routes import router as files_router
+from api.files.upkeep import FilesUpkeep
+from api.files.upload_routes import router as uploads_router
 from api.idempotency.middleware import Idempotency
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
@@ -46,6 +53,7 @@ from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
 from api.webhooks.routes import router as webhooks_router
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -55,13 +63,16 @@ ROUTERS = (
     embeddings_router,
     rerank_router,
     text_router,
+    batches_router,
     models_router,
     internal_router,
     estimate_router,
     pull_router,
     adapters_router,
     management_router,
+    queues_router,
     jobs_router,
+    job_changes_router,
     health_router,
     metrics_router,
     docs_router,
@@ -71,6 +82,8 @@ ROUTERS = (
     ollama_models_router,
     ollama_pull_router,
     older_router,
+    files_router,
+    uploads_router,
     webhooks_router,
     live_router,
     page_router,
@@ -111,9 +124,14 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
-        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
+        app.state.live = live = LiveFeed(
+            LiveReader(services.redis, services.store, KeyRing(settings).name_of)
+        )
         await services.start()
+        upkeep = FilesUpkeep(services.files)
+        upkeep.start()
         yield
+        upkeep.stop()
         await live.stop()
         await services.stop()
 
@@ -132,7 +150,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
     app.add_middleware(Idempotency)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:
         # Before the key check: a browser's preflight request has no key.

@@ -22,6 +22,7 @@ from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
+from jobs.keys.keys_file import KeysFile, KeysFileError
 from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 from jobs.queue_settings import QueueSettings
@@ -53,9 +54,17 @@ class Settings(QueueSettings):
     ollama_models: Path | None = Field(default=None, validation_alias="OLLAMA_MODELS")
     adapters_dir: Path = Path("adapters")
     state_dir: Path = Path(".state")
+    files_dir: Path | None = None
+    """Folder of the files of /v1/files and of batches; unset: ``files`` in the state folder."""
+    files_max_bytes: int = Field(default=20 * 10**9, ge=1)
+    """All files of /v1/files together."""
+    max_file_bytes: int = Field(default=200 * 10**6, ge=1024)
+    """Largest file of /v1/files."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     api_key: str | None = None
     management_key: str | None = None
+    keys_file: Path | None = None
+    """Further keys with what they allow, see ``jobs/keys/keys_file.py``."""
     allowed_hosts: str = ""
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
     cors_origins: str = ""
@@ -163,10 +172,9 @@ class Settings(QueueSettings):
 
     @model_validator(mode="after")
     def _refuse_open_listening(self) -> Settings:
-        if not is_loopback(self.host) and not self.api_key:
-            raise ValueError(
-                f"MGS_HOST={self.host} listens beyond this machine: set MGS_API_KEY first"
-            )
+        if not is_loopback(self.host) and not self.has_keys:
+            keys = "MGS_API_KEY or MGS_KEYS_FILE"
+            raise ValueError(f"MGS_HOST={self.host} listens beyond this machine: set {keys} first")
         return self
 
     @property
@@ -194,6 +202,11 @@ class Settings(QueueSettings):
         return [f"{self.models_dir}/" if one == "models" else one for one in self.sources]
 
     @property
+    def files_folder(self) -> Path:
+        """``files_dir``, or its default."""
+        return (self.files_dir or self.state_dir / "files").expanduser()
+
+    @property
     def hf_cache(self) -> Path:
         """The cache of Hugging Face's libraries."""
         return (self.hf_hub_cache or self.hf_home / "hub").expanduser()
@@ -207,6 +220,16 @@ class Settings(QueueSettings):
         )
         found = self.ollama_models or (service if service.is_dir() and not own.is_dir() else own)
         return found.expanduser()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether requests need a key, also while the keys file has none."""
+        return self.api_key is not None or self.keys_file is not None
+
+    @cached_property
+    def keys(self) -> KeysFile | None:
+        """The keys file, if there is to be one."""
+        return KeysFile(self.keys_file.expanduser()) if self.keys_file else None
 
     @cached_property
     def known_origins(self) -> frozenset[str]:
@@ -267,11 +290,13 @@ def load_settings() -> Settings:
 
 
 def load_server_settings() -> Settings:
-    """The settings of a server. It does not start with a wrong models.toml either."""
+    """The settings of a server. It starts with no wrong models.toml or keys file either."""
     settings = load_settings()
     try:
         settings.models_file.check()
-    except ModelsFileError as error:
+        if settings.keys is not None:
+            settings.keys.check()
+    except (ModelsFileError, KeysFileError) as error:
         for problem in error.problems:
             print(f"mgs: {problem}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -80,6 +80,23 @@ def show_estimate(answer: Json) -> None:
         print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
 
 
+def show_keys(entries: Sequence[Json]) -> None:
+    """The entries of the keys file as a table."""
+    rows = [
+        (
+            entry["name"] + (" (manager)" if entry["is_manager"] else ""),
+            f"{entry['weight']:g}",
+            str(entry["priority_floor"]),
+            ", ".join(entry["classes"]),
+            ", ".join(entry["models"]),
+            *(_text(entry[name]) for name in ("max_jobs", "max_running", "rpm", "tpm")),
+        )
+        for entry in entries
+    ]
+    titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
+    _show(titles, rows, empty="there are no keys: mgs keys add NAME")
+
+
 def show_models(models: Sequence[Json]) -> None:
     """``GET /v1/models`` as a table with a row per model, and the ids under which it is loaded."""
     ids = defaultdict(set)
@@ -116,6 +133,88 @@ def show_jobs(page: Json) -> None:
         for job in page["data"]
     ]
     _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
+
+
+def show_queues(entries: Sequence[Json]) -> None:
+    """``GET /management/queues`` as a table."""
+    now = time.time()
+    rows = [
+        (
+            entry["model_id"],
+            entry["model_name"],
+            entry["class"],
+            entry["state"] + (f" by {entry['by']}" if entry["by"] else ""),
+            to_age_text(now - entry["since"]) if entry["since"] else "",
+            _text(entry["waiting"]),
+            _text(entry["running"]),
+        )
+        for entry in entries
+    ]
+    titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
+    _show(titles, rows, empty="no model is loaded")
+
+
+def show_waiting(jobs: Sequence[Json]) -> None:
+    """Jobs that wait, in the order of their queues."""
+    rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
+    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
+    _show(titles, rows, empty="no jobs wait")
+
+
+def _place(job: Json) -> tuple[str, str, int]:
+    queue = job["queue"]
+    return job["model_id"], queue["class"], queue["position"] or 0
+
+
+def _waiting_row(job: Json) -> tuple[str, ...]:
+    queue, start_s = job["queue"], job["queue"]["estimated_start_s"]
+    return (
+        job["model_id"],
+        queue["class"],
+        _text(queue["position"]),
+        _text(queue["priority"]),
+        "" if start_s is None else to_age_text(start_s),
+        to_age_text(time.time() - job["created_at"]),
+        _text(job["caller"]),
+        job["id"],
+    )
+
+
+def show_batches(batches: list[Json]) -> None:
+    """Batches of ``GET /v1/batches`` as a table."""
+    now = time.time()
+    rows = []
+    for one in batches:
+        counts, waiting = one["request_counts"], one.get("waiting")
+        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
+        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
+        age = to_age_text(now - one["created_at"])
+        rows.append((one["id"], _text(one["model"]), state, done, str(counts["failed"]), age))
+    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
+    _show(titles, rows, empty="no batches: mgs batch FILE")
+
+
+def batch_bar() -> Progress:
+    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Progress(
+        *columns,
+        TextColumn("{task.fields[tokens]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def progress_bar() -> Progress:

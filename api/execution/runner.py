@@ -32,6 +32,7 @@ from jobs.contract.errors import (
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, decode_record
+from jobs.keys.caller import NOBODY, Caller
 from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
@@ -80,9 +81,8 @@ class JobRunner:
         orphan_s: float = 30.0,
     ) -> None:
         self.name = name
-        self.caller = ""
+        self.caller_info = NOBODY
         self.claim: Claim | None = None
-        self._may_manage = True
         self._max_keep_alive_s = max_keep_alive_s
         self.hub = hub
         self.store = store
@@ -95,10 +95,15 @@ class JobRunner:
         self.liveness = WorkerLiveness(self._find_absent, contact)
         self.readers = JobReaders(redis, store, name, orphan_s, self.in_thread)
 
-    def for_caller(self, caller: str, *, may_manage: bool) -> JobRunner:
+    @property
+    def caller(self) -> str:
+        """The id of whom jobs are submitted for."""
+        return self.caller_info.id
+
+    def for_caller(self, caller: Caller) -> JobRunner:
         """A copy of the runner that submits jobs as ``caller``."""
         runner = copy.copy(self)
-        runner.caller, runner._may_manage = caller, may_manage
+        runner.caller_info = caller
         return runner
 
     def with_claim(self, claim: Claim | None) -> JobRunner:
@@ -122,13 +127,14 @@ class JobRunner:
         )
 
     async def desired_models(self) -> dict[str, DesiredModel]:
-        """All desired models by slug, in the order of their model ids.
+        """The desired models that the caller may use, by slug, in the order of their model ids.
 
         ``StorageLostError`` when Redis has lost them and no supervisor has restored them yet.
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
-        return found
+        may_use = self.caller_info.may_use
+        return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
         """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""
@@ -152,7 +158,7 @@ class JobRunner:
             return
         ttl_s = None if seconds < 0 else seconds
         is_longer = self._max_keep_alive_s > 0 and not 0 <= seconds <= self._max_keep_alive_s
-        if is_longer and not self._may_manage:
+        if is_longer and not self.caller_info.may_manage:
             raise InvalidRequestError(
                 f"keep_alive: more than {self._max_keep_alive_s:g} s needs the management key",
                 "keep_alive",

@@ -11,11 +11,15 @@ from fastapi import Depends, Request
 from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
+from api.idempotency.claim import Claim
+from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
+from jobs.files.store import FileStore
+from jobs.keys.caller import Caller
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
-from jobs.storage.desired_models import DesiredModels
+from jobs.storage.desired_models import DesiredModels, LoadedModel
 from jobs.storage.store import JobStore
 from jobs.stream.hub import EventHub
 
@@ -24,7 +28,8 @@ from jobs.stream.hub import EventHub
 class Services:
     """The services of one API process.
 
-    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread.
+    ``store``, ``desired_models``, ``disk_facts`` and ``files`` are synchronous: call them in a
+    thread.
     """
 
     settings: Settings
@@ -37,6 +42,7 @@ class Services:
     heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
+    files: FileStore
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -54,9 +60,35 @@ class Services:
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
+        files = FileStore(settings, client)
         return cls(
-            settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
+            settings,
+            redis,
+            subscriber,
+            hub,
+            store,
+            desired_models,
+            runner,
+            heartbeat,
+            facts,
+            probe,
+            files,
         )
+
+    @property
+    def caller(self) -> Caller:
+        """Whose request is answered."""
+        return self.runner.caller_info
+
+    def catalog(self) -> Catalog:
+        """The models on disk that the caller may use. Synchronous."""
+        found = read_catalog(self.settings)
+        return found if self.caller.has_all_models else found.only(self.caller.may_use)
+
+    def loaded_models(self) -> list[LoadedModel]:
+        """The desired models that the caller may use. Synchronous."""
+        found = self.desired_models.loaded()
+        return [one for one in found if self.caller.may_use(one.desired.load.model_name)]
 
     async def start(self) -> None:
         await self.hub.start()
@@ -77,12 +109,14 @@ async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
     state = request.scope.get("state", {})
-    caller, may_manage = state.get("caller", ""), state.get("may_manage", True)
-    claim = state.get("claim")
-    if not caller and may_manage and claim is None:
-        return services
-    runner = services.runner.for_caller(caller, may_manage=may_manage).with_claim(claim)
-    return replace(services, runner=runner)
+    caller: Caller | None = state.get("caller_info")
+    claim: Claim | None = state.get("claim")
+    runner = services.runner
+    if caller is not None:
+        runner = runner.for_caller(caller)
+    if claim is not None:
+        runner = runner.with_claim(claim)
+    return services if runner is services.runner else replace(services, runner=runner)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.execution.services import ServicesDep
 from api.page.files import PageFile, read_page
+from api.web.auth import CallerDep
 from api.web.error_schema import ERRORS
 from api.web.errors import Problem, ProblemError
 from jobs.settings import is_loopback
@@ -34,7 +35,7 @@ _HEADERS = {
 _FOR_EVER = "public, max-age=31536000, immutable"
 
 
-class Caller(BaseModel):
+class CallerAnswer(BaseModel):
     """What the caller may do. ``is_key_required``: the server has an API key."""
 
     object: Literal["caller"] = "caller"
@@ -45,12 +46,12 @@ class Caller(BaseModel):
 
 
 @router.get("/v1/whoami", tags=["management"], responses=ERRORS)
-async def whoami(request: Request, services: ServicesDep) -> Caller:
+async def whoami(caller: CallerDep, services: ServicesDep) -> CallerAnswer:
     """Whether the server has keys, and whether the caller's may load and unload models."""
     page = await services.runner.in_thread(read_page)
-    return Caller(
-        is_key_required=services.settings.api_key is not None,
-        may_manage=request.scope["state"]["may_manage"],
+    return CallerAnswer(
+        is_key_required=services.settings.has_keys,
+        may_manage=caller.may_manage,
         version=version("mlx-gguf-server"),
         build=page.build,
     )

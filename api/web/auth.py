@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from ipaddress import ip_address
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends
@@ -15,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.dialects.error_answers import problem_response
 from api.web.errors import Problem, ProblemError
+from jobs.keys.caller import Caller
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings, is_loopback
 
 _OPEN_PATHS = frozenset({"/health", "/", "/ui"})
@@ -116,14 +117,13 @@ def _host_name(netloc: str) -> str | None:
 class KeyGuard:
     """ASGI middleware: checks the API key, where one is set.
 
-    Routes for the management key depend on ``ForManagers``. ``scope["state"]["caller"]`` is a hash
-    of the key.
+    ``scope["state"]`` gets ``caller_info``, the ``Caller``, and ``caller``, its id. Routes for the
+    management key depend on ``ForManagers``.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._api_key = settings.api_key
-        self._management_key = settings.management_key
+        self._keys = KeyRing(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_free = scope["type"] != "http" or _is_open(scope["path"])
@@ -134,21 +134,35 @@ class KeyGuard:
             await problem_response(problem, scope)(scope, receive, send)
 
     def _check(self, scope: Scope) -> Problem | None:
-        given = _given_key(Headers(scope=scope))
-        is_manager = _matches(given, self._management_key)
-        is_user = is_manager or _matches(given, self._api_key)
+        caller = self._keys.find(_given_key(Headers(scope=scope)))
+        if caller is None and self._keys.is_required:
+            return _unauthorized()
         state = scope.setdefault("state", {})
-        state["is_known"] = is_user
-        state["may_manage"] = is_manager or self._management_key is None
-        if is_user:
-            state["caller"] = caller_of(given)
-        return _unauthorized() if self._api_key and not is_user else None
+        state["is_known"] = caller is not None
+        state["caller_info"] = caller = caller or self._keys.anonymous(is_local=_is_local(scope))
+        state["caller"] = caller.id
+        return None
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether the client is on this machine, as far as the proxy in front, if any, tells."""
+    client = scope.get("client")
+    return client is None or is_loopback(client[0])
+
+
+def get_caller(request: Request) -> Caller:
+    """FastAPI dependency: who calls. Without keys, everybody is the caller with the id ""."""
+    caller: Caller = request.scope["state"]["caller_info"]
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
 async def require_management(request: Request) -> None:
     """FastAPI dependency: requires the management key, where one is set."""
     state = request.scope["state"]
-    if not state["may_manage"]:
+    if not state["caller_info"].may_manage:
         raise ProblemError(_forbidden() if state["is_known"] else _unauthorized())
 
 
@@ -164,16 +178,6 @@ def _given_key(headers: Headers) -> str:
     if scheme.lower() == "bearer" and token:
         return token.strip()
     return headers.get("x-api-key", "")
-
-
-def _matches(given: str, key: str | None) -> bool:
-    """Whether the keys are equal, in constant time; False if no key is set."""
-    return key is not None and hmac.compare_digest(given.encode(), key.encode())
-
-
-def caller_of(key: str) -> str:
-    """The hash that identifies a key in Redis."""
-    return hashlib.sha256(b"mgs caller " + key.encode()).hexdigest()[:16]
 
 
 def _unauthorized() -> Problem:

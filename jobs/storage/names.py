@@ -49,6 +49,9 @@ LIVE = "mgs:live"
 TOTALS = "mgs:totals"
 """Hash: totals of all ended jobs (``jobs/storage/totals.py``)."""
 
+FILES = "mgs:files"
+"""Sorted set: ids of all files, all with the score 0: they are in order of creation."""
+
 STORAGE_MARK = "mgs:storage"
 """String: a random mark, set by a supervisor when it is missing. A change means lost data."""
 
@@ -141,10 +144,10 @@ def fair_key(slug: str) -> str:
 
 
 def hold_key(slug: str) -> str:
-    """Hash: the classes of a model whose jobs are not taken.
+    """Hash: the classes of a model that are held or drained.
 
-    Fields: ``<class>``: ``hold``, or ``drain``, which also refuses new jobs; ``<class>:by``,
-    ``<class>:at`` and ``<class>:resumed_at`` (epoch seconds).
+    Fields: ``<class>``: ``hold`` (no job is taken) or ``drain`` (no new one is accepted);
+    ``<class>:by``, ``<class>:at`` and ``<class>:resumed_at`` (epoch seconds).
     """
     return f"mgs:hold:{slug}"
 
@@ -247,6 +250,26 @@ def response_key(response_id: str) -> str:
     return f"mgs:response:{response_id}"
 
 
+def file_key(file_id: str) -> str:
+    """Hash: the ``FileRecord`` of a file, and the uid of the folder in which it lies."""
+    return f"mgs:file:{file_id}"
+
+
+def files_key(caller: str) -> str:
+    """Sorted set: the ids in ``FILES`` of one caller."""
+    return f"{FILES}:{caller}"
+
+
+def file_home_key(uid: str) -> str:
+    """String with expiry: name of the machine with that folder; the index has its files."""
+    return f"mgs:file-home:{uid}"
+
+
+def file_expiry_key(uid: str) -> str:
+    """Sorted set: ids of the files in that folder that expire, scored by then (epoch seconds)."""
+    return f"mgs:file-expiry:{uid}"
+
+
 def take_key(worker: str) -> str:
     """String with expiry: the first take number of a worker that is served; ``dead``: none."""
     return f"mgs:take:{worker}"
@@ -289,6 +312,36 @@ def owner_key(slug: str) -> str:
 def api_key(name: str) -> str:
     """String with expiry: an API process's heartbeat."""
     return f"mgs:api:{name}"
+
+
+BATCHES = "mgs:batches"
+"""Sorted set: the ids of all batches; ``batches_key`` has those of one caller."""
+
+ACTIVE_BATCHES = "mgs:batches-active"
+"""Set: the ids of the batches that have not ended."""
+
+BATCH_WAKE = "mgs:wake:batches"
+"""List of one entry at most: there is a new batch, or one is to be cancelled."""
+
+
+def batches_key(caller: str) -> str:
+    """Sorted set: the ids of one caller's batches. Scripts build this name too."""
+    return f"{BATCHES}:{caller}"
+
+
+def batch_key(batch_id: str) -> str:
+    """Hash: a batch. Fields: ``status``, ``record``, ``epoch`` (how often it was taken over)."""
+    return f"mgs:batch:{batch_id}"
+
+
+def batch_lease_key(batch_id: str) -> str:
+    """String with expiry: the process that works on a batch, ``<machine>|<process>|<epoch>``."""
+    return f"mgs:batch:{batch_id}:lease"
+
+
+def batch_home_key(home: str) -> str:
+    """String: set once the batches of the folder with the uid ``home`` are in Redis."""
+    return f"mgs:batch-home:{home}"
 
 
 HOOKS_DUE = "mgs:hooks:due"

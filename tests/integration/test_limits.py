@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from api.web.auth import caller_of
 from jobs.contract.errors import TooManyJobsError
 from jobs.contract.events import EventKind
 from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.keys.caller import caller_of
 from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.store import JobStore

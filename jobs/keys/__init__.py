@@ -1,0 +1,1 @@
+"""API keys: who calls, what the key allows, what it has used."""
