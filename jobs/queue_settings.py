@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from jobs.keys.keys_file import KeysFile
 
 
 class QueueSettings(BaseSettings):
     """See ``Settings``, which inherits these fields."""
 
+    keys_file: Path | None = None
+    """Further keys with what they allow, see ``jobs/keys/keys_file.py``."""
     aging_s: float = Field(default=10.0, gt=0)
     """A waiting job gains one level of priority in this time."""
     fair: bool = True
@@ -21,3 +28,8 @@ class QueueSettings(BaseSettings):
     """Tokens that a batch job writes before it gives way again, while others can."""
     batch_starve_s: float = Field(default=60.0, ge=0.1)
     """A batch job that waits this long beside interactive ones gets a slot for a quantum."""
+
+    @cached_property
+    def keys(self) -> KeysFile | None:
+        """The keys file, if there is to be one."""
+        return KeysFile(self.keys_file.expanduser()) if self.keys_file else None

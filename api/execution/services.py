@@ -91,10 +91,11 @@ class Services:
 async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
-    caller: Caller | None = request.scope.get("state", {}).get("caller_info")
+    state = request.scope.get("state", {})
+    caller: Caller | None = state.get("caller_info")
     if caller is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller))
+    return replace(services, runner=services.runner.for_caller(caller, state.get("rates")))
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

@@ -175,6 +175,25 @@ class TooManyJobsError(JobError):
     code = "too_many_jobs"
 
 
+class KeyLimitError(TooManyJobsError):
+    """A limit of the API key is reached. After ``retry_after_s`` another try may succeed."""
+
+    code = "key_limit"
+    retry_after_s: float = 1.0
+
+
+class RateLimitError(KeyLimitError):
+    """The key's requests or tokens of this minute are used up."""
+
+    code = "rate_limit_exceeded"
+
+
+class KeyPermissionError(JobError):
+    """The API key is not for this."""
+
+    code = "key_not_allowed"
+
+
 class ModelDrainingError(JobError):
     """Somebody drains the model: it takes no new jobs of this class."""
 

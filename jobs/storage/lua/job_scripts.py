@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobs.storage.lua.key_scripts import COUNT_USE
+
 RESERVE_S: Final = 7 * 86400
 """What Redis deletes by itself, it deletes this much later than ``FORGET_EXPIRED`` does.
 
@@ -124,7 +126,8 @@ return answers
 """
 
 _END: Final = (
-    f"local reserve = {RESERVE_S}"
+    COUNT_USE
+    + f"local reserve = {RESERVE_S}"
     + """
 -- Ends a job: event, record, expiries, totals. Returns nil, or the log's error for the event.
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
@@ -154,6 +157,8 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   for i = 1, #amounts, 2 do
     redis.call('HINCRBYFLOAT', totals, amounts[i] .. ' ' .. model_id, amounts[i + 1])
   end
+  -- What it cannot write, since a key is of another type, must not keep the job from its end.
+  pcall(count_use, job, caller or '', status, amounts, now)
 end
 """
 )
