@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
+from api.admin.keys.usage_routes import router as usage_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
@@ -60,6 +61,7 @@ ROUTERS = (
     adapters_router,
     management_router,
     jobs_router,
+    usage_router,
     health_router,
     metrics_router,
     docs_router,

@@ -14,6 +14,7 @@ from api.execution.runner import JobRunner
 from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.keys.caller import Caller
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
@@ -39,6 +40,7 @@ class Services:
     heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
+    keys: KeyRing
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -54,14 +56,29 @@ class Services:
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
+        keys = KeyRing(settings)
         return cls(
-            settings, redis, subscriber, hub, store, desired_models, runner, heartbeat, facts, probe
+            settings,
+            redis,
+            subscriber,
+            hub,
+            store,
+            desired_models,
+            runner,
+            heartbeat,
+            facts,
+            probe,
+            keys,
         )
 
     @property
     def caller(self) -> Caller:
         """Whose request is answered."""
         return self.runner.caller_info
+
+    def key_names(self) -> dict[str, str]:
+        """The names of the keys by the ids of their callers."""
+        return {caller.id: caller.name for caller in self.keys.callers}
 
     def catalog(self) -> Catalog:
         """The models on disk that the caller may use. Synchronous."""

@@ -164,7 +164,7 @@ def test_tokens_are_reserved_at_first_and_counted_at_the_end(locked: Locked) -> 
     started = locked.post("alice", {**BACKGROUND, "max_tokens": 900})
     assert started.status_code == 202
     assert started.headers["x-ratelimit-remaining-tokens"] == "100"
-    [key] = [key for key in locked.rig.redis.keys(names.rate_key(caller) + ":*")]
+    [key] = locked.rig.redis.keys(names.rate_key(caller) + ":*")
     refused = locked.post("alice", {**BACKGROUND, "max_tokens": 900})
     if refused.status_code == 202:
         pytest.skip("a minute has begun in between")
