@@ -127,6 +127,11 @@ class JobNotFoundError(JobError):
     code = "job_not_found"
 
 
+def no_job(job_id: str) -> JobNotFoundError:
+    """The error for an id that is unknown or expired, or another caller's."""
+    return JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
+
+
 class StorageLostError(JobError):
     """Redis has lost the job: it was emptied, or restarted without its data."""
 
