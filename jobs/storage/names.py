@@ -160,6 +160,11 @@ def worker_name(slug: str, consumer: str, token: str) -> str:
     return f"{slug}.{consumer}.{token}"
 
 
+def worker_names(slug: str, token: str) -> list[str]:
+    """RQ names of the consumers of a worker: of interactive, batch and control jobs."""
+    return [worker_name(slug, consumer, token) for consumer in ("gen", "batch", "ctl")]
+
+
 def pull_worker_name(node: str, token: str) -> str:
     """RQ name of the process that pulls for the node with that uid."""
     return worker_name(PULL_SLUG, node, token)

@@ -23,7 +23,7 @@ from tests.helpers.waiting import wait_until
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.slots import SlotLimiter
 
 GET_S = 20.0
 

@@ -25,7 +25,8 @@ from workers.generation.preparation import Logged, build_job
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Publisher
 from workers.markup.output_format import OutputFormats
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.sharing import Sharing
+from workers.scheduling.slots import SlotLimiter
 
 
 class MemoryWriter:
@@ -86,7 +87,8 @@ class LoopRig:
             self._on_refused,
             lambda event, is_end: self.settled.append((event, is_end)),
         )
-        self.loop = DecodeLoop(engine, self.publisher, self.slots)
+        self.sharing = Sharing(self.slots)
+        self.loop = DecodeLoop(engine, self.publisher, self.sharing)
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)
         self._forms = OutputFormats(engine.tokenizer, self._encoder.template)
@@ -122,7 +124,7 @@ class LoopRig:
         logged: dict[int, Logged] | None = None,
     ) -> str:
         job = self.build(request, max_run_s, logged)
-        self.slots.take(len(job.choices))
+        self.sharing.enter(job)
         self.loop.admit(job)
         return job.job_id
 

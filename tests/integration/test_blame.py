@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from jobs.contract.errors import WorkerLostError
@@ -15,8 +18,9 @@ from tests.helpers.taking import open_attempt
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
-from workers.runtime.slots import SlotLimiter
+from workers.runtime.engine_thread import EngineThread
 from workers.runtime.worker import ModelWorker
+from workers.scheduling.slots import SlotLimiter
 from workers.supervision.recovery import Recovery
 
 WORKER = "0.gen.dead"
@@ -98,7 +102,8 @@ class Holder:
         self.slots.open(8)
         self.slots.hold(self.job_id)
         worker = ModelWorker.__new__(ModelWorker)
-        worker._slots, worker._loop, worker._books = self.slots, None, Bookkeeper()
+        worker._slots, worker._books = self.slots, Bookkeeper()
+        worker._engine = cast(EngineThread, SimpleNamespace(loop=None))
         self.publisher = Publisher(
             EventWriter(store.redis, 60, 60),
             worker._on_refused,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.waiting import wait_until
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.slots import SlotLimiter
 
 
 class Waiter:

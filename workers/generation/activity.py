@@ -63,7 +63,7 @@ def running_jobs(
 
 
 def _counts_of(job: GenerationJob) -> TokenCounts:
-    return TokenCounts(job.num_prefilled - job.num_cached, job.num_cached, job.num_generated)
+    return TokenCounts(job.num_prefilled - job.num_cached, job.num_cached, job.num_since_start)
 
 
 def _generation(job: GenerationJob) -> RunningJob:

@@ -17,7 +17,8 @@ class Attempt:
 
     ``cancel_reason``: not empty if the job was cancelled before the attempt. ``deaths``: number of
     worker deaths that the job is suspected of. ``ran_s``: time since its first attempt started.
-    ``left_s``: time until the job's deadline, if it has one. The others are the record's.
+    ``left_s``: time until the job's deadline, if it has one. ``is_line``: it is a
+    batch's. The others are the record's.
     """
 
     job_id: str
@@ -33,6 +34,7 @@ class Attempt:
     weight: float = 1.0
     yields: int = 0
     left_s: float | None = None
+    is_line: bool = False
 
     def request(self) -> Request:
         """The job's request; raises ``ContractError`` if it cannot be decoded."""
@@ -60,7 +62,7 @@ class AttemptOpener:
         if state != b"open":
             return None
         attempt, seq, data, queued_s, reason, deaths, ran_s, *order = rest
-        job_class, caller, weight, yields, left_s = order
+        job_class, caller, weight, yields, left_s, batch = order
         return Attempt(
             job_id,
             attempt,
@@ -72,7 +74,8 @@ class AttemptOpener:
             max(0.0, float(ran_s)),
             "batch" if job_class == b"batch" else "interactive",
             caller.decode(errors="replace"),
-            float(weight),
+            max(float(weight), 0.01),
             yields,
             float(left_s) if left_s else None,
+            batch != b"",
         )

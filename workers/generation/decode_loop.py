@@ -17,7 +17,6 @@ from jobs.contract.errors import EngineError, JobCancelledError, JobError, JobTi
 from jobs.contract.records import RunningJob
 from workers.engines.base import (
     Engine,
-    FinishReason,
     Prefill,
     PromptLogprobs,
     SequenceFailure,
@@ -28,7 +27,7 @@ from workers.generation.activity import Activity, TokenCounts, running_jobs
 from workers.generation.embedding import EmbeddingJob
 from workers.generation.job import Choice, GenerationJob
 from workers.generation.publisher import Publisher
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.sharing import Sharing
 
 _POLL_S = 0.01
 
@@ -43,27 +42,34 @@ class _End:
     error: JobError | None
 
 
-_Command = GenerationJob | EmbeddingJob | _End
+@dataclass(frozen=True, slots=True)
+class _HandBack:
+    """Give a job back to its queue."""
+
+    job_id: str
+
+
+_Command = GenerationJob | EmbeddingJob | _End | _HandBack
 
 
 class DecodeLoop:
     """Runs jobs with continuous batching.
 
-    Each choice returns its slot to ``slots`` when it ends. Embedding jobs take no slot: between two
-    steps, the oldest of them embeds a few inputs. The engine computes within ``turn``.
+    Each choice returns its slot to ``sharing`` when it ends. Embedding jobs take no slot: between
+    two steps, the oldest of them embeds a few inputs. The engine computes within ``turn``.
     """
 
     def __init__(
         self,
         engine: Engine,
         publisher: Publisher,
-        slots: SlotLimiter,
+        sharing: Sharing,
         turn: AbstractContextManager[object] | None = None,
     ) -> None:
         self._engine = engine
         self._turn = turn or nullcontext()
         self._publisher = publisher
-        self._slots = slots
+        self._sharing = sharing
         self._commands: deque[_Command] = deque()
         self._wake = threading.Event()
         self._jobs: dict[str, GenerationJob] = {}
@@ -84,6 +90,10 @@ class DecodeLoop:
         if (job := self._jobs.get(job_id)) is not None:
             for sequence_id in job.sequence_ids:
                 self._engine.interrupt(sequence_id)
+
+    def hand_back(self, job_id: str) -> None:
+        """Give a generation back to its queue, with what it has said; others are ignored."""
+        self._send(_HandBack(job_id))
 
     def stop(self) -> None:
         """Let ``run`` return after the current step; running jobs are left as they are."""
@@ -157,6 +167,8 @@ class DecodeLoop:
             elif isinstance(command, EmbeddingJob):
                 self._progress_at = time.monotonic()
                 self._embeddings[command.job_id] = command
+            elif isinstance(command, _HandBack):
+                self._hand_back(self._jobs.get(command.job_id))
             elif command.job_id in self._jobs:
                 self._end_early(self._jobs[command.job_id], command.error)
             elif command.job_id in self._embeddings:
@@ -166,6 +178,9 @@ class DecodeLoop:
         self._jobs[job.job_id] = job
         self._progress_at = time.monotonic()
         self._job_of.update(dict.fromkeys(job.choices, job))
+        if job.job_class == "interactive":
+            for victim in self._sharing.victims(self._jobs.values()):
+                self._hand_back(self._jobs[victim.job_id])
         try:
             for choice in job.choices.values():
                 self._engine.submit(choice.sequence)
@@ -180,7 +195,9 @@ class DecodeLoop:
     def _step(self) -> None:
         try:
             with self._turn:
+                started_at = time.monotonic()
                 events = self._engine.step()
+                step_s = time.monotonic() - started_at
         except Exception as error:
             # The state of the batch is unknown then: every job in it ends; the model stays loaded.
             log.exception("engine step failed")
@@ -189,6 +206,10 @@ class DecodeLoop:
             return
         for event in events:
             self._handle_guarded(event)
+        has_prefilled = any(isinstance(event, Prefill) for event in events)
+        costly = self._sharing.note_step(self._jobs.values(), step_s, has_prefilled=has_prefilled)
+        if costly is not None:
+            self._hand_back(self._jobs[costly.job_id])
         self._progress_at = time.monotonic()
         self._publisher.notify(is_urgent=False)
 
@@ -229,40 +250,15 @@ class DecodeLoop:
 
     def _handle_token(self, job: GenerationJob, token: Token) -> None:
         choice = job.choices[token.sequence_id]
-        if choice.is_only_echoed:
-            finish_reason: str | None = FinishReason.LENGTH.value
-            job.outbox.chunk(choice.index, None, "", finish_reason=finish_reason)
-        else:
-            finish_reason = self._show_token(job, choice, token)
-        if finish_reason is not None:
+        if job.show(choice, token) is not None:
             self._close_choice(job, choice, is_engine_done=token.finish is not None)
-
-    def _show_token(self, job: GenerationJob, choice: Choice, token: Token) -> str | None:
-        """Add the token to the outbox; returns the finish_reason if the choice ends with it."""
-        job.note_token()
-        num_reasoning = choice.num_reasoning
-        delta, finish_reason = choice.feed(token)
-        job.num_reasoning += choice.num_reasoning - num_reasoning
-        logprob = choice.logprob(token)
-        job.outbox.chunk(
-            choice.index,
-            token.token_id,
-            delta.text,
-            logprob,
-            finish_reason,
-            token.mirostat_mu,
-            choice.stop,
-            delta.reasoning,
-            delta.calls,
-        )
-        return finish_reason
 
     def _close_choice(self, job: GenerationJob, choice: Choice, is_engine_done: bool) -> None:
         sequence_id = choice.sequence.sequence_id
         if not is_engine_done:
             self._engine.abort(sequence_id)
         del job.choices[sequence_id], self._job_of[sequence_id]
-        self._slots.give(1)
+        self._sharing.leave(job, 1)
         if not job.choices:
             job.outbox.finish(job.usage, job.timings())
             self._forget(job)
@@ -273,17 +269,26 @@ class DecodeLoop:
         for job in overdue:
             self._end_early(job, JobTimeoutError("the job exceeded its time limit"))
 
+    def _hand_back(self, job: GenerationJob | None) -> None:
+        if job is not None:
+            self._abort(job)
+            job.outbox.hand_back()
+
     def _end_early(self, job: GenerationJob, error: JobError | None) -> None:
-        for sequence_id in job.sequence_ids:
-            self._engine.abort(sequence_id)
-            self._job_of.pop(sequence_id, None)
+        self._abort(job)
         if isinstance(error, JobCancelledError):
             job.outbox.cancel(error, job.usage)
         elif error is not None:
             job.outbox.fail(error, job.usage)
+
+    def _abort(self, job: GenerationJob) -> None:
+        for sequence_id in job.sequence_ids:
+            self._engine.abort(sequence_id)
+            self._job_of.pop(sequence_id, None)
         self._forget(job)
-        self._slots.give(len(job.choices))
+        self._sharing.leave(job, job.num_sequences)
 
     def _forget(self, job: GenerationJob) -> None:
         del self._jobs[job.job_id]
+        self._sharing.fair_use.end(job)
         self._activity.note_end(job)

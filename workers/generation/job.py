@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobs.contract.events import PromptUsage, Timings, TokenLogprob, Usage
+from jobs.contract.records import JobClass
 from jobs.contract.requests import GenerateRequest
 from workers.engines.base import (
     FinishReason,
@@ -141,7 +142,8 @@ class GenerationJob:
     """A running job: its open ``choices`` by sequence id, and the times of its phases.
 
     Times are ``time.monotonic`` seconds. ``queued_s``: wait in the queue. ``prompt_lengths``:
-    number of tokens of each prompt.
+    number of tokens of each prompt. ``num_generated`` includes the ``num_logged`` tokens of earlier
+    attempts. A batch job that ``is_pinned`` does not give way to others.
     """
 
     job_id: str
@@ -151,11 +153,17 @@ class GenerationJob:
     prompt_lengths: list[int]
     queued_s: float
     deadline: float
+    job_class: JobClass = "interactive"
+    caller: str = ""
+    weight: float = 1.0
+    num_yields: int = 0
+    is_pinned: bool = False
     admitted_at: float = field(default_factory=time.monotonic)
     prefilled_at: float | None = None
     first_token_at: float | None = None
     num_generated: int = 0
     num_reasoning: int = 0
+    num_logged: int = 0
     _cached_of: dict[int, int] = field(default_factory=dict)  # by prompt
     _prefilled_of: dict[int, int] = field(default_factory=dict)  # by prompt
 
@@ -177,6 +185,27 @@ class GenerationJob:
             self._cached_of.setdefault(prompt, cached)
 
     @property
+    def num_sequences(self) -> int:
+        return len(self.choices)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether its prompt is being read, or waits for that."""
+        return self.first_token_at is None
+
+    @property
+    def num_since_start(self) -> int:
+        """Tokens of this attempt."""
+        return self.num_generated - self.num_logged
+
+    @property
+    def num_read(self) -> int:
+        """Prompt tokens that had to be read; all of them, as long as that is unknown."""
+        if self.prefilled_at is None:
+            return self.num_prompt_tokens
+        return max(self.num_prefilled - self.num_cached, 0)
+
+    @property
     def num_prompt_tokens(self) -> int:
         return sum(self.prompt_lengths)
 
@@ -189,7 +218,30 @@ class GenerationJob:
         """Prompt tokens that were read or found in the prompt cache so far."""
         return sum(list(self._prefilled_of.values()))
 
-    def note_token(self) -> None:
+    def show(self, choice: Choice, token: Token) -> str | None:
+        """Add the token to the outbox; returns the finish_reason if the choice ends with it."""
+        if choice.is_only_echoed:
+            finish_reason: str | None = FinishReason.LENGTH.value
+            self.outbox.chunk(choice.index, None, "", finish_reason=finish_reason)
+            return finish_reason
+        self._note_token()
+        num_reasoning = choice.num_reasoning
+        delta, finish_reason = choice.feed(token)
+        self.num_reasoning += choice.num_reasoning - num_reasoning
+        self.outbox.chunk(
+            choice.index,
+            token.token_id,
+            delta.text,
+            choice.logprob(token),
+            finish_reason,
+            token.mirostat_mu,
+            choice.stop,
+            delta.reasoning,
+            delta.calls,
+        )
+        return finish_reason
+
+    def _note_token(self) -> None:
         self.num_generated += 1
         if self.first_token_at is None:
             self.first_token_at = time.monotonic()

@@ -18,6 +18,9 @@ from jobs.contract.events import (
     add_calls,
 )
 
+_COALESCED = 32  # tokens of a line of a batch in one event: nobody reads them as they come
+_COALESCED_S = 2.0
+
 
 class Sender(Protocol):
     """Sends the events of the outboxes in ``dirty``; ``lock`` protects it and the outboxes."""
@@ -66,13 +69,22 @@ class _PendingEvent:
 
 
 class Outbox:
-    """The events of one attempt of one job, in order. Any thread may write to it."""
+    """The events of one attempt of one job, in order. Any thread may write to it.
 
-    def __init__(self, sender: Sender, job_id: str, attempt: int, seq: int) -> None:
+    If it ``is_coalesced``, tokens are sent in larger chunks than otherwise.
+    """
+
+    def __init__(
+        self, sender: Sender, job_id: str, attempt: int, seq: int, *, is_coalesced: bool = False
+    ) -> None:
         self.job_id = job_id
         self.attempt = attempt
         # There is a newer attempt, or Redis refuses this job's events: send no more of them.
         self.is_refused = False
+        # The job gives way: once its events are sent, it goes back to its queue.
+        self.is_handed_back = False
+        self.is_coalesced = is_coalesced
+        self._sent_at = time.monotonic()
         self._seq = seq
         self._sender = sender
         self._pending: list[_PendingEvent] = []
@@ -123,6 +135,14 @@ class Outbox:
     def cancel(self, error: JobError, usage: Usage | None = None) -> None:
         self._put(_PendingEvent(EventKind.CANCELLED, error=error.to_info(), usage=usage))
 
+    def hand_back(self) -> None:
+        """Give the job back to its queue after the events so far. No event may follow, unless the
+        job turns out to be cancelled."""
+        with self._sender.lock:
+            self.is_handed_back = True
+            self._sender.dirty[self.job_id] = self
+        self._sender.notify()
+
     def prompt(self, choice: int, text: str, tokens: list[TokenLogprob]) -> None:
         """Add a part of the choice's echoed prompt; call it before the choice's first token."""
         event = _PendingEvent(EventKind.CHUNK, choice=choice, prompt=tokens)
@@ -169,6 +189,15 @@ class Outbox:
             self._started_choices.add(choice)
             self._sender.notify()
 
+    def is_due(self, now: float) -> bool:
+        """Whether the pending events are to be sent. Tokens of a coalesced outbox wait for more."""
+        if not self.is_coalesced or self.is_handed_back or not self._pending:
+            return True
+        if any(event.kind is not EventKind.CHUNK for event in self._pending):
+            return True
+        num = sum(len(event.token_ids) for event in self._pending)
+        return num >= _COALESCED or now - self._sent_at >= _COALESCED_S
+
     def take(self) -> list[Event]:
         """Number and return all pending events; the sender calls it with its lock held."""
         events = []
@@ -176,6 +205,7 @@ class Outbox:
             self._seq += 1
             events.append(event.to_event(self.job_id, self.attempt, self._seq))
         self._pending, self._open_chunks = [], {}
+        self._sent_at = time.monotonic()
         return events
 
     def close(self, error: JobError) -> Event:

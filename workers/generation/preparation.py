@@ -11,7 +11,11 @@ from typing import Any
 
 import msgspec
 
-from jobs.contract.errors import ContextLengthExceededError, UnsupportedParameterError
+from jobs.contract.errors import (
+    ContextLengthExceededError,
+    JobTimeoutError,
+    UnsupportedParameterError,
+)
 from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest
 from jobs.contract.sampling import choice_seed
@@ -78,9 +82,12 @@ def build_job(
     ``InvalidRequestError`` or its subclasses before anything has started.
     """
     engine.check(request.sampling)
+    if attempt.left_s is not None and attempt.left_s <= 0:
+        raise JobTimeoutError("the job's deadline has passed while it waited", "deadline_s")
     prompts = [_cut(encoder.encode(prompt), request) for prompt in request.prompts]
     for ids in prompts:
         _check_length(len(ids), engine.info.context_length)
+    num_logged = sum(len(earlier.token_ids) for earlier in logged.values())
     job = GenerationJob(
         job_id=attempt.job_id,
         request=request,
@@ -88,8 +95,13 @@ def build_job(
         choices={},
         prompt_lengths=[len(ids) for ids in prompts],
         queued_s=attempt.queued_s,
-        deadline=time.monotonic() + max_run_s - attempt.ran_s,
-        num_generated=sum(len(earlier.token_ids) for earlier in logged.values()),
+        deadline=time.monotonic() + _left_s(attempt, max_run_s),
+        job_class=attempt.job_class,
+        caller=attempt.caller,
+        weight=attempt.weight,
+        num_yields=attempt.yields,
+        num_generated=num_logged,
+        num_logged=num_logged,
     )
     for index in range(len(prompts) * request.num_choices):
         earlier = logged.get(index, Logged())
@@ -99,6 +111,12 @@ def build_job(
             choice = _choice(attempt, request, index, ids, earlier, engine, adapter, formats)
             job.choices[choice.sequence.sequence_id] = choice
     return job
+
+
+def _left_s(attempt: Attempt, max_run_s: float) -> float:
+    """How long the job may run on. Where it gave way to others, only this attempt counts."""
+    run_s = max_run_s if attempt.yields else max_run_s - attempt.ran_s
+    return run_s if attempt.left_s is None else min(run_s, attempt.left_s)
 
 
 def _choice(

@@ -39,6 +39,7 @@ class Publisher(threading.Thread):
     ``on_settled(event, is_end)``: a terminal event was written (``is_end``), or the job already
     had another one. ``on_started(job_id)``: the ``started`` event was written and the job has not
     ended in the same round. ``on_written(event)``: a non-terminal event was written.
+    ``on_handed_back(outbox)``: all events of a job that gives way were written.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Publisher(threading.Thread):
         on_settled: Callable[[Event, bool], None],
         on_started: Callable[[str], None] = lambda job_id: None,
         on_written: Callable[[Event], None] = lambda event: None,
+        on_handed_back: Callable[[Outbox], None] = lambda outbox: None,
     ) -> None:
         super().__init__(name="publisher", daemon=True)
         self.lock = threading.Lock()
@@ -62,6 +64,7 @@ class Publisher(threading.Thread):
         self._on_settled = on_settled
         self._on_started = on_started
         self._on_written = on_written
+        self._on_handed_back = on_handed_back
         self._is_stopping = False
         self._num_in_flight = 0
         self._sending: dict[str, Outbox] = {}
@@ -96,11 +99,13 @@ class Publisher(threading.Thread):
                 continue
             self._pace()
             self._note_replies()  # before _take: while Redis is slow, tokens collect into one chunk
-            events = self._take()
+            events, returning = self._take()
             if events:
                 self._send(events)
-            elif self._is_stopping:
+            elif self._is_stopping and not returning:
                 return
+            if returning:
+                self._hand_back(returning)
             if self._is_stopping:
                 self.notify()
 
@@ -111,14 +116,25 @@ class Publisher(threading.Thread):
             self._urgent.wait(wait_s)
         self._urgent.clear()
 
-    def _take(self) -> list[Event]:
+    def _take(self) -> tuple[list[Event], list[Outbox]]:
+        """The events that are due, and the outboxes of jobs that give way after them."""
+        now = time.monotonic()
         with self.lock:
-            outboxes = [outbox for outbox in self.dirty.values() if not outbox.is_refused]
-            self.dirty.clear()
+            due = [box for box in self.dirty.values() if self._is_stopping or box.is_due(now)]
+            for outbox in due:
+                del self.dirty[outbox.job_id]
+            outboxes = [outbox for outbox in due if not outbox.is_refused]
             events = [event for outbox in outboxes for event in outbox.take()]
             self._num_in_flight = len(events)
             self._sending = {outbox.job_id: outbox for outbox in outboxes}
-        return events
+        return events, [outbox for outbox in outboxes if outbox.is_handed_back]
+
+    def _hand_back(self, outboxes: list[Outbox]) -> None:
+        self._note_replies()
+        for outbox in outboxes:
+            if not outbox.is_refused:
+                outbox.is_handed_back = False
+                self._on_handed_back(outbox)
 
     def _send(self, events: list[Event]) -> None:
         """Write all events, and retry until Redis accepts them.

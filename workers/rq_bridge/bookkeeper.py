@@ -74,6 +74,12 @@ class Bookkeeper(threading.Thread):
         """Remove all records of a job that another worker has, or that does not exist."""
         self._actions.put(lambda: self._end(job_id, lambda: self._drop(job_id)))
 
+    def hand_back(self, job_id: str, attempt: int, on_cancelled: Callable[[str], None]) -> None:
+        """Put the job on its queue again; ``on_cancelled(reason)`` must end a cancelled one."""
+        self._actions.put(
+            lambda: self._end(job_id, lambda: self._hand_back(job_id, attempt, on_cancelled))
+        )
+
     def stop(self, timeout_s: float) -> bool:
         """Do the queued actions, then end. False if that took longer than ``timeout_s``."""
         self._actions.put(None)
@@ -142,6 +148,18 @@ class Bookkeeper(threading.Thread):
         if not (is_closed and is_finish):  # otherwise the consumer has already released it
             entry.consumer.forget(event.job)
         del self._open_jobs[event.job]
+
+    def _hand_back(self, job_id: str, attempt: int, on_cancelled: Callable[[str], None]) -> None:
+        entry = self._open_jobs.get(job_id)
+        if entry is None:
+            return
+        _close_execution(entry)  # before another worker may begin one
+        entry.execution = None
+        reason = entry.consumer.hand_back(job_id, attempt)
+        if reason is not None:
+            return on_cancelled(reason)
+        entry.consumer.forget_returned(job_id)
+        del self._open_jobs[job_id]
 
     def _drop(self, job_id: str) -> None:
         self._begin(job_id)

@@ -255,6 +255,18 @@ class QueueConsumer(RqRecords):
         """Log one line without the job's arguments. The terminal event has the error."""
         log.info("job ended early", extra={"job": job.id, "error": repr(exc_info[1])})
 
+    # Called on the bookkeeper's thread.
+
+    def hand_back(self, job_id: str, attempt: int) -> str | None:
+        """Put a running job back at the front of the queue; returns the reason of a cancel, which
+        prevents it. Nothing happens if another worker has the job."""
+        return self._taker.hand_back(job_id, attempt)
+
+    def forget_returned(self, job_id: str) -> None:
+        """Release a job that is on the queue again, where it may be taken at once."""
+        self.forget(job_id)
+        self._taker.wake()
+
     def rescue(self) -> None:
         """Find jobs that are claimed but not held here, because a reply was lost."""
         self._rescued = sorted(self._taker.find_taken() - self.in_hand)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rq import Queue
+from rq.job import Job
 
 from jobs.contract.records import JobClass
 from jobs.storage import names
@@ -18,22 +19,17 @@ _MAX_NAMED = 512  # ids of held jobs sent with a take; generations are limited b
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What callers have used since the last take, by field of ``names.fair_key``, in tokens divided
-    by weight; and how many sequences of each run now."""
-
-    tokens: dict[str, float]
-    running: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
-    """How jobs of a class are chosen, see ``TAKE``. ``use()`` is read once per take."""
+    """How jobs of a class are chosen, see ``TAKE``.
+
+    ``use()`` is called once per take. It returns what callers have used since the last call, in
+    tokens divided by weight, by field of ``names.fair_key``; and how many sequences of each run.
+    """
 
     job_class: JobClass
     aging_s: float = 10.0
     is_fair: bool = True
-    use: Callable[[], Use] = lambda: Use({}, {})
+    use: Callable[[], tuple[dict[str, float], dict[str, int]]] = lambda: ({}, {})
 
 
 class Taker:
@@ -55,6 +51,8 @@ class Taker:
         is_only_meant: Callable[[], bool] = lambda: False,
     ) -> None:
         slug = names.slug_of_worker(worker)
+        self._redis = redis
+        self._queue = queue
         self._worker = worker
         self._owner = owner
         self._order = order
@@ -73,6 +71,7 @@ class Taker:
             names.fair_key(slug),
         ]
         self._take = redis.register_script(take_scripts.TAKE)
+        self._yield = redis.register_script(claim_scripts.YIELD)
         self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
 
     def take(self, held: Iterable[str]) -> str | None:
@@ -80,7 +79,7 @@ class Taker:
         if those who have jobs there run as many as they may."""
         self._num_takes += 1
         order = self._order
-        use = order.use() if order else Use({}, {})
+        used, running = order.use() if order else ({}, {})
         meant, named = self._meant, list(itertools.islice(held, _MAX_NAMED))
         args: list[str | int | float] = [
             self._worker,
@@ -95,13 +94,34 @@ class Taker:
             *meant,
             len(named),
             *named,
-            len(use.tokens),
-            *_flat(use.tokens),
-            len(use.running),
-            *_flat(use.running),
+            len(used),
+            *_flat(used),
+            len(running),
+            *_flat(running),
         ]
         found = self._take(keys=self._keys, args=args)
         return None if found is None else found.decode(errors="replace")
+
+    def hand_back(self, job_id: str, attempt: int) -> str | None:
+        """See ``QueueConsumer.hand_back``."""
+        keys = [
+            names.job_key(job_id),
+            self._queue.intermediate_queue_key,
+            self._queue.key,
+            self._claims_key,
+            Job.key_for(job_id),
+            names.wake_key(self._queue.name),
+        ]
+        answer = self._yield(keys=keys, args=[job_id, self._worker, attempt])
+        return answer.decode(errors="replace") if isinstance(answer, bytes) else None
+
+    def wake(self) -> None:
+        """Let the consumer look again."""
+        key = names.wake_key(self._queue.name)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(key, b"1")
+            pipe.ltrim(key, 0, 0)
+            pipe.execute()
 
     def find_taken(self) -> set[str]:
         """Ids of all jobs that the consumer has claimed. Redis then refuses earlier takes that are

@@ -108,4 +108,10 @@ class Admission:
         return AttemptOpener(self._redis, consumer.name)
 
     def _outbox(self, attempt: Attempt) -> Outbox:
-        return Outbox(self._publisher, attempt.job_id, attempt.attempt, attempt.seq)
+        return Outbox(
+            self._publisher,
+            attempt.job_id,
+            attempt.attempt,
+            attempt.seq,
+            is_coalesced=attempt.is_line,
+        )

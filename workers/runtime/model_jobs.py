@@ -17,7 +17,7 @@ from workers.generation.text_jobs import TextRequest, answer
 from workers.markup.output_format import OutputFormats
 from workers.runtime.heartbeat import EngineMemory
 from workers.runtime.loading import LoadedEngine
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.sharing import Sharing
 
 
 class ModelJobs:
@@ -32,7 +32,7 @@ class ModelJobs:
         redis: SyncRedis,
         loaded: LoadedEngine,
         loop: DecodeLoop,
-        slots: SlotLimiter,
+        sharing: Sharing,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -41,7 +41,7 @@ class ModelJobs:
         self._prefixes = loaded.prefixes
         self._formats = OutputFormats(loaded.engine.tokenizer, loaded.encoder.template)
         self._loop = loop
-        self._slots = slots
+        self._sharing = sharing
 
     def generate(self, attempt: Attempt, outbox: Outbox) -> None:
         """Start or resume a generation."""
@@ -63,10 +63,10 @@ class ModelJobs:
             outbox.started(job.usage)
             outbox.finish(job.usage, job.timings())
             return
-        self._slots.take(len(job.choices))
+        self._sharing.enter(job)
         if attempt.deaths:
             # A suspect runs alone until its first output (``workers/supervision/blame.py``).
-            self._slots.hold(attempt.job_id)
+            self._sharing.slots.hold(attempt.job_id)
         self._loop.admit(job)
 
     def embed(self, request: EmbedRequest, outbox: Outbox) -> None:

@@ -1,7 +1,8 @@
 """The worker process of one model_id: its threads, jobs, states and shutdown.
 
-Threads: main (the generation consumer's RQ loop), control consumer, engine (the only one that uses
-the model), publisher, bookkeeper, heartbeat, lifeline, and RQ's two command listeners.
+Threads: main (the RQ loop of the interactive jobs' consumer), batch consumer, control consumer,
+engine (the only one that uses the model), publisher, bookkeeper, heartbeat, lifeline, and the three
+command listeners of RQ.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from queue import SimpleQueue
 
 from redis.exceptions import RedisError
 
@@ -24,12 +24,11 @@ from jobs.contract.errors import (
 from jobs.contract.events import Event, EventKind
 from jobs.contract.pulls import PullRequest
 from jobs.contract.records import WorkerState
-from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, Task, UnloadRequest
+from jobs.contract.requests import EmbedRequest, GenerateRequest, LoadRequest, UnloadRequest
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import connect
 from jobs.storage.event_log import EventWriter
-from workers.engines.failures import DeviceLostError
 from workers.exits import ExitCode
 from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
@@ -37,13 +36,13 @@ from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
-from workers.rq_bridge.queued_job import QueuedJob
-from workers.rq_bridge.taking import Order
-from workers.runtime.admission import Admission
+from workers.runtime.engine_thread import EngineThread
 from workers.runtime.heartbeat import EngineMemory, Heartbeat, WorkerReport
+from workers.runtime.lane import Lanes
 from workers.runtime.loading import LoadedEngine, LoadProgress, load_engine
 from workers.runtime.model_jobs import ModelJobs
-from workers.runtime.slots import SlotLimiter
+from workers.scheduling.sharing import Sharing
+from workers.scheduling.slots import SlotLimiter
 
 _FLUSH_S = 2.0
 
@@ -68,32 +67,13 @@ class ModelWorker:
         self._load_job = load_job
         url = settings.effective_redis_url
         slug = names.slug_of(model_id)
-        # No retries in the consumers: a repeated take could take a second job.
-        consumer_redis = connect(url, retries=0)
         self._redis = connect(url)
-        self._slots = SlotLimiter()
-        self._gen = QueueConsumer(
-            names.generation_queue(slug),
-            names.worker_name(slug, "gen", token),
-            consumer_redis,
-            self._slots.wait,
-            self._admit_generation,
-            lambda job_id: self._gen_admission.refuse(self._gen, job_id),
-            self._stop_job,
-            owner,
-            order=Order("interactive", settings.aging_s, settings.fair),
-        )
-        self._ctl = QueueConsumer(
-            names.control_queue(slug),
-            names.worker_name(slug, "ctl", token),
-            consumer_redis,
-            self._may_take_control,
-            self._admit_control,
-            lambda job_id: self._ctl_admission.refuse(self._ctl, job_id),
-            self._stop_job,
-            owner,
-            meant=[load_job, names.unload_job_id(desired_uid)],
-            is_only_meant=lambda: self._jobs is None,
+        self._slots = SlotLimiter(settings.batch_starve_s, self._has_batch_waiting)
+        self._sharing = Sharing(
+            self._slots,
+            settings.batch_slowdown,
+            settings.batch_quantum,
+            settings.fair_output_weight,
         )
         writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
         self._books = Bookkeeper()
@@ -103,19 +83,32 @@ class ModelWorker:
             self._on_settled,
             on_started=self._books.begin,
             on_written=self._on_written,
+            on_handed_back=self._on_handed_back,
         )
-        parts = connect(url, retries=0), self._publisher, self._books, self._stop_job
-        self._gen_admission, self._ctl_admission = Admission(*parts), Admission(*parts)
-        self._report = WorkerReport(model_id, desired_uid, [self._gen.name, self._ctl.name])
-        self._heartbeat = Heartbeat(
-            self._redis, slug, self._report, [self._gen, self._ctl], self._measure
+        self._engine = EngineThread(self._load_model, self._build, self._go_ready, self._fail_load)
+        lanes = Lanes(
+            settings,
+            slug,
+            token,
+            owner,
+            self._publisher,
+            self._books,
+            self._sharing,
+            self._stop_job,
+            self._hand_back,
         )
-        engine = threading.Thread(target=self._drive_engine, name="engine", daemon=True)
-        self._engine_thread = engine
-        self._engine_work: SimpleQueue[tuple[LoadRequest, Outbox]] = SimpleQueue()
-        self._jobs: ModelJobs | None = None
-        self._loop: DecodeLoop | None = None
-        self._load_done = threading.Event()
+        self._gen = lanes.generation("interactive", self._start_generation)
+        self._batch = lanes.generation("batch", self._start_generation)
+        self._ctl = lanes.control(
+            self._dispatch_control,
+            self._may_take_control,
+            meant=[load_job, names.unload_job_id(desired_uid)],
+            is_only_meant=lambda: self._engine.jobs is None,
+        )
+        self._lanes = [self._gen, self._batch, self._ctl]
+        consumers = [lane.consumer for lane in self._lanes]
+        self._report = WorkerReport(model_id, desired_uid, [one.name for one in consumers])
+        self._heartbeat = Heartbeat(self._redis, slug, self._report, consumers, self._measure)
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
 
@@ -124,11 +117,10 @@ class ModelWorker:
         self._publisher.start()
         self._books.start()
         self._heartbeat.start()
-        self._engine_thread.start()
-        threading.Thread(
-            target=self._work, args=(self._ctl,), name="control-consumer", daemon=True
-        ).start()
-        self._work(self._gen)
+        self._engine.start()
+        self._ctl.start_thread(self._work, "control-consumer")
+        self._batch.start_thread(self._work, "batch-consumer")
+        self._work(self._gen.consumer)
         threading.Event().wait()  # the exit thread ends the process
         raise AssertionError("unreachable")
 
@@ -155,18 +147,22 @@ class ModelWorker:
             target=self._exit, args=(code, error, grace_s), name="exit", daemon=True
         ).start()
 
-    # The generation consumer.
+    # The consumers of generations.
 
-    def _admit_generation(self, job: QueuedJob) -> None:
-        self._gen_admission.admit(self._gen, job, Task.GENERATE, self._start_generation)
+    def _has_batch_waiting(self) -> bool:
+        """Whether a batch job waits, as far as Redis says."""
+        try:
+            return self._batch.consumer.queue.count > 0
+        except RedisError:
+            return False
 
     def _start_generation(self, attempt: Attempt, outbox: Outbox) -> None:
         self._ready_jobs().generate(attempt, outbox)
 
     def _ready_jobs(self) -> ModelJobs:
-        if self._jobs is None:
+        if self._engine.jobs is None:
             raise NotReadyError("the model is not loaded")
-        return self._jobs
+        return self._engine.jobs
 
     # The control consumer.
 
@@ -185,15 +181,12 @@ class ModelWorker:
             return False
         return status not in (b"queued", b"running")
 
-    def _admit_control(self, job: QueuedJob) -> None:
-        self._ctl_admission.admit(self._ctl, job, None, self._dispatch_control)
-
     def _dispatch_control(self, attempt: Attempt, outbox: Outbox) -> None:
         request = attempt.request()
         outbox.started()
         match request:
             case LoadRequest():
-                self._load(request, outbox)
+                self._engine.load(request, outbox)
             case EmbedRequest():
                 self._ready_jobs().embed(request, outbox)
             case UnloadRequest():
@@ -204,45 +197,19 @@ class ModelWorker:
             case _:
                 self._ready_jobs().answer(request, outbox)
 
-    def _load(self, request: LoadRequest, outbox: Outbox) -> None:
-        """Let the engine's thread load, and wait: later jobs on this queue need the model."""
-        if self._jobs is not None:
-            raise ContractError("this worker already has a model")
-        self._engine_work.put((request, outbox))
-        self._load_done.wait()
-
     # The engine's thread.
 
-    def _drive_engine(self) -> None:
-        request, outbox = self._engine_work.get()
+    def _load_model(self, request: LoadRequest, outbox: Outbox) -> LoadedEngine:
         self._report.note_loading(request)
-        try:
-            progress = LoadProgress(outbox, self._report)
-            loaded = load_engine(self._settings, request, progress, self._memory_bytes)
-        except JobError as error:
-            return self._fail_load(error.to_info())
-        except Exception as error:
-            log.exception("the model could not be loaded")
-            message = f"{type(error).__name__}: {error}"
-            return self._fail_load(ErrorInfo("model_load_failed", message))
-        self._go_ready(loaded)
-        outbox.finish()
-        self._load_done.set()
-        try:
-            assert self._loop is not None
-            self._loop.run()
-            loaded.engine.close()
-        except DeviceLostError as error:
-            # At once: the publisher must not write, the engine not keep, what may be wrong.
-            log.critical("the GPU failed: %s", error)
-            os._exit(ExitCode.DEVICE_LOST)
-        except Exception:
-            log.exception("decode loop failed")
-            os._exit(ExitCode.CRASHED)
+        progress = LoadProgress(outbox, self._report)
+        return load_engine(self._settings, request, progress, self._memory_bytes)
+
+    def _build(self, loaded: LoadedEngine) -> tuple[DecodeLoop, ModelJobs]:
+        loop = DecodeLoop(loaded.engine, self._publisher, self._sharing, loaded.turn)
+        jobs = ModelJobs(self._settings, self._redis, loaded, loop, self._sharing)
+        return loop, jobs
 
     def _go_ready(self, loaded: LoadedEngine) -> None:
-        self._loop = DecodeLoop(loaded.engine, self._publisher, self._slots, loaded.turn)
-        self._jobs = ModelJobs(self._settings, self._redis, loaded, self._loop, self._slots)
         self._report.note_ready(loaded.path, loaded.engine.info)
         self._heartbeat.now()
         self._slots.open(loaded.engine.info.num_slots)
@@ -255,10 +222,22 @@ class ModelWorker:
     # Ends of jobs.
 
     def _stop_job(self, job_id: str, reason: str) -> None:
-        self._gen_admission.note_cancel(job_id, reason)
-        self._ctl_admission.note_cancel(job_id, reason)
-        if self._loop is not None:
-            self._loop.end(job_id, JobCancelledError(reason))
+        for lane in self._lanes:
+            lane.admission.note_cancel(job_id, reason)
+        if self._engine.loop is not None:
+            self._engine.loop.end(job_id, JobCancelledError(reason))
+
+    def _hand_back(self, job_id: str) -> None:
+        if self._engine.loop is not None:
+            self._engine.loop.hand_back(job_id)
+
+    def _on_handed_back(self, outbox: Outbox) -> None:
+        self._slots.release(outbox.job_id)
+        self._books.hand_back(
+            outbox.job_id,
+            outbox.attempt,
+            on_cancelled=lambda reason: outbox.cancel(JobCancelledError(reason)),
+        )
 
     def _on_written(self, event: Event) -> None:
         if event.kind is EventKind.CHUNK:
@@ -267,8 +246,8 @@ class ModelWorker:
     def _on_refused(self, job_id: str) -> None:
         log.warning("events of the job are refused, dropping it", extra={"job": job_id})
         self._slots.release(job_id)
-        if self._loop is not None:
-            self._loop.end(job_id, None)
+        if self._engine.loop is not None:
+            self._engine.loop.end(job_id, None)
         self._books.drop(job_id)
 
     def _on_settled(self, event: Event, is_end: bool) -> None:
@@ -277,9 +256,9 @@ class ModelWorker:
 
     def _measure(self) -> None:
         """Update the numbers of the heartbeat."""
-        loop = self._loop
+        loop = self._engine.loop
         self._report.sequences = self._slots.taken
-        self._report.memory = self._jobs.memory() if self._jobs else EngineMemory()
+        self._report.memory = self._engine.jobs.memory() if self._engine.jobs else EngineMemory()
         self._report.note_activity(loop)
         self._report.unpublished = self._publisher.num_unpublished
 
@@ -288,14 +267,14 @@ class ModelWorker:
         has_failed = code is ExitCode.LOAD_FAILED
         self._report.state = WorkerState.FAILED if has_failed else WorkerState.STOPPING
         self._slots.close()
-        for consumer in (self._gen, self._ctl):
-            consumer.request_consumer_stop()
-        if self._loop is not None:
-            self._loop.wind_down(error, grace_s, _FLUSH_S)
+        for lane in self._lanes:
+            lane.consumer.request_consumer_stop()
+        if self._engine.loop is not None:
+            self._engine.loop.wind_down(error, grace_s, _FLUSH_S)
         self._publisher.stop(_FLUSH_S)
         self._books.stop(_FLUSH_S)
         self._heartbeat.stop()
-        if self._loop is not None:
-            self._engine_thread.join(_FLUSH_S)  # it saves the prompt cache and frees the GPU
+        if self._engine.loop is not None:
+            self._engine.join(_FLUSH_S)  # it saves the prompt cache and frees the GPU
         # Without waiting for consumers blocked in Redis: recovery returns what they take now.
         os._exit(code)

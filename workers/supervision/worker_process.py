@@ -81,7 +81,7 @@ class Child:
     @property
     def worker_names(self) -> list[str]:
         """RQ names of its two consumers."""
-        return [names.worker_name(self.slug, consumer, self.token) for consumer in ("gen", "ctl")]
+        return names.worker_names(self.slug, self.token)
 
     @property
     def is_running(self) -> bool:

@@ -19,8 +19,8 @@ OPEN_ATTEMPT: Final = """
 -- of the same worker opens the same attempt.
 -- Returns {'open', attempt, newest seq in the log, request, seconds queued, cancel reason, deaths,
 -- seconds since the first attempt, class, caller, weight, yields, seconds until the deadline ('':
--- none)}; {'ended'}; or {'gone'}: the record is missing or unreadable, or the worker has no claim
--- (any more). A log or request of another type counts as empty; the worker reports that.
+-- none), batch}; {'ended'}; or {'gone'}: the record is missing or unreadable, or the worker has no
+-- claim (any more). A log or request of another type counts as empty; the worker reports that.
 -- KEYS: job, log, request, claims of the model. ARGV: job id, worker name.
 if redis.call('SISMEMBER', KEYS[4], ARGV[2] .. '|' .. ARGV[1]) == 0 then return {'gone'} end
 local state = redis.pcall('HMGET', KEYS[1], 'status', 'attempt', 'created_at', 'cancel', 'deaths',
@@ -43,11 +43,12 @@ local queued_s = tostring(seconds - created_at)
 local ran_s = tostring(seconds - (tonumber(redis.call('HGET', KEYS[1], 'started_at')) or seconds))
 local request = redis.pcall('GET', KEYS[3])
 if type(request) ~= 'string' then request = '' end
-local order = redis.call('HMGET', KEYS[1], 'job_class', 'caller', 'weight', 'yields', 'deadline_at')
+local order = redis.call('HMGET', KEYS[1], 'job_class', 'caller', 'weight', 'yields',
+  'deadline_at', 'batch')
 local left_s = tonumber(order[5]) and tostring(tonumber(order[5]) - seconds) or ''
 return {'open', attempt, seq, request, queued_s, state[4] or '', tonumber(state[5]) or 0, ran_s,
   order[1] or '', order[2] or '', tostring(tonumber(order[3]) or 1), tonumber(order[4]) or 0,
-  left_s}
+  left_s, order[6] or ''}
 """
 
 RETURN_TO_QUEUE: Final = """

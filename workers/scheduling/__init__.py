@@ -1,0 +1,1 @@
+"""Which jobs run beside each other: interactive ones first, callers by their share."""
