@@ -138,14 +138,24 @@ def test_beyond_its_own_limit_of_jobs_a_key_gets_a_429(locked: Locked) -> None:
     assert locked.post("alice", BACKGROUND).status_code == 202
 
 
+def spend(locked: Locked, name: str, **used: int) -> list[str]:
+    """Requests or tokens of this minute and of the next, in case it begins. Their keys."""
+    minute = int(locked.rig.store.now()) // 60
+    keys = [f"{names.rate_key(caller_of_name(name))}:{n}" for n in (minute, minute + 1)]
+    for key in keys:
+        locked.rig.redis.hset(key, mapping=used)
+    return keys
+
+
 def test_requests_per_minute_are_counted_and_told(locked: Locked) -> None:
     locked.add("alice", rpm=2)
     locked.add("bob")
-    answers = [locked.post("alice", BACKGROUND) for _ in range(3)]
-    assert [answer.status_code for answer in answers] in ([202, 202, 429], [202, 202, 202])
-    if answers[2].status_code == 202:  # a minute has begun in between
-        answers = [locked.post("alice", BACKGROUND) for _ in range(3)]
-    refused = answers[2]
+    spend(locked, "alice", requests=1)
+    told = locked.post("alice", BACKGROUND)
+    assert (told.status_code, told.headers["x-ratelimit-remaining-requests"]) == (202, "0")
+    spend(locked, "alice", requests=2)
+    refused = locked.post("alice", BACKGROUND)
+    assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert refused.headers["x-ratelimit-limit-requests"] == "2"
@@ -160,19 +170,33 @@ def test_requests_per_minute_are_counted_and_told(locked: Locked) -> None:
 
 def test_tokens_are_reserved_at_first_and_counted_at_the_end(locked: Locked) -> None:
     locked.add("alice", tpm=1000)
-    caller = caller_of_name("alice")
+    keys = spend(locked, "alice", tokens=50)
     started = locked.post("alice", {**BACKGROUND, "max_tokens": 900})
     assert started.status_code == 202
-    assert started.headers["x-ratelimit-remaining-tokens"] == "100"
-    [key] = locked.rig.redis.keys(names.rate_key(caller) + ":*")
-    refused = locked.post("alice", {**BACKGROUND, "max_tokens": 900})
-    if refused.status_code == 202:
-        pytest.skip("a minute has begun in between")
-    assert refused.status_code == 429
-    locked.rig.take().answer("x")  # three tokens of prompt, two of answer
-    wait_until(lambda: locked.rig.redis.hget(key, "tokens") != b"900", "the end is counted")
-    counted = {int(locked.rig.redis.hget(key, "tokens")), 900}
-    assert counted in ({5, 900}, {900})
+    assert started.headers["x-ratelimit-remaining-tokens"] == "50"
+    job_id = started.json()["id"]
+    assert locked.rig.record(job_id).reserved_tokens == 900
+    locked.rig.take().finished(completion_tokens=2000)
+    wait_until(lambda: locked.rig.record(job_id).status.is_terminal, "the job's end")
+    counts = [int(locked.rig.redis.hget(key, "tokens")) for key in keys]
+    assert sum(counts) == 50 + 50 + 2003
+    spend(locked, "alice", tokens=999)
+    refused = locked.post("alice", BACKGROUND)
+    assert (refused.status_code, refused.headers["x-ratelimit-remaining-tokens"]) == (429, "1")
+    assert "999 are used, this needs 4" in refused.json()["error"]["message"]
+
+
+def test_tokens_that_were_not_used_are_given_back(locked: Locked) -> None:
+    locked.add("alice", tpm=1000)
+    store = locked.rig.store
+    job_id = locked.post("alice", {**BACKGROUND, "max_tokens": 900}).json()["id"]
+    store.cancel(job_id, "enough")
+    store.cancel(job_id, "enough")
+    minute = int(locked.rig.record(job_id).created_at) // 60
+    left = locked.rig.redis.hget(f"{names.rate_key(caller_of_name('alice'))}:{minute}", "tokens")
+    assert left in (b"0", b"900"), "900: the job ended in another minute"
+    for key in locked.rig.redis.keys(names.rate_key("*")):
+        assert 0 < locked.rig.redis.ttl(key) <= 120
 
 
 def test_a_request_larger_than_the_limit_is_not_refused_for_ever(locked: Locked) -> None:
