@@ -22,6 +22,7 @@ from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
+from api.batches.routes import router as batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -36,6 +37,10 @@ from api.dialects.openai.rerank.routes import router as rerank_router
 from api.dialects.openai.text.routes import router as text_router
 from api.dialects.responses.routes import router as responses_router
 from api.execution.services import Services
+from api.files.bodies import is_streamed
+from api.files.routes import router as files_router
+from api.files.upkeep import FilesUpkeep
+from api.files.upload_routes import router as uploads_router
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -45,6 +50,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from api.webhooks.routes import router as webhooks_router
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -54,6 +60,7 @@ ROUTERS = (
     embeddings_router,
     rerank_router,
     text_router,
+    batches_router,
     models_router,
     internal_router,
     estimate_router,
@@ -71,6 +78,9 @@ ROUTERS = (
     ollama_models_router,
     ollama_pull_router,
     older_router,
+    files_router,
+    uploads_router,
+    webhooks_router,
     live_router,
     page_router,
 )
@@ -106,7 +116,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.services = services
         app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
         await services.start()
+        upkeep = FilesUpkeep(services.files)
+        upkeep.start()
         yield
+        upkeep.stop()
         await live.stop()
         await services.stop()
 
@@ -124,7 +137,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:
         # Before the key check: a browser's preflight request has no key.

@@ -28,6 +28,8 @@ class QueueSettings(BaseSettings):
     """Tokens that a batch job writes before it gives way again, while others can."""
     batch_starve_s: float = Field(default=60.0, ge=0.1)
     """A batch job that waits this long beside interactive ones gets a slot for a quantum."""
+    batch_window: int | None = Field(default=None, ge=1, le=4096)
+    """Lines of batches that are jobs at once, per model; unset: twice the slots and 8 more."""
 
     @cached_property
     def keys(self) -> KeysFile | None:

@@ -54,6 +54,12 @@ class Settings(QueueSettings):
     ollama_models: Path | None = Field(default=None, validation_alias="OLLAMA_MODELS")
     adapters_dir: Path = Path("adapters")
     state_dir: Path = Path(".state")
+    files_dir: Path | None = None
+    """Folder of the files of /v1/files and of batches; unset: ``files`` in the state folder."""
+    files_max_bytes: int = Field(default=20 * 10**9, ge=1)
+    """All files of /v1/files together."""
+    max_file_bytes: int = Field(default=200 * 10**6, ge=1024)
+    """Largest file of /v1/files."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     api_key: str | None = None
     management_key: str | None = None
@@ -192,6 +198,11 @@ class Settings(QueueSettings):
     def model_places(self) -> list[str]:
         """The sources, for people: the models folder by its path."""
         return [f"{self.models_dir}/" if one == "models" else one for one in self.sources]
+
+    @property
+    def files_folder(self) -> Path:
+        """``files_dir``, or its default."""
+        return (self.files_dir or self.state_dir / "files").expanduser()
 
     @property
     def hf_cache(self) -> Path:

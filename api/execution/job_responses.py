@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
 from redis.exceptions import RedisError
@@ -22,6 +22,21 @@ from jobs.contract.events import Event, EventKind
 _LAST_FRAME_TIMEOUT_S = 0.5
 
 
+class FollowedJob(Protocol):
+    """A job and its reader: a client's (``ClientJob``), or that of a batch's line."""
+
+    ticket: Ticket
+
+    def run(self, receive: Receive) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Submit the job; gives its events up to ``finished``. Raises the error of another end."""
+
+    def give_up(self, error: Exception) -> None:
+        """Cancel the job and make the reader raise ``error`` from its current await."""
+
+
+JobOf = Callable[[JobRunner, Ticket, float], FollowedJob]
+
+
 class _JobResponse(Response):
     """Base class: sets the headers with the job's id, also of errors, and with left-out keywords.
 
@@ -35,9 +50,13 @@ class _JobResponse(Response):
         self._timeout_s = timeout_s
         self._names = names
 
-    def _foreground(self, scope: Scope) -> ClientJob:
-        scope.setdefault("state", {})["job_id"] = self._ticket.job_id
-        return ClientJob(self._runner, self._ticket, self._timeout_s)
+    def _foreground(self, scope: Scope) -> FollowedJob:
+        """The job of this request; ``job_of`` in the scope's state makes that of a batch's line."""
+        state = scope.setdefault("state", {})
+        job_of: JobOf = state.get("job_of", ClientJob)
+        job = job_of(self._runner, self._ticket, self._timeout_s)
+        state["job_id"] = job.ticket.job_id
+        return job
 
     @property
     def _own_headers(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
 from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
+from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
 from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
@@ -27,7 +28,8 @@ from jobs.stream.hub import EventHub
 class Services:
     """The services of one API process.
 
-    ``store``, ``desired_models`` and ``disk_facts`` are synchronous: call them in a thread.
+    ``store``, ``desired_models``, ``disk_facts`` and ``files`` are synchronous: call them in a
+    thread.
     """
 
     settings: Settings
@@ -41,6 +43,7 @@ class Services:
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
     keys: KeyRing
+    files: FileStore
 
     @classmethod
     def create(cls, settings: Settings) -> Services:
@@ -57,6 +60,7 @@ class Services:
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
         keys = KeyRing(settings)
+        files = FileStore(settings, client)
         return cls(
             settings,
             redis,
@@ -69,6 +73,7 @@ class Services:
             facts,
             probe,
             keys,
+            files,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,15 +24,22 @@ class _TooLargeError(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware: 413 above ``max_bytes``, 408 for a body that does not arrive."""
+    """ASGI middleware: 413 above ``max_bytes``, 408 for a body that does not arrive.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    ``is_streamed`` tells by method and path which routes read and limit their bodies themselves.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, is_streamed: Callable[[str, str], bool]
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._is_streamed = is_streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"]) if scope["type"] == "http" else {}
-        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+        has_body = b"content-length" in headers or b"transfer-encoding" in headers
+        if not has_body or self._is_streamed(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
@@ -51,7 +59,7 @@ class BodyLimit:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_bytes:
             if b"expect" not in headers:
-                await _drain(receive)
+                await drain(receive)
             raise _TooLargeError
         parts: list[bytes] = []
         size = 0
@@ -67,7 +75,7 @@ class BodyLimit:
                 if not message.get("more_body", False):
                     return b"".join(parts)
         parts.clear()
-        await _drain(receive)
+        await drain(receive)
         raise _TooLargeError
 
 
@@ -76,7 +84,8 @@ def _refused(scope: Scope, status: int, code: str, reason: str) -> Response:
     return problem_response(problem, scope, {"Connection": "close"})
 
 
-async def _drain(receive: Receive) -> None:
+async def drain(receive: Receive) -> None:
+    """Read and discard the rest of a body, within limits."""
     num_bytes = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_S):

@@ -248,6 +248,6 @@ class FileCorruptError(PullError):
 
 
 class DiskFullError(PullError):
-    """The disk has no room for the model."""
+    """The disk has no room for the model or the file."""
 
     code = "disk_full"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobs.storage.lua.key_scripts import COUNT_USE
+from jobs.storage.lua.webhook_scripts import QUEUE_EVENT
 
 RESERVE_S: Final = 7 * 86400
 """What Redis deletes by itself, it deletes this much later than ``FORGET_EXPIRED`` does.
@@ -128,8 +129,9 @@ return answers
 _END: Final = (
     COUNT_USE
     + f"local reserve = {RESERVE_S}"
+    + QUEUE_EVENT
     + """
--- Ends a job: event, record, expiries, totals. Returns nil, or the log's error for the event.
+-- Ends a job: event, record, expiries, totals, webhooks. Returns nil, or the log's error.
 local function finish(job, log, request, live, expiry, id, status, line, channel, ttl, code, job_id,
   caller, totals, amounts)
   local reply = redis.pcall('XADD', log, id, 'e', line)
@@ -146,7 +148,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
-  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted')
+  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted', 'is_background', 'batch')
   if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
@@ -159,6 +161,8 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   end
   -- What it cannot write, since a key is of another type, must not keep the job from its end.
   pcall(count_use, job, caller or '', status, amounts, now)
+  local is_told = about[4] == '1' and not about[3] and (about[5] or '') == ''
+  if is_told then queue_job_events(caller or '', log, job_id, status) end
 end
 """
 )

@@ -1,0 +1,1 @@
+"""Batches: their routes, and the process that works through them."""

@@ -1,0 +1,1 @@
+"""Files of clients on disk: uploads, inputs and outputs of batches."""
