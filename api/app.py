@@ -42,6 +42,7 @@ from api.files.bodies import is_streamed
 from api.files.routes import router as files_router
 from api.files.upkeep import FilesUpkeep
 from api.files.upload_routes import router as uploads_router
+from api.idempotency.middleware import Idempotency
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -87,7 +88,13 @@ ROUTERS = (
     page_router,
 )
 
-_SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
+_SHOWN_HEADERS = (
+    "Location",
+    "Retry-After",
+    "X-Job-Id",
+    "X-Schema-Loosened",
+    "Idempotency-Replayed",
+)
 """Response headers that pages of other origins may read."""
 
 
@@ -139,6 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
+    app.add_middleware(Idempotency)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:

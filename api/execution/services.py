@@ -55,7 +55,9 @@ class Services:
         client = connect(url)
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         contact = RedisContact()
-        runner = JobRunner(store, desired_models, hub, redis, name, contact, settings.ttl_s)
+        runner = JobRunner(
+            store, desired_models, hub, redis, name, contact, settings.ttl_s, settings.orphan_s
+        )
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
@@ -102,7 +104,7 @@ class Services:
     async def stop(self) -> None:
         """Cancel the jobs of disconnected clients, then close the connections."""
         await self.runner.stop()
-        await self.heartbeat.stop()
+        await self.heartbeat.stop(has_left_jobs=self.runner.readers.has_left_jobs)
         await self.hub.stop()
         self.readiness.close()
         await self.redis.aclose()
@@ -117,7 +119,8 @@ async def get_services(request: Request) -> Services:
     caller: Caller | None = state.get("caller_info")
     if caller is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller, state.get("rates")))
+    runner = services.runner.for_caller(caller, state.get("rates")).with_claim(state.get("claim"))
+    return replace(services, runner=runner)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

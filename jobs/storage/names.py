@@ -386,3 +386,13 @@ def hook_due_key(endpoint_id: str) -> str:
 def hook_event_key(endpoint_id: str, event_id: str) -> str:
     """Hash with expiry: the delivery of one event to one endpoint."""
     return f"{hook_key(endpoint_id)}:event:{event_id}"
+
+
+def idempotency_key(caller: str, key_hash: str) -> str:
+    """Hash with expiry: what a request with that ``Idempotency-Key`` has made."""
+    return f"mgs:idem:{caller}:{key_hash}"
+
+
+def readers_key(job_id: str) -> str:
+    """Set with expiry: who waits for a job of an idempotency key, ``<API process>|<number>``."""
+    return f"mgs:readers:{job_id}"

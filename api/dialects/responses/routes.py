@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -73,7 +71,7 @@ async def _prepare(
 ) -> tuple[Ticket, StoredResponse]:
     """The job, under the response's id, and the record of the response."""
     runner = services.runner
-    suffix = secrets.token_hex(16)
+    suffix = runner.new_suffix()
     items = await library.resolved(to_items(body.input, suffix))
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
@@ -82,7 +80,7 @@ async def _prepare(
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     with named_by(NAMES):
         check_schemas(services, job)
-    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
+    record = to_record(f"resp_{suffix}", runner.created_s(), body, job, items)
     record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))

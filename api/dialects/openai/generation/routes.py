@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -68,7 +67,7 @@ async def _generate(
     if in_background:
         await runner.submit_ticket(ticket)
         return accepted(ticket.job_id)
-    created = int(time.time())
+    created = runner.created_s()
     timeout_s = services.settings.answer_timeout_s
     names = _OF_MESSAGES if body.messages else _OF_A_PROMPT
     if job.stream:
