@@ -223,3 +223,17 @@ def test_the_headers_of_anthropic_s_routes_are_anthropic_s(locked: Locked) -> No
     assert re.fullmatch(r"[-\d]+T[:\d]+Z", headers["anthropic-ratelimit-requests-reset"])
     assert not [name for name in headers if name.startswith("x-ratelimit")]
     assert headers["RateLimit-Policy"] == '"rpm";q=5;w=60, "tpm";q=10000;w=60;qu="tokens"'
+
+
+def test_api_processes_count_together(
+    locked: Locked, tmp_path_factory: pytest.TempPathFactory, redis_url: str
+) -> None:
+    key = locked.add("alice", rpm=3)
+    folder = tmp_path_factory.mktemp("other")
+    with running_api(folder, redis_url, keys_file=locked.file) as other:
+        rigs = [locked.rig, other, locked.rig, other, locked.rig, other]
+        answers = [rig.post(CHAT, BACKGROUND, X_Api_Key=key) for rig in rigs]
+    codes = [answer.status_code for answer in answers]
+    assert 3 <= codes.count(202) <= 6, "more than three only if a minute has begun"
+    spend(locked, "alice", requests=3)
+    assert locked.post("alice", BACKGROUND).status_code == 429
