@@ -88,10 +88,16 @@ ROUTERS = (
     page_router,
 )
 
+_RATES = [
+    f"{name}-{of}" for name in ("Limit", "Remaining", "Reset") for of in ("Requests", "Tokens")
+]
 _SHOWN_HEADERS = (
     "Location",
     "Retry-After",
     "X-Job-Id",
+    *(f"X-RateLimit-{what}" for what in _RATES),
+    "RateLimit",
+    "RateLimit-Policy",
     "X-Schema-Loosened",
     "Idempotency-Replayed",
 )

@@ -50,7 +50,7 @@ TOTALS = "mgs:totals"
 """Hash: totals of all ended jobs (``jobs/storage/totals.py``)."""
 
 USAGE = "mgs:usage"
-"""Hash: what callers have used since ever; with ``:<day>`` (since 1970) on that day, by model."""
+"""Hash: what keys have used since ever; with ``:<day>`` (since 1970) on that day, by model."""
 FILES = "mgs:files"
 """Sorted set: ids of all files, all with the score 0: they are in order of creation."""
 

@@ -87,7 +87,8 @@ def test_only_a_manager_s_key_may_manage(locked: Locked) -> None:
     locked.add("admin", is_manager=True)
     assert locked.get("alice", "/management/processes").status_code == 403
     assert locked.get("admin", "/management/processes").status_code == 200
-    assert locked.get("alice", "/v1/whoami").json()["may_manage"] is False
+    told = locked.get("alice", "/v1/whoami").json()
+    assert (told["is_key_required"], told["may_manage"], told["key"]) == (True, False, "alice")
 
 
 def test_a_key_without_a_class_gets_a_403(locked: Locked) -> None:

@@ -42,20 +42,21 @@ COUNT_USE: Final = (
     f"local usage, rate, kept_s = '{names.USAGE}', '{names.rate_key('')}', {KEPT_S + 86400}\n"
     f"local max_fields, other, rate_ttl = {MAX_FIELDS}, '{OTHER}', {_RATE_TTL_S}"
     + """
--- Counts an ended job for its caller: its end and its tokens, since ever and for the day and model.
+-- Counts an ended job for its caller: its end and its tokens, for the day and model, and of a key
+-- since ever.
 -- Of its tokens per minute, some were counted before it ran: the rest is added now. What it has not
 -- used is given back within the same minute.
 local function count_use(job, caller, status, amounts, now)
   local about = redis.call('HMGET', job, 'model', 'reserved_tokens', 'created_at')
   if not about[1] then return end  -- a load or the like, which is no use of a model
   local of_day, num_tokens = usage .. ':' .. math.floor(now[1] / 86400), 0
+  local is_full = redis.call('HLEN', of_day) >= max_fields
   local function add(name, amount)
-    redis.call('HINCRBYFLOAT', usage, name .. ' ' .. caller, amount)
-    local field = name .. ' ' .. caller .. ' ' .. about[1]
-    if redis.call('HLEN', of_day) >= max_fields and redis.call('HEXISTS', of_day, field) == 0 then
-      field = name .. ' ' .. caller .. ' ' .. other
-    end
-    redis.call('HINCRBYFLOAT', of_day, field, amount)
+    local total = name .. ' ' .. caller
+    if caller ~= '' then redis.call('HINCRBY', usage, total, amount) end
+    local field = total .. ' ' .. about[1]
+    if is_full and redis.call('HEXISTS', of_day, field) == 0 then field = total .. ' ' .. other end
+    redis.call('HINCRBY', of_day, field, amount)
   end
   add(status, 1)
   for i = 1, #amounts, 2 do
