@@ -132,6 +132,12 @@ def no_job(job_id: str) -> JobNotFoundError:
     return JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
 
 
+class JobConflictError(JobError):
+    """The job is not in the state that the request needs."""
+
+    code = "job_conflict"
+
+
 class StorageLostError(JobError):
     """Redis has lost the job: it was emptied, or restarted without its data."""
 
@@ -142,6 +148,15 @@ class JobTimeoutError(JobError):
     """A deadline of the job has passed."""
 
     code = "job_timeout"
+
+
+class DeadlineError(JobTimeoutError):
+    """The deadline that the client has set has passed."""
+
+    def __init__(
+        self, message: str = "deadline_s: it has passed", param: str | None = "deadline_s"
+    ) -> None:
+        super().__init__(message, param)
 
 
 class ShuttingDownError(JobError):
