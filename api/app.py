@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
+from api.admin.keys.usage_routes import router as usage_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
@@ -24,6 +25,7 @@ from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.admin.queues.routes import router as queues_router
 from api.batches.routes import router as batches_router
+from api.dialects.anthropic.batches.routes import router as message_batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -60,6 +62,7 @@ ROUTERS = (
     completions_router,
     responses_router,
     messages_router,
+    message_batches_router,
     embeddings_router,
     rerank_router,
     text_router,
@@ -72,6 +75,7 @@ ROUTERS = (
     management_router,
     queues_router,
     jobs_router,
+    usage_router,
     job_changes_router,
     health_router,
     metrics_router,
@@ -89,10 +93,16 @@ ROUTERS = (
     page_router,
 )
 
+_RATES = [
+    f"{name}-{of}" for name in ("Limit", "Remaining", "Reset") for of in ("Requests", "Tokens")
+]
 _SHOWN_HEADERS = (
     "Location",
     "Retry-After",
     "X-Job-Id",
+    *(f"X-RateLimit-{what}" for what in _RATES),
+    "RateLimit",
+    "RateLimit-Policy",
     "X-Schema-Loosened",
     "Idempotency-Replayed",
 )

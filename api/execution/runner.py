@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,12 +27,14 @@ from jobs.contract.errors import (
     InvalidRequestError,
     JobError,
     JobNotFoundError,
+    KeyLimitError,
     ModelUnloadedError,
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, decode_record
 from jobs.keys.caller import NOBODY, Caller
+from jobs.keys.limits import KeyLimits, RateReport
 from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
@@ -81,7 +83,9 @@ class JobRunner:
         orphan_s: float = 30.0,
     ) -> None:
         self.name = name
-        self.caller_info = NOBODY
+        self.caller, self.caller_info = "", NOBODY
+        self._report: RateReport | None = None
+        self._limits = KeyLimits(redis)
         self.claim: Claim | None = None
         self._max_keep_alive_s = max_keep_alive_s
         self.hub = hub
@@ -95,15 +99,10 @@ class JobRunner:
         self.liveness = WorkerLiveness(self._find_absent, contact)
         self.readers = JobReaders(redis, store, name, orphan_s, self.in_thread)
 
-    @property
-    def caller(self) -> str:
-        """The id of whom jobs are submitted for."""
-        return self.caller_info.id
-
-    def for_caller(self, caller: Caller) -> JobRunner:
-        """A copy of the runner that submits jobs as ``caller``."""
+    def for_caller(self, caller: Caller, report: RateReport | None = None) -> JobRunner:
+        """A copy of the runner that submits jobs as ``caller``, and says so to ``report``."""
         runner = copy.copy(self)
-        runner.caller_info = caller
+        runner.caller, runner.caller_info, runner._report = caller.id, caller, report
         return runner
 
     def with_claim(self, claim: Claim | None) -> JobRunner:
@@ -137,11 +136,20 @@ class JobRunner:
         return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
-        """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""
-        await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
+        """Queue a job as the caller. Idempotent by its id: the supervisor may submit a load, too.
+
+        Raises ``KeyPermissionError`` and ``KeyLimitError`` for what the caller's key refuses.
+        """
+        allowed = await self._limits.apply(submission, self.caller_info, self._report)
+        try:
+            await self.store.submit_through(self._redis, allowed)
+        except KeyLimitError as error:
+            error.retry_after_s = await self._limits.wait_s(allowed)
+            raise
 
     async def submit_for(self, ticket: Ticket) -> None:
         """``submit``; a supervisor that may have to start the model looks at once."""
+        self._limits.check_model(ticket.desired, self.caller_info)
         if ticket.submission.keep_alive_s is not None:
             await self._keep_alive(ticket.desired, ticket.submission.keep_alive_s)
         await self.submit(ticket.submission)

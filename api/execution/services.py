@@ -11,11 +11,11 @@ from fastapi import Depends, Request
 from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
-from api.idempotency.claim import Claim
 from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
@@ -42,6 +42,7 @@ class Services:
     heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
+    keys: KeyRing
     files: FileStore
 
     @classmethod
@@ -60,6 +61,7 @@ class Services:
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
+        keys = KeyRing(settings)
         files = FileStore(settings, client)
         return cls(
             settings,
@@ -72,6 +74,7 @@ class Services:
             heartbeat,
             facts,
             probe,
+            keys,
             files,
         )
 
@@ -79,6 +82,10 @@ class Services:
     def caller(self) -> Caller:
         """Whose request is answered."""
         return self.runner.caller_info
+
+    def key_names(self) -> dict[str, str]:
+        """The names of the keys by the ids of their callers."""
+        return {caller.id: caller.name for caller in self.keys.callers}
 
     def catalog(self) -> Catalog:
         """The models on disk that the caller may use. Synchronous."""
@@ -110,13 +117,10 @@ async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     state = request.scope.get("state", {})
     caller: Caller | None = state.get("caller_info")
-    claim: Claim | None = state.get("claim")
-    runner = services.runner
-    if caller is not None:
-        runner = runner.for_caller(caller)
-    if claim is not None:
-        runner = runner.with_claim(claim)
-    return services if runner is services.runner else replace(services, runner=runner)
+    if caller is None:
+        return services
+    runner = services.runner.for_caller(caller, state.get("rates")).with_claim(state.get("claim"))
+    return replace(services, runner=runner)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

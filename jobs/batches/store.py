@@ -169,6 +169,8 @@ class BatchStore:
         is_active = int(not record.status.is_terminal)
         args: list[str | bytes | int] = [record.id, record.status.value, encode_batch(record)]
         args += [",".join(one.value for one in allowed), is_active, lease, int(wakes)]
+        is_told = record.status.is_terminal and record.kind == "openai"
+        args += [f"batch.{record.status.value}" if is_told else "", record.caller]
         return str(self._set(keys=keys, args=args).decode())
 
     def lease(self, batch_id: str, machine: str, process: str, ttl_s: float) -> tuple[str, str]:

@@ -49,6 +49,8 @@ LIVE = "mgs:live"
 TOTALS = "mgs:totals"
 """Hash: totals of all ended jobs (``jobs/storage/totals.py``)."""
 
+USAGE = "mgs:usage"
+"""Hash: what keys have used since ever; with ``:<day>`` (since 1970) on that day, by model."""
 FILES = "mgs:files"
 """Sorted set: ids of all files, all with the score 0: they are in order of creation."""
 
@@ -248,6 +250,16 @@ def live_key(caller: str) -> str:
 def response_key(response_id: str) -> str:
     """Hash with expiry: a stored response. Fields: ``record`` and ``answer``."""
     return f"mgs:response:{response_id}"
+
+
+def rate_key(caller: str) -> str:
+    """Hashes with expiry, ``<this>:<minute>`` (since 1970): the caller's requests and tokens."""
+    return f"mgs:rate:{caller}"
+
+
+def usage_key(day: int) -> str:
+    """``USAGE`` of one day (since 1970). Scripts build this name and those of ``rate_key`` too."""
+    return f"{USAGE}:{day}"
 
 
 def file_key(file_id: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobs.storage.lua import webhook_scripts
+
 PUT_BATCH: Final = """
 -- Writes a batch, unless Redis has it already. Returns 1 if it was written.
 -- KEYS: batch, all batches, those of the caller, those that have not ended, list that wakes the
@@ -20,12 +22,14 @@ end
 return 1
 """
 
-BATCH_SET: Final = """
+BATCH_SET: Final = (
+    webhook_scripts.QUEUE_EVENT
+    + """
 -- Replaces status and record of a batch. Returns 'done' (now or earlier), 'gone', 'lease' when
 -- ARGV[6] does not work on it any more, or the status that forbids the change.
 -- KEYS: batch, its lease, those that have not ended, list that wakes the runner. ARGV: id, status,
 -- record, the statuses that it may have, comma separated, 1 if it has not ended, lease ('': no
--- check), 1 to wake the runner.
+-- check), 1 to wake the runner, the type of the event that is queued with it ('': none), the caller.
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'gone' end
 if ARGV[6] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[6] then return 'lease' end
@@ -39,8 +43,10 @@ if ARGV[7] == '1' then
   redis.call('LPUSH', KEYS[4], '1')
   redis.call('LTRIM', KEYS[4], 0, 0)
 end
+if ARGV[8] ~= '' then queue_event(ARGV[9], ARGV[8], ARGV[1]) end
 return 'done'
 """
+)
 
 LEASE_BATCH: Final = """
 -- Takes or renews the lease of a batch. Returns {lease, status}; the lease is '' if another process
