@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +16,13 @@ from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from jobs.contract.errors import InvalidRequestError, JobError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, JobError, KeyLimitError, ModelLoadError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 _RETRY_AFTER_S = 1
+_NO_RETRY = {"x-should-retry": "false"}
+"""For OpenAI's clients, which else repeat: what was too late is not done by being late again."""
 _M = TypeVar("_M", bound=BaseModel)
 
 Names = Mapping[str, str]
@@ -37,6 +40,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
+    "job_conflict": (409, "conflict_error"),
     "batch_not_found": (404, "not_found_error"),
     "batch_not_changeable": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),
@@ -55,9 +59,13 @@ _KINDS: dict[str, tuple[int, str]] = {
     "files_full": (507, "insufficient_storage_error"),
     "queue_full": (429, "rate_limit_error"),
     "too_many_jobs": (429, "rate_limit_error"),
+    "key_limit": (429, "rate_limit_error"),
+    "rate_limit_exceeded": (429, "rate_limit_error"),
+    "key_not_allowed": (403, "permission_error"),
     "insufficient_memory": (507, "insufficient_memory_error"),
     "no_room": (503, "unavailable_error"),
     "not_ready": (503, "unavailable_error"),
+    "model_draining": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),
     "storage_lost": (503, "unavailable_error"),
@@ -113,7 +121,8 @@ def problem_of(error: Exception) -> Problem:
         return _failed_load(error)
     if isinstance(error, JobError):
         status, kind = _KINDS.get(error.code, (500, SERVER))
-        return Problem(status, kind, error.code, error.message, error.param, _retry(status))
+        headers = _headers(error, status)
+        return Problem(status, kind, error.code, error.message, error.param, headers)
     if isinstance(error, RedisError):
         message = "the job queue cannot be reached at the moment"
         return Problem(503, "unavailable_error", "storage_unavailable", message, None, _retry(503))
@@ -136,10 +145,16 @@ def _failed_load(error: ModelLoadError) -> Problem:
     return Problem(status, kind, error.code, error.message, error.param, headers)
 
 
+def _headers(error: JobError, status: int) -> dict[str, str]:
+    if isinstance(error, KeyLimitError):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return _retry(status) if error.param != "deadline_s" else _NO_RETRY
+
+
 def _retry(status: int) -> dict[str, str]:
     """Headers for clients that repeat requests. OpenAI's repeat every status from 500 on."""
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
-        return {"x-should-retry": "false"}
+        return _NO_RETRY
     return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
 
 

@@ -45,7 +45,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
     are the caller's: its share of the model, its running sequences (0: no limit). ``batch`` and
     ``line`` (from 1) say whose line the job is, ``yields`` how often it gave way to others,
-    ``retry_of`` of which job it is a repetition.
+    ``retry_of`` of which job it is a repetition. The use of the key is counted under the name
+    ``model``; of its tokens per minute, ``reserved_tokens`` were counted before the job ran.
     """
 
     job_id: str
@@ -77,6 +78,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int = 0
     yields: int = 0
     retry_of: str = ""
+    model: str = ""
+    reserved_tokens: int = 0
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:
@@ -144,6 +147,7 @@ class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True):
     prefilled_tokens: int = 0
     generated_tokens: int = 0
     attempt: int = 0
+    job_class: JobClass = "interactive"
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,9 +159,12 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     ``prompt_cache_bytes`` the kept prompts, ``reserved_bytes`` the memory that the machine set
     aside for it. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time
     since the decode loop's last step while it has work, ``unused_s`` the time since the last job
-    ended, 0 while one runs. ``prefilled_tokens`` (without those found in the prompt cache:
-    ``cached_tokens``) and ``generated_tokens`` count from the worker's start to ``beat_at``, in
-    epoch seconds. ``jobs`` has a line per running job, at most 100.
+    ended, 0 while one runs, ``interactive_unused_s`` the same without the batch queue.
+    ``prefilled_tokens`` (without those found in the prompt cache: ``cached_tokens``), those of them
+    that jobs which gave way had read before (``reread_tokens``) and ``generated_tokens`` count from
+    the worker's start to ``beat_at``, in epoch seconds. ``jobs`` has a line per running job, at
+    most 100. ``starts_per_s`` says how many generations of a class
+    started a second of late, for classes with enough of them.
     """
 
     model_id: str
@@ -186,6 +193,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_cache_bytes: int = 0
     idle_s: float = 0.0
     unused_s: float = 0.0
+    interactive_unused_s: float | None = None
     reserved_bytes: int = 0
     started_at: float = 0.0
     error: ErrorInfo | None = None
@@ -193,7 +201,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     prefilled_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    reread_tokens: int = 0
     jobs: list[RunningJob] = []
+    starts_per_s: dict[JobClass, float] = {}
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -15,6 +13,7 @@ from starlette.responses import Response
 from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
+from api.dialects.order_fields import order_of
 from api.dialects.responses.answer import ResponseEncoder
 from api.dialects.responses.items import to_items
 from api.dialects.responses.library import Library, ResponseAnswer, whole_body
@@ -36,7 +35,7 @@ from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.execution.submissions import is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket, service_tier
 from api.web.error_schema import ERRORS
 from api.web.errors import named_by
 from api.web.event_stream import sse_response
@@ -73,7 +72,7 @@ async def _prepare(
 ) -> tuple[Ticket, StoredResponse]:
     """The job, under the response's id, and the record of the response."""
     runner = services.runner
-    suffix = secrets.token_hex(16)
+    suffix = runner.new_suffix()
     items = await library.resolved(to_items(body.input, suffix))
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
@@ -82,11 +81,13 @@ async def _prepare(
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     with named_by(NAMES):
         check_schemas(services, job)
-    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
+    job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
+    order, in_background = order_of(body), bool(body.background)
+    ticket = new_ticket(runner, desired, job, is_background=in_background, order=order)
+    tier = service_tier(ticket.submission)
+    record = to_record(f"resp_{suffix}", runner.created_s(), body, job, items, tier)
     record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
-    job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
-    ticket = new_ticket(runner, desired, job, is_background=record.is_background)
     keep_alive_s = keep_alive_of(body)
     submission = replace(ticket.submission, job_id=record.response_id, keep_alive_s=keep_alive_s)
     if record.echo["store"]:

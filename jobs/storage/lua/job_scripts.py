@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobs.storage.lua.key_scripts import COUNT_USE
 from jobs.storage.lua.webhook_scripts import QUEUE_EVENT
 
 RESERVE_S: Final = 7 * 86400
@@ -126,7 +127,8 @@ return answers
 """
 
 _END: Final = (
-    f"local reserve = {RESERVE_S}"
+    COUNT_USE
+    + f"local reserve = {RESERVE_S}"
     + QUEUE_EVENT
     + """
 -- Ends a job: event, record, expiries, totals, webhooks. Returns nil, or the log's error.
@@ -146,7 +148,8 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
-  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted', 'is_background', 'batch')
+  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted', 'batch', 'yields',
+    'is_background')
   if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
@@ -154,10 +157,18 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   end
   local task, model_id = about[1] or '', about[2] or ''
   redis.call('HINCRBY', totals, 'jobs ' .. task .. ' ' .. status .. ' ' .. model_id, 1)
+  if (about[4] or '') ~= '' then
+    redis.call('HINCRBYFLOAT', totals, 'lines_' .. status .. ' ' .. model_id, 1)
+  end
+  if (tonumber(about[5]) or 0) > 0 then
+    redis.call('HINCRBYFLOAT', totals, 'yields ' .. model_id, about[5])
+  end
   for i = 1, #amounts, 2 do
     redis.call('HINCRBYFLOAT', totals, amounts[i] .. ' ' .. model_id, amounts[i + 1])
   end
-  local is_told = about[4] == '1' and not about[3] and (about[5] or '') == ''
+  -- What it cannot write, since a key is of another type, must not keep the job from its end.
+  pcall(count_use, job, caller or '', status, amounts, now)
+  local is_told = about[6] == '1' and not about[3] and (about[4] or '') == ''
   if is_told then queue_job_events(caller or '', log, job_id, status) end
 end
 """
