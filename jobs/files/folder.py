@@ -23,7 +23,7 @@ _DRAFT_SUFFIX = ".draft"
 _ROOMS = ("files", "partial", "uploads")
 BLOCK_BYTES = 4096  # what a small file takes on disk
 _DAMAGED_KEPT_S = 30 * 86400
-_DRAFT_KEPT_S = 60.0
+_YOUNG_S = 60.0  # what is younger may be about to be completed
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -97,12 +97,14 @@ class FilesFolder:
         orphans = [
             path
             for path in _files_in(self.files)
-            if path.suffix == "" and remove_if_unlocked(path, unless=record_path(path))
+            if path.suffix == ""
+            and _age_s(path) > _YOUNG_S
+            and remove_if_unlocked(path, unless=record_path(path))
         ]
         drafts = [
             path
             for path in _files_in(self.files)
-            if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _DRAFT_KEPT_S)
+            if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _YOUNG_S)
         ]
         return len(partial) + len(orphans) + len(drafts)
 

@@ -380,3 +380,22 @@ def test_the_store_of_a_test_is_the_one_of_the_api(rig: Rig, client: OpenAI) -> 
     files = FileStore(rig.settings, rig.redis)
     assert files.path(file.id).read_bytes() == LINES
     assert files.record(file.id).filename == "in.jsonl"
+
+
+@pytest.mark.parametrize("boundary", ["xyz", "abc"])
+def test_a_repeated_upload_with_an_idempotency_key_makes_one_file(
+    rig: Rig, client: OpenAI, boundary: str
+) -> None:
+    body = form(('name="purpose"', b"batch"), ('name="file"; filename="a.jsonl"', LINES))
+
+    def post(content: bytes, boundary: str) -> httpx.Response:
+        kind = f"multipart/form-data; boundary={boundary}"
+        headers = {"Content-Type": kind, "Idempotency-Key": "one"}
+        return rig.http.post("/v1/files", content=content, headers=headers)
+
+    first = post(body, "xyz")
+    again = post(body.replace(b"xyz", boundary.encode()), boundary)
+    assert again.json() == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert post(body.replace(LINES, b"{}"), "xyz").status_code == 422
+    assert len(client.files.list().data) == 1

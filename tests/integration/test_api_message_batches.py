@@ -13,9 +13,11 @@ import pytest
 import api.dialects.anthropic.batches.receiving
 from jobs.batches.input_file import check_input
 from jobs.batches.records import MAX_MESSAGES
+from jobs.keys.keys_file import hash_of
 from tests.helpers.anthropic_bodies import check_anthropic_error
+from tests.helpers.private_redis import private_redis
 from tests.helpers.waiting import wait_until
-from tests.integration.api_rig import Rig
+from tests.integration.api_rig import Rig, running_api
 
 PATH = "/v1/messages/batches"
 
@@ -137,6 +139,37 @@ def test_a_client_that_goes_away_leaves_nothing(rig: Rig) -> None:
         wait_until(lambda: left_on_disk(rig), "a part of the input on disk")
     wait_until(lambda: left_on_disk(rig) == set(), "the part to be removed")
     assert rig.http.get(PATH).json()["data"] == []
+
+
+def test_nothing_is_kept_while_redis_is_away(tmp_path: Path) -> None:
+    with private_redis(is_kept=True) as server, running_api(tmp_path, server.url) as rig:
+        server.kill()
+        assert create(rig, request()).status_code == 503
+        assert left_on_disk(rig) == set()
+        server.start()
+        made = create(rig, request())
+        assert made.status_code == 200
+        assert [one["id"] for one in rig.http.get(PATH).json()["data"]] == [made.json()["id"]]
+
+
+def test_another_callers_batch_does_not_exist(tmp_path: Path, redis_url: str) -> None:
+    classes = {"alice": ["batch"], "bob": ["batch"], "carol": ["interactive"]}
+    keys = [{"name": k, "sha256": hash_of(k), "classes": v} for k, v in classes.items()]
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": keys}))
+    with running_api(tmp_path, redis_url, keys_file=tmp_path / "keys.json") as rig:
+
+        def ask(key: str, method: str, path: str = "", **fields: Any) -> httpx.Response:
+            headers = {"X-Api-Key": key}
+            return rig.http.request(method, PATH + path, headers=headers, **fields)
+
+        body = {"requests": [request()]}
+        assert ask("carol", "POST", json=body).status_code == 403
+        alices = ask("alice", "POST", json=body).json()["id"]
+        calls = [("GET", ""), ("GET", "/results"), ("DELETE", ""), ("POST", "/cancel")]
+        for method, path in calls:
+            assert ask("bob", method, f"/{alices}{path}").status_code == 404
+        assert ask("bob", "GET").json()["data"] == []
+        assert [one["id"] for one in ask("alice", "GET").json()["data"]] == [alices]
 
 
 def test_a_batch_that_has_not_ended_has_no_results_and_is_not_deleted(rig: Rig) -> None:

@@ -163,7 +163,9 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
         files.new_partial().write(b"half")
         os._exit(0)
     os.waitpid(child, 0)
-    (files.folder.files / OLD_ID).write_bytes(b"its record was never written")
+    orphan = files.folder.files / OLD_ID
+    orphan.write_bytes(b"its record was never written")
+    os.utime(orphan, (0, 0))
     assert len(on_disk(files)) == 2
     with contextlib.closing(files.new_partial()) as living:
         assert files.forget_expired() == 2
