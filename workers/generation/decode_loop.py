@@ -215,8 +215,7 @@ class DecodeLoop:
             self._handle_guarded(event)
         has_prefilled = any(isinstance(event, Prefill) for event in events)
         costly = self._sharing.note_step(self._jobs.values(), step_s, has_prefilled=has_prefilled)
-        if costly is not None:
-            self._hand_back(self._jobs[costly.job_id])
+        self._hand_back(None if costly is None else self._jobs[costly.job_id])
         self._progress_at = time.monotonic()
         self._publisher.notify(is_urgent=False)
 
