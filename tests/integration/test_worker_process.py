@@ -231,7 +231,7 @@ def test_rq_shows_the_worker_as_it_is(driver: Driver) -> None:
     )
     names = {worker.name: worker for worker in Worker.all(driver.redis, serializer=JSONSerializer)}
     assert sorted(name.rsplit(".", 1)[0] for name in names) == [
-        "0.ctl", "0.gen", "slow.ctl", "slow.gen",
+        "0.batch", "0.ctl", "0.gen", "slow.batch", "slow.ctl", "slow.gen",
     ]  # fmt: skip
     (worker,) = [worker for name, worker in names.items() if name.startswith("slow.gen")]
     assert worker.get_state() == "busy"
