@@ -22,6 +22,7 @@ from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.batches.routes import router as batches_router
+from api.dialects.anthropic.batches.routes import router as message_batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -56,6 +57,7 @@ ROUTERS = (
     completions_router,
     responses_router,
     messages_router,
+    message_batches_router,
     embeddings_router,
     rerank_router,
     text_router,

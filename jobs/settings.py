@@ -22,6 +22,7 @@ from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
+from jobs.keys.keys_file import KeysFile, KeysFileError
 from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 from jobs.queue_settings import QueueSettings
@@ -62,6 +63,8 @@ class Settings(QueueSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     api_key: str | None = None
     management_key: str | None = None
+    keys_file: Path | None = None
+    """Further keys with what they allow, see ``jobs/keys/keys_file.py``."""
     allowed_hosts: str = ""
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
     cors_origins: str = ""
@@ -169,10 +172,9 @@ class Settings(QueueSettings):
 
     @model_validator(mode="after")
     def _refuse_open_listening(self) -> Settings:
-        if not is_loopback(self.host) and not self.api_key:
-            raise ValueError(
-                f"MGS_HOST={self.host} listens beyond this machine: set MGS_API_KEY first"
-            )
+        if not is_loopback(self.host) and not self.has_keys:
+            keys = "MGS_API_KEY or MGS_KEYS_FILE"
+            raise ValueError(f"MGS_HOST={self.host} listens beyond this machine: set {keys} first")
         return self
 
     @property
@@ -221,8 +223,13 @@ class Settings(QueueSettings):
 
     @property
     def has_keys(self) -> bool:
-        """Whether requests need a key."""
-        return self.api_key is not None
+        """Whether requests need a key, also while the keys file has none."""
+        return self.api_key is not None or self.keys_file is not None
+
+    @cached_property
+    def keys(self) -> KeysFile | None:
+        """The keys file, if there is to be one."""
+        return KeysFile(self.keys_file.expanduser()) if self.keys_file else None
 
     @cached_property
     def known_origins(self) -> frozenset[str]:
@@ -283,11 +290,13 @@ def load_settings() -> Settings:
 
 
 def load_server_settings() -> Settings:
-    """The settings of a server. It does not start with a wrong models.toml either."""
+    """The settings of a server. It starts with no wrong models.toml or keys file either."""
     settings = load_settings()
     try:
         settings.models_file.check()
-    except ModelsFileError as error:
+        if settings.keys is not None:
+            settings.keys.check()
+    except (ModelsFileError, KeysFileError) as error:
         for problem in error.problems:
             print(f"mgs: {problem}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -16,6 +16,7 @@ import typer
 from api.cli import tables as cli_tables
 from api.cli.batches import batch, batches
 from api.cli.client import CliError, Server
+from api.cli.keys import app as keys_app
 from api.cli.open_page import open_page_soon
 from api.cli.pulling import pull, remove
 from api.cli.serve import project_root, serve
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(service_app, name="service")
+app.add_typer(keys_app, name="keys")
 app.command()(pull)
 app.command()(batch)
 app.command()(batches)

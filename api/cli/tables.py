@@ -80,6 +80,23 @@ def show_estimate(answer: Json) -> None:
         print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
 
 
+def show_keys(entries: Sequence[Json]) -> None:
+    """The entries of the keys file as a table."""
+    rows = [
+        (
+            entry["name"] + (" (manager)" if entry["is_manager"] else ""),
+            f"{entry['weight']:g}",
+            str(entry["priority_floor"]),
+            ", ".join(entry["classes"]),
+            ", ".join(entry["models"]),
+            *(_text(entry[name]) for name in ("max_jobs", "max_running", "rpm", "tpm")),
+        )
+        for entry in entries
+    ]
+    titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
+    _show(titles, rows, empty="there are no keys: mgs keys add NAME")
+
+
 def show_models(models: Sequence[Json]) -> None:
     """``GET /v1/models`` as a table with a row per model, and the ids under which it is loaded."""
     ids = defaultdict(set)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from api.execution.services import Services
-from jobs.catalog.catalog import ModelEntry, read_catalog
+from jobs.catalog.catalog import ModelEntry
 from jobs.catalog.desired import desired_model_of
 from jobs.catalog.fingerprint import fingerprint
 from jobs.catalog.names import AmbiguousModelError
@@ -30,7 +30,7 @@ async def add_from_disk(
     With ``is_id`` a name is a model_id, which only a model's own name gives. Raises the error of
     its last load while no other try is due, and ``AmbiguousModelError``.
     """
-    catalog = await services.runner.in_thread(read_catalog, services.settings)
+    catalog = await services.runner.in_thread(services.catalog)
     ambiguous: AmbiguousModelError | None = None
     for name in wanted:
         try:

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from api.execution.autoload import add_from_disk
 from api.execution.services import Services
-from jobs.catalog.catalog import list_models
 from jobs.catalog.model_aliases import NO_ALIASES, Aliases
 from jobs.catalog.names import near_names
 from jobs.contract.errors import InvalidRequestError, ModelNotFoundError
@@ -53,8 +52,8 @@ async def resolve(services: Services, header: str | None, model: str | None) -> 
 async def _check_not_on_disk(services: Services, finder: ModelFinder, model: str) -> None:
     """With ``MGS_UNKNOWN_MODEL=default``, refuse the name of a model that is only on disk."""
     if services.settings.unknown_model == "default":
-        entries = await services.runner.in_thread(list_models, services.settings)
-        if model in {entry.name for entry in entries}:
+        catalog = await services.runner.in_thread(services.catalog)
+        if model in {entry.name for entry in catalog.listed()}:
             raise finder.unknown(model)
 
 
@@ -62,7 +61,7 @@ async def _with_near_names(
     services: Services, error: ModelNotFoundError, model: str | None
 ) -> ModelNotFoundError:
     """The error with the names on disk that are most like the one asked for."""
-    listed = await services.runner.in_thread(list_models, services.settings) if model else []
+    listed = (await services.runner.in_thread(services.catalog)).listed() if model else []
     near = ", ".join(map(repr, near_names(listed, model or "")[:_MAX_NEAR]))
     if not near:
         return error

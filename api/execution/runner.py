@@ -106,13 +106,14 @@ class JobRunner:
         )
 
     async def desired_models(self) -> dict[str, DesiredModel]:
-        """All desired models by slug, in the order of their model ids.
+        """The desired models that the caller may use, by slug, in the order of their model ids.
 
         ``StorageLostError`` when Redis has lost them and no supervisor has restored them yet.
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
-        return found
+        may_use = self.caller_info.may_use
+        return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
         """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""

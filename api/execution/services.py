@@ -11,13 +11,14 @@ from fastapi import Depends, Request
 from api.admin.monitoring.readiness import ReadinessProbe
 from api.execution.presence import ApiHeartbeat
 from api.execution.runner import JobRunner
+from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
-from jobs.storage.desired_models import DesiredModels
+from jobs.storage.desired_models import DesiredModels, LoadedModel
 from jobs.storage.store import JobStore
 from jobs.stream.hub import EventHub
 
@@ -70,6 +71,21 @@ class Services:
             probe,
             files,
         )
+
+    @property
+    def caller(self) -> Caller:
+        """Whose request is answered."""
+        return self.runner.caller_info
+
+    def catalog(self) -> Catalog:
+        """The models on disk that the caller may use. Synchronous."""
+        found = read_catalog(self.settings)
+        return found if self.caller.has_all_models else found.only(self.caller.may_use)
+
+    def loaded_models(self) -> list[LoadedModel]:
+        """The desired models that the caller may use. Synchronous."""
+        found = self.desired_models.loaded()
+        return [one for one in found if self.caller.may_use(one.desired.load.model_name)]
 
     async def start(self) -> None:
         await self.hub.start()

@@ -6,15 +6,17 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from redis.exceptions import RedisError
 
 from api.live.reader import LiveReader
-from api.live.schema import LiveState, difference
+from api.live.schema import LiveState, difference, visible_to
 from jobs import asyncio_tasks
+from jobs.keys.caller import NOBODY, Caller
 from jobs.platform.current import current_platform
 
 _INTERVAL_S = 1.0
@@ -36,24 +38,27 @@ class LiveFeed:
         self._state: LiveState | None = None
         self._is_lost = False
         self._history: dict[str, deque[_Point]] = {}
-        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._listeners: dict[asyncio.Queue[bytes | None], Caller] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def num_listeners(self) -> int:
         return len(self._listeners)
 
-    async def follow(self, build: str) -> AsyncIterator[bytes]:
-        """Frames from now on: a snapshot first, and again for a listener that fell behind."""
+    async def follow(self, build: str, caller: Caller = NOBODY) -> AsyncIterator[bytes]:
+        """Frames from now on: a snapshot first, and again for a listener that fell behind.
+
+        They show what ``caller`` may see.
+        """
         frames: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_BEHIND)
-        self._listeners.add(frames)
+        self._listeners[frames] = caller
         try:
             if self._task is None or self._task.done():
                 # What was read for earlier listeners is old.
                 self._state, self._is_lost = None, False
                 self._task = asyncio_tasks.keep_running(self._run, "live feed")
             if self._state is not None:
-                yield self._snapshot(build, self._state)
+                yield self._snapshot(build, visible_to(caller, self._state))
             elif self._is_lost:
                 yield self._lost()
             while True:
@@ -61,9 +66,9 @@ class LiveFeed:
                 if frame is not None:
                     yield frame
                 elif self._state is not None:  # the first reading, or this listener is behind
-                    yield self._snapshot(build, self._state)
+                    yield self._snapshot(build, visible_to(caller, self._state))
         finally:
-            self._listeners.discard(frames)
+            self._listeners.pop(frames, None)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -83,19 +88,31 @@ class LiveFeed:
                 state = await self._reader.read()
         except (RedisError, TimeoutError):
             if not self._is_lost:
-                self._send(self._lost())
+                lost = self._lost()
+                self._send(lambda caller: lost)
             self._state, self._is_lost = None, True  # a snapshot follows the next reading
             return
         before, self._state, self._is_lost = self._state, state, False
         self._note_points(state)
         if before is None:
-            self._send(None)
-        elif changes := difference(before, state):
-            self._send(self._frame("delta", {"t": _now(), **changes}))
+            self._send(lambda caller: None)
+        else:
+            self._send(partial(self._delta, before, state))
 
-    def _send(self, frame: bytes | None) -> None:
-        """To all listeners; ``None`` makes each send a snapshot."""
-        for frames in self._listeners:
+    def _delta(self, before: LiveState, state: LiveState, caller: Caller) -> bytes:
+        """What has changed for this caller; empty if nothing has."""
+        changes = difference(visible_to(caller, before), visible_to(caller, state))
+        return self._frame("delta", {"t": _now(), **changes}) if changes else b""
+
+    def _send(self, frame_of: Callable[[Caller], bytes | None]) -> None:
+        """To all listeners, made once per caller; ``None`` makes each send a snapshot."""
+        made: dict[Caller, bytes | None] = {}
+        for frames, caller in self._listeners.items():
+            if caller not in made:
+                made[caller] = frame_of(caller)
+            frame = made[caller]
+            if frame == b"":
+                continue
             if frames.full():
                 while not frames.empty():
                     frames.get_nowait()
@@ -126,8 +143,10 @@ class LiveFeed:
             "build": build,
             "t": _now(),
             "memory_total_bytes": current_platform().memory_bytes(),
-            **msgspec.structs.asdict(state),
-            "history": {slug: list(points) for slug, points in self._history.items()},
+            **state.shown(),
+            "history": {
+                slug: list(points) for slug, points in self._history.items() if slug in state.models
+            },
         }
         return self._frame("snapshot", fields)
 

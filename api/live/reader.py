@@ -54,6 +54,7 @@ class LiveReader:
         self._desired: dict[str, DesiredModel] = {}
         self._node_keys: list[str] = []
         self._facts: dict[str, LiveJob] = {}
+        self._owners: dict[str, str] = {}
         self._rates: dict[str, Rates] = {}
 
     async def read(self) -> LiveState:
@@ -71,7 +72,8 @@ class LiveReader:
             models[slug] = _model(self._desired[slug], reading.status, rates)
             jobs.update(self._jobs(reading, rates))
         queues = {slug: LiveQueue(r.num_waiting, r.waiting) for slug, r in readings.items()}
-        return LiveState(models, queues, jobs, len(nodes), _budget(nodes))
+        owners = dict(self._owners)
+        return LiveState(models, queues, jobs, len(nodes), _budget(nodes), owners)
 
     async def _read_models(self) -> tuple[list[NodeStatus] | None, dict[str, _ModelReading]]:
         slugs = list(self._desired)
@@ -113,6 +115,7 @@ class LiveReader:
         """Read the records of new jobs, and forget those of jobs that are gone."""
         slug_of = {job_id: slug for slug, r in readings.items() for job_id in _ids(r)}
         self._facts = {i: facts for i, facts in self._facts.items() if i in slug_of}
+        self._owners = {i: owner for i, owner in self._owners.items() if i in slug_of}
         new = [job_id for job_id in slug_of if job_id not in self._facts]
         if not new:
             return
@@ -122,6 +125,8 @@ class LiveReader:
             answers = await pipe.execute(raise_on_error=False)
         for job_id, values in zip(new, answers, strict=True):
             self._facts[job_id] = _job(job_id, slug_of[job_id], values)
+            if isinstance(values, list):  # else it is gone or unreadable, and nobody's
+                self._owners[job_id] = (values[1] or b"").decode(errors="replace")
 
     def _jobs(self, reading: _ModelReading, rates: Rates) -> Iterator[tuple[str, LiveJob]]:
         for job_id in reading.waiting:

@@ -25,11 +25,11 @@ _FRAMES: dict[int | str, dict[str, Any]] = {
 
 @router.get("/v1/live", response_class=EventStream, responses=_FRAMES)
 async def live(request: Request, services: ServicesDep) -> Response:
-    """A snapshot of models, queues and jobs, then once a second what has changed."""
+    """A snapshot of models, queues and the caller's jobs, then once a second what has changed."""
     feed: LiveFeed = request.app.state.live
     page = await services.runner.in_thread(read_page)
     return EventSourceResponse(
-        feed.follow(page.build),
+        feed.follow(page.build, services.caller),
         sep="\n",
         ping=_PING_S,
         ping_message_factory=lambda: PING,  # type: ignore[arg-type, return-value]

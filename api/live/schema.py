@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from jobs.contract.errors import ErrorInfo
+from jobs.keys.caller import Caller
 
 
 class LiveModel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,6 +80,7 @@ class LiveState(msgspec.Struct, frozen=True):
     """All that the feed shows at one time; models and queues by slug, jobs by id.
 
     ``budget_bytes``: the memory for all models of all machines, ``None`` where one has no limit.
+    ``owners``: whose the jobs are; this is not shown.
     """
 
     models: dict[str, LiveModel] = {}
@@ -86,6 +88,28 @@ class LiveState(msgspec.Struct, frozen=True):
     jobs: dict[str, LiveJob] = {}
     supervisors: int = 0
     budget_bytes: int | None = None
+    owners: dict[str, str] = {}
+
+    def shown(self) -> dict[str, Any]:
+        """The fields of a snapshot."""
+        fields = msgspec.structs.asdict(self)
+        del fields["owners"]
+        return fields
+
+
+def visible_to(caller: Caller, state: LiveState) -> LiveState:
+    """The part of the state that a caller may see: its own jobs, and the models of its key."""
+    if caller.is_manager:
+        return state
+    models = {slug: one for slug, one in state.models.items() if caller.may_use(one.name)}
+    own = {job_id for job_id, owner in state.owners.items() if caller.may_see(owner)}
+    queues = {
+        slug: LiveQueue(queue.waiting, [job_id for job_id in queue.order if job_id in own])
+        for slug, queue in state.queues.items()
+        if slug in models
+    }
+    jobs = {job_id: job for job_id, job in state.jobs.items() if job_id in own}
+    return msgspec.structs.replace(state, models=models, queues=queues, jobs=jobs)
 
 
 def difference(old: LiveState, new: LiveState) -> dict[str, Any]:

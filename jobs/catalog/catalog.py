@@ -50,13 +50,19 @@ class Catalog:
     """All models at one moment, incomplete ones too, sorted by name.
 
     ``sections``: what models.toml says, by the name that it uses. ``aliases``: those of the
-    settings and of models.toml.
+    settings and of models.toml. There is only what ``accept`` is true of, by its name.
     """
 
     entries: list[ModelEntry]
     sections: Mapping[str, ModelOptions]
     aliases: Aliases
     has_fakes: bool = False
+    accept: Callable[[str], bool] = lambda name: True
+
+    def only(self, accept: Callable[[str], bool]) -> Catalog:
+        """The catalog as it is without the models whose names are not accepted."""
+        entries = [entry for entry in self.entries if accept(entry.name)]
+        return replace(self, entries=entries, accept=accept)
 
     def listed(self) -> list[ModelEntry]:
         """The complete models, with their aliases, without those that are ``unlisted``."""
@@ -68,7 +74,7 @@ class Catalog:
 
     def named(self, name: str) -> ModelEntry | None:
         """The model of exactly that name, ``None`` without one."""
-        if self.has_fakes and _FAKE_NAME.fullmatch(name):
+        if self.has_fakes and _FAKE_NAME.fullmatch(name) and self.accept(name):
             return ModelEntry(name, Path(name), "fake", 0)
         entry = self._by_name.get(name)
         return entry and self._with_aliases(entry)

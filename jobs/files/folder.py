@@ -21,7 +21,7 @@ from jobs.contract.errors import DiskFullError
 RECORD_SUFFIX = ".json"
 _DRAFT_SUFFIX = ".draft"
 _ROOMS = ("files", "partial", "uploads")
-_BLOCK_BYTES = 4096  # what a small file takes on disk
+BLOCK_BYTES = 4096  # what a small file takes on disk
 _DAMAGED_KEPT_S = 30 * 86400
 _DRAFT_KEPT_S = 60.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -51,10 +51,12 @@ class FilesFolder:
         if not self.known_uid():
             self.make()
             draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
-            draft.write_text(secrets.token_hex(8))
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self._uid_path)  # of two processes at once the first decides
-            draft.unlink()
+            try:
+                write_whole(draft, secrets.token_hex(8).encode())
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, self._uid_path)  # of two processes at once the first decides
+            finally:
+                draft.unlink(missing_ok=True)
         return self.known_uid()
 
     def known_uid(self) -> str:
@@ -77,7 +79,7 @@ class FilesFolder:
     def usage(self) -> tuple[int, int]:
         """Bytes and number of all files, with those that are being written."""
         sizes = [
-            max(size, _BLOCK_BYTES)
+            max(size, BLOCK_BYTES)
             for place in (self.files, self.partial, *self.upload_folders())
             for name, size in _sizes_in(place)
             if not name.endswith(RECORD_SUFFIX)

@@ -48,8 +48,15 @@ class Caller:
         """Whether what belongs to the caller with the id ``owner`` is shown to this one."""
         return self.is_manager or owner == self.id
 
+    @property
+    def has_all_models(self) -> bool:
+        """Whether the key is for every model. Managers' keys are."""
+        return self.is_manager or "*" in self.models
+
     def may_use(self, model_name: str) -> bool:
-        """Whether the key is for this model, too."""
+        """Whether the key is for this model; for any other, it is as if there were none."""
+        if self.has_all_models:
+            return True
         return any(fnmatchcase(model_name, pattern) for pattern in self.models)
 
     def clamped(self, priority: int) -> int:

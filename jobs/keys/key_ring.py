@@ -5,7 +5,10 @@ from __future__ import annotations
 import hmac
 
 from jobs.keys.caller import DEFAULT_NAME, MANAGEMENT_NAME, NOBODY, Caller, caller_of
+from jobs.keys.keys_file import Keys, hash_of
 from jobs.settings import Settings
+
+_NO_KEYS = Keys()
 
 
 class KeyRing:
@@ -26,13 +29,24 @@ class KeyRing:
         for own, caller in self._own:
             if hmac.compare_digest(given, own):
                 return caller
-        return None
+        return self._listed.by_hash.get(hash_of(key)) if key else None
 
     def of_id(self, caller_id: str) -> Caller | None:
         """The caller with that id, for what is done later in its name; ``None`` if it is gone."""
         if not caller_id and not self.is_required:
             return NOBODY
-        return next((caller for _, caller in self._own if caller.id == caller_id), None)
+        own = (caller for _, caller in self._own if caller.id == caller_id)
+        return next(own, None) or self._listed.by_id.get(caller_id)
+
+    @property
+    def callers(self) -> list[Caller]:
+        """Everybody who has a key."""
+        return [caller for _, caller in self._own] + list(self._listed.by_id.values())
+
+    @property
+    def _listed(self) -> Keys:
+        file = self._settings.keys
+        return file.read() if file is not None else _NO_KEYS
 
     def anonymous(self, *, is_local: bool) -> Caller:
         """Who calls without a key, where none is required.

@@ -75,7 +75,7 @@ class JobStore:
         with _readable(f"the record of job {job_id[:80]!r}"):
             fields = self.redis.hgetall(names.job_key(job_id))
         if not fields:
-            raise JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
+            raise no_job(job_id)
         return JobRecord.from_redis(job_id, fields)
 
     def request(self, job_id: str) -> Request:
@@ -307,6 +307,11 @@ class JobStore:
                     ],
                     args=[job_id],
                 )
+
+
+def no_job(job_id: str) -> JobNotFoundError:
+    """The error for an id that is unknown or expired, or another caller's."""
+    return JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
 
 
 def _parsed(claims: Iterable[bytes]) -> list[tuple[str, str]]:

@@ -28,7 +28,8 @@ class StoredResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parts of a response that are not in its job's events. ``response_id`` is the job's id.
 
     ``created_at`` is in epoch seconds. ``echo`` holds the request fields that the response repeats.
-    ``items`` is the whole input, including that of the previous responses.
+    ``items`` is the whole input, including that of the previous responses. ``caller`` is the id of
+    whom it belongs to.
     """
 
     response_id: str
@@ -37,6 +38,7 @@ class StoredResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     echo: dict[str, Any]
     items: list[dict[str, Any]]
     is_background: bool = False
+    caller: str = ""
     v: int = VERSION
 
 

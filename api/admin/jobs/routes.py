@@ -38,7 +38,10 @@ async def list_jobs(
     model: str | None = None,
     status: StatusFilter | None = None,
 ) -> JobList:
-    """Jobs, newest first; ``model`` is a model_id, or a name or alias of loaded models."""
+    """The caller's jobs, for a manager all, newest first.
+
+    ``model`` is a model_id, or a name or alias of loaded models.
+    """
     accept = await _filter(services, model, status)
     records, upper = await services.runner.in_thread(
         services.store.page, _read_cursor(cursor), limit, accept
@@ -58,7 +61,7 @@ async def _filter(
 
     def accept(record: JobRecord) -> bool:
         is_model = model is None or record.model_id in ids
-        is_shown = is_model and not record.is_deleted
+        is_shown = is_model and not record.is_deleted and services.caller.may_see(record.caller)
         return is_shown and (status is None or record.status == status)
 
     return accept
@@ -79,20 +82,20 @@ def _read_cursor(cursor: str | None) -> float | None:
 @router.get("/{job_id}")
 async def show_job(job_id: str, services: ServicesDep) -> JobAnswer:
     """One job; a finished one with its result, a failed one with its error."""
-    return await services.runner.in_thread(job_with_result, services.store, job_id)
+    return await services.runner.in_thread(job_with_result, services.store, job_id, services.caller)
 
 
 @router.delete("/{job_id}")
 async def cancel_job(job_id: str, services: ServicesDep) -> JobAnswer:
     """Cancel a job, queued or running; one that has ended stays as it is."""
     runner = services.runner
-    record = await runner.in_thread(shown_record, services.store, job_id)
+    record = await runner.in_thread(shown_record, services.store, job_id, services.caller)
     if record.task in (Task.LOAD, Task.UNLOAD):
         raise InvalidRequestError("loads and unloads are not cancelled: unload instead", "job_id")
     record = await runner.in_thread(services.store.cancel, job_id, "cancelled by request")
     if not record.status.is_terminal:
         await _wait_for_end(services, job_id)
-    return await runner.in_thread(job_with_result, services.store, job_id)
+    return await runner.in_thread(job_with_result, services.store, job_id, services.caller)
 
 
 async def _wait_for_end(services: Services, job_id: str) -> None:
@@ -121,7 +124,7 @@ async def job_events(
 
 
 def _state(services: Services, job_id: str) -> tuple[JobRecord, EventId]:
-    record = shown_record(services.store, job_id)
+    record = shown_record(services.store, job_id, services.caller)
     services.store.adopt(job_id, services.runner.name)
     return record, last_event_id(services.store.redis, job_id)
 

@@ -29,8 +29,9 @@ from jobs.contract.requests import (
     Task,
     UnloadRequest,
 )
+from jobs.keys.caller import Caller
 from jobs.storage.event_log import read_log
-from jobs.storage.store import JobStore
+from jobs.storage.store import JobStore, no_job
 from jobs.storage.stored_responses import read_stored
 
 
@@ -50,17 +51,22 @@ def job_answer(record: JobRecord) -> JobAnswer:
     )
 
 
-def shown_record(store: JobStore, job_id: str) -> JobRecord:
-    """The job's record; ``JobNotFoundError`` when there is none, or its client has deleted it."""
+def shown_record(store: JobStore, job_id: str, caller: Caller) -> JobRecord:
+    """The job's record; ``JobNotFoundError`` when there is none, or its client has deleted it.
+
+    So, too, when it is not this caller's: nobody learns which ids others have.
+    """
     record = store.record(job_id)
+    if not caller.may_see(record.caller):
+        raise no_job(job_id)
     if record.is_deleted:
         raise JobNotFoundError(f"job {job_id[:80]!r} was deleted", "job_id")
     return record
 
 
-def job_with_result(store: JobStore, job_id: str) -> JobAnswer:
+def job_with_result(store: JobStore, job_id: str, caller: Caller) -> JobAnswer:
     """The job, with its result or its error once it has ended."""
-    record = shown_record(store, job_id)
+    record = shown_record(store, job_id, caller)
     answer = job_answer(record)
     if not record.status.is_terminal:
         shown = {"progress": _progress(store, record), "wait": wait_of(store, record)}

@@ -35,6 +35,7 @@ async def estimate(services: ServicesDep, query: Annotated[EstimateQuery, Query(
 def _estimate(services: Services, body: LoadBody) -> Estimate:
     """Synchronous; the first call asks the engines' libraries for their devices."""
     settings = services.settings
+    services.catalog().find(body.llm_model_name, "llm_model_name")  # one of the caller's
     load = load_request(settings, body)
     entry = find_model(settings, load.model_name)
     found = known_memory(entry, load, settings, MemoryLedger(settings.state_dir))

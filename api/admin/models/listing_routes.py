@@ -71,8 +71,8 @@ class _Listing:
 
     @classmethod
     def read(cls, services: Services) -> _Listing:
-        found = catalog.read_catalog(services.settings)
-        loaded = {model.slug: model for model in services.desired_models.loaded()}
+        found = services.catalog()
+        loaded = {model.slug: model for model in services.loaded_models()}
         desired_models = {slug: model.desired for slug, model in loaded.items()}
         finder = ModelFinder.of(services.settings, desired_models)
         return cls(services, found, loaded, finder)

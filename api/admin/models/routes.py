@@ -43,8 +43,8 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {202: {"model": JobAccepted}}
 @router.get("/model/list")
 async def list_on_disk(services: ServicesDep) -> ModelNames:
     """Names of the models in the models folder, sorted."""
-    entries = await services.runner.in_thread(list_models, services.settings)
-    return ModelNames(model_names=[entry.name for entry in entries])
+    catalog = await services.runner.in_thread(services.catalog)
+    return ModelNames(model_names=[entry.name for entry in catalog.listed()])
 
 
 @router.post(
@@ -103,8 +103,9 @@ async def named_info(model_name: str, services: ServicesDep) -> ModelInfoAnswer:
 
 
 async def _info(services: Services, name: str, model_id: str | None) -> ModelInfoAnswer:
-    entry = await services.runner.in_thread(find_model, services.settings, name)
-    every = await services.runner.in_thread(services.desired_models.loaded)
+    catalog = await services.runner.in_thread(services.catalog)
+    entry = catalog.find(name, "llm_model_name")
+    every = await services.runner.in_thread(services.loaded_models)
     loaded = [model for model in every if model.desired.load.model_name == entry.name]
     chosen = [model for model in loaded if model_id in (None, model.desired.model_id)]
     facts = await services.runner.in_thread(services.disk_facts.read, entry)

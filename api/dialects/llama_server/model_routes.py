@@ -86,7 +86,7 @@ async def follow_models(services: ServicesDep) -> EventSourceResponse:
 async def _changes(services: Services) -> AsyncIterator[ServerSentEvent]:
     shown: dict[str, dict[str, Any]] = {}
     while True:
-        loaded = await services.runner.in_thread(services.desired_models.loaded)
+        loaded = await services.runner.in_thread(services.loaded_models)
         found = {model.desired.load.model_name: _status(model) for model in loaded}
         found |= {name: {"value": "unloaded"} for name in shown.keys() - found.keys()}
         for name, status in found.items():

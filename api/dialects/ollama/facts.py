@@ -19,7 +19,6 @@ from api.dialects.ollama.answer_schema import (
 from api.dialects.ollama.answers import stamp
 from api.dialects.ollama.model_files import ModelFiles, read_model_files
 from api.execution.services import Services
-from jobs.catalog.catalog import find_model
 from jobs.contract.records import WorkerStatus
 from jobs.storage.desired_models import LoadedModel
 
@@ -49,7 +48,7 @@ def list_processes(services: Services) -> list[OllamaProcess]:
         shown.setdefault(listed.model_id, listed)
     return [
         _process(shown[model.desired.model_id], model.status)
-        for model in services.desired_models.loaded()
+        for model in services.loaded_models()
         if model.status is not None
         and not model.desired.is_parked
         and model.desired.model_id in shown
@@ -59,9 +58,9 @@ def list_processes(services: Services) -> list[OllamaProcess]:
 def show_model(services: Services, name: str) -> OllamaShown:
     """A loaded model by its id, name or alias, or one on disk; ``ModelNotFoundError``."""
     listed = show_entry(services, name)
-    every = services.desired_models.loaded()
+    every = services.loaded_models()
     loaded = next((one for one in every if one.desired.model_id == listed.model_id), None)
-    entry = find_model(services.settings, listed.model_name, "model")
+    entry = services.catalog().find(listed.model_name, "model")
     files = read_model_files(entry)
     parameters = _parameters(loaded)
     return OllamaShown(

@@ -36,12 +36,19 @@ class Library:
         self._runner = services.runner
         self.shelf = ResponseStore(services.redis, services.settings.response_ttl_s)
 
+    async def read(self, response_id: str) -> tuple[StoredResponse, bytes | None]:
+        """The record, and the answer if it has ended; ``JobNotFoundError`` for another's, too."""
+        record, kept = await self.shelf.read(response_id)
+        if not self._services.caller.may_see(record.caller):
+            raise no_response(response_id)
+        return record, kept
+
     async def show(self, response_id: str) -> bytes:
         """The response object as JSON; ``JobNotFoundError`` when there is none.
 
         What has ended is kept from then on, also when its job's log expires.
         """
-        record, kept = await self.shelf.read(response_id)
+        record, kept = await self.read(response_id)
         if kept is not None:
             return kept
         job = await self._job(response_id)
@@ -59,7 +66,7 @@ class Library:
         """The items that a response leaves behind for the one that follows: all in, then out."""
         field = "previous_response_id"
         try:
-            record, _ = await self.shelf.read(previous_id)
+            record, _ = await self.read(previous_id)
             previous: dict[str, Any] = msgspec.json.decode(await self.show(previous_id))
         except JobNotFoundError as error:
             raise InvalidRequestError(f"{field}: {error.message}", field) from None
@@ -83,7 +90,7 @@ class Library:
         rest = item_id.partition("_")[2]
         for suffix in {rest[_PLACE_CHARS:], rest[:-_PLACE_CHARS]}:
             with contextlib.suppress(JobNotFoundError):
-                record, _ = await self.shelf.read(f"resp_{suffix}")
+                record, _ = await self.read(f"resp_{suffix}")
                 shown = msgspec.json.decode(await self.show(record.response_id))
                 for item in (*record.items, *shown["output"]):
                     if item["id"] == item_id:
@@ -93,7 +100,7 @@ class Library:
 
     async def cancel(self, response_id: str) -> bytes:
         """End the response's job; one that has ended stays as it is. The response object."""
-        _, kept = await self.shelf.read(response_id)
+        _, kept = await self.read(response_id)
         if kept is not None:
             return kept
         await self._job(response_id)
@@ -106,7 +113,7 @@ class Library:
 
     async def delete(self, response_id: str) -> None:
         """Forget the response; one that still runs is cancelled."""
-        await self.shelf.read(response_id)
+        await self.read(response_id)
         await self.shelf.delete(response_id)
         reason = "the response was deleted"
         try:
@@ -132,7 +139,7 @@ class Library:
 
     async def begin_to_follow(self, response_id: str) -> StoredResponse:
         """The record of a response whose stream can be told; ``JobNotFoundError`` if none can."""
-        record, _ = await self.shelf.read(response_id)
+        record, _ = await self.read(response_id)
         await self._job(response_id)
         await self._runner.in_thread(self._services.store.adopt, response_id, self._runner.name)
         return record

@@ -83,6 +83,7 @@ async def _prepare(
     with named_by(NAMES):
         check_schemas(services, job)
     record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
+    record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
     job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
     ticket = new_ticket(runner, desired, job, is_background=record.is_background)
@@ -146,7 +147,7 @@ async def list_input_items(
     after: str | None = None,
 ) -> ItemList:
     """What a stored response was made from, with the responses before it."""
-    record, _ = await Library(services).shelf.read(response_id)
+    record, _ = await Library(services).read(response_id)
     return page_of(record.items, limit=limit, is_newest_first=order == "desc", after=after)
 
 
