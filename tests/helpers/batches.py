@@ -57,11 +57,11 @@ class Batches:
         )
 
     def end_of(self, batch_id: str, timeout_s: float = 60) -> Batch:
-        def ended() -> Batch | None:
-            found = self.client.batches.retrieve(batch_id)
-            return found if found.status in ENDED else None
+        def has_ended() -> bool:
+            return self.client.batches.retrieve(batch_id).status in ENDED
 
-        return wait_until(ended, f"the end of {batch_id}", timeout_s)
+        wait_until(has_ended, f"the end of {batch_id}", timeout_s)
+        return self.client.batches.retrieve(batch_id)
 
     def num_ended(self, batch_id: str) -> int:
         counts = self.client.batches.retrieve(batch_id).request_counts
