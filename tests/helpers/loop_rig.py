@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from workers.generation.attempts import Attempt
 from workers.generation.decode_loop import DecodeLoop
 from workers.generation.job import GenerationJob
 from workers.generation.outbox import Outbox
-from workers.generation.preparation import Logged, build_job
+from workers.generation.preparation import Logged, build_job, logged_choices
 from workers.generation.prompts import PromptEncoder
 from workers.generation.publisher import Publisher
 from workers.markup.output_format import OutputFormats
@@ -72,23 +73,39 @@ def fake_engine(slots: int = 8, context_length: int = 8192, step_ms: int = 0) ->
     return open_fake(Path(f"fake-{step_ms}ms" if step_ms else "fake"), options, lambda _: None)
 
 
+class _Pause(AbstractContextManager[None]):
+    """A pause before each step of the engine."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        if self._seconds:
+            time.sleep(self._seconds)
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 class LoopRig:
     """``start`` admits a request as a job; its events are in ``writer``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, step_pause_s: float = 0.0) -> None:
         self.engine = engine
         self.slots = SlotLimiter()
         self.slots.open(engine.info.num_slots)
         self.writer = MemoryWriter()
         self.refused: list[str] = []
         self.settled: list[tuple[Event, bool]] = []
+        self.handed_back: list[str] = []
         self.publisher = Publisher(
             self.writer,
             self._on_refused,
             lambda event, is_end: self.settled.append((event, is_end)),
+            on_handed_back=lambda outbox: self.handed_back.append(outbox.job_id),
         )
         self.sharing = Sharing(self.slots)
-        self.loop = DecodeLoop(engine, self.publisher, self.sharing)
+        self.loop = DecodeLoop(engine, self.publisher, self.sharing, _Pause(step_pause_s))
         self.thread = threading.Thread(target=self.loop.run, daemon=True)
         self._encoder = PromptEncoder(engine.tokenizer, None)
         self._forms = OutputFormats(engine.tokenizer, self._encoder.template)
@@ -103,9 +120,10 @@ class LoopRig:
         request: GenerateRequest,
         max_run_s: float = 60.0,
         logged: dict[int, Logged] | None = None,
+        attempt: Attempt | None = None,
     ) -> GenerationJob:
-        attempt = Attempt(f"job-{next(self._numbers)}", 1, 0, b"", 0.0)
-        outbox = Outbox(self.publisher, attempt.job_id, 1, 0)
+        attempt = attempt or Attempt(f"job-{next(self._numbers)}", 1, 0, b"", 0.0)
+        outbox = Outbox(self.publisher, attempt.job_id, attempt.attempt, attempt.seq)
         return build_job(
             attempt,
             request,
@@ -128,6 +146,17 @@ class LoopRig:
         self.loop.admit(job)
         return job.job_id
 
+    def start_again(self, job_id: str, request: GenerateRequest) -> None:
+        """The next attempt of a job that was handed back; it continues from its log."""
+        found = self.writer.of(job_id)
+        seq, attempt = found[-1].seq, found[-1].attempt + 1
+        opened = Attempt(job_id, attempt, seq, b"", 0.0, yields=attempt - 1)
+        job = self.build(request, logged=logged_choices(found), attempt=opened)
+        if not job.choices:
+            return job.outbox.finish(job.usage, job.timings())
+        self.sharing.enter(job)
+        self.loop.admit(job)
+
     def wait_ended(self, job_id: str) -> list[Event]:
         def ended() -> list[Event]:
             found = self.writer.of(job_id)
@@ -143,9 +172,9 @@ class LoopRig:
 
 
 @contextmanager
-def running_loop(engine: Engine | None = None) -> Iterator[LoopRig]:
+def running_loop(engine: Engine | None = None, step_pause_s: float = 0.0) -> Iterator[LoopRig]:
     """A loop that runs until the block ends; fails if it has ended before."""
-    rig = LoopRig(engine or fake_engine())
+    rig = LoopRig(engine or fake_engine(), step_pause_s)
     rig.publisher.start()
     rig.thread.start()
     try:
