@@ -140,7 +140,7 @@ class LineWork:
         pause_s, num_faults = _FIRST_RETRY_S, 0
         while not self._is_over.is_set():
             try:
-                await self._turns.wait(self._is_over)
+                await self._turns.wait(bytes(request.body), self._is_over, self._saver.note)
                 outcome = await self._try(line, request)
             except Exception:
                 log.exception("a line of a batch has failed", extra={"job": line.job_id})
@@ -172,6 +172,7 @@ class LineWork:
         }
         body = body_for(record.endpoint, request.body)
         answer = await call_route(self._place.app, record.endpoint, body, state)
+        self._turns.note(body, line.submission)
         postponed = postponed_of(answer)
         if postponed is None and is_unknown_model(answer):
             postponed = await self._turns.missing_model(body)
@@ -180,16 +181,12 @@ class LineWork:
             return postponed
         if self.over is not None and answer.status == _GONE:
             return never_ran(record, line.line, request.custom_id, self.over)
-        if line.submission is not None:
-            self._turns.note(line.submission)
         return ended(record, line.line, request.custom_id, answer)
 
     def _postpone(self, line: BatchLine, why: Postponed) -> None:
         if self._saver.waiting is None:
             log.info("a batch waits", extra={"batch": line.batch_id, "reason": why.code})
         self._saver.note(why)
-        if why.code == "model_unloaded":
-            self._turns.note_unloaded()
 
     async def _forget_ended(self, line: BatchLine) -> None:
         """Delete the ended job of a line that is tried again; else it would have the same end."""
