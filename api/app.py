@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
 from api.admin.models.adapters_routes import router as adapters_router
@@ -21,6 +22,7 @@ from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
+from api.admin.queues.routes import router as queues_router
 from api.batches.routes import router as batches_router
 from api.dialects.anthropic.batches.routes import router as message_batches_router
 from api.dialects.anthropic.routes import router as messages_router
@@ -51,6 +53,7 @@ from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
 from api.webhooks.routes import router as webhooks_router
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -68,7 +71,9 @@ ROUTERS = (
     pull_router,
     adapters_router,
     management_router,
+    queues_router,
     jobs_router,
+    job_changes_router,
     health_router,
     metrics_router,
     docs_router,
@@ -114,7 +119,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
-        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
+        app.state.live = live = LiveFeed(
+            LiveReader(services.redis, services.store, KeyRing(settings).name_of)
+        )
         await services.start()
         upkeep = FilesUpkeep(services.files)
         upkeep.start()

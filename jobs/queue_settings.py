@@ -19,6 +19,10 @@ class QueueSettings(BaseSettings):
     """How much slower batch jobs may make the steps of interactive ones."""
     batch_quantum: int = Field(default=32, ge=1)
     """Tokens that a batch job writes before it gives way again, while others can."""
+    batch_quiet_s: float = Field(default=300.0, ge=0)
+    """A model that nobody has used for this long may be parked for a batch."""
+    batch_turn_s: float = Field(default=600.0, ge=1)
+    """How long models with batch work keep their memory before those of other batches."""
     batch_starve_s: float = Field(default=60.0, ge=0.1)
     """A batch job that waits this long beside interactive ones gets a slot for a quantum."""
     batch_window: int | None = Field(default=None, ge=1, le=4096)

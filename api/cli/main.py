@@ -19,6 +19,7 @@ from api.cli.client import CliError, Server
 from api.cli.keys import app as keys_app
 from api.cli.open_page import open_page_soon
 from api.cli.pulling import pull, remove
+from api.cli.queues import drain, hold, resume, show_waiting_jobs
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
 from jobs.settings import Settings, load_settings
@@ -36,6 +37,8 @@ app.command()(pull)
 app.command()(batch)
 app.command()(batches)
 app.command("rm")(remove)
+for _command in (hold, drain, resume):
+    app.command()(_command)
 
 Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]
 ModelId = Annotated[str, typer.Option("--id", help="Model id, as in the X-Model-Id header.")]
@@ -151,10 +154,16 @@ def jobs(
     status: Annotated[str | None, typer.Option(help="Only jobs of this status.")] = None,
     model_id: Annotated[str | None, typer.Option("--id", help="Only jobs of this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Those that wait, in their order, and the queues.")
+    ] = False,
     url: Url = None,
 ) -> None:
-    """Show the newest jobs."""
-    page = Server(_settings(), url).get("/v1/jobs", limit=limit, status=status, model=model_id)
+    """Show the newest jobs, or those that wait."""
+    server = Server(_settings(), url)
+    if queue:
+        return show_waiting_jobs(server, model=model_id)
+    page = server.get("/v1/jobs", limit=limit, status=status, model=model_id)
     cli_tables.show_jobs(page)
 
 

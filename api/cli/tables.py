@@ -135,6 +135,51 @@ def show_jobs(page: Json) -> None:
     _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
 
 
+def show_queues(entries: Sequence[Json]) -> None:
+    """``GET /management/queues`` as a table."""
+    now = time.time()
+    rows = [
+        (
+            entry["model_id"],
+            entry["model_name"],
+            entry["class"],
+            entry["state"] + (f" by {entry['by']}" if entry["by"] else ""),
+            to_age_text(now - entry["since"]) if entry["since"] else "",
+            _text(entry["waiting"]),
+            _text(entry["running"]),
+        )
+        for entry in entries
+    ]
+    titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
+    _show(titles, rows, empty="no model is loaded")
+
+
+def show_waiting(jobs: Sequence[Json]) -> None:
+    """Jobs that wait, in the order of their queues."""
+    rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
+    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
+    _show(titles, rows, empty="no jobs wait")
+
+
+def _place(job: Json) -> tuple[str, str, int]:
+    queue = job["queue"]
+    return job["model_id"], queue["class"], queue["position"] or 0
+
+
+def _waiting_row(job: Json) -> tuple[str, ...]:
+    queue, start_s = job["queue"], job["queue"]["estimated_start_s"]
+    return (
+        job["model_id"],
+        queue["class"],
+        _text(queue["position"]),
+        _text(queue["priority"]),
+        "" if start_s is None else to_age_text(start_s),
+        to_age_text(time.time() - job["created_at"]),
+        _text(job["caller"]),
+        job["id"],
+    )
+
+
 def show_batches(batches: list[Json]) -> None:
     """Batches of ``GET /v1/batches`` as a table."""
     now = time.time()

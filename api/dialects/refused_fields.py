@@ -42,7 +42,6 @@ REFUSED = {
     "length_penalty": Refusal(_NO_BEAMS, (1,)),
     "logprob_token_ids": Refusal("use top_logprobs"),
     "logits_processors": Refusal("no code is taken from requests", ([],)),
-    "priority": Refusal("jobs run in the order in which they come", (0,)),
     "prompt_logprobs": Refusal("use echo with logprobs on /v1/completions"),
     "repetition_detection": Refusal("use penalties, or DRY"),
     "return_prompt_text": Refusal("use /v1/apply-template", (False,)),

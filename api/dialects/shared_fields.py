@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from api.dialects.order_fields import OrderFields
 from api.dialects.refused_fields import RefusedFields
 from api.dialects.sampling_fields import SamplingBody, same_value
 from api.web.base_schema import Body, Flag, StopValue, Text, TokenIds, integer, number
@@ -119,7 +120,7 @@ def keep_alive_of(body: Body) -> float | None:
     return checked(KeepFields, body.model_extra or {}).keep_alive_s
 
 
-class JobFields(KeepFields, EndFields, FormFields, RefusedFields, SamplingBody):
+class JobFields(KeepFields, OrderFields, EndFields, FormFields, RefusedFields, SamplingBody):
     """Fields of every dialect. ``adapters`` is mlx_lm.server's name, ``options`` is ollama's.
 
     ``samplers`` and ``n_probs`` are llama-server's: which samplers are on, and ``top_logprobs``.

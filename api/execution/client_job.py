@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -19,6 +20,7 @@ from api.execution.worker_liveness import Missing
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
+    DeadlineError,
     JobError,
     JobNotFoundError,
     JobTimeoutError,
@@ -33,6 +35,8 @@ from jobs.storage import names
 
 _FIRST_CHECK_S = 0.5
 _CHECK_S = 5.0
+_CLOCKS_S = 1.0  # two machines' clocks differ
+_DEADLINE_GRACE_S = 5.0  # the worker ends a running job at its deadline, after its step
 # Checks in a row, one per second, that found neither worker nor supervisor.
 _MAX_ABSENT_WAITING = 10  # a supervisor may be restarting
 _MAX_ABSENT_RUNNING = {
@@ -48,6 +52,10 @@ class ClientJob:
         self.ticket = ticket
         self._runner = runner
         self._timeout_s = timeout_s
+        self._deadline_at = at = ticket.submission.deadline_at
+        self._left_s = None if at is None else max(0.0, at - time.time())
+        if self._left_s is not None:
+            self._timeout_s = min(timeout_s, self._left_s + _DEADLINE_GRACE_S)
         self._is_started = False
         self._is_over = False
         self._reader = asyncio.current_task()
@@ -68,26 +76,34 @@ class ClientJob:
                 subscription.is_known = True
                 yield self._watched(events)
         except TimeoutError:
-            raise JobTimeoutError(f"no end within {self._timeout_s:g} s") from None
+            raise self._timeout_error() from None
         except asyncio.CancelledError:
             if self._error is None or self._reader is None:
                 raise
             self._reader.uncancel()
             raise self._error from None
 
+    def _timeout_error(self) -> JobTimeoutError:
+        if self._left_s is not None and self._left_s < self._timeout_s:
+            return DeadlineError()
+        return JobTimeoutError(f"no end within {self._timeout_s:g} s")
+
     @contextlib.asynccontextmanager
     async def _submitted(self, receive: Receive) -> AsyncIterator[None]:
         """Submit the job; cancel it at the end of the block if it has not ended."""
-        timer: asyncio.TimerHandle | None = None
+        timers: list[asyncio.TimerHandle] = []
         try:
             await self._submit()
             # After the submission: a job that does not exist cannot be cancelled.
             self._start_watching(receive)
-            # A timer, not a task: most jobs end before it fires.
-            timer = asyncio.get_running_loop().call_later(_FIRST_CHECK_S, self._start_checks)
+            # Timers, not tasks: most jobs end before they fire.
+            loop = asyncio.get_running_loop()
+            timers.append(loop.call_later(_FIRST_CHECK_S, self._start_checks))
+            if self._left_s is not None:
+                timers.append(loop.call_later(self._left_s, self._on_deadline))
             yield
         finally:
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -106,10 +122,19 @@ class ClientJob:
             self._is_started = True
             if event.is_terminal:
                 self._is_over = True
-                check(event)
+                self._check(event)
             yield event
         if not self._is_over:
             raise JobNotFoundError("the events of the job are gone", "job_id")
+
+    def _check(self, event: Event) -> None:
+        """Raise the error of the job's end; a worker does not say which of its limits it was."""
+        try:
+            check(event)
+        except JobTimeoutError:
+            if self._deadline_at is not None and event.t >= self._deadline_at - _CLOCKS_S:
+                raise DeadlineError from None
+            raise
 
     def cancel(self, reason: str) -> None:
         """Cancel the job if it has not ended; at most once."""
@@ -143,6 +168,11 @@ class ClientJob:
         name = f"desired model of {self.ticket.job_id}"
         self._tasks.append(asyncio_tasks.keep_running(self._watch_desired, name))
         self._runner.liveness.add(self._slug, self._on_absence)
+
+    def _on_deadline(self) -> None:
+        """End the job if it waits; one that runs is ended by its worker, which has its tokens."""
+        if not self._is_started and not self._is_over:
+            self._runner.abandon_soon(self.ticket.job_id, DeadlineError())
 
     def _on_absence(self, num_checks: int, what: Missing) -> None:
         """The model has no worker, and no supervisor that would start one."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,7 +15,7 @@ from starlette.responses import Response
 
 from api.execution.runner import JobRunner, Ticket
 from jobs.contract.pulls import PullRequest
-from jobs.contract.records import DesiredModel
+from jobs.contract.records import DesiredModel, JobClass
 from jobs.contract.requests import (
     ApplyTemplateRequest,
     CacheLimitRequest,
@@ -39,6 +43,39 @@ _PREFIXES = {
 }
 
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+LONGEST_DEADLINE_S = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """When a job runs: its class, its priority (lower first), the seconds until its deadline."""
+
+    job_class: JobClass = "interactive"
+    priority: int = 0
+    deadline_s: float | None = None
+
+    @property
+    def deadline_at(self) -> float | None:
+        """The deadline in epoch seconds, if the job is submitted now."""
+        return None if self.deadline_s is None else time.time() + self.deadline_s
+
+
+AS_IT_COMES = Order()
+
+
+def service_tier(submission: Submission) -> str:
+    """OpenAI's word for the order that the job got: what an answer names."""
+    return tier_of(submission.job_class, submission.priority)
+
+
+def tier_of(job_class: JobClass, priority: int) -> str:
+    """``flex`` for the batch class, ``priority`` for a job that goes before others."""
+    if job_class == "batch":
+        return "flex"
+    return "priority" if priority < 0 else "default"
+
+
 def new_job_id(request: AnyRequest) -> str:
     """The id that the client sees; 128 random bits."""
     if isinstance(request, GenerateRequest):
@@ -56,6 +93,7 @@ def new_submission(
     *,
     is_background: bool = False,
     keep_alive_s: float | None = None,
+    order: Order = AS_IT_COMES,
 ) -> Submission:
     """A submission with a new job id."""
     return Submission(
@@ -66,6 +104,9 @@ def new_submission(
         is_background=is_background,
         owner=runner.name,
         keep_alive_s=keep_alive_s,
+        job_class=order.job_class,
+        priority=runner.caller_info.clamped(order.priority),
+        deadline_at=order.deadline_at,
     )
 
 
@@ -83,6 +124,7 @@ def new_ticket(
     *,
     is_background: bool = False,
     keep_alive_s: float | None = None,
+    order: Order = AS_IT_COMES,
 ) -> Ticket:
     """A submission for a loaded model."""
     name = desired.load.model_name
@@ -93,6 +135,7 @@ def new_ticket(
         request,
         is_background=is_background,
         keep_alive_s=keep_alive_s,
+        order=order,
     )
     return Ticket(submission, desired)
 
@@ -104,8 +147,8 @@ def is_background(request: Request, in_body: bool | None) -> bool:
     return bool(in_body) or "respond-async" in names
 
 
-def accepted(job_id: str) -> Response:
-    """202 with the job's id and URL."""
+def accepted(job_id: str, place: Mapping[str, str] = NO_HEADERS) -> Response:
+    """202 with the job's id and URL, and the headers that tell its place."""
     body = msgspec.json.encode({"id": job_id, "object": "job", "status": "queued"})
-    headers = {"Location": f"/v1/jobs/{job_id}", "X-Job-Id": job_id}
+    headers = {"Location": f"/v1/jobs/{job_id}", "X-Job-Id": job_id, **place}
     return Response(body, 202, headers, media_type="application/json")

@@ -20,6 +20,8 @@ from jobs.contract.errors import InvalidRequestError, JobError, ModelLoadError
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 _RETRY_AFTER_S = 1
+_NO_RETRY = {"x-should-retry": "false"}
+"""For OpenAI's clients, which else repeat: what was too late is not done by being late again."""
 _M = TypeVar("_M", bound=BaseModel)
 
 Names = Mapping[str, str]
@@ -37,6 +39,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
+    "job_conflict": (409, "conflict_error"),
     "batch_not_found": (404, "not_found_error"),
     "batch_not_changeable": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),
@@ -58,6 +61,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "insufficient_memory": (507, "insufficient_memory_error"),
     "no_room": (503, "unavailable_error"),
     "not_ready": (503, "unavailable_error"),
+    "model_draining": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
     "job_timeout": (503, "unavailable_error"),
     "storage_lost": (503, "unavailable_error"),
@@ -113,7 +117,8 @@ def problem_of(error: Exception) -> Problem:
         return _failed_load(error)
     if isinstance(error, JobError):
         status, kind = _KINDS.get(error.code, (500, SERVER))
-        return Problem(status, kind, error.code, error.message, error.param, _retry(status))
+        headers = _retry(status) if error.param != "deadline_s" else _NO_RETRY
+        return Problem(status, kind, error.code, error.message, error.param, headers)
     if isinstance(error, RedisError):
         message = "the job queue cannot be reached at the moment"
         return Problem(503, "unavailable_error", "storage_unavailable", message, None, _retry(503))
@@ -139,7 +144,7 @@ def _failed_load(error: ModelLoadError) -> Problem:
 def _retry(status: int) -> dict[str, str]:
     """Headers for clients that repeat requests. OpenAI's repeat every status from 500 on."""
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
-        return {"x-should-retry": "false"}
+        return _NO_RETRY
     return {"Retry-After": str(_RETRY_AFTER_S)} if status in (429, 503) else {}
 
 

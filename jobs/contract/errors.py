@@ -127,6 +127,12 @@ class JobNotFoundError(JobError):
     code = "job_not_found"
 
 
+class JobConflictError(JobError):
+    """The job is not in the state that the request needs."""
+
+    code = "job_conflict"
+
+
 class StorageLostError(JobError):
     """Redis has lost the job: it was emptied, or restarted without its data."""
 
@@ -137,6 +143,15 @@ class JobTimeoutError(JobError):
     """A deadline of the job has passed."""
 
     code = "job_timeout"
+
+
+class DeadlineError(JobTimeoutError):
+    """The deadline that the client has set has passed."""
+
+    def __init__(
+        self, message: str = "deadline_s: it has passed", param: str | None = "deadline_s"
+    ) -> None:
+        super().__init__(message, param)
 
 
 class ShuttingDownError(JobError):

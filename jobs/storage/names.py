@@ -144,10 +144,10 @@ def fair_key(slug: str) -> str:
 
 
 def hold_key(slug: str) -> str:
-    """Hash: the classes of a model whose jobs are not taken.
+    """Hash: the classes of a model that are held or drained.
 
-    Fields: ``<class>``: ``hold``, or ``drain``, which also refuses new jobs; ``<class>:by``,
-    ``<class>:at`` and ``<class>:resumed_at`` (epoch seconds).
+    Fields: ``<class>``: ``hold`` (no job is taken) or ``drain`` (no new one is accepted);
+    ``<class>:by``, ``<class>:at`` and ``<class>:resumed_at`` (epoch seconds).
     """
     return f"mgs:hold:{slug}"
 

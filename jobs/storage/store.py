@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from redis.exceptions import ResponseError
@@ -19,7 +19,7 @@ from rq.serializers import JSONSerializer
 
 from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
 from jobs.contract.events import EventKind
-from jobs.contract.records import DeathCount, JobRecord, JobStatus
+from jobs.contract.records import DeathCount, JobClass, JobRecord
 from jobs.contract.requests import Request, decode_request
 from jobs.settings import Settings
 from jobs.storage import names
@@ -27,7 +27,7 @@ from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.event_log import EventWriter
 from jobs.storage.fence import checked
 from jobs.storage.lua import claim_scripts, job_scripts
-from jobs.storage.purger import Purger, old_generations
+from jobs.storage.purger import INTERACTIVE, Purger
 from jobs.storage.submitter import Submission, Submitter
 
 TAKE_FENCE_TTL_S = 7 * 86400  # longer than any request can be delayed, by a sleep too
@@ -43,7 +43,7 @@ class JobStore:
         self._settings = settings
         self._queues: dict[str, Queue] = {}
         self._submitter = Submitter(redis, settings)
-        self._purger = Purger(redis, settings.failure_ttl_s)
+        self.purger = Purger(self, settings.failure_ttl_s)
         self._request_cancel = redis.register_script(job_scripts.REQUEST_CANCEL)
         self._return_to_queue = redis.register_script(claim_scripts.RETURN_TO_QUEUE)
         self._stop_takes = redis.register_script(claim_scripts.STOP_TAKES)
@@ -233,18 +233,11 @@ class JobStore:
                 pipe.llen(self.queue(name).key)
             return dict(zip(queues, pipe.execute(), strict=True))
 
-    def purge(self, slug: str, older_than_s: float) -> tuple[int, int]:
-        """Cancel generation jobs that are older. Returns how many were (waiting, running)."""
-        limit, reason = self.now() - older_than_s, f"purged: older than {older_than_s:g} s"
-        old = old_generations(self.records(self.pending_ids(slug)), limit)
-        ended = self._purger.end(self.queue(names.generation_queue(slug)), old, reason)
-        num_queued, num_running = len(ended), 0
-        for record in old:
-            if record.job_id not in ended:
-                self.cancel(record.job_id, reason)
-                num_queued += record.status is JobStatus.QUEUED
-                num_running += record.status is JobStatus.RUNNING
-        return num_queued, num_running
+    def purge(
+        self, slug: str, older_than_s: float, classes: Collection[JobClass] = INTERACTIVE
+    ) -> tuple[int, int]:
+        """Cancel generations that are older. Returns how many were (waiting, running)."""
+        return self.purger.purge(slug, older_than_s, classes)
 
     def page(
         self, before: float | None, limit: int, accept: Callable[[JobRecord], bool]

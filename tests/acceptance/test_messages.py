@@ -64,6 +64,21 @@ def test_a_message_says_what_the_chat_says_whole_and_streamed(
     assert final.stop_reason == "end_turn"
 
 
+def test_a_message_names_the_tier_that_it_had(server: Server, claude: Anthropic) -> None:
+    server.load("fake")
+    asked: Any = {"model": "fake", "max_tokens": 9, "messages": HELLO}
+    plain = claude.messages.create(**asked, service_tier="standard_only")
+    assert plain.usage.service_tier == "standard"
+    later = claude.messages.create(**asked, extra_body={"service_tier": "flex"})
+    assert later.usage.service_tier == "batch"
+    sooner = claude.messages.create(**asked, extra_body={"priority": -1})
+    assert sooner.usage.service_tier == "priority"
+    with claude.messages.stream(**asked, extra_body={"service_tier": "flex"}) as stream:
+        assert stream.get_final_message().usage.service_tier == "batch"
+    with pytest.raises(anthropic.BadRequestError, match="service_tier"):
+        claude.messages.create(**asked, extra_body={"service_tier": "gold"})
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_streamed_message_comes_in_parts(server: Server, claude: Anthropic, model: str) -> None:
     server.load(model)

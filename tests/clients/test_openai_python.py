@@ -18,7 +18,8 @@ from tests.clients.trying import (
 pytestmark = pytest.mark.timeout(300)
 
 CHAT = """
-    chat chat_asynchronous chat_in_choices_with_logprobs chat_stream chat_stream_helper completions
+    chat chat_asynchronous chat_in_a_tier chat_in_choices_with_logprobs chat_stream
+    chat_stream_helper chat_within_a_deadline completions
     embeddings errors models structured_output structured_output_stream tools tools_forced
     tools_stream
 """

@@ -69,6 +69,43 @@ def test_when_all_have_spoken_all_are_suspected(store: JobStore, recovery: Recov
     assert waiting(store) == job_ids
 
 
+def test_a_line_that_was_just_taken_up_again_is_not_suspected(
+    store: JobStore, recovery: Recovery
+) -> None:
+    """It gave way twice, has said something before, and reads its prompt again."""
+    line = taken(store, has_spoken=True)
+    for _ in range(2):
+        assert store.return_to_queue(store.record(line), WORKER, counted_as=None)
+        taken(store, line, has_spoken=False)
+    killer = taken(store, has_spoken=False)
+    settle_jobs_of(recovery)
+    assert deaths(store, line, killer) == [0, 1]
+
+
+def test_when_all_others_have_spoken_one_just_taken_up_again_is_suspected_with_them(
+    store: JobStore, recovery: Recovery
+) -> None:
+    line = taken(store, has_spoken=True)
+    assert store.return_to_queue(store.record(line), WORKER, counted_as=None)
+    taken(store, line, has_spoken=False)
+    other = taken(store, has_spoken=True)
+    settle_jobs_of(recovery)
+    assert deaths(store, line, other) == [1, 1]
+
+
+def test_a_late_killer_that_was_suspected_before_is_suspected_again(
+    store: JobStore, recovery: Recovery
+) -> None:
+    """What it said before its first death is no alibi for the second."""
+    killer, neighbour = (taken(store, has_spoken=True) for _ in range(2))
+    settle_jobs_of(recovery)
+    taken(store, neighbour, has_spoken=True)
+    taken(store, killer, has_spoken=False)
+    settle_jobs_of(recovery)
+    assert store.record(killer).error_code == "worker_lost"
+    assert store.record(neighbour).status is JobStatus.QUEUED
+
+
 def test_a_neighbour_at_both_deaths_goes_on_once_it_has_spoken_again(
     store: JobStore, recovery: Recovery
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,8 +18,11 @@ from api.dialects.openai.generation.schema import ChatBody, CompletionBody
 from api.dialects.refused_fields import REFUSED
 from api.dialects.responses.schema import ResponseBody
 from api.dialects.shared_fields import SharedFields
+from api.execution.submissions import Order
 from api.web.base_schema import Body
+from jobs.contract.records import JobRecord
 from jobs.contract.requests import GenerateRequest, GenerationDefaults
+from jobs.storage import names
 from tests.conftest import RedisServer
 from tests.helpers.parameters_document import (
     BODIES,
@@ -57,7 +61,7 @@ TRIED = [row for row in ROWS if row.example is not None or row.odd]
 EXAMPLES = [row for row in ROWS if row.example is not None]
 
 
-Jobs = Callable[[str, dict[str, Any]], GenerateRequest]
+Jobs = Callable[[str, dict[str, Any]], tuple[GenerateRequest, Order]]
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +77,9 @@ def rig(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def jobs(rig: Rig) -> Jobs:
     """The jobs of bodies; each body is sent once."""
-    found: dict[str, GenerateRequest] = {}
+    found: dict[str, tuple[GenerateRequest, Order]] = {}
 
-    def get(route: str, fields: dict[str, Any]) -> GenerateRequest:
+    def get(route: str, fields: dict[str, Any]) -> tuple[GenerateRequest, Order]:
         key = route + json.dumps(fields)
         if key not in found:
             found[key] = job_of(rig, route, fields)
@@ -84,13 +88,14 @@ def jobs(rig: Rig) -> Jobs:
     return get
 
 
-def job_of(rig: Rig, route: str, fields: dict[str, Any]) -> GenerateRequest:
-    """The job that a worker gets; a seed that was drawn is shown as 0."""
+def job_of(rig: Rig, route: str, fields: dict[str, Any]) -> tuple[GenerateRequest, Order]:
+    """The job that a worker gets, and its order; a seed that was drawn is shown as 0."""
     path, body = BODIES[route]
     future = rig.post_soon(path, {**body, **fields})
-    wait_until(lambda: future.done() or rig.waiting_ids(), "a job, or a refusal")
+    queue = wait_until(lambda: "refused" if future.done() else queue_in_use(rig), "a job")
     assert not future.done(), future.result().text
-    job = rig.take()
+    job = rig.take(queue)
+    order = order_of(rig.record(job.job_id))
     job.cancelled()
     future.result()
     request: GenerateRequest = job.request
@@ -98,7 +103,21 @@ def job_of(rig: Rig, route: str, fields: dict[str, Any]) -> GenerateRequest:
     if seed > LARGEST_GIVEN_SEED:
         sampling = msgspec.structs.replace(request.sampling, seed=0)
         request = msgspec.structs.replace(request, sampling=sampling)
-    return request
+    return request, order
+
+
+def queue_in_use(rig: Rig) -> str | None:
+    """The queue of generations that holds the job."""
+    queues = (names.generation_queue("0"), names.batch_queue("0"))
+    return next((name for name in queues if rig.redis.llen(rig.store.queue(name).key)), None)
+
+
+def order_of(record: JobRecord) -> Order:
+    """When the job runs; the deadline in whole seconds after it was made."""
+    deadline_s = None
+    if record.deadline_at is not None:
+        deadline_s = math.ceil(record.deadline_at - record.created_at)
+    return Order(record.job_class, record.priority, deadline_s)
 
 
 def check_refused(rig: Rig, route: str, field: str, fields: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.contract.records import DesiredModel
-from jobs.contract.requests import LoadRequest
+from jobs.contract.requests import EmbedRequest, LoadRequest, Prompt
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
@@ -99,6 +99,43 @@ def test_demand_is_what_is_held_and_the_oldest_that_waits(
     assert before <= (found["0"].oldest_at or 0) <= time.time() + 1
     assert found["1"] == Demand(0, 0.0), "it waits to be set aside by a worker"
     assert found["2"] == Demand()
+
+
+def test_demand_of_the_class_batch_is_counted_apart(store: JobStore, redis: SyncRedis) -> None:
+    taken, waits = (submission(job_class="batch", batch="b", line=line) for line in (1, 2))
+    for job in (taken, waits):
+        store.submit(job)
+    take(redis, "0.bat.aa", taken.job_id)
+    found = Parking(store).demand(["0"])["0"]
+    assert (found.num_held, found.oldest_at, found.num_batch_held) == (0, None, 1)
+    assert found.batch_oldest_at == store.record(waits.job_id).created_at
+    redis.sadd(names.claims_key("0"), b"malformed")
+    assert Parking(store).demand(["0"])["0"].num_held == 1, "it is in the way of parking"
+
+
+def test_an_input_of_a_batch_on_the_control_queue_hides_no_person(store: JobStore) -> None:
+    embed = EmbedRequest([Prompt(text="x")])
+    line = submission(embed, job_class="batch", batch="b", line=1)
+    store.submit(line)
+    found = Parking(store).demand(["0"])["0"]
+    assert (found.oldest_at, found.batch_oldest_at is not None) == (None, True)
+    person = submission(embed)
+    store.submit(person)
+    found = Parking(store).demand(["0"])["0"]
+    assert found.oldest_at == store.record(person.job_id).created_at
+
+
+@pytest.mark.parametrize("job_class", ["interactive", "batch"])
+def test_jobs_of_a_class_on_hold_do_not_wait_for_their_model(
+    store: JobStore, redis: SyncRedis, job_class: str
+) -> None:
+    store.submit(submission(job_class=job_class))
+    redis.hset(names.hold_key("0"), job_class, "hold")
+    assert Parking(store).demand(["0"])["0"] == Demand(has_frozen=True)
+    redis.hset(names.hold_key("0"), job_class, "drain")  # those that wait still run
+    found = Parking(store).demand(["0"])["0"]
+    assert not found.has_frozen
+    assert (found.oldest_at or found.batch_oldest_at) is not None
 
 
 def test_keys_of_another_type_are_no_demand(store: JobStore, redis: SyncRedis) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -58,13 +60,35 @@ def test_more_jobs_than_one_command_takes_are_purged_each_once(store: JobStore) 
     assert store.redis.zcard(names.LIVE) == 0
 
 
+def test_the_class_batch_is_spared_unless_it_is_named(store: JobStore) -> None:
+    def put(**fields: Any) -> str:
+        return submit(store, age_s=100.0, **fields)
+
+    line, taken = (put(job_class="batch", batch="batch_1", line=number) for number in (1, 2))
+    flex, person = put(job_class="batch"), put()
+    open_attempt(store.redis, "0.bat.test", taken)
+    assert store.purge("0", 50.0) == (1, 0)
+    assert store.record(person).status is JobStatus.CANCELLED
+    assert {store.record(one).status for one in (line, flex)} == {JobStatus.QUEUED}
+    assert not store.record(taken).cancel
+    assert store.purge("0", 50.0, ["batch"]) == (2, 1)
+    assert store.record(taken).cancel
+    assert store.queue(names.batch_queue("0")).get_job_ids() == []
+
+
+def test_both_classes_are_purged_together(store: JobStore) -> None:
+    ids = [submit(store, age_s=9.0, job_class=name) for name in ("interactive", "batch")]
+    assert store.purge("0", 5.0, ["interactive", "batch"]) == (2, 0)
+    assert {store.record(job_id).status for job_id in ids} == {JobStatus.CANCELLED}
+
+
 def test_a_purge_whose_reply_was_lost_can_be_sent_again(store: JobStore) -> None:
     ids = [submit(store, age_s=1.0) for _ in range(3)]
-    records, queue = store.records(ids), store.queue("mgs-gen-0")
+    records = store.records(ids)
     taken = ids[1]
     take(store.redis, WORKER, taken)  # a worker is about to open it
-    purger = Purger(store.redis, 60)
-    assert purger.end(queue, records, "old") == {ids[0], ids[2]}
-    assert purger.end(queue, records, "old") == {ids[0], ids[2]}
+    purger = Purger(store, 60)
+    assert purger.end(records, "old") == {ids[0], ids[2]}
+    assert purger.end(records, "old") == {ids[0], ids[2]}
     assert [len(read_log(store.redis, job_id)) for job_id in ids] == [1, 0, 1]
     assert store.record(taken).status is JobStatus.QUEUED

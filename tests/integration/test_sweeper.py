@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from jobs.contract.errors import ContractError
 from jobs.contract.events import EventKind
 from jobs.contract.records import JobRecord, JobStatus
-from jobs.contract.requests import LoadRequest, Prompt, TokenCountRequest, UnloadRequest
+from jobs.contract.requests import (
+    EmbedRequest,
+    LoadRequest,
+    Prompt,
+    TokenCountRequest,
+    UnloadRequest,
+)
 from jobs.storage import names
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.event_log import read_log
@@ -26,6 +33,7 @@ from workers.supervision.recovery import Recovery
 from workers.supervision.sweeper import Sweeper
 
 LIMIT_S = 60.0
+DAY_S = 86400.0
 
 
 class Rig:
@@ -156,6 +164,111 @@ def test_a_job_that_a_worker_takes_in_this_moment_is_left_to_it(rig: Rig) -> Non
     open_attempt(rig.redis, WORKER, late)
     rig.sweep()
     assert rig.statuses(late) == ["running"]
+
+
+def hold(rig: Rig, job_class: str, how: str = "hold") -> None:
+    rig.redis.hset(names.hold_key("0"), job_class, how)
+
+
+def resume(rig: Rig, job_class: str, ago_s: float = 0.0) -> None:
+    rig.redis.hdel(names.hold_key("0"), job_class)
+    rig.redis.hset(names.hold_key("0"), f"{job_class}:resumed_at", rig.store.now() - ago_s)
+
+
+def flex(rig: Rig, age_s: float, **fields: Any) -> str:
+    return rig.submit(age_s=age_s, job_class="batch", **fields)
+
+
+def test_lines_of_a_batch_wait_for_ever_and_flex_jobs_for_a_day(rig: Rig) -> None:
+    line = flex(rig, 40 * DAY_S, batch="batch_1", line=1)
+    kept, late = flex(rig, DAY_S - 60), flex(rig, DAY_S + 60)
+    rig.sweep()
+    assert rig.error_codes(line, kept, late) == ["", "", "job_timeout"]
+    assert rig.store.queue(names.batch_queue("0")).get_job_ids() == [line, kept]
+
+
+def test_no_wait_of_a_class_on_hold_counts_and_after_it_waits_begin_anew(rig: Rig) -> None:
+    waiting = rig.submit(age_s=10 * LIMIT_S)
+    hold(rig, "interactive")
+    rig.sweep()
+    assert rig.statuses(waiting) == ["queued"]
+    resume(rig, "interactive", ago_s=LIMIT_S - 5)
+    rig.sweep()
+    assert rig.statuses(waiting) == ["queued"]
+    assert rig.sweeper.seconds_to_next() <= 5
+    resume(rig, "interactive", ago_s=LIMIT_S + 5)
+    rig.sweep()
+    assert rig.error_codes(waiting) == ["job_timeout"]
+
+
+def test_waits_of_a_class_that_is_drained_count(rig: Rig) -> None:
+    late = rig.submit(age_s=LIMIT_S + 1)
+    hold(rig, "interactive", "drain")
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
+
+
+def test_a_hold_of_one_class_is_none_of_the_other(rig: Rig) -> None:
+    person, other = rig.submit(age_s=LIMIT_S + 1), flex(rig, DAY_S + 60)
+    hold(rig, "batch")
+    rig.sweep()
+    assert rig.error_codes(person, other) == ["job_timeout", ""]
+
+
+def test_a_hold_that_cannot_be_read_ends_nobodys_wait_early(rig: Rig) -> None:
+    late = rig.submit(age_s=LIMIT_S + 1)
+    rig.redis.hset(names.hold_key("0"), "interactive:resumed_at", "yesterday")
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
+    late = rig.submit(age_s=LIMIT_S + 1, model_id="1")
+    rig.redis.set(names.hold_key("1"), "of another type")
+    rig.sweep()
+    assert rig.error_codes(late) == ["job_timeout"]
+
+
+def test_what_waits_past_its_deadline_ends_wherever_it_stands(rig: Rig) -> None:
+    """Held or not, for nobody wants it any more."""
+    now = rig.store.now()
+    first, gone = rig.submit(), rig.submit(age_s=9.0, deadline_at=now - 1)
+    line = flex(rig, 9.0, batch="batch_1", line=1, deadline_at=now - 1)
+    embed = rig.submit(EmbedRequest([Prompt(text="x")]), age_s=9.0, deadline_at=now - 1)
+    soon = rig.submit(deadline_at=now + 30)
+    hold(rig, "batch")
+    rig.sweep()
+    assert rig.error_codes(first, gone, line, embed, soon) == ["", *["job_timeout"] * 3, ""]
+    assert rig.sweeper.seconds_to_next() <= 30
+    end = read_log(rig.redis, gone)[-1]
+    assert end.error is not None
+    assert "deadline" in end.error.message
+
+
+def test_a_job_that_gave_way_and_waits_past_its_deadline_ends_after_what_it_has_said(
+    rig: Rig,
+) -> None:
+    line = flex(rig, 9.0, deadline_at=rig.store.now() - 1)
+    open_attempt(rig.redis, WORKER, line)
+    rig.store.writer.append([event(EventKind.STARTED, 1, job=line), event(seq=2, job=line)])
+    assert rig.store.return_to_queue(rig.record(line), WORKER, counted_as=None)
+    rig.sweep()
+    assert [one.seq for one in read_log(rig.redis, line)] == [1, 2, 3]
+    assert rig.error_codes(line) == ["job_timeout"]
+
+
+def test_records_are_read_once_however_often_the_queues_are(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [rig.submit() for _ in range(3)]
+    read: list[str] = []
+    records = rig.store.records
+
+    def counted(job_ids: Sequence[str]) -> list[JobRecord]:
+        read.extend(job_ids)
+        return records(job_ids)
+
+    monkeypatch.setattr(rig.store, "records", counted)
+    for _ in range(3):
+        rig.sweep()
+    assert read == ids
 
 
 # Loads and unloads of desired models that are no more.

@@ -24,7 +24,8 @@ _NUM_CLIENTS = 3  # per model
 @proof(
     "planner",
     goal="at each step: reserved <= budget, nothing busy, loading or pinned is parked, each demand "
-    "is started, waits or is refused, no swap without demand; each is started in its turn",
+    "is started, waits or is refused, no swap without demand; a batch takes no room that a person "
+    "uses or waits for, and gives its own at once; each is started in its turn",
     full=400,
 )
 def test_no_plan_breaks_a_rule(rounds: int) -> Result:

@@ -55,7 +55,13 @@ def stream(job: GenerateRequest, *events: Event) -> list[Any]:
 
 def test_a_chat_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
     role, content, finish = stream(request(api="chat"), STARTED, chunk("Hi", end="stop"), FINISHED)
-    facts = {"id": "id-1", "object": "chat.completion.chunk", "created": 123, "model": "demo"}
+    facts = {
+        "id": "id-1",
+        "object": "chat.completion.chunk",
+        "created": 123,
+        "model": "demo",
+        "service_tier": "default",
+    }
     assert role == {
         **facts,
         "choices": [

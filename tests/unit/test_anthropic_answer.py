@@ -185,6 +185,7 @@ def test_a_message_is_anthropics_to_the_letter() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 4,
             "output_tokens": 5,
+            "service_tier": "standard",
         },
     }
 

@@ -66,7 +66,8 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
 def test_every_answer_is_typed_and_no_422_is_promised(schema: dict[str, Any]) -> None:
     for name, operation in operations(schema):
         assert "422" not in operation["responses"], name
-        contents = operation["responses"]["200"]["content"]
+        answers = operation["responses"]
+        contents = answers["200" if "200" in answers else "202"]["content"]
         shapes = [content["schema"] for content in contents.values()]
         assert all(shapes), name
 

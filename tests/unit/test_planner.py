@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from tests.helpers.planner_world import GIB, PlannerWorld
-from workers.supervision.residency.planner import Limits, ModelView, Phase, Refusal, plan
+from workers.supervision.residency.model_view import Limits, ModelView, Phase
+from workers.supervision.residency.planner import Refusal, plan
 
 NOW = 1000.0
 LIMITS = Limits(budget_bytes=10 * GIB)
@@ -149,3 +151,90 @@ def test_two_models_that_do_not_fit_together_take_turns() -> None:
     assert world.longest_wait_s < 60
     assert min(world.swaps.values()) > 20
     assert sum(world.swaps.values()) <= seconds / 20
+
+
+# Work of the class batch.
+
+
+def lines(slug: str, need: float = 6, since: float = 1.0, **fields: Any) -> ModelView:
+    """A model without a process, for which only lines of a batch have waited."""
+    return ModelView(slug, Phase.ABSENT, int(need * GIB), batch_since=NOW - since, **fields)
+
+
+def test_a_batch_starts_its_model_where_there_is_room() -> None:
+    assert plan([ready("a", 3), lines("b", 6)], LIMITS, NOW).start == ["b"]
+
+
+def test_a_batch_takes_the_room_of_a_model_that_nobody_has_used_for_a_while() -> None:
+    for used_at in (-math.inf, NOW - 300):
+        found = plan([ready("a", interactive_at=used_at), lines("b", since=99)], LIMITS, NOW)
+        assert found.park == ["a"]
+    recent = ready("a", interactive_at=NOW - 299)
+    found = plan([recent, lines("b", since=9999)], LIMITS, NOW)
+    assert (found.park, found.close, found.waiting) == ([], [], ["b"])
+
+
+@pytest.mark.parametrize("used", [{"is_busy": True}, {"waiting_since": NOW}])
+def test_a_batch_never_takes_the_room_of_a_model_that_people_use(used: dict[str, Any]) -> None:
+    found = plan([ready("a", **used), lines("b", since=9999, priority=9)], LIMITS, NOW)
+    assert (found.park, found.close, found.waiting) == ([], [], ["b"])
+
+
+def test_batch_work_gives_way_to_a_person_at_once() -> None:
+    for work in ({"is_batch_busy": True}, {"batch_since": NOW}):
+        new = ready("a", ready_since=NOW - 1, **work)
+        assert plan([new, waits("b", since=0)], LIMITS, NOW).close == ["a"]
+        assert not plan([ready("a", is_pinned=True, **work), waits("b")], LIMITS, NOW).close
+
+
+def test_a_model_with_batch_work_gives_way_before_one_that_was_just_used() -> None:
+    batch = ready("a", 5, is_batch_busy=True)
+    used = ready("b", 5, interactive_at=NOW - 20, idle_since=NOW - 20)
+    unused = ready("b", 5, interactive_at=NOW - 900, idle_since=NOW - 900)
+    assert plan([batch, used, waits("c", 5)], LIMITS, NOW).close == ["a"]
+    found = plan([batch, unused, waits("c", 5)], LIMITS, NOW)
+    assert (found.park, found.close) == (["b"], [])
+
+
+def test_a_batch_starts_nothing_while_a_person_waits_for_room() -> None:
+    busy = ready("a", 8, is_busy=True)
+    found = plan([busy, waits("b", 5), lines("c", 1, since=500)], LIMITS, NOW)
+    assert (found.start, found.waiting) == ([], ["b", "c"])
+
+
+def test_people_start_their_models_before_any_batch() -> None:
+    found = plan([lines("a", 3, since=9999, priority=5), waits("b", 3, since=0)], LIMITS, NOW)
+    assert (found.start, found.waiting) == (["b"], ["a"])
+
+
+def test_batches_whose_models_do_not_fit_together_take_long_turns() -> None:
+    def found(resident_s: float, waited_s: float) -> list[str]:
+        other = ready("a", is_batch_busy=True, ready_since=NOW - resident_s)
+        return plan([other, lines("b", since=waited_s)], LIMITS, NOW).close
+
+    assert found(600, 600) == ["a"]
+    assert found(599, 900) == []
+    assert found(900, 599) == []
+
+
+def test_a_batch_that_has_nothing_queued_for_a_moment_keeps_its_model() -> None:
+    moment = ready("a", idle_since=NOW - 2)
+    assert not plan([moment, lines("b", since=99)], LIMITS, NOW).park
+
+
+def test_a_time_to_live_does_not_end_batch_work() -> None:
+    for work in ({"is_batch_busy": True}, {"batch_since": NOW}):
+        found = plan([ready("a", ttl_s=0.0, **work)], LIMITS, NOW)
+        assert (found.park, found.close) == ([], [])
+
+
+def test_a_batch_waits_for_pinned_models_and_is_refused_what_can_never_fit() -> None:
+    found = plan([ready("a", is_pinned=True), lines("b")], LIMITS, NOW)
+    assert (found.refuse, found.waiting) == ({}, ["b"])
+    assert list(plan([lines("b", 11)], LIMITS, NOW).refuse) == ["b"]
+
+
+def test_a_model_whose_jobs_are_on_hold_is_closed_for_others() -> None:
+    """Jobs on its queue would prevent that it is parked."""
+    assert plan([ready("a", has_frozen=True), waits("b")], LIMITS, NOW).close == ["a"]
+    assert not plan([ModelView("a", Phase.ABSENT, GIB, has_frozen=True)], LIMITS, NOW).start

@@ -15,9 +15,10 @@ import psutil
 from redis.exceptions import RedisError
 
 from jobs.contract.errors import ErrorInfo
-from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
+from jobs.contract.records import JobClass, RunningJob, WorkerState, WorkerStatus
 from jobs.contract.requests import LoadRequest
 from jobs.platform.current import current_platform
+from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.desired_models import DesiredModels
 from workers.engines.base import ModelInfo
@@ -51,6 +52,8 @@ class WorkerReport:
         self.unpublished = 0
         self.idle_s = 0.0
         self.unused_s = 0.0
+        self.interactive_unused_s: float | None = None
+        self.starts_per_s: dict[JobClass, float] = {}
         self.load_fraction: float | None = None
         self._counts = TokenCounts()
         self._jobs: list[RunningJob] = []
@@ -113,13 +116,16 @@ class WorkerReport:
             memory_bytes=max(self._platform.footprint_bytes(os.getpid()), self.memory.device_bytes),
             idle_s=round(self.idle_s, 3),
             unused_s=round(self.unused_s, 3),
+            interactive_unused_s=self.interactive_unused_s,
             started_at=self._started_at,
             error=self._error,
             beat_at=time.time(),
             prefilled_tokens=self._counts.prefilled,
             cached_tokens=self._counts.cached,
             generated_tokens=self._counts.generated,
+            reread_tokens=self._counts.reread,
             jobs=self._jobs,
+            starts_per_s=self.starts_per_s,
         )
 
 
@@ -149,7 +155,11 @@ class Heartbeat(threading.Thread):
             self._desired_models.notify()
 
     def _write(self) -> None:
-        self._report.unused_s = min(consumer.unused_s for consumer in self._consumers)
+        batch = names.batch_queue(self._slug)
+        unused_s = {consumer.queue.name: consumer.unused_s for consumer in self._consumers}
+        self._report.unused_s = min(unused_s.values())
+        interactive = [seconds for name, seconds in unused_s.items() if name != batch]
+        self._report.interactive_unused_s = round(min(interactive), 3)
         self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:

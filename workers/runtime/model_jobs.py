@@ -64,15 +64,19 @@ class ModelJobs:
             outbox.finish(job.usage, job.timings())
             return
         self._sharing.enter(job)
+        if attempt.attempt == 1:
+            self._sharing.starts.note(attempt.job_class)
         if attempt.deaths:
             # A suspect runs alone until its first output (``workers/supervision/blame.py``).
             self._sharing.slots.hold(attempt.job_id)
         self._loop.admit(job)
 
-    def embed(self, request: EmbedRequest, outbox: Outbox) -> None:
-        """Start an embedding job. It takes no slot."""
+    def embed(self, request: EmbedRequest, outbox: Outbox, left_s: float | None = None) -> None:
+        """Start an embedding job. It takes no slot. ``left_s``: time until its deadline."""
         context_length = self._engine.info.context_length
         max_run_s = self._settings.request_timeout_s
+        if left_s is not None:
+            max_run_s = min(max_run_s, left_s)
         job = build_embedding(
             outbox, request, self._encoder, self._prefixes, context_length, max_run_s
         )

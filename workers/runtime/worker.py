@@ -188,7 +188,7 @@ class ModelWorker:
             case LoadRequest():
                 self._engine.load(request, outbox)
             case EmbedRequest():
-                self._ready_jobs().embed(request, outbox)
+                self._ready_jobs().embed(request, outbox, attempt.left_s)
             case UnloadRequest():
                 # The job stays claimed until the process ends. Then the supervisor finishes it.
                 self.request_exit(ExitCode.UNLOADED, ModelUnloadedError("the model was unloaded"))
@@ -258,6 +258,7 @@ class ModelWorker:
         """Update the numbers of the heartbeat."""
         loop = self._engine.loop
         self._report.sequences = self._slots.taken
+        self._report.starts_per_s = self._sharing.starts.per_s()
         self._report.memory = self._engine.jobs.memory() if self._engine.jobs else EngineMemory()
         self._report.note_activity(loop)
         self._report.unpublished = self._publisher.num_unpublished

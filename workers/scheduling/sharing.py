@@ -8,6 +8,7 @@ from typing import Protocol
 from jobs.contract.records import JobClass
 from workers.scheduling.fair_use import CallersJob, FairUse
 from workers.scheduling.slots import SlotLimiter
+from workers.scheduling.start_rates import StartRates
 from workers.scheduling.step_costs import StepCosts
 
 _MANY_YIELDS = 8  # a job that has given way so often is left alone for a quantum
@@ -40,6 +41,7 @@ class Sharing:
     ) -> None:
         self.slots = slots
         self.fair_use = FairUse(output_weight)
+        self.starts = StartRates()
         self._costs = StepCosts(slowdown)
         self._quantum = quantum
 

@@ -51,15 +51,19 @@ class CrashPolicy:
         """Why the model's last load failed, ``None`` if it has been ready since."""
         return self._failures.get(slug)
 
-    def refuse(self, slug: str, desired: DesiredModel, error: JobError) -> None:
+    def refuse(
+        self, slug: str, desired: DesiredModel, error: JobError, *, spares_batch: bool = False
+    ) -> None:
         """End the jobs that wait for a model that has no process and is not started.
 
-        A model that was never ready is not desired any more, any other is parked.
+        A model that was never ready is not desired any more, any other is parked, and so is one
+        whose jobs of the class batch are spared.
         """
         self._restarts.forget(slug)
-        if desired.was_ready:
+        is_kept = spares_batch and self._recovery.has_batch_jobs(slug)
+        if desired.was_ready or is_kept:
             self._desired_models.change(slug, desired.uid, is_parked=True)
-            return self._recovery.end_all_waiting(slug, error)
+            return self._recovery.end_all_waiting(slug, error, spares_batch=spares_batch)
         self._remove_desired(desired)
         self._recovery.end_waiting([desired.load_job], error)
         self.drain(slug, error)

@@ -123,9 +123,17 @@ class Recovery:
             with self._one_job(job_id):
                 self._end(job_id, error, fence, only_if=JobStatus.QUEUED)
 
-    def end_all_waiting(self, slug: str, error: JobError) -> None:
-        """End all jobs that wait for the model now."""
-        self.end_waiting(self.waiting(slug), error, self._fence(slug))
+    def end_all_waiting(self, slug: str, error: JobError, *, spares_batch: bool = False) -> None:
+        """End all jobs that wait for the model now; with ``spares_batch`` the interactive ones."""
+        ids = self.waiting(slug)
+        if spares_batch:
+            ids = [one.job_id for one in self._store.records(ids) if one.job_class != "batch"]
+        self.end_waiting(ids, error, self._fence(slug))
+
+    def has_batch_jobs(self, slug: str) -> bool:
+        """Whether jobs of the class batch wait for the model."""
+        records = self._store.records(self.waiting(slug))
+        return any(record.job_class == "batch" for record in records)
 
     def _fence(self, slug: str) -> Fence:
         return Fence(slug, self._owner())

@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 from jobs.contract.errors import (
     ContractError,
     JobNotFoundError,
-    JobTimeoutError,
     ModelUnloadedError,
 )
 from jobs.contract.records import JobRecord
@@ -30,9 +29,10 @@ from jobs.storage.purger import Expiry
 from jobs.storage.store import JobStore
 from jobs.storage.totals import fold_totals
 from workers.supervision.recovery import Recovery
+from workers.supervision.sweeps.overdue import Overdue
 
 _LEAST_S = 0.05
-_HEAD = 100  # jobs checked per queue and round; the oldest are first
+_HEAD = 100  # loads and unloads checked per model and round; the oldest are first
 _SECOND_LOOK_S = 1.0
 _EXPIRED_AT_ONCE = 1000
 _FOLD_EVERY_S = 60.0
@@ -57,12 +57,12 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._recovery = recovery
-        self._queue_timeout_s = settings.queue_timeout_s
         self._presence = Presence(store.redis)
         self._expiry = Expiry(store.redis)
         self._contact = contact
         self._load_job_of = load_job_of
         self._awake = AwakeTime()
+        self._overdue = Overdue(store, recovery, self._awake, settings.queue_timeout_s)
         self._silent_since: dict[str, float] = {}
         self._next_overdue_at = math.inf
         self._fold_at = 0.0
@@ -76,58 +76,22 @@ class Sweeper:
         """Do one round. ``unloading``: unload job ids of the models that this process owns."""
         self._awake.note(time.time())
         slugs = sorted(self._store.slugs())
-        heads, control = self._look(slugs)
-        self._end_overdue(heads)
+        control = self._look(slugs)
+        self._next_overdue_at = min(self._next_overdue_at, self._overdue.end(slugs))
         self._end_stale(control, unloading)
         self._end_orphans(slugs)
         while self._expiry.forget(_EXPIRED_AT_ONCE) >= _EXPIRED_AT_ONCE:
             pass
         self._fold_totals(slugs)
 
-    def _look(self, slugs: list[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-        """By slug: the first id on the generation queue, and the ids on the control queue."""
+    def _look(self, slugs: list[str]) -> dict[str, list[str]]:
+        """The ids on the control queues, by slug."""
         with self._store.redis.pipeline(transaction=False) as pipe:
             for slug in slugs:
-                pipe.lindex(self._store.queue(names.generation_queue(slug)).key, 0)
-                control = self._store.queue(names.control_queue(slug))
-                pipe.lrange(control.key, 0, _HEAD - 1)
-            found = [one if not isinstance(one, Exception) else None for one in pipe.execute(False)]
-        heads = {slug: _text(one) for slug, one in zip(slugs, found[::2], strict=True) if one}
-        lists = zip(slugs, found[1::2], strict=True)
-        return heads, {slug: [_text(one) for one in ids] for slug, ids in lists if ids}
-
-    # Overdue jobs.
-
-    def _end_overdue(self, heads: Mapping[str, str]) -> None:
-        """End jobs that waited too long. Jobs that have run before do not count."""
-        if not heads:
-            return
-        now = self._store.now()
-        records = {record.job_id: record for record in self._store.records(list(heads.values()))}
-        for slug, job_id in heads.items():
-            head = records.get(job_id)
-            # Behind a returned or foreign job there may be overdue ones.
-            if head is None or head.started_at is not None or self._left_s(head, now) < 0:
-                head = self._end_overdue_of(slug, now)
-            if head is not None:
-                due_at = time.monotonic() + self._left_s(head, now)
-                self._next_overdue_at = min(self._next_overdue_at, due_at)
-
-    def _left_s(self, record: JobRecord, now: float) -> float:
-        """Seconds, awake, that a job may still wait; negative if it has waited too long."""
-        return self._queue_timeout_s - self._awake.between(record.created_at, now)
-
-    def _end_overdue_of(self, slug: str, now: float) -> JobRecord | None:
-        """End the overdue jobs of one queue. Returns the oldest other waiting job."""
-        queue = self._store.queue(names.generation_queue(slug))
-        ids = [_text(one) for one in self._store.redis.lrange(queue.key, 0, _HEAD - 1)]
-        waiting = [one for one in self._store.records(ids) if one.started_at is None]
-        overdue = [record.job_id for record in waiting if self._left_s(record, now) < 0]
-        if overdue:
-            error = JobTimeoutError(f"waited in the queue for {self._queue_timeout_s:g} s")
-            self._recovery.end_waiting(overdue, error)
-        left = [record for record in waiting if self._left_s(record, now) >= 0]
-        return min(left, key=lambda record: record.created_at, default=None)
+                pipe.lrange(self._store.queue(names.control_queue(slug)).key, 0, _HEAD - 1)
+            found = [one if not isinstance(one, Exception) else () for one in pipe.execute(False)]
+        lists = zip(slugs, found, strict=True)
+        return {slug: [_text(one) for one in ids] for slug, ids in lists if ids}
 
     # Stale loads and unloads.
 

@@ -15,7 +15,6 @@ from api.web.auth import ForManagers
 from api.web.error_schema import ERRORS
 from jobs.contract.records import JobStatus
 from jobs.storage import names
-from jobs.storage.purger import old_generations
 
 router = APIRouter(
     prefix="/management", tags=["management"], responses=ERRORS, dependencies=[ForManagers]
@@ -34,20 +33,22 @@ async def processes(services: ServicesDep) -> Processes:
 async def clean_up(
     body: CleanUpBody, services: ServicesDep, x_model_id: ModelIdHeader = None
 ) -> CleanUpAnswer:
-    """End the model's generation jobs that were queued more than ``timeout`` seconds ago."""
+    """End the model's generation jobs that were queued more than ``timeout`` seconds ago.
+
+    Those of the class ``batch`` are spared unless ``class`` names them.
+    """
     desired = await resolve_loaded(services, x_model_id)
     slug = names.slug_of(desired.model_id)
     if body.dry_run:
-        waiting, running = await services.runner.in_thread(_count, services, slug, body.timeout)
+        waiting, running = await services.runner.in_thread(_count, services, slug, body)
         return CleanUpAnswer(process_clean_up="dry_run", num_waiting=waiting, num_running=running)
     purge = services.store.purge
-    waiting, running = await services.runner.in_thread(purge, slug, body.timeout)
+    waiting, running = await services.runner.in_thread(purge, slug, body.timeout, body.classes)
     return CleanUpAnswer(num_waiting=waiting, num_running=running)
 
 
-def _count(services: Services, slug: str, older_than_s: float) -> tuple[int, int]:
+def _count(services: Services, slug: str, body: CleanUpBody) -> tuple[int, int]:
     """How many jobs a clean-up would end now: waiting, running."""
-    store = services.store
-    old = old_generations(store.records(store.pending_ids(slug)), store.now() - older_than_s)
+    old = services.store.purger.old(slug, body.timeout, body.classes)
     counts = Counter(record.status for record in old)
     return counts[JobStatus.QUEUED], counts[JobStatus.RUNNING]

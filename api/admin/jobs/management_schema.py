@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.web.base_schema import Body, Flag, number
+from jobs.contract.records import JobClass
 
 
 class CurrentQueue(BaseModel):
     """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}.
 
     ``pending_requests_count``: waiting and running jobs, as in later versions of the original
-    server; the other two counts are those of its earlier versions.
+    server; ``request_queue_size`` and ``response_queue_size`` are those of its earlier versions.
+    ``batch_queue_size``: waiting jobs of the class batch, which are not in ``request_queue_size``.
     """
 
     request_queue_size: int
     response_queue_size: int
+    batch_queue_size: int = 0
     pending_requests_count: int
     queues: dict[str, dict[str, Any]]
 
@@ -81,13 +84,19 @@ class Processes(BaseModel):
 
 
 class CleanUpBody(Body):
-    """``timeout``: age in seconds from which a generation job is removed.
+    """``timeout``: age in seconds from which a generation job of the ``class`` is removed.
 
     With ``dry_run`` they are only counted.
     """
 
     timeout: Annotated[float, number(0, 10 * 365 * 86400)]
     dry_run: Flag | None = None
+    job_class: Literal["interactive", "batch", "all"] = Field("interactive", alias="class")
+
+    @property
+    def classes(self) -> tuple[JobClass, ...]:
+        """The classes of the jobs that are removed."""
+        return ("interactive", "batch") if self.job_class == "all" else (self.job_class,)
 
 
 class CleanUpAnswer(BaseModel):

@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from api.admin.jobs.filters import JobFilters, live_lines
 from api.admin.jobs.schema import JobAnswer, JobList
 from api.admin.jobs.views import job_answer, job_with_result, shown_record
-from api.execution.resolve import finder_of
+from api.admin.jobs.waiting import WaitingView
 from api.execution.services import Services, ServicesDep
 from api.web.error_schema import ERRORS
 from api.web.event_stream import EventStream, stream_events
 from jobs.contract.errors import InvalidRequestError, JobError
 from jobs.contract.events import BEFORE_ALL, EventId
-from jobs.contract.records import JobRecord
+from jobs.contract.records import JobClass, JobRecord
 from jobs.contract.requests import Task
 from jobs.storage.event_log import last_event_id
+from jobs.storage.store import JobStore
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 _CANCEL_WAIT_S = 2.0
@@ -37,34 +39,37 @@ async def list_jobs(
     cursor: str | None = None,
     model: str | None = None,
     status: StatusFilter | None = None,
+    job_class: Annotated[JobClass | None, Query(alias="class")] = None,
+    batch: str | None = None,
+    key: str | None = None,
 ) -> JobList:
     """The caller's jobs, for a manager all, newest first.
 
-    ``model`` is a model_id, or a name or alias of loaded models.
+    ``model`` is a model_id, or a name or alias of loaded models, ``key`` the name of a key. The
+    lines of a batch are shown with ``batch`` only, and while they wait or run.
     """
-    accept = await _filter(services, model, status)
-    records, upper = await services.runner.in_thread(
-        services.store.page, _read_cursor(cursor), limit, accept
-    )
+    filters = JobFilters(model, status, job_class, batch, key)
+    accept = await filters.resolve(services)
+    return await services.runner.in_thread(_page, services.store, filters, cursor, limit, accept)
+
+
+def _page(
+    store: JobStore,
+    filters: JobFilters,
+    cursor: str | None,
+    limit: int,
+    accept: Callable[[JobRecord], bool],
+) -> JobList:
+    before, waiting = _read_cursor(cursor), WaitingView(store)
+    if filters.batch:
+        records, upper = [one for one in live_lines(store, filters.batch) if accept(one)], None
+    else:
+        records, upper = store.page(before, limit, accept)
     return JobList(
-        data=[job_answer(record) for record in records],
+        data=[job_answer(record, waiting) for record in records],
         has_more=upper is not None,
         next_cursor=None if upper is None else repr(upper),
     )
-
-
-async def _filter(
-    services: Services, model: str | None, status: str | None
-) -> Callable[[JobRecord], bool]:
-    found = (await finder_of(services)).find_all(model) if model else []
-    ids = {desired.model_id for desired in found} | {model}  # an unloaded model_id has jobs, too
-
-    def accept(record: JobRecord) -> bool:
-        is_model = model is None or record.model_id in ids
-        is_shown = is_model and not record.is_deleted and services.caller.may_see(record.caller)
-        return is_shown and (status is None or record.status == status)
-
-    return accept
 
 
 def _read_cursor(cursor: str | None) -> float | None:

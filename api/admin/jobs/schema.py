@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.web.base_schema import Body, integer
 
 
 class JobErrorObject(BaseModel):
@@ -35,10 +37,27 @@ class JobWait(BaseModel):
     fraction: float | None = None
 
 
+class JobQueue(BaseModel):
+    """The place of a generation among others; ``class`` names its queue.
+
+    While it waits, ``position`` is its place in its queue, from 1, and ``ahead`` counts the jobs
+    before it; fairness between keys may change both. ``estimated_start_s``: in so many
+    seconds it starts, if jobs of the class start as they did of late; ``null`` if too few did, or
+    while the class is held.
+    """
+
+    job_class: Literal["interactive", "batch"] = Field(serialization_alias="class")
+    priority: int
+    position: int | None = None
+    ahead: int | None = None
+    estimated_start_s: float | None = None
+
+
 class JobAnswer(BaseModel):
     """One job. Times are epoch seconds; ``result``: the body of a finished job's answer.
 
-    ``progress`` is that of a running download, ``wait`` that of a queued job.
+    ``progress`` is that of a running download, ``wait`` that of a queued job. ``deadline_at``: then
+    the job ends. ``retry_of``: the job that it repeats. ``yields``: how often it gave way.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -53,11 +72,24 @@ class JobAnswer(BaseModel):
     ended_at: float | None = None
     attempt: int = 0
     background: bool = False
+    caller: str | None = None
+    queue: JobQueue | None = None
+    deadline_at: float | None = None
+    batch: str | None = None
+    line: int | None = None
+    retry_of: str | None = None
+    yields: int = 0
     cancel_reason: str | None = None
     progress: JobProgress | None = None
     wait: JobWait | None = None
     error: JobErrorObject | None = None
     result: dict[str, Any] | list[Any] | None = None
+
+
+class JobChanges(Body):
+    """PATCH /v1/jobs/{id}."""
+
+    priority: Annotated[int, integer(-100, 100)]
 
 
 class JobList(BaseModel):

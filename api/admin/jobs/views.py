@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from api.admin.jobs.schema import JobAnswer, JobErrorObject, JobProgress
-from api.admin.jobs.waiting import wait_of
+from api.admin.jobs.waiting import WaitingView
 from api.dialects.anthropic.answer import Answer as MessageAnswer
 from api.dialects.llama_server.answers import NativeView
 from api.dialects.ollama.answers import Answer as OllamaAnswer
@@ -17,6 +17,7 @@ from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.text.translate import text_answer
 from api.dialects.responses.answer import Answer as ResponseAnswer
 from api.execution.shapes import Shape
+from api.execution.submissions import tier_of
 from jobs.contract.errors import JobNotFoundError
 from jobs.contract.events import Event, EventKind
 from jobs.contract.pulls import PullRequest
@@ -35,8 +36,8 @@ from jobs.storage.store import JobStore, no_job
 from jobs.storage.stored_responses import read_stored
 
 
-def job_answer(record: JobRecord) -> JobAnswer:
-    """The job from its record alone, without result and error."""
+def job_answer(record: JobRecord, waiting: WaitingView) -> JobAnswer:
+    """The job from its record and its place, without result and error."""
     return JobAnswer(
         id=record.job_id,
         task=record.task.value.removeprefix("mgs."),
@@ -47,6 +48,13 @@ def job_answer(record: JobRecord) -> JobAnswer:
         ended_at=record.ended_at,
         attempt=record.attempt,
         background=record.is_background,
+        caller=record.caller or None,
+        queue=waiting.queue_of(record),
+        deadline_at=record.deadline_at,
+        batch=record.batch or None,
+        line=record.line or None,
+        retry_of=record.retry_of or None,
+        yields=record.yields,
         cancel_reason=record.cancel or None,
     )
 
@@ -67,9 +75,10 @@ def shown_record(store: JobStore, job_id: str, caller: Caller) -> JobRecord:
 def job_with_result(store: JobStore, job_id: str, caller: Caller) -> JobAnswer:
     """The job, with its result or its error once it has ended."""
     record = shown_record(store, job_id, caller)
-    answer = job_answer(record)
+    waiting = WaitingView(store)
+    answer = job_answer(record, waiting)
     if not record.status.is_terminal:
-        shown = {"progress": _progress(store, record), "wait": wait_of(store, record)}
+        shown = {"progress": _progress(store, record), "wait": waiting.wait_of(record)}
         return answer.model_copy(update=shown)
     events = read_log(store.redis, job_id)
     last = events[-1] if events else None
@@ -124,9 +133,10 @@ def _generated(
 ) -> Any:
     match request.view.shape:
         case Shape.KIND:
-            return whole_answer(record.job_id, int(record.created_at), request, events)
+            created = int(record.created_at)
+            return whole_answer(record.job_id, created, request, events, _tier(record))
         case Shape.MESSAGE:
-            return _message(record.job_id, request, events)
+            return _message(record, request, events)
         case Shape.RESPONSE:
             return _response(store, record.job_id, events)
         case Shape.NATIVE:
@@ -138,9 +148,13 @@ def _generated(
     return None  # a shape of a newer version
 
 
-def _message(job_id: str, request: GenerateRequest, events: list[Event]) -> dict[str, Any]:
-    is_shown = request.view.is_thinking_shown
-    answer = MessageAnswer(job_id, request.model, is_thinking_shown=is_shown)
+def _tier(record: JobRecord) -> str:
+    return tier_of(record.job_class, record.priority)
+
+
+def _message(record: JobRecord, request: GenerateRequest, events: list[Event]) -> dict[str, Any]:
+    is_shown, tier = request.view.is_thinking_shown, _tier(record)
+    answer = MessageAnswer(record.job_id, request.model, is_thinking_shown=is_shown, tier=tier)
     for event in events:
         answer.feed(event)
     return answer.shown()

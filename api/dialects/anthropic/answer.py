@@ -16,19 +16,25 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
+# OpenAI's words for a job's order -> Anthropic's.
+_TIERS = {"flex": "batch", "priority": "priority"}
+
 _encode = msgspec.json.Encoder().encode
 
 
 class Answer:
     """One message as it comes to be: feed it the job's events, in order."""
 
-    def __init__(self, job_id: str, model: str, *, is_thinking_shown: bool = True) -> None:
+    def __init__(
+        self, job_id: str, model: str, *, is_thinking_shown: bool = True, tier: str = "default"
+    ) -> None:
         self.job_id = job_id
         self._facts = {"id": job_id, "type": "message", "role": "assistant", "model": model}
         self._content = Content(job_id, is_thinking_shown)
         self._is_begun = False
         self._end: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
         self._usage = Usage()
+        self._tier = _TIERS.get(tier, "standard")
 
     def feed(self, event: Event) -> list[Step]:
         """What ``event`` changes, as stream events; the last of ``finished`` ends the stream."""
@@ -47,7 +53,7 @@ class Answer:
             **self._facts,
             "content": self._content.blocks,
             **self._end,
-            "usage": _usage_object(self._usage),
+            "usage": _usage_object(self._usage, self._tier),
         }
 
     def _begin(self) -> list[Step]:
@@ -74,7 +80,7 @@ class Answer:
 
     def _finish(self, event: Event) -> list[Step]:
         self._usage = event.usage or self._usage
-        fields = {"delta": self._end, "usage": _usage_object(self._usage)}
+        fields = {"delta": self._end, "usage": _usage_object(self._usage, self._tier)}
         return [*self._content.finish(), ("message_delta", fields), ("message_stop", {})]
 
 
@@ -105,11 +111,12 @@ def _frame(kind: str, fields: dict[str, Any]) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
 
-def _usage_object(usage: Usage) -> dict[str, int]:
+def _usage_object(usage: Usage, tier: str) -> dict[str, Any]:
     """Anthropic's ``usage``: what came from the prompt cache is not counted as input again."""
     return {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
+        "service_tier": tier,
     }

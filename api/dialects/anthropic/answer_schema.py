@@ -38,6 +38,7 @@ class MessageUsage(BaseModel):
     cache_creation_input_tokens: int
     cache_read_input_tokens: int
     output_tokens: int
+    service_tier: Literal["standard", "priority", "batch"]
 
 
 class MessageObject(BaseModel):

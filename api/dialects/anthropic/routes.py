@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.admin.jobs.waiting import accepted_job
 from api.dialects.anthropic.answer import PING, Answer, MessageEncoder, whole_message
 from api.dialects.anthropic.answer_schema import MESSAGE_ERRORS, MessageObject, MessageTokensCount
 from api.dialects.anthropic.schema import MessagePromptBody, MessagesBody, ThinkingBody
@@ -18,6 +19,7 @@ from api.dialects.anthropic.translate import NAMES, to_job, to_prompt
 from api.dialects.openai.generation.answer_schema import JobAccepted
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
+from api.dialects.order_fields import order_of
 from api.dialects.shared_fields import keep_alive_of
 from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
@@ -25,7 +27,7 @@ from api.execution.resolve import resolve_chat
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.execution.submissions import accepted, is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket, service_tier
 from api.web.errors import named_by
 from jobs.contract.requests import GenerateRequest, TokenCountRequest, View
 
@@ -47,8 +49,13 @@ async def create_message(
     ticket, job = await _prepare(body, services, x_model_id, in_background)
     if in_background:
         await services.runner.submit_ticket(ticket)
-        return accepted(ticket.job_id)
-    answer = Answer(ticket.job_id, job.model, is_thinking_shown=job.view.is_thinking_shown)
+        return await accepted_job(services, ticket.job_id)
+    answer = Answer(
+        ticket.job_id,
+        job.model,
+        is_thinking_shown=job.view.is_thinking_shown,
+        tier=service_tier(ticket.submission),
+    )
     timeout_s = services.settings.answer_timeout_s
     if body.stream:
         encoder = MessageEncoder(answer)
@@ -66,7 +73,9 @@ async def _prepare(
         check_schemas(services, job)
     is_shown = body.thinking is None or body.thinking.display != "omitted"
     job = msgspec.structs.replace(job, view=View(Shape.MESSAGE, is_thinking_shown=is_shown))
-    ticket = new_ticket(services.runner, desired, job, is_background=in_background)
+    ticket = new_ticket(
+        services.runner, desired, job, is_background=in_background, order=order_of(body)
+    )
     submission = replace(
         ticket.submission,
         keep_alive_s=keep_alive_of(body),

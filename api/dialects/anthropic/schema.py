@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, TypeAdapter
 
+from api.dialects.order_fields import ServiceTier
 from api.web.base_schema import (
     Body,
     Count,
@@ -213,5 +214,5 @@ class MessagesBody(MessagePromptBody):
     stop_sequences: Annotated[list[Text], AfterValidator(check_stop)] | None = None
     stream: Flag | None = None
     metadata: dict[str, Any] | None = None
-    service_tier: Text | None = None
+    service_tier: ServiceTier | None = None
     background: Flag | None = None

@@ -58,7 +58,7 @@ async def _answer(
     desired = await resolve(services, x_model_id, body.model)
     job = to_native_request(body, desired.load.defaults, desired.load.model_name)
     check_schemas(services, job)
-    ticket = new_ticket(runner, desired, job, keep_alive_s=body.keep_alive_s)
+    ticket = new_ticket(runner, desired, job, keep_alive_s=body.keep_alive_s, order=body.order)
     view = NativeView(job)
     if job.stream:
         return StreamedAnswer(runner, ticket, timeout_s, NativeEncoder(view), names=_NAMES)

@@ -63,7 +63,9 @@ async def chat(
     name = body.model or desired.load.model_name
     job = to_chat_job(body, desired.load.defaults, name)
     check_schemas(services, job)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
+    ticket = new_ticket(
+        services.runner, desired, job, keep_alive_s=body.keep_alive_s, order=body.order
+    )
     return _answer(services, ticket, job, _OF_MESSAGES)
 
 
@@ -79,7 +81,9 @@ async def generate(
     name = body.model or desired.load.model_name
     job = to_text_job(body, desired.load.defaults, name)
     check_schemas(services, job)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
+    ticket = new_ticket(
+        services.runner, desired, job, keep_alive_s=body.keep_alive_s, order=body.order
+    )
     return _answer(services, ticket, job, _OF_A_PROMPT)
 
 
@@ -123,7 +127,9 @@ async def _embed(
     if not body.input or not texts:
         return load(services, desired, body, lambda _: _encode(show(name, [], 0)))
     job = to_embed_job(body, texts, name)
-    ticket = new_ticket(services.runner, desired, job, keep_alive_s=body.keep_alive_s)
+    ticket = new_ticket(
+        services.runner, desired, job, keep_alive_s=body.keep_alive_s, order=body.order
+    )
     assemble = partial(_vectors, job, show)
     timeout_s = services.settings.answer_timeout_s
     return WholeAnswer(services.runner, ticket, timeout_s, assemble, names)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, Field
 
 from api.dialects.openai.generation.schema import MessageBody
+from api.dialects.order_fields import DeadlineField
 from api.dialects.shared_fields import KeepFields, SharedFields
 from api.web.base_schema import Body, Count, Flag, Text, integer
 
@@ -58,7 +59,7 @@ class OllamaTextBody(OllamaBody):
 Inputs = Annotated[list[Text], Field(max_length=_MAX_INPUTS, fail_fast=True)]
 
 
-class OllamaEmbedBody(KeepFields):
+class OllamaEmbedBody(KeepFields, DeadlineField):
     """POST /api/embed. Inputs are cut to the model's context unless ``truncate`` is false."""
 
     model: Text | None = None

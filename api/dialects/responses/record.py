@@ -12,20 +12,25 @@ from jobs.storage.stored_responses import StoredResponse
 
 
 def to_record(
-    response_id: str, created_at: int, body: ResponseBody, job: GenerateRequest, items: list[Item]
+    response_id: str,
+    created_at: int,
+    body: ResponseBody,
+    job: GenerateRequest,
+    items: list[Item],
+    tier: str = "default",
 ) -> StoredResponse:
-    """The response that ``job`` will fill."""
+    """The response that ``job`` will fill. ``tier`` is the service tier that the job gets."""
     return StoredResponse(
         response_id=response_id,
         created_at=created_at,
         model=job.model,
-        echo=_echo(body, job),
+        echo=_echo(body, job, tier),
         items=items,
         is_background=bool(body.background),
     )
 
 
-def _echo(body: ResponseBody, job: GenerateRequest) -> dict[str, Any]:
+def _echo(body: ResponseBody, job: GenerateRequest, tier: str) -> dict[str, Any]:
     """Defaults as they hold, and the tools that the model can really call."""
     text, reasoning = body.text, body.reasoning
     return {
@@ -42,7 +47,7 @@ def _echo(body: ResponseBody, job: GenerateRequest) -> dict[str, Any]:
             "summary": reasoning.summary if reasoning else None,
         },
         "safety_identifier": body.safety_identifier,
-        "service_tier": "default",
+        "service_tier": tier,
         "store": body.store is not False,
         "temperature": job.sampling.temperature,
         "text": {

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
+from api.dialects.order_fields import order_of
 from api.dialects.responses.answer import ResponseEncoder
 from api.dialects.responses.items import to_items
 from api.dialects.responses.library import Library, ResponseAnswer, whole_body
@@ -36,7 +37,7 @@ from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.runner import Ticket
 from api.execution.services import Services, ServicesDep
 from api.execution.shapes import Shape
-from api.execution.submissions import is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket, service_tier
 from api.web.error_schema import ERRORS
 from api.web.errors import named_by
 from api.web.event_stream import sse_response
@@ -82,11 +83,13 @@ async def _prepare(
     job = to_job(body, items, desired.load.defaults, desired.load.model_name)
     with named_by(NAMES):
         check_schemas(services, job)
-    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items)
+    job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
+    order, in_background = order_of(body), bool(body.background)
+    ticket = new_ticket(runner, desired, job, is_background=in_background, order=order)
+    tier = service_tier(ticket.submission)
+    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items, tier)
     record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
-    job = msgspec.structs.replace(job, view=View(Shape.RESPONSE))
-    ticket = new_ticket(runner, desired, job, is_background=record.is_background)
     keep_alive_s = keep_alive_of(body)
     submission = replace(ticket.submission, job_id=record.response_id, keep_alive_s=keep_alive_s)
     if record.echo["store"]:

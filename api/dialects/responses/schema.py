@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
+from api.dialects.order_fields import ServiceTier
 from api.dialects.sampling_fields import ResponseSamplingBody
 from api.dialects.shared_fields import Effort
 from api.web.base_schema import Body, Count, Flag, Text, TokenLimit, integer
@@ -84,7 +85,7 @@ class ResponseBody(ResponsePromptBody, ResponseSamplingBody):
     user: Text | None = None
     prompt_cache_key: Text | None = None
     safety_identifier: Text | None = None
-    service_tier: Text | None = None
+    service_tier: ServiceTier | None = None
 
 
 class InputPart(Body):

@@ -59,7 +59,7 @@ if class == '' then
   end
   return false
 end
-if redis.call('HEXISTS', KEYS[6], class) == 1 then return false end
+if redis.call('HGET', KEYS[6], class) == 'hold' then return false end
 local head
 for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
   if not held[id] then head = id break end

@@ -6,7 +6,14 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI, pydantic_function_tool
+from openai import (
+    AsyncOpenAI,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    OpenAI,
+    pydantic_function_tool,
+)
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -52,6 +59,40 @@ def chat_in_choices_with_logprobs(target: Target) -> None:
     assert [choice.index for choice in answer.choices] == [0, 1]
     first = answer.choices[0]
     assert "".join(p.token for p in first.logprobs.content).startswith(first.message.content)
+
+
+def chat_in_a_tier(target: Target) -> None:
+    client = _client(target)
+    for asked, used in (("auto", "default"), ("flex", "flex"), ("fast", "priority")):
+        answer = client.chat.completions.create(
+            model=target.model, messages=_SUM, temperature=0, service_tier=asked
+        )
+        assert (answer.service_tier, answer.choices[0].message.content) == (used, "2 + 3 = 5")
+        stream = client.chat.completions.create(
+            model=target.model, messages=_SUM, service_tier=asked, stream=True
+        )
+        assert {chunk.service_tier for chunk in stream} == {used}
+    error = target.error_of(
+        BadRequestError,
+        client.chat.completions.create,
+        model=target.model,
+        messages=_SUM,
+        service_tier="gold",
+    )
+    assert error.param == "service_tier"
+
+
+def chat_within_a_deadline(target: Target) -> None:
+    client = _client(target)
+    error = target.error_of(
+        InternalServerError,
+        client.chat.completions.create,
+        model=target.model,
+        messages=_COUNT,
+        extra_body={"deadline_s": 0.001},
+    )
+    assert (error.code, error.param) == ("job_timeout", "deadline_s")
+    assert error.response.headers["x-should-retry"] == "false"
 
 
 def chat_stream(target: Target) -> None:

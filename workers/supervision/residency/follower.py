@@ -63,6 +63,9 @@ class PlanFollower:
         outlook = self._residency.look(snapshot, children, statuses, startable, is_alone=is_alone)
         for slug in outlook.plan.close:
             self._guarded(partial(self._residency.close, children[slug]))
+        for child in children.values():
+            if child.is_closed and child.is_running and child.slug not in outlook.plan.close:
+                self._guarded(partial(self._residency.hand_back_batch, child))
         for child in self._parkable(outlook, children):
             self._guarded(partial(self._residency.park, child, self._settings.grace_s))
         for slug in outlook.plan.start:
@@ -86,14 +89,18 @@ class PlanFollower:
         errors: dict[str, JobError] = {}
         for slug in outlook.overdue(self._settings.room_timeout_s):
             errors[slug] = self._timeout(slug)
-        if is_alone:  # another machine may have more memory
-            errors |= {slug: _refused(why) for slug, why in outlook.plan.refuse.items()}
+        refused = outlook.plan.refuse if is_alone else {}  # another machine may have more memory
+        errors |= {slug: _refused(why) for slug, why in refused.items()}
+        hopeless = {slug for slug, why in refused.items() if not why.pinned}
         for slug, error in errors.items():
-            self._guarded(partial(self._refuse, slug, desired[slug], error))
+            refuse = partial(self._refuse, slug, desired[slug], error)
+            self._guarded(partial(refuse, spares_batch=slug not in hopeless))
 
-    def _refuse(self, slug: str, desired: DesiredModel, error: JobError) -> None:
+    def _refuse(
+        self, slug: str, desired: DesiredModel, error: JobError, *, spares_batch: bool
+    ) -> None:
         if self._claimant.take([slug]):
-            self._crash_policy.refuse(slug, desired, error)
+            self._crash_policy.refuse(slug, desired, error, spares_batch=spares_batch)
 
     def _timeout(self, slug: str) -> JobError:
         reason = self._crash_policy.last_failure(slug)

@@ -3,67 +3,20 @@
 Parking ends the process of an idle model. A busy model that must give way is closed: it takes no
 further job, and parks when its running ones have ended. A model that fits beside all others is
 never affected.
+
+Work of the class batch asks last and gives way first: a model with nothing else is started in room
+that nobody needs or that nobody has used for a while, and leaves it at once to one with an
+interactive job.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-
-class Phase(Enum):
-    """What a model's process does. A ``LEAVING`` one has been closed, parked or stopped."""
-
-    ABSENT = auto()
-    LOADING = auto()
-    READY = auto()
-    LEAVING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """One desired model as the planner sees it. Times are seconds of one clock.
-
-    ``need_bytes`` is reserved while it has a process. ``is_guess``: its estimate may be far off.
-    ``waiting_since`` is the time since when its oldest waiting job waits for a process or a slot.
-    ``is_wanted``: it should have a process even if no job waits. ``may_start`` is False during a
-    back-off. A ``LOADING`` model that ``is_stalled`` does not hold up other loads.
-    """
-
-    slug: str
-    phase: Phase
-    need_bytes: int = 0
-    is_guess: bool = False
-    is_busy: bool = False
-    is_wanted: bool = False
-    waiting_since: float | None = None
-    idle_since: float = 0.0
-    ready_since: float = 0.0
-    is_pinned: bool = False
-    priority: int = 0
-    is_auto: bool = False
-    ttl_s: float | None = None
-    may_start: bool = True
-    is_stalled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The machine's limits; ``None``: no limit. Times are in seconds.
-
-    A busy model gives way to one whose job has waited ``swap_after_s``. None gives way within
-    ``residence_s`` of its start, nor for a model that has waited less than ``patience_s``: another
-    machine may have room for it.
-    """
-
-    budget_bytes: int | None = None
-    max_models: int | None = None
-    swap_after_s: float = 20.0
-    residence_s: float = 10.0
-    patience_s: float = 0.0
+from workers.supervision.residency.model_view import Limits, ModelView, Phase
 
 
 class Refusal(NamedTuple):
@@ -122,7 +75,7 @@ _NOTHING = _Room(0, 0)
 
 class _Planner:
     def __init__(self, models: list[ModelView], limits: Limits, now: float) -> None:
-        self._models = [_clipped(model, limits.budget_bytes) for model in models]
+        self._models = [model.clipped(limits.budget_bytes) for model in models]
         self._limits = limits
         self._now = now
         self._plan = Plan()
@@ -140,25 +93,36 @@ class _Planner:
         for model in self._models:
             if self._has_expired(model):
                 self._release(model)
-        for model in sorted(filter(_is_candidate, self._models), key=self._urgency):
+        for model in sorted((m for m in self._models if m.is_candidate), key=self._urgency):
             self._place(model)
         return self._plan
 
     def _has_expired(self, model: ModelView) -> bool:
-        is_idle = model.phase is Phase.READY and not model.is_busy and model.waiting_since is None
-        if not is_idle or model.is_pinned or model.ttl_s is None:
+        if model.phase is not Phase.READY or model.is_in_use or model.has_batch_work:
+            return False
+        if model.is_pinned or model.ttl_s is None:
             return False
         return self._now - model.idle_since >= model.ttl_s
 
-    def _urgency(self, model: ModelView) -> tuple[bool, int, float, str]:
-        """First those that have waited for long, so that none starves; then by priority."""
-        since = math.inf if model.waiting_since is None else model.waiting_since
+    def _urgency(self, model: ModelView) -> tuple[bool, bool, int, float, str]:
+        """First those that have waited for long, so that none starves; then by priority. Those
+        with work of the class batch only are last.
+        """
+        is_batch, since = model.is_batch_candidate, model.waiting_since
+        if is_batch:
+            since = model.batch_since
+        since = math.inf if since is None else since
         has_waited = self._now - since >= self._limits.swap_after_s
-        return not has_waited, 0 if has_waited else -model.priority, since, model.slug
+        return is_batch, not has_waited, 0 if has_waited else -model.priority, since, model.slug
 
     def _place(self, model: ModelView) -> None:
         """Start the model, or make room for it; it holds that room against later ones."""
-        if (refusal := self._refusal(model)) is not None:
+        refusal = self._refusal(model)
+        is_behind = self._is_asked_for or (refusal is not None and refusal.pinned)
+        if model.is_batch_candidate and is_behind:
+            self._plan.waiting.append(model.slug)  # a batch has time, until they are unpinned too
+            return
+        if refusal is not None:
             self._plan.refuse[model.slug] = refusal
             return
         if self._free.fits(model):
@@ -167,6 +131,13 @@ class _Planner:
         self._plan.waiting.append(model.slug)
         if self._free.and_(self._coming).fits(model) or self._make_room(model):
             self._hold_for(model)
+
+    @property
+    def _is_asked_for(self) -> bool:
+        """Whether an interactive job waits for room, which nothing may take meanwhile."""
+        return any(
+            m.slug in self._plan.waiting and m.waiting_since is not None for m in self._models
+        )
 
     def _start(self, model: ModelView) -> None:
         """One load at a time: the measured memory of one is known before the next begins."""
@@ -198,7 +169,7 @@ class _Planner:
 
     def _make_room(self, model: ModelView) -> bool:
         """Choose models that give way. False if the time for that has not come."""
-        if model.waiting_since is None:
+        if model.waiting_since is None and model.batch_since is None:
             return False  # nobody waits for it
         victims = self._victims_for(model)
         for victim in victims:
@@ -208,7 +179,7 @@ class _Planner:
     def _victims_for(self, model: ModelView) -> Sequence[ModelView]:
         """As few models as suffice, the least important ones first; empty if none suffice."""
         available = sorted(
-            (m for m in self._models if self._gives_way(m, model)), key=_unimportance
+            (m for m in self._models if self._gives_way(m, model)), key=self._unimportance
         )
         free = self._free.and_(self._coming)
         for victim in available:
@@ -225,39 +196,56 @@ class _Planner:
         is_taken = victim.slug in self._plan.park or victim.slug in self._plan.close
         if victim.phase is not Phase.READY or victim.is_pinned or is_taken:
             return False
+        if model.waiting_since is None:
+            return self._gives_way_to_batch(victim, model)
+        waited_s = self._now - model.waiting_since
+        if victim.has_only_batch_work:
+            return waited_s >= self._limits.patience_s
         if self._now - victim.ready_since < self._limits.residence_s:
             return False
-        assert model.waiting_since is not None
-        waited_s = self._now - model.waiting_since
-        if not _is_in_use(victim) or model.priority > victim.priority:
+        if not victim.is_in_use or model.priority > victim.priority:
             return waited_s >= self._limits.patience_s
         return waited_s >= self._limits.swap_after_s
 
+    def _gives_way_to_batch(self, victim: ModelView, model: ModelView) -> bool:
+        """A turn of batch work is long, since each one costs two loads."""
+        limits = self._limits
+        if victim.is_in_use or self._is_recent(victim) or model.batch_since is None:
+            return False
+        has_work, waited_s = victim.has_batch_work, self._now - model.batch_since
+        least_s = limits.batch_turn_s if has_work else limits.residence_s
+        if self._now - victim.ready_since < least_s:
+            return False
+        if not has_work and self._now - victim.idle_since < limits.residence_s:
+            return False  # its batch may go on
+        return waited_s >= (limits.batch_turn_s if has_work else limits.patience_s)
+
+    def _is_recent(self, model: ModelView) -> bool:
+        """Whether somebody used it a moment ago, and may go on."""
+        return self._now - model.interactive_at < self._limits.recent_s
+
+    def _unimportance(self, model: ModelView) -> tuple[int, int, bool, float, str]:
+        """Idle ones first, then those with batch work only; of equal ones those with low priority,
+        loaded by a request, and unused for the longest time.
+        """
+        if model.is_in_use:
+            rank = 3
+        elif model.has_batch_work:
+            rank = 1
+        else:  # who has just used a model is not put off for a batch
+            rank = 2 if self._is_recent(model) and self._has_batch_victims else 0
+        return rank, model.priority, not model.is_auto, model.idle_since, model.slug
+
+    @property
+    def _has_batch_victims(self) -> bool:
+        return any(m.phase is Phase.READY and m.has_only_batch_work for m in self._models)
+
     def _release(self, victim: ModelView) -> None:
-        chosen = self._plan.close if _is_in_use(victim) else self._plan.park
+        """With jobs on a queue it is closed first: parking alone would wait for their end."""
+        is_closed = victim.is_in_use or victim.has_batch_work or victim.has_frozen
+        chosen = self._plan.close if is_closed else self._plan.park
         chosen.append(victim.slug)
         self._coming = self._coming.plus([victim])
-
-
-def _clipped(model: ModelView, budget_bytes: int | None) -> ModelView:
-    """A guess of more than the budget is no reason to refuse a model: it is tried alone."""
-    if not model.is_guess or budget_bytes is None or model.need_bytes <= budget_bytes:
-        return model
-    return replace(model, need_bytes=budget_bytes)
-
-
-def _is_candidate(model: ModelView) -> bool:
-    has_demand = model.is_wanted or model.waiting_since is not None
-    return model.phase is Phase.ABSENT and has_demand and model.may_start
-
-
-def _is_in_use(model: ModelView) -> bool:
-    return model.is_busy or model.waiting_since is not None
-
-
-def _unimportance(model: ModelView) -> tuple[bool, int, bool, float, str]:
-    """Idle ones first, then low priority, loaded by a request, and unused for the longest time."""
-    return _is_in_use(model), model.priority, not model.is_auto, model.idle_since, model.slug
 
 
 def _without_needless(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from jobs.contract.records import DesiredModel, NodeStatus, WorkerStatus
+from jobs.contract.records import DesiredModel, JobStatus, NodeStatus, WorkerStatus
 from jobs.memory.facts import machine_facts
 from jobs.settings import Settings
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
@@ -16,7 +16,8 @@ from jobs.storage.residency.parking import Parking
 from jobs.storage.store import JobStore
 from workers.supervision.node_identity import NodeIdentity
 from workers.supervision.residency.memory import ModelMemory
-from workers.supervision.residency.planner import Limits, ModelView, Phase, Plan, plan
+from workers.supervision.residency.model_view import Limits, ModelView, Phase
+from workers.supervision.residency.planner import Plan, plan
 from workers.supervision.residency.views import Views
 from workers.supervision.worker_process import Child, Reservation
 
@@ -114,6 +115,8 @@ class Residency:
             swap_after_s=self._settings.swap_after_s,
             residence_s=self._settings.swap_after_s / 2,
             patience_s=0.0 if is_alone else _PATIENCE_S,
+            recent_s=self._settings.batch_quiet_s,
+            batch_turn_s=self._settings.batch_turn_s,
         )
 
     def _note_waiting(self, found: Plan) -> None:
@@ -211,6 +214,18 @@ class Residency:
             )
         self._store.stop_takes(child.slug, child.worker_names, self._owner())
         child.is_closed = True
+        self.hand_back_batch(child)
+
+    def hand_back_batch(self, child: Child) -> None:
+        """Ask a closed worker for its jobs of the class batch. They continue in its next process.
+
+        A command may be lost, so this is called at each tick.
+        """
+        own, claims = set(child.worker_names), self._store.claims(child.slug)
+        workers = {job_id: worker for worker, job_id in claims if worker in own}
+        for record in self._store.records(list(workers)):
+            if record.job_class == "batch" and record.status is JobStatus.RUNNING:
+                self._store.send_yield(workers[record.job_id], record.job_id)
 
 
 def _leaving(child: Child) -> ModelView:

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from api.admin.jobs.waiting import accepted_job
 from api.dialects.openai.embeddings.schema import EmbeddingsAnswer, EmbeddingsBody
 from api.dialects.openai.embeddings.vectors import embeddings_answer
 from api.dialects.openai.generation.answer_schema import JobAccepted
@@ -17,7 +18,7 @@ from api.dialects.openai.generation.translate import to_embed_request
 from api.execution.job_responses import WholeAnswer
 from api.execution.resolve import resolve
 from api.execution.services import ServicesDep
-from api.execution.submissions import accepted, is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import EmbedRequest
@@ -37,11 +38,16 @@ async def embeddings(
     job = to_embed_request(body, desired.load.model_name)
     in_background = is_background(request, None)
     ticket = new_ticket(
-        runner, desired, job, is_background=in_background, keep_alive_s=body.keep_alive_s
+        runner,
+        desired,
+        job,
+        is_background=in_background,
+        keep_alive_s=body.keep_alive_s,
+        order=body.order,
     )
     if in_background:
         await runner.submit_ticket(ticket)
-        return accepted(ticket.job_id)
+        return await accepted_job(services, ticket.job_id)
     return WholeAnswer(runner, ticket, services.settings.answer_timeout_s, partial(_body, job))
 
 

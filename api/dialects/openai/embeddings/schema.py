@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, PlainValidator, WithJsonSchema
 
+from api.dialects.order_fields import DeadlineField
 from api.dialects.shared_fields import KeepFields
 from api.web.base_schema import PROMPT_SCHEMA, Count, Text, check_prompt
 
@@ -21,7 +22,7 @@ InputValue = Annotated[
 ]
 
 
-class EmbeddingsBody(KeepFields):
+class EmbeddingsBody(KeepFields, DeadlineField):
     """POST /v1/embeddings."""
 
     input: InputValue

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+ServiceTier = Literal["default", "flex", "priority"]
 
 
 class CachedTokens(BaseModel):
@@ -134,6 +135,7 @@ class ChatCompletion(BaseModel):
     object: Literal["chat.completion"]
     created: int
     model: str
+    service_tier: ServiceTier
     choices: list[ChatChoice]
     usage: UsageAnswer
     timings: TimingsAnswer
@@ -146,6 +148,7 @@ class TextCompletion(BaseModel):
     object: Literal["text_completion"]
     created: int
     model: str
+    service_tier: ServiceTier
     choices: list[TextChoice]
     usage: UsageAnswer
     timings: TimingsAnswer

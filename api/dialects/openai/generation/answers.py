@@ -35,9 +35,16 @@ class _Choice:
 
 
 def whole_answer(
-    job_id: str, created: int, request: GenerateRequest, events: Iterable[Event]
+    job_id: str,
+    created: int,
+    request: GenerateRequest,
+    events: Iterable[Event],
+    tier: str = "default",
 ) -> dict[str, Any]:
-    """The body of a non-streamed answer. ``events`` are all of the job's, up to ``finished``."""
+    """The body of a non-streamed answer. ``events`` are all of the job's, up to ``finished``.
+
+    ``tier`` is the service tier that the job had.
+    """
     choices = [_Choice() for _ in range(len(request.prompts) * request.num_choices)]
     last: Event | None = None
     for event in events:
@@ -52,6 +59,7 @@ def whole_answer(
         "object": "chat.completion" if is_chat else "text_completion",
         "created": created,
         "model": request.model,
+        "service_tier": tier,
         "choices": [show(index, choice, request) for index, choice in enumerate(choices)],
         "usage": usage_object(usage, timings),
         "timings": timings_object(timings, usage),

@@ -24,12 +24,20 @@ _encode = msgspec.json.Encoder().encode
 class ChunkEncoder:
     """The frames of one streamed answer, event by event."""
 
-    def __init__(self, job_id: str, created: int, request: GenerateRequest) -> None:
+    def __init__(
+        self, job_id: str, created: int, request: GenerateRequest, tier: str = "default"
+    ) -> None:
         self._request = request
         self._is_chat = request.api == "chat"
         self._num_open = len(request.prompts) * request.num_choices
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
-        facts = {"id": job_id, "object": kind, "created": created, "model": request.model}
+        facts = {
+            "id": job_id,
+            "object": kind,
+            "created": created,
+            "model": request.model,
+            "service_tier": tier,
+        }
         self._head = b"data: " + _encode(facts)[:-1] + b',"choices":['
         # Who asked for usage gets the field in every chunk, null but in the last.
         self._tail = b'],"usage":null}\n\n' if request.include_usage else b"]}\n\n"

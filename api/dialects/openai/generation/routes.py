@@ -10,6 +10,7 @@ import msgspec
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
+from api.admin.jobs.waiting import accepted_job
 from api.dialects.openai.generation.answer_schema import ChatCompletion, JobAccepted, TextCompletion
 from api.dialects.openai.generation.answers import whole_answer
 from api.dialects.openai.generation.chunks import ChunkEncoder
@@ -19,7 +20,7 @@ from api.execution.job_responses import StreamedAnswer, WholeAnswer
 from api.execution.loosened_schemas import check_schemas
 from api.execution.resolve import resolve_chat, with_thinking
 from api.execution.services import Services, ServicesDep
-from api.execution.submissions import accepted, is_background, new_ticket
+from api.execution.submissions import is_background, new_ticket, service_tier
 from api.web.error_schema import ERRORS
 from jobs.contract.events import Event
 from jobs.contract.requests import GenerateRequest
@@ -63,20 +64,26 @@ async def _generate(
     check_schemas(services, job)
     in_background = is_background(request, body.background)
     ticket = new_ticket(
-        runner, desired, job, is_background=in_background, keep_alive_s=body.keep_alive_s
+        runner,
+        desired,
+        job,
+        is_background=in_background,
+        keep_alive_s=body.keep_alive_s,
+        order=body.order,
     )
     if in_background:
         await runner.submit_ticket(ticket)
-        return accepted(ticket.job_id)
+        return await accepted_job(services, ticket.job_id)
     created = int(time.time())
     timeout_s = services.settings.answer_timeout_s
     names = _OF_MESSAGES if body.messages else _OF_A_PROMPT
+    tier = service_tier(ticket.submission)
     if job.stream:
-        encoder = ChunkEncoder(ticket.job_id, created, job)
+        encoder = ChunkEncoder(ticket.job_id, created, job, tier)
         return StreamedAnswer(runner, ticket, timeout_s, encoder, names=names)
-    assemble = partial(_body, ticket.job_id, created, job)
+    assemble = partial(_body, ticket.job_id, created, job, tier)
     return WholeAnswer(runner, ticket, timeout_s, assemble, names)
 
 
-def _body(job_id: str, created: int, job: GenerateRequest, events: list[Event]) -> bytes:
-    return msgspec.json.encode(whole_answer(job_id, created, job, events))
+def _body(job_id: str, created: int, job: GenerateRequest, tier: str, events: list[Event]) -> bytes:
+    return msgspec.json.encode(whole_answer(job_id, created, job, events, tier))

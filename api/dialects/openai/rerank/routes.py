@@ -34,7 +34,7 @@ async def rerank(
     runner = services.runner
     desired = await resolve(services, x_model_id, body.model)
     job = to_rerank_request(body, desired.load.model_name)
-    ticket = new_ticket(runner, desired, job)
+    ticket = new_ticket(runner, desired, job, order=body.order)
     return WholeAnswer(runner, ticket, services.settings.answer_timeout_s, partial(_body, job))
 
 

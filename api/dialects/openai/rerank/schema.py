@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from api.dialects.openai.embeddings.schema import EmbeddingsUsage
+from api.dialects.order_fields import DeadlineField
 from api.web.base_schema import Body, Count, Flag, Text
 
 _MAX_DOCUMENTS = 2047  # with the query as many as embeddings take
@@ -21,7 +22,7 @@ class DocumentBody(Body):
 Documents = Annotated[list[Text | DocumentBody], Field(max_length=_MAX_DOCUMENTS, fail_fast=True)]
 
 
-class RerankBody(Body):
+class RerankBody(DeadlineField):
     """POST /v1/rerank. ``texts`` instead of ``documents`` asks for TEI's shape of the answer."""
 
     model: Text | None = None

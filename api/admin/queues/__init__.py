@@ -1,0 +1,1 @@
+"""/management/queues: what waits and runs by model and class; hold, drain, resume."""

@@ -1,0 +1,1 @@
+"""What is ended because its time is over."""
