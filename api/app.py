@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
+from api.admin.keys.usage_routes import router as usage_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
@@ -43,6 +44,7 @@ from api.files.bodies import is_streamed
 from api.files.routes import router as files_router
 from api.files.upkeep import FilesUpkeep
 from api.files.upload_routes import router as uploads_router
+from api.idempotency.middleware import Idempotency
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -73,6 +75,7 @@ ROUTERS = (
     management_router,
     queues_router,
     jobs_router,
+    usage_router,
     job_changes_router,
     health_router,
     metrics_router,
@@ -90,7 +93,19 @@ ROUTERS = (
     page_router,
 )
 
-_SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
+_RATES = [
+    f"{name}-{of}" for name in ("Limit", "Remaining", "Reset") for of in ("Requests", "Tokens")
+]
+_SHOWN_HEADERS = (
+    "Location",
+    "Retry-After",
+    "X-Job-Id",
+    *(f"X-RateLimit-{what}" for what in _RATES),
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-Schema-Loosened",
+    "Idempotency-Replayed",
+)
 """Response headers that pages of other origins may read."""
 
 
@@ -144,6 +159,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
+    app.add_middleware(Idempotency)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:

@@ -64,7 +64,10 @@ class BatchRun:
         """Until the batch has ended, or the process stops."""
         if self._held.has_ended:
             return await self._clean()
-        if self._held.record.counts.total == 0 and not await self._prepare():
+        record = self._held.record
+        # A batch of messages knows its number of lines from the beginning.
+        is_new = record.counts.total == 0 or record.status is BatchStatus.VALIDATING
+        if is_new and not await self._prepare():
             return await self._clean()
         input_file = await self._in_thread(InputFile, self._held.folder.input)
         journal = await self._in_thread(Journal, self._held.folder, len(input_file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 
 from api.execution.services import Services, ServicesDep
 from api.web.error_schema import ERRORS
@@ -28,6 +28,7 @@ from api.webhooks.schema import (
 )
 from api.webhooks.transport import UnreachableError, post, target_of
 from jobs.contract.errors import InvalidRequestError
+from jobs.keys.caller import Caller
 from jobs.webhooks.events import EVENT_TYPES, event_body, sample_object_id
 from jobs.webhooks.records import Delivery, Endpoint, joined_types
 from jobs.webhooks.signing import hint_of, signed_headers
@@ -38,11 +39,9 @@ _Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 @router.post("/webhook_endpoints")
-async def create_endpoint(
-    body: EndpointBody, request: Request, services: ServicesDep
-) -> EndpointWithSecret:
+async def create_endpoint(body: EndpointBody, services: ServicesDep) -> EndpointWithSecret:
     """Register a URL for events; the answer has the secret, which is not shown again."""
-    is_allowed = _check_url(body.url, request)
+    is_allowed = _check_url(body.url, services.caller)
     wanted = NewEndpoint(body.name, body.url, body.event_types, is_allowed)
     endpoint = await _store(services).create(services.runner.caller, wanted)
     return _with_secret(endpoint)
@@ -74,7 +73,7 @@ async def show_endpoint(endpoint_id: str, services: ServicesDep) -> EndpointAnsw
 
 @router.post("/webhook_endpoints/{endpoint_id}")
 async def change_endpoint(
-    endpoint_id: str, body: EndpointChangeBody, request: Request, services: ServicesDep
+    endpoint_id: str, body: EndpointChangeBody, services: ServicesDep
 ) -> EndpointAnswer:
     """Change what is given. A new URL enables an endpoint that a receiver's 410 has disabled."""
     endpoint = await _found(services, endpoint_id)
@@ -85,7 +84,7 @@ async def change_endpoint(
         fields["event_types"] = joined_types(body.event_types)
     status = body.status
     if body.url is not None and body.url != endpoint.url:
-        fields |= {"url": body.url, "is_private_allowed": _check_url(body.url, request)}
+        fields |= {"url": body.url, "is_private_allowed": _check_url(body.url, services.caller)}
         status = status or "enabled"
     if status is not None and status != endpoint.status:
         reason = "disabled by request" if status == "disabled" else ""
@@ -96,8 +95,8 @@ async def change_endpoint(
 @router.delete("/webhook_endpoints/{endpoint_id}")
 async def delete_endpoint(endpoint_id: str, services: ServicesDep) -> DeletedEndpoint:
     """Delete an endpoint with its deliveries, also those that are pending."""
-    await _found(services, endpoint_id)
-    await _store(services).delete(services.runner.caller, endpoint_id)
+    endpoint = await _found(services, endpoint_id)
+    await _store(services).delete(endpoint.caller, endpoint_id)
     return DeletedEndpoint(id=endpoint_id)
 
 
@@ -160,10 +159,11 @@ def _store(services: Services) -> WebhookStore:
 
 
 async def _found(services: Services, endpoint_id: str) -> Endpoint:
-    return await _store(services).get(services.runner.caller, endpoint_id)
+    caller = services.caller
+    return await _store(services).get(caller.id, endpoint_id, is_manager=caller.is_manager)
 
 
-def _check_url(url: str, request: Request) -> bool:
+def _check_url(url: str, caller: Caller) -> bool:
     """Whether the caller may register private addresses; ``InvalidRequestError`` for a wrong URL.
 
     What a name leads to is checked at each attempt.
@@ -172,17 +172,16 @@ def _check_url(url: str, request: Request) -> bool:
         host = target_of(url).host
     except ValueError as error:
         raise InvalidRequestError(f"url: {error}", "url") from None
-    may_manage = bool(request.scope.get("state", {}).get("may_manage", True))
     address = literal_address(host)
     reach = Reach.PUBLIC if address is None else reach_of(address)
     if is_local_name(host):
         reach = Reach.PRIVATE
     if reach is Reach.FORBIDDEN:
         raise InvalidRequestError("url: no webhook can be sent to this address", "url")
-    if reach is Reach.PRIVATE and not may_manage:
+    if reach is Reach.PRIVATE and not caller.is_manager:
         message = "url: an address of this machine or its network needs the management key"
         raise InvalidRequestError(message, "url")
-    return may_manage
+    return caller.is_manager
 
 
 def _unreachable(reason: str) -> Problem:

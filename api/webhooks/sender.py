@@ -29,10 +29,10 @@ from jobs.webhooks.store import DueBatch, DueDelivery, WebhookStore
 _LEASE_S = TIMEOUT_S + 15.0
 _MAX_AT_ONCE = 32
 _MAX_PER_ENDPOINT = 4
-_LOOK_S = 5.0  # a wake-up may be lost with the process that took it
-_LISTEN_S = 5.0  # below the deadline of a command
+_LOOK_S = 30.0  # a wake-up may be lost with the process that took it
+_LISTEN_S = 8.0  # below the deadline of a command
 _PAUSE_S = 1.0
-_STOP_S = 2.0
+_STOP_S = 1.0
 _SETTLE_TRIES = 10
 _GONE = 410
 
@@ -56,7 +56,7 @@ class Sender:
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until ``stop`` is set; attempts that run then get two seconds to end."""
+        """Send until ``stop`` is set; attempts that run then get a second to end."""
         others = [
             asyncio_tasks.keep_running(self._listen, "webhook wake-ups"),
             asyncio_tasks.start(partial(self._wake_at, stop), "webhook stop"),

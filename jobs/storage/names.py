@@ -49,6 +49,8 @@ LIVE = "mgs:live"
 TOTALS = "mgs:totals"
 """Hash: totals of all ended jobs (``jobs/storage/totals.py``)."""
 
+USAGE = "mgs:usage"
+"""Hash: what keys have used since ever; with ``:<day>`` (since 1970) on that day, by model."""
 FILES = "mgs:files"
 """Sorted set: ids of all files, all with the score 0: they are in order of creation."""
 
@@ -250,6 +252,16 @@ def response_key(response_id: str) -> str:
     return f"mgs:response:{response_id}"
 
 
+def rate_key(caller: str) -> str:
+    """Hashes with expiry, ``<this>:<minute>`` (since 1970): the caller's requests and tokens."""
+    return f"mgs:rate:{caller}"
+
+
+def usage_key(day: int) -> str:
+    """``USAGE`` of one day (since 1970). Scripts build this name and those of ``rate_key`` too."""
+    return f"{USAGE}:{day}"
+
+
 def file_key(file_id: str) -> str:
     """Hash: the ``FileRecord`` of a file, and the uid of the folder in which it lies."""
     return f"mgs:file:{file_id}"
@@ -374,3 +386,13 @@ def hook_due_key(endpoint_id: str) -> str:
 def hook_event_key(endpoint_id: str, event_id: str) -> str:
     """Hash with expiry: the delivery of one event to one endpoint."""
     return f"{hook_key(endpoint_id)}:event:{event_id}"
+
+
+def idempotency_key(caller: str, key_hash: str) -> str:
+    """Hash with expiry: what a request with that ``Idempotency-Key`` has made."""
+    return f"mgs:idem:{caller}:{key_hash}"
+
+
+def readers_key(job_id: str) -> str:
+    """Set with expiry: who waits for a job of an idempotency key, ``<API process>|<number>``."""
+    return f"mgs:readers:{job_id}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,11 @@ def sending(redis_url: str, *, timeout_s: float = 15.0) -> Iterator[None]:
         thread.join(20)
         assert not thread.is_alive()
         loop.close()
+
+
+async def _run_alone(redis_url: str) -> None:
+    await Sender(connect_async(redis_url)).run(asyncio.Event())
+
+
+if __name__ == "__main__":  # for tests that kill a sender
+    asyncio.run(_run_alone(sys.argv[1]))

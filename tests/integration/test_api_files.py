@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +226,19 @@ def test_files_that_are_too_large_together_get_507(small_rig: Rig) -> None:
     small_rig.http.delete(f"/v1/files/{answers[0].json()['id']}")
     again = small_rig.http.post("/v1/files", files=upload, data={"purpose": "user_data"})
     assert again.status_code == 200
+
+
+def test_a_full_disk_gets_507_and_leaves_nothing(rig: Rig, client: OpenAI) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        upload = {"file": ("a", b"x" * 2_000_000)}
+        answer = rig.http.post("/v1/files", files=upload, data={"purpose": "user_data"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
+    assert left_on_disk(rig) == []
+    assert client.files.list().data == []
 
 
 def begin_upload(rig: Rig, size: int = 1_000_000) -> socket.socket:

@@ -205,6 +205,18 @@ def test_a_file_has_a_limit_and_all_together_have_one(settings: Settings, redis:
     files.new_partial(4000).close()  # the expired one has made room
 
 
+def test_what_lies_in_a_batch_counts_once(files: FileStore) -> None:
+    record = add(files, b"x" * 10_000)
+    folder = files.folder.batches / "batch_1"
+    folder.mkdir(parents=True)
+    files.link_into(record.id, folder, "input.jsonl")
+    assert files.folder.usage() == (10_000, 1)
+    (folder / "out.jsonl").write_bytes(b"x" * 5000)
+    assert files.folder.usage() == (15_000, 2)
+    files.delete(record.id)
+    assert files.folder.usage() == (15_000, 2)
+
+
 def test_a_linked_file_outlives_its_deletion(files: FileStore, tmp_path: Path) -> None:
     record = add(files)
     (tmp_path / "input").write_bytes(b"an earlier one")

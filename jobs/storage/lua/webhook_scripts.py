@@ -100,7 +100,7 @@ local function queue_event(caller, kind, object_id)
       end
     end
   end)
-  if not is_done then redis.log(redis.LOG_WARNING, 'mgs: event not queued', tostring(problem)) end
+  if not is_done then redis.log(redis.LOG_WARNING, 'no webhook: ' .. tostring(problem)) end
 end
 -- The events of the end of a background job. A response that reached its token limit is incomplete:
 -- its last chunk says so.
