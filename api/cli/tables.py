@@ -37,7 +37,7 @@ def show_processes(answer: Json) -> None:
             )
         )
     titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING", "UNTIL")
-    _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
+    show_table(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
     for node in answer.get("nodes", ()):
         if node["budget_bytes"] is not None:
             reserved, budget = map(to_size_text, (node["reserved_bytes"], node["budget_bytes"]))
@@ -74,7 +74,7 @@ def show_estimate(answer: Json) -> None:
         ("kept prompts", to_size_text(answer["prompt_cache_bytes"]), "at most"),
         ("in all", to_size_text(answer["total_bytes"]), _BASES[answer["basis"]]),
     ]
-    _show(("MEMORY", "SIZE", ""), rows, empty="")
+    show_table(("MEMORY", "SIZE", ""), rows, empty="")
     if answer["fits"] is not None:
         verdict = "fits within" if answer["fits"] else "does not fit within"
         print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
@@ -94,7 +94,7 @@ def show_keys(entries: Sequence[Json]) -> None:
         for entry in entries
     ]
     titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
-    _show(titles, rows, empty="there are no keys: mgs keys add NAME")
+    show_table(titles, rows, empty="there are no keys: mgs keys add NAME")
 
 
 def show_models(models: Sequence[Json]) -> None:
@@ -116,7 +116,7 @@ def show_models(models: Sequence[Json]) -> None:
         "ALIASES": [", ".join(m.get("aliases") or ()) for m in found.values()],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells) or title == "MODEL"}
-    _show(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
+    show_table(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
 
 
 def show_jobs(page: Json) -> None:
@@ -132,7 +132,7 @@ def show_jobs(page: Json) -> None:
         )
         for job in page["data"]
     ]
-    _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
+    show_table(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
 
 
 def show_queues(entries: Sequence[Json]) -> None:
@@ -151,14 +151,14 @@ def show_queues(entries: Sequence[Json]) -> None:
         for entry in entries
     ]
     titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
-    _show(titles, rows, empty="no model is loaded")
+    show_table(titles, rows, empty="no model is loaded")
 
 
 def show_waiting(jobs: Sequence[Json]) -> None:
     """Jobs that wait, in the order of their queues."""
     rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
     titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
-    _show(titles, rows, empty="no jobs wait")
+    show_table(titles, rows, empty="no jobs wait")
 
 
 def _place(job: Json) -> tuple[str, str, int]:
@@ -177,43 +177,6 @@ def _waiting_row(job: Json) -> tuple[str, ...]:
         to_age_text(time.time() - job["created_at"]),
         _text(job["caller"]),
         job["id"],
-    )
-
-
-def show_batches(batches: list[Json]) -> None:
-    """Batches of ``GET /v1/batches`` as a table."""
-    now = time.time()
-    rows = []
-    for one in batches:
-        counts, waiting = one["request_counts"], one.get("waiting")
-        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
-        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
-        age = to_age_text(now - one["created_at"])
-        rows.append((one["id"], _text(one["model"]), state, done, str(counts["failed"]), age))
-    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
-    _show(titles, rows, empty="no batches: mgs batch FILE")
-
-
-def batch_bar() -> Progress:
-    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(
-        *columns,
-        TextColumn("{task.fields[tokens]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
 
 
@@ -288,7 +251,8 @@ def to_age_text(age_s: float) -> str:
     return f"{age_s / 86400:.0f} d"
 
 
-def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Rows under titles; without rows the line ``empty``."""
     if not rows:
         print(empty)
         return

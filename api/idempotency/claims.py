@@ -7,6 +7,7 @@ import secrets
 from typing import Any, NamedTuple
 
 from api.idempotency.claim import Claim
+from api.web.errors import codes_of
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
@@ -14,17 +15,7 @@ from jobs.storage.lua import idempotency_scripts
 
 LEASE_S = 60
 """A request that makes no job is given up by others after this long without a sign of life."""
-FORGOTTEN_CODES = (
-    "not_ready",
-    "shutting_down",
-    "job_timeout",
-    "storage_lost",
-    "no_room",
-    "model_load_failed",
-    "queue_full",
-    "too_many_jobs",
-    "worker_lost",
-)
+FORGOTTEN_CODES = (*codes_of(401, 429, 503), "model_unloaded")
 """Codes of jobs that failed by the state of the server: the same request may succeed later."""
 
 

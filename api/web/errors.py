@@ -79,6 +79,11 @@ _STATUS_KINDS: dict[int, tuple[str, str]] = {
 _UNION_TAGS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
 
 
+def codes_of(*statuses: int) -> tuple[str, ...]:
+    """The codes of errors that are answered with one of these statuses."""
+    return tuple(code for code, (status, _) in _KINDS.items() if status in statuses)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error response: its status, OpenAI's fields, headers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +26,18 @@ Reply = tuple[int, Mapping[str, str]]
 class Receiver:
     """Keeps what arrives. ``answer`` decides the reply to each request, in a thread of its own."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, server: ThreadingHTTPServer) -> None:
+        self._server = server
+        self.port = port = server.server_address[1]
         self.url = f"http://127.0.0.1:{port}/hook"
         self.requests: list[Received] = []
         self.answer: Callable[[Received], Reply] = lambda received: (204, {})
+
+    def serve_tls(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on; the handshake is part of reading a request."""
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
 
     def wait_for(self, num: int = 1) -> list[Received]:
         """The requests, once there are so many."""
@@ -67,7 +75,7 @@ def receiving() -> Iterator[Receiver]:
             pass  # a sender that was killed leaves a broken connection
 
     server = Server(("127.0.0.1", 0), Handler)
-    receiver = Receiver(server.server_address[1])
+    receiver = Receiver(server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

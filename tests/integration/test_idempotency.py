@@ -351,6 +351,51 @@ def test_a_request_that_died_at_work_is_made_again(rig: Rig) -> None:
     assert (again.status_code, is_replayed(again)) == (200, False)
 
 
+def test_a_file_is_stored_once(rig: Rig, other: Rig) -> None:
+    """Clients draw the boundary of the form anew for each request."""
+    headers = {"Idempotency-Key": "f"}
+
+    def send(api: Rig, text: str) -> httpx.Response:
+        files = {"file": ("a.jsonl", text.encode()), "purpose": (None, "batch")}
+        return api.http.post("/v1/files", files=files, headers=headers)
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(send, (rig, other)[n % 2], "{}\n" * 5000) for n in range(8)]
+        found = [answer.result() for answer in answers]
+    assert {answer.status_code for answer in found} == {200}
+    assert len({answer.content for answer in found}) == 1
+    assert sum(map(is_replayed, found)) == 7
+    assert len(rig.http.get("/v1/files").json()["data"]) == 1
+    assert send(rig, "{}\n" * 5001).status_code == 422
+
+
+def test_an_upload_a_part_and_its_end_are_made_once(rig: Rig) -> None:
+    body = {"bytes": 3, "filename": "a.jsonl", "mime_type": "text/plain", "purpose": "batch"}
+    uploads = [rig.post("/v1/uploads", body, **keyed()).json()["id"] for _ in range(2)]
+    assert uploads[0] == uploads[1]
+    path = f"/v1/uploads/{uploads[0]}"
+    headers = {"Idempotency-Key": "part"}
+    parts = [
+        rig.http.post(f"{path}/parts", files={"data": b"{}\n"}, headers=headers).json()["id"]
+        for _ in range(2)
+    ]
+    assert parts[0] == parts[1]
+    ends = [rig.post(f"{path}/complete", {"part_ids": parts[:1]}, **keyed("end")) for _ in range(2)]
+    assert [end.status_code for end in ends] == [200, 200]
+    assert ends[0].content == ends[1].content
+
+
+def test_a_retry_of_a_job_is_made_once(rig: Rig) -> None:
+    rig.load()
+    job_id = rig.post(CHATS, {**CHAT, "background": True}).json()["id"]
+    rig.take().failed("grammar_failed", "no")
+    answers = [rig.post(f"/v1/jobs/{job_id}/retry", None, **keyed()) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert answers[1].headers["location"] == answers[0].headers["location"]
+    assert num_jobs(rig) == 2
+
+
 def test_other_requests_ignore_the_header(rig: Rig) -> None:
     assert rig.http.get("/v1/models", headers={"Idempotency-Key": ""}).status_code == 200
     assert rig.post("/v1/tokenize", {}, **keyed("")).status_code != 422

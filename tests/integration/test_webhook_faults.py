@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from jobs.webhooks.store import NewEndpoint, WebhookStore
 from tests.helpers.private_redis import private_redis
 from tests.helpers.receiver import Received, Receiver, receiving
 from tests.helpers.sending import sending
+from tests.helpers.tls_proxy import certificate
 from tests.helpers.waiting import wait_until
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +143,26 @@ async def test_a_receiver_that_hangs_is_given_up(redis: SyncRedis, redis_url: st
 async def test_an_answer_that_is_none_has_a_reason(answer: bytes, reason: str) -> None:
     with raw_receiver(answer) as port, pytest.raises(UnreachableError, match=reason):
         await post(f"http://127.0.0.1:{port}/", {}, b"{}", is_private_allowed=True)
+
+
+async def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiving() as receiver:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate(tmp_path), tmp_path / "key.pem")
+        receiver.serve_tls(context)
+        url = f"https://127.0.0.1:{receiver.port}/hook"
+        with pytest.raises(UnreachableError, match="TLS"):
+            await post(url, {}, b"{}", is_private_allowed=True)
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+        trusting.hostname_checks_common_name = False  # it is localhost's
+        monkeypatch.setattr(transport, "_tls_context", lambda: trusting)
+        assert (await post(url, {}, b"{}", is_private_allowed=True)).status == 204
+        wrong = f"https://localhost:{receiver.port}/hook"
+        with pytest.raises(UnreachableError, match="TLS"):
+            await post(wrong, {}, b"{}", is_private_allowed=True)
+        with pytest.raises(UnreachableError):
+            await post(receiver.url, {}, b"{}", is_private_allowed=True)
+        assert len(receiver.requests) == 1
 
 
 async def test_interim_answers_are_skipped_and_a_body_is_not_waited_for() -> None:
