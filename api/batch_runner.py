@@ -113,12 +113,16 @@ class _Idle:
             self._cleaned_at = time.monotonic()
             FileStore(self._settings, self._redis).forget_expired()
             self._forget_old()
+        self._batches.drop_lost()
         return any(self._batches.folder(one).exists for one in self._batches.active())
 
     def _forget_old(self) -> None:
         """Remove batches that ended a month ago; their output files have expired, too."""
         now = time.time()
         for folder in self._batches.folders():
+            if folder.is_abandoned(now):
+                folder.remove()
+                continue
             try:
                 record = self._batches.get(folder.path.name)
             except JobError:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.batches.held_batch import HeldBatch
-from api.batches.line_work import LineWork, Workplace
+from api.batches.lines.turns import Turns
+from api.batches.lines.work import LineWork
 from api.batches.outputs import store_outputs
-from api.batches.turns import Turns
+from api.batches.workplace import Workplace
 from api.execution.resolve import resolve
 from jobs.batches.input_file import CheckedInput, InputFile, check_input
 from jobs.batches.journal import Journal, LineEnd

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from api.batches.batch_run import BatchRun
 from api.batches.held_batch import HeldBatch, LeaseLostError
-from api.batches.line_app import create_line_app
-from api.batches.line_work import Workplace
+from api.batches.lines.app import create_line_app
+from api.batches.workplace import Workplace
 from api.execution.services import Services
 from jobs.batches.line_jobs import LineJobs
 from jobs.batches.records import BatchRecord

@@ -188,6 +188,14 @@ class BatchStore:
         found = (one.decode(errors="replace") for one in self.redis.smembers(names.ACTIVE_BATCHES))
         return sorted(found, key=lambda batch_id: batch_id.rpartition("_")[2])
 
+    def drop_lost(self) -> None:
+        """Forget batches of this folder that are only in Redis: their creation has failed."""
+        for batch_id in self.active():
+            if is_batch_id(batch_id) and not self.folder(batch_id).exists:
+                record = self.get(batch_id)
+                if record.home == self.home:
+                    self.forget(record)
+
     def ensure_index(self, *, is_forced: bool = False) -> None:
         """Write this folder's batches into Redis, if it has lost them."""
         mark = names.batch_home_key(self.home)

@@ -29,7 +29,7 @@ BATCH_SET: Final = (
 -- ARGV[6] does not work on it any more, or the status that forbids the change.
 -- KEYS: batch, its lease, those that have not ended, list that wakes the runner. ARGV: id, status,
 -- record, the statuses that it may have, comma separated, 1 if it has not ended, lease ('': no
--- check), 1 to wake the runner, the type of the event that is queued with it ('': none), the caller.
+-- check), 1 to wake the runner, the type of the event that tells of it ('': none), the caller.
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'gone' end
 if ARGV[6] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[6] then return 'lease' end

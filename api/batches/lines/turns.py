@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 from redis.exceptions import RedisError
 
-from api.batches.line_answers import Postponed
+from api.batches.lines.answers import Postponed
 from api.execution.resolve import finder_of
 from api.execution.services import Services
 from jobs.catalog.catalog import list_models
