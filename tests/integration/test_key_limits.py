@@ -118,9 +118,12 @@ def test_a_model_that_is_not_the_key_s_is_not_there(locked: Locked) -> None:
     assert [answer.status_code for answer in answers] == [404] * len(answers)
     shown = [
         locked.get("alice", path).text
-        for path in ("/v1/models", "/v1/internal/model/list", "/api/tags", "/api/ps", "/metrics")
+        for path in ("/v1/models", "/v1/internal/model/list", "/api/tags", "/metrics", "/api/ps")
     ]
     assert not [text for text in shown if "fake" in text]
+    locked.rig.redis.delete(names.status_key("0"))
+    assert "model_id '0'" in locked.get("bob", "/health/ready").text
+    assert "model_id '0'" not in locked.get("alice", "/health/ready").text
     assert locked.post("bob", BACKGROUND).status_code == 202
     assert [one["id"] for one in locked.get("bob", "/v1/models").json()["data"]] == ["fake"]
 
