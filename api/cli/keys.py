@@ -133,4 +133,4 @@ def _explained() -> Iterator[None]:
         place = ".".join(str(part) for part in problem["loc"])
         raise CliError(f"{place}: {problem['msg'].removeprefix('Value error, ')}") from None
     except OSError as error:
-        raise CliError(f"{error.filename}: {error.strerror}") from None
+        raise CliError(f"{error.filename or _file()}: {error.strerror}") from None
