@@ -132,14 +132,10 @@ class JobRunner:
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
-        may_use = self.caller_info.may_use
-        return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
+        return {s: one for s, one in found.items() if self.caller_info.may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
-        """Queue a job as the caller. Idempotent by its id: the supervisor may submit a load, too.
-
-        Raises ``KeyPermissionError`` and ``KeyLimitError`` for what the caller's key refuses.
-        """
+        """Queue a job as the caller, if its key allows that (``KeyLimits.apply``). Idempotent."""
         allowed = await self._limits.apply(submission, self.caller_info, self._report)
         try:
             await self.store.submit_through(self._redis, allowed)
