@@ -190,6 +190,12 @@ class TooManyJobsError(JobError):
     code = "too_many_jobs"
 
 
+class ModelBusyError(JobError):
+    """Jobs of the model prevent a change of it."""
+
+    code = "model_busy"
+
+
 class ModelDrainingError(JobError):
     """Somebody drains the model: it takes no new jobs of this class."""
 
