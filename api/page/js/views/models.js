@@ -98,7 +98,7 @@ function Actions({ one, isLoading }) {
   const word = isLoading ? "Cancel" : "Unload";
   return html`
     ${one.state === "ready" && html`<a class="button small" href=${to("chat", null, { model: one.id })} aria-label=${`Chat with ${one.name}`}>Chat</a>`}
-    <${Menu} label=${`More for ${one.name}`} items=${residencyItems(one)} />
+    <${Menu} label=${`Pin or park ${one.name}`} items=${residencyItems(one)} />
     <button class="small" disabled=${!mayManage.value || !isOpen.value || one.state === "stopping"} title=${whyNoManagement.value ?? ""} aria-label=${`${word} ${one.name}`} onClick=${unload}>${word}</button>
   `;
 }
