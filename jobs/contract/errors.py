@@ -214,6 +214,12 @@ class KeyPermissionError(JobError):
     code = "key_not_allowed"
 
 
+class ModelBusyError(JobError):
+    """Jobs of the model prevent a change of it."""
+
+    code = "model_busy"
+
+
 class ModelDrainingError(JobError):
     """Somebody drains the model: it takes no new jobs of this class."""
 
