@@ -23,6 +23,7 @@ from api.admin.monitoring.docs_routes import router as docs_router
 from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.admin.queues.routes import router as queues_router
+from api.batches.routes import router as batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -50,6 +51,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
 ROUTERS = (
@@ -59,6 +61,7 @@ ROUTERS = (
     embeddings_router,
     rerank_router,
     text_router,
+    batches_router,
     models_router,
     internal_router,
     estimate_router,
@@ -112,7 +115,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = Services.create(settings)
         app.state.services = services
-        app.state.live = live = LiveFeed(LiveReader(services.redis, services.store))
+        app.state.live = live = LiveFeed(
+            LiveReader(services.redis, services.store, KeyRing(settings).name_of)
+        )
         await services.start()
         upkeep = FilesUpkeep(services.files)
         upkeep.start()

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -69,6 +69,10 @@ class HeldBatch:
         if folder.is_cancelled and held.record.status.is_cancellable:
             await held.save(status=BatchStatus.CANCELLING)
         return held
+
+    @property
+    def has_ended(self) -> bool:
+        return self.record.status.is_terminal
 
     async def release(self) -> None:
         """Let another process take the batch."""
@@ -147,12 +151,11 @@ class HeldBatch:
                 log.warning("a batch waits for Redis", extra=facts)
                 await asyncio.sleep(_RETRY_S)
 
-    async def insist_async(self, call: Callable[[], Any]) -> None:
+    async def insist_async(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """The same for a coroutine."""
         while True:
             try:
-                await call()
-                return
+                return await call()
             except RedisError:
                 await asyncio.sleep(_RETRY_S)
 

@@ -1,4 +1,4 @@
-"""From a line of the input to its line of the output: the answer's format, and what is tried again."""
+"""What a line of the output says, and which answers are none: the line is tried again."""
 
 from __future__ import annotations
 

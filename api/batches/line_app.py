@@ -22,15 +22,6 @@ from api.execution.services import Services
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 
-ENDPOINTS = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/embeddings",
-)
-"""The routes that a batch of OpenAI's kind may name."""
-MESSAGES = "/v1/messages"
-
 log = logging.getLogger(__name__)
 
 

@@ -97,7 +97,7 @@ class LineJob:
         raise JobNotFoundError("the events of the job are gone", "job_id")
 
     async def _watch_desired(self) -> None:
-        """Until the job has started: end it when its model was unloaded, since nobody else would."""
+        """Until the job has started: end it when its model was unloaded. Nobody else would."""
         while not self._is_started:
             await asyncio.sleep(_CHECK_S)
             try:

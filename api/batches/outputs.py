@@ -22,7 +22,7 @@ _BUFFER_BYTES = 1 << 20
 def store_outputs(
     files: FileStore, folder: BatchFolder, record: BatchRecord, journal: Journal, now: int
 ) -> tuple[str | None, str | None]:
-    """Write the final files. Gives the ids of output and error file, ``None`` for one without lines.
+    """Write the final files. Gives the ids of output and error file, ``None`` for an empty one.
 
     Raises ``OSError`` or ``DiskFullError``; it can be called again.
     """

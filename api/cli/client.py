@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -60,6 +60,18 @@ class Server:
     def post_patiently(self, path: str, body: Json) -> Json:
         """The JSON answer to a POST that may take as long as a model takes to load."""
         return _json(self._send("POST", path, json=body, timeout=_PATIENT_TIMEOUT))
+
+    def upload(self, path: str, file: IO[bytes], name: str, purpose: str) -> Json:
+        """The JSON answer to a file that is sent as a form."""
+        files, data = {"file": (name, file)}, {"purpose": purpose}
+        return _json(self._send("POST", path, files=files, data=data, timeout=_PATIENT_TIMEOUT))
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """The bytes of a file, as they come."""
+        stream = self._client.stream("GET", path, timeout=_STREAM_TIMEOUT)
+        with self._explained(), stream as response:
+            _check(response)
+            yield from response.iter_bytes()
 
     def stream(self, path: str, body: Json) -> Generator[Json, None, None]:
         """The chunks of a streamed answer. Closing the iterator ends the request, and its job."""

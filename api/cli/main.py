@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from api.cli import tables as cli_tables
+from api.cli.batches import batch, batches
 from api.cli.client import CliError, Server
 from api.cli.keys import app as keys_app
 from api.cli.open_page import open_page_soon
@@ -33,6 +34,8 @@ app = typer.Typer(
 app.add_typer(service_app, name="service")
 app.add_typer(keys_app, name="keys")
 app.command()(pull)
+app.command()(batch)
+app.command()(batches)
 app.command("rm")(remove)
 for _command in (hold, drain, resume):
     app.command()(_command)

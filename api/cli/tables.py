@@ -180,6 +180,43 @@ def _waiting_row(job: Json) -> tuple[str, ...]:
     )
 
 
+def show_batches(batches: list[Json]) -> None:
+    """Batches of ``GET /v1/batches`` as a table."""
+    now = time.time()
+    rows = []
+    for one in batches:
+        counts, waiting = one["request_counts"], one.get("waiting")
+        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
+        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
+        age = to_age_text(now - one["created_at"])
+        rows.append((one["id"], _text(one["model"]), state, done, str(counts["failed"]), age))
+    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
+    _show(titles, rows, empty="no batches: mgs batch FILE")
+
+
+def batch_bar() -> Progress:
+    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Progress(
+        *columns,
+        TextColumn("{task.fields[tokens]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def progress_bar() -> Progress:
     """A progress bar; without a terminal it prints nothing."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn

@@ -1,15 +1,17 @@
 """Reads models, queues and jobs from Redis for the live feed: one pipeline of three commands, and
-five per model. The records of jobs are read once, when their ids first appear.
+nine per model, and one more of the order of the jobs while any wait. The records of jobs are read
+once, when their ids first appear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
+from api.live.jobs import LiveJobs, listed, number
 from api.live.rates import Rates
 from api.live.schema import LiveJob, LiveModel, LiveQueue, LiveState
 from jobs.contract.errors import ContractError
@@ -20,6 +22,7 @@ from jobs.contract.records import (
     WorkerStatus,
     decode_record,
 )
+from jobs.scheduling.holds import CLASSES
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.desired_models import read_snapshot
@@ -29,32 +32,50 @@ from jobs.storage.totals import Sum
 _Status = TypeVar("_Status", WorkerStatus, NodeStatus)
 _NUM_LISTED = 100
 _MIB = 2**20
-_SHOWN_KEY = 6
-_FACTS = ("created_at", "caller", "task", "api", "prompt_chars")
 _SUMS = (Sum.TIMED_JOBS, Sum.TTFT_S, Sum.PREFILL_S, Sum.DECODE_S)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """Number of waiting jobs, and the ids of the first of them as they came."""
+
+    name: str
+    num_waiting: int
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _ModelReading:
-    """What Redis has of one model."""
+    """What Redis has of one model. ``held``: the classes on hold or drained, and which it is."""
 
     status: WorkerStatus | None
-    num_waiting: int
-    waiting: list[str]
-    sums: dict[Sum, float] = field(default_factory=dict)
+    generations: _Queue
+    batch: _Queue
+    others: _Queue
+    held: dict[str, str]
+    sums: dict[Sum, float]
+
+    @property
+    def queues(self) -> tuple[_Queue, ...]:
+        return self.generations, self.batch, self.others
+
+    @property
+    def running(self) -> list[RunningJob]:
+        return self.status.jobs if self.status else []
 
 
 class LiveReader:
     """One object per feed: it remembers jobs, and the counters that rates come from."""
 
-    def __init__(self, redis: AsyncRedis, store: JobStore) -> None:
+    def __init__(
+        self, redis: AsyncRedis, store: JobStore, name_of: Callable[[str], str] = lambda _: ""
+    ) -> None:
         self._redis = redis
         self._store = store
         self._raw: dict[bytes, bytes] = {}
         self._desired: dict[str, DesiredModel] = {}
         self._node_keys: list[str] = []
-        self._facts: dict[str, LiveJob] = {}
-        self._owners: dict[str, str] = {}
+        self._jobs = LiveJobs(redis, name_of)
         self._rates: dict[str, Rates] = {}
 
     async def read(self) -> LiveState:
@@ -63,17 +84,40 @@ class LiveReader:
         if nodes is None:  # other models or nodes than the pipeline was made for
             nodes, readings = await self._read_models()
         nodes = nodes or []
-        await self._read_facts(readings)
+        await self._learn(readings)
         models: dict[str, LiveModel] = {}
         jobs: dict[str, LiveJob] = {}
         for slug, reading in readings.items():
             rates = self._rates[slug]
             rates.add(reading.status, reading.sums)
-            models[slug] = _model(self._desired[slug], reading.status, rates)
-            jobs.update(self._jobs(reading, rates))
-        queues = {slug: LiveQueue(r.num_waiting, r.waiting) for slug, r in readings.items()}
-        owners = dict(self._owners)
-        return LiveState(models, queues, jobs, len(nodes), _budget(nodes), owners)
+            models[slug] = _model(self._desired[slug], reading, rates)
+            for queue in reading.queues:
+                jobs |= {job_id: self._jobs.waiting(job_id) for job_id in queue.ids}
+            for one in reading.running:
+                jobs[one.job_id] = self._jobs.running(one, rates.of_job(one.job_id))
+        return LiveState(
+            models=models,
+            queues={slug: self._queue(r.generations, r.others) for slug, r in readings.items()},
+            batch_queues={slug: self._queue(r.batch) for slug, r in readings.items()},
+            jobs=jobs,
+            supervisors=len(nodes),
+            budget_bytes=_budget(nodes),
+            owners=dict(self._jobs.owners),
+        )
+
+    async def _learn(self, readings: Mapping[str, _ModelReading]) -> None:
+        slug_of: dict[str, str] = {}
+        queue_of: dict[str, str] = {}
+        for slug, reading in readings.items():
+            slug_of |= {one.job_id: slug for one in reading.running}
+            for queue in reading.queues:
+                slug_of |= dict.fromkeys(queue.ids, slug)
+                queue_of |= dict.fromkeys(queue.ids, queue.name)
+        await self._jobs.learn(slug_of, queue_of)
+
+    def _queue(self, *queues: _Queue) -> LiveQueue:
+        order = [job_id for queue in queues for job_id in self._jobs.in_order(queue.ids)]
+        return LiveQueue(sum(queue.num_waiting for queue in queues), order[:_NUM_LISTED])
 
     async def _read_models(self) -> tuple[list[NodeStatus] | None, dict[str, _ModelReading]]:
         slugs = list(self._desired)
@@ -91,10 +135,10 @@ class LiveReader:
             self._note_desired(raw)
         if not is_current:
             return None, {}
-        rows = (answers[i : i + 6] for i in range(0, len(answers), 6))
+        rows = (answers[i : i + 9] for i in range(0, len(answers), 9))
         statuses = [_read(NodeStatus, data) for data in told if data]
         return [one for one in statuses if one], {
-            slug: _reading(row) for slug, row in zip(slugs, rows, strict=True)
+            slug: _reading(slug, row) for slug, row in zip(slugs, rows, strict=True)
         }
 
     def _note_desired(self, raw: dict[bytes, bytes]) -> None:
@@ -104,50 +148,31 @@ class LiveReader:
 
     def _ask(self, pipe: Any, slug: str) -> None:
         pipe.get(names.status_key(slug))
-        for name in (names.generation_queue(slug), names.control_queue(slug)):
+        for name in _queues(slug):
             key = self._store.queue(name).key
             pipe.llen(key)
             pipe.lrange(key, 0, _NUM_LISTED - 1)
         model_id = self._desired[slug].model_id
         pipe.hmget(names.TOTALS, [f"{name.value} {model_id}" for name in _SUMS])
-
-    async def _read_facts(self, readings: dict[str, _ModelReading]) -> None:
-        """Read the records of new jobs, and forget those of jobs that are gone."""
-        slug_of = {job_id: slug for slug, r in readings.items() for job_id in _ids(r)}
-        self._facts = {i: facts for i, facts in self._facts.items() if i in slug_of}
-        self._owners = {i: owner for i, owner in self._owners.items() if i in slug_of}
-        new = [job_id for job_id in slug_of if job_id not in self._facts]
-        if not new:
-            return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for job_id in new:
-                pipe.hmget(names.job_key(job_id), _FACTS)
-            answers = await pipe.execute(raise_on_error=False)
-        for job_id, values in zip(new, answers, strict=True):
-            self._facts[job_id] = _job(job_id, slug_of[job_id], values)
-            if isinstance(values, list):  # else it is gone or unreadable, and nobody's
-                self._owners[job_id] = (values[1] or b"").decode(errors="replace")
-
-    def _jobs(self, reading: _ModelReading, rates: Rates) -> Iterator[tuple[str, LiveJob]]:
-        for job_id in reading.waiting:
-            yield job_id, self._facts[job_id]
-        for running in reading.status.jobs if reading.status else ():
-            facts = self._facts[running.job_id]
-            yield running.job_id, _running(facts, running, rates.of_job(running.job_id))
+        pipe.hmget(names.hold_key(slug), CLASSES)
 
 
-def _ids(reading: _ModelReading) -> Iterator[str]:
-    yield from reading.waiting
-    yield from (job.job_id for job in (reading.status.jobs if reading.status else ()))
+def _queues(slug: str) -> tuple[str, str, str]:
+    return names.generation_queue(slug), names.batch_queue(slug), names.control_queue(slug)
 
 
-def _reading(row: list[Any]) -> _ModelReading:
-    status, num_generations, generations, num_others, others, sums = row
+def _reading(slug: str, row: list[Any]) -> _ModelReading:
+    status, *lists, sums, held = row
+    parts = zip(_queues(slug), lists[::2], lists[1::2], strict=True)
+    generations, batch, others = (_Queue(name, num, listed(ids)) for name, num, ids in parts)
+    states = zip(CLASSES, held, strict=True)
     return _ModelReading(
         status=_read(WorkerStatus, status) if status else None,
-        num_waiting=num_generations + num_others,
-        waiting=[i.decode(errors="replace") for i in [*generations, *others][:_NUM_LISTED]],
-        sums={name: _number(value) for name, value in zip(_SUMS, sums, strict=True)},
+        generations=generations,
+        batch=batch,
+        others=others,
+        held={name: state.decode(errors="replace") for name, state in states if state},
+        sums={name: number(value) for name, value in zip(_SUMS, sums, strict=True)},
     )
 
 
@@ -163,15 +188,8 @@ def _budget(nodes: list[NodeStatus]) -> int | None:
     return sum(found for found in known if found) if known and None not in known else None
 
 
-def _number(value: bytes | None) -> float:
-    try:
-        return float(value or 0)
-    except ValueError:
-        return 0.0
-
-
-def _model(desired: DesiredModel, status: WorkerStatus | None, rates: Rates) -> LiveModel:
-    load = desired.load
+def _model(desired: DesiredModel, reading: _ModelReading, rates: Rates) -> LiveModel:
+    load, status = desired.load, reading.status
     shown = LiveModel(
         id=desired.model_id,
         name=load.model_name,
@@ -184,6 +202,7 @@ def _model(desired: DesiredModel, status: WorkerStatus | None, rates: Rates) -> 
         ttl_s=desired.ttl_s,
         ttft_ms=rates.ttft_ms,
         service_s=rates.service_s,
+        held=reading.held,
     )
     return shown if status is None else _with_worker(shown, status, rates)
 
@@ -210,32 +229,4 @@ def _with_worker(model: LiveModel, status: WorkerStatus, rates: Rates) -> LiveMo
         prefill_rate=rates.prefill,
         decode_rate=rates.decode,
         cached_share=rates.cached_share,
-    )
-
-
-def _job(job_id: str, slug: str, values: Any) -> LiveJob:
-    """The facts of a job's record; of one that is gone or unreadable, only what is known."""
-    if not isinstance(values, list):
-        return LiveJob(job_id, slug)
-    created_at, caller, task, api, prompt_chars = values
-    return LiveJob(
-        id=job_id,
-        model=slug,
-        task=(task or b"").decode(errors="replace").removeprefix("mgs."),
-        api=(api or b"").decode(errors="replace"),
-        created_at=_number(created_at),
-        key=(caller or b"").decode(errors="replace")[:_SHOWN_KEY],
-        prompt_chars=int(_number(prompt_chars)),
-    )
-
-
-def _running(facts: LiveJob, running: RunningJob, rate: float) -> LiveJob:
-    return msgspec.structs.replace(
-        facts,
-        phase=running.phase,
-        prompt_tokens=running.prompt_tokens,
-        prefilled=running.prefilled_tokens,
-        generated=running.generated_tokens,
-        rate=rate,
-        attempt=running.attempt,
     )

@@ -16,6 +16,7 @@ class LiveModel(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``ttft_ms`` and ``service_s`` (time in a slot) are means of the jobs that ended last;
     ``cached_share`` is the part of the prompt tokens read last that was in the prompt cache.
+    ``held``: the classes of jobs that are on ``hold`` or in ``drain``.
     """
 
     id: str
@@ -46,12 +47,15 @@ class LiveModel(msgspec.Struct, frozen=True, omit_defaults=True):
     ttft_ms: float | None = None
     cached_share: float | None = None
     service_s: float | None = None
+    held: dict[str, str] = {}
 
 
 class LiveJob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job that waits (``phase`` is empty) or runs. ``key``: the start of its caller's hash.
+    """A job that waits (``phase`` is empty) or runs. ``key``: the name of its caller's key, or the
+    start of its hash.
 
     ``rate``: generated tokens per second. ``prompt_chars``: length before the prompt is read.
+    ``batch``: of which it is a line. ``yields``: how often it gave way to others.
     """
 
     id: str
@@ -67,10 +71,14 @@ class LiveJob(msgspec.Struct, frozen=True, omit_defaults=True):
     generated: int = 0
     rate: float = 0.0
     attempt: int = 0
+    job_class: str = "interactive"
+    priority: int = 0
+    batch: str = ""
+    yields: int = 0
 
 
 class LiveQueue(msgspec.Struct, frozen=True):
-    """Number of waiting jobs, and the ids of the first 100 in their order."""
+    """Number of waiting jobs, and the ids of the first 100 that came, in their order."""
 
     waiting: int = 0
     order: list[str] = []
@@ -79,6 +87,8 @@ class LiveQueue(msgspec.Struct, frozen=True):
 class LiveState(msgspec.Struct, frozen=True):
     """All that the feed shows at one time; models and queues by slug, jobs by id.
 
+    ``queues`` have the interactive jobs and those of the control queue, ``batch_queues`` those of
+    the class batch.
     ``budget_bytes``: the memory for all models of all machines, ``None`` where one has no limit.
     ``owners``: whose the jobs are; this is not shown.
     """
@@ -88,6 +98,7 @@ class LiveState(msgspec.Struct, frozen=True):
     jobs: dict[str, LiveJob] = {}
     supervisors: int = 0
     budget_bytes: int | None = None
+    batch_queues: dict[str, LiveQueue] = {}
     owners: dict[str, str] = {}
 
     def shown(self) -> dict[str, Any]:
@@ -103,13 +114,19 @@ def visible_to(caller: Caller, state: LiveState) -> LiveState:
         return state
     models = {slug: one for slug, one in state.models.items() if caller.may_use(one.name)}
     own = {job_id for job_id, owner in state.owners.items() if caller.may_see(owner)}
-    queues = {
-        slug: LiveQueue(queue.waiting, [job_id for job_id in queue.order if job_id in own])
-        for slug, queue in state.queues.items()
-        if slug in models
-    }
+
+    def visible(queues: Mapping[str, LiveQueue]) -> dict[str, LiveQueue]:
+        return {
+            slug: LiveQueue(queue.waiting, [job_id for job_id in queue.order if job_id in own])
+            for slug, queue in queues.items()
+            if slug in models
+        }
+
     jobs = {job_id: job for job_id, job in state.jobs.items() if job_id in own}
-    return msgspec.structs.replace(state, models=models, queues=queues, jobs=jobs)
+    queues, batch_queues = visible(state.queues), visible(state.batch_queues)
+    return msgspec.structs.replace(
+        state, models=models, queues=queues, batch_queues=batch_queues, jobs=jobs
+    )
 
 
 def difference(old: LiveState, new: LiveState) -> dict[str, Any]:
@@ -120,6 +137,7 @@ def difference(old: LiveState, new: LiveState) -> dict[str, Any]:
         "jobs": _changes(old.jobs, new.jobs),
         "jobs_gone": [job_id for job_id in old.jobs if job_id not in new.jobs],
         "queues": _moved_queues(old.queues, new.queues),
+        "batch_queues": _moved_queues(old.batch_queues, new.batch_queues),
     }
     changed = {name: value for name, value in found.items() if value}
     for name in ("supervisors", "budget_bytes"):

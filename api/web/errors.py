@@ -40,6 +40,8 @@ _KINDS: dict[str, tuple[int, str]] = {
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
     "job_conflict": (409, "conflict_error"),
+    "batch_not_found": (404, "not_found_error"),
+    "batch_not_changeable": (409, "conflict_error"),
     "job_cancelled": (410, "cancelled_error"),
     "model_unloaded": (410, "cancelled_error"),
     "pull_failed": (502, "upstream_error"),

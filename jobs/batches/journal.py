@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from jobs.batches.folder import BatchFolder
-from jobs.batches.records import BatchUsage, LineCounts
+from jobs.batches.records import NO_USAGE, BatchUsage, LineCounts
 
 
 class LineEnd(StrEnum):
@@ -38,7 +38,7 @@ class EndedLine:
     line: int
     end: LineEnd
     answer: bytes
-    usage: BatchUsage = BatchUsage()
+    usage: BatchUsage = NO_USAGE
 
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
@@ -101,7 +101,7 @@ class Journal:
         self._ends = bytearray(total + 1)  # the end of each line, 0: none
         self._offsets = array("Q", bytes(8 * (total + 1)))
         self._lengths = array("Q", bytes(8 * (total + 1)))
-        self.usage = BatchUsage()
+        self.usage = NO_USAGE
         for part in self._parts:
             for line, end, offset, answer in part.entries():
                 if 1 <= line <= total and not self._ends[line]:
@@ -225,11 +225,11 @@ def usage_of(answer: bytes) -> BatchUsage:
     try:
         read = _answer_decoder.decode(answer)
     except msgspec.DecodeError:
-        return BatchUsage()
+        return NO_USAGE
     holder = (read.response and read.response.body) or (read.result and read.result.message)
     usage = holder.usage if holder else None
     if usage is None:
-        return BatchUsage()
+        return NO_USAGE
     taken = usage.prompt_tokens_details or usage.input_tokens_details or _Details()
     given = usage.completion_tokens_details or usage.output_tokens_details or _Details()
     return BatchUsage(

@@ -37,7 +37,7 @@ class LineJobs:
                 self._waiting.difference_update(self._forget(model_id, queue, ids))
 
     def forget_now(self, job_id: str) -> bool:
-        """Delete a job that has ended, before its line is tried again. False if it is still there."""
+        """Delete an ended job whose line is tried again. False if it is still there."""
         self._waiting.discard(job_id)
         for (model_id, queue), ids in self._by_queue([job_id]).items():
             return bool(self._forget(model_id, queue, ids))

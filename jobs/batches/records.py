@@ -15,6 +15,11 @@ MAX_MESSAGES = 100_000
 MAX_ERRORS = 100
 """Errors of an input file that are shown."""
 
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
+"""The routes that the lines of a batch of OpenAI's kind may name."""
+MESSAGES = "/v1/messages"
+"""The route of the requests of a batch of Anthropic's kind."""
+
 
 class BatchStatus(StrEnum):
     """Status of a batch. The last four are terminal."""
@@ -66,6 +71,9 @@ class BatchUsage(msgspec.Struct, frozen=True):
             self.output_tokens + other.output_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+NO_USAGE = BatchUsage()
 
 
 class LineCounts(msgspec.Struct, frozen=True):

@@ -29,6 +29,11 @@ _BEYOND_HEX = "g"
 log = logging.getLogger(__name__)
 
 
+def is_batch_id(value: str) -> bool:
+    """Whether it has the form of an id. Anything else never becomes a path."""
+    return _ID.fullmatch(value) is not None
+
+
 def new_batch_id(kind: str = "openai") -> str:
     """A new id. Ids of one kind in alphabetical order are in order of creation."""
     milliseconds = int(time.time() * 1000)
@@ -55,7 +60,7 @@ class BatchStore:
 
     def folder(self, batch_id: str) -> BatchFolder:
         """The folder of a batch. ``BatchNotFoundError`` for what is no id."""
-        if not _ID.fullmatch(batch_id):
+        if not is_batch_id(batch_id):
             raise no_batch(batch_id)
         return BatchFolder(self._root / batch_id)
 
@@ -162,7 +167,7 @@ class BatchStore:
             names.BATCH_WAKE,
         ]
         is_active = int(not record.status.is_terminal)
-        args = [record.id, record.status.value, encode_batch(record)]
+        args: list[str | bytes | int] = [record.id, record.status.value, encode_batch(record)]
         args += [",".join(one.value for one in allowed), is_active, lease, int(wakes)]
         return str(self._set(keys=keys, args=args).decode())
 

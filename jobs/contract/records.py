@@ -144,6 +144,7 @@ class RunningJob(msgspec.Struct, frozen=True, omit_defaults=True):
     prefilled_tokens: int = 0
     generated_tokens: int = 0
     attempt: int = 0
+    job_class: JobClass = "interactive"
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,9 +157,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     aside for it. ``running`` counts jobs, ``sequences`` their sequences. ``idle_s`` is the time
     since the decode loop's last step while it has work, ``unused_s`` the time since the last job
     ended, 0 while one runs, ``interactive_unused_s`` the same without the batch queue.
-    ``prefilled_tokens`` (without those found in the prompt cache: ``cached_tokens``) and
-    ``generated_tokens`` count from the worker's start to ``beat_at``, in epoch seconds. ``jobs``
-    has a line per running job, at most 100. ``starts_per_s`` says how many generations of a class
+    ``prefilled_tokens`` (without those found in the prompt cache: ``cached_tokens``), those of them
+    that jobs which gave way had read before (``reread_tokens``) and ``generated_tokens`` count from
+    the worker's start to ``beat_at``, in epoch seconds. ``jobs`` has a line per running job, at
+    most 100. ``starts_per_s`` says how many generations of a class
     started a second of late, for classes with enough of them.
     """
 
@@ -196,6 +198,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     prefilled_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    reread_tokens: int = 0
     jobs: list[RunningJob] = []
     starts_per_s: dict[JobClass, float] = {}
 

@@ -38,6 +38,11 @@ class KeyRing:
         own = (caller for _, caller in self._own if caller.id == caller_id)
         return next(own, None) or self._listed.by_id.get(caller_id)
 
+    def name_of(self, caller_id: str) -> str:
+        """The name of the caller's key; "" without keys, or if the key is gone."""
+        found = self.of_id(caller_id)
+        return found.name if found is not None else ""
+
     @property
     def callers(self) -> list[Caller]:
         """Everybody who has a key."""

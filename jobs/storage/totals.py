@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class Sum(StrEnum):
-    """The sums per model. Times are in seconds. ``TIMED_JOBS`` counts the jobs with timings."""
+    """The sums per model. Times are in seconds. ``TIMED_JOBS`` counts the jobs with timings.
+
+    The script that ends a job adds to the last four itself: lines of batches by status, and how
+    often the job gave way.
+    """
 
     PROMPT_TOKENS = "prompt_tokens"
     CACHED_TOKENS = "cached_tokens"
@@ -32,6 +36,10 @@ class Sum(StrEnum):
     PREFILL_S = "prefill_s"
     TTFT_S = "ttft_s"
     DECODE_S = "decode_s"
+    LINES_FINISHED = "lines_finished"
+    LINES_FAILED = "lines_failed"
+    LINES_CANCELLED = "lines_cancelled"
+    YIELDS = "yields"
 
 
 _SUMS = {member.value: member for member in Sum}

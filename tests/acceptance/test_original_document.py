@@ -79,6 +79,7 @@ def test_the_commands_for_several_models_and_their_management(server: Server) ->
         assert entry["current_queue"] == {
             "request_queue_size": 0,
             "response_queue_size": 0,
+            "batch_queue_size": 0,
             "pending_requests_count": 0,
             "queues": {},
         }

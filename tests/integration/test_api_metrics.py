@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobs.contract.records import NodeStatus
+from jobs.contract.records import NodeStatus, RunningJob
 from jobs.storage import names
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, running_api
@@ -38,7 +38,9 @@ def test_queues_and_workers_are_shown_by_model_id(rig: Rig) -> None:
     assert found["mgs_jobs_waiting", "0", "generation"] == 2
     assert found["mgs_jobs_waiting", "0", "control"] == 0
     assert found["mgs_jobs_waiting", "my model", "generation"] == 0
-    assert found["mgs_jobs_running", "0"] == 2
+    assert found["mgs_jobs_waiting", "0", "batch"] == 0
+    assert found["mgs_jobs_running", "interactive", "0"] == 2
+    assert found["mgs_jobs_running", "batch", "0"] == 0
     assert found["mgs_sequences_running", "0"] == 5
     assert found["mgs_slots", "0"] == 8
     assert found["mgs_worker_memory_bytes", "0"] == 1000
@@ -70,6 +72,30 @@ def test_ended_jobs_add_up(rig: Rig) -> None:
     assert found["mgs_generated_tokens_total", "0"] == 4
     assert found["mgs_queue_seconds_count", "0"] == 2
     assert found["mgs_queue_seconds_sum", "0"] == 0.003
+
+
+def test_the_class_batch_is_shown_apart(rig: Rig) -> None:
+    rig.supervise()
+    desired = rig.load()
+    flex = rig.post("/v1/completions", {"prompt": "x", "background": True, "service_tier": "flex"})
+    lines = [RunningJob("a", "decode", job_class="batch"), RunningJob("b", "prefill")]
+    rig.heartbeat(desired, running=2, jobs=lines, reread_tokens=7)
+    rig.post("/management/queues/0/hold", {"classes": ["batch"]})
+    found = samples(rig)
+    assert found["mgs_jobs_waiting", "0", "batch"] == 1
+    assert found["mgs_jobs_waiting", "0", "generation"] == 0
+    assert found["mgs_jobs_running", "batch", "0"] == 1
+    assert found["mgs_jobs_running", "interactive", "0"] == 1
+    assert found["mgs_reread_tokens_total", "0"] == 7
+    assert [key for key in found if key[0] == "mgs_queue_held"] == [
+        ("mgs_queue_held", "batch", "0", "hold")
+    ]
+    key = names.job_key(flex.json()["id"])
+    rig.redis.hset(key, mapping={"yields": 3, "batch": "batch_1"})
+    rig.http.delete(f"/v1/jobs/{flex.json()['id']}")
+    found = samples(rig)
+    assert found["mgs_batch_lines_total", "0", "cancelled"] == 1
+    assert found["mgs_yields_total", "0"] == 3
 
 
 def test_a_job_cancelled_in_its_queue_has_ended_too(rig: Rig) -> None:

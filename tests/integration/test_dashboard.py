@@ -33,6 +33,8 @@ def pages(redis_url: str, connection: Redis) -> FlaskClient:
     queue = Queue("mgs-gen-0", connection=connection, serializer=JSONSerializer)
     queue.enqueue("mgs.generate", _JOB_ID, job_id=_JOB_ID, description="chat demo", meta={"n": 1})
     queue.enqueue("mgs.generate", "chatcmpl-2", job_id="chatcmpl-2", description="chat demo")
+    lines = Queue("mgs-batch-0", connection=connection, serializer=JSONSerializer)
+    lines.enqueue("mgs.generate", "bline-1", job_id="bline-1", description="chat demo")
     worker = Worker([queue], connection=connection, serializer=JSONSerializer, name="0.gen.1")
     worker.register_birth()
     job = Job.fetch(_JOB_ID, connection=connection, serializer=JSONSerializer)
@@ -50,6 +52,7 @@ def pages(redis_url: str, connection: Redis) -> FlaskClient:
         "/0/view/workers",
         "/0/view/jobs",
         "/0/view/jobs/mgs-gen-0/started/8/asc/1",
+        "/0/view/jobs/mgs-batch-0/queued/8/asc/1",
         f"/0/view/job/{_JOB_ID}",
         "/0/data/queues.json",
         "/0/data/workers.json",
@@ -66,6 +69,12 @@ def test_the_workers_page_shows_the_running_job(pages: FlaskClient) -> None:
     (worker,) = pages.get("/0/data/workers.json").get_json()["workers"]
     assert worker["name"] == "0.gen.1"
     assert worker["current_job"]["job_id"] == _JOB_ID
+
+
+def test_the_queues_page_shows_the_class_batch(pages: FlaskClient) -> None:
+    found = pages.get("/0/data/queues.json").get_json()["queues"]
+    counts = {queue["name"]: queue["queued_job_registry_count"] for queue in found}
+    assert counts == {"mgs-gen-0": 1, "mgs-batch-0": 1}
 
 
 def test_the_job_page_shows_its_meta(pages: FlaskClient) -> None:

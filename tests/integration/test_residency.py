@@ -15,7 +15,9 @@ import pytest
 from jobs.contract.events import EventKind
 from jobs.contract.records import DesiredModel, JobStatus
 from jobs.contract.requests import LoadRequest
+from jobs.scheduling.holds import Holds
 from jobs.storage import names
+from jobs.storage.submitter import Submission
 from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.samples import generate, new_job_id
 from tests.helpers.supervised import Supervised, supervised
@@ -197,3 +199,100 @@ def test_a_pinned_model_is_never_parked_and_the_error_names_it(small: Supervised
     assert error is not None
     assert error.code == "insufficient_memory"
     assert "keeper" in error.message or "pinned" in error.message
+
+
+def put_line(driver: Driver, model_id: str, num_tokens: int, number: int = 1) -> str:
+    """Queue a line of a batch."""
+    job_id = new_job_id("bline")
+    driver.store.submit(
+        Submission(
+            job_id,
+            model_id,
+            generate("x" * 8, num_tokens),
+            {},
+            is_background=True,
+            job_class="batch",
+            batch="batch_1",
+            line=number,
+        )
+    )
+    driver.desired_models.notify()
+    return job_id
+
+
+def test_lines_give_their_models_room_to_a_person_at_once_and_go_on_later(
+    redis_url: str, tmp_path: Path
+) -> None:
+    limits = {"MGS_MODELS_MAX": "1", "MGS_SWAP_AFTER_S": "10", "MGS_BATCH_QUIET_S": "1"}
+    with supervised(redis_url, tmp_path, **limits) as running:
+        driver = running.driver
+        for model_id in ("a", "b"):
+            want(driver, "fake-20ms", model_id)
+        line = put_line(driver, "a", 400)
+        driver.wait_running(line)
+        wait_until(lambda: len(driver.events(line)) > 5, "the line says something")
+        assert driver.wait_ended(ask(driver, "b"))[-1].kind is EventKind.FINISHED
+        record = driver.record(line)
+        assert (record.status, record.deaths) == (JobStatus.QUEUED, 0)
+        assert record.yields >= 1
+        found = driver.wait_ended(line, 60)
+        assert_whole(found)
+        assert found[-1].kind is EventKind.FINISHED
+        assert found[-1].attempt == 2
+        assert text(found) == driver.text_of(ask(driver, "a", 400))
+
+
+def test_a_batch_waits_for_a_model_that_a_person_has_just_used(
+    redis_url: str, tmp_path: Path
+) -> None:
+    limits = {"MGS_MODELS_MAX": "1", "MGS_SWAP_AFTER_S": "0", "MGS_BATCH_QUIET_S": "600"}
+    with supervised(redis_url, tmp_path, **limits) as running:
+        driver = running.driver
+        want(driver, "fake", "a")
+        driver.wait_ended(ask(driver, "a"))
+        want(driver, "fake", "b")
+        line = put_line(driver, "b", 8)
+        # Two ticks of the supervisor, and it says that it waits.
+        wait_until(
+            lambda: any("b" in one.waiting for one in driver.desired_models.nodes()), "a tick"
+        )
+        person = ask(driver, "a")
+        driver.wait_ended(person)
+        assert driver.record(person).attempt == 1
+        assert driver.status("b") is None
+        assert driver.record(line).status is JobStatus.QUEUED
+        driver.unload("a")
+        assert driver.wait_ended(line)[-1].kind is EventKind.FINISHED
+
+
+def test_what_a_person_waited_for_too_long_ends_and_lines_of_a_batch_wait_on(
+    redis_url: str, tmp_path: Path
+) -> None:
+    limits = {"MGS_MODELS_MAX": "1", "MGS_SWAP_AFTER_S": "600", "MGS_ROOM_TIMEOUT_S": "2"}
+    with supervised(redis_url, tmp_path, **limits) as running:
+        driver = running.driver
+        driver.load_ready("fake-20ms", "a")
+        long_one = ask(driver, "a", 400)
+        driver.wait_running(long_one)
+        want(driver, "fake", "b")
+        line, person = put_line(driver, "b", 8), ask(driver, "b")
+        error = driver.wait_ended(person)[-1].error
+        assert error is not None
+        assert error.code == "no_room"
+        assert driver.record(line).status is JobStatus.QUEUED
+        driver.store.cancel(long_one, "enough")
+        driver.unload("a")
+        assert driver.wait_ended(line, 60)[-1].kind is EventKind.FINISHED
+
+
+def test_jobs_on_hold_start_no_model_and_do_not_keep_one(small: Supervised) -> None:
+    driver = small.driver
+    for model_id in ("a", "b"):
+        want(driver, "fake", model_id)
+    Holds(driver.redis).hold("a", "hold", ["interactive", "batch"], "me")
+    held = [ask(driver, "a"), put_line(driver, "a", 8)]
+    assert driver.wait_ended(ask(driver, "b"))[-1].kind is EventKind.FINISHED
+    assert driver.status("a") is None
+    Holds(driver.redis).resume("a", ["interactive", "batch"])
+    for job_id in held:
+        assert driver.wait_ended(job_id, 60)[-1].kind is EventKind.FINISHED

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from jobs.contract.records import RunningJob, WorkerState, WorkerStatus
 from jobs.storage import names
 from jobs.storage.totals import Sum
 from tests.helpers.waiting import wait_until
-from tests.integration.api_rig import Rig
+from tests.integration.api_rig import Rig, running_api
 
 _Frame = tuple[str, dict[str, Any]]
 
@@ -109,6 +110,60 @@ def test_the_first_hundred_waiting_jobs_are_listed_and_all_are_counted(rig: Rig)
     assert (queue["waiting"], len(queue["order"])) == (103, 100)
     assert queue["order"] == rig.waiting_ids()[:100]
     assert set(queue["order"]) == set(snapshot["jobs"])
+
+
+def _submit(rig: Rig, **fields: Any) -> str:
+    body = {**_chat("x"), **fields}
+    answer = rig.post("/v1/chat/completions", body, Prefer="respond-async")
+    return str(answer.json()["id"])
+
+
+def test_jobs_are_listed_by_class_in_the_order_in_which_they_are_taken(rig: Rig) -> None:
+    first, urgent = _submit(rig), _submit(rig, priority=-5)
+    flex = _submit(rig, service_tier="flex")
+    with _listening(rig) as frames:
+        _, snapshot = next(frames)
+        assert snapshot["queues"]["0"] == {"waiting": 2, "order": [urgent, first]}
+        assert snapshot["batch_queues"]["0"] == {"waiting": 1, "order": [flex]}
+        assert snapshot["jobs"][urgent]["priority"] == -5
+        assert snapshot["jobs"][flex]["job_class"] == "batch"
+        rig.http.patch(f"/v1/jobs/{first}", json={"priority": -90})
+        moved = _next(frames, "queues")
+        assert moved["queues"]["0"] == {"waiting": 2, "drop": 1, "add": [urgent]}
+        assert moved["jobs"][first] == {"priority": -90}
+
+
+def test_a_job_that_was_handed_back_is_first_and_read_again(rig: Rig) -> None:
+    line, other = _submit(rig, service_tier="flex"), _submit(rig, service_tier="flex")
+    queue = rig.store.queue(names.batch_queue("0"))
+    with _listening(rig) as frames:
+        _, snapshot = next(frames)
+        assert snapshot["batch_queues"]["0"]["order"] == [line, other]
+        rig.redis.zrem(names.hint_key(queue.name, ""), other)  # as YIELD leaves it
+        rig.redis.hset(names.job_key(other), "yields", 1)
+        moved = _next(frames, "batch_queues")
+        assert moved["batch_queues"]["0"] == {"waiting": 2, "drop": 1, "add": [line]}
+        assert moved["jobs"][other] == {"yields": 1}
+
+
+def test_classes_on_hold_are_shown(rig: Rig) -> None:
+    rig.post("/management/queues/0/hold", {"classes": ["batch"]})
+    with _listening(rig) as frames:
+        _, snapshot = next(frames)
+        assert snapshot["models"]["0"]["held"] == {"batch": "hold"}
+        rig.post("/management/queues/0/resume", {})
+        assert _next(frames, "models")["models"]["0"] == {"held": {}}
+
+
+def test_a_key_is_shown_by_its_name(tmp_path: Path, redis_url: str) -> None:
+    with running_api(tmp_path, redis_url, api_key="user-key") as rig:
+        rig.supervise()
+        rig.http.headers["Authorization"] = "Bearer user-key"
+        rig.load()
+        job_id = _submit(rig)
+        with httpx.stream("GET", f"{rig.url}/v1/live", headers=rig.http.headers) as answer:
+            _, snapshot = next(_frames(answer))
+        assert snapshot["jobs"][job_id]["key"] == "default"
 
 
 def test_one_unreadable_entry_hides_no_other(rig: Rig) -> None:

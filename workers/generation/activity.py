@@ -14,17 +14,21 @@ _MAX_LISTED = 100
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Tokens since the worker's start: read, found in the prompt cache, generated."""
+    """Tokens since the worker's start: read, found in the prompt cache, generated; and of those
+    read, those of jobs that had given way.
+    """
 
     prefilled: int = 0
     cached: int = 0
     generated: int = 0
+    reread: int = 0
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
         return TokenCounts(
             self.prefilled + other.prefilled,
             self.cached + other.cached,
             self.generated + other.generated,
+            self.reread + other.reread,
         )
 
 
@@ -50,6 +54,7 @@ class Activity:
             max(found.prefilled, shown.prefilled),
             max(found.cached, shown.cached),
             max(found.generated, shown.generated),
+            max(found.reread, shown.reread),
         )
         return self._shown
 
@@ -63,7 +68,9 @@ def running_jobs(
 
 
 def _counts_of(job: GenerationJob) -> TokenCounts:
-    return TokenCounts(job.num_prefilled - job.num_cached, job.num_cached, job.num_since_start)
+    num_read = job.num_prefilled - job.num_cached
+    num_reread = num_read if job.num_yields else 0
+    return TokenCounts(num_read, job.num_cached, job.num_since_start, num_reread)
 
 
 def _generation(job: GenerationJob) -> RunningJob:
@@ -74,6 +81,7 @@ def _generation(job: GenerationJob) -> RunningJob:
         prefilled_tokens=job.num_prefilled,
         generated_tokens=job.num_generated,
         attempt=job.outbox.attempt,
+        job_class=job.job_class,
     )
 
 

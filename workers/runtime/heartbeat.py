@@ -123,6 +123,7 @@ class WorkerReport:
             prefilled_tokens=self._counts.prefilled,
             cached_tokens=self._counts.cached,
             generated_tokens=self._counts.generated,
+            reread_tokens=self._counts.reread,
             jobs=self._jobs,
             starts_per_s=self.starts_per_s,
         )

@@ -14,11 +14,13 @@ class CurrentQueue(BaseModel):
     """Jobs of one model; ``queues``: job id -> {task name: parameters, "start_time": epoch}.
 
     ``pending_requests_count``: waiting and running jobs, as in later versions of the original
-    server; the other two counts are those of its earlier versions.
+    server; ``request_queue_size`` and ``response_queue_size`` are those of its earlier versions.
+    ``batch_queue_size``: waiting jobs of the class batch, which are not in ``request_queue_size``.
     """
 
     request_queue_size: int
     response_queue_size: int
+    batch_queue_size: int = 0
     pending_requests_count: int
     queues: dict[str, dict[str, Any]]
 

@@ -80,17 +80,19 @@ def _entry(
 
 def _queue(services: Services, model: LoadedModel) -> CurrentQueue:
     store, status = services.store, model.status
-    ids = store.pending_ids(model.slug, max_waiting=_MAX_LISTED)
+    queues = [names.generation_queue(model.slug), names.batch_queue(model.slug)]
+    ids = store.pending_ids(model.slug, max_waiting=_MAX_LISTED, queues=queues)
     records = store.records(ids)
     pending = sorted(
         (record for record in records if not (record.status.is_terminal or record.is_deleted)),
         key=lambda record: record.created_at,
     )
-    waiting = store.queue(names.generation_queue(model.slug)).count
+    waiting, batch_waiting = (store.queue(name).count for name in queues)
     return CurrentQueue(
         request_queue_size=waiting,
         response_queue_size=status.unpublished if status else 0,
-        pending_requests_count=waiting + (status.running if status else 0),
+        batch_queue_size=batch_waiting,
+        pending_requests_count=waiting + batch_waiting + (status.running if status else 0),
         queues=dict(_listed(services, pending[:_MAX_LISTED])),
     )
 

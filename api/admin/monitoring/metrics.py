@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -20,7 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.execution.services import Services
-from jobs.contract.records import NodeStatus, WorkerStatus
+from jobs.contract.records import JobClass, NodeStatus, WorkerStatus
+from jobs.scheduling.holds import Hold, Holds
 from jobs.storage.desired_models import LoadedModel
 from jobs.storage.totals import Sum, Totals, read_totals
 
@@ -29,6 +30,11 @@ _TOKENS = {
     Sum.PROMPT_TOKENS: ("mgs_prompt_tokens", "Prompt tokens of ended jobs."),
     Sum.CACHED_TOKENS: ("mgs_cached_tokens", "Prompt tokens that were in a prompt cache."),
     Sum.GENERATED_TOKENS: ("mgs_generated_tokens", "Generated tokens of ended jobs."),
+}
+_LINES = {
+    "finished": Sum.LINES_FINISHED,
+    "failed": Sum.LINES_FAILED,
+    "cancelled": Sum.LINES_CANCELLED,
 }
 _TIMES = {
     Sum.QUEUE_S: ("mgs_queue_seconds", "Time from submission to admission."),
@@ -40,22 +46,25 @@ _TIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state at one scrape; ``waiting``: (slug, "generation" or "control") -> jobs."""
+    """The state at one scrape; ``waiting``: (slug, "generation", "batch" or "control") -> jobs."""
 
     models: list[LoadedModel]
     nodes: list[NodeStatus]
     totals: Totals
     waiting: dict[tuple[str, str], int]
+    holds: dict[tuple[str, JobClass], Hold] = field(default_factory=dict)
 
 
 def read_snapshot(services: Services) -> Snapshot:
     """Read the state. Synchronous; raises ``RedisError`` while Redis cannot be reached."""
     models = services.desired_models.loaded()
+    slugs = [model.slug for model in models]
     return Snapshot(
         models=models,
         nodes=services.desired_models.nodes(),
         totals=read_totals(services.store.redis),
-        waiting=services.store.num_waiting([model.slug for model in models]),
+        waiting=services.store.num_waiting(slugs),
+        holds=Holds(services.store.redis).read(slugs),
     )
 
 
@@ -113,8 +122,13 @@ def _queue_families(snapshot: Snapshot) -> Iterator[Metric]:
     waiting = [([ids[slug], queue], num) for (slug, queue), num in snapshot.waiting.items()]
     help_text = "Jobs that wait in a queue."
     yield _gauge("mgs_jobs_waiting", help_text, ["model_id", "queue"], waiting)
-    running = _of_workers(snapshot.models, lambda status: status.running)
-    yield _gauge("mgs_jobs_running", "Jobs that a worker has claimed.", ["model_id"], running)
+    running = [([m.desired.model_id, name], n) for m in snapshot.models for name, n in _running(m)]
+    labels = ["model_id", "class"]
+    yield _gauge("mgs_jobs_running", "Jobs that a worker has claimed.", labels, running)
+    held = [([ids[slug], name, hold.state], 1.0) for (slug, name), hold in snapshot.holds.items()
+            if hold.state != "open"]  # fmt: skip
+    help_text = "Classes that are on hold, or drained."
+    yield _gauge("mgs_queue_held", help_text, ["model_id", "class", "state"], held)
     sequences = _of_workers(snapshot.models, lambda status: status.sequences)
     yield _gauge("mgs_sequences_running", "Sequences of those jobs.", ["model_id"], sequences)
     slots = _of_workers(snapshot.models, lambda status: status.slots)
@@ -137,6 +151,9 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     }
     for name, (help_text, value) in gauges.items():
         yield _gauge(name, help_text, ["model_id"], _of_workers(snapshot.models, value))
+    reread = _of_workers(snapshot.models, lambda status: status.reread_tokens)
+    help_text = "Prompt tokens that jobs which gave way read again, since their worker's start."
+    yield _counter("mgs_reread_tokens", help_text, ["model_id"], reread)
     ids = {model.slug: model.desired.model_id for model in snapshot.models}
     crashes = [
         ([node.node, ids.get(slug, slug)], num)
@@ -157,6 +174,15 @@ def _total_families(totals: Totals) -> Iterator[Metric]:
     for kind, (name, help_text) in _TOKENS.items():
         amounts = [([model_id], amount) for model_id, amount in totals.sums[kind].items()]
         yield _counter(name, help_text, ["model_id"], amounts)
+    lines = [
+        ([model_id, status], amount)
+        for status, kind in _LINES.items()
+        for model_id, amount in totals.sums[kind].items()
+    ]
+    yield _counter("mgs_batch_lines", "Ended lines of batches.", ["model_id", "status"], lines)
+    yields = [([model_id], amount) for model_id, amount in totals.sums[Sum.YIELDS].items()]
+    help_text = "How often ended jobs had given way to others."
+    yield _counter("mgs_yields", help_text, ["model_id"], yields)
     counts = totals.sums[Sum.TIMED_JOBS]
     for kind, (name, help_text) in _TIMES.items():
         summary = SummaryMetricFamily(name, help_text, labels=["model_id"])
@@ -164,6 +190,14 @@ def _total_families(totals: Totals) -> Iterator[Metric]:
             seconds = totals.sums[kind].get(model_id, 0.0)
             summary.add_metric([model_id], count_value=int(count), sum_value=seconds)
         yield summary
+
+
+def _running(model: LoadedModel) -> list[tuple[str, int]]:
+    """The number of running jobs by class."""
+    if model.status is None:
+        return []
+    num_batch = sum(job.job_class == "batch" for job in model.status.jobs)
+    return [("interactive", max(0, model.status.running - num_batch)), ("batch", num_batch)]
 
 
 def _of_workers(models: list[LoadedModel], value: Callable[[WorkerStatus], float]) -> _Samples:

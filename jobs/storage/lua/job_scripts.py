@@ -143,7 +143,7 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   redis.call('ZREM', live, job_id)
   redis.call('ZREM', live .. ':' .. (caller or ''), job_id)
   redis.call('PUBLISH', channel, line)
-  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted')
+  local about = redis.call('HMGET', job, 'task', 'model_id', 'is_deleted', 'batch', 'yields')
   if about[3] then  -- deleted by its client: keep only the terminal event
     redis.call('DEL', log, request)
     redis.call('XADD', log, id, 'e', line)
@@ -151,6 +151,12 @@ local function finish(job, log, request, live, expiry, id, status, line, channel
   end
   local task, model_id = about[1] or '', about[2] or ''
   redis.call('HINCRBY', totals, 'jobs ' .. task .. ' ' .. status .. ' ' .. model_id, 1)
+  if (about[4] or '') ~= '' then
+    redis.call('HINCRBYFLOAT', totals, 'lines_' .. status .. ' ' .. model_id, 1)
+  end
+  if (tonumber(about[5]) or 0) > 0 then
+    redis.call('HINCRBYFLOAT', totals, 'yields ' .. model_id, about[5])
+  end
   for i = 1, #amounts, 2 do
     redis.call('HINCRBYFLOAT', totals, amounts[i] .. ' ' .. model_id, amounts[i + 1])
   end

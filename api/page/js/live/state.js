@@ -10,6 +10,7 @@ export const EMPTY = {
   budget_bytes: null,
   models: {},
   queues: {},
+  batch_queues: {},
   jobs: {},
   history: {},
 };
@@ -31,6 +32,7 @@ function changed(state, delta) {
     models,
     jobs: merged(state.jobs, delta.jobs, delta.jobs_gone),
     queues: movedQueues(state.queues, delta.queues, delta.models_gone),
+    batch_queues: movedQueues(state.batch_queues, delta.batch_queues, delta.models_gone),
   };
 }
 

@@ -1,0 +1,119 @@
+"""When a line of a batch may become a job: the window of its model, and what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import msgspec
+from redis.exceptions import RedisError
+
+from api.batches.line_answers import Postponed
+from api.execution.resolve import finder_of
+from api.execution.services import Services
+from jobs.catalog.catalog import list_models
+from jobs.contract.errors import ContractError, JobError
+from jobs.contract.records import WorkerStatus, decode_record
+from jobs.storage import names
+from jobs.storage.submitter import Submission
+
+_DEFAULT_SLOTS = 4
+_READ_AGAIN_S = 2.0
+_EMBED_POLL_S = 0.1
+_EMBED_WAIT_S = 10.0
+_UNLOADED_POLL_S = 1.0
+_EMBEDDINGS = "/v1/embeddings"
+
+
+class _Model(msgspec.Struct):
+    model: str | None = None
+
+
+_model_decoder = msgspec.json.Decoder(_Model)
+
+
+class Turns:
+    """The turns of one batch's lines. ``num_sharing``: batches that share the model's window."""
+
+    def __init__(
+        self, services: Services, endpoint: str, model: str | None, num_sharing: Callable[[], int]
+    ) -> None:
+        self._services = services
+        self._is_embedding = endpoint == _EMBEDDINGS
+        self._model = model
+        self._num_sharing = num_sharing
+        self._slug = ""
+        self._status: WorkerStatus | None = None
+        self._read_at = float("-inf")
+        self._is_unloaded = False
+
+    def note(self, submission: Submission) -> None:
+        """The job of a line: it names the model's queues."""
+        self._slug = submission.slug
+
+    def note_unloaded(self) -> None:
+        """Somebody has unloaded the model: no line loads it again, until somebody else does."""
+        self._is_unloaded = True
+
+    async def window(self) -> int:
+        """How many lines of this batch may be jobs at once."""
+        if self._is_embedding:
+            return 1
+        await self._read_status()
+        slots = self._status.slots if self._status and self._status.slots else _DEFAULT_SLOTS
+        total = self._services.settings.batch_window or 2 * slots + 8
+        return max(2, total // max(1, self._num_sharing()))
+
+    async def wait(self, is_over: asyncio.Event) -> None:
+        """Until the next line may run, or the batch is over."""
+        while self._is_unloaded and not is_over.is_set():
+            if await self._is_loaded():
+                self._is_unloaded = False
+            else:
+                await asyncio.sleep(_UNLOADED_POLL_S)
+        if self._is_embedding:
+            await self._wait_for_idle(is_over)
+
+    async def missing_model(self, body: bytes) -> Postponed | None:
+        """Why a line waits whose model is unknown; ``None`` if there is no such model on disk."""
+        model = self._model_in(body)
+        entries = await self._services.runner.in_thread(list_models, self._services.settings)
+        if model not in {entry.name for entry in entries}:
+            return None
+        return Postponed("model_not_loaded", f"{model!r} is on disk, and not loaded")
+
+    def _model_in(self, body: bytes) -> str | None:
+        try:
+            return _model_decoder.decode(body).model
+        except msgspec.DecodeError:
+            return self._model
+
+    async def _is_loaded(self) -> bool:
+        try:
+            finder = await finder_of(self._services)
+        except (RedisError, JobError):
+            return False
+        if not self._model:
+            return finder.find(names.DEFAULT_MODEL_ID) is not None
+        return finder.find(self._model) is not None
+
+    async def _read_status(self) -> None:
+        if not self._slug or time.monotonic() - self._read_at < _READ_AGAIN_S:
+            return
+        self._read_at = time.monotonic()
+        with contextlib.suppress(RedisError, ContractError):
+            data = await self._services.redis.get(names.status_key(self._slug))
+            if data is not None:
+                self._status = decode_record(WorkerStatus, data)
+
+    async def _wait_for_idle(self, is_over: asyncio.Event) -> None:
+        """Vectors of lines are computed while nobody generates; they do not wait for ever."""
+        deadline = time.monotonic() + _EMBED_WAIT_S
+        while self._slug and not is_over.is_set() and time.monotonic() < deadline:
+            self._read_at = float("-inf")
+            await self._read_status()
+            if self._status is None or self._status.sequences == 0:
+                return
+            await asyncio.sleep(_EMBED_POLL_S)
