@@ -27,7 +27,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import DesiredModel, decode_record
+from jobs.contract.records import DesiredModel, JobClass, decode_record
 from jobs.keys.caller import NOBODY, Caller
 from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
@@ -63,7 +63,10 @@ class Ticket:
 
 
 class JobRunner:
-    """Submits, follows and ends jobs; one per API process."""
+    """Submits, follows and ends jobs; one per API process.
+
+    ``job_class`` is that of all its generations; ``None``: as each request says.
+    """
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class JobRunner:
     ) -> None:
         self.name = name
         self.caller_info = NOBODY
+        self.job_class: JobClass | None = None
         self._max_keep_alive_s = max_keep_alive_s
         self.hub = hub
         self.store = store
