@@ -105,7 +105,7 @@ def _show_queues(entries: Sequence[Json]) -> None:
 def _show_waiting(jobs: Sequence[Json]) -> None:
     """Jobs that wait, in the order of their queues."""
     rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
-    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
+    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "KEY", "JOB")
     show_table(titles, rows, empty="no jobs wait")
 
 
@@ -123,6 +123,6 @@ def _waiting_row(job: Json) -> tuple[str, ...]:
         to_text(queue["priority"]),
         "" if start_s is None else to_age_text(start_s),
         to_age_text(time.time() - job["created_at"]),
-        to_text(job["caller"]),
+        to_text(job["key"]),
         job["id"],
     )
