@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from jobs.contract.errors import KeyPermissionError, ModelNotFoundError, RateLimitError
 from jobs.contract.prompt_facts import prompt_length
-from jobs.contract.records import DesiredModel
+from jobs.contract.records import DesiredModel, JobClass
 from jobs.contract.requests import GenerateRequest, Request
 from jobs.keys.caller import Caller
 from jobs.storage import names
@@ -61,9 +61,7 @@ class KeyLimits:
         """
         if submission.task in MANAGEMENT:
             return replace(submission, caller=caller.id)
-        job_class = submission.job_class
-        if job_class not in caller.classes:
-            raise KeyPermissionError(f"the key {caller.name!r} is not for {job_class} jobs")
+        check_class(caller, submission.job_class)
         reserved = 0
         if caller.has_rates and not submission.batch:
             reserved = await self._count(caller, submission.request, report)
@@ -108,6 +106,12 @@ class KeyLimits:
             return 0.0
         mean = (prefill_s + decode_s) / num if num else 0.0
         return mean if math.isfinite(mean) else 0.0
+
+
+def check_class(caller: Caller, job_class: JobClass) -> None:
+    """Raise ``KeyPermissionError`` if the caller's key is not for jobs of this class."""
+    if job_class not in caller.classes:
+        raise KeyPermissionError(f"the key {caller.name!r} is not for {job_class} jobs")
 
 
 def expected_tokens(request: Request) -> int:

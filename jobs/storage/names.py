@@ -332,8 +332,8 @@ BATCHES = "mgs:batches"
 ACTIVE_BATCHES = "mgs:batches-active"
 """Set: the ids of the batches that have not ended."""
 
-BATCH_WAKE = "mgs:wake:batches"
-"""List of one entry at most: there is a new batch, or one is to be cancelled."""
+BATCH_WAKEUP = "mgs:wakeup:batches"
+"""Channel: there is a new batch, or one is to be cancelled."""
 
 
 def batches_key(caller: str) -> str:

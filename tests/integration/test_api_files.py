@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +228,19 @@ def test_files_that_are_too_large_together_get_507(small_rig: Rig) -> None:
     assert again.status_code == 200
 
 
+def test_a_full_disk_gets_507_and_leaves_nothing(rig: Rig, client: OpenAI) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        upload = {"file": ("a", b"x" * 2_000_000)}
+        answer = rig.http.post("/v1/files", files=upload, data={"purpose": "user_data"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
+    assert left_on_disk(rig) == []
+    assert client.files.list().data == []
+
+
 def begin_upload(rig: Rig, size: int = 1_000_000) -> socket.socket:
     """A form whose second half does not come."""
     body = form(('name="purpose"', b"user_data"), ('name="file"; filename="a"', b"x" * size))
@@ -366,3 +380,22 @@ def test_the_store_of_a_test_is_the_one_of_the_api(rig: Rig, client: OpenAI) -> 
     files = FileStore(rig.settings, rig.redis)
     assert files.path(file.id).read_bytes() == LINES
     assert files.record(file.id).filename == "in.jsonl"
+
+
+@pytest.mark.parametrize("boundary", ["xyz", "abc"])
+def test_a_repeated_upload_with_an_idempotency_key_makes_one_file(
+    rig: Rig, client: OpenAI, boundary: str
+) -> None:
+    body = form(('name="purpose"', b"batch"), ('name="file"; filename="a.jsonl"', LINES))
+
+    def post(content: bytes, boundary: str) -> httpx.Response:
+        kind = f"multipart/form-data; boundary={boundary}"
+        headers = {"Content-Type": kind, "Idempotency-Key": "one"}
+        return rig.http.post("/v1/files", content=content, headers=headers)
+
+    first = post(body, "xyz")
+    again = post(body.replace(b"xyz", boundary.encode()), boundary)
+    assert again.json() == first.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert post(body.replace(LINES, b"{}"), "xyz").status_code == 422
+    assert len(client.files.list().data) == 1

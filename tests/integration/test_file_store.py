@@ -163,7 +163,9 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
         files.new_partial().write(b"half")
         os._exit(0)
     os.waitpid(child, 0)
-    (files.folder.files / OLD_ID).write_bytes(b"its record was never written")
+    orphan = files.folder.files / OLD_ID
+    orphan.write_bytes(b"its record was never written")
+    os.utime(orphan, (0, 0))
     assert len(on_disk(files)) == 2
     with contextlib.closing(files.new_partial()) as living:
         assert files.forget_expired() == 2
@@ -203,6 +205,18 @@ def test_a_file_has_a_limit_and_all_together_have_one(settings: Settings, redis:
     with pytest.raises(FilesFullError, match="MGS_FILES_MAX_BYTES"):
         files.new_partial(9000)
     files.new_partial(4000).close()  # the expired one has made room
+
+
+def test_what_lies_in_a_batch_counts_once(files: FileStore) -> None:
+    record = add(files, b"x" * 10_000)
+    folder = files.folder.batches / "batch_1"
+    folder.mkdir(parents=True)
+    files.link_into(record.id, folder, "input.jsonl")
+    assert files.folder.usage() == (10_000, 1)
+    (folder / "out.jsonl").write_bytes(b"x" * 5000)
+    assert files.folder.usage() == (15_000, 2)
+    files.delete(record.id)
+    assert files.folder.usage() == (15_000, 2)
 
 
 def test_a_linked_file_outlives_its_deletion(files: FileStore, tmp_path: Path) -> None:

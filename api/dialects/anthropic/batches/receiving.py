@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from api.dialects.anthropic.batches.splitter import FIELD, RequestSplitter
-from api.files.bodies import drain_rest, pieces_of
+from api.files.bodies import StreamedBody
 from jobs.batches.records import MAX_MESSAGES
 from jobs.contract.errors import InvalidRequestError
 from jobs.files.partial import PartialFile
@@ -47,19 +47,19 @@ async def receive_requests(
 
     Raises ``ProblemError``, ``JobError``, and ``ClientDisconnect``.
     """
-    length = request.headers.get("content-length", "0")
-    num_bytes = int(length) if length.isdigit() else 0
-    partial = await asyncio.to_thread(files.new_partial, num_bytes, _MAX_INPUT_BYTES)
+    body = StreamedBody(request, MAX_BODY_BYTES)
+    size = body.announced_bytes
+    partial = await asyncio.to_thread(files.new_partial, size, _MAX_INPUT_BYTES)
     writer = _LineWriter(files, partial, max_request_bytes)
     try:
-        async with contextlib.aclosing(pieces_of(request, MAX_BODY_BYTES)) as pieces:
+        async with contextlib.aclosing(body.pieces()) as pieces:
             async for piece in pieces:
                 await asyncio.to_thread(writer.feed, piece)
         return ReceivedRequests(partial, writer.close())
     except BaseException as error:
         partial.close()
         if isinstance(error, Exception) and not isinstance(error, ClientDisconnect):
-            await drain_rest(request)
+            await body.drain()
         raise
 
 
