@@ -234,6 +234,19 @@ def test_a_cancelled_job_is_not_remembered(rig: Rig) -> None:
     assert answer.result().status_code == 200
 
 
+def test_the_job_of_a_request_that_died_before_its_submission_is_submitted(rig: Rig) -> None:
+    rig.load()
+    assert rig.post(CHATS, {**CHAT, "temperature": 99}, **keyed()).status_code == 400
+    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    rig.redis.hset(key, mapping={"state": "open", "print": "", "job": "chatcmpl-none"})
+    suffix = rig.redis.hget(key, "suffix").decode()
+    answer = rig.post_soon(CHATS, CHAT, **keyed())
+    taken = rig.take()
+    assert taken.job_id == f"chatcmpl-{suffix}"
+    taken.answer("hello")
+    assert answer.result().status_code == 200
+
+
 def test_an_expired_job_is_made_again(rig: Rig) -> None:
     rig.load()
     answer = rig.post_soon(CHATS, CHAT, **keyed())
