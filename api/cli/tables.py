@@ -80,23 +80,6 @@ def show_estimate(answer: Json) -> None:
         print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
 
 
-def show_keys(entries: Sequence[Json]) -> None:
-    """The entries of the keys file as a table."""
-    rows = [
-        (
-            entry["name"] + (" (manager)" if entry["is_manager"] else ""),
-            f"{entry['weight']:g}",
-            str(entry["priority_floor"]),
-            ", ".join(entry["classes"]),
-            ", ".join(entry["models"]),
-            *(to_text(entry[name]) for name in ("max_jobs", "max_running", "rpm", "tpm")),
-        )
-        for entry in entries
-    ]
-    titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
-    show_table(titles, rows, empty="there are no keys: mgs keys add NAME")
-
-
 def show_models(models: Sequence[Json]) -> None:
     """``GET /v1/models`` as a table with a row per model, and the ids under which it is loaded."""
     ids = defaultdict(set)
@@ -133,43 +116,6 @@ def show_jobs(page: Json) -> None:
         for job in page["data"]
     ]
     show_table(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
-
-
-def show_batches(batches: list[Json]) -> None:
-    """Batches of ``GET /v1/batches`` as a table."""
-    now = time.time()
-    rows = []
-    for one in batches:
-        counts, waiting = one["request_counts"], one.get("waiting")
-        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
-        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
-        age = to_age_text(now - one["created_at"])
-        rows.append((one["id"], to_text(one["model"]), state, done, str(counts["failed"]), age))
-    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
-    show_table(titles, rows, empty="no batches: mgs batch FILE")
-
-
-def batch_bar() -> Progress:
-    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(
-        *columns,
-        TextColumn("{task.fields[tokens]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def progress_bar() -> Progress:
