@@ -32,7 +32,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import DesiredModel, decode_record
+from jobs.contract.records import DesiredModel, JobClass, decode_record
 from jobs.keys.caller import NOBODY, Caller
 from jobs.keys.limits import KeyLimits, RateReport
 from jobs.platform.awake_time import awake_timeout
@@ -69,7 +69,10 @@ class Ticket:
 
 
 class JobRunner:
-    """Submits, follows and ends jobs; one per API process."""
+    """Submits, follows and ends jobs; one per API process.
+
+    ``job_class`` is that of all its generations; ``None``: as each request says.
+    """
 
     def __init__(
         self,
@@ -83,7 +86,8 @@ class JobRunner:
         orphan_s: float = 30.0,
     ) -> None:
         self.name = name
-        self.caller, self.caller_info = "", NOBODY
+        self.caller_info = NOBODY
+        self.job_class: JobClass | None = None
         self._report: RateReport | None = None
         self._limits = KeyLimits(redis)
         self.claim: Claim | None = None
@@ -102,7 +106,7 @@ class JobRunner:
     def for_caller(self, caller: Caller, report: RateReport | None = None) -> JobRunner:
         """A copy of the runner that submits jobs as ``caller``, and says so to ``report``."""
         runner = copy.copy(self)
-        runner.caller, runner.caller_info, runner._report = caller.id, caller, report
+        runner.caller_info, runner._report = caller, report
         return runner
 
     def with_claim(self, claim: Claim | None) -> JobRunner:
@@ -132,14 +136,10 @@ class JobRunner:
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
-        may_use = self.caller_info.may_use
-        return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
+        return {s: one for s, one in found.items() if self.caller_info.may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
-        """Queue a job as the caller. Idempotent by its id: the supervisor may submit a load, too.
-
-        Raises ``KeyPermissionError`` and ``KeyLimitError`` for what the caller's key refuses.
-        """
+        """Queue a job as the caller, if its key allows that (``KeyLimits.apply``). Idempotent."""
         allowed = await self._limits.apply(submission, self.caller_info, self._report)
         try:
             await self.store.submit_through(self._redis, allowed)

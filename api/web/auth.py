@@ -18,7 +18,7 @@ from api.web.errors import Problem, ProblemError
 from api.web.rate_headers import with_rate_headers
 from jobs.keys.caller import Caller
 from jobs.keys.key_ring import KeyRing
-from jobs.keys.limits import RateReport
+from jobs.keys.limits import RateReport, check_class
 from jobs.settings import Settings, is_loopback
 
 _OPEN_PATHS = frozenset({"/health", "/", "/ui"})
@@ -176,6 +176,14 @@ async def require_management(request: Request) -> None:
 
 
 ForManagers = Depends(require_management)
+
+
+async def require_batch_class(caller: CallerDep) -> None:
+    """FastAPI dependency: requires a key for jobs of the class ``batch``."""
+    check_class(caller, "batch")
+
+
+ForBatches = Depends(require_batch_class)
 
 
 def _is_open(path: str) -> bool:

@@ -109,7 +109,7 @@ class KeyLimits:
 
 
 def check_class(caller: Caller, job_class: JobClass) -> None:
-    """Raise ``KeyPermissionError`` for a class that the caller's key is not for."""
+    """Raise ``KeyPermissionError`` if the caller's key is not for jobs of this class."""
     if job_class not in caller.classes:
         raise KeyPermissionError(f"the key {caller.name!r} is not for {job_class} jobs")
 

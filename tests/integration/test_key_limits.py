@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,9 +118,12 @@ def test_a_model_that_is_not_the_key_s_is_not_there(locked: Locked) -> None:
     assert [answer.status_code for answer in answers] == [404] * len(answers)
     shown = [
         locked.get("alice", path).text
-        for path in ("/v1/models", "/v1/internal/model/list", "/api/tags", "/api/ps", "/metrics")
+        for path in ("/v1/models", "/v1/internal/model/list", "/api/tags", "/metrics", "/api/ps")
     ]
     assert not [text for text in shown if "fake" in text]
+    locked.rig.redis.delete(names.status_key("0"))
+    assert "model_id '0'" in locked.get("bob", "/health/ready").text
+    assert "model_id '0'" not in locked.get("alice", "/health/ready").text
     assert locked.post("bob", BACKGROUND).status_code == 202
     assert [one["id"] for one in locked.get("bob", "/v1/models").json()["data"]] == ["fake"]
 
@@ -238,3 +242,106 @@ def test_api_processes_count_together(
     assert 3 <= codes.count(202) <= 6, "more than three only if a minute has begun"
     spend(locked, "alice", requests=3)
     assert locked.post("alice", BACKGROUND).status_code == 429
+
+
+def test_a_key_that_is_not_for_batches_makes_none(locked: Locked) -> None:
+    locked.add("day", classes=["interactive"])
+    flex = {**BACKGROUND, "service_tier": "flex"}
+    batch = {"input_file_id": "file-x", "endpoint": CHAT, "completion_window": "24h"}
+    params = {"model": "fake", "max_tokens": 3, "messages": HELLO["messages"]}
+    message_batch = {"requests": [{"custom_id": "a", "params": params}]}
+    answers = [
+        locked.post("day", flex),
+        locked.post("day", batch, "/v1/batches"),
+        locked.post("day", {}, "/v1/batches/batch_x/retry"),
+        locked.post("day", message_batch, "/v1/messages/batches"),
+    ]
+    assert [answer.status_code for answer in answers] == [403] * 4
+    assert locked.post("day", BACKGROUND).status_code == 202
+
+
+_TEXT = {"prompt": "hi"}
+_RUNNING: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": HELLO["messages"]},
+    "/v1/completions": _TEXT,
+    "/v1/responses": {"input": "hi"},
+    "/v1/responses/input_tokens": {"input": "hi"},
+    "/v1/messages": {"max_tokens": 3, "messages": HELLO["messages"]},
+    "/v1/messages/count_tokens": {"messages": HELLO["messages"]},
+    "/completion": _TEXT,
+    "/infill": {"input_prefix": "a", "input_suffix": "b"},
+    "/v1/embeddings": {"input": "hi"},
+    "/v1/rerank": {"query": "a", "documents": ["b"]},
+    "/v1/tokenize": {"content": "hi"},
+    "/v1/detokenize": {"tokens": [1]},
+    "/v1/apply-template": {"messages": HELLO["messages"]},
+    "/v1/internal/token-count": _TEXT,
+    "/v1/internal/encode": {"text": "hi"},
+    "/v1/internal/decode": {"tokens": [1]},
+    "/v1/internal/logits": {"prompt": "hi"},
+    "/api/chat": {"messages": HELLO["messages"]},
+    "/api/generate": _TEXT,
+    "/api/embed": {"input": "hi"},
+    "/api/embeddings": {"prompt": "hi"},
+}
+
+
+@pytest.mark.parametrize("path", _RUNNING)
+def test_no_route_runs_a_model_that_is_not_the_key_s(locked: Locked, path: str) -> None:
+    """Neither by its name nor by its id, and no error tells that it is there."""
+    key = locked.add("alice", models=["tiny*"])
+    by_name = locked.rig.post(path, {**_RUNNING[path], "model": "fake"}, X_Api_Key=key)
+    by_id = locked.rig.post(path, _RUNNING[path], X_Api_Key=key, X_Model_Id="0")
+    by_default = locked.rig.post(path, _RUNNING[path], X_Api_Key=key)
+    for answer in (by_name, by_id, by_default):
+        assert answer.status_code in (400, 404), answer.text
+        assert answer.status_code == 404 or "model" in answer.text
+    assert "fake" not in by_id.text + by_default.text
+    assert locked.rig.waiting_ids() == []
+    assert locked.rig.redis.llen(locked.rig.store.queue(names.control_queue("0")).key) == 0
+
+
+def test_an_alias_does_not_tell_of_another_s_model(
+    tmp_path: Path, redis_url: str, locked: Locked
+) -> None:
+    key = locked.add("alice", models=["tiny*"])
+    folder = tmp_path / "other"
+    folder.mkdir()
+    aliases = "gpt-4o=fake,claude-*=fake"
+    with running_api(folder, redis_url, keys_file=locked.file, model_aliases=aliases) as rig:
+        for model in ("gpt-4o", "claude-9", "gpt-4o-thinking"):
+            answer = rig.post(CHAT, {**HELLO, "model": model}, X_Api_Key=key)
+            assert answer.status_code == 404
+            assert "fake" not in answer.text
+
+
+def test_the_settings_keys_stay_what_they_were(tmp_path: Path, redis_url: str) -> None:
+    """Beside a keys file, too."""
+    file = tmp_path / "keys.toml"
+    alice = add_key(file, "alice", {})
+    with running_api(tmp_path, redis_url, keys_file=file, api_key="user") as rig:
+        rig.load()
+        assert _may_manage(rig, "user") == (True, "default")
+        assert _may_manage(rig, alice) == (False, "alice")
+        assert rig.http.get("/v1/models").status_code == 401
+        mine = rig.post(CHAT, BACKGROUND, X_Api_Key=alice).json()["id"]
+        assert rig.http.get(f"/v1/jobs/{mine}", headers={"X-Api-Key": "user"}).status_code == 200
+    keys = {"keys_file": file, "api_key": "user", "management_key": "boss"}
+    with running_api(tmp_path, redis_url, **keys) as rig:
+        assert _may_manage(rig, "user") == (False, "default")
+        assert _may_manage(rig, "boss") == (True, "management")
+        for key, status in (("user", 404), ("boss", 200), (alice, 200)):
+            answer = rig.http.get(f"/v1/jobs/{mine}", headers={"X-Api-Key": key})
+            assert answer.status_code == status, key
+    with running_api(tmp_path, redis_url, management_key="boss") as rig:
+        assert _may_manage(rig, "") == (False, "")
+        assert rig.http.get(f"/v1/jobs/{mine}").status_code == 404
+        assert rig.post(CHAT, BACKGROUND).status_code == 202
+    with running_api(tmp_path, redis_url) as rig:
+        assert _may_manage(rig, "") == (True, "")
+        assert rig.http.get(f"/v1/jobs/{mine}").status_code == 200
+
+
+def _may_manage(rig: Rig, key: str) -> tuple[bool, str]:
+    told = rig.http.get("/v1/whoami", headers={"X-Api-Key": key}).json()
+    return told["may_manage"], told["key"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,6 +174,27 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     add_key(path, "alice", {})
     assert path.is_symlink()
     assert KeysFile(path).check().entries[0].name == "alice"
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.toml"
+    add_key(path, "alice", {})
+    before = path.read_text()
+    (tmp_path / ".keys.toml.new").write_text("[[keys]]  # of a program that was killed")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        add_key(path, "bob", {})
+    monkeypatch.undo()
+    assert path.read_text() == before
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".keys.toml.lock", "keys.toml"]
+    add_key(path, "bob", {})
+    assert len(KeysFile(path).check().entries) == 2
 
 
 def test_two_programs_lose_no_key(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from api.dialects.anthropic.batches.schema import (
 from api.dialects.anthropic.batches.views import batch_object
 from api.execution.services import Services, ServicesDep
 from api.files.content import FileContent, ServedFile
-from api.web.auth import CallerDep
+from api.web.auth import CallerDep, ForBatches
 from jobs.batches.errors import BatchStateError, no_batch
 from jobs.batches.records import BatchRecord, LineCounts
 from jobs.batches.store import PREFIXES, BatchStore, new_batch_id
@@ -67,7 +67,7 @@ _RESULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("", response_model=MessageBatchObject, openapi_extra=_BODY)
+@router.post("", response_model=MessageBatchObject, openapi_extra=_BODY, dependencies=[ForBatches])
 async def create_batch(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Answer up to 100 000 requests, within a day."""
     check_class(caller, "batch")
