@@ -16,6 +16,7 @@ from api.execution.services import Services
 from jobs.catalog.catalog import list_models
 from jobs.contract.errors import ContractError, JobError
 from jobs.contract.records import WorkerStatus, decode_record
+from jobs.keys.caller import Caller
 from jobs.storage import names
 from jobs.storage.submitter import Submission
 
@@ -26,6 +27,8 @@ _EMBED_WAIT_S = 10.0
 _UNLOADED_POLL_S = 1.0
 _EMBEDDINGS = "/v1/embeddings"
 
+CallerOf = Callable[[], Caller]
+"""Gives the caller of a batch as its key is now."""
 Tell = Callable[[Postponed], None]
 """Gets what a line waits for."""
 
@@ -41,9 +44,15 @@ class Turns:
     """The turns of one batch's lines. ``num_sharing``: batches that share the model's window."""
 
     def __init__(
-        self, services: Services, endpoint: str, model: str | None, num_sharing: Callable[[], int]
+        self,
+        services: Services,
+        endpoint: str,
+        model: str | None,
+        caller_of: CallerOf,
+        num_sharing: Callable[[], int],
     ) -> None:
         self._services = services
+        self._caller_of = caller_of
         self._is_embedding = endpoint == _EMBEDDINGS
         self._model = model
         self._num_sharing = num_sharing
@@ -81,8 +90,10 @@ class Turns:
             await self._wait_for_idle(is_over)
 
     async def missing_model(self, body: bytes) -> Postponed | None:
-        """Why a line waits whose model is unknown; ``None`` if there is no such model on disk."""
+        """Why a line waits whose model is unknown; ``None`` if the key has none such on disk."""
         model = self._model_in(body)
+        if model is None or not self._caller_of().may_use(model):
+            return None
         entries = await self._services.runner.in_thread(list_models, self._services.settings)
         if model not in {entry.name for entry in entries}:
             return None

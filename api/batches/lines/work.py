@@ -17,12 +17,11 @@ from api.batches.lines.app import call_route
 from api.batches.lines.job import BatchLine
 from api.batches.lines.requests import body_for, error_answer, read_line, refusal_of
 from api.batches.lines.saver import LineSaver
-from api.batches.lines.turns import Turns
+from api.batches.lines.turns import CallerOf, Turns
 from api.batches.workplace import Workplace
 from jobs.batches.input_file import InputFile, InputLine
 from jobs.batches.journal import EndedLine, Journal, LineEnd
 from jobs.contract.errors import JobError
-from jobs.keys.caller import Caller
 
 _TICK_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 20.0
@@ -46,14 +45,14 @@ class LineWork:
         held: HeldBatch,
         input_file: InputFile,
         journal: Journal,
-        caller: Caller,
+        caller_of: CallerOf,
         turns: Turns,
     ) -> None:
         self._place = place
         self._held = held
         self._input = input_file
         self._journal = journal
-        self._caller = caller
+        self._caller_of = caller_of
         self._turns = turns
         self._saver = LineSaver(place, held, journal)
         self._tasks: dict[asyncio.Task[EndedLine | None], BatchLine] = {}
@@ -103,7 +102,7 @@ class LineWork:
     def _start(self, number: int) -> None:
         record = self._held.record
         job_id = record.line_job(number)
-        line = BatchLine(self._place.services, self._caller, record.id, number, job_id)
+        line = BatchLine(self._place.services, self._caller_of(), record.id, number, job_id)
         self._tasks[asyncio.create_task(self._answer(line), name=job_id)] = line
 
     async def _wait(self, saving: asyncio.Task[None]) -> None:
@@ -165,8 +164,8 @@ class LineWork:
     async def _try(self, line: BatchLine, request: InputLine) -> EndedLine | Postponed:
         record = self._held.record
         state = {
-            "caller": self._caller.id,
-            "caller_info": self._caller,
+            "caller": line.caller.id,
+            "caller_info": line.caller,
             "is_known": True,
             "job_of": line.job,
         }
