@@ -27,7 +27,6 @@ from jobs.contract.errors import InvalidRequestError
 from jobs.files.record import BATCH, FileRecord, no_file
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
-from jobs.keys.limits import check_class
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=ERRORS)
 
@@ -35,7 +34,6 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=ERRORS)
 @router.post("", dependencies=[ForBatches])
 async def create_batch(body: BatchBody, services: ServicesDep, caller: CallerDep) -> BatchAnswer:
     """Answer the lines of an input file in the background."""
-    check_class(caller, "batch")
     record = await services.runner.in_thread(_create, services, caller, body)
     return batch_answer(record)
 
