@@ -67,6 +67,7 @@ class LineWork:
             await self._saver.save()
             return is_done
         finally:
+            self._is_over.set()  # a route answers when it is cancelled: that is no reason to go on
             saving.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -84,12 +85,19 @@ class LineWork:
             if self.over is not None:
                 await self._end_rest(self.over)
                 return True
-            window = await self._turns.window()
+            window = await self._turns.window(self._slug)
+            self._saver.note_hold(self._turns.hold)
             while following is not None and self._has_room(window):
                 self._start(following)
                 following = next(lines, None)
             await self._wait(saving)
         return True
+
+    @property
+    def _slug(self) -> str | None:
+        """Of the model that the lines use now; ``None`` while none has a job."""
+        submissions = (line.submission for line in self._tasks.values())
+        return next((one.slug for one in submissions if one is not None), None)
 
     def _has_room(self, window: int) -> bool:
         return len(self._tasks) < window and self._saver.has_room.is_set()
@@ -171,7 +179,8 @@ class LineWork:
         }
         body = body_for(record.endpoint, request.body)
         answer = await call_route(self._place.app, record.endpoint, body, state)
-        self._turns.note(body, line.submission)
+        if line.submission is not None:
+            self._turns.note(body)
         postponed = postponed_of(answer)
         if postponed is None and is_unknown_model(answer):
             postponed = await self._turns.missing_model(body)
