@@ -39,8 +39,7 @@ async def create_batch(body: BatchBody, services: ServicesDep, caller: CallerDep
 
 
 def _create(services: Services, caller: Caller, body: BatchBody) -> BatchRecord:
-    files = FileStore(services.settings, services.store.redis)
-    _check_input(files, caller, body.input_file_id)
+    _check_input(services.files, caller, body.input_file_id)
     now, output_expiry = int(time.time()), body.output_expires_after
     record = BatchRecord(
         id=new_batch_id(),
@@ -53,12 +52,12 @@ def _create(services: Services, caller: Caller, body: BatchBody) -> BatchRecord:
         metadata=body.metadata,
         output_ttl_s=output_expiry.seconds if output_expiry else None,
     )
-    return _stored(services, files, record)
+    return _stored(services, record)
 
 
-def _stored(services: Services, files: FileStore, record: BatchRecord) -> BatchRecord:
+def _stored(services: Services, record: BatchRecord) -> BatchRecord:
     def add_input(folder: Path) -> None:
-        files.link_into(record.input_file_id, folder, "input.jsonl")
+        services.files.link_into(record.input_file_id, folder, "input.jsonl")
 
     return _store(services).create(record, add_input)
 
@@ -124,8 +123,7 @@ async def retry_batch(
 def _retry(services: Services, caller: Caller, batch_id: str, body: RetryBody) -> BatchRecord:
     old = own_batch(services, caller, batch_id)
     store = _store(services)
-    files = FileStore(services.settings, services.store.redis)
-    file_id = retry_input(files, store.local_folder(old), old)
+    file_id = retry_input(services.files, store.local_folder(old), old)
     now, window = int(time.time()), body.completion_window or old.completion_window
     record = BatchRecord(
         id=new_batch_id(),
@@ -139,7 +137,7 @@ def _retry(services: Services, caller: Caller, batch_id: str, body: RetryBody) -
         output_ttl_s=old.output_ttl_s,
         retry_of=old.id,
     )
-    return _stored(services, files, record)
+    return _stored(services, record)
 
 
 def own_batch(services: Services, caller: Caller, batch_id: str) -> BatchRecord:
