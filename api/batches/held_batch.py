@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -69,7 +70,8 @@ class HeldBatch:
             raise
         held._note_status(held.record.status)
         if folder.is_cancelled and held.record.status.is_cancellable:
-            await held.save(status=BatchStatus.CANCELLING)
+            await held.save(status=BatchStatus.CANCELLING, cancelling_at=int(time.time()))
+            held.is_cancelling.set()
         return held
 
     @property
