@@ -92,6 +92,28 @@ def test_a_model_is_loaded_seen_and_unloaded(served: Served) -> None:
     assert "no model is loaded" in served.mgs("ps").stdout
 
 
+def test_queues_are_held_shown_and_resumed(served: Served) -> None:
+    assert served.mgs("load", "fake").returncode == 0
+    held = served.mgs("hold", "fake", "--class", "interactive")
+    assert held.returncode == 0, held.stderr
+    assert [line.split()[2:4] for line in held.stdout.splitlines()[1:]] == [
+        ["interactive", "hold"],
+        ["batch", "open"],
+    ]
+    body = {"messages": [{"role": "user", "content": "hi"}], "background": True, "priority": 4}
+    url = f"http://127.0.0.1:{served.port}/v1/chat/completions"
+    job_id = httpx.post(url, json=body).json()["id"]
+    shown = served.mgs("jobs", "--queue").stdout.splitlines()
+    assert shown[-1].split()[:4] == ["0", "interactive", "1", "4"]
+    assert shown[-1].split()[-1] == job_id
+    assert "hold" in served.mgs("drain", "0", "--class", "batch").stdout
+    refused = served.mgs("hold", "nobody")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert served.mgs("hold", "0", "--class", "odd").returncode == 1
+    assert served.mgs("resume", "0").stdout.count("open") == 2
+    assert served.mgs("unload").returncode == 0
+
+
 def test_a_wrong_model_is_one_line(served: Served) -> None:
     failed = served.mgs("load", "nothing-of-that-name")
     assert failed.returncode == 1
