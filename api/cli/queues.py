@@ -1,4 +1,4 @@
-"""``mgs hold``, ``drain`` and ``resume``, and the waiting jobs by queue (``mgs jobs --queue``)."""
+"""``mgs hold``, ``drain``, ``resume``, ``purge``; waiting jobs by queue (``mgs jobs --queue``)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,24 @@ def drain(
 def resume(model: Model, classes: Classes = None, url: Url = None) -> None:
     """Take and start jobs of a model again."""
     _change("resume", model, classes, url)
+
+
+def purge(
+    older_than: Annotated[float, typer.Option(min=0, help="Age in seconds; 0: all.")],
+    model_id: Annotated[str, typer.Option("--id", help="Model id, as in X-Model-Id.")] = "0",
+    job_class: Annotated[
+        str, typer.Option("--class", help="interactive, batch or all.")
+    ] = "interactive",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    url: Url = None,
+) -> None:
+    """End the generations of a model that are older, waiting and running."""
+    body: Json = {"timeout": older_than, "class": job_class, "dry_run": dry_run}
+    headers = {"X-Model-Id": model_id}
+    server = Server(load_settings(), url)
+    found: Json = server.post("/management/process/clean-up", body, headers).json()
+    done = "would end" if dry_run else "ended"
+    print(f"{found['num_waiting']} waiting and {found['num_running']} running jobs {done}")
 
 
 def _change(

@@ -69,10 +69,7 @@ class Ticket:
 
 
 class JobRunner:
-    """Submits, follows and ends jobs; one per API process.
-
-    ``job_class`` is that of all its generations; ``None``: as each request says.
-    """
+    """Submits, follows and ends jobs. ``job_class``: of all generations, whatever requests say."""
 
     def __init__(
         self,

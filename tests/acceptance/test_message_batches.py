@@ -84,17 +84,17 @@ def test_a_batch_of_messages_is_answered_as_the_messages_are(client: Anthropic) 
 
 def test_a_cancelled_batch_keeps_what_was_answered(client: Anthropic) -> None:
     batch = client.messages.batches.create(
-        requests=[request(f"r{n}", max_tokens=200) for n in range(60)]
+        requests=[request(f"r{n}", max_tokens=200) for n in range(600)]
     )
     cancelled = client.messages.batches.cancel(batch.id)
     assert cancelled.processing_status in ("canceling", "ended")
     assert cancelled.cancel_initiated_at is not None
     counts = ended(client, batch.id).request_counts
-    assert counts.succeeded + counts.canceled + counts.errored == 60
+    assert counts.succeeded + counts.canceled + counts.errored == 600
     assert counts.canceled > 0
     kinds = [one.result.type for one in client.messages.batches.results(batch.id)]
     assert kinds.count("canceled") == counts.canceled
-    assert len(kinds) == 60
+    assert len(kinds) == 600
 
 
 def test_a_batch_is_deleted_once_it_has_ended(client: Anthropic) -> None:
