@@ -25,6 +25,7 @@ from jobs.storage.lua import batch_scripts
 PREFIXES = {"openai": "batch", "anthropic": "msgbatch"}
 _ID = re.compile(r"(batch|msgbatch)_[0-9a-f]{32}")
 _BEYOND_HEX = "g"
+_KEPT_S = 30 * 86400  # as long as output files, by default
 
 log = logging.getLogger(__name__)
 
@@ -211,9 +212,18 @@ class BatchStore:
                 log.warning("a batch is unreadable", extra={"error": error.message})
         self.redis.set(mark, "1")
 
-    def folders(self) -> Iterable[BatchFolder]:
-        """The folders of this machine's batches."""
-        return folders_in(self._root)
+    def forget_old(self, now: float) -> None:
+        """Remove this machine's batches that ended a month ago, and what was never one."""
+        for folder in folders_in(self._root):
+            if folder.is_abandoned(now):
+                folder.remove()
+                continue
+            try:
+                record = self.get(folder.path.name)
+            except (ContractError, BatchNotFoundError):
+                continue
+            if record.ended_at is not None and record.ended_at + _KEPT_S < now:
+                self.forget(record)
 
     def forget(self, record: BatchRecord) -> None:
         """Remove a batch that has ended, with its folder."""

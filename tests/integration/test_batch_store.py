@@ -86,6 +86,22 @@ def test_what_is_only_in_redis_is_forgotten(batches: BatchStore) -> None:
     assert batches.active() == [kept.id]
 
 
+def test_old_batches_and_failed_creations_are_removed(batches: BatchStore) -> None:
+    now = time.time()
+    old, new = _create(batches), _create(batches)
+    for record, ended_at in ((old, now - 31 * 86400), (new, now - 29 * 86400)):
+        done = _changed(record, status=BatchStatus.COMPLETED, completed_at=int(ended_at))
+        batches.set(done, [record.status])
+    half = batches.folder(new_batch_id())
+    half.make()
+    batches.forget_old(now)
+    assert half.exists
+    batches.forget_old(now + 7200)
+    assert not half.exists
+    assert not batches.folder(old.id).exists
+    assert [one.id for one in batches.page(None, "openai", limit=10)[0]] == [new.id]
+
+
 @pytest.mark.parametrize("batch_id", ["batch_1", "../../etc", "batch_" + "g" * 32, ""])
 def test_what_is_no_id_is_no_path(batches: BatchStore, batch_id: str) -> None:
     with pytest.raises(BatchNotFoundError):
