@@ -52,6 +52,7 @@ class BatchStore:
         self._put = redis.register_script(batch_scripts.PUT_BATCH)
         self._set = redis.register_script(batch_scripts.BATCH_SET)
         self._lease = redis.register_script(batch_scripts.LEASE_BATCH)
+        self._release = redis.register_script(batch_scripts.RELEASE_BATCH)
         self._forget = redis.register_script(batch_scripts.FORGET_BATCH)
 
     @property
@@ -181,9 +182,9 @@ class BatchStore:
         lease, status = self._lease(keys=keys, args=[machine, process, int(ttl_s * 1000)])
         return lease.decode(), status.decode()
 
-    def release(self, batch_id: str) -> None:
-        """Give the lease up; for its holder."""
-        self.redis.delete(object_names.batch_lease_key(batch_id))
+    def release(self, batch_id: str, lease: str) -> None:
+        """Give the lease up, unless it has become another process's."""
+        self._release(keys=[object_names.batch_lease_key(batch_id)], args=[lease])
 
     def active(self) -> list[str]:
         """Ids of the batches that have not ended, the oldest first."""
