@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_an_expired_batch_keeps_what_was_answered(batches: Batches) -> None:
     store = BatchStore(settings, connect(server.redis_url))
     data = jsonl(chat_line(n, "fake-20ms", max_tokens=20) for n in range(200))
     now = int(time.time())
-    record = BatchRecord(id=new_batch_id(), endpoint=CHAT, created_at=now, expires_at=now + 3)
+    record = BatchRecord(id=new_batch_id(), endpoint=CHAT, created_at=now, expires_at=now + 8)
     store.create(record, lambda folder: (folder / "input.jsonl").write_bytes(data))
     batch = batches.end_of(record.id)
     output, errors = batches.output(batch), batches.errors(batch)
@@ -218,6 +219,7 @@ def test_a_killed_runner_is_followed_by_another_and_a_torn_line_is_cut(batches: 
     redis.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
 def test_a_full_disk_pauses_the_batch(batches: Batches) -> None:
     runner = batches.server.processes["batches"].pid
     before = resource.prlimit(runner, resource.RLIMIT_FSIZE)
