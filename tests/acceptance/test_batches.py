@@ -18,7 +18,7 @@ from openai import ConflictError
 from jobs.batches.records import BatchRecord
 from jobs.batches.store import BatchStore, new_batch_id
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import connect
 from tests.helpers.batches import CHAT, Batches, batch_server, chat_line, jsonl, line, told
 from tests.helpers.waiting import wait_until
@@ -177,6 +177,23 @@ def test_a_batch_waits_for_a_model_that_was_unloaded(batches: Batches) -> None:
     assert batch.model_extra["waiting"] is None
 
 
+def test_a_batch_on_hold_says_so_and_goes_on(batches: Batches) -> None:
+    url = f"{batches.server.url}/management/queues/fake"
+    batches.run([chat_line(0)])
+    assert httpx.post(f"{url}/hold", json={"classes": ["batch"]}, timeout=20).status_code == 200
+    created = batches.create(jsonl(chat_line(n) for n in range(20)))
+
+    def waiting() -> Any:
+        found = batches.client.batches.retrieve(created.id)
+        return (found.model_extra or {}).get("waiting")
+
+    assert wait_until(waiting, "the batch waits")["code"] == "on_hold"
+    assert batches.num_ended(created.id) == 0
+    assert httpx.post(f"{url}/resume", timeout=20).status_code == 200
+    batch = batches.end_of(created.id)
+    assert (batch.request_counts.completed, batch.model_extra["waiting"]) == (20, None)
+
+
 def _out_journal(batches: Batches, batch_id: str) -> Path:
     return Path(batches.server.env["MGS_STATE_DIR"]) / "files" / "batches" / batch_id / "out.jsonl"
 
@@ -233,7 +250,7 @@ def test_a_loss_of_all_data_in_redis_loses_no_batch(batches: Batches) -> None:
     batch = batches.end_of(created.id)
     assert (batch.status, batch.request_counts.completed) == ("completed", 80)
     assert done.id in {one.id for one in batches.client.batches.list()}
-    assert redis.sismember(names.ACTIVE_BATCHES, batch.id) == 0
+    assert redis.sismember(object_names.ACTIVE_BATCHES, batch.id) == 0
     redis.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.storage import names
+from jobs.storage import names, object_names
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, check_error_shape, running_api
 
@@ -234,6 +234,19 @@ def test_a_cancelled_job_is_not_remembered(rig: Rig) -> None:
     assert answer.result().status_code == 200
 
 
+def test_the_job_of_a_request_that_died_before_its_submission_is_submitted(rig: Rig) -> None:
+    rig.load()
+    assert rig.post(CHATS, {**CHAT, "temperature": 99}, **keyed()).status_code == 400
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
+    rig.redis.hset(key, mapping={"state": "open", "print": "", "job": "chatcmpl-none"})
+    suffix = rig.redis.hget(key, "suffix").decode()
+    answer = rig.post_soon(CHATS, CHAT, **keyed())
+    taken = rig.take()
+    assert taken.job_id == f"chatcmpl-{suffix}"
+    taken.answer("hello")
+    assert answer.result().status_code == 200
+
+
 def test_an_expired_job_is_made_again(rig: Rig) -> None:
     rig.load()
     answer = rig.post_soon(CHATS, CHAT, **keyed())
@@ -255,7 +268,7 @@ def test_a_key_lives_as_long_as_the_log_of_its_job(rig: Rig) -> None:
     answer = rig.post_soon(CHATS, CHAT, **keyed())
     rig.take().answer("hello")
     answer.result()
-    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
     wait_until(lambda: rig.redis.ttl(key) <= rig.settings.log_ttl_s, "a shorter expiry")
 
 
@@ -288,7 +301,7 @@ def keyed_socket(rig: Rig, body: dict[str, Any]) -> Any:
 
 
 def attached(rig: Rig, job_id: str, num: int) -> None:
-    key = names.readers_key(job_id)
+    key = object_names.readers_key(job_id)
     wait_until(lambda: rig.redis.scard(key) == num, f"{num} readers of the job")
 
 
@@ -321,6 +334,44 @@ def test_an_unread_job_is_cancelled_after_a_while(tmp_path: Path, redis_url: str
         assert time.monotonic() - begun > 4
 
 
+def test_a_job_outlives_an_api_that_is_stopped(tmp_path: Path, redis_url: str) -> None:
+    """Its heartbeat runs out by itself: until then no supervisor ends its jobs."""
+    with running_api(tmp_path, redis_url) as first:
+        first.load()
+        client = keyed_socket(first, CHAT)
+        taken = first.take()
+        taken.started()
+        attached(first, taken.job_id, 1)
+    client.close()
+    with running_api(tmp_path, redis_url) as second:
+        record = second.record(taken.job_id)
+        assert record.cancel == ""
+        assert second.redis.exists(names.api_key(record.owner))
+        assert record.owner.encode() in second.redis.smembers(names.APIS)
+        answer = second.post_soon(CHATS, CHAT, **keyed())
+        attached(second, taken.job_id, 1)
+        writer = second.store.writer
+        taken.writer = writer
+        taken.chunk("hello", finish_reason="stop")
+        taken.finished()
+        assert answer.result().status_code == 200
+
+
+def test_no_limit_concerns_an_answer_that_is_repeated(tmp_path: Path, redis_url: str) -> None:
+    with running_api(tmp_path, redis_url, max_jobs=1) as rig:
+        rig.load()
+        first = rig.post_soon(CHATS, CHAT, **keyed())
+        rig.take().answer("hello")
+        answer = first.result()
+        rig.redis.delete(rig.store.queue(names.generation_queue("0")).key)
+        running = rig.chat_soon()
+        other = rig.take()
+        assert rig.post(CHATS, CHAT, **keyed("other")).status_code == 429
+        assert rig.post(CHATS, CHAT, **keyed()).content == answer.content
+        other.answer("hello")
+        running.result()
+
+
 # Requests that make no job.
 
 
@@ -345,7 +396,7 @@ def test_an_endpoint_is_made_once(rig: Rig, other: Rig) -> None:
 def test_a_request_that_died_at_work_is_made_again(rig: Rig) -> None:
     body = {"name": "a", "url": "https://example.com/", "event_types": ["batch.failed"]}
     rig.post("/v1/webhook_endpoints", body, **keyed())
-    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
     rig.redis.hset(key, mapping={"state": "open", "until": 1, "print": ""})
     again = rig.post("/v1/webhook_endpoints", body, **keyed())
     assert (again.status_code, is_replayed(again)) == (200, False)
@@ -399,4 +450,4 @@ def test_a_retry_of_a_job_is_made_once(rig: Rig) -> None:
 def test_other_requests_ignore_the_header(rig: Rig) -> None:
     assert rig.http.get("/v1/models", headers={"Idempotency-Key": ""}).status_code == 200
     assert rig.post("/v1/tokenize", {}, **keyed("")).status_code != 422
-    assert list(rig.redis.scan_iter(names.idempotency_key("*", "*"))) == []
+    assert list(rig.redis.scan_iter(object_names.idempotency_key("*", "*"))) == []

@@ -21,7 +21,7 @@ from jobs.contract.requests import (
     TokenCountRequest,
     UnloadRequest,
 )
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.event_log import read_log
 from jobs.storage.lua.job_scripts import RESERVE_S
@@ -400,6 +400,20 @@ def test_a_dead_api_is_not_forgotten_before_all_its_jobs_are_dealt_with(
     assert apis(rig) == {"dead"}
     rig.sweep()
     assert rig.statuses(*ids) == ["cancelled"] * 3
+    assert apis(rig) == set()
+
+
+def test_a_job_that_another_api_reads_is_given_to_it(rig: Rig) -> None:
+    """With an idempotency key, readers of several API processes may wait for one job."""
+    rig.redis.sadd(names.APIS, "dead")
+    read, unread = submit_of(rig, "dead"), submit_of(rig, "dead")
+    rig.redis.set(names.api_key("alive"), b"")
+    rig.redis.sadd(object_names.readers_key(read), "dead|1", "alive|7")
+    rig.redis.sadd(object_names.readers_key(unread), "dead|2")
+    rig.sweep()
+    rig.sweep()
+    assert rig.statuses(read, unread) == ["queued", "cancelled"]
+    assert rig.record(read).owner == "alive"
     assert apis(rig) == set()
 
 
