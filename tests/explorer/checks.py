@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 from jobs.contract.events import decode_event
 from jobs.contract.records import DesiredModel, decode_record
 from jobs.storage import names
 from jobs.storage.lua.job_scripts import RESERVE_S
 from tests.explorer.memory import Cells, Database, Hash, Stream, Value
-from tests.explorer.state_fields import CONTROL, QUEUE, SLUG, list_keys
+from tests.explorer.state_fields import QUEUE, QUEUES, SLUG, list_keys
 
 _TERMINAL = (b"finished", b"failed", b"cancelled")
 _ENDED_TTL_S = (RESERVE_S + 3600, RESERVE_S + 86400)
@@ -113,7 +115,7 @@ class Checks:
         claims = self._value(database, names.claims_key(SLUG)) or frozenset()
         assert isinstance(claims, frozenset)
         claimed = [member.partition(b"|")[2] for member in claims]
-        waiting = self._ids(database, list_keys(QUEUE)[0], list_keys(CONTROL)[0])
+        waiting = self._ids(database, *(list_keys(queue)[0] for queue in QUEUES.values()))
         unclaimed = self._ids(database, list_keys(QUEUE)[1]) if self._has_unclaimed_job else set()
         for job in _jobs(database):
             num_holders = (job.encode() in waiting) + claimed.count(job.encode())
@@ -134,7 +136,7 @@ class Checks:
         }
 
     def _lists(self, database: Database) -> str | None:
-        for key in (*list_keys(QUEUE), *list_keys(CONTROL)):
+        for key in itertools.chain.from_iterable(map(list_keys, QUEUES.values())):
             found = self._value(database, key) or ()
             assert isinstance(found, tuple)
             if len(set(found)) < len(found):

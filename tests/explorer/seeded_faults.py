@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.storage.lua import claim_scripts, job_scripts, parking_scripts
 from tests.explorer.rules import Rules
 from tests.explorer.search import Search
+from tests.explorer.step_text import SCRIPTS
 from tests.explorer.world import JobWorld
 
 _MAX_STATES = 1_000_000
-
-_SCRIPTS = vars(job_scripts) | vars(claim_scripts) | vars(parking_scripts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class SeededFault:
         edits = [(self.script, self.before, self.after)]
         edits += [(script, before, "") for script, before in self.also_removed]
         for script, before, after in edits:
-            if text == _SCRIPTS[script]:
+            if text == SCRIPTS[script]:
                 assert before in text
                 return text.replace(before, after)
         return text

@@ -50,6 +50,7 @@ class JobWorld:
             rules.expiries,
             rules.parks,
             rules.closes,
+            rules.yields,
         )
         workers = (NOT_STARTED,) * rules.num_workers
         supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)
