@@ -109,7 +109,7 @@ class Stream(NamedTuple):
 class Worker(NamedTuple):
     """``mode``: not started, running, stopping, dead (with ``code``), gone (and settled).
 
-    ``desired`` and ``load_job``: the desired model's uid and the load job that it was started for.
+    ``used``: by callers, not yet reported with a take. ``desired`` and ``load_job``: the desired model's uid and the load job that it was started for.
     It takes generations once ``is_ready``.
     """
 
@@ -121,6 +121,7 @@ class Worker(NamedTuple):
     ctl: Consumer = Consumer()
     streams: tuple[Stream, ...] = ()
     stops: frozenset[str] = frozenset()
+    used: tuple[tuple[str, float], ...] = ()
     desired: str = ""
     load_job: str = ""
     is_ready: bool = True
@@ -154,12 +155,18 @@ GONE = Worker("gone")
 
 class Client(NamedTuple):
     """A client of the API, by the ``kind`` of its requests. ``number``: index of its job, or the
-    number of requests done."""
+    number of requests done. ``phase``: what the runner of a line does next."""
 
     kind: str
     number: int = 0
     position: int = IDLE
     is_done: bool = False
+    phase: str = ""
+
+    @property
+    def has_jobs(self) -> bool:
+        """It submits jobs."""
+        return self.kind in ("submit", "line")
 
 
 def stream_of(opened: Opened) -> Stream:

@@ -58,13 +58,13 @@ class Fixtures:
         if job_id not in self.jobs:
             return plain
         rules, index = self.rules, int(job_id[1:])
-        is_line = index in rules.lines
         return replace(
             plain,
             job_class=rules.class_of(job_id),
-            batch="b" if is_line else "",
-            line=index + 1 if is_line else 0,
+            batch="b" if rules.is_line(job_id) else "",
+            line=index + 1 if rules.is_line(job_id) else 0,
             caller=rules.callers[index] if rules.callers else "",
+            max_running=rules.max_running,
         )
 
     def request_of(self, job_id: str) -> Request:

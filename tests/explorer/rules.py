@@ -26,8 +26,10 @@ class Rules:
 
     ``batch``: indexes of the jobs of the class batch; ``lines``: of those that are lines of a
     batch, which its runner submits, reads and deletes. ``yields``: how often a worker hands a
-    running batch job back, at any moment. ``holds``: how often a client holds and resumes a class
-    that has jobs. ``callers``: of each job; with them, what they use is counted.
+    running batch job back, at any moment. ``holds``: like "hold batch" or "drain interactive": a
+    client does that, and resumes the class. ``callers``: of each job; with them, what they use is
+    counted. ``max_running`` of each caller. ``runner_deaths``: the runner of lines begins anew with
+    what it has saved; ``retries``: how often it runs a line again whose answer it does not keep.
     """
 
     tokens: tuple[int, ...] = (2, 1, 1)
@@ -49,8 +51,11 @@ class Rules:
     batch: tuple[int, ...] = ()
     lines: tuple[int, ...] = ()
     yields: int = 0
-    holds: int = 0
+    holds: tuple[str, ...] = ()
     callers: tuple[str, ...] = ()
+    max_running: int = 0
+    runner_deaths: int = 0
+    retries: int = 0
     num_supervisors: int = 2
     num_workers: int = 3
 
@@ -66,6 +71,10 @@ class Rules:
     def class_of(self, job: str) -> JobClass:
         """The class of a job."""
         return "batch" if int(job[1:]) in self.batch + self.lines else "interactive"
+
+    def is_line(self, job: str) -> bool:
+        """Whether a runner submits the job, as a line of a batch."""
+        return int(job[1:]) in self.lines
 
     @property
     def classes(self) -> tuple[JobClass, ...]:
@@ -92,6 +101,8 @@ class FaultBudget(NamedTuple):
     parks: int = 0
     closes: int = 0
     yields: int = 0
+    runner_deaths: int = 0
+    retries: int = 0
 
 
 class State(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.explorer import actors
@@ -71,7 +72,8 @@ class WorkerMoves:
         if name != "ctl":
             if not worker.is_ready or not worker.has_room(name, self._rules.slots):
                 return IDLE
-            return start("take", token(index), name, owner, consumer, _jobs(worker))
+            args = (owner, consumer, _jobs(worker), worker.used, self._running(worker))
+            return start("take", token(index), name, *args)
         if any(s.task == "mgs.load" for s in worker.streams):
             return IDLE
         args = (_jobs(worker), worker.desired, worker.load_job, worker.is_ready)
@@ -81,6 +83,8 @@ class WorkerMoves:
         """The state with a consumer at that position, or after its round."""
         worker, ended = state.workers[index], self._transitions.positions.at(position)
         consumer = _consumer(worker, name)
+        if consumer.position == IDLE and name != "ctl":
+            worker = worker._replace(used=())  # the take has reported it
         if not isinstance(ended, Ended) or ended.error:
             worker = _with_consumer(worker, name, consumer._replace(position=position))
             return state._replace(workers=replaced(state.workers, index, worker))
@@ -115,6 +119,11 @@ class WorkerMoves:
                     worker = worker._replace(is_ready=True)
                 new = self._started(new, index)
         streams = others if new is None else [*others, new]
+        if new is None and self._rules.callers and stream.lane != "ctl":
+            use = dict(worker.used)
+            field = f"{self._rules.class_of(stream.job)}:{self._caller_of(stream)}"
+            use[field] = use.get(field, 0.0) + 1.0
+            worker = worker._replace(used=tuple(sorted(use.items())))
         worker = _pruned(worker._replace(streams=tuple(sorted(streams))))
         return state._replace(workers=replaced(state.workers, index, worker))
 
@@ -146,6 +155,16 @@ class WorkerMoves:
             budget=budget._replace(yields=budget.yields - 1),
         )
         yield Move(after, True, (f"worker {index}, {stream.job}", "gives way"))
+
+    def _caller_of(self, stream: Stream) -> str:
+        return self._rules.callers[int(stream.job[1:])]
+
+    def _running(self, worker: Worker) -> tuple[tuple[str, int], ...]:
+        """The number of running jobs of each caller."""
+        if not self._rules.max_running:
+            return ()
+        running = [self._caller_of(one) for one in worker.streams if one.has_slot]
+        return tuple(sorted(Counter(running).items()))
 
     def _started(self, stream: Stream, index: int) -> Stream:
         """The stream at the start of its next action."""

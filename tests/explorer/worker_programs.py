@@ -44,13 +44,23 @@ class WorkerPrograms:
         self._fixtures = fixtures
         self._consumers: dict[str, QueueConsumer] = {}
         self._round: _Round | None = None  # the current one
+        self._use: tuple[dict[str, float], dict[str, int]] = {}, {}
 
     # Consumers: one round each.
 
     def take(
-        self, token: str, lane: str, owner: str, consumer: Consumer, in_hand: tuple[str, ...]
+        self,
+        token: str,
+        lane: str,
+        owner: str,
+        consumer: Consumer,
+        in_hand: tuple[str, ...],
+        used: tuple[tuple[str, float], ...],
+        running: tuple[tuple[str, int], ...],
     ) -> RoundResult:
-        """A round of a consumer of generations. ``in_hand``: the worker's jobs as it begins."""
+        """A round of a consumer of generations. ``in_hand``: the worker's jobs as it begins;
+        ``used`` and ``running``: see ``Order``."""
+        self._use = dict(used), dict(running)
         found = self._consumer(token, lane, owner, in_hand)
         return _Round(self._fixtures, found, consumer, "", True).run(self)
 
@@ -162,7 +172,7 @@ class WorkerPrograms:
 
     def _new_consumer(self, name: str, lane: str) -> QueueConsumer:
         classes: dict[str, JobClass] = {"gen": "interactive", "batch": "batch"}
-        order = Order(classes[lane]) if lane in classes else None
+        order = Order(classes[lane], use=lambda: self._use) if lane in classes else None
         with patch.object(QueueConsumer, "_set_ip_address"):
             return QueueConsumer(
                 QUEUES[lane],

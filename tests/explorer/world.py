@@ -34,11 +34,7 @@ class JobWorld:
         self._workers = WorkerMoves(self._transitions)
         self._clients = ClientMoves(self._transitions)
         transitions = self._transitions
-        self._checks = Checks(
-            transitions.redis.cells,
-            transitions.databases,
-            has_unclaimed_job=rules.has_unclaimed_job,
-        )
+        self._checks = Checks(transitions.redis.cells, transitions.databases, rules)
 
     def initial(self) -> State:
         rules = self.rules
@@ -51,6 +47,8 @@ class JobWorld:
             rules.parks,
             rules.closes,
             rules.yields,
+            rules.runner_deaths,
+            rules.retries,
         )
         workers = (NOT_STARTED,) * rules.num_workers
         supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)
@@ -86,7 +84,7 @@ class JobWorld:
 
     def goals(self, state: State) -> tuple[bool, ...]:
         is_ended, is_clean = self._checks.goals(state.redis)
-        is_submitted = state.clients[0].number == len(self._transitions.jobs)
+        is_submitted = all(client.is_done for client in state.clients if client.has_jobs)
         is_idle = (
             all(s.position == IDLE for s in state.supervisors)
             and all(worker.is_idle for worker in state.workers)
