@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api.admin.jobs.change_routes import router as job_changes_router
 from api.admin.jobs.management_routes import router as management_router
 from api.admin.jobs.routes import router as jobs_router
+from api.admin.keys.usage_routes import router as usage_router
 from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
@@ -24,6 +25,7 @@ from api.admin.monitoring.health_routes import router as health_router
 from api.admin.monitoring.metrics_routes import router as metrics_router
 from api.admin.queues.routes import router as queues_router
 from api.batches.routes import router as batches_router
+from api.dialects.anthropic.batches.routes import router as message_batches_router
 from api.dialects.anthropic.routes import router as messages_router
 from api.dialects.error_answers import handle_error
 from api.dialects.legacy.routes import router as older_router
@@ -42,6 +44,7 @@ from api.files.bodies import is_streamed
 from api.files.routes import router as files_router
 from api.files.upkeep import FilesUpkeep
 from api.files.upload_routes import router as uploads_router
+from api.idempotency.middleware import Idempotency
 from api.live.feed import LiveFeed
 from api.live.reader import LiveReader
 from api.live.routes import router as live_router
@@ -51,6 +54,7 @@ from api.web.body_limit import BodyLimit
 from api.web.errors import HANDLED
 from api.web.sse import BODY_SEND
 from api.web.tolerance import Tolerance
+from api.webhooks.routes import router as webhooks_router
 from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
@@ -58,6 +62,7 @@ ROUTERS = (
     completions_router,
     responses_router,
     messages_router,
+    message_batches_router,
     embeddings_router,
     rerank_router,
     text_router,
@@ -70,6 +75,7 @@ ROUTERS = (
     management_router,
     queues_router,
     jobs_router,
+    usage_router,
     job_changes_router,
     health_router,
     metrics_router,
@@ -82,11 +88,24 @@ ROUTERS = (
     older_router,
     files_router,
     uploads_router,
+    webhooks_router,
     live_router,
     page_router,
 )
 
-_SHOWN_HEADERS = ("Location", "Retry-After", "X-Job-Id", "X-Schema-Loosened")
+_RATES = [
+    f"{name}-{of}" for name in ("Limit", "Remaining", "Reset") for of in ("Requests", "Tokens")
+]
+_SHOWN_HEADERS = (
+    "Location",
+    "Retry-After",
+    "X-Job-Id",
+    *(f"X-RateLimit-{what}" for what in _RATES),
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-Schema-Loosened",
+    "Idempotency-Replayed",
+)
 """Response headers that pages of other origins may read."""
 
 
@@ -140,6 +159,7 @@ def create_app(settings: Settings) -> FastAPI:
     mount_assets(app)
     # The middleware added last is the outermost.
     app.add_middleware(Tolerance)
+    app.add_middleware(Idempotency)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_streamed=is_streamed)
     app.add_middleware(KeyGuard, settings=settings)
     if settings.known_origins:

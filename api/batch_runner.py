@@ -15,16 +15,15 @@ import sys
 import time
 from functools import partial
 
-import redis.asyncio
 from redis.exceptions import RedisError
 
+from api.batches.wakeups import BatchWakeups
 from jobs import asyncio_tasks
 from jobs.batches.store import BatchStore
 from jobs.contract.errors import JobError
 from jobs.files.store import FileStore
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, load_server_settings
-from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis, connect, connect_async
 
 _BLOCK_S = 60
@@ -53,17 +52,18 @@ async def _run(settings: Settings) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
     client = connect_async(settings.effective_redis_url)
-    # Commands of that client have a deadline; waiting for work has none.
-    wakes: AsyncRedis = redis.asyncio.Redis(connection_pool=client.connection_pool)
+    wakeups = BatchWakeups(client)
+    listening = asyncio_tasks.keep_running(wakeups.run, "wake-ups of batches")
     sender_stop = asyncio.Event()
     sender = asyncio_tasks.keep_running(partial(_send, client, settings, sender_stop), "webhooks")
     try:
-        return await _Idle(settings, wakes, stopping).run()
+        return await _Idle(settings, wakeups, stopping).run()
     finally:
         sender_stop.set()
         await asyncio.wait({sender}, timeout=2)
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
+        for task in (sender, listening):
+            task.cancel()
+        await asyncio.gather(sender, listening, return_exceptions=True)
         await client.aclose()
 
 
@@ -78,9 +78,9 @@ async def _send(client: AsyncRedis, settings: Settings, stop: asyncio.Event) -> 
 class _Idle:
     """Waits for work, and cleans up from time to time."""
 
-    def __init__(self, settings: Settings, wakes: AsyncRedis, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, wakeups: BatchWakeups, stopping: asyncio.Event) -> None:
         self._settings = settings
-        self._wakes = wakes
+        self._wakeups = wakeups
         self._stopping = stopping
         self._redis: SyncRedis = connect(settings.effective_redis_url)
         self._batches = BatchStore(settings, self._redis)
@@ -92,7 +92,7 @@ class _Idle:
                 if await self._is_work():
                     from api.batches.workshop import Workshop
 
-                    await Workshop(self._settings, self._wakes, self._stopping).run()
+                    await Workshop(self._settings, self._wakeups, self._stopping).run()
                     return not self._stopping.is_set()
                 await self._wait()
             return False
@@ -113,12 +113,16 @@ class _Idle:
             self._cleaned_at = time.monotonic()
             FileStore(self._settings, self._redis).forget_expired()
             self._forget_old()
+        self._batches.drop_lost()
         return any(self._batches.folder(one).exists for one in self._batches.active())
 
     def _forget_old(self) -> None:
         """Remove batches that ended a month ago; their output files have expired, too."""
         now = time.time()
         for folder in self._batches.folders():
+            if folder.is_abandoned(now):
+                folder.remove()
+                continue
             try:
                 record = self._batches.get(folder.path.name)
             except JobError:
@@ -128,18 +132,12 @@ class _Idle:
 
     async def _wait(self) -> None:
         """Until a batch is added, a signal arrives, or it is time to clean up."""
-        wake = asyncio.create_task(self._wake())
+        wake = asyncio.create_task(self._wakeups.event.wait())
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({wake, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({wake, stop}, timeout=_BLOCK_S, return_when=asyncio.FIRST_COMPLETED)
         for task in (wake, stop):
             task.cancel()
-        await asyncio.gather(wake, stop, return_exceptions=True)
-
-    async def _wake(self) -> None:
-        try:
-            await self._wakes.blpop([names.BATCH_WAKE], timeout=_BLOCK_S)
-        except RedisError:
-            await asyncio.sleep(_RETRY_S)
+        self._wakeups.event.clear()
 
 
 if __name__ == "__main__":

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from jobs.keys.keys_file import KeysFile
 
 
 class QueueSettings(BaseSettings):
     """See ``Settings``, which inherits these fields."""
 
+    keys_file: Path | None = None
+    """Further keys with what they allow, see ``jobs/keys/keys_file.py``."""
     aging_s: float = Field(default=10.0, gt=0)
     """A waiting job gains one level of priority in this time."""
     fair: bool = True
@@ -27,3 +34,8 @@ class QueueSettings(BaseSettings):
     """A batch job that waits this long beside interactive ones gets a slot for a quantum."""
     batch_window: int | None = Field(default=None, ge=1, le=4096)
     """Lines of batches that are jobs at once, per model; unset: twice the slots and 8 more."""
+
+    @cached_property
+    def keys(self) -> KeysFile | None:
+        """The keys file, if there is to be one."""
+        return KeysFile(self.keys_file.expanduser()) if self.keys_file else None

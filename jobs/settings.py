@@ -22,7 +22,7 @@ from jobs.catalog.entry import Source
 from jobs.catalog.model_aliases import Aliases, parse_aliases
 from jobs.catalog.models_file import ModelsFile, ModelsFileError, aliases_in
 from jobs.embedded_redis.password import embedded_password
-from jobs.keys.keys_file import KeysFile, KeysFileError
+from jobs.keys.keys_file import KeysFileError
 from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
 from jobs.queue_settings import QueueSettings
@@ -63,8 +63,6 @@ class Settings(QueueSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     api_key: str | None = None
     management_key: str | None = None
-    keys_file: Path | None = None
-    """Further keys with what they allow, see ``jobs/keys/keys_file.py``."""
     allowed_hosts: str = ""
     """Host header names accepted besides loopback ones and ``host``, comma separated; * for all."""
     cors_origins: str = ""
@@ -225,11 +223,6 @@ class Settings(QueueSettings):
     def has_keys(self) -> bool:
         """Whether requests need a key, also while the keys file has none."""
         return self.api_key is not None or self.keys_file is not None
-
-    @cached_property
-    def keys(self) -> KeysFile | None:
-        """The keys file, if there is to be one."""
-        return KeysFile(self.keys_file.expanduser()) if self.keys_file else None
 
     @cached_property
     def known_origins(self) -> frozenset[str]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.batches.held_batch import HeldBatch
-from api.batches.line_work import LineWork, Workplace
+from api.batches.lines.turns import Turns
+from api.batches.lines.work import LineWork
 from api.batches.outputs import store_outputs
-from api.batches.turns import Turns
+from api.batches.workplace import Workplace
 from api.execution.resolve import resolve
 from jobs.batches.input_file import CheckedInput, InputFile, check_input
 from jobs.batches.journal import Journal, LineEnd
@@ -63,7 +64,10 @@ class BatchRun:
         """Until the batch has ended, or the process stops."""
         if self._held.has_ended:
             return await self._clean()
-        if self._held.record.counts.total == 0 and not await self._prepare():
+        record = self._held.record
+        # A batch of messages knows its number of lines from the beginning.
+        is_new = record.counts.total == 0 or record.status is BatchStatus.VALIDATING
+        if is_new and not await self._prepare():
             return await self._clean()
         input_file = await self._in_thread(InputFile, self._held.folder.input)
         journal = await self._in_thread(Journal, self._held.folder, len(input_file))

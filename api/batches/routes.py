@@ -18,7 +18,7 @@ from api.batches.schema import (
     window_s,
 )
 from api.execution.services import Services, ServicesDep
-from api.web.auth import CallerDep
+from api.web.auth import CallerDep, ForBatches
 from api.web.error_schema import ERRORS
 from jobs.batches.errors import no_batch
 from jobs.batches.records import BatchRecord
@@ -27,13 +27,15 @@ from jobs.contract.errors import InvalidRequestError
 from jobs.files.record import BATCH, FileRecord, no_file
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
+from jobs.keys.limits import check_class
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=ERRORS)
 
 
-@router.post("")
+@router.post("", dependencies=[ForBatches])
 async def create_batch(body: BatchBody, services: ServicesDep, caller: CallerDep) -> BatchAnswer:
     """Answer the lines of an input file in the background."""
+    check_class(caller, "batch")
     record = await services.runner.in_thread(_create, services, caller, body)
     return batch_answer(record)
 
@@ -110,7 +112,7 @@ async def cancel_batch(batch_id: str, services: ServicesDep, caller: CallerDep) 
     return batch_answer(await services.runner.in_thread(_store(services).cancel, batch_id))
 
 
-@router.post("/{batch_id}/retry")
+@router.post("/{batch_id}/retry", dependencies=[ForBatches])
 async def retry_batch(
     batch_id: str, services: ServicesDep, caller: CallerDep, body: RetryBody | None = None
 ) -> BatchAnswer:

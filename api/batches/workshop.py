@@ -12,8 +12,9 @@ from redis.exceptions import RedisError
 
 from api.batches.batch_run import BatchRun
 from api.batches.held_batch import HeldBatch, LeaseLostError
-from api.batches.line_app import create_line_app
-from api.batches.line_work import Workplace
+from api.batches.lines.app import create_line_app
+from api.batches.wakeups import BatchWakeups
+from api.batches.workplace import Workplace
 from api.execution.services import Services
 from jobs.batches.line_jobs import LineJobs
 from jobs.batches.records import BatchRecord
@@ -23,8 +24,6 @@ from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
 from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
-from jobs.storage import names
-from jobs.storage.connection import AsyncRedis
 
 _MAX_PER_CALLER = 4
 _LOOK_S = 2.0
@@ -37,9 +36,9 @@ log = logging.getLogger(__name__)
 class Workshop:
     """Works until there is nothing to do for a while, or ``stopping`` is set."""
 
-    def __init__(self, settings: Settings, wakes: AsyncRedis, stopping: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, wakeups: BatchWakeups, stopping: asyncio.Event) -> None:
         self._services = Services.create(settings)
-        self._wakes = wakes
+        self._wakeups = wakeups
         self._stopping = stopping
         redis = self._services.store.redis
         self._batches = BatchStore(settings, redis)
@@ -81,7 +80,7 @@ class Workshop:
 
     async def _wait(self) -> None:
         """Until a batch was added or is to be cancelled, one has ended, or some time is over."""
-        wake = asyncio.create_task(self._wake())
+        wake = asyncio.create_task(self._wakeups.event.wait())
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait(
@@ -89,20 +88,13 @@ class Workshop:
                 timeout=_LOOK_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            is_woken = wake.done() and not wake.exception()
         finally:
             for task in (wake, stop):
                 task.cancel()
-            await asyncio.gather(wake, stop, return_exceptions=True)
-        if is_woken:
+        if self._wakeups.event.is_set():
+            self._wakeups.event.clear()
             await asyncio.gather(*map(_look, self._held.values()))
         self._collect()
-
-    async def _wake(self) -> None:
-        try:
-            await self._wakes.blpop([names.BATCH_WAKE], timeout=_LOOK_S)
-        except RedisError:
-            await asyncio.sleep(_LOOK_S)
 
     def _collect(self) -> None:
         for task in [task for task in self._tasks if task.done()]:

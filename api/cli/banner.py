@@ -38,7 +38,8 @@ def _commands(settings: Settings, url: str, models: list[ModelEntry]) -> list[st
     names = [entry.name for entry in models]
     name = "demo" if "demo" in names else names[0]
     chat = {"messages": [{"role": "user", "content": "Hello!"}]}
-    key = " -H 'Authorization: Bearer '\"$MGS_API_KEY\"" if settings.api_key else ""
+    listed = " -H 'Authorization: Bearer KEY'" if settings.has_keys else ""  # mgs keys add NAME
+    key = " -H 'Authorization: Bearer '\"$MGS_API_KEY\"" if settings.api_key else listed
     manage = (
         " -H 'Authorization: Bearer '\"$MGS_MANAGEMENT_KEY\"" if settings.management_key else key
     )

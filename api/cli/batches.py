@@ -7,13 +7,17 @@ import json
 import time
 from collections import deque
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from api.cli import tables
 from api.cli.client import CliError, Json, Server
 from jobs.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -66,7 +70,7 @@ def batches(
     elif retry is not None:
         print(f"{server.post(f'/v1/batches/{retry}/retry', {}, {}).json()['id']} is accepted")
     else:
-        tables.show_batches(server.get("/v1/batches", limit=limit)["data"])
+        _show_batches(server.get("/v1/batches", limit=limit)["data"])
 
 
 def _endpoint_of(path: Path) -> str:
@@ -84,7 +88,7 @@ def _endpoint_of(path: Path) -> str:
 def _follow(server: Server, batch_id: str, name: str) -> Json:
     """Show the progress up to the end; gives the batch as it is then."""
     rate = _Rate()
-    with tables.batch_bar() as bar:
+    with _batch_bar() as bar:
         line = bar.add_task(name, total=None, tokens="", state="")
         while True:
             found = server.get(f"/v1/batches/{batch_id}")
@@ -151,3 +155,40 @@ def _download(server: Server, file_id: str, target: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def _show_batches(batches: list[Json]) -> None:
+    """Batches of ``GET /v1/batches`` as a table."""
+    now = time.time()
+    rows = []
+    for one in batches:
+        counts, waiting = one["request_counts"], one.get("waiting")
+        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
+        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
+        age = tables.to_age_text(now - one["created_at"])
+        rows.append((one["id"], one["model"] or "", state, done, str(counts["failed"]), age))
+    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
+    tables.show_table(titles, rows, empty="no batches: mgs batch FILE")
+
+
+def _batch_bar() -> Progress:
+    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Progress(
+        *columns,
+        TextColumn("{task.fields[tokens]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

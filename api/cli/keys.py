@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +12,9 @@ import typer
 from pydantic import ValidationError
 
 from api.cli.client import CliError
-from api.cli.tables import show_keys
+from api.cli.tables import show_table
 from jobs.keys.editing import add_key, remove_key, rotate_key
-from jobs.keys.keys_file import KeysFileError
+from jobs.keys.keys_file import KeyEntry, KeysFileError
 from jobs.settings import load_settings
 
 app = typer.Typer(help="Make, list and remove API keys (MGS_KEYS_FILE).", no_args_is_help=True)
@@ -78,7 +78,7 @@ def list_keys() -> None:
     path = _file()
     with _explained():
         keys = settings.keys.check() if settings.keys and path.exists() else None
-    show_keys([entry.model_dump() for entry in keys.entries] if keys else [])
+    _show_keys(keys.entries if keys else ())
 
 
 @app.command()
@@ -102,6 +102,25 @@ def _show_once(key: str) -> None:
     print("It is shown only now.", file=sys.stderr)
 
 
+def _show_keys(entries: Sequence[KeyEntry]) -> None:
+    rows = [
+        (
+            entry.name + (" (manager)" if entry.is_manager else ""),
+            f"{entry.weight:g}",
+            str(entry.priority_floor),
+            ", ".join(entry.classes),
+            ", ".join(entry.models),
+            *(
+                "" if getattr(entry, name) is None else str(getattr(entry, name))
+                for name in ("max_jobs", "max_running", "rpm", "tpm")
+            ),
+        )
+        for entry in entries
+    ]
+    titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
+    show_table(titles, rows, empty="there are no keys: mgs keys add NAME")
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Raise ``CliError`` for what is wrong with the file or an option."""
@@ -114,4 +133,4 @@ def _explained() -> Iterator[None]:
         place = ".".join(str(part) for part in problem["loc"])
         raise CliError(f"{place}: {problem['msg'].removeprefix('Value error, ')}") from None
     except OSError as error:
-        raise CliError(f"{error.filename}: {error.strerror}") from None
+        raise CliError(f"{error.filename or _file()}: {error.strerror}") from None

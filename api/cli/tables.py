@@ -37,7 +37,7 @@ def show_processes(answer: Json) -> None:
             )
         )
     titles = ("ID", "MODEL", "TYPE", "STATE", "CONTEXT", "PID", "CPU", "MEMORY", "WAITING", "UNTIL")
-    _show(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
+    show_table(titles, rows, empty="no model is loaded: mgs load NAME (mgs models lists them)")
     for node in answer.get("nodes", ()):
         if node["budget_bytes"] is not None:
             reserved, budget = map(to_size_text, (node["reserved_bytes"], node["budget_bytes"]))
@@ -74,27 +74,10 @@ def show_estimate(answer: Json) -> None:
         ("kept prompts", to_size_text(answer["prompt_cache_bytes"]), "at most"),
         ("in all", to_size_text(answer["total_bytes"]), _BASES[answer["basis"]]),
     ]
-    _show(("MEMORY", "SIZE", ""), rows, empty="")
+    show_table(("MEMORY", "SIZE", ""), rows, empty="")
     if answer["fits"] is not None:
         verdict = "fits within" if answer["fits"] else "does not fit within"
         print(f"{answer['model_name']} {verdict} {to_size_text(answer['budget_bytes'])}")
-
-
-def show_keys(entries: Sequence[Json]) -> None:
-    """The entries of the keys file as a table."""
-    rows = [
-        (
-            entry["name"] + (" (manager)" if entry["is_manager"] else ""),
-            f"{entry['weight']:g}",
-            str(entry["priority_floor"]),
-            ", ".join(entry["classes"]),
-            ", ".join(entry["models"]),
-            *(_text(entry[name]) for name in ("max_jobs", "max_running", "rpm", "tpm")),
-        )
-        for entry in entries
-    ]
-    titles = ("NAME", "WEIGHT", "FLOOR", "CLASSES", "MODELS", "JOBS", "RUNNING", "RPM", "TPM")
-    _show(titles, rows, empty="there are no keys: mgs keys add NAME")
 
 
 def show_models(models: Sequence[Json]) -> None:
@@ -116,7 +99,7 @@ def show_models(models: Sequence[Json]) -> None:
         "ALIASES": [", ".join(m.get("aliases") or ()) for m in found.values()],
     }
     shown = {title: cells for title, cells in columns.items() if any(cells) or title == "MODEL"}
-    _show(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
+    show_table(tuple(shown), list(zip(*shown.values(), strict=True)), empty="there are no models")
 
 
 def show_jobs(page: Json) -> None:
@@ -132,7 +115,7 @@ def show_jobs(page: Json) -> None:
         )
         for job in page["data"]
     ]
-    _show(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
+    show_table(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
 
 
 def show_queues(entries: Sequence[Json]) -> None:
@@ -151,14 +134,14 @@ def show_queues(entries: Sequence[Json]) -> None:
         for entry in entries
     ]
     titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
-    _show(titles, rows, empty="no model is loaded")
+    show_table(titles, rows, empty="no model is loaded")
 
 
 def show_waiting(jobs: Sequence[Json]) -> None:
     """Jobs that wait, in the order of their queues."""
     rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
     titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
-    _show(titles, rows, empty="no jobs wait")
+    show_table(titles, rows, empty="no jobs wait")
 
 
 def _place(job: Json) -> tuple[str, str, int]:
@@ -191,7 +174,7 @@ def show_batches(batches: list[Json]) -> None:
         age = to_age_text(now - one["created_at"])
         rows.append((one["id"], _text(one["model"]), state, done, str(counts["failed"]), age))
     titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
-    _show(titles, rows, empty="no batches: mgs batch FILE")
+    show_table(titles, rows, empty="no batches: mgs batch FILE")
 
 
 def batch_bar() -> Progress:
@@ -288,7 +271,8 @@ def to_age_text(age_s: float) -> str:
     return f"{age_s / 86400:.0f} d"
 
 
-def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Print rows of texts, or ``empty`` if there are none."""
     if not rows:
         print(empty)
         return

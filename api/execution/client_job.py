@@ -21,6 +21,7 @@ from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
     DeadlineError,
+    JobCancelledError,
     JobError,
     JobNotFoundError,
     JobTimeoutError,
@@ -62,6 +63,7 @@ class ClientJob:
         self._error: Exception | None = None
         self._slug = names.slug_of(ticket.desired.model_id)
         self._tasks: list[asyncio.Task[None]] = []
+        self._reader_name = ""  # only with an idempotency key
 
     @contextlib.asynccontextmanager
     async def run(self, receive: Receive) -> AsyncIterator[AsyncIterator[Event]]:
@@ -74,6 +76,8 @@ class ClientJob:
                 contextlib.aclosing(self._runner.hub.read(subscription)) as events,
             ):
                 subscription.is_known = True
+                if self._runner.claim is not None:
+                    subscription.note_gap()  # the job may have begun: read the log first
                 yield self._watched(events)
         except TimeoutError:
             raise self._timeout_error() from None
@@ -109,8 +113,14 @@ class ClientJob:
                 task.cancel()
             self._runner.liveness.discard(self._slug, self._on_absence)
             self.cancel("the request ended before the job")
+            if self._reader_name:
+                self._runner.readers.leave_soon(self.ticket.job_id, self._reader_name)
 
     async def _submit(self) -> None:
+        claim = self._runner.claim
+        if claim is not None:
+            submission = self.ticket.submission
+            self._reader_name = await self._runner.readers.bind(claim, submission, is_read=True)
         try:
             await self._runner.submit_for(self.ticket)
         except JobError:  # refused, so there is no job to cancel
@@ -137,10 +147,14 @@ class ClientJob:
             raise
 
     def cancel(self, reason: str) -> None:
-        """Cancel the job if it has not ended; at most once."""
+        """Cancel the job if it has not ended; at most once.
+
+        That of an idempotency key only loses this reader.
+        """
         if not self._is_over:
             self._is_over = True
-            self._runner.cancel_soon(self.ticket.job_id, reason)
+            if not self._reader_name:
+                self._runner.cancel_soon(self.ticket.job_id, reason)
 
     def give_up(self, error: Exception) -> None:
         """Cancel the job and make the reader raise ``error`` from its current await."""
@@ -162,7 +176,10 @@ class ClientJob:
     async def _watch_client(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.cancel("the client closed the connection")
+        reason = "the client closed the connection"
+        self.cancel(reason)
+        if self._reader_name:  # the job goes on, so no event ends the reader
+            self.give_up(JobCancelledError(reason))
 
     def _start_checks(self) -> None:
         name = f"desired model of {self.ticket.job_id}"
@@ -191,6 +208,8 @@ class ClientJob:
         while not self._is_started:
             error = await self._missing_desired()
             if error is not None and not self._is_started:
+                if self._reader_name:
+                    self._runner.cancel_soon(self.ticket.job_id, str(error))
                 self.give_up(error)
                 return
             await asyncio.sleep(_CHECK_S)

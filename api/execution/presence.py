@@ -36,10 +36,16 @@ class ApiHeartbeat:
         """Begin to send heartbeats. Redis need not be reachable yet."""
         self._task = asyncio_tasks.keep_running(self._run, "api-heartbeat")
 
-    async def stop(self) -> None:
-        """Stop, and remove the heartbeat."""
+    async def stop(self, *, has_left_jobs: bool = False) -> None:
+        """Stop, and remove the heartbeat.
+
+        While there are jobs whose clients may come back it runs out by itself; then supervisors
+        look after them.
+        """
         if self._task is not None:
             self._task.cancel()
+        if has_left_jobs:
+            return
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(_LEAVE_TIMEOUT_S):
                 await leave_api(self._redis, self._name)

@@ -86,7 +86,8 @@ async def resolve_chat(
 
 async def finder_of(services: Services) -> ModelFinder:
     """The models that are loaded now, with the aliases of the settings."""
-    return ModelFinder.of(services.settings, await services.runner.desired_models())
+    models, knows_all = await services.runner.desired_models(), services.caller.has_all_models
+    return ModelFinder.of(services.settings, models, knows_all=knows_all)
 
 
 def with_thinking(body: _Body, is_on: bool | None) -> _Body:
@@ -123,21 +124,33 @@ class ModelFinder:
         *,
         is_default_for_unknown: bool = False,
         default_model: str = "",
+        knows_all: bool = True,
     ) -> None:
+        self._knows_all = knows_all
         self._default_model = default_model
         self._desired_models = desired_models
         self._aliases = aliases
         self._is_default_for_unknown = is_default_for_unknown
 
     @classmethod
-    def of(cls, settings: Settings, desired_models: Mapping[str, DesiredModel]) -> ModelFinder:
-        """With the aliases and the rule for unknown names of the settings."""
+    def of(
+        cls,
+        settings: Settings,
+        desired_models: Mapping[str, DesiredModel],
+        *,
+        knows_all: bool = True,
+    ) -> ModelFinder:
+        """With the aliases and the rule for unknown names of the settings.
+
+        Unless the caller ``knows_all`` models, no error tells what an alias stands for.
+        """
         is_default = settings.unknown_model == "default"
         return cls(
             desired_models,
             settings.aliases,
             is_default_for_unknown=is_default,
             default_model=settings.default_model,
+            knows_all=knows_all,
         )
 
     def resolve(self, header: str | None, model: str | None) -> DesiredModel:
@@ -250,7 +263,8 @@ class ModelFinder:
         """The error for a name that selects no loaded model."""
         shown = repr(_shortened(model))
         target = self._aliases.exact.get(model) or self._aliases.by_prefix(model)
-        reason = f"stands for {target!r}, which is not loaded" if target else "is no loaded model"
+        is_told = target and self._knows_all
+        reason = f"stands for {target!r}, which is not loaded" if is_told else "is no loaded model"
         return ModelNotFoundError(self._with_list(f"{shown} {reason}"), "model")
 
     def _with_list(self, message: str) -> str:

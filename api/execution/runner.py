@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import copy
 import logging
+import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,19 +18,23 @@ from redis.exceptions import RedisError
 
 from api.execution.data_loss_check import DataLossCheck
 from api.execution.desired_cache import DesiredCache
-from api.execution.worker_liveness import Missing, WorkerLiveness
+from api.execution.worker_liveness import Missing, WorkerLiveness, absent_models
+from api.idempotency.claim import Claim
+from api.idempotency.readers import JobReaders
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
     InvalidRequestError,
     JobError,
     JobNotFoundError,
+    KeyLimitError,
     ModelUnloadedError,
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.records import DesiredModel, decode_record
 from jobs.keys.caller import NOBODY, Caller
+from jobs.keys.limits import KeyLimits, RateReport
 from jobs.platform.awake_time import awake_timeout
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis
@@ -74,9 +80,13 @@ class JobRunner:
         name: str,
         contact: RedisContact,
         max_keep_alive_s: float = 0.0,
+        orphan_s: float = 30.0,
     ) -> None:
         self.name = name
-        self.caller_info = NOBODY
+        self.caller, self.caller_info = "", NOBODY
+        self._report: RateReport | None = None
+        self._limits = KeyLimits(redis)
+        self.claim: Claim | None = None
         self._max_keep_alive_s = max_keep_alive_s
         self.hub = hub
         self.store = store
@@ -87,17 +97,27 @@ class JobRunner:
         self._storage = DataLossCheck(redis)
         self._desired_cache = DesiredCache(redis, hub)
         self.liveness = WorkerLiveness(self._find_absent, contact)
+        self.readers = JobReaders(redis, store, name, orphan_s, self.in_thread)
 
-    @property
-    def caller(self) -> str:
-        """The id of whom jobs are submitted for."""
-        return self.caller_info.id
-
-    def for_caller(self, caller: Caller) -> JobRunner:
-        """A copy of the runner that submits jobs as ``caller``."""
+    def for_caller(self, caller: Caller, report: RateReport | None = None) -> JobRunner:
+        """A copy of the runner that submits jobs as ``caller``, and says so to ``report``."""
         runner = copy.copy(self)
-        runner.caller_info = caller
+        runner.caller, runner.caller_info, runner._report = caller.id, caller, report
         return runner
+
+    def with_claim(self, claim: Claim | None) -> JobRunner:
+        """A copy of the runner for a request with an idempotency key."""
+        runner = copy.copy(self)
+        runner.claim = claim
+        return runner
+
+    def new_suffix(self) -> str:
+        """The part of a new job's id that makes it unique: 128 bits, drawn or the claim's."""
+        return self.claim.suffix if self.claim else secrets.token_hex(16)
+
+    def created_s(self) -> int:
+        """When the request came, in epoch seconds, as its answers show it."""
+        return self.claim.created if self.claim else int(time.time())
 
     async def in_thread(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a synchronous call in a thread."""
@@ -112,15 +132,20 @@ class JobRunner:
         """
         found = await self._desired_cache.read()
         await self._storage.check(is_missing=not found)
-        may_use = self.caller_info.may_use
-        return {slug: one for slug, one in found.items() if may_use(one.load.model_name)}
+        return {s: one for s, one in found.items() if self.caller_info.may_use(one.load.model_name)}
 
     async def submit(self, submission: Submission) -> None:
-        """Queue a job. Idempotent by its id: of a load, the supervisor may do the same."""
-        await self.store.submit_through(self._redis, replace(submission, caller=self.caller))
+        """Queue a job as the caller, if its key allows that (``KeyLimits.apply``). Idempotent."""
+        allowed = await self._limits.apply(submission, self.caller_info, self._report)
+        try:
+            await self.store.submit_through(self._redis, allowed)
+        except KeyLimitError as error:
+            error.retry_after_s = await self._limits.wait_s(allowed)
+            raise
 
     async def submit_for(self, ticket: Ticket) -> None:
         """``submit``; a supervisor that may have to start the model looks at once."""
+        self._limits.check_model(ticket.desired, self.caller_info)
         if ticket.submission.keep_alive_s is not None:
             await self._keep_alive(ticket.desired, ticket.submission.keep_alive_s)
         await self.submit(ticket.submission)
@@ -152,12 +177,18 @@ class JobRunner:
 
         ``ModelUnloadedError`` if the model was unloaded meanwhile: the job would never be taken.
         """
+        claim = self.claim
+        if claim is not None:
+            await self.readers.bind(claim, ticket.submission, is_read=False)
         try:
             await self.submit_for(ticket)
         except (RedisError, asyncio.CancelledError):  # the job may have been submitted
+            if claim is not None:
+                raise  # then who repeats the request finds it
             self.cancel_soon(ticket.job_id, "the request ended before its job was accepted")
             raise
-        if await self._was_unloaded(ticket.desired):
+        is_existing = claim is not None and claim.is_existing
+        if not is_existing and await self._was_unloaded(ticket.desired):
             self.cancel_soon(ticket.job_id, "the model was unloaded")
             await self._delete_stored(ticket.submission)
             raise ModelUnloadedError(f"model_id {ticket.desired.model_id!r} was unloaded")
@@ -217,31 +248,7 @@ class JobRunner:
         raise JobNotFoundError("the events of the job are gone", "job_id")
 
     async def _find_absent(self, slugs: list[str]) -> dict[str, Missing]:
-        return await self.in_thread(self._absent, slugs)
-
-    def _absent(self, slugs: list[str]) -> dict[str, Missing]:
-        """The slugs without a worker and without a live supervisor that would start one."""
-        absent = [slug for slug in slugs if not self._is_alive(slug)]
-        if not absent:
-            return {}
-        nodes = self._desired_models.nodes()
-        if not nodes:
-            return dict.fromkeys(absent, Missing.SUPERVISOR)
-        # Those wait for memory or for another load, as long as the supervisor lets them.
-        waiting = {slug for node in nodes for slug in node.waiting} | self._parked(absent)
-        return dict.fromkeys(set(absent) - waiting, Missing.MACHINE)
-
-    def _parked(self, slugs: list[str]) -> set[str]:
-        desired_models = self._desired_models.all()
-        return {slug for slug in slugs if slug in desired_models and desired_models[slug].is_parked}
-
-    def _is_alive(self, slug: str) -> bool:
-        redis = self.store.redis
-        heartbeat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
-        if heartbeat is not None or owner is None:
-            return heartbeat is not None
-        node = owner.decode(errors="replace").partition("|")[0]
-        return bool(redis.exists(names.node_key(node)))
+        return await self.in_thread(absent_models, self.store, self._desired_models, slugs)
 
     def cancel_soon(self, job_id: str, reason: str) -> None:
         """Cancel a job in a separate task, which is not cancelled with the caller."""
@@ -273,6 +280,7 @@ class JobRunner:
     async def stop(self) -> None:
         """Wait briefly for ends that have begun, then stop the threads."""
         self.liveness.stop()
+        await self.readers.stop()
         if self._ends:
             await asyncio.wait(self._ends, timeout=_STOP_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)

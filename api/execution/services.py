@@ -15,6 +15,7 @@ from jobs.catalog.catalog import Catalog, read_catalog
 from jobs.catalog.disk_facts import DiskFactsReader
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
+from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 from jobs.storage.connection import AsyncRedis, connect, connect_async
 from jobs.storage.contact import RedisContact
@@ -41,6 +42,7 @@ class Services:
     heartbeat: ApiHeartbeat
     disk_facts: DiskFactsReader
     readiness: ReadinessProbe
+    keys: KeyRing
     files: FileStore
 
     @classmethod
@@ -53,10 +55,13 @@ class Services:
         client = connect(url)
         store, desired_models = JobStore(client, settings), DesiredModels(client)
         contact = RedisContact()
-        runner = JobRunner(store, desired_models, hub, redis, name, contact, settings.ttl_s)
+        runner = JobRunner(
+            store, desired_models, hub, redis, name, contact, settings.ttl_s, settings.orphan_s
+        )
         heartbeat = ApiHeartbeat(redis, name, settings.orphan_s, contact)
         facts = DiskFactsReader(settings.state_dir / "model-facts.json")
         probe = ReadinessProbe(url)
+        keys = KeyRing(settings)
         files = FileStore(settings, client)
         return cls(
             settings,
@@ -69,6 +74,7 @@ class Services:
             heartbeat,
             facts,
             probe,
+            keys,
             files,
         )
 
@@ -76,6 +82,10 @@ class Services:
     def caller(self) -> Caller:
         """Whose request is answered."""
         return self.runner.caller_info
+
+    def key_names(self) -> dict[str, str]:
+        """The names of the keys by the ids of their callers."""
+        return {caller.id: caller.name for caller in self.keys.callers}
 
     def catalog(self) -> Catalog:
         """The models on disk that the caller may use. Synchronous."""
@@ -94,7 +104,7 @@ class Services:
     async def stop(self) -> None:
         """Cancel the jobs of disconnected clients, then close the connections."""
         await self.runner.stop()
-        await self.heartbeat.stop()
+        await self.heartbeat.stop(has_left_jobs=self.runner.readers.has_left_jobs)
         await self.hub.stop()
         self.readiness.close()
         await self.redis.aclose()
@@ -105,10 +115,12 @@ class Services:
 async def get_services(request: Request) -> Services:
     """FastAPI dependency: the app's services; their runner submits jobs as the caller."""
     services: Services = request.app.state.services
-    caller: Caller | None = request.scope.get("state", {}).get("caller_info")
+    state = request.scope.get("state", {})
+    caller: Caller | None = state.get("caller_info")
     if caller is None:
         return services
-    return replace(services, runner=services.runner.for_caller(caller))
+    runner = services.runner.for_caller(caller, state.get("rates")).with_claim(state.get("claim"))
+    return replace(services, runner=runner)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

@@ -76,13 +76,13 @@ def tier_of(job_class: JobClass, priority: int) -> str:
     return "priority" if priority < 0 else "default"
 
 
-def new_job_id(request: AnyRequest) -> str:
-    """The id that the client sees; 128 random bits."""
+def new_job_id(request: AnyRequest, suffix: str = "") -> str:
+    """The id that the client sees; 128 random bits unless there is a ``suffix``."""
     if isinstance(request, GenerateRequest):
         prefix = "chatcmpl" if request.api == "chat" else "cmpl"
     else:
         prefix = _PREFIXES[type(request)]
-    return f"{prefix}-{secrets.token_hex(16)}"
+    return f"{prefix}-{suffix or secrets.token_hex(16)}"
 
 
 def new_submission(
@@ -97,7 +97,7 @@ def new_submission(
 ) -> Submission:
     """A submission with a new job id."""
     return Submission(
-        job_id=new_job_id(request),
+        job_id=new_job_id(request, runner.new_suffix()),
         model_id=model_id,
         request=request,
         facts={"model": model_name, **_facts(request)},

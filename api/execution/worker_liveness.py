@@ -11,7 +11,11 @@ from enum import StrEnum
 from redis.exceptions import RedisError
 
 from jobs import asyncio_tasks
+from jobs.storage import names
+from jobs.storage.connection import SyncRedis
 from jobs.storage.contact import RedisContact
+from jobs.storage.desired_models import DesiredModels
+from jobs.storage.store import JobStore
 
 _INTERVAL_S = 1.0
 
@@ -83,3 +87,34 @@ class WorkerLiveness:
                 on_absence(self._counts[slug], what)
             except Exception:
                 log.exception("a listener of absences failed", extra={"slug": slug})
+
+
+def absent_models(
+    store: JobStore, desired_models: DesiredModels, slugs: list[str]
+) -> dict[str, Missing]:
+    """Of the slugs, those without a worker and without a live supervisor that would start one.
+
+    Synchronous.
+    """
+    absent = [slug for slug in slugs if not _is_alive(store.redis, slug)]
+    if not absent:
+        return {}
+    nodes = desired_models.nodes()
+    if not nodes:
+        return dict.fromkeys(absent, Missing.SUPERVISOR)
+    # Those wait for memory or for another load, as long as the supervisor lets them.
+    waiting = {slug for node in nodes for slug in node.waiting} | _parked(desired_models, absent)
+    return dict.fromkeys(set(absent) - waiting, Missing.MACHINE)
+
+
+def _parked(desired_models: DesiredModels, slugs: list[str]) -> set[str]:
+    every = desired_models.all()
+    return {slug for slug in slugs if slug in every and every[slug].is_parked}
+
+
+def _is_alive(redis: SyncRedis, slug: str) -> bool:
+    heartbeat, owner = redis.mget(names.status_key(slug), names.owner_key(slug))
+    if heartbeat is not None or owner is None:
+        return heartbeat is not None
+    node = owner.decode(errors="replace").partition("|")[0]
+    return bool(redis.exists(names.node_key(node)))

@@ -23,31 +23,60 @@ def is_streamed(method: str, path: str) -> bool:
     return method == "POST" and _STREAMED.fullmatch(path) is not None
 
 
-async def pieces_of(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body, in pieces of some 500 kB.
+class StreamedBody:
+    """A body that is read piece by piece, up to ``max_bytes``."""
 
-    Raises ``ProblemError`` (413, 408), and ``ClientDisconnect`` when the client has gone. Whoever
-    stops to read calls ``drain_rest`` before the answer.
-    """
-    _refuse_announced(request, max_bytes)
-    deadline = time.monotonic() + _BODY_TIMEOUT_S
-    gathered, num_bytes, has_more = bytearray(), 0, True
-    while has_more:
-        piece, has_more = await _next(request, deadline)
-        gathered += piece
-        num_bytes += len(piece)
-        if num_bytes > max_bytes:
-            raise body_too_large(max_bytes)
-        if len(gathered) >= _GATHERED_BYTES or not has_more:
-            yield bytes(gathered)
-            gathered.clear()
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+        self._is_over = False
 
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body, in pieces of some 500 kB.
 
-async def drain_rest(request: Request) -> None:
-    """Read the rest of a refused body, within limits, so that the client reads the answer."""
-    is_announced = "expect" in request.headers  # such a client sends nothing before it is asked to
-    if not is_announced:
-        await drain(request.receive)
+        Raises ``ProblemError`` (413, 408), and ``ClientDisconnect`` when the client has gone.
+        Whoever stops to read calls ``drain`` before the answer.
+        """
+        if self.announced_bytes > self._max_bytes:
+            raise body_too_large(self._max_bytes)
+        deadline = time.monotonic() + _BODY_TIMEOUT_S
+        gathered, num_bytes = bytearray(), 0
+        while not self._is_over:
+            piece = await self._next(deadline)
+            gathered += piece
+            num_bytes += len(piece)
+            if num_bytes > self._max_bytes:
+                raise body_too_large(self._max_bytes)
+            if len(gathered) >= _GATHERED_BYTES or self._is_over:
+                yield bytes(gathered)
+                gathered.clear()
+
+    async def drain(self) -> None:
+        """Read the rest of a refused body, within limits, so that the client reads the answer."""
+        # A client that expects to be asked sends nothing before that.
+        if not self._is_over and "expect" not in self._request.headers:
+            await drain(self._request.receive)
+
+    @property
+    def announced_bytes(self) -> int:
+        """The length that the request gives; 0 without one."""
+        length = self._request.headers.get("content-length", "0")
+        return int(length) if length.isdigit() and len(length) < 20 else 0
+
+    async def _next(self, deadline: float) -> bytes:
+        patience_s = min(_PIECE_TIMEOUT_S, max(deadline - time.monotonic(), 0))
+        try:
+            async with awake_timeout(patience_s):
+                message = await self._request.receive()
+        except TimeoutError:
+            self._is_over = True  # for us
+            raise refused(408, "body_timeout", "the body did not arrive in time") from None
+        if message["type"] == "http.disconnect":
+            self._is_over = True
+            raise ClientDisconnect
+        self._is_over = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
 
 
 def body_too_large(max_bytes: int) -> ProblemError:
@@ -59,20 +88,3 @@ def body_too_large(max_bytes: int) -> ProblemError:
 def refused(status: int, code: str, message: str, param: str | None = None) -> ProblemError:
     """An error after which the connection ends, since the rest of the body may follow."""
     return ProblemError(Problem(status, INVALID, code, message, param, {"Connection": "close"}))
-
-
-async def _next(request: Request, deadline: float) -> tuple[bytes, bool]:
-    try:
-        async with awake_timeout(min(_PIECE_TIMEOUT_S, max(deadline - time.monotonic(), 0))):
-            message = await request.receive()
-    except TimeoutError:
-        raise refused(408, "body_timeout", "the body did not arrive in time") from None
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message.get("body", b""), message.get("more_body", False)
-
-
-def _refuse_announced(request: Request, max_bytes: int) -> None:
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > max_bytes:
-        raise body_too_large(max_bytes)

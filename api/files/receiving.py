@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api.files.bodies import drain_rest, pieces_of, refused
+from api.files.bodies import StreamedBody, refused
 from api.files.multipart import FormEvent, FormReader, PartBegins, PartData
 from jobs.contract.errors import InvalidRequestError
 from jobs.files.partial import PartialFile
@@ -65,25 +65,25 @@ class FormReceiver:
                 self._form.file.close()
 
     async def _read(self, request: Request) -> None:
-        reader = FormReader(request.headers.get("content-type", ""))
-        limit = self._max_bytes + _FORM_BYTES
+        body = StreamedBody(request, self._max_bytes + _FORM_BYTES)
         try:
-            async with contextlib.aclosing(pieces_of(request, limit)) as pieces:
+            reader = FormReader(request.headers.get("content-type", ""))
+            async with contextlib.aclosing(body.pieces()) as pieces:
                 async for piece in pieces:
                     for event in reader.feed(piece):
-                        await self._take(event, request)
+                        await self._take(event, body.announced_bytes)
             reader.close()
         except ClientDisconnect:
             raise
         except Exception:
-            await drain_rest(request)
+            await body.drain()
             raise
 
-    async def _take(self, event: FormEvent, request: Request) -> None:
+    async def _take(self, event: FormEvent, num_bytes: int) -> None:
         if isinstance(event, PartBegins):
             self._part = event
             if event.name == self._file_field:
-                await self._begin_file(event, request)
+                await self._begin_file(event, num_bytes)
             elif len(self._form.fields) >= _MAX_FIELDS:
                 raise InvalidRequestError(f"the form has more than {_MAX_FIELDS} fields")
         elif isinstance(event, PartData):
@@ -97,11 +97,9 @@ class FormReceiver:
     def _is_file(self) -> bool:
         return self._part is not None and self._part.name == self._file_field
 
-    async def _begin_file(self, part: PartBegins, request: Request) -> None:
+    async def _begin_file(self, part: PartBegins, num_bytes: int) -> None:
         if self._form.file is not None:
             raise InvalidRequestError(f"{part.name}: one file at a time", part.name)
-        length = request.headers.get("content-length", "0")
-        num_bytes = int(length) if length.isdigit() else 0
         self._form.file = await asyncio.to_thread(
             self._store.new_partial, num_bytes, self._max_bytes
         )

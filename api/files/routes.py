@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.execution.services import Services, ServicesDep
 from api.files.access import checked_name, expiry_of, file_answer, file_of
-from api.files.content import FileContent, is_known
+from api.files.content import FileContent, is_known, served
 from api.files.receiving import FormReceiver, ReceivedForm
 from api.files.schema import DeletedFile, ExpiresAfter, FileAnswer, FileList, Purpose
 from api.web.auth import CallerDep
@@ -153,6 +153,6 @@ async def read_file(
         return Response(None, 304, {"ETag": record.etag})
     path = await services.runner.in_thread(services.files.path, file_id)
     try:
-        return FileContent(path, record, request.headers)
+        return FileContent(served(path, record), request.headers)
     except FileNotFoundError:
         raise no_file(file_id) from None  # deleted just now

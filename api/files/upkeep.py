@@ -41,6 +41,9 @@ class FilesUpkeep:
             except RedisError as error:
                 log.debug("files wait for Redis", extra={"error": str(error)})
                 pause_s = _RETRY_S
+            except OSError as error:
+                log.warning("files cannot be tidied", extra={"error": str(error)})
+                pause_s = _INTERVAL_S
             await asyncio.sleep(pause_s)
 
     def _tidy(self) -> None:

@@ -36,11 +36,12 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 
 
 class CallerAnswer(BaseModel):
-    """What the caller may do. ``is_key_required``: the server has an API key."""
+    """What the caller may do. ``is_key_required``: the server has API keys. ``key``: its name."""
 
     object: Literal["caller"] = "caller"
     is_key_required: bool
     may_manage: bool
+    key: str
     version: str
     build: str
 
@@ -52,6 +53,7 @@ async def whoami(caller: CallerDep, services: ServicesDep) -> CallerAnswer:
     return CallerAnswer(
         is_key_required=services.settings.has_keys,
         may_manage=caller.may_manage,
+        key=caller.name,
         version=version("mlx-gguf-server"),
         build=page.build,
     )

@@ -12,10 +12,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.dialects.anthropic.errors import is_anthropic
 from api.dialects.error_answers import problem_response
 from api.web.errors import Problem, ProblemError
+from api.web.rate_headers import with_rate_headers
 from jobs.keys.caller import Caller
 from jobs.keys.key_ring import KeyRing
+from jobs.keys.limits import RateReport, check_class
 from jobs.settings import Settings, is_loopback
 
 _OPEN_PATHS = frozenset({"/health", "/", "/ui"})
@@ -117,8 +120,9 @@ def _host_name(netloc: str) -> str | None:
 class KeyGuard:
     """ASGI middleware: checks the API key, where one is set.
 
-    ``scope["state"]`` gets ``caller_info``, the ``Caller``, and ``caller``, its id. Routes for the
-    management key depend on ``ForManagers``.
+    ``scope["state"]`` gets ``caller_info``, the ``Caller``, and ``caller``, its id; for a key with
+    limits per minute ``rates``, from which its answers get their headers. Routes for the management
+    key depend on ``ForManagers``.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -129,6 +133,9 @@ class KeyGuard:
         is_free = scope["type"] != "http" or _is_open(scope["path"])
         problem = None if is_free else self._check(scope)
         if problem is None:
+            rates = scope.get("state", {}).get("rates")
+            if rates is not None:
+                send = with_rate_headers(send, rates, is_anthropic=is_anthropic(scope["path"]))
             await self._app(scope, receive, send)
         else:
             await problem_response(problem, scope)(scope, receive, send)
@@ -141,6 +148,8 @@ class KeyGuard:
         state["is_known"] = caller is not None
         state["caller_info"] = caller = caller or self._keys.anonymous(is_local=_is_local(scope))
         state["caller"] = caller.id
+        if caller.has_rates:
+            state["rates"] = RateReport()
         return None
 
 
@@ -167,6 +176,14 @@ async def require_management(request: Request) -> None:
 
 
 ForManagers = Depends(require_management)
+
+
+async def require_batch_class(caller: CallerDep) -> None:
+    """FastAPI dependency: requires a key for jobs of the class ``batch``."""
+    check_class(caller, "batch")
+
+
+ForBatches = Depends(require_batch_class)
 
 
 def _is_open(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
-from jobs.contract.errors import InvalidRequestError, JobError, ModelLoadError
+from jobs.contract.errors import InvalidRequestError, JobError, KeyLimitError, ModelLoadError
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
@@ -58,6 +59,9 @@ _KINDS: dict[str, tuple[int, str]] = {
     "files_full": (507, "insufficient_storage_error"),
     "queue_full": (429, "rate_limit_error"),
     "too_many_jobs": (429, "rate_limit_error"),
+    "key_limit": (429, "rate_limit_error"),
+    "rate_limit_exceeded": (429, "rate_limit_error"),
+    "key_not_allowed": (403, "permission_error"),
     "insufficient_memory": (507, "insufficient_memory_error"),
     "no_room": (503, "unavailable_error"),
     "not_ready": (503, "unavailable_error"),
@@ -73,6 +77,11 @@ _STATUS_KINDS: dict[int, tuple[str, str]] = {
 }
 # Names that pydantic adds to an error's location for the members of a union.
 _UNION_TAGS = frozenset({"str", "int", "float", "bool", "dict", "list", "none"})
+
+
+def codes_of(*statuses: int) -> tuple[str, ...]:
+    """The codes of errors that are answered with one of these statuses."""
+    return tuple(code for code, (status, _) in _KINDS.items() if status in statuses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ def problem_of(error: Exception) -> Problem:
         return _failed_load(error)
     if isinstance(error, JobError):
         status, kind = _KINDS.get(error.code, (500, SERVER))
-        headers = _retry(status) if error.param != "deadline_s" else _NO_RETRY
+        headers = _headers(error, status)
         return Problem(status, kind, error.code, error.message, error.param, headers)
     if isinstance(error, RedisError):
         message = "the job queue cannot be reached at the moment"
@@ -139,6 +148,12 @@ def _failed_load(error: ModelLoadError) -> Problem:
     status, kind = (400, INVALID) if error.param else _KINDS[error.code]
     headers = {} if error.param else {"x-should-retry": "false"}
     return Problem(status, kind, error.code, error.message, error.param, headers)
+
+
+def _headers(error: JobError, status: int) -> dict[str, str]:
+    if isinstance(error, KeyLimitError):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return _retry(status) if error.param != "deadline_s" else _NO_RETRY
 
 
 def _retry(status: int) -> dict[str, str]:

@@ -17,6 +17,8 @@ from jobs.batches.records import BatchRecord, decode_batch, encode_batch
 from jobs.contract.errors import ContractError
 from jobs.files.folder import sync_folder, write_whole
 
+_ABANDONED_S = 3600.0
+
 
 class BatchFolder:
     """``path`` is the folder; its name is the batch's id."""
@@ -54,6 +56,15 @@ class BatchFolder:
     def is_cancelled(self) -> bool:
         """Whether a cancel was requested; it outlives a loss of Redis' data."""
         return (self.path / "cancel").exists()
+
+    def is_abandoned(self, now: float) -> bool:
+        """Whether its creation has failed a while ago: there is no record."""
+        try:
+            return not (self.path / "batch.json").exists() and (
+                self.path.stat().st_mtime + _ABANDONED_S < now
+            )
+        except OSError:
+            return False
 
     def note_cancel(self) -> None:
         (self.path / "cancel").touch()

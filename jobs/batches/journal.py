@@ -7,6 +7,7 @@ and then the line's job is forgotten. A torn last entry, after a crash, is cut o
 from __future__ import annotations
 
 import os
+import threading
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class Journal:
 
     def __init__(self, folder: BatchFolder, total: int) -> None:
         self._total = total
+        self._lock = threading.Lock()  # nobody waits for the thread of a cancelled append
+        self._is_closed = False
         self._parts = (_Part(folder.out_journal), _Part(folder.err_journal))
         self._ends = bytearray(total + 1)  # the end of each line, 0: none
         self._offsets = array("Q", bytes(8 * (total + 1)))
@@ -131,7 +134,12 @@ class Journal:
     def append(self, ended: Iterable[EndedLine]) -> None:
         """Make lines durable, those that have not ended yet. Raises ``OSError`` (a full disk),
         after which none of them has ended."""
-        new = {one.line: one for one in ended if not self.has(one.line)}
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("the journal is closed")
+            self._append({one.line: one for one in ended if not self.has(one.line)})
+
+    def _append(self, new: dict[int, EndedLine]) -> None:
         groups: tuple[list[EndedLine], list[EndedLine]] = ([], [])
         for one in new.values():
             groups[one.end is not LineEnd.SUCCEEDED].append(one)
@@ -179,8 +187,10 @@ class Journal:
         return [n for n in range(1, self._total + 1) if self._ends[n] and self._ends[n] != good]
 
     def close(self) -> None:
-        for part in self._parts:
-            part.close()
+        with self._lock:
+            self._is_closed = True
+            for part in self._parts:
+                part.close()
 
 
 class _Details(msgspec.Struct):

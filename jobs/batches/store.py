@@ -164,11 +164,13 @@ class BatchStore:
             names.batch_key(record.id),
             names.batch_lease_key(record.id),
             names.ACTIVE_BATCHES,
-            names.BATCH_WAKE,
         ]
         is_active = int(not record.status.is_terminal)
         args: list[str | bytes | int] = [record.id, record.status.value, encode_batch(record)]
         args += [",".join(one.value for one in allowed), is_active, lease, int(wakes)]
+        is_told = record.status.is_terminal and record.kind == "openai"
+        args += [f"batch.{record.status.value}" if is_told else "", record.caller]
+        args += [names.BATCH_WAKEUP]
         return str(self._set(keys=keys, args=args).decode())
 
     def lease(self, batch_id: str, machine: str, process: str, ttl_s: float) -> tuple[str, str]:
@@ -185,6 +187,14 @@ class BatchStore:
         """Ids of the batches that have not ended, the oldest first."""
         found = (one.decode(errors="replace") for one in self.redis.smembers(names.ACTIVE_BATCHES))
         return sorted(found, key=lambda batch_id: batch_id.rpartition("_")[2])
+
+    def drop_lost(self) -> None:
+        """Forget batches of this folder that are only in Redis: their creation has failed."""
+        for batch_id in self.active():
+            if is_batch_id(batch_id) and not self.folder(batch_id).exists:
+                record = self.get(batch_id)
+                if record.home == self.home:
+                    self.forget(record)
 
     def ensure_index(self, *, is_forced: bool = False) -> None:
         """Write this folder's batches into Redis, if it has lost them."""
@@ -212,9 +222,10 @@ class BatchStore:
     def put(self, record: BatchRecord) -> None:
         """Write a batch into Redis, if it is not there."""
         keys = [names.batch_key(record.id), names.BATCHES, names.batches_key(record.caller)]
-        keys += [names.ACTIVE_BATCHES, names.BATCH_WAKE]
+        keys += [names.ACTIVE_BATCHES]
         is_active = int(not record.status.is_terminal)
-        self._put(keys=keys, args=[record.id, record.status.value, encode_batch(record), is_active])
+        args = [record.id, record.status.value, encode_batch(record), is_active, names.BATCH_WAKEUP]
+        self._put(keys=keys, args=args)
 
 
 def _replace(record: BatchRecord, **changes: object) -> BatchRecord:

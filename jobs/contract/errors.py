@@ -127,6 +127,11 @@ class JobNotFoundError(JobError):
     code = "job_not_found"
 
 
+def no_job(job_id: str) -> JobNotFoundError:
+    """The error for an id that is unknown or expired, or another caller's."""
+    return JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
+
+
 class JobConflictError(JobError):
     """The job is not in the state that the request needs."""
 
@@ -188,6 +193,25 @@ class TooManyJobsError(JobError):
     """The limit of waiting and running jobs is reached, for one API key or for all."""
 
     code = "too_many_jobs"
+
+
+class KeyLimitError(TooManyJobsError):
+    """A limit of the API key is reached. After ``retry_after_s`` another try may succeed."""
+
+    code = "key_limit"
+    retry_after_s: float = 1.0
+
+
+class RateLimitError(KeyLimitError):
+    """The key's requests or tokens of this minute are used up."""
+
+    code = "rate_limit_exceeded"
+
+
+class KeyPermissionError(JobError):
+    """The API key is not for this."""
+
+    code = "key_not_allowed"
 
 
 class ModelDrainingError(JobError):

@@ -45,7 +45,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
     are the caller's: its share of the model, its running sequences (0: no limit). ``batch`` and
     ``line`` (from 1) say whose line the job is, ``yields`` how often it gave way to others,
-    ``retry_of`` of which job it is a repetition.
+    ``retry_of`` of which job it is a repetition. The use of the key is counted under the name
+    ``model``; of its tokens per minute, ``reserved_tokens`` were counted before the job ran.
     """
 
     job_id: str
@@ -77,6 +78,8 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int = 0
     yields: int = 0
     retry_of: str = ""
+    model: str = ""
+    reserved_tokens: int = 0
 
     @classmethod
     def from_redis(cls, job_id: str, fields: Mapping[bytes, bytes]) -> JobRecord:

@@ -21,9 +21,9 @@ from jobs.contract.errors import DiskFullError
 RECORD_SUFFIX = ".json"
 _DRAFT_SUFFIX = ".draft"
 _ROOMS = ("files", "partial", "uploads")
-_BLOCK_BYTES = 4096  # what a small file takes on disk
+BLOCK_BYTES = 4096  # what a small file takes on disk
 _DAMAGED_KEPT_S = 30 * 86400
-_DRAFT_KEPT_S = 60.0
+_YOUNG_S = 60.0  # what is younger may be about to be completed
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -46,15 +46,21 @@ class FilesFolder:
     def uploads(self) -> Path:
         return self.root / "uploads"
 
+    @property
+    def batches(self) -> Path:
+        return self.root / "batches"
+
     def uid(self) -> str:
         """The folder's own id. Whoever sees the same folder reads the same one."""
         if not self.known_uid():
             self.make()
             draft = self.root / f"uid.{secrets.token_hex(4)}{_DRAFT_SUFFIX}"
-            draft.write_text(secrets.token_hex(8))
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, self._uid_path)  # of two processes at once the first decides
-            draft.unlink()
+            try:
+                write_whole(draft, secrets.token_hex(8).encode())
+                with contextlib.suppress(FileExistsError):
+                    os.link(draft, self._uid_path)  # of two processes at once the first decides
+            finally:
+                draft.unlink(missing_ok=True)
         return self.known_uid()
 
     def known_uid(self) -> str:
@@ -75,14 +81,15 @@ class FilesFolder:
                 (self.root / room).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def usage(self) -> tuple[int, int]:
-        """Bytes and number of all files, with those that are being written."""
-        sizes = [
-            max(size, _BLOCK_BYTES)
-            for place in (self.files, self.partial, *self.upload_folders())
-            for name, size in _sizes_in(place)
-            if not name.endswith(RECORD_SUFFIX)
-        ]
-        return sum(sizes), len(sizes)
+        """Bytes and number of all files, with those that are being written and those of batches.
+
+        One that lies in a batch's folder, too, counts once.
+        """
+        sizes: dict[tuple[int, int], int] = {}
+        places = (self.files, self.partial, *self.upload_folders(), *_folders_in(self.batches))
+        for state in (state for place in places for state in _states_in(place)):
+            sizes[state.st_dev, state.st_ino] = max(state.st_size, BLOCK_BYTES)
+        return sum(sizes.values()), len(sizes)
 
     def remove_leftovers(self) -> int:
         """Remove what killed processes left; what a living one writes is locked and stays."""
@@ -90,12 +97,14 @@ class FilesFolder:
         orphans = [
             path
             for path in _files_in(self.files)
-            if path.suffix == "" and remove_if_unlocked(path, unless=record_path(path))
+            if path.suffix == ""
+            and _age_s(path) > _YOUNG_S
+            and remove_if_unlocked(path, unless=record_path(path))
         ]
         drafts = [
             path
             for path in _files_in(self.files)
-            if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _DRAFT_KEPT_S)
+            if path.suffix == _DRAFT_SUFFIX and _remove_if_older(path, _YOUNG_S)
         ]
         return len(partial) + len(orphans) + len(drafts)
 
@@ -207,11 +216,10 @@ def _folders_in(folder: Path) -> list[Path]:
         return []
 
 
-def _sizes_in(folder: Path) -> list[tuple[str, int]]:
-    found = []
+def _states_in(folder: Path) -> Iterator[os.stat_result]:
+    """Of the files in a folder, without records."""
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):  # gone since
-                if entry.is_file(follow_symlinks=False):
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_size))
-    return found
+            if not entry.name.endswith(RECORD_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    yield entry.stat(follow_symlinks=False)

@@ -60,6 +60,7 @@ class FileIndex:
         with self._redis.pipeline() as pipe:
             for record in records:
                 values = {_RECORD: encode_record(record), _HOME: self.home}
+                pipe.delete(names.file_key(record.id))  # whatever lies there
                 pipe.hset(names.file_key(record.id), mapping=values)
                 pipe.zadd(names.FILES, {record.id: 0})
                 pipe.zadd(names.files_key(record.owner), {record.id: 0})

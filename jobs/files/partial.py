@@ -33,11 +33,14 @@ class PartialFile:
     @classmethod
     def create(cls, folder: Path, max_bytes: int) -> PartialFile:
         """A new one in the folder."""
-        path = folder / secrets.token_hex(16)
-        with disk_errors():
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return cls(path, descriptor, max_bytes, is_ours=True)
+        while True:
+            path = folder / secrets.token_hex(16)
+            with disk_errors():
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists():
+                return cls(path, descriptor, max_bytes, is_ours=True)
+            os.close(descriptor)  # removed as a leftover before it was locked
 
     @classmethod
     def open_finished(cls, path: Path) -> PartialFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from jobs.files.folder import FilesFolder
+from jobs.files.folder import BLOCK_BYTES, FilesFolder
 
 MAX_FILES = 100_000
 _AGE_S = 1.0
@@ -36,5 +36,5 @@ class Room:
 
     def note(self, num_bytes: int) -> None:
         """A file was added since."""
-        self._num_bytes += num_bytes
+        self._num_bytes += max(num_bytes, BLOCK_BYTES)
         self._num_files += 1

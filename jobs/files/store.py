@@ -168,13 +168,13 @@ class FileStore:
         self.ensure_index(index)
         now = time.time()
         entries = index.in_order(owner, after, is_newest_first=is_newest_first)
+        listed = (self._listed(index, file_id, entry, owner) for file_id, entry in entries)
         found = (
-            entry.record
-            for file_id, entry in entries
-            if self._is_there(index, file_id, entry, owner)
-            and entry is not None
-            and not entry.record.is_expired(now)
-            and purpose in (None, entry.record.purpose)
+            record
+            for record in listed
+            if record is not None
+            and not record.is_expired(now)
+            and purpose in (None, record.purpose)
         )
         page = list(islice(found, limit + 1))
         return page[:limit], len(page) > limit
@@ -192,7 +192,7 @@ class FileStore:
 
     def forget_expired(self) -> int:
         """Remove expired files and what killed processes left. How many were removed."""
-        if not self.folder.known_uid():
+        if not self.folder.root.exists():
             return 0
         index = self._index()
         self.ensure_index(index)
@@ -249,7 +249,7 @@ class FileStore:
             sync_folder(self.folder.files)
             write_whole(record_path(target), encode_record(record))
         except BaseException:
-            target.unlink(missing_ok=True)
+            move(target, source)
             raise
         self._room.note(record.bytes)
 
@@ -268,18 +268,23 @@ class FileStore:
         if node is not None:
             raise FileElsewhereError(f"the file {file_id} lies on the machine {node!r}: ask there")
 
-    def _is_there(
+    def _listed(
         self, index: FileIndex, file_id: str, entry: IndexedFile | None, owner: str | None
-    ) -> bool:
-        """Whether the file of an entry exists. Entries without one are dropped."""
+    ) -> FileRecord | None:
+        """The record of an id of the index; ``None`` if its file is gone, then it is dropped."""
+        is_id = is_file_id(file_id)
         if entry is not None and entry.home != index.home:
-            is_there = index.node_of(entry.home) is not None
+            found = entry.record if index.node_of(entry.home) is not None else None
+        elif entry is not None and record_path(self._path(file_id)).exists():
+            found = entry.record
         else:
-            is_there = is_file_id(file_id) and record_path(self._path(file_id)).exists()
-        is_young = is_file_id(file_id) and time.time() - time_of(file_id) < _STALE_AFTER_S
-        if not is_there and not is_young:
+            found = self._read(self._path(file_id)) if is_id else None
+            if found is not None:  # its entry is damaged
+                index.put([found])
+        is_young = is_id and time.time() - time_of(file_id) < _STALE_AFTER_S
+        if found is None and not is_young:
             index.drop(file_id, entry.record.owner if entry else owner or "")
-        return is_there
+        return found
 
     def _remove_damaged(self) -> int:
         """Remove files whose record could not be read for a long time."""

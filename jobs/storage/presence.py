@@ -41,6 +41,12 @@ class Presence:
         ]
         return {name.decode(errors="replace") for name in silent}
 
+    def reader_of(self, job_id: str) -> str | None:
+        """A live API process whose client waits for the job of an idempotency key."""
+        readers = self._redis.smembers(names.readers_key(job_id))
+        found = sorted({one.decode(errors="replace").partition("|")[0] for one in readers})
+        return next((name for name in found if self._redis.exists(names.api_key(name))), None)
+
     def forget_apis(self, gone: Iterable[str]) -> None:
         """Remove dead API processes, once their jobs are cancelled."""
         gone = set(gone)

@@ -17,7 +17,7 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
-from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError
+from jobs.contract.errors import ContractError, ErrorInfo, JobError, JobNotFoundError, no_job
 from jobs.contract.events import EventKind
 from jobs.contract.records import DeathCount, JobClass, JobRecord
 from jobs.contract.requests import Request, decode_request
@@ -300,11 +300,6 @@ class JobStore:
                     ],
                     args=[job_id],
                 )
-
-
-def no_job(job_id: str) -> JobNotFoundError:
-    """The error for an id that is unknown or expired, or another caller's."""
-    return JobNotFoundError(f"there is no job {job_id[:80]!r}", "job_id")
 
 
 def _parsed(claims: Iterable[bytes]) -> list[tuple[str, str]]:

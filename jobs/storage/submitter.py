@@ -11,7 +11,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from jobs.contract.errors import ModelDrainingError, QueueFullError, TooManyJobsError
+from jobs.contract.errors import KeyLimitError, ModelDrainingError, QueueFullError, TooManyJobsError
 from jobs.contract.prompt_facts import kind_of, prompt_length
 from jobs.contract.records import JobClass, JobRecord, JobStatus
 from jobs.contract.requests import TASKS, Request, Task, encode_request
@@ -21,7 +21,8 @@ from jobs.storage.connection import AsyncRedis, SyncRedis
 from jobs.storage.lua import job_scripts
 
 ABANDONED_TTL_S = 7 * 86400  # expiry of records until the end of the job sets a shorter one
-_MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD, Task.PULL})
+MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD, Task.PULL})
+"""Jobs of managers, which no limit counts."""
 _NO_LIMIT = 0
 _MAX_PULLS = 100  # as many as ``TAKE`` looks through
 
@@ -34,8 +35,9 @@ class Submission:
     job at the front of its queue. If the job is accepted, ``stored_data`` is kept for
     ``stored_ttl_s`` seconds in the field ``record`` of the hash ``stored_key``. ``keep_alive_s`` is
     how long the client wants the model to stay loaded after the job: ``None`` if it does not say,
-    negative: for ever, 0: no longer than jobs need it. The fields after it are the record's. A
-    line of a ``batch`` is in no list of jobs, and no limit counts it.
+    negative: for ever, 0: no longer than jobs need it. The fields after it are the record's, but
+    for ``max_jobs``, the key's own limit. A line of a ``batch`` is in no list of jobs, and no limit
+    counts it.
     """
 
     job_id: str
@@ -58,6 +60,8 @@ class Submission:
     batch: str = ""
     line: int = 0
     retry_of: str = ""
+    max_jobs: int | None = None
+    reserved_tokens: int = 0
 
     @property
     def slug(self) -> str:
@@ -104,7 +108,7 @@ class Submitter:
             ABANDONED_TTL_S,
             encode_request(submission.request),
             int(submission.is_first),
-            int(submission.task not in _MANAGEMENT and not submission.batch),
+            int(submission.task not in MANAGEMENT and not submission.batch),
             *self._limits(submission),
             submission.stored_data,
             submission.stored_ttl_s,
@@ -123,11 +127,12 @@ class Submitter:
         task = submission.task
         if task is Task.PULL:
             return _MAX_PULLS, _NO_LIMIT, _NO_LIMIT
-        if task in _MANAGEMENT or submission.batch:
+        if task in MANAGEMENT or submission.batch:
             return _NO_LIMIT, _NO_LIMIT, _NO_LIMIT
         settings = self._settings
         in_queue = _NO_LIMIT if task is Task.TOKEN_COUNT else settings.max_queued_per_model
-        return in_queue, settings.max_jobs_per_key or _NO_LIMIT, settings.max_jobs or _NO_LIMIT
+        of_caller = submission.max_jobs or settings.max_jobs_per_key or _NO_LIMIT
+        return in_queue, of_caller, settings.max_jobs or _NO_LIMIT
 
     def _check(self, answer: str, submission: Submission) -> None:
         settings = self._settings
@@ -138,8 +143,8 @@ class Submitter:
             of_what = "to be downloaded" if submission.task is Task.PULL else "for this model"
             raise QueueFullError(f"{self._limits(submission)[0]} jobs wait {of_what} already")
         if answer == "caller":
-            limit_ = settings.max_jobs_per_key
-            raise TooManyJobsError(f"{limit_} jobs of this key wait or run already")
+            message = f"{self._limits(submission)[1]} jobs of this key wait or run already"
+            raise (KeyLimitError if submission.max_jobs else TooManyJobsError)(message)
         if answer == "all":
             raise TooManyJobsError(f"{settings.max_jobs} jobs wait or run already")
 
@@ -211,6 +216,8 @@ def _record(submission: Submission) -> dict[str, str | int | float]:
         batch=submission.batch,
         line=submission.line,
         retry_of=submission.retry_of,
+        model="" if submission.task in MANAGEMENT else str(submission.facts.get("model", "")),
+        reserved_tokens=submission.reserved_tokens,
     )
     fields = record.to_redis()
     del fields["created_at"]

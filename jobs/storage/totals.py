@@ -52,6 +52,14 @@ class Totals:
     jobs: dict[tuple[str, str, str], int] = field(default_factory=dict)
     sums: dict[Sum, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
+    def only(self, model_ids: Collection[str]) -> Totals:
+        """The totals of these models."""
+        jobs = {name: number for name, number in self.jobs.items() if name[2] in model_ids}
+        found = Totals(jobs)
+        for kind, amounts in self.sums.items():
+            found.sums[kind] = {name: n for name, n in amounts.items() if name in model_ids}
+        return found
+
 
 def amounts_of(event: Event) -> list[str | float]:
     """What a terminal event adds to the sums: name, amount, name, amount and so on."""

@@ -26,6 +26,7 @@ CHAT = """
 RESPONSES = """
     background conversation errors stream stream_helper structured_output tools tools_stream whole
 """
+FILES = "errors files files_by_pages upload"
 PYTHONS = [
     pytest.param(DEV_PYTHON, id="dev"),
     pytest.param(NEWEST_PYTHON, id="newest", marks=pytest.mark.clients),
@@ -43,3 +44,8 @@ def test_openai_python_chats_completes_and_embeds(url: str, model: str, python: 
 @pytest.mark.parametrize("model", MODELS)
 def test_openai_python_gets_responses(url: str, model: str, python: Path) -> None:
     assert try_python("openai_responses_cases", url, model, python) == all_ok(RESPONSES)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_openai_python_keeps_files(url: str, python: Path) -> None:
+    assert try_python("openai_files_cases", url, MODELS[0], python) == all_ok(FILES)

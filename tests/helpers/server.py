@@ -102,7 +102,7 @@ class Server:
         """Send SIGTERM to every process; returns those that had to be killed after the wait."""
         parents = [psutil.Process(p.pid) for p in self.processes.values() if p.poll() is None]
         family = parents + [child for p in parents for child in p.children(recursive=True)]
-        for name in ("web", "workers", "redis"):
+        for name in ("web", "batches", "workers", "redis"):
             process = self.processes.get(name)
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)

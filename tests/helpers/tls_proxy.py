@@ -21,8 +21,8 @@ _START_S = 20.0
 def tls_proxy(upstream: Path, folder: Path) -> Iterator[str]:
     """A ``rediss://`` URL, with a self-signed certificate, that forwards to the unix socket."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate = _certificate(folder)
-    context.load_cert_chain(certificate, folder / "key.pem")
+    found = certificate(folder)
+    context.load_cert_chain(found, folder / "key.pem")
     loop = asyncio.new_event_loop()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,7 +37,7 @@ def tls_proxy(upstream: Path, folder: Path) -> Iterator[str]:
     server = asyncio.run_coroutine_threadsafe(listen(), loop).result(_START_S)
     try:
         port = server.sockets[0].getsockname()[1]
-        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+        yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={found}"
     finally:
         loop.call_soon_threadsafe(server.close)
         asyncio.run_coroutine_threadsafe(_end_all(), loop).result(_START_S)
@@ -60,7 +60,8 @@ async def _end_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _certificate(folder: Path) -> Path:
+def certificate(folder: Path) -> Path:
+    """A self-signed certificate of 127.0.0.1; its key is ``key.pem`` beside it."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("a certificate needs the command openssl")

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import settings as settings_module
 from jobs.platform.darwin import Darwin
-from jobs.settings import Settings, is_loopback, load_settings
+from jobs.settings import Settings, is_loopback, load_server_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +156,22 @@ def test_on_a_mac_a_long_socket_path_moves_to_where_launchd_and_the_shell_agree(
     monkeypatch.setenv("HOME", "/Users/somebody-with-a-name")
     assert settings.socket_dir.parent == Path("/Users/somebody-with-a-name/Library/Caches/mgs")
     assert len(bytes(settings.redis_socket)) <= 100
+
+
+def test_a_server_does_not_start_with_a_wrong_keys_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.toml"
+    monkeypatch.setenv("MGS_KEYS_FILE", str(file))
+    monkeypatch.setenv("MGS_HOST", "0.0.0.0")
+    for text, problem in (
+        (None, "there is no such file: `mgs keys add NAME` makes it"),
+        ('[[keys]]\nname = "a"\nsha256 = "x"\n', "keys[0] ('a'): sha256: must be the SHA-256"),
+    ):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(SystemExit):
+            load_server_settings()
+        assert f"mgs: {file}: {problem}" in capsys.readouterr().err
+    file.write_text("")
+    assert load_server_settings().has_keys, "also while there are none"

@@ -83,13 +83,20 @@ class DecodeLoop:
 
     def admit(self, job: GenerationJob | EmbeddingJob) -> None:
         self._send(job)
+        if isinstance(job, GenerationJob) and job.job_class == "interactive":
+            for other in list(self._jobs.values()):
+                if other.job_class == "batch" and other.is_reading and not other.is_pinned:
+                    self._interrupt(other)  # it will give way
 
     def end(self, job_id: str, error: JobError | None) -> None:
         """End a job early, ``error`` as in ``_End``; unknown and ended jobs are ignored."""
         self._send(_End(job_id, error))
         if (job := self._jobs.get(job_id)) is not None:
-            for sequence_id in job.sequence_ids:
-                self._engine.interrupt(sequence_id)
+            self._interrupt(job)
+
+    def _interrupt(self, job: GenerationJob) -> None:
+        for sequence_id in job.sequence_ids:
+            self._engine.interrupt(sequence_id)
 
     def hand_back(self, job_id: str) -> None:
         """Give a generation back to its queue, with what it has said; others are ignored."""
@@ -208,8 +215,7 @@ class DecodeLoop:
             self._handle_guarded(event)
         has_prefilled = any(isinstance(event, Prefill) for event in events)
         costly = self._sharing.note_step(self._jobs.values(), step_s, has_prefilled=has_prefilled)
-        if costly is not None:
-            self._hand_back(self._jobs[costly.job_id])
+        self._hand_back(None if costly is None else self._jobs[costly.job_id])
         self._progress_at = time.monotonic()
         self._publisher.notify(is_urgent=False)
 

@@ -131,7 +131,7 @@ class Sweeper:
             ids = self._store.pending_ids(slug, queues=names.queues_of(slug))
             for record in self._store.records(ids):
                 if record.owner in gone and _is_orphan(record):
-                    self._cancel(record)
+                    self._end_orphan(record)
         self._presence.forget_apis(gone)
 
     def _gone_apis(self) -> set[str]:
@@ -142,6 +142,13 @@ class Sweeper:
         now, silent = time.monotonic(), self._presence.silent_apis()
         self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
         return {name for name, at in self._silent_since.items() if now - at >= _SECOND_LOOK_S}
+
+    def _end_orphan(self, record: JobRecord) -> None:
+        reader = self._presence.reader_of(record.job_id)
+        if reader is not None:
+            self._store.adopt(record.job_id, reader)
+        else:
+            self._cancel(record)
 
     def _cancel(self, record: JobRecord) -> None:
         try:

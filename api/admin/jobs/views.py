@@ -18,7 +18,7 @@ from api.dialects.openai.text.translate import text_answer
 from api.dialects.responses.answer import Answer as ResponseAnswer
 from api.execution.shapes import Shape
 from api.execution.submissions import tier_of
-from jobs.contract.errors import JobNotFoundError
+from jobs.contract.errors import JobNotFoundError, no_job
 from jobs.contract.events import Event, EventKind
 from jobs.contract.pulls import PullRequest
 from jobs.contract.records import JobRecord
@@ -32,7 +32,7 @@ from jobs.contract.requests import (
 )
 from jobs.keys.caller import Caller
 from jobs.storage.event_log import read_log
-from jobs.storage.store import JobStore, no_job
+from jobs.storage.store import JobStore
 from jobs.storage.stored_responses import read_stored
 
 

@@ -21,11 +21,11 @@ async def health() -> Health:
 
 @router.get("/ready", responses=_NOT_READY)
 async def ready(services: ServicesDep, response: Response) -> Readiness:
-    """503 with reasons unless Redis, a supervisor and every loaded model's decode loop work.
+    """503 with reasons unless Redis, a supervisor and the decode loops of the key's models work.
 
     Answers within a second, even if Redis does not.
     """
-    reasons = await services.readiness.reasons()
+    reasons = await services.readiness.reasons(services.caller.may_use)
     if not reasons:
         return Readiness(status="ready", reasons=[])
     response.status_code = 503

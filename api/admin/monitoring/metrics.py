@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -19,8 +20,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from api.admin.keys.usage_metrics import usage_families
 from api.execution.services import Services
 from jobs.contract.records import JobClass, NodeStatus, WorkerStatus
+from jobs.keys.usage import Usage
+from jobs.keys.usage import read_totals as read_key_totals
 from jobs.scheduling.holds import Hold, Holds
 from jobs.storage.desired_models import LoadedModel
 from jobs.storage.totals import Sum, Totals, read_totals
@@ -46,25 +50,36 @@ _TIMES = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state at one scrape; ``waiting``: (slug, "generation", "batch" or "control") -> jobs."""
+    """What its caller may see at one scrape.
+
+    ``waiting``: (slug, "generation", "batch" or "control") -> jobs.
+    """
 
     models: list[LoadedModel]
     nodes: list[NodeStatus]
     totals: Totals
     waiting: dict[tuple[str, str], int]
+    usage: dict[str, Usage] = field(default_factory=dict)
+    key_names: dict[str, str] = field(default_factory=dict)
     holds: dict[tuple[str, JobClass], Hold] = field(default_factory=dict)
 
 
 def read_snapshot(services: Services) -> Snapshot:
     """Read the state. Synchronous; raises ``RedisError`` while Redis cannot be reached."""
-    models = services.desired_models.loaded()
+    models, nodes = services.loaded_models(), services.desired_models.nodes()
+    totals = read_totals(services.store.redis)
+    if not services.caller.has_all_models:
+        totals = totals.only({model.desired.model_id for model in models})
+        nodes = [msgspec.structs.replace(node, crashes={}) for node in nodes]
     slugs = [model.slug for model in models]
     return Snapshot(
         models=models,
-        nodes=services.desired_models.nodes(),
-        totals=read_totals(services.store.redis),
+        nodes=nodes,
+        totals=totals,
         waiting=services.store.num_waiting(slugs),
         holds=Holds(services.store.redis).read(slugs),
+        usage=read_key_totals(services.store.redis),
+        key_names=services.key_names(),
     )
 
 
@@ -92,6 +107,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _queue_families(snapshot)
     yield from _worker_families(snapshot)
     yield from _total_families(snapshot.totals)
+    yield from usage_families(snapshot.usage, snapshot.key_names)
 
 
 def _node_families(nodes: list[NodeStatus]) -> Iterator[Metric]:

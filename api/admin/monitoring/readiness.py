@@ -7,6 +7,7 @@ does not answer.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
@@ -31,12 +32,15 @@ class ReadinessProbe:
         self._desired_models = DesiredModels(self._redis)
         self._threads = ThreadPoolExecutor(_NUM_THREADS, "readiness")
 
-    async def reasons(self) -> list[str]:
-        """The reasons why requests cannot be served; empty if they can."""
+    async def reasons(self, may_use: Callable[[str], bool] = lambda name: True) -> list[str]:
+        """The reasons why requests cannot be served; empty if they can.
+
+        Of the models, those are looked at by whose names ``may_use`` is true.
+        """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                return await loop.run_in_executor(self._threads, self._check)
+                return await loop.run_in_executor(self._threads, self._check, may_use)
         except (TimeoutError, RedisTimeoutError):
             return [_SILENT]
         except RedisError:
@@ -46,10 +50,11 @@ class ReadinessProbe:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._redis.close()
 
-    def _check(self) -> list[str]:
+    def _check(self, may_use: Callable[[str], bool]) -> list[str]:
         nodes, loaded = self._desired_models.nodes(), self._desired_models.loaded()
         reasons = [] if nodes else ["no supervisor is running"]
-        return reasons + [reason for model in loaded if (reason := _reason(model))]
+        used = [model for model in loaded if may_use(model.desired.load.model_name)]
+        return reasons + [reason for model in used if (reason := _reason(model))]
 
 
 def _reason(model: LoadedModel) -> str | None:

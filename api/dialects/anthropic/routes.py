@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -79,7 +78,7 @@ async def _prepare(
     submission = replace(
         ticket.submission,
         keep_alive_s=keep_alive_of(body),
-        job_id=f"msg_{secrets.token_hex(16)}",
+        job_id=f"msg_{services.runner.new_suffix()}",
     )
     return replace(ticket, submission=submission), job
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -74,7 +72,7 @@ async def _prepare(
 ) -> tuple[Ticket, StoredResponse]:
     """The job, under the response's id, and the record of the response."""
     runner = services.runner
-    suffix = secrets.token_hex(16)
+    suffix = runner.new_suffix()
     items = await library.resolved(to_items(body.input, suffix))
     if body.previous_response_id:
         items = await library.context(body.previous_response_id) + items
@@ -87,7 +85,7 @@ async def _prepare(
     order, in_background = order_of(body), bool(body.background)
     ticket = new_ticket(runner, desired, job, is_background=in_background, order=order)
     tier = service_tier(ticket.submission)
-    record = to_record(f"resp_{suffix}", int(time.time()), body, job, items, tier)
+    record = to_record(f"resp_{suffix}", runner.created_s(), body, job, items, tier)
     record = msgspec.structs.replace(record, caller=services.caller.id)
     checked_text(record, body)
     keep_alive_s = keep_alive_of(body)

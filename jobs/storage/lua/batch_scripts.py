@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobs.storage.lua import webhook_scripts
+
 PUT_BATCH: Final = """
 -- Writes a batch, unless Redis has it already. Returns 1 if it was written.
--- KEYS: batch, all batches, those of the caller, those that have not ended, list that wakes the
--- runner. ARGV: id, status, record, 1 if it has not ended.
+-- KEYS: batch, all batches, those of the caller, those that have not ended. ARGV: id, status,
+-- record, 1 if it has not ended, channel that wakes the runners.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'status', ARGV[2], 'record', ARGV[3])
 redis.call('ZADD', KEYS[2], 0, ARGV[1])
 redis.call('ZADD', KEYS[3], 0, ARGV[1])
 if ARGV[4] == '1' then
   redis.call('SADD', KEYS[4], ARGV[1])
-  redis.call('LPUSH', KEYS[5], '1')
-  redis.call('LTRIM', KEYS[5], 0, 0)
+  redis.call('PUBLISH', ARGV[5], '')
 end
 return 1
 """
 
-BATCH_SET: Final = """
+BATCH_SET: Final = (
+    webhook_scripts.QUEUE_EVENT
+    + """
 -- Replaces status and record of a batch. Returns 'done' (now or earlier), 'gone', 'lease' when
 -- ARGV[6] does not work on it any more, or the status that forbids the change.
--- KEYS: batch, its lease, those that have not ended, list that wakes the runner. ARGV: id, status,
--- record, the statuses that it may have, comma separated, 1 if it has not ended, lease ('': no
--- check), 1 to wake the runner.
+-- KEYS: batch, its lease, those that have not ended. ARGV: id, status, record, the statuses that it
+-- may have, comma separated, 1 if it has not ended, lease ('': no check), 1 to wake the runners,
+-- the type of the event that tells of it ('': none), the caller, channel that wakes the runners.
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'gone' end
 if ARGV[6] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[6] then return 'lease' end
@@ -35,12 +38,11 @@ if not string.find(',' .. ARGV[4] .. ',', ',' .. status .. ',', 1, true) then re
 redis.call('HSET', KEYS[1], 'status', ARGV[2], 'record', ARGV[3])
 if ARGV[5] == '1' then redis.call('SADD', KEYS[3], ARGV[1])
 else redis.call('SREM', KEYS[3], ARGV[1]) end
-if ARGV[7] == '1' then
-  redis.call('LPUSH', KEYS[4], '1')
-  redis.call('LTRIM', KEYS[4], 0, 0)
-end
+if ARGV[7] == '1' then redis.call('PUBLISH', ARGV[10], '') end
+if ARGV[8] ~= '' then queue_event(ARGV[9], ARGV[8], ARGV[1]) end
 return 'done'
 """
+)
 
 LEASE_BATCH: Final = """
 -- Takes or renews the lease of a batch. Returns {lease, status}; the lease is '' if another process

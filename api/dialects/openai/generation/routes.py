@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Annotated, Any
 
@@ -74,7 +73,7 @@ async def _generate(
     if in_background:
         await runner.submit_ticket(ticket)
         return await accepted_job(services, ticket.job_id)
-    created = int(time.time())
+    created = runner.created_s()
     timeout_s = services.settings.answer_timeout_s
     names = _OF_MESSAGES if body.messages else _OF_A_PROMPT
     tier = service_tier(ticket.submission)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 from redis.exceptions import RedisError
 
-from api.batches.line_answers import Postponed
+from api.batches.lines.answers import Postponed
 from api.execution.resolve import finder_of
 from api.execution.services import Services
 from jobs.catalog.catalog import list_models
@@ -25,6 +25,9 @@ _EMBED_POLL_S = 0.1
 _EMBED_WAIT_S = 10.0
 _UNLOADED_POLL_S = 1.0
 _EMBEDDINGS = "/v1/embeddings"
+
+Tell = Callable[[Postponed], None]
+"""Gets what a line waits for."""
 
 
 class _Model(msgspec.Struct):
@@ -47,15 +50,13 @@ class Turns:
         self._slug = ""
         self._status: WorkerStatus | None = None
         self._read_at = float("-inf")
-        self._is_unloaded = False
+        self._known: set[str | None] = set()
 
-    def note(self, submission: Submission) -> None:
-        """The job of a line: it names the model's queues."""
-        self._slug = submission.slug
-
-    def note_unloaded(self) -> None:
-        """Somebody has unloaded the model: no line loads it again, until somebody else does."""
-        self._is_unloaded = True
+    def note(self, body: bytes, submission: Submission | None) -> None:
+        """A line had a job: that names the model's queues."""
+        if submission is not None:
+            self._slug = submission.slug
+            self._known.add(self._model_in(body))
 
     async def window(self) -> int:
         """How many lines of this batch may be jobs at once."""
@@ -66,13 +67,16 @@ class Turns:
         total = self._services.settings.batch_window or 2 * slots + 8
         return max(2, total // max(1, self._num_sharing()))
 
-    async def wait(self, is_over: asyncio.Event) -> None:
-        """Until the next line may run, or the batch is over."""
-        while self._is_unloaded and not is_over.is_set():
-            if await self._is_loaded():
-                self._is_unloaded = False
-            else:
-                await asyncio.sleep(_UNLOADED_POLL_S)
+    async def wait(self, body: bytes, is_over: asyncio.Event, tell: Tell) -> None:
+        """Until the next line may run, or the batch is over.
+
+        A model that is not desired any more was unloaded by somebody: no line loads it again,
+        until somebody else does.
+        """
+        model = self._model_in(body)
+        while model in self._known and not is_over.is_set() and not await self._is_loaded(model):
+            tell(Postponed("model_unloaded", f"{model or 'the model'!r} was unloaded"))
+            await asyncio.sleep(_UNLOADED_POLL_S)
         if self._is_embedding:
             await self._wait_for_idle(is_over)
 
@@ -90,14 +94,13 @@ class Turns:
         except msgspec.DecodeError:
             return self._model
 
-    async def _is_loaded(self) -> bool:
+    async def _is_loaded(self, model: str | None) -> bool:
         try:
             finder = await finder_of(self._services)
+            finder.resolve(None, model)
         except (RedisError, JobError):
             return False
-        if not self._model:
-            return finder.find(names.DEFAULT_MODEL_ID) is not None
-        return finder.find(self._model) is not None
+        return True
 
     async def _read_status(self) -> None:
         if not self._slug or time.monotonic() - self._read_at < _READ_AGAIN_S:

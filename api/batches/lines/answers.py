@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from api.batches.line_app import RouteAnswer
+from api.batches.lines.app import RouteAnswer
 from jobs.batches.journal import EndedLine, LineEnd, usage_of
 from jobs.batches.records import BatchRecord
 

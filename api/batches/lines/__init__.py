@@ -1,0 +1,1 @@
+"""The lines of a batch: their requests, jobs and answers."""

@@ -1,0 +1,103 @@
+"""Makes the answers of lines durable, in groups, and tells how far the batch is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+
+from redis.exceptions import RedisError
+
+from api.batches.held_batch import HeldBatch
+from api.batches.lines.answers import Postponed
+from api.batches.workplace import Workplace
+from jobs.batches.journal import EndedLine, Journal
+
+_GROUP_S = 0.25  # answers of this time are synced together
+_GROUP_LINES = 64
+_MAX_UNSAVED = 512
+_DISK_RETRY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class LineSaver:
+    """Answers in the order in which they came: to the disk; then their jobs are forgotten.
+
+    ``waiting`` is what the batch waits for, shown with its progress.
+    """
+
+    def __init__(self, place: Workplace, held: HeldBatch, journal: Journal) -> None:
+        self._place = place
+        self._held = held
+        self._journal = journal
+        self._in_thread = place.services.runner.in_thread
+        self._unsaved: list[EndedLine] = []
+        self._has_news = asyncio.Event()
+        self._saving = asyncio.Lock()
+        self.waiting: Postponed | None = None
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def add(self, answer: EndedLine) -> None:
+        """Take an answer; it is saved soon."""
+        self._unsaved.append(answer)
+        if len(self._unsaved) >= _MAX_UNSAVED:
+            self.has_room.clear()
+        self._has_news.set()
+
+    def note(self, waiting: Postponed | None) -> None:
+        """What the batch waits for has changed."""
+        if waiting != self.waiting:
+            self.waiting = waiting
+            self._has_news.set()
+
+    async def run(self) -> None:
+        """Save what comes, for ever."""
+        while True:
+            await self._has_news.wait()
+            if len(self._unsaved) < _GROUP_LINES:
+                await asyncio.sleep(_GROUP_S)
+            self._has_news.clear()
+            await self.save()
+
+    async def save(self) -> None:
+        """Save all answers so far, and tell."""
+        async with self._saving:
+            group = self._unsaved[:]
+            await self._append(group)
+            del self._unsaved[: len(group)]
+            self.has_room.set()
+            await self._forget(group)
+            await self._tell(self.waiting)
+
+    async def write_off(self, group: list[EndedLine]) -> None:
+        """Save lines that never ran."""
+        async with self._saving:
+            await self._append(group)
+
+    async def _append(self, group: list[EndedLine]) -> None:
+        while group:
+            try:
+                return await self._in_thread(self._journal.append, group)
+            except OSError as error:
+                facts = {"batch": self._held.record.id, "error": str(error)}
+                log.warning("the answers of a batch cannot be written", extra=facts)
+                await self._tell(Postponed("disk_full", f"the answers cannot be written: {error}"))
+                await asyncio.sleep(_DISK_RETRY_S)
+
+    async def _forget(self, group: Iterable[EndedLine]) -> None:
+        """Delete the jobs of saved lines; what fails is tried again with the next group."""
+        ids = [self._held.record.line_job(one.line) for one in group]
+        with contextlib.suppress(RedisError):
+            await self._in_thread(self._place.line_jobs.forget, ids)
+
+    async def _tell(self, waiting: Postponed | None) -> None:
+        code, message = (waiting.code, waiting.message) if waiting else ("", "")
+        await self._held.save(
+            counts=self._journal.counts,
+            usage=self._journal.usage,
+            waiting_code=code,
+            waiting_message=message,
+        )

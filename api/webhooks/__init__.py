@@ -1,0 +1,1 @@
+"""Webhooks: routes for endpoints, and the sender of deliveries."""
