@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from api.admin.models.loading import start_load, start_unload
 from jobs.batches.line_jobs import LineJobs
 from jobs.contract.errors import JobError, JobNotFoundError, ModelDrainingError
 from jobs.contract.records import JobClass
+from jobs.keys.caller import NOBODY
 from jobs.scheduling.holds import Holds
 from jobs.storage.desired_models import DesiredModels
 from tests.explorer.client import CallbackRedis
@@ -111,7 +113,14 @@ class ApiPrograms:
             remove=self._desired_models.remove,
             nodes=lambda: ["a node"],
         )
-        runner = SimpleNamespace(in_thread=in_thread, submit=submit, name="")
+        runner = SimpleNamespace(
+            in_thread=in_thread,
+            submit=submit,
+            name="",
+            caller_info=NOBODY,
+            caller="",
+            new_suffix=lambda: secrets.token_hex(16),
+        )
         redis = _AsyncRedis(self._fixtures.api)
         settings = self._fixtures.settings
         return SimpleNamespace(
