@@ -109,8 +109,8 @@ class Stream(NamedTuple):
 class Worker(NamedTuple):
     """``mode``: not started, running, stopping, dead (with ``code``), gone (and settled).
 
-    ``used``: by callers, not yet reported with a take. ``desired`` and ``load_job``: the desired model's uid and the load job that it was started for.
-    It takes generations once ``is_ready``.
+    ``used``: by callers, not yet reported with a take. ``desired`` and ``load_job``: the desired
+    model's uid and the load job that it was started for. It takes generations once ``is_ready``.
     """
 
     mode: str = "not started"

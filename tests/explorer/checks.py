@@ -27,6 +27,7 @@ class Checks:
         self._wrong_jobs: dict[tuple[int | None, ...], str | None] = {}
         self._wrong_steps: dict[tuple[int, int], str | None] = {}
         self._ended: dict[int, tuple[bool, bool]] = {}
+        self._yields: dict[int, int] = {}
 
     def violation_of(self, before: int, after: int) -> str | None:
         """The violated invariant of the state ``after`` or of the step to it."""
@@ -48,6 +49,16 @@ class Checks:
             is_ended = all(r[b"status"] in TERMINAL for r in records if r is not None)
             self._ended[number] = is_ended, is_ended and self._is_clean(database)
         return self._ended[number]
+
+    def num_yields(self, number: int) -> int:
+        """How often jobs have given way, by their records."""
+        if not self._rules.yields:
+            return 0
+        if number not in self._yields:
+            database = self._databases[number]
+            records = [self._hash(database, names.job_key(job)) for job in _jobs(database)]
+            self._yields[number] = sum(int(r.get(b"yields", b"0")) for r in records if r)
+        return self._yields[number]
 
     def _is_clean(self, database: Database) -> bool:
         return not any(
@@ -124,7 +135,9 @@ class Checks:
         assert isinstance(claims, frozenset)
         claimed = [member.partition(b"|")[2] for member in claims]
         waiting = self._ids(database, *(list_keys(queue)[0] for queue in QUEUES.values()))
-        unclaimed = self._ids(database, list_keys(QUEUE)[1]) if self._rules.has_unclaimed_job else set()
+        unclaimed = (
+            self._ids(database, list_keys(QUEUE)[1]) if self._rules.has_unclaimed_job else set()
+        )
         for job in _jobs(database):
             num_holders = (job.encode() in waiting) + claimed.count(job.encode())
             num_holders = num_holders or job.encode() in unclaimed

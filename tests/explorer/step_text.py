@@ -39,10 +39,7 @@ SCRIPTS: dict[str, str] = {
     if isinstance(text, str) and name.isupper()
 }
 """The scripts by name."""
-_NAMES = {
-    hashlib.sha1(text.encode()).hexdigest(): name
-    for name, text in SCRIPTS.items()
-}
+_NAMES = {hashlib.sha1(text.encode()).hexdigest(): name for name, text in SCRIPTS.items()}
 _MAX_CHARS = 150
 
 

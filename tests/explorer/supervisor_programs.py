@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from jobs.contract.records import DesiredModel
 from jobs.platform.awake import AwakeWhileBusy
-from jobs.storage.contact import RedisContact
 from jobs.storage import names
+from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
 from tests.explorer.fixtures import Fixtures

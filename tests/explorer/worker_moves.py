@@ -72,8 +72,8 @@ class WorkerMoves:
         if name != "ctl":
             if not worker.is_ready or not worker.has_room(name, self._rules.slots):
                 return IDLE
-            args = (owner, consumer, _jobs(worker), worker.used, self._running(worker))
-            return start("take", token(index), name, *args)
+            order = worker.used, self._running(worker)
+            return start("take", token(index), name, owner, consumer, _jobs(worker), *order)
         if any(s.task == "mgs.load" for s in worker.streams):
             return IDLE
         args = (_jobs(worker), worker.desired, worker.load_job, worker.is_ready)

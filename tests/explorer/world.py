@@ -79,8 +79,13 @@ class JobWorld:
 
     def violation_of(self, before: State, move: Move) -> str | None:
         assert isinstance(move.after, State)
-        error = self._program_error(move)
+        error = self._program_error(move) or self._extra_yield(move.after)
         return error or self._checks.violation_of(before.redis, move.after.redis)
+
+    def _extra_yield(self, state: State) -> str | None:
+        num_asked = self.rules.yields - state.budget.yields
+        is_extra = self._checks.num_yields(state.redis) > num_asked
+        return "a job has given way more often than its worker wanted" if is_extra else None
 
     def goals(self, state: State) -> tuple[bool, ...]:
         is_ended, is_clean = self._checks.goals(state.redis)
