@@ -18,6 +18,7 @@ from api.admin.models.adapters_routes import router as adapters_router
 from api.admin.models.estimate_routes import router as estimate_router
 from api.admin.models.listing_routes import router as models_router
 from api.admin.models.pull_routes import router as pull_router
+from api.admin.models.residency_routes import router as residency_router
 from api.admin.models.routes import router as internal_router
 from api.admin.monitoring.docs_routes import mount_assets
 from api.admin.monitoring.docs_routes import router as docs_router
@@ -69,6 +70,7 @@ ROUTERS = (
     batches_router,
     models_router,
     internal_router,
+    residency_router,
     estimate_router,
     pull_router,
     adapters_router,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.batches.held_batch import HeldBatch
-from api.batches.lines.turns import Turns
+from api.batches.lines.turns import CallerOf, Turns
 from api.batches.lines.work import LineWork
 from api.batches.outputs import store_outputs
 from api.batches.workplace import Workplace
@@ -21,8 +21,6 @@ from jobs.batches.journal import Journal, LineEnd
 from jobs.batches.records import MAX_LINES, MAX_MESSAGES, BatchStatus, LineCounts, LineError
 from jobs.contract.errors import DiskFullError, JobError, ModelNotFoundError
 from jobs.files.record import new_file_id
-from jobs.files.store import FileStore
-from jobs.keys.caller import Caller
 
 _DISK_RETRY_S = 5.0
 
@@ -49,14 +47,12 @@ class BatchRun:
         self,
         place: Workplace,
         held: HeldBatch,
-        files: FileStore,
-        caller: Caller,
+        caller_of: CallerOf,
         num_sharing: Callable[[], int],
     ) -> None:
         self._place = place
         self._held = held
-        self._files = files
-        self._caller = caller
+        self._caller_of = caller_of
         self._num_sharing = num_sharing
         self._in_thread = place.services.runner.in_thread
 
@@ -115,9 +111,9 @@ class BatchRun:
     async def _model_error(self, model: str | None) -> LineError | None:
         """The error of a model that does not exist; one that is on disk only may come later."""
         services = self._place.services
-        services = replace(services, runner=services.runner.for_caller(self._caller))
+        services = replace(services, runner=services.runner.for_caller(self._caller_of()))
         try:
-            desired = await self._held.insist_async(partial(resolve, services, None, model))
+            await self._held.insist_async(partial(resolve, services, None, model))
         except ModelNotFoundError as error:
             turns = self._turns(model)
             is_on_disk = model and await turns.missing_model(b"") is not None
@@ -125,14 +121,13 @@ class BatchRun:
             return None if is_on_disk else LineError("model_not_found", message, 1, "body.model")
         except JobError:
             return None  # tried again with the lines
-        if not self._caller.may_use(desired.load.model_name):
-            message = f"{model!r} is no model of this key"
-            return LineError("model_not_found", message, 1, "body.model")
         return None
 
     def _turns(self, model: str | None) -> Turns:
         record = self._held.record
-        return Turns(self._place.services, record.endpoint, model, self._num_sharing)
+        return Turns(
+            self._place.services, record.endpoint, model, self._caller_of, self._num_sharing
+        )
 
     async def _forget_saved(self, journal: Journal) -> None:
         """Delete the jobs of lines that an earlier process has saved, and could not delete."""
@@ -144,7 +139,7 @@ class BatchRun:
 
     async def _work(self, input_file: InputFile, journal: Journal) -> None:
         turns = self._turns(self._held.record.model)
-        work = LineWork(self._place, self._held, input_file, journal, self._caller, turns)
+        work = LineWork(self._place, self._held, input_file, journal, self._caller_of, turns)
         if await work.run():
             await self._finish(journal, work.over)
 
@@ -177,7 +172,7 @@ class BatchRun:
     async def _store_outputs(self, journal: Journal) -> tuple[str | None, str | None]:
         held = self._held
         while True:
-            args = (self._files, held.folder, held.record, journal, _now())
+            args = (self._place.services.files, held.folder, held.record, journal, _now())
             try:
                 return await held.insist(store_outputs, *args)
             except (OSError, DiskFullError) as error:

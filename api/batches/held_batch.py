@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ class HeldBatch:
         self._runner = runner
         self._lease = ""
         self._descriptor: int | None = None
+        self._saving = asyncio.Lock()
 
     @classmethod
     async def take(cls, store: BatchStore, runner: JobRunner, batch_id: str) -> HeldBatch | None:
@@ -60,6 +62,7 @@ class HeldBatch:
             await held.renew()
             # Again, since the former owner may have changed it before the lock was ours.
             held.record = await runner.in_thread(store.get, batch_id)
+            await held._catch_up_with_disk()
         except BaseException as error:
             held._unlock()
             if isinstance(error, LeaseLostError):
@@ -67,7 +70,8 @@ class HeldBatch:
             raise
         held._note_status(held.record.status)
         if folder.is_cancelled and held.record.status.is_cancellable:
-            await held.save(status=BatchStatus.CANCELLING)
+            await held.save(status=BatchStatus.CANCELLING, cancelling_at=int(time.time()))
+            held.is_cancelling.set()
         return held
 
     @property
@@ -109,8 +113,19 @@ class HeldBatch:
         if status is BatchStatus.CANCELLING:
             self.is_cancelling.set()
 
+    async def _catch_up_with_disk(self) -> None:
+        """What is on disk has happened, also if Redis has lost its last second."""
+        found = await self._runner.in_thread(self.folder.read)
+        if _STAGES[found.status] > _STAGES[self.record.status]:
+            former, self.record = self.record.status, found
+            await self._runner.in_thread(self._store.set, found, [former], self._lease)
+
     async def save(self, **changes: Any) -> None:
         """Change the record. One that is being cancelled keeps that status until it has ended."""
+        async with self._saving:
+            await self._save(changes)
+
+    async def _save(self, changes: dict[str, Any]) -> None:
         while True:
             new = msgspec.structs.replace(self.record, **changes)
             if new.status.is_terminal:
@@ -160,5 +175,15 @@ class HeldBatch:
                 await asyncio.sleep(_RETRY_S)
 
 
+_STAGES = {
+    BatchStatus.VALIDATING: 0,
+    BatchStatus.IN_PROGRESS: 1,
+    BatchStatus.CANCELLING: 2,
+    BatchStatus.FINALIZING: 2,
+    BatchStatus.FAILED: 3,
+    BatchStatus.COMPLETED: 3,
+    BatchStatus.EXPIRED: 3,
+    BatchStatus.CANCELLED: 3,
+}
 _OVERTAKEN = (BatchStatus.IN_PROGRESS, BatchStatus.FINALIZING)
 """Statuses that a request to cancel replaces."""

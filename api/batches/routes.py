@@ -27,7 +27,6 @@ from jobs.contract.errors import InvalidRequestError
 from jobs.files.record import BATCH, FileRecord, no_file
 from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
-from jobs.keys.limits import check_class
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=ERRORS)
 
@@ -35,14 +34,12 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"], responses=ERRORS)
 @router.post("", dependencies=[ForBatches])
 async def create_batch(body: BatchBody, services: ServicesDep, caller: CallerDep) -> BatchAnswer:
     """Answer the lines of an input file in the background."""
-    check_class(caller, "batch")
     record = await services.runner.in_thread(_create, services, caller, body)
     return batch_answer(record)
 
 
 def _create(services: Services, caller: Caller, body: BatchBody) -> BatchRecord:
-    files = FileStore(services.settings, services.store.redis)
-    _check_input(files, caller, body.input_file_id)
+    _check_input(services.files, caller, body.input_file_id)
     now, output_expiry = int(time.time()), body.output_expires_after
     record = BatchRecord(
         id=new_batch_id(),
@@ -55,12 +52,12 @@ def _create(services: Services, caller: Caller, body: BatchBody) -> BatchRecord:
         metadata=body.metadata,
         output_ttl_s=output_expiry.seconds if output_expiry else None,
     )
-    return _stored(services, files, record)
+    return _stored(services, record)
 
 
-def _stored(services: Services, files: FileStore, record: BatchRecord) -> BatchRecord:
+def _stored(services: Services, record: BatchRecord) -> BatchRecord:
     def add_input(folder: Path) -> None:
-        files.link_into(record.input_file_id, folder, "input.jsonl")
+        services.files.link_into(record.input_file_id, folder, "input.jsonl")
 
     return _store(services).create(record, add_input)
 
@@ -126,8 +123,7 @@ async def retry_batch(
 def _retry(services: Services, caller: Caller, batch_id: str, body: RetryBody) -> BatchRecord:
     old = own_batch(services, caller, batch_id)
     store = _store(services)
-    files = FileStore(services.settings, services.store.redis)
-    file_id = retry_input(files, store.local_folder(old), old)
+    file_id = retry_input(services.files, store.local_folder(old), old)
     now, window = int(time.time()), body.completion_window or old.completion_window
     record = BatchRecord(
         id=new_batch_id(),
@@ -141,7 +137,7 @@ def _retry(services: Services, caller: Caller, batch_id: str, body: RetryBody) -
         output_ttl_s=old.output_ttl_s,
         retry_of=old.id,
     )
-    return _stored(services, files, record)
+    return _stored(services, record)
 
 
 def own_batch(services: Services, caller: Caller, batch_id: str) -> BatchRecord:

@@ -20,9 +20,7 @@ from jobs.batches.line_jobs import LineJobs
 from jobs.batches.records import BatchRecord
 from jobs.batches.store import BatchStore
 from jobs.contract.errors import JobError
-from jobs.files.store import FileStore
 from jobs.keys.caller import Caller
-from jobs.keys.key_ring import KeyRing
 from jobs.settings import Settings
 
 _MAX_PER_CALLER = 4
@@ -42,8 +40,6 @@ class Workshop:
         self._stopping = stopping
         redis = self._services.store.redis
         self._batches = BatchStore(settings, redis)
-        self._files = FileStore(settings, redis)
-        self._keys = KeyRing(settings)
         self._place = Workplace(
             self._services, create_line_app(self._services), LineJobs(redis), stopping
         )
@@ -142,9 +138,9 @@ class Workshop:
         return True
 
     async def _work(self, held: HeldBatch) -> None:
-        caller = self._keys.of_id(held.record.caller) or Caller(held.record.caller)
+        caller_of = partial(self._caller_of, held.record.caller)
         sharing = partial(self._num_sharing, held.record)
-        run = BatchRun(self._place, held, self._files, caller, sharing)
+        run = BatchRun(self._place, held, caller_of, sharing)
         renewal = asyncio.create_task(held.keep_renewed(), name="renew a batch")
         work = asyncio.create_task(run.run(), name=f"run {held.record.id}")
         try:
@@ -157,6 +153,10 @@ class Workshop:
                 task.cancel()
             await asyncio.gather(renewal, work, return_exceptions=True)
             await held.release()
+
+    def _caller_of(self, caller_id: str) -> Caller:
+        """The caller as its key is now; what was accepted of a key that is gone still runs."""
+        return self._services.keys.of_id(caller_id) or Caller(caller_id)
 
     def _num_sharing(self, record: BatchRecord) -> int:
         model = next(

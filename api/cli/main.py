@@ -19,7 +19,7 @@ from api.cli.client import CliError, Server
 from api.cli.keys import app as keys_app
 from api.cli.open_page import open_page_soon
 from api.cli.pulling import pull, remove
-from api.cli.queues import drain, hold, resume, show_waiting_jobs
+from api.cli.queues import drain, hold, purge, resume, show_waiting_jobs
 from api.cli.serve import project_root, serve
 from api.cli.service.commands import app as service_app
 from jobs.settings import Settings, load_settings
@@ -37,7 +37,7 @@ app.command()(pull)
 app.command()(batch)
 app.command()(batches)
 app.command("rm")(remove)
-for _command in (hold, drain, resume):
+for _command in (hold, drain, resume, purge):
     app.command()(_command)
 
 Url = Annotated[str | None, typer.Option("--url", help="Server; default: MGS_HOST and MGS_PORT.")]

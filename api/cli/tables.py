@@ -28,11 +28,11 @@ def show_processes(answer: Json) -> None:
                 process["model_name"],
                 process["model_type"],
                 process.get("state", ""),
-                _text(process.get("context_length")),
-                _text(process.get("process_id")),
+                to_text(process.get("context_length")),
+                to_text(process.get("process_id")),
                 f"{process.get('cpu_usage') or 0:.0f} %",
                 _memory_text(process),
-                _text(queue["request_queue_size"]),
+                to_text(queue["request_queue_size"]),
                 _until_text(process),
             )
         )
@@ -92,9 +92,9 @@ def show_models(models: Sequence[Json]) -> None:
         "FORMAT": ["GGUF" if m["backend"] == "llama-cpp" else "MLX" for m in found.values()],
         "SIZE": [to_size_text(m.get("size_bytes") or 0) for m in found.values()],
         "PARAMETERS": [to_count_text(m.get("num_parameters")) for m in found.values()],
-        "QUANTIZATION": [_text(m.get("quantization")) for m in found.values()],
-        "CONTEXT": [_text(m.get("context_length")) for m in found.values()],
-        "SOURCE": [_text(m.get("source")) for m in found.values()],
+        "QUANTIZATION": [to_text(m.get("quantization")) for m in found.values()],
+        "CONTEXT": [to_text(m.get("context_length")) for m in found.values()],
+        "SOURCE": [to_text(m.get("source")) for m in found.values()],
         "LOADED AS": [", ".join(sorted(ids[name])) for name in found],
         "ALIASES": [", ".join(m.get("aliases") or ()) for m in found.values()],
     }
@@ -108,96 +108,14 @@ def show_jobs(page: Json) -> None:
     rows = [
         (
             job["id"],
-            _text(job.get("task") or job.get("type")),
-            _text(job.get("model_id")),
-            _text(job.get("status")),
+            to_text(job.get("task") or job.get("type")),
+            to_text(job.get("model_id")),
+            to_text(job.get("status")),
             to_age_text(now - job["created_at"]),
         )
         for job in page["data"]
     ]
     show_table(("JOB", "TASK", "MODEL", "STATUS", "AGE"), rows, empty="no jobs")
-
-
-def show_queues(entries: Sequence[Json]) -> None:
-    """``GET /management/queues`` as a table."""
-    now = time.time()
-    rows = [
-        (
-            entry["model_id"],
-            entry["model_name"],
-            entry["class"],
-            entry["state"] + (f" by {entry['by']}" if entry["by"] else ""),
-            to_age_text(now - entry["since"]) if entry["since"] else "",
-            _text(entry["waiting"]),
-            _text(entry["running"]),
-        )
-        for entry in entries
-    ]
-    titles = ("ID", "MODEL", "CLASS", "STATE", "SINCE", "WAITING", "RUNNING")
-    show_table(titles, rows, empty="no model is loaded")
-
-
-def show_waiting(jobs: Sequence[Json]) -> None:
-    """Jobs that wait, in the order of their queues."""
-    rows = [_waiting_row(job) for job in sorted(jobs, key=_place)]
-    titles = ("ID", "CLASS", "POSITION", "PRIORITY", "STARTS IN", "AGE", "CALLER", "JOB")
-    show_table(titles, rows, empty="no jobs wait")
-
-
-def _place(job: Json) -> tuple[str, str, int]:
-    queue = job["queue"]
-    return job["model_id"], queue["class"], queue["position"] or 0
-
-
-def _waiting_row(job: Json) -> tuple[str, ...]:
-    queue, start_s = job["queue"], job["queue"]["estimated_start_s"]
-    return (
-        job["model_id"],
-        queue["class"],
-        _text(queue["position"]),
-        _text(queue["priority"]),
-        "" if start_s is None else to_age_text(start_s),
-        to_age_text(time.time() - job["created_at"]),
-        _text(job["caller"]),
-        job["id"],
-    )
-
-
-def show_batches(batches: list[Json]) -> None:
-    """Batches of ``GET /v1/batches`` as a table."""
-    now = time.time()
-    rows = []
-    for one in batches:
-        counts, waiting = one["request_counts"], one.get("waiting")
-        state = f"{one['status']} ({waiting['code']})" if waiting else one["status"]
-        done = f"{counts['completed'] + counts['failed']}/{counts['total']}"
-        age = to_age_text(now - one["created_at"])
-        rows.append((one["id"], _text(one["model"]), state, done, str(counts["failed"]), age))
-    titles = ("BATCH", "MODEL", "STATUS", "ENDED", "FAILED", "AGE")
-    show_table(titles, rows, empty="no batches: mgs batch FILE")
-
-
-def batch_bar() -> Progress:
-    """A bar with lines, tokens per second and the estimated end; without a terminal nothing."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    return Progress(
-        *columns,
-        TextColumn("{task.fields[tokens]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def progress_bar() -> Progress:
@@ -260,7 +178,7 @@ def to_count_text(number: int | None) -> str:
         if number and number >= size:
             value = number / size
             return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
-    return _text(number)
+    return to_text(number)
 
 
 def to_age_text(age_s: float) -> str:
@@ -272,7 +190,7 @@ def to_age_text(age_s: float) -> str:
 
 
 def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print rows of texts, or ``empty`` if there are none."""
+    """Print a table, or the line ``empty`` if it has no rows."""
     if not rows:
         print(empty)
         return
@@ -291,5 +209,6 @@ def _memory_text(process: Json) -> str:
     return f"{used} of {to_size_text(reserved)}" if reserved else used
 
 
-def _text(value: object) -> str:
+def to_text(value: object) -> str:
+    """A cell: empty for ``None``."""
     return "" if value is None else str(value)

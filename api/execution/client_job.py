@@ -20,7 +20,6 @@ from api.execution.worker_liveness import Missing
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
-    DeadlineError,
     JobCancelledError,
     JobError,
     JobNotFoundError,
@@ -29,6 +28,7 @@ from jobs.contract.errors import (
     NotReadyError,
     StorageLostError,
     WorkerLostError,
+    deadline_passed,
 )
 from jobs.contract.events import Event
 from jobs.platform.awake_time import awake_timeout
@@ -89,7 +89,7 @@ class ClientJob:
 
     def _timeout_error(self) -> JobTimeoutError:
         if self._left_s is not None and self._left_s < self._timeout_s:
-            return DeadlineError()
+            return deadline_passed()
         return JobTimeoutError(f"no end within {self._timeout_s:g} s")
 
     @contextlib.asynccontextmanager
@@ -143,7 +143,7 @@ class ClientJob:
             check(event)
         except JobTimeoutError:
             if self._deadline_at is not None and event.t >= self._deadline_at - _CLOCKS_S:
-                raise DeadlineError from None
+                raise deadline_passed() from None
             raise
 
     def cancel(self, reason: str) -> None:
@@ -189,7 +189,7 @@ class ClientJob:
     def _on_deadline(self) -> None:
         """End the job if it waits; one that runs is ended by its worker, which has its tokens."""
         if not self._is_started and not self._is_over:
-            self._runner.abandon_soon(self.ticket.job_id, DeadlineError())
+            self._runner.abandon_soon(self.ticket.job_id, deadline_passed())
 
     def _on_absence(self, num_checks: int, what: Missing) -> None:
         """The model has no worker, and no supervisor that would start one."""

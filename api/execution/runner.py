@@ -18,13 +18,13 @@ from redis.exceptions import RedisError
 
 from api.execution.data_loss_check import DataLossCheck
 from api.execution.desired_cache import DesiredCache
+from api.execution.keep_alive import KeepAlive
 from api.execution.worker_liveness import Missing, WorkerLiveness, absent_models
 from api.idempotency.claim import Claim
 from api.idempotency.readers import JobReaders
 from jobs import asyncio_tasks
 from jobs.contract.errors import (
     ContractError,
-    InvalidRequestError,
     JobError,
     JobNotFoundError,
     KeyLimitError,
@@ -32,7 +32,7 @@ from jobs.contract.errors import (
     NotReadyError,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import DesiredModel, decode_record
+from jobs.contract.records import DesiredModel, JobClass, decode_record
 from jobs.keys.caller import NOBODY, Caller
 from jobs.keys.limits import KeyLimits, RateReport
 from jobs.platform.awake_time import awake_timeout
@@ -69,7 +69,7 @@ class Ticket:
 
 
 class JobRunner:
-    """Submits, follows and ends jobs; one per API process."""
+    """Submits, follows and ends jobs. ``job_class``: of all generations, whatever requests say."""
 
     def __init__(
         self,
@@ -83,11 +83,12 @@ class JobRunner:
         orphan_s: float = 30.0,
     ) -> None:
         self.name = name
-        self.caller, self.caller_info = "", NOBODY
+        self.caller_info = NOBODY
+        self.job_class: JobClass | None = None
         self._report: RateReport | None = None
         self._limits = KeyLimits(redis)
         self.claim: Claim | None = None
-        self._max_keep_alive_s = max_keep_alive_s
+        self._keep_alive = KeepAlive(desired_models, self.in_thread, max_keep_alive_s)
         self.hub = hub
         self.store = store
         self._desired_models = desired_models
@@ -102,7 +103,7 @@ class JobRunner:
     def for_caller(self, caller: Caller, report: RateReport | None = None) -> JobRunner:
         """A copy of the runner that submits jobs as ``caller``, and says so to ``report``."""
         runner = copy.copy(self)
-        runner.caller, runner.caller_info, runner._report = caller.id, caller, report
+        runner.caller_info, runner._report = caller, report
         return runner
 
     def with_claim(self, claim: Claim | None) -> JobRunner:
@@ -145,32 +146,16 @@ class JobRunner:
 
     async def submit_for(self, ticket: Ticket) -> None:
         """``submit``; a supervisor that may have to start the model looks at once."""
+        if self.claim is not None and self.claim.is_existing:
+            return  # the request only follows the job, so no limit concerns it
         self._limits.check_model(ticket.desired, self.caller_info)
         if ticket.submission.keep_alive_s is not None:
-            await self._keep_alive(ticket.desired, ticket.submission.keep_alive_s)
+            seconds, may_manage = ticket.submission.keep_alive_s, self.caller_info.may_manage
+            await self._keep_alive.set(ticket.desired, seconds, may_manage=may_manage)
         await self.submit(ticket.submission)
         if ticket.desired.is_parked:
             with contextlib.suppress(RedisError):  # it looks once a second in any case
                 await self._redis.publish(names.WAKEUP, b"")
-
-    async def _keep_alive(self, desired: DesiredModel, seconds: float) -> None:
-        """Set how long a model that a request loaded may be unused; negative: for ever.
-
-        The last request counts. Longer than the server's default is for managers.
-        """
-        if desired.origin != "auto":
-            return
-        ttl_s = None if seconds < 0 else seconds
-        is_longer = self._max_keep_alive_s > 0 and not 0 <= seconds <= self._max_keep_alive_s
-        if is_longer and not self.caller_info.may_manage:
-            raise InvalidRequestError(
-                f"keep_alive: more than {self._max_keep_alive_s:g} s needs the management key",
-                "keep_alive",
-            )
-        if ttl_s != desired.ttl_s:
-            slug = names.slug_of(desired.model_id)
-            change = partial(self._desired_models.change, slug, desired.uid, ttl_s=ttl_s)
-            await self.in_thread(change)
 
     async def submit_ticket(self, ticket: Ticket) -> None:
         """Submit a background job; when this raises, the job is cancelled.

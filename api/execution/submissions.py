@@ -104,7 +104,7 @@ def new_submission(
         is_background=is_background,
         owner=runner.name,
         keep_alive_s=keep_alive_s,
-        job_class=order.job_class,
+        job_class=runner.job_class or order.job_class,
         priority=runner.caller_info.clamped(order.priority),
         deadline_at=order.deadline_at,
     )

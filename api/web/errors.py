@@ -40,6 +40,7 @@ _KINDS: dict[str, tuple[int, str]] = {
     "adapter_not_found": (404, "not_found_error"),
     "job_not_found": (404, "not_found_error"),
     "model_id_in_use": (409, "conflict_error"),
+    "model_busy": (409, "conflict_error"),
     "job_conflict": (409, "conflict_error"),
     "batch_not_found": (404, "not_found_error"),
     "batch_not_changeable": (409, "conflict_error"),

@@ -43,7 +43,7 @@ async def create_endpoint(body: EndpointBody, services: ServicesDep) -> Endpoint
     """Register a URL for events; the answer has the secret, which is not shown again."""
     is_allowed = _check_url(body.url, services.caller)
     wanted = NewEndpoint(body.name, body.url, body.event_types, is_allowed)
-    endpoint = await _store(services).create(services.runner.caller, wanted)
+    endpoint = await _store(services).create(services.runner.caller_info.id, wanted)
     return _with_secret(endpoint)
 
 
@@ -53,7 +53,7 @@ async def list_endpoints(
 ) -> EndpointList:
     """The key's endpoints, newest first."""
     store = _store(services)
-    found, has_more = await store.page(services.runner.caller, after, limit)
+    found, has_more = await store.page(services.runner.caller_info.id, after, limit)
     data = [EndpointAnswer(**_shown(endpoint)) for endpoint in found]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return EndpointList(data=data, first_id=first, last_id=last, has_more=has_more)

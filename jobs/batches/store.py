@@ -15,7 +15,7 @@ from jobs.batches.errors import BatchNotFoundError, BatchStateError, no_batch
 from jobs.batches.folder import BatchFolder, folders_in
 from jobs.batches.records import BatchRecord, BatchStatus, decode_batch, encode_batch
 from jobs.contract.errors import ContractError
-from jobs.files.folder import FilesFolder
+from jobs.files.folder import FilesFolder, disk_errors
 from jobs.files.record import FileElsewhereError
 from jobs.settings import Settings
 from jobs.storage import names
@@ -68,10 +68,11 @@ class BatchStore:
         """Store a new batch. ``add_input`` puts ``input.jsonl`` into the folder it gets."""
         folder = self.folder(record.id)
         record = _replace(record, home=self.home)
-        folder.make()
         try:
-            add_input(folder.path)
-            folder.write(record)
+            with disk_errors():
+                folder.make()
+                add_input(folder.path)
+                folder.write(record)
             self.put(record)
         except BaseException:
             folder.remove()

@@ -150,13 +150,9 @@ class JobTimeoutError(JobError):
     code = "job_timeout"
 
 
-class DeadlineError(JobTimeoutError):
-    """The deadline that the client has set has passed."""
-
-    def __init__(
-        self, message: str = "deadline_s: it has passed", param: str | None = "deadline_s"
-    ) -> None:
-        super().__init__(message, param)
+def deadline_passed() -> JobTimeoutError:
+    """The error of a job whose own deadline (``deadline_s``) has passed."""
+    return JobTimeoutError("deadline_s: it has passed", "deadline_s")
 
 
 class ShuttingDownError(JobError):
@@ -212,6 +208,12 @@ class KeyPermissionError(JobError):
     """The API key is not for this."""
 
     code = "key_not_allowed"
+
+
+class ModelBusyError(JobError):
+    """Jobs of the model prevent a change of it."""
+
+    code = "model_busy"
 
 
 class ModelDrainingError(JobError):

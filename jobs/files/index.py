@@ -6,14 +6,19 @@ mark is missing: then Redis has lost its data, or nobody has asked for a month.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.contract.errors import ContractError
+from jobs.files.folder import record_path, write_whole
 from jobs.files.record import FileRecord, decode_record, encode_record
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
+
+log = logging.getLogger(__name__)
 
 _MARK_TTL_S = 30 * 86400
 _AT_ONCE = 500
@@ -127,3 +132,20 @@ def _decode(found: list[bytes | None] | Exception) -> IndexedFile | None:
         return IndexedFile(decode_record(record), home.decode(errors="replace"))
     except ContractError:
         return None  # one that cannot be read must not hide the others
+
+
+def read_record(path: Path, index: FileIndex) -> FileRecord | None:
+    """The record of the file at ``path``; a damaged one is restored from the index."""
+    try:
+        return decode_record(record_path(path).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ContractError, OSError) as error:
+        entry = index.read(path.name)
+        is_known = entry is not None and entry.home == index.home
+        facts = {"file": path.name, "error": str(error), "is_restored": is_known}
+        log.warning("damaged record of a file", extra=facts)
+        if entry is None or not is_known:
+            return None
+        write_whole(record_path(path), encode_record(entry.record))
+        return entry.record

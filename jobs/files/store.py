@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import time
 from itertools import islice
 from pathlib import Path
 
-from jobs.contract.errors import ContractError
+from redis.exceptions import RedisError
+
 from jobs.files.folder import (
     FilesFolder,
     disk_errors,
@@ -19,14 +19,13 @@ from jobs.files.folder import (
     sync_folder,
     write_whole,
 )
-from jobs.files.index import FileIndex, IndexedFile
+from jobs.files.index import FileIndex, IndexedFile, read_record
 from jobs.files.moving import link_or_copy, move
 from jobs.files.partial import PartialFile
 from jobs.files.record import (
     FileElsewhereError,
     FileRecord,
     FilesFullError,
-    decode_record,
     encode_record,
     is_file_id,
     new_file_id,
@@ -37,8 +36,6 @@ from jobs.files.room import MAX_FILES, Room
 from jobs.files.upload_records import remove_expired_uploads
 from jobs.settings import Settings
 from jobs.storage.connection import SyncRedis
-
-log = logging.getLogger(__name__)
 
 _STALE_AFTER_S = 60.0  # an entry without a file is of one that is being stored, for at most so long
 
@@ -226,19 +223,7 @@ class FileStore:
         return self.folder.files / file_id
 
     def _read(self, path: Path) -> FileRecord | None:
-        """The record of the file at ``path``; a damaged one is restored from the index."""
-        try:
-            return decode_record(record_path(path).read_bytes())
-        except FileNotFoundError:
-            return None
-        except ContractError as error:
-            entry = self._index().read(path.name)
-            facts = {"file": path.name, "error": error.message, "is_restored": entry is not None}
-            log.warning("damaged record of a file", extra=facts)
-            if entry is None:
-                return None
-            write_whole(record_path(path), encode_record(entry.record))
-            return entry.record
+        return read_record(path, self._index())
 
     def _store(self, source: Path, record: FileRecord) -> None:
         """First the index: an entry without a file is dropped, a file without one is not listed."""
@@ -257,7 +242,8 @@ class FileStore:
         path = self._path(record.id)
         record_path(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        self._index().drop(record.id, record.owner)
+        with contextlib.suppress(RedisError):  # who lists the files finds that it is gone
+            self._index().drop(record.id, record.owner)
 
     def _refuse_elsewhere(self, file_id: str) -> None:
         index = self._index()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
 
 from jobs.contract.errors import JobConflictError, JobNotFoundError
 from jobs.contract.records import JobRecord
@@ -35,14 +38,15 @@ class WaitingOrder:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.lrange(self._store.queue(queue_name).key, 0, -1)
             pipe.smembers(names.hints_key(queue_name))
-            waiting, callers = pipe.execute()
-        return waiting, sorted(callers)
+            waiting, callers = map(_or_none_of, pipe.execute(raise_on_error=False))
+        return list(waiting), sorted(callers)
 
     def _scores(self, queue_name: str, callers: Sequence[bytes]) -> dict[bytes, float]:
         with self._redis.pipeline(transaction=False) as pipe:
             for caller in callers:
                 pipe.zrange(names.hint_key(queue_name, _text(caller)), 0, -1, withscores=True)
-            return {job_id: score for found in pipe.execute() for job_id, score in found}
+            found = map(_or_none_of, pipe.execute(raise_on_error=False))
+            return {job_id: score for hints in found for job_id, score in hints}
 
     def change_priority(self, record: JobRecord, priority: int, aging_s: float) -> None:
         """Give a waiting job another priority; ``JobConflictError`` if it does not wait."""
@@ -55,6 +59,15 @@ class WaitingOrder:
         if answer != "done":
             message = f"priority: the job does not wait any more, it is {answer}"
             raise JobConflictError(message, "priority")
+
+
+def _or_none_of(answer: Any) -> Any:
+    """A reply of a pipeline; nothing for a key of another type."""
+    if isinstance(answer, ResponseError):
+        return ()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _text(data: bytes) -> str:

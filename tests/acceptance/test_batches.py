@@ -177,6 +177,23 @@ def test_a_batch_waits_for_a_model_that_was_unloaded(batches: Batches) -> None:
     assert batch.model_extra["waiting"] is None
 
 
+def test_a_batch_on_hold_says_so_and_goes_on(batches: Batches) -> None:
+    url = f"{batches.server.url}/management/queues/fake"
+    batches.run([chat_line(0)])
+    assert httpx.post(f"{url}/hold", json={"classes": ["batch"]}, timeout=20).status_code == 200
+    created = batches.create(jsonl(chat_line(n) for n in range(20)))
+
+    def waiting() -> Any:
+        found = batches.client.batches.retrieve(created.id)
+        return (found.model_extra or {}).get("waiting")
+
+    assert wait_until(waiting, "the batch waits")["code"] == "on_hold"
+    assert batches.num_ended(created.id) == 0
+    assert httpx.post(f"{url}/resume", timeout=20).status_code == 200
+    batch = batches.end_of(created.id)
+    assert (batch.request_counts.completed, batch.model_extra["waiting"]) == (20, None)
+
+
 def _out_journal(batches: Batches, batch_id: str) -> Path:
     return Path(batches.server.env["MGS_STATE_DIR"]) / "files" / "batches" / batch_id / "out.jsonl"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
+from tests.helpers.batches import chat_line, jsonl
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READY_S = 30.0
@@ -33,7 +36,7 @@ class Served:
             "MGS_FAKE_ENGINE": "1",
             "PYTHONPATH": str(_ROOT),
         }
-        self._folder = folder
+        self.folder = folder
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -50,7 +53,7 @@ class Served:
         """Run another ``mgs`` beside it."""
         return subprocess.run(
             self._command(*arguments),
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -92,11 +95,50 @@ def test_a_model_is_loaded_seen_and_unloaded(served: Served) -> None:
     assert "no model is loaded" in served.mgs("ps").stdout
 
 
+def test_queues_are_held_shown_and_resumed(served: Served) -> None:
+    assert served.mgs("load", "fake").returncode == 0
+    held = served.mgs("hold", "fake", "--class", "interactive")
+    assert held.returncode == 0, held.stderr
+    assert [line.split()[2:4] for line in held.stdout.splitlines()[1:]] == [
+        ["interactive", "hold"],
+        ["batch", "open"],
+    ]
+    body = {"messages": [{"role": "user", "content": "hi"}], "background": True, "priority": 4}
+    url = f"http://127.0.0.1:{served.port}/v1/chat/completions"
+    job_id = httpx.post(url, json=body).json()["id"]
+    shown = served.mgs("jobs", "--queue").stdout.splitlines()
+    assert shown[-1].split()[:4] == ["0", "interactive", "1", "4"]
+    assert shown[-1].split()[-1] == job_id
+    assert "hold" in served.mgs("drain", "0", "--class", "batch").stdout
+    refused = served.mgs("hold", "nobody")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert served.mgs("hold", "0", "--class", "odd").returncode == 1
+    assert served.mgs("resume", "0").stdout.count("open") == 2
+    assert served.mgs("unload").returncode == 0
+
+
 def test_a_wrong_model_is_one_line(served: Served) -> None:
     failed = served.mgs("load", "nothing-of-that-name")
     assert failed.returncode == 1
     assert failed.stderr.startswith("mgs: ")
     assert failed.stderr.count("\n") == 1
+
+
+def test_a_file_of_requests_is_answered_beside_it(served: Served) -> None:
+    file = served.folder / "requests.jsonl"
+    file.write_bytes(jsonl(chat_line(n, temperature=9 if n == 3 else 0) for n in range(5)))
+    done = served.mgs("batch", "requests.jsonl", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "completed: 4 answered, 1 not" in done.stdout
+    output = (served.folder / "requests.output.jsonl").read_text().splitlines()
+    assert [json.loads(one)["custom_id"] for one in output] == ["r0", "r1", "r2", "r4"]
+    assert (served.folder / "requests.errors.jsonl").read_text().count("\n") == 1
+    listed = served.mgs("batches").stdout
+    batch_id = next(word for word in listed.split() if word.startswith("batch_"))
+    assert "5/5" in listed
+    assert "is accepted" in served.mgs("batches", "--retry", batch_id).stdout
+    refused = served.mgs("batches", "--cancel", batch_id)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
 
 
 def test_redis_opens_and_shows_how(served: Served) -> None:

@@ -121,6 +121,30 @@ def ended_job(server: Server, job_id: str) -> dict[str, Any] | None:
     return found if found["status"] not in ("queued", "running") else None
 
 
+def result_of(server: Server, job_id: str) -> tuple[str, int]:
+    """The text of a job that finishes, and how often it gave way."""
+    (ended,) = wait_until(lambda: all_finished(server, [job_id]), "the end", 30)
+    return ended["result"]["choices"][0]["message"]["content"], ended["yields"]
+
+
+def test_what_is_handed_back_goes_on_with_the_same_text(server: Server) -> None:
+    server.load("fake-20ms")
+    body = {"max_tokens": 150, "ignore_eos": True, "seed": 5}
+    undisturbed, _ = result_of(server, submit(server, **body))
+    requeued = submit(server, **body)
+    wait_until(lambda: job(server, requeued)["status"] == "running", "it runs")
+    assert server.post(f"/v1/jobs/{requeued}/requeue").status_code == 202
+    held = submit(server, **body)
+    wait_until(lambda: job(server, held)["status"] == "running", "it runs")
+    change(server, "hold", yield_running=True)
+    wait_until(lambda: interactive_queue(server)["running"] == 0, "all are handed back")
+    assert waiting_in_rq(server) == 2
+    change(server, "resume")
+    text, num_yields = result_of(server, requeued)
+    assert (text, num_yields > 1) == (undisturbed, True)
+    assert result_of(server, held) == (undisturbed, 1)
+
+
 def test_a_drained_model_does_what_waits_and_takes_nothing_new(server: Server) -> None:
     server.load("fake-20ms", slots=1)
     ids = [submit(server, max_tokens=30, ignore_eos=True) for _ in range(2)]

@@ -74,6 +74,7 @@ def test_a_batch_of_messages_is_answered_as_the_messages_are(client: Anthropic) 
     alone = client.messages.create(**MESSAGE, extra_body={"temperature": 0.0})
     assert results["good"].message.content == results["same"].message.content == alone.content
     assert results["good"].message.usage.output_tokens == alone.usage.output_tokens
+    assert results["good"].message.usage.service_tier == "batch"
     for name in ("streamed", "too-few", "unknown"):
         assert results[name].type == "errored"
         assert results[name].error.type == "error"
@@ -83,17 +84,17 @@ def test_a_batch_of_messages_is_answered_as_the_messages_are(client: Anthropic) 
 
 def test_a_cancelled_batch_keeps_what_was_answered(client: Anthropic) -> None:
     batch = client.messages.batches.create(
-        requests=[request(f"r{n}", max_tokens=200) for n in range(60)]
+        requests=[request(f"r{n}", max_tokens=200) for n in range(600)]
     )
     cancelled = client.messages.batches.cancel(batch.id)
     assert cancelled.processing_status in ("canceling", "ended")
     assert cancelled.cancel_initiated_at is not None
     counts = ended(client, batch.id).request_counts
-    assert counts.succeeded + counts.canceled + counts.errored == 60
+    assert counts.succeeded + counts.canceled + counts.errored == 600
     assert counts.canceled > 0
     kinds = [one.result.type for one in client.messages.batches.results(batch.id)]
     assert kinds.count("canceled") == counts.canceled
-    assert len(kinds) == 60
+    assert len(kinds) == 600
 
 
 def test_a_batch_is_deleted_once_it_has_ended(client: Anthropic) -> None:
@@ -113,3 +114,31 @@ def test_batches_are_listed_in_both_directions(client: Anthropic) -> None:
     assert listed[:5] == sorted(made, reverse=True)
     newer = [batch.id for batch in client.messages.batches.list(limit=2, before_id=min(made))]
     assert sorted(newer) == sorted(made)[1:]
+
+
+def test_the_beta_names_of_the_client_are_the_same_routes(client: Anthropic) -> None:
+    batches = client.beta.messages.batches
+    batch = batches.create(requests=[request("one")])
+    ended(client, batch.id)
+    assert batches.retrieve(batch.id).processing_status == "ended"
+    (result,) = batches.results(batch.id)
+    assert (result.custom_id, result.result.type) == ("one", "succeeded")
+    assert batch.id in [one.id for one in batches.list(limit=3)]
+    assert batches.delete(batch.id).id == batch.id
+
+
+def test_a_batch_goes_on_after_a_kill_of_the_runner_and_of_the_api(
+    server: Server, client: Anthropic
+) -> None:
+    names = [f"r{n}" for n in range(120)]
+    batch = client.messages.batches.create(requests=[request(name) for name in names])
+    for name, module in (("batches", "api.batch_runner"), ("web", "api")):
+        server.processes[name].kill()
+        server.processes[name].wait()
+        server.start(name, module)
+    wait_until(server.is_ready, "the API again")
+    assert ended(client, batch.id).request_counts.succeeded == len(names)
+    results = list(client.messages.batches.results(batch.id))
+    assert [one.custom_id for one in results] == names
+    texts = {one.result.message.content[0].text for one in results}
+    assert len(texts) == 1

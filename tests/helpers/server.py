@@ -69,7 +69,8 @@ class Server:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
+            # 401: it has a keys file.
+            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code in (200, 401)
         except httpx.TransportError:
             return False
 

@@ -300,6 +300,19 @@ def test_nothing_is_stored_while_redis_is_away(tmp_path: Path) -> None:
         assert [file["id"] for file in listed] == [answer.json()["id"]]
 
 
+def test_a_file_is_read_and_deleted_while_redis_is_away(tmp_path: Path) -> None:
+    with private_redis(is_kept=True) as server, running_api(tmp_path, server.url) as rig:
+        upload = {"file": ("a", b"x")}
+        made = rig.http.post("/v1/files", files=upload, data={"purpose": "user_data"}).json()
+        path = f"/v1/files/{made['id']}"
+        server.kill()
+        assert rig.http.get(f"{path}/content").content == b"x"
+        assert rig.http.delete(path).json()["deleted"]
+        server.start()
+        assert rig.http.get(path).status_code == 404
+        assert rig.http.get("/v1/files").json()["data"] == []
+
+
 def test_the_files_are_listed_again_after_a_loss_of_redis(client: OpenAI, rig: Rig) -> None:
     made = {create(client).id for _ in range(3)}
     rig.redis.flushall()

@@ -461,6 +461,20 @@ def test_clean_up_ends_old_jobs_waiting_and_running(rig: Rig) -> None:
     )
 
 
+def test_clean_up_spares_the_class_batch_unless_it_is_named(rig: Rig) -> None:
+    rig.load()
+    body = {"prompt": "x", "background": True, "service_tier": "flex"}
+    flex = rig.post("/v1/completions", body).json()["id"]
+    path = "/management/process/clean-up"
+    for fields, num in (({}, 0), ({"class": "batch", "dry_run": True}, 1)):
+        assert rig.post(path, {"timeout": 0, **fields}).json()["num_waiting"] == num
+    assert rig.record(flex).status is JobStatus.QUEUED
+    wrong = rig.post(path, {"timeout": 0, "class": "flex"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "class")
+    assert rig.post(path, {"timeout": 0, "class": "all"}).json()["num_waiting"] == 1
+    assert rig.record(flex).status is JobStatus.CANCELLED
+
+
 async def test_a_load_that_the_supervisor_has_queued_first_is_queued_once(rig: Rig) -> None:
     services = Services.create(rig.settings)
     submission = Submission("load-1", "0", LoadRequest("fake", "fake"), {}, is_first=True)

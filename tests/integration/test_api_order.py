@@ -490,6 +490,9 @@ def test_jobs_are_filtered_by_the_name_of_a_key(tmp_path: Path, redis_url: str) 
             return [one["id"] for one in page["data"]]
 
         assert ids("default") == [users]
+        assert [job(rig, one)["key"] for one in (users, managers)] == ["default", "management"]
+        listed = rig.http.get("/v1/jobs").json()["data"]
+        assert [one["key"] for one in listed if one["id"] == users] == ["default"]
         assert managers in ids("management")
         assert ids(rig.record(users).caller) == [users]
         held = change(rig, "hold")["data"][0]

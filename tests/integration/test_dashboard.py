@@ -73,8 +73,8 @@ def test_the_workers_page_shows_the_running_job(pages: FlaskClient) -> None:
 
 def test_the_queues_page_shows_the_class_batch(pages: FlaskClient) -> None:
     found = pages.get("/0/data/queues.json").get_json()["queues"]
-    counts = {queue["name"]: queue["queued_job_registry_count"] for queue in found}
-    assert counts == {"mgs-gen-0": 1, "mgs-batch-0": 1}
+    counts = {queue["name"]: queue["count"] for queue in found}
+    assert counts == {"mgs-gen-0": 2, "mgs-batch-0": 1}
 
 
 def test_the_job_page_shows_its_meta(pages: FlaskClient) -> None:

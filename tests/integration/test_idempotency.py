@@ -234,6 +234,19 @@ def test_a_cancelled_job_is_not_remembered(rig: Rig) -> None:
     assert answer.result().status_code == 200
 
 
+def test_the_job_of_a_request_that_died_before_its_submission_is_submitted(rig: Rig) -> None:
+    rig.load()
+    assert rig.post(CHATS, {**CHAT, "temperature": 99}, **keyed()).status_code == 400
+    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    rig.redis.hset(key, mapping={"state": "open", "print": "", "job": "chatcmpl-none"})
+    suffix = rig.redis.hget(key, "suffix").decode()
+    answer = rig.post_soon(CHATS, CHAT, **keyed())
+    taken = rig.take()
+    assert taken.job_id == f"chatcmpl-{suffix}"
+    taken.answer("hello")
+    assert answer.result().status_code == 200
+
+
 def test_an_expired_job_is_made_again(rig: Rig) -> None:
     rig.load()
     answer = rig.post_soon(CHATS, CHAT, **keyed())
@@ -319,6 +332,44 @@ def test_an_unread_job_is_cancelled_after_a_while(tmp_path: Path, redis_url: str
         first.close()
         wait_until(lambda: rig.record(job_id).status == "cancelled", "the end of the job")
         assert time.monotonic() - begun > 4
+
+
+def test_a_job_outlives_an_api_that_is_stopped(tmp_path: Path, redis_url: str) -> None:
+    """Its heartbeat runs out by itself: until then no supervisor ends its jobs."""
+    with running_api(tmp_path, redis_url) as first:
+        first.load()
+        client = keyed_socket(first, CHAT)
+        taken = first.take()
+        taken.started()
+        attached(first, taken.job_id, 1)
+    client.close()
+    with running_api(tmp_path, redis_url) as second:
+        record = second.record(taken.job_id)
+        assert record.cancel == ""
+        assert second.redis.exists(names.api_key(record.owner))
+        assert record.owner.encode() in second.redis.smembers(names.APIS)
+        answer = second.post_soon(CHATS, CHAT, **keyed())
+        attached(second, taken.job_id, 1)
+        writer = second.store.writer
+        taken.writer = writer
+        taken.chunk("hello", finish_reason="stop")
+        taken.finished()
+        assert answer.result().status_code == 200
+
+
+def test_no_limit_concerns_an_answer_that_is_repeated(tmp_path: Path, redis_url: str) -> None:
+    with running_api(tmp_path, redis_url, max_jobs=1) as rig:
+        rig.load()
+        first = rig.post_soon(CHATS, CHAT, **keyed())
+        rig.take().answer("hello")
+        answer = first.result()
+        rig.redis.delete(rig.store.queue(names.generation_queue("0")).key)
+        running = rig.chat_soon()
+        other = rig.take()
+        assert rig.post(CHATS, CHAT, **keyed("other")).status_code == 429
+        assert rig.post(CHATS, CHAT, **keyed()).content == answer.content
+        other.answer("hello")
+        running.result()
 
 
 # Requests that make no job.

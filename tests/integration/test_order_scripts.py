@@ -99,3 +99,13 @@ def test_what_was_put_back_is_first_and_the_others_follow_their_hints(store: Job
     places = WaitingOrder(store).places(GEN)
     assert places == {"returned": 1, "c": 2, "a": 3, "b": 4}
     assert WaitingOrder(store).places(names.batch_queue("0")) == {}
+
+
+def test_hints_that_cannot_be_read_leave_the_order_of_the_list(store: JobStore) -> None:
+    for job_id, priority in (("a", 0), ("b", -5)):
+        store.submit(submission(job_id=job_id, priority=priority))
+    for key in (names.hint_key(GEN, ""), names.hints_key(GEN), store.queue(GEN).key):
+        store.redis.delete(key)
+        store.redis.set(key, "of another type")
+        expected = {} if key == store.queue(GEN).key else {"a": 1, "b": 2}
+        assert WaitingOrder(store).places(GEN) == expected

@@ -296,3 +296,28 @@ def test_jobs_on_hold_start_no_model_and_do_not_keep_one(small: Supervised) -> N
     Holds(driver.redis).resume("a", ["interactive", "batch"])
     for job_id in held:
         assert driver.wait_ended(job_id, 60)[-1].kind is EventKind.FINISHED
+
+
+@pytest.mark.parametrize("victim", ["worker", "supervisor"])
+def test_a_death_while_lines_are_handed_back_loses_none(
+    redis_url: str, tmp_path: Path, victim: str
+) -> None:
+    limits = {"MGS_MODELS_MAX": "1", "MGS_SWAP_AFTER_S": "2", "MGS_BATCH_QUIET_S": "1"}
+    with supervised(redis_url, tmp_path, **limits) as running:
+        driver = running.driver
+        for model_id in ("a", "b"):
+            want(driver, "fake-20ms", model_id)
+        lines = [put_line(driver, "a", 100, number) for number in range(1, 13)]
+        driver.wait_running(lines[0])
+        pid = driver.wait_ready("a").pid
+        person = ask(driver, "b")
+        closed = names.take_key(driver.wait_ready("a").names[0])
+        wait_until(lambda: driver.redis.get(closed) == b"dead", "the model is closed", 40)
+        os.kill(pid if victim == "worker" else running.supervisor_pid, signal.SIGKILL)
+        if victim == "supervisor":
+            running.start()
+        for job_id in (person, *lines):
+            found = driver.wait_ended(job_id, 90)
+            assert_whole(found)
+            assert found[-1].kind is EventKind.FINISHED, found[-1]
+        assert {driver.record(job_id).deaths for job_id in lines} <= {0, 1}

@@ -208,7 +208,7 @@ def test_rq_forgets_a_killed_worker_at_once(driver: Driver) -> None:
     kill(pid)
     driver.wait_ready(other_than=[pid])
     after = {worker.name for worker in Worker.all(driver.redis, serializer=JSONSerializer)}
-    assert len(after) == 2
+    assert len(after) == 3
     assert not before & after
 
 

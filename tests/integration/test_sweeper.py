@@ -403,6 +403,20 @@ def test_a_dead_api_is_not_forgotten_before_all_its_jobs_are_dealt_with(
     assert apis(rig) == set()
 
 
+def test_a_job_that_another_api_reads_is_given_to_it(rig: Rig) -> None:
+    """With an idempotency key, readers of several API processes may wait for one job."""
+    rig.redis.sadd(names.APIS, "dead")
+    read, unread = submit_of(rig, "dead"), submit_of(rig, "dead")
+    rig.redis.set(names.api_key("alive"), b"")
+    rig.redis.sadd(names.readers_key(read), "dead|1", "alive|7")
+    rig.redis.sadd(names.readers_key(unread), "dead|2")
+    rig.sweep()
+    rig.sweep()
+    assert rig.statuses(read, unread) == ["queued", "cancelled"]
+    assert rig.record(read).owner == "alive"
+    assert apis(rig) == set()
+
+
 def test_an_orphan_with_a_broken_record_saves_no_other(rig: Rig) -> None:
     rig.redis.sadd(names.APIS, "dead")
     broken, other = submit_of(rig, "dead"), submit_of(rig, "dead")

@@ -79,7 +79,7 @@ def test_waiting_long_is_no_claim_on_more_than_a_share(redis: SyncRedis, store: 
 
 def test_the_caller_that_used_least_is_next(redis: SyncRedis, store: JobStore) -> None:
     ids = {caller: [put(store, caller=caller) for _ in range(3)] for caller in ("a", "b")}
-    order = []
+    order: list[str] = []
     for _ in range(6):
         job_id = taken(redis, store, used={f"interactive:{order[-1]}": 10.0} if order else {})
         order.append(next(caller for caller in ids if job_id in ids[caller]))

@@ -13,7 +13,7 @@ from jobs.storage import names
 from tests.integration.api_rig import Rig
 from tests.page.browsing import Opener, until
 
-PAGES = ("chat", "compare", "models", "queue", "job", "metrics", "connect", "settings")
+PAGES = ("chat", "compare", "models", "queue", "batches", "job", "metrics", "connect", "settings")
 SIZES = ((1280, 800), (390, 844))
 _CHAT_ID = "c0ffee000000000000000000"
 _TEXT = """A **KV cache** keeps the keys and values of the tokens that were read, so that the next \
@@ -130,6 +130,7 @@ _MARKS = {
     "compare": ".side select",
     "models": "table.rows tbody tr",
     "queue": "tr.is-running",
+    "batches": ".empty",
     "job": ".paper",
     "metrics": ".chart canvas",
     "connect": ".code .t-string",

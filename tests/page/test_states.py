@@ -96,6 +96,52 @@ def test_jobs_are_shown_cancelled_and_purged_after_a_count(rig: Rig, open_page: 
     expect(page.get_by_text("cancelled").first).to_be_visible()
 
 
+def test_classes_priorities_and_holds_of_a_queue_are_shown_and_changed(
+    rig: Rig, open_page: Opener
+) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    for fields in ({}, {"priority": -3}, {"service_tier": "flex"}):
+        rig.post("/v1/chat/completions", body | fields, Prefer="respond-async")
+    page = open_page(rig.url, "/ui/#/queue")
+    rows = page.locator("table.jobs tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0)).to_contain_text("priority -3")
+    expect(rows.nth(2)).to_contain_text("Batch")
+    expect(page.get_by_text("2 waiting · 1 batch")).to_be_visible()
+    page.get_by_role("button", name="Actions for the queue of fake").click()
+    page.get_by_role("menuitem", name="Hold batch jobs").click()
+    expect(page.get_by_text("batch on hold")).to_be_visible()
+    assert rig.redis.hget(names.hold_key("0"), "batch") == b"hold"
+    page.get_by_role("button", name="Resume batch jobs of fake").click()
+    expect(page.get_by_text("batch on hold")).to_have_count(0)
+    assert rig.redis.hget(names.hold_key("0"), "batch") is None
+
+
+def test_a_loaded_model_is_pinned_and_parked(rig: Rig, open_page: Opener) -> None:
+    rig.redis.set(names.owner_key("0"), "here|token")
+    page = open_page(rig.url, "/ui/#/models", allowed=("409",))
+    more = page.get_by_role("button", name="Pin or park fake")
+    more.click()
+    page.get_by_role("menuitem", name="Pin: never park it").click()
+    expect(page.locator(".small-print", has_text="pinned")).to_be_visible()
+    more.click()
+    page.get_by_role("menuitem", name="Unpin").click()
+    expect(page.locator(".small-print", has_text="pinned")).to_have_count(0)
+    _wait(rig, 1)
+    more.click()
+    page.get_by_role("menuitem", name="Park it now").click()
+    expect(page.get_by_text("jobs of the model wait or run")).to_be_visible()
+    rig.store.cancel(rig.waiting_ids()[0], "enough")
+    more.click()
+    page.get_by_role("menuitem", name="Park it now").click()
+    wait_until(lambda: _is_parked(rig), "the model is parked")
+
+
+def _is_parked(rig: Rig) -> bool:
+    desired = rig.desired_models.get("0")
+    return desired is not None and desired.is_parked
+
+
 def test_a_long_queue_shows_its_beginning_and_pages_the_rest(rig: Rig, open_page: Opener) -> None:
     _wait(rig, 130)
     page = open_page(rig.url, "/ui/#/queue")

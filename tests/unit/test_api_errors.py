@@ -25,6 +25,8 @@ STATUS = {
     "job_not_found": 404,
     "storage_lost": 503,
     "model_id_in_use": 409,
+    "job_conflict": 409,
+    "model_draining": 503,
     "job_cancelled": 410,
     "model_unloaded": 410,
     "pull_failed": 502,

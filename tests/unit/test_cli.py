@@ -95,6 +95,17 @@ def _events(*events: dict[str, Any]) -> str:
     return ": keep-alive\n\n" + "\n".join(blocks) + "\n"
 
 
+def test_purge_names_the_class_and_says_what_ended(stub: Stub) -> None:
+    answer = {"process_clean_up": "success", "num_waiting": 3, "num_running": 1}
+    stub.answer("POST /management/process/clean-up", answer)
+    output = _run(stub, "purge", "--older-than", "60", "--id", "7", "--class", "batch")
+    assert "3 waiting and 1 running jobs ended" in output
+    _, _, headers, body = stub.requests[0]
+    assert headers["x-model-id"] == "7"
+    assert body == {"timeout": 60.0, "class": "batch", "dry_run": False}
+    assert "would end" in _run(stub, "purge", "--older-than", "0", "--dry-run")
+
+
 def test_load_follows_the_job_to_its_end(stub: Stub) -> None:
     stub.answer("POST /v1/internal/model/load", {"id": "load-1"}, 202, Location="/v1/jobs/load-1")
     progress = {"kind": "progress", "phase": "load", "fraction": 0.42}

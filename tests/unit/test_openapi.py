@@ -33,6 +33,7 @@ def test_every_route_of_the_contract_is_there(schema: dict[str, Any]) -> None:
         GET /v1/internal/model/list
         POST /v1/internal/model/load
         POST /v1/internal/model/unload
+        PATCH /v1/internal/model
         POST /v1/internal/model/pull
         POST /v1/internal/model/delete
         GET /v1/internal/model/info

@@ -21,7 +21,7 @@ _COMMANDS = (_ROOT / "docs" / "commands.md").read_text()
 _ROUTES = (_ROOT / "docs" / "routes.md").read_text()
 _OLDER = (_ROOT / "docs" / "older-clients.md").read_text()
 _SETTING = re.compile(r"^\| `((?:MGS_|REDIS_|HF_|OLLAMA_)\w+)` \| (?:`(.*?)`)? ?\|", re.MULTILINE)
-_ROUTE = re.compile(r"`(GET|POST|DELETE) (/[^`?]*)")
+_ROUTE = re.compile(r"`(GET|POST|PATCH|DELETE) (/[^`?]*)")
 _OPTION_TABLE = re.compile(r"^### Load options\n(.*?)^## ", re.MULTILINE | re.DOTALL)
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from jobs.contract.errors import (
     ContextLengthExceededError,
-    JobTimeoutError,
     UnsupportedParameterError,
+    deadline_passed,
 )
 from jobs.contract.events import Event, EventKind
 from jobs.contract.requests import GenerateRequest
@@ -83,7 +83,7 @@ def build_job(
     """
     engine.check(request.sampling)
     if attempt.left_s is not None and attempt.left_s <= 0:
-        raise JobTimeoutError("the job's deadline has passed while it waited", "deadline_s")
+        raise deadline_passed()
     prompts = [_cut(encoder.encode(prompt), request) for prompt in request.prompts]
     for ids in prompts:
         _check_length(len(ids), engine.info.context_length)

@@ -44,7 +44,7 @@ class _OpenJob:
 
 
 class Bookkeeper(threading.Thread):
-    """The thread for the records of both consumers of a worker."""
+    """The thread for the records of all consumers of a worker."""
 
     def __init__(self) -> None:
         super().__init__(name="bookkeeper", daemon=True)

@@ -163,7 +163,7 @@ class Heartbeat(threading.Thread):
         self._desired_models.heartbeat(self._slug, self._report.status())
 
     def stop(self) -> None:
-        """Write the last status and unregister both consumers from RQ."""
+        """Write the last status and unregister the consumers from RQ."""
         self._stopping.set()
         self.now()
         for consumer in self._consumers:

@@ -80,7 +80,7 @@ class Child:
 
     @property
     def worker_names(self) -> list[str]:
-        """RQ names of its two consumers."""
+        """RQ names of its consumers."""
         return names.worker_names(self.slug, self.token)
 
     @property

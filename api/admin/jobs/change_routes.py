@@ -44,7 +44,7 @@ def _requeue(services: Services, job_id: str) -> JobAnswer:
     record = shown_record(services.store, job_id, services.caller)
     _check_yields(record)
     services.store.send_yield(record.worker, job_id)
-    return job_with_result(services.store, job_id, services.caller)
+    return job_with_result(services, job_id)
 
 
 def _check_yields(record: JobRecord) -> None:
@@ -66,4 +66,4 @@ def _reprioritize(services: Services, job_id: str, body: JobChanges) -> JobAnswe
     priority = services.caller.clamped(body.priority)
     order, aging_s = WaitingOrder(services.store), services.settings.aging_s
     order.change_priority(record, priority, aging_s)
-    return job_with_result(services.store, job_id, services.caller)
+    return job_with_result(services, job_id)

@@ -20,8 +20,8 @@ from jobs.contract.errors import InvalidRequestError, JobError
 from jobs.contract.events import BEFORE_ALL, EventId
 from jobs.contract.records import JobClass, JobRecord
 from jobs.contract.requests import Task
+from jobs.keys.key_ring import KeyRing
 from jobs.storage.event_log import last_event_id
-from jobs.storage.store import JobStore
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=ERRORS)
 _CANCEL_WAIT_S = 2.0
@@ -50,23 +50,24 @@ async def list_jobs(
     """
     filters = JobFilters(model, status, job_class, batch, key)
     accept = await filters.resolve(services)
-    return await services.runner.in_thread(_page, services.store, filters, cursor, limit, accept)
+    return await services.runner.in_thread(_page, services, filters, cursor, limit, accept)
 
 
 def _page(
-    store: JobStore,
+    services: Services,
     filters: JobFilters,
     cursor: str | None,
     limit: int,
     accept: Callable[[JobRecord], bool],
 ) -> JobList:
-    before, waiting = _read_cursor(cursor), WaitingView(store)
+    store, before = services.store, _read_cursor(cursor)
+    waiting, keys = WaitingView(store), KeyRing(services.settings)
     if filters.batch:
         records, upper = [one for one in live_lines(store, filters.batch) if accept(one)], None
     else:
         records, upper = store.page(before, limit, accept)
     return JobList(
-        data=[job_answer(record, waiting) for record in records],
+        data=[job_answer(record, waiting, keys) for record in records],
         has_more=upper is not None,
         next_cursor=None if upper is None else repr(upper),
     )
@@ -87,7 +88,7 @@ def _read_cursor(cursor: str | None) -> float | None:
 @router.get("/{job_id}")
 async def show_job(job_id: str, services: ServicesDep) -> JobAnswer:
     """One job; a finished one with its result, a failed one with its error."""
-    return await services.runner.in_thread(job_with_result, services.store, job_id, services.caller)
+    return await services.runner.in_thread(job_with_result, services, job_id)
 
 
 @router.delete("/{job_id}")
@@ -100,7 +101,7 @@ async def cancel_job(job_id: str, services: ServicesDep) -> JobAnswer:
     record = await runner.in_thread(services.store.cancel, job_id, "cancelled by request")
     if not record.status.is_terminal:
         await _wait_for_end(services, job_id)
-    return await runner.in_thread(job_with_result, services.store, job_id, services.caller)
+    return await runner.in_thread(job_with_result, services, job_id)
 
 
 async def _wait_for_end(services: Services, job_id: str) -> None:

@@ -57,7 +57,8 @@ class JobAnswer(BaseModel):
     """One job. Times are epoch seconds; ``result``: the body of a finished job's answer.
 
     ``progress`` is that of a running download, ``wait`` that of a queued job. ``deadline_at``: then
-    the job ends. ``retry_of``: the job that it repeats. ``yields``: how often it gave way.
+    the job ends. ``key``: the name of its caller's key. ``retry_of``: the job that it repeats.
+    ``yields``: how often it gave way.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -72,7 +73,7 @@ class JobAnswer(BaseModel):
     ended_at: float | None = None
     attempt: int = 0
     background: bool = False
-    caller: str | None = None
+    key: str | None = None
     queue: JobQueue | None = None
     deadline_at: float | None = None
     batch: str | None = None

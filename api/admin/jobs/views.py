@@ -16,6 +16,7 @@ from api.dialects.openai.generation.answers import whole_answer
 from api.dialects.openai.generation.logprobs import next_token_probabilities
 from api.dialects.openai.text.translate import text_answer
 from api.dialects.responses.answer import Answer as ResponseAnswer
+from api.execution.services import Services
 from api.execution.shapes import Shape
 from api.execution.submissions import tier_of
 from jobs.contract.errors import JobNotFoundError, no_job
@@ -31,13 +32,17 @@ from jobs.contract.requests import (
     UnloadRequest,
 )
 from jobs.keys.caller import Caller
+from jobs.keys.key_ring import KeyRing
 from jobs.storage.event_log import read_log
 from jobs.storage.store import JobStore
 from jobs.storage.stored_responses import read_stored
 
 
-def job_answer(record: JobRecord, waiting: WaitingView) -> JobAnswer:
-    """The job from its record and its place, without result and error."""
+def job_answer(record: JobRecord, waiting: WaitingView, keys: KeyRing) -> JobAnswer:
+    """The job from its record and its place, without result and error.
+
+    It names the key of its caller, or the caller's id, if that key is gone.
+    """
     return JobAnswer(
         id=record.job_id,
         task=record.task.value.removeprefix("mgs."),
@@ -48,7 +53,7 @@ def job_answer(record: JobRecord, waiting: WaitingView) -> JobAnswer:
         ended_at=record.ended_at,
         attempt=record.attempt,
         background=record.is_background,
-        caller=record.caller or None,
+        key=keys.name_of(record.caller) or record.caller or None,
         queue=waiting.queue_of(record),
         deadline_at=record.deadline_at,
         batch=record.batch or None,
@@ -72,11 +77,12 @@ def shown_record(store: JobStore, job_id: str, caller: Caller) -> JobRecord:
     return record
 
 
-def job_with_result(store: JobStore, job_id: str, caller: Caller) -> JobAnswer:
+def job_with_result(services: Services, job_id: str) -> JobAnswer:
     """The job, with its result or its error once it has ended."""
-    record = shown_record(store, job_id, caller)
+    store = services.store
+    record = shown_record(store, job_id, services.caller)
     waiting = WaitingView(store)
-    answer = job_answer(record, waiting)
+    answer = job_answer(record, waiting, KeyRing(services.settings))
     if not record.status.is_terminal:
         shown = {"progress": _progress(store, record), "wait": waiting.wait_of(record)}
         return answer.model_copy(update=shown)

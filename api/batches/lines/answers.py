@@ -17,6 +17,8 @@ _LINE_BREAKS = (
     (b"\xe2\x80\xa9", b"\\u2029"),
     (b"\xc2\x85", b"\\u0085"),
 )
+ON_HOLD = "on_hold"
+"""What a batch waits for while its jobs wait on a queue that somebody holds."""
 _LATER = frozenset(
     """
     job_not_found model_draining model_load_failed model_unloaded no_room not_ready queue_full

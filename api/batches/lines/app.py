@@ -43,6 +43,7 @@ def create_line_app(services: Services) -> FastAPI:
     )
     for router in (completions_router, responses_router, embeddings_router, messages_router):
         app.include_router(router)
+    services.runner.job_class = "batch"  # which the answers name
     app.state.services = services
     return app
 

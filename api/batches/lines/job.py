@@ -13,7 +13,7 @@ from starlette.types import Receive
 from api.execution.runner import JobRunner, Ticket, check
 from api.execution.services import Services
 from jobs import asyncio_tasks
-from jobs.contract.errors import JobError, JobNotFoundError, ModelNotFoundError, ModelUnloadedError
+from jobs.contract.errors import JobError, JobNotFoundError, ModelUnloadedError
 from jobs.contract.events import Event
 from jobs.keys.caller import Caller
 from jobs.storage import names
@@ -75,9 +75,6 @@ class LineJob:
         raise AssertionError("a line is not streamed") from error
 
     async def _submit(self) -> None:
-        name = self.ticket.desired.load.model_name
-        if not self._line.caller.may_use(name):
-            raise ModelNotFoundError(f"{name!r} is no model of this key", "model")
         services = self._line.services
         # Not by the runner: the limits of a key's requests are not for lines.
         await services.store.submit_through(services.redis, self.ticket.submission)

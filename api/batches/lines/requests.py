@@ -59,8 +59,15 @@ def error_answer(
 
 
 def body_for(endpoint: str, body: msgspec.Raw) -> bytes:
-    """The body of a line. Responses of lines are not stored: their place is the output file."""
-    if endpoint != _RESPONSES:
+    """The body of a line. Responses of lines are not stored: their place is the output file.
+
+    Messages name the class of their job in their usage, so they are told it.
+    """
+    changes: dict[str, bool | str] = {}
+    if endpoint == _RESPONSES:
+        changes = {"store": False}
+    elif endpoint == MESSAGES:
+        changes = {"service_tier": "flex"}
+    if not changes:
         return bytes(body)
-    value = msgspec.json.decode(body)
-    return msgspec.json.encode({**value, "store": False})
+    return msgspec.json.encode(msgspec.json.decode(body, type=dict[str, msgspec.Raw]) | changes)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from redis.exceptions import RedisError
 
 from api.batches.held_batch import HeldBatch
-from api.batches.lines.answers import Postponed
+from api.batches.lines.answers import ON_HOLD, Postponed
 from api.batches.workplace import Workplace
 from jobs.batches.journal import EndedLine, Journal
 
@@ -52,6 +52,13 @@ class LineSaver:
         if waiting != self.waiting:
             self.waiting = waiting
             self._has_news.set()
+
+    def note_hold(self, hold: Postponed | None) -> None:
+        """Somebody holds the model's queue, or does not any more."""
+        if hold is not None and self.waiting is None:
+            self.note(hold)
+        elif hold is None and self.waiting is not None and self.waiting.code == ON_HOLD:
+            self.note(None)
 
     async def run(self) -> None:
         """Save what comes, for ever."""

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import msgspec
 from redis.exceptions import RedisError
 
-from api.batches.lines.answers import Postponed
+from api.batches.lines.answers import ON_HOLD, Postponed
 from api.execution.resolve import finder_of
 from api.execution.services import Services
 from jobs.catalog.catalog import list_models
 from jobs.contract.errors import ContractError, JobError
 from jobs.contract.records import WorkerStatus, decode_record
+from jobs.keys.caller import Caller
 from jobs.storage import names
-from jobs.storage.submitter import Submission
 
 _DEFAULT_SLOTS = 4
 _READ_AGAIN_S = 2.0
@@ -26,6 +26,8 @@ _EMBED_WAIT_S = 10.0
 _UNLOADED_POLL_S = 1.0
 _EMBEDDINGS = "/v1/embeddings"
 
+CallerOf = Callable[[], Caller]
+"""Gives the caller of a batch as its key is now."""
 Tell = Callable[[Postponed], None]
 """Gets what a line waits for."""
 
@@ -38,12 +40,21 @@ _model_decoder = msgspec.json.Decoder(_Model)
 
 
 class Turns:
-    """The turns of one batch's lines. ``num_sharing``: batches that share the model's window."""
+    """The turns of one batch's lines. ``num_sharing``: batches that share the model's window.
+
+    ``hold`` says that somebody holds the model's batch queue, if so.
+    """
 
     def __init__(
-        self, services: Services, endpoint: str, model: str | None, num_sharing: Callable[[], int]
+        self,
+        services: Services,
+        endpoint: str,
+        model: str | None,
+        caller_of: CallerOf,
+        num_sharing: Callable[[], int],
     ) -> None:
         self._services = services
+        self._caller_of = caller_of
         self._is_embedding = endpoint == _EMBEDDINGS
         self._model = model
         self._num_sharing = num_sharing
@@ -51,15 +62,15 @@ class Turns:
         self._status: WorkerStatus | None = None
         self._read_at = float("-inf")
         self._known: set[str | None] = set()
+        self.hold: Postponed | None = None
 
-    def note(self, body: bytes, submission: Submission | None) -> None:
-        """A line had a job: that names the model's queues."""
-        if submission is not None:
-            self._slug = submission.slug
-            self._known.add(self._model_in(body))
+    def note(self, body: bytes) -> None:
+        """A line had a job, so its model was there."""
+        self._known.add(self._model_in(body))
 
-    async def window(self) -> int:
-        """How many lines of this batch may be jobs at once."""
+    async def window(self, slug: str | None) -> int:
+        """How many lines of this batch may be jobs at once; ``slug``: of their model."""
+        self._slug = slug or self._slug
         if self._is_embedding:
             return 1
         await self._read_status()
@@ -81,8 +92,10 @@ class Turns:
             await self._wait_for_idle(is_over)
 
     async def missing_model(self, body: bytes) -> Postponed | None:
-        """Why a line waits whose model is unknown; ``None`` if there is no such model on disk."""
+        """Why a line waits whose model is unknown; ``None`` if the key has none such on disk."""
         model = self._model_in(body)
+        if model is None or not self._caller_of().may_use(model):
+            return None
         entries = await self._services.runner.in_thread(list_models, self._services.settings)
         if model not in {entry.name for entry in entries}:
             return None
@@ -106,10 +119,14 @@ class Turns:
         if not self._slug or time.monotonic() - self._read_at < _READ_AGAIN_S:
             return
         self._read_at = time.monotonic()
+        redis = self._services.redis
         with contextlib.suppress(RedisError, ContractError):
-            data = await self._services.redis.get(names.status_key(self._slug))
+            data = await redis.get(names.status_key(self._slug))
             if data is not None:
                 self._status = decode_record(WorkerStatus, data)
+            is_held = await redis.hget(names.hold_key(self._slug), "batch") is not None
+            message = "somebody holds the batch jobs of the model"
+            self.hold = Postponed(ON_HOLD, message) if is_held else None
 
     async def _wait_for_idle(self, is_over: asyncio.Event) -> None:
         """Vectors of lines are computed while nobody generates; they do not wait for ever."""

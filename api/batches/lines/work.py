@@ -17,12 +17,11 @@ from api.batches.lines.app import call_route
 from api.batches.lines.job import BatchLine
 from api.batches.lines.requests import body_for, error_answer, read_line, refusal_of
 from api.batches.lines.saver import LineSaver
-from api.batches.lines.turns import Turns
+from api.batches.lines.turns import CallerOf, Turns
 from api.batches.workplace import Workplace
 from jobs.batches.input_file import InputFile, InputLine
 from jobs.batches.journal import EndedLine, Journal, LineEnd
 from jobs.contract.errors import JobError
-from jobs.keys.caller import Caller
 
 _TICK_S = 1.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 20.0
@@ -46,14 +45,14 @@ class LineWork:
         held: HeldBatch,
         input_file: InputFile,
         journal: Journal,
-        caller: Caller,
+        caller_of: CallerOf,
         turns: Turns,
     ) -> None:
         self._place = place
         self._held = held
         self._input = input_file
         self._journal = journal
-        self._caller = caller
+        self._caller_of = caller_of
         self._turns = turns
         self._saver = LineSaver(place, held, journal)
         self._tasks: dict[asyncio.Task[EndedLine | None], BatchLine] = {}
@@ -68,6 +67,7 @@ class LineWork:
             await self._saver.save()
             return is_done
         finally:
+            self._is_over.set()  # a route answers when it is cancelled: that is no reason to go on
             saving.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -85,12 +85,19 @@ class LineWork:
             if self.over is not None:
                 await self._end_rest(self.over)
                 return True
-            window = await self._turns.window()
+            window = await self._turns.window(self._slug)
+            self._saver.note_hold(self._turns.hold)
             while following is not None and self._has_room(window):
                 self._start(following)
                 following = next(lines, None)
             await self._wait(saving)
         return True
+
+    @property
+    def _slug(self) -> str | None:
+        """Of the model that the lines use now; ``None`` while none has a job."""
+        submissions = (line.submission for line in self._tasks.values())
+        return next((one.slug for one in submissions if one is not None), None)
 
     def _has_room(self, window: int) -> bool:
         return len(self._tasks) < window and self._saver.has_room.is_set()
@@ -103,7 +110,7 @@ class LineWork:
     def _start(self, number: int) -> None:
         record = self._held.record
         job_id = record.line_job(number)
-        line = BatchLine(self._place.services, self._caller, record.id, number, job_id)
+        line = BatchLine(self._place.services, self._caller_of(), record.id, number, job_id)
         self._tasks[asyncio.create_task(self._answer(line), name=job_id)] = line
 
     async def _wait(self, saving: asyncio.Task[None]) -> None:
@@ -165,14 +172,15 @@ class LineWork:
     async def _try(self, line: BatchLine, request: InputLine) -> EndedLine | Postponed:
         record = self._held.record
         state = {
-            "caller": self._caller.id,
-            "caller_info": self._caller,
+            "caller": line.caller.id,
+            "caller_info": line.caller,
             "is_known": True,
             "job_of": line.job,
         }
         body = body_for(record.endpoint, request.body)
         answer = await call_route(self._place.app, record.endpoint, body, state)
-        self._turns.note(body, line.submission)
+        if line.submission is not None:
+            self._turns.note(body)
         postponed = postponed_of(answer)
         if postponed is None and is_unknown_model(answer):
             postponed = await self._turns.missing_model(body)

@@ -27,6 +27,9 @@ export async function send(method, path, body, { headers = {}, signal } = {}) {
   return response.status === 204 ? null : response.json();
 }
 
+/** The bytes of an answer, for a file of the person's disk. */
+export const blob = async (path) => (await ask("GET", path, undefined, {})).blob();
+
 export const get = (path, options) => send("GET", path, undefined, options);
 export const post = (path, body, options) => send("POST", path, body, options);
 
@@ -49,14 +52,15 @@ export async function* events(path, { lastId = null, signal, onBytes } = {}) {
 
 async function ask(method, path, body, { headers, signal }) {
   const all = { ...headers };
+  const isForm = body instanceof FormData; // its boundary is the browser's to set
   if (key.value) all.Authorization = `Bearer ${key.value}`;
-  if (body !== undefined) all["Content-Type"] = "application/json";
+  if (body !== undefined && !isForm) all["Content-Type"] = "application/json";
   let response;
   try {
     response = await fetch(path, {
       method,
       headers: all,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || isForm ? body : JSON.stringify(body),
       signal,
       cache: "no-store",
       credentials: "omit",

@@ -16,11 +16,14 @@ const LOADERS = {
   compare: () => import("./views/compare.js"),
   models: () => import("./views/models.js"),
   queue: () => import("./views/queue.js"),
+  batches: () => import("./views/batches.js"),
   job: () => import("./views/job.js"),
   metrics: () => import("./views/metrics.js"),
   connect: () => import("./views/connect.js"),
   settings: () => import("./views/settings.js"),
 };
+/** Pages that belong to Queue. */
+const SUBPAGES = { job: "Job", batches: "Batches" };
 const loaded = new Map([["chat", Chat]]);
 
 const Help = lazy(() => import("./parts/palette.js"), "Help");
@@ -44,14 +47,14 @@ function withStyle(module) {
 export function App() {
   useShortcuts();
   const { page } = route.value;
-  const title = page === "job" ? "Job" : (PAGES.find((one) => one.name === page)?.title ?? "Not found");
+  const title = SUBPAGES[page] ?? (PAGES.find((one) => one.name === page)?.title ?? "Not found");
   useEffect(() => {
     const running = numRunning.value;
     document.title = `${running ? `${running} running – ` : ""}${title} – mlx-gguf-server`;
   }, [title, numRunning.value]);
   return html`<div class="app">
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
-    <${Rail} page=${page === "job" ? "queue" : page} />
+    <${Rail} page=${page in SUBPAGES ? "queue" : page} />
     <${Head} title=${title} />
     <${Banners} />
     <main id="main" tabindex="-1" class=${connection.value === "open" || connection.value === "connecting" ? "" : "is-stale"}>

@@ -1,6 +1,6 @@
 // Models on disk, loads and unloads.
 import { signal } from "../vendor/ui.js";
-import { events, get, post, submit } from "./api.js";
+import { events, get, post, send, submit } from "./api.js";
 import { models } from "./live/store.js";
 import { say, complain } from "./parts/toast.js";
 import { bytes } from "./text/format.js";
@@ -65,6 +65,13 @@ export async function loadModel(body, modelId = freeId()) {
   const job = await submit("/v1/internal/model/load", body, { "X-Model-Id": modelId });
   if (job) watch(job, `${body.llm_model_name} is ready`);
   return { id: modelId, name: body.llm_model_name };
+}
+
+/** Changes {pinned, parked, ttl, priority} of a loaded model. */
+export async function changeModel(model, fields) {
+  const found = await send("PATCH", "/v1/internal/model", fields, { headers: { "X-Model-Id": model.id } });
+  const words = { pinned: found.pinned ? "is pinned" : "may be parked", parked: found.parked ? "is parked" : "starts" };
+  say(`${model.name} ${words[Object.keys(fields)[0]] ?? "is changed"}`);
 }
 
 export async function unloadModel(model) {

@@ -20,6 +20,10 @@ async ({ load, test, equal }) => {
     const next = reduce(start, { event: "delta", data: { t: 2, queues: { 0: { waiting: 2, order: ["c", "a"] } } } });
     equal(next.queues["0"].order, ["c", "a"]);
   });
+  test("the queues of batches move like the others", () => {
+    const next = reduce(start, { event: "delta", data: { t: 2, batch_queues: { 0: { waiting: 1, order: ["b"] } } } });
+    equal([next.batch_queues["0"], next.queues === start.queues], [{ waiting: 1, order: ["b"] }, true]);
+  });
   test("what is gone leaves", () => {
     const next = reduce(start, { event: "delta", data: { t: 2, models_gone: ["0"], jobs_gone: ["a"] } });
     equal([next.models, next.queues, next.jobs], [{}, {}, {}]);

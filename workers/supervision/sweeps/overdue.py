@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from jobs.contract.errors import DeadlineError, JobError, JobTimeoutError
+from jobs.contract.errors import JobError, JobTimeoutError, deadline_passed
 from jobs.contract.records import JobClass, JobRecord
 from jobs.platform.awake_time import AwakeTime
 from jobs.storage import names
@@ -98,7 +98,7 @@ class Overdue:
     def _error(self, queue: Queued, record: JobRecord, now: float) -> JobError | None:
         """Why the job ends now; ``None``: it does not."""
         if self._to_deadline_s(record, now) < 0:
-            return DeadlineError("deadline_s: it has passed while the job waited")
+            return deadline_passed()
         if self._to_timeout_s(queue, record, now) < 0:
             return JobTimeoutError(f"waited in the queue for {self._limit_s(queue, record):g} s")
         return None

@@ -29,7 +29,6 @@ from jobs.batches.store import PREFIXES, BatchStore, new_batch_id
 from jobs.contract.errors import InvalidRequestError
 from jobs.files.folder import disk_errors
 from jobs.keys.caller import Caller
-from jobs.keys.limits import check_class
 
 router = APIRouter(prefix="/v1/messages/batches", tags=["messages"], responses=MESSAGE_ERRORS)
 _KIND: Literal["anthropic"] = "anthropic"
@@ -70,7 +69,6 @@ _RESULTS: dict[int | str, dict[str, Any]] = {
 @router.post("", response_model=MessageBatchObject, openapi_extra=_BODY, dependencies=[ForBatches])
 async def create_batch(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     """Answer up to 100 000 requests, within a day."""
-    check_class(caller, "batch")
     limit = services.settings.max_body_bytes
     try:
         received = await receive_requests(request, services.files, limit)

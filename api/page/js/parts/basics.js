@@ -156,7 +156,11 @@ export function JobLink({ id, children = null }) {
 }
 
 export function downloadText(name, text, type = "application/json") {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+  downloadBlob(name, new Blob([text], { type }));
+}
+
+export function downloadBlob(name, data) {
+  const url = URL.createObjectURL(data);
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../../vendor/ui.js";
 import { send } from "../api.js";
 import { mayManage, whyNoManagement } from "../keys.js";
 import { isOpen, live, memoryBytes, memoryLimit, models, now } from "../live/store.js";
-import { diskModels, isLoadedName, pull, pullModel, readDisk, removeModel, unloadModel } from "../models.js";
+import { changeModel, diskModels, isLoadedName, pull, pullModel, readDisk, removeModel, unloadModel } from "../models.js";
 import { Empty, Hue, Menu, Meter, Skeleton, State } from "../parts/basics.js";
 import { confirm } from "../parts/dialog.js";
 import { Icon } from "../parts/icons.js";
@@ -98,8 +98,19 @@ function Actions({ one, isLoading }) {
   const word = isLoading ? "Cancel" : "Unload";
   return html`
     ${one.state === "ready" && html`<a class="button small" href=${to("chat", null, { model: one.id })} aria-label=${`Chat with ${one.name}`}>Chat</a>`}
+    <${Menu} label=${`Pin or park ${one.name}`} items=${residencyItems(one)} />
     <button class="small" disabled=${!mayManage.value || !isOpen.value || one.state === "stopping"} title=${whyNoManagement.value ?? ""} aria-label=${`${word} ${one.name}`} onClick=${unload}>${word}</button>
   `;
+}
+
+/** Pin and park, which the server's planner heeds from then on. */
+function residencyItems(one) {
+  const why = whyNoManagement.value;
+  const change = (fields) => () => attempt(() => changeModel(one, fields));
+  return [
+    one.pinned ? { text: "Unpin", icon: "pin", run: change({ pinned: false }), why } : { text: "Pin: never park it", icon: "pin", run: change({ pinned: true }), why },
+    one.state === "parked" ? { text: "Start it", icon: "play", run: change({ parked: false }), why } : { text: "Park it now", icon: "stop", run: change({ parked: true }), why },
+  ];
 }
 
 /** Downloads a model of the hub; shows the one that runs. */

@@ -17,10 +17,11 @@ const PATH = "/management/process/clean-up";
 
 export function PurgeDialog({ model, onClose }) {
   const [age, setAge] = useState("600");
+  const [jobClass, setClass] = useState("interactive");
   const [found, setFound] = useState(null);
   const [error, setError] = useState(null);
   const headers = { "X-Model-Id": model.id };
-  const ask = (isDry) => post(PATH, { timeout: Number(age), dry_run: isDry }, { headers });
+  const ask = (isDry) => post(PATH, { timeout: Number(age), class: jobClass, dry_run: isDry }, { headers });
   useEffect(() => {
     let isCurrent = true;
     setFound(null);
@@ -31,7 +32,7 @@ export function PurgeDialog({ model, onClose }) {
     return () => {
       isCurrent = false;
     };
-  }, [age]);
+  }, [age, jobClass]);
   const purge = async (event) => {
     event.preventDefault();
     try {
@@ -46,6 +47,7 @@ export function PurgeDialog({ model, onClose }) {
   return html`<${Dialog} title=${`Purge the queue of ${model.name}`} onClose=${onClose} className="narrow">
     <form class="stack" onSubmit=${purge}>
       <label class="field">Jobs<select value=${age} onChange=${(event) => setAge(event.target.value)}>${AGES.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}</select></label>
+      <label class="field">Class<select value=${jobClass} onChange=${(event) => setClass(event.target.value)}>${["interactive", "batch", "all"].map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>
       <p role="status">${found === null ? "Counting" : total ? html`<strong>${plural(total, "job")}</strong> would end: ${count(found.num_waiting)} waiting, ${count(found.num_running)} running. Their clients get an error.` : "No job is that old."}</p>
       ${error && html`<${Failure} error=${error} />`}
       <div class="actions">

@@ -9,6 +9,7 @@ import { attempt, say } from "../parts/toast.js";
 import { go, replace, route, to } from "../router.js";
 import { clock, count, duration, hue, rate, short, shortId } from "../text/format.js";
 import { PurgeDialog } from "./purge.js";
+import { Held, holdItems, QueueTabs } from "./queue_parts.js";
 
 const SUMMARY_EVERY_MS = 10_000;
 const PAGE = 50;
@@ -19,10 +20,7 @@ export default function Queue() {
   const isHistory = query.show === "all";
   return html`<div class="view">
     <div class="view-head wrap">
-      <div class="tabs" role="group" aria-label="What is shown">
-        <a href=${to("queue")} aria-current=${isHistory ? null : "true"}>Waiting and running</a>
-        <a href=${to("queue", null, { show: "all" })} aria-current=${isHistory ? "true" : null}>All jobs</a>
-      </div>
+      <${QueueTabs} shown=${isHistory ? "all" : "live"} />
       <span class="grow"></span>
       <${Find} />
     </div>
@@ -73,9 +71,10 @@ function bySlug(jobs) {
 
 function Lane({ model, running, onPurge }) {
   const queue = live.value.queues[model.slug] ?? { waiting: 0, order: [] };
+  const batch = live.value.batch_queues[model.slug] ?? { waiting: 0, order: [] };
   const [numShown, setNumShown] = useState(FIRST_SHOWN);
   const order = queue.order.slice(0, numShown);
-  const isIdle = !running.length && !queue.waiting;
+  const isIdle = !running.length && !queue.waiting && !batch.waiting;
   const more = Math.min(queue.order.length, 100) - order.length;
   const each = secondsAPlace(model, running);
   return html`<section class="lane" aria-labelledby=${`lane-${model.slug}`}>
@@ -83,10 +82,12 @@ function Lane({ model, running, onPurge }) {
       <${Hue} value=${hue(model.slug)} />
       <h2 id=${`lane-${model.slug}`}><a href=${to("models", model.slug)}>${model.name}</a></h2>
       ${model.state !== "ready" && html`<${State} name=${model.state} />`}
-      <span class="num dim">${isIdle ? "idle" : `${count(model.running)} running · ${count(queue.waiting)} waiting`}</span>
+      <span class="num dim">${isIdle ? "idle" : `${count(model.running)} running · ${count(queue.waiting)} waiting${batch.waiting ? ` · ${count(batch.waiting)} batch` : ""}`}</span>
+      <${Held} model=${model} />
       <span class="grow"></span>
       ${model.decode_rate ? html`<span class="num">${rate(model.decode_rate)} <span class="dim">tok/s</span></span>` : null}
       <${Menu} label=${`Actions for the queue of ${model.name}`} items=${[
+        ...holdItems(model, whyNoManagement.value),
         { text: "Purge old jobs…", icon: "trash", isDanger: true, run: onPurge, why: whyNoManagement.value },
         { text: "All jobs of this model", icon: "table", run: () => go("queue", null, { show: "all", model: model.id }) },
       ]} />
@@ -99,6 +100,8 @@ function Lane({ model, running, onPurge }) {
       <tbody>
         ${running.map((job) => html`<${RunningRow} key=${job.id} job=${job} />`)}
         ${order.map((id, index) => html`<${WaitingRow} key=${id} job=${live.value.jobs[id]} place=${index + 1} wait=${each && duration(each * (index + 1))} />`)}
+        ${batch.order.length > 0 && html`<tr class="class-row"><th colspan="6" scope="rowgroup">Batch: when nobody waits above</th></tr>`}
+        ${batch.order.map((id, index) => html`<${WaitingRow} key=${id} job=${live.value.jobs[id]} place=${index + 1} wait=${null} />`)}
       </tbody>
     </table>`}
     ${more > 0 && html`<button class="quiet small" onClick=${() => setNumShown(numShown + 80)}>${count(more)} more</button>`}
@@ -151,7 +154,12 @@ function secondsAPlace(model, running) {
 }
 
 function NameCell({ job }) {
-  return html`<td class="name"><${JobLink} id=${job.id}>${shortId(job.id)}<//> <span>${job.api || job.task}</span>${job.attempt > 1 ? html` <span class="tag" title="Its worker was lost; it goes on">attempt ${job.attempt}</span>` : null}</td>`;
+  return html`<td class="name"><${JobLink} id=${job.id}>${shortId(job.id)}<//> <span>${job.api || job.task}</span><${Tags} job=${job} /></td>`;
+}
+
+function Tags({ job }) {
+  const isLost = job.attempt > 1 && !job.yields;
+  return html`${job.phase && job.job_class === "batch" ? html` <span class="tag">batch</span>` : null}${job.priority ? html` <span class="tag" title="Lower ones go first">priority ${job.priority}</span>` : null}${job.yields ? html` <span class="tag" title="It gave its slot to others, and goes on">gave way ${job.yields}×</span>` : null}${isLost ? html` <span class="tag" title="Its worker was lost; it goes on">attempt ${job.attempt}</span>` : null}`;
 }
 
 function EndCells({ job }) {
@@ -169,7 +177,7 @@ function EndCells({ job }) {
       }
     });
   return html`
-    <td class="key dim wide">${job.key ? html`<span title="The start of the hash of its key">key ${job.key}</span>` : ""}</td>
+    <td class="key dim wide">${job.key ? html`<span title="The name of its key, or the start of its hash">key ${job.key}</span>` : ""}</td>
     <td class="age num"><${Age} since=${job.created_at} /></td>
     <td class="to-right"><button class="quiet small" disabled=${isEnding || !isOpen.value} aria-label=${`Cancel job ${name}`} title="Cancel" onClick=${cancel}><${Icon} name="close" size="16" /></button></td>
   `;
