@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from redis.exceptions import RedisError
 
 from api.admin.models.loading import start_load, start_unload
+from api.execution.runner import JobRunner
 from jobs.batches.line_jobs import LineJobs
 from jobs.contract.errors import JobError, JobNotFoundError, ModelDrainingError
 from jobs.contract.records import JobClass
@@ -113,14 +113,9 @@ class ApiPrograms:
             remove=self._desired_models.remove,
             nodes=lambda: ["a node"],
         )
-        runner = SimpleNamespace(
-            in_thread=in_thread,
-            submit=submit,
-            name="",
-            caller_info=NOBODY,
-            caller="",
-            new_suffix=lambda: secrets.token_hex(16),
-        )
+        runner: Any = JobRunner.__new__(JobRunner)
+        runner.name, runner.caller_info, runner.job_class, runner.claim = "", NOBODY, None, None
+        runner.in_thread, runner.submit = in_thread, submit
         redis = _AsyncRedis(self._fixtures.api)
         settings = self._fixtures.settings
         return SimpleNamespace(
