@@ -177,7 +177,7 @@ def stream_of(opened: Opened) -> Stream:
 
 def handed_back(stream: Stream) -> Stream | None:
     """The stream when it gives way instead of generating its next token, if it may."""
-    if stream.lane != "batch" or not stream.has_slot or stream.action.name != "send":
+    if not stream.has_slot or stream.action.name != "send":
         return None
     if stream.action.args[-1] == (EventKind.STARTED,):
         return None  # the same as giving way after it was sent

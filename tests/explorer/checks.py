@@ -247,7 +247,8 @@ class Checks:
         if not num:
             return None
         changes = (old[b"status"], new[b"status"]), num, old.get(b"deaths") == new.get(b"deaths")
-        front = self._value(after, list_keys(BATCH)[0]) or ()
+        queue = BATCH if self._rules.class_of(job) == "batch" else QUEUE
+        front = self._value(after, list_keys(queue)[0]) or ()
         assert isinstance(front, tuple)
         if changes != ((b"running", b"queued"), 1, True) or front[:1] != (job.encode(),):
             return f"{job} gives way, and is not put back as it should be"

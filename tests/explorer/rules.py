@@ -26,7 +26,7 @@ class Rules:
 
     ``batch``: indexes of the jobs of the class batch; ``lines``: of those that are lines of a
     batch, which its runner submits, reads and deletes. ``yields``: how often a worker hands a
-    running batch job back, at any moment. ``holds``: like "hold batch" or "drain interactive": a
+    running job back, at any moment. ``holds``: like "hold batch" or "drain interactive": a
     client does that, and resumes the class. ``callers``: of each job; with them, what they use is
     counted. ``max_running`` of each caller. ``runner_deaths``: the runner of lines begins anew with
     what it has saved; ``retries``: how often it runs a line again whose answer it does not keep.

@@ -90,6 +90,12 @@ _YIELDS = {
     "a job gives way, and a supervisor dies": Rules(
         tokens=(1,), batch=(0,), yields=1, supervisor_deaths=1, num_workers=2
     ),
+    "an interactive job is queued again, a delay, and a worker dies": Rules(
+        tokens=(1,), yields=1, delays=1, worker_deaths=1, num_supervisors=1, num_workers=2
+    ),
+    "a purge, a job is queued again, and a worker dies": Rules(
+        tokens=(1,), has_purge=True, yields=1, worker_deaths=1, num_supervisors=1, num_workers=2
+    ),
     "a sweep, a job gives way, and a worker dies": Rules(
         tokens=(1,),
         batch=(0,),
@@ -106,7 +112,7 @@ _YIELDS = {
         tokens=(1,), batch=(0,), loads=1, closes=1, yields=1, num_supervisors=1, num_workers=2
     ),
 }
-"""Worlds in which a worker hands a running job of the class batch back to its queue."""
+"""Worlds in which a worker hands a running job back to its queue."""
 
 _ORDER = {
     "a class is held, a job gives way, and a worker dies": Rules(
