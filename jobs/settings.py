@@ -25,7 +25,7 @@ from jobs.embedded_redis.password import embedded_password
 from jobs.keys.keys_file import KeysFileError
 from jobs.memory.budget_setting import parse_budget
 from jobs.platform.current import current_platform
-from jobs.queue_settings import QueueSettings
+from jobs.scheduling.queue_settings import QueueSettings
 
 _MAX_SOCKET_PATH_BYTES = 100  # macOS allows 104, Linux 108
 _END_MARGIN_S = 60.0

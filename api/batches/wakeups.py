@@ -8,7 +8,7 @@ import contextlib
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import AsyncRedis
 
 _RETRY_S = 1.0
@@ -31,7 +31,7 @@ class BatchWakeups:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as subscription:
-            await subscription.subscribe(names.BATCH_WAKEUP)
+            await subscription.subscribe(object_names.BATCH_WAKEUP)
             while True:  # the first message confirms the subscription
                 await subscription.get_message(timeout=None)
                 self.event.set()

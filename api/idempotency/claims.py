@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from api.idempotency.claim import Claim
 from api.web.errors import codes_of
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.lua import idempotency_scripts
 
@@ -60,7 +60,7 @@ class Claims:
 
     async def _claim(self, key: str, path: str, print_: str, suffix: str) -> Found:
         digest = hashlib.sha256(key.encode()).hexdigest()
-        redis_key = names.idempotency_key(self._caller, digest)
+        redis_key = object_names.idempotency_key(self._caller, digest)
         args = [path, print_, suffix, LEASE_S, self.ttl_s, names.job_key("")]
         args += [len(FORGOTTEN_CODES), *FORGOTTEN_CODES]
         kind, *rest = await self._run(idempotency_scripts.CLAIM, [redis_key], args)

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from api.idempotency.claim import Claim
 from jobs import asyncio_tasks
 from jobs.contract.errors import JobNotFoundError
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.lua import idempotency_scripts
 from jobs.storage.store import JobStore
@@ -59,7 +59,7 @@ class JobReaders:
         ttl_s = ABANDONED_TTL_S if is_batch else claim.ttl_s
         job_id = submission.job_id
         await self._redis.register_script(idempotency_scripts.BIND)(
-            keys=[claim.redis_key, names.readers_key(job_id)],
+            keys=[claim.redis_key, object_names.readers_key(job_id)],
             args=[claim.suffix, job_id, ttl_s, reader],
         )
         return reader
@@ -71,7 +71,7 @@ class JobReaders:
         task.add_done_callback(self._leaving.discard)
 
     async def _leave(self, job_id: str, reader: str) -> None:
-        keys = [names.readers_key(job_id), names.job_key(job_id)]
+        keys = [object_names.readers_key(job_id), names.job_key(job_id)]
         if not await self._repeated(idempotency_scripts.LEAVE, keys, [reader]):
             return
         await asyncio.sleep(self._orphan_s)

@@ -18,7 +18,7 @@ from jobs.contract.errors import ContractError
 from jobs.files.folder import FilesFolder, disk_errors
 from jobs.files.record import FileElsewhereError
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import batch_scripts
 
@@ -82,7 +82,7 @@ class BatchStore:
     def get(self, batch_id: str) -> BatchRecord:
         """Raises ``BatchNotFoundError``."""
         folder = self.folder(batch_id)
-        data = self.redis.hget(names.batch_key(batch_id), "record")
+        data = self.redis.hget(object_names.batch_key(batch_id), "record")
         if data is not None:
             try:
                 return decode_batch(data)
@@ -110,7 +110,7 @@ class BatchStore:
         ``after`` is an id beyond which the page goes on, ``before`` one above which it lies.
         """
         self.ensure_index()
-        key = names.BATCHES if caller is None else names.batches_key(caller)
+        key = object_names.BATCHES if caller is None else object_names.batches_key(caller)
         low, high = f"[{PREFIXES[kind]}_", f"({PREFIXES[kind]}_{_BEYOND_HEX}"
         if before:
             ids = self.redis.zrangebylex(key, f"({before}", high, start=0, num=limit + 1)
@@ -162,31 +162,33 @@ class BatchStore:
         Returns ``done``, ``gone``, ``lease`` when the lease is lost, or the status it has.
         """
         keys = [
-            names.batch_key(record.id),
-            names.batch_lease_key(record.id),
-            names.ACTIVE_BATCHES,
+            object_names.batch_key(record.id),
+            object_names.batch_lease_key(record.id),
+            object_names.ACTIVE_BATCHES,
         ]
         is_active = int(not record.status.is_terminal)
         args: list[str | bytes | int] = [record.id, record.status.value, encode_batch(record)]
         args += [",".join(one.value for one in allowed), is_active, lease, int(wakes)]
         is_told = record.status.is_terminal and record.kind == "openai"
         args += [f"batch.{record.status.value}" if is_told else "", record.caller]
-        args += [names.BATCH_WAKEUP]
+        args += [object_names.BATCH_WAKEUP]
         return str(self._set(keys=keys, args=args).decode())
 
     def lease(self, batch_id: str, machine: str, process: str, ttl_s: float) -> tuple[str, str]:
         """Take or renew the lease: it ("" if another process has it), and the batch's status."""
-        keys = [names.batch_lease_key(batch_id), names.batch_key(batch_id)]
+        keys = [object_names.batch_lease_key(batch_id), object_names.batch_key(batch_id)]
         lease, status = self._lease(keys=keys, args=[machine, process, int(ttl_s * 1000)])
         return lease.decode(), status.decode()
 
     def release(self, batch_id: str) -> None:
         """Give the lease up; for its holder."""
-        self.redis.delete(names.batch_lease_key(batch_id))
+        self.redis.delete(object_names.batch_lease_key(batch_id))
 
     def active(self) -> list[str]:
         """Ids of the batches that have not ended, the oldest first."""
-        found = (one.decode(errors="replace") for one in self.redis.smembers(names.ACTIVE_BATCHES))
+        found = (
+            one.decode(errors="replace") for one in self.redis.smembers(object_names.ACTIVE_BATCHES)
+        )
         return sorted(found, key=lambda batch_id: batch_id.rpartition("_")[2])
 
     def drop_lost(self) -> None:
@@ -199,7 +201,7 @@ class BatchStore:
 
     def ensure_index(self, *, is_forced: bool = False) -> None:
         """Write this folder's batches into Redis, if it has lost them."""
-        mark = names.batch_home_key(self.home)
+        mark = object_names.batch_home_key(self.home)
         if not is_forced and self.redis.exists(mark):
             return
         for folder in folders_in(self._root):
@@ -216,16 +218,30 @@ class BatchStore:
     def forget(self, record: BatchRecord) -> None:
         """Remove a batch that has ended, with its folder."""
         self.folder(record.id).remove()
-        keys = [names.batch_key(record.id), names.batch_lease_key(record.id), names.BATCHES]
-        keys += [names.batches_key(record.caller), names.ACTIVE_BATCHES]
+        keys = [
+            object_names.batch_key(record.id),
+            object_names.batch_lease_key(record.id),
+            object_names.BATCHES,
+        ]
+        keys += [object_names.batches_key(record.caller), object_names.ACTIVE_BATCHES]
         self._forget(keys=keys, args=[record.id])
 
     def put(self, record: BatchRecord) -> None:
         """Write a batch into Redis, if it is not there."""
-        keys = [names.batch_key(record.id), names.BATCHES, names.batches_key(record.caller)]
-        keys += [names.ACTIVE_BATCHES]
+        keys = [
+            object_names.batch_key(record.id),
+            object_names.BATCHES,
+            object_names.batches_key(record.caller),
+        ]
+        keys += [object_names.ACTIVE_BATCHES]
         is_active = int(not record.status.is_terminal)
-        args = [record.id, record.status.value, encode_batch(record), is_active, names.BATCH_WAKEUP]
+        args = [
+            record.id,
+            record.status.value,
+            encode_batch(record),
+            is_active,
+            object_names.BATCH_WAKEUP,
+        ]
         self._put(keys=keys, args=args)
 
 

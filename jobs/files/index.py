@@ -15,7 +15,7 @@ from pathlib import Path
 from jobs.contract.errors import ContractError
 from jobs.files.folder import record_path, write_whole
 from jobs.files.record import FileRecord, decode_record, encode_record
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis
 
 log = logging.getLogger(__name__)
@@ -47,16 +47,16 @@ class FileIndex:
 
     def is_complete(self) -> bool:
         """Whether the index has this folder's files. It says that the folder is in use, too."""
-        return self._redis.getex(names.file_home_key(self.home), ex=_MARK_TTL_S) is not None
+        return self._redis.getex(object_names.file_home_key(self.home), ex=_MARK_TTL_S) is not None
 
     def mark_complete(self) -> None:
         """From now on the index has this folder's files."""
-        self._redis.set(names.file_home_key(self.home), platform.node(), ex=_MARK_TTL_S)
+        self._redis.set(object_names.file_home_key(self.home), platform.node(), ex=_MARK_TTL_S)
 
     def node_of(self, home: str) -> str | None:
         """Name of the machine with that folder; ``None`` if it was not seen for a month."""
         if home not in self._nodes:
-            found = self._redis.get(names.file_home_key(home))
+            found = self._redis.get(object_names.file_home_key(home))
             self._nodes[home] = None if found is None else found.decode(errors="replace")
         return self._nodes[home]
 
@@ -65,22 +65,22 @@ class FileIndex:
         with self._redis.pipeline() as pipe:
             for record in records:
                 values = {_RECORD: encode_record(record), _HOME: self.home}
-                pipe.delete(names.file_key(record.id))  # whatever lies there
-                pipe.hset(names.file_key(record.id), mapping=values)
-                pipe.zadd(names.FILES, {record.id: 0})
-                pipe.zadd(names.files_key(record.owner), {record.id: 0})
+                pipe.delete(object_names.file_key(record.id))  # whatever lies there
+                pipe.hset(object_names.file_key(record.id), mapping=values)
+                pipe.zadd(object_names.FILES, {record.id: 0})
+                pipe.zadd(object_names.files_key(record.owner), {record.id: 0})
                 if record.expires_at is not None:
-                    expiry = names.file_expiry_key(self.home)
+                    expiry = object_names.file_expiry_key(self.home)
                     pipe.zadd(expiry, {record.id: record.expires_at})
             pipe.execute()
 
     def drop(self, file_id: str, owner: str) -> None:
         """Remove an entry."""
         with self._redis.pipeline() as pipe:
-            pipe.delete(names.file_key(file_id))
-            pipe.zrem(names.FILES, file_id)
-            pipe.zrem(names.files_key(owner), file_id)
-            pipe.zrem(names.file_expiry_key(self.home), file_id)
+            pipe.delete(object_names.file_key(file_id))
+            pipe.zrem(object_names.FILES, file_id)
+            pipe.zrem(object_names.files_key(owner), file_id)
+            pipe.zrem(object_names.file_expiry_key(self.home), file_id)
             pipe.execute()
 
     def read(self, file_id: str) -> IndexedFile | None:
@@ -89,7 +89,7 @@ class FileIndex:
 
     def expired(self, now: float) -> list[str]:
         """Ids of this folder's files whose time is over."""
-        found = self._redis.zrangebyscore(names.file_expiry_key(self.home), "-inf", now)
+        found = self._redis.zrangebyscore(object_names.file_expiry_key(self.home), "-inf", now)
         return [one.decode() for one in found]
 
     def in_order(
@@ -99,7 +99,7 @@ class FileIndex:
 
         The entry is ``None`` where it is lost or cannot be read.
         """
-        key = names.FILES if owner is None else names.files_key(owner)
+        key = object_names.FILES if owner is None else object_names.files_key(owner)
         while True:
             ids = self._ids(key, after, is_newest_first)
             yield from zip(ids, self._read_all(ids), strict=True)
@@ -118,7 +118,7 @@ class FileIndex:
     def _read_all(self, ids: list[str]) -> list[IndexedFile | None]:
         with self._redis.pipeline(transaction=False) as pipe:
             for file_id in ids:
-                pipe.hmget(names.file_key(file_id), [_RECORD, _HOME])
+                pipe.hmget(object_names.file_key(file_id), [_RECORD, _HOME])
             return [_decode(found) for found in pipe.execute(raise_on_error=False)] if ids else []
 
 

@@ -10,7 +10,7 @@ from jobs.contract.prompt_facts import prompt_length
 from jobs.contract.records import DesiredModel, JobClass
 from jobs.contract.requests import GenerateRequest, Request
 from jobs.keys.caller import Caller
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.lua import key_scripts
 from jobs.storage.submitter import MANAGEMENT, Submission
@@ -87,7 +87,9 @@ class KeyLimits:
         """
         rpm, tpm = caller.rpm or 0, caller.tpm or 0
         tokens = min(expected_tokens(request), tpm) if tpm else 0
-        answer = await self._script(keys=[names.rate_key(caller.id)], args=[rpm, tpm, tokens])
+        answer = await self._script(
+            keys=[object_names.rate_key(caller.id)], args=[rpm, tpm, tokens]
+        )
         is_counted, num_requests, num_tokens, left_ms = map(int, answer)
         state = RateState(caller, num_requests, max(0, num_tokens), left_ms / 1000, tokens)
         if report is not None:

@@ -1,7 +1,7 @@
 """What callers have used, since ever and by day and model. The scripts that end jobs count it.
 
-Two kinds of hashes (``names.USAGE``), of which the second is kept for 90 days: ``<what> <caller>``
--> number, and for a day ``<what> <caller> <model>`` -> number.
+Two kinds of hashes (``object_names.USAGE``), of which the second is kept for 90 days: ``<what>
+<caller>`` -> number, and for a day ``<what> <caller> <model>`` -> number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua.key_scripts import KEPT_S
 
@@ -58,7 +58,7 @@ def read_usage(redis: SyncRedis, first: date, last: date) -> list[Used]:
     days = [first + timedelta(n) for n in range((last - first).days + 1)]
     with redis.pipeline(transaction=False) as pipe:
         for day in days:
-            pipe.hgetall(names.usage_key((day - _EPOCH).days))
+            pipe.hgetall(object_names.usage_key((day - _EPOCH).days))
         found = pipe.execute(raise_on_error=False)
     return [
         Used(day, caller, model, usage)
@@ -70,7 +70,7 @@ def read_usage(redis: SyncRedis, first: date, last: date) -> list[Used]:
 
 def read_totals(redis: SyncRedis) -> dict[str, Usage]:
     """What each caller has used since Redis' data were made."""
-    found = _parsed(redis.hgetall(names.USAGE), 2)
+    found = _parsed(redis.hgetall(object_names.USAGE), 2)
     return {caller: usage for (caller,), usage in found.items()}
 
 

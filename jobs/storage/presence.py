@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import AsyncRedis, SyncRedis
 
 
@@ -43,7 +43,7 @@ class Presence:
 
     def reader_of(self, job_id: str) -> str | None:
         """A live API process whose client waits for the job of an idempotency key."""
-        readers = self._redis.smembers(names.readers_key(job_id))
+        readers = self._redis.smembers(object_names.readers_key(job_id))
         found = sorted({one.decode(errors="replace").partition("|")[0] for one in readers})
         return next((name for name in found if self._redis.exists(names.api_key(name))), None)
 

@@ -18,7 +18,7 @@ from jobs.contract.requests import TASKS, Request, Task, encode_request
 from jobs.settings import Settings
 from jobs.storage import names
 from jobs.storage.connection import AsyncRedis, SyncRedis
-from jobs.storage.lua import job_scripts
+from jobs.storage.lua import submit_scripts
 
 ABANDONED_TTL_S = 7 * 86400  # expiry of records until the end of the job sets a shorter one
 MANAGEMENT = frozenset({Task.LOAD, Task.UNLOAD, Task.PULL})
@@ -87,7 +87,7 @@ class Submitter:
     def __init__(self, redis: SyncRedis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self._script = redis.register_script(job_scripts.SUBMIT)
+        self._script = redis.register_script(submit_scripts.SUBMIT)
 
     def submit(self, submission: Submission, queue: Queue) -> None:
         """Queue the job. Raises ``QueueFullError`` and the like beyond a limit."""
@@ -97,7 +97,7 @@ class Submitter:
     async def submit_through(self, redis: AsyncRedis, submission: Submission, queue: Queue) -> None:
         """``submit`` with an asyncio client, which saves two thread switches."""
         keys, args = _keys(submission, queue), self._args(submission, queue)
-        answer = await redis.register_script(job_scripts.SUBMIT)(keys=keys, args=args)
+        answer = await redis.register_script(submit_scripts.SUBMIT)(keys=keys, args=args)
         self._check(answer.decode(), submission)
 
     def _args(self, submission: Submission, queue: Queue) -> list[str | bytes | int | float]:

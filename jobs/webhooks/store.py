@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from jobs.contract.errors import ContractError, InvalidRequestError, JobNotFoundError
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import AsyncRedis
 from jobs.storage.lua import webhook_scripts
 from jobs.webhooks.records import (
@@ -87,7 +87,7 @@ class WebhookStore:
             is_private_allowed=wanted.is_private_allowed,
         )
         made_id = endpoint.endpoint_id
-        keys = [names.hooks_key(caller), names.hook_key(made_id)]
+        keys = [object_names.hooks_key(caller), object_names.hook_key(made_id)]
         args = [made_id, repr(now), *fields_of(endpoint)]
         if not await self._run(webhook_scripts.CREATE, keys, args):
             limit = webhook_scripts.MAX_ENDPOINTS
@@ -98,7 +98,7 @@ class WebhookStore:
         """The caller's endpoint, for a manager anybody's. Raises ``JobNotFoundError``."""
         if not _ENDPOINT_ID.fullmatch(endpoint_id):
             raise no_endpoint(endpoint_id)
-        fields = await self._redis.hgetall(names.hook_key(endpoint_id))
+        fields = await self._redis.hgetall(object_names.hook_key(endpoint_id))
         endpoint = endpoint_of(endpoint_id, fields) if fields else None
         if endpoint is None or not (is_manager or endpoint.caller == caller):
             raise no_endpoint(endpoint_id)
@@ -106,7 +106,7 @@ class WebhookStore:
 
     async def page(self, caller: str, after: str | None, limit: int) -> tuple[list[Endpoint], bool]:
         """The caller's endpoints behind ``after``, newest first, and whether there are more."""
-        key = names.hooks_key(caller)
+        key = object_names.hooks_key(caller)
         rank = -1
         if after is not None:
             found = await self._redis.zrevrank(key, after)
@@ -132,7 +132,7 @@ class WebhookStore:
         every = fields_of(changed)
         pairs = zip(every[::2], every[1::2], strict=True)
         args = [part for name, value in pairs if name in names_of for part in (name, value)]
-        key = names.hook_key(endpoint.endpoint_id)
+        key = object_names.hook_key(endpoint.endpoint_id)
         if not await self._run(webhook_scripts.CHANGE, [key], [endpoint.endpoint_id, *args]):
             raise no_endpoint(endpoint.endpoint_id)
         return changed
@@ -148,11 +148,11 @@ class WebhookStore:
     async def disable(self, endpoint_id: str, reason: str) -> None:
         """Send an endpoint nothing more until its owner enables it."""
         args = [endpoint_id, "status", "disabled", "status_reason", reason]
-        await self._run(webhook_scripts.CHANGE, [names.hook_key(endpoint_id)], args)
+        await self._run(webhook_scripts.CHANGE, [object_names.hook_key(endpoint_id)], args)
 
     async def delete(self, caller: str, endpoint_id: str) -> None:
         """Delete an endpoint with its deliveries. Raises ``JobNotFoundError``."""
-        keys = [names.hooks_key(caller), names.hook_key(endpoint_id)]
+        keys = [object_names.hooks_key(caller), object_names.hook_key(endpoint_id)]
         if not await self._run(webhook_scripts.DELETE, keys, [endpoint_id]):
             raise no_endpoint(endpoint_id)
 
@@ -164,7 +164,7 @@ class WebhookStore:
         self, endpoint: Endpoint, after: str | None, limit: int
     ) -> tuple[list[Delivery], bool]:
         """The endpoint's deliveries behind ``after``, newest first, and whether there are more."""
-        key = names.hook_log_key(endpoint.endpoint_id)
+        key = object_names.hook_log_key(endpoint.endpoint_id)
         rank = -1
         if after is not None:
             found = await self._redis.zrevrank(key, after)
@@ -180,8 +180,10 @@ class WebhookStore:
         return shown, len(ids) > limit
 
     async def _delivery(self, endpoint: Endpoint, event_id: str) -> Delivery | None:
-        fields = await self._redis.hgetall(names.hook_event_key(endpoint.endpoint_id, event_id))
-        due_at = await self._redis.zscore(names.hook_due_key(endpoint.endpoint_id), event_id)
+        fields = await self._redis.hgetall(
+            object_names.hook_event_key(endpoint.endpoint_id, event_id)
+        )
+        due_at = await self._redis.zscore(object_names.hook_due_key(endpoint.endpoint_id), event_id)
         try:
             return delivery_of(event_id, fields, due_at) if fields else None
         except ContractError:
@@ -191,7 +193,7 @@ class WebhookStore:
         """Make a delivery due now. Raises ``JobNotFoundError``."""
         delivery = None
         if _EVENT_ID.fullmatch(event_id):
-            key = names.hook_event_key(endpoint.endpoint_id, event_id)
+            key = object_names.hook_event_key(endpoint.endpoint_id, event_id)
             args = [endpoint.endpoint_id, event_id]
             if await self._run(webhook_scripts.RESEND, [key], args):
                 delivery = await self._delivery(endpoint, event_id)
@@ -230,12 +232,12 @@ class WebhookStore:
     ) -> bool:
         """Write how an attempt ended; a number: seconds until the next. False if it was late."""
         args = [batch.endpoint_id, event_id, batch.lease, outcome, msgspec.json.encode(attempt)]
-        key = names.hook_event_key(batch.endpoint_id, event_id)
+        key = object_names.hook_event_key(batch.endpoint_id, event_id)
         return bool(await self._run(webhook_scripts.SETTLE, [key], args))
 
     async def wait_for_event(self, timeout_s: float) -> None:
         """Return when a delivery was queued, after ``timeout_s`` at the latest."""
-        await self._redis.blpop(names.HOOKS_WAKE, timeout_s)
+        await self._redis.blpop(object_names.HOOKS_WAKE, timeout_s)
 
 
 def no_endpoint(endpoint_id: str) -> JobNotFoundError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import connect
 from tests.helpers.batches import Batches, batch_server, chat_line, jsonl
 from tests.helpers.server import Server
@@ -34,7 +34,7 @@ def batches() -> Iterator[Batches]:
 
 def _lease_of(server: Server, batch_id: str) -> str:
     with connect(server.redis_url) as redis:
-        return (redis.get(names.batch_lease_key(batch_id)) or b"").decode()
+        return (redis.get(object_names.batch_lease_key(batch_id)) or b"").decode()
 
 
 def _owner(server: Server, batch_id: str) -> str:

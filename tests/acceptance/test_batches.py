@@ -18,7 +18,7 @@ from openai import ConflictError
 from jobs.batches.records import BatchRecord
 from jobs.batches.store import BatchStore, new_batch_id
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import connect
 from tests.helpers.batches import CHAT, Batches, batch_server, chat_line, jsonl, line, told
 from tests.helpers.waiting import wait_until
@@ -250,7 +250,7 @@ def test_a_loss_of_all_data_in_redis_loses_no_batch(batches: Batches) -> None:
     batch = batches.end_of(created.id)
     assert (batch.status, batch.request_counts.completed) == ("completed", 80)
     assert done.id in {one.id for one in batches.client.batches.list()}
-    assert redis.sismember(names.ACTIVE_BATCHES, batch.id) == 0
+    assert redis.sismember(object_names.ACTIVE_BATCHES, batch.id) == 0
     redis.close()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import httpx
@@ -110,7 +111,8 @@ def test_a_deadline_ends_what_waits_and_what_runs(server: Server) -> None:
     running = submit(server, deadline_s=1.5, max_tokens=2000, ignore_eos=True)
     waiting = submit(server, deadline_s=1)
     for job_id in (running, waiting):
-        ended = wait_until(lambda job_id=job_id: ended_job(server, job_id), "the end", 20)
+        ended = wait_until(partial(ended_job, server, job_id), "the end", 20)
+        assert ended is not None
         assert (ended["status"], ended["error"]["code"]) == ("failed", "job_timeout")
     assert job(server, running)["started_at"] is not None
     assert job(server, waiting)["started_at"] is None
@@ -123,7 +125,9 @@ def ended_job(server: Server, job_id: str) -> dict[str, Any] | None:
 
 def result_of(server: Server, job_id: str) -> tuple[str, int]:
     """The text of a job that finishes, and how often it gave way."""
-    (ended,) = wait_until(lambda: all_finished(server, [job_id]), "the end", 30)
+    found = wait_until(lambda: all_finished(server, [job_id]), "the end", 30)
+    assert found is not None
+    (ended,) = found
     return ended["result"]["choices"][0]["message"]["content"], ended["yields"]
 
 

@@ -14,6 +14,7 @@ _PACKAGES = ("api", "bench", "jobs", "workers")
 # The second one spells the names of earlier versions, to move what lies there.
 _SPELLERS = (
     _ROOT / "jobs" / "storage" / "names.py",
+    _ROOT / "jobs" / "storage" / "object_names.py",
     _ROOT / "jobs" / "upgrade" / "moves.py",
 )
 

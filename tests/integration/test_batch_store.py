@@ -17,7 +17,7 @@ from jobs.batches.records import BatchRecord, BatchStatus, LineCounts
 from jobs.batches.store import BatchStore, new_batch_id
 from jobs.contract.errors import DiskFullError
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import SyncRedis
 
 _LEASE_S = 10.0
@@ -98,7 +98,7 @@ def test_a_lease_keeps_other_machines_away(batches: BatchStore, redis: SyncRedis
     assert (first, status) == ("here|p1|1", "validating")
     assert batches.lease(batch_id, "here", "p1", _LEASE_S)[0] == first
     assert batches.lease(batch_id, "there", "p2", _LEASE_S)[0] == ""
-    redis.delete(names.batch_lease_key(batch_id))  # as when it runs out
+    redis.delete(object_names.batch_lease_key(batch_id))  # as when it runs out
     assert batches.lease(batch_id, "there", "p2", _LEASE_S)[0] == "there|p2|2"
 
 
@@ -193,7 +193,7 @@ async def test_a_batch_of_another_process_is_left_alone(
     record = _create(batches)
     held = await HeldBatch.take(batches, services.runner, record.id)
     assert held is not None
-    redis.set(names.batch_lease_key(record.id), "elsewhere|p|9", px=60_000)
+    redis.set(object_names.batch_lease_key(record.id), "elsewhere|p|9", px=60_000)
     with pytest.raises(LeaseLostError):
         await held.save(status=BatchStatus.IN_PROGRESS)
     assert batches.get(record.id).status is BatchStatus.VALIDATING

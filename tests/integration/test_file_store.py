@@ -22,7 +22,7 @@ from jobs.files.record import (
 )
 from jobs.files.store import FileStore
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis
 
 OLD_ID = "file-" + "0" * 32
@@ -127,21 +127,21 @@ def test_an_entry_without_a_file_is_dropped(files: FileStore, redis: SyncRedis) 
     kept, lost = add(files), add(files, file_id=OLD_ID)
     record_file(files, lost).unlink()
     assert ids(files) == [kept.id]
-    assert redis.zcard(names.FILES) == redis.zcard(names.files_key("me")) == 1
-    assert not redis.exists(names.file_key(lost.id))
+    assert redis.zcard(object_names.FILES) == redis.zcard(object_names.files_key("me")) == 1
+    assert not redis.exists(object_names.file_key(lost.id))
 
 
 def test_an_unreadable_entry_hides_no_file(files: FileStore, redis: SyncRedis) -> None:
     made = {add(files).id for _ in range(3)}
     assert set(ids(files)) == made
     first, second, _ = made
-    redis.delete(names.file_key(first))
-    redis.set(names.file_key(first), "a key of another type")
-    redis.hset(names.file_key(second), "record", b"\xff")
-    redis.zadd(names.files_key("me"), {b"\xff": 0})
+    redis.delete(object_names.file_key(first))
+    redis.set(object_names.file_key(first), "a key of another type")
+    redis.hset(object_names.file_key(second), "record", b"\xff")
+    redis.zadd(object_names.files_key("me"), {b"\xff": 0})
     for _ in range(2):
         assert set(ids(files)) == made
-    assert redis.type(names.file_key(first)) == b"hash"
+    assert redis.type(object_names.file_key(first)) == b"hash"
 
 
 def test_an_expired_file_is_gone_before_it_is_removed(files: FileStore, redis: SyncRedis) -> None:
@@ -152,7 +152,7 @@ def test_an_expired_file_is_gone_before_it_is_removed(files: FileStore, redis: S
     assert ids(files) == [kept.id]
     assert files.forget_expired() == 1
     assert on_disk(files) == {kept.id, f"{kept.id}.json"}
-    assert not redis.exists(names.file_key(record.id))
+    assert not redis.exists(object_names.file_key(record.id))
 
 
 def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(
@@ -268,7 +268,7 @@ def test_a_file_of_another_machine_is_listed_and_named(
     assert set(ids(files)) == {far.id, near.id}
     with pytest.raises(FileElsewhereError, match=os.uname().nodename):
         files.path(far.id)
-    redis.delete(names.file_home_key(elsewhere.folder.uid()))  # not seen for a month
+    redis.delete(object_names.file_home_key(elsewhere.folder.uid()))  # not seen for a month
     assert near.id in ids(files)
     with pytest.raises(FileNotFoundInStoreError):
         files.path(far.id)

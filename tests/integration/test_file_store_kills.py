@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs.files.store import FileStore
 from jobs.settings import Settings
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis
 from tests.helpers.server import ROOT
 
@@ -74,4 +74,4 @@ def test_a_kill_at_any_moment_leaves_whole_files_only(
     assert list(files.folder.partial.iterdir()) == []
     redis.flushall()
     assert {record.id for record in files.list_files("me")[0]} == known
-    assert redis.zcard(names.FILES) == len(known)
+    assert redis.zcard(object_names.FILES) == len(known)

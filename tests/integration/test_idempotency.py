@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.storage import names
+from jobs.storage import names, object_names
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, check_error_shape, running_api
 
@@ -237,7 +237,7 @@ def test_a_cancelled_job_is_not_remembered(rig: Rig) -> None:
 def test_the_job_of_a_request_that_died_before_its_submission_is_submitted(rig: Rig) -> None:
     rig.load()
     assert rig.post(CHATS, {**CHAT, "temperature": 99}, **keyed()).status_code == 400
-    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
     rig.redis.hset(key, mapping={"state": "open", "print": "", "job": "chatcmpl-none"})
     suffix = rig.redis.hget(key, "suffix").decode()
     answer = rig.post_soon(CHATS, CHAT, **keyed())
@@ -268,7 +268,7 @@ def test_a_key_lives_as_long_as_the_log_of_its_job(rig: Rig) -> None:
     answer = rig.post_soon(CHATS, CHAT, **keyed())
     rig.take().answer("hello")
     answer.result()
-    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
     wait_until(lambda: rig.redis.ttl(key) <= rig.settings.log_ttl_s, "a shorter expiry")
 
 
@@ -301,7 +301,7 @@ def keyed_socket(rig: Rig, body: dict[str, Any]) -> Any:
 
 
 def attached(rig: Rig, job_id: str, num: int) -> None:
-    key = names.readers_key(job_id)
+    key = object_names.readers_key(job_id)
     wait_until(lambda: rig.redis.scard(key) == num, f"{num} readers of the job")
 
 
@@ -396,7 +396,7 @@ def test_an_endpoint_is_made_once(rig: Rig, other: Rig) -> None:
 def test_a_request_that_died_at_work_is_made_again(rig: Rig) -> None:
     body = {"name": "a", "url": "https://example.com/", "event_types": ["batch.failed"]}
     rig.post("/v1/webhook_endpoints", body, **keyed())
-    (key,) = rig.redis.scan_iter(names.idempotency_key("*", "*"))
+    (key,) = rig.redis.scan_iter(object_names.idempotency_key("*", "*"))
     rig.redis.hset(key, mapping={"state": "open", "until": 1, "print": ""})
     again = rig.post("/v1/webhook_endpoints", body, **keyed())
     assert (again.status_code, is_replayed(again)) == (200, False)
@@ -450,4 +450,4 @@ def test_a_retry_of_a_job_is_made_once(rig: Rig) -> None:
 def test_other_requests_ignore_the_header(rig: Rig) -> None:
     assert rig.http.get("/v1/models", headers={"Idempotency-Key": ""}).status_code == 200
     assert rig.post("/v1/tokenize", {}, **keyed("")).status_code != 422
-    assert list(rig.redis.scan_iter(names.idempotency_key("*", "*"))) == []
+    assert list(rig.redis.scan_iter(object_names.idempotency_key("*", "*"))) == []

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.keys.caller import caller_of_name
 from jobs.keys.editing import add_key
-from jobs.storage import names
+from jobs.storage import names, object_names
 from tests.helpers.waiting import wait_until
 from tests.integration.api_rig import Rig, check_error_shape, running_api
 
@@ -146,7 +146,7 @@ def test_beyond_its_own_limit_of_jobs_a_key_gets_a_429(locked: Locked) -> None:
 def spend(locked: Locked, name: str, **used: int) -> list[str]:
     """Requests or tokens of this minute and of the next, in case it begins. Their keys."""
     minute = int(locked.rig.store.now()) // 60
-    keys = [f"{names.rate_key(caller_of_name(name))}:{n}" for n in (minute, minute + 1)]
+    keys = [f"{object_names.rate_key(caller_of_name(name))}:{n}" for n in (minute, minute + 1)]
     for key in keys:
         locked.rig.redis.hset(key, mapping=used)
     return keys
@@ -198,9 +198,11 @@ def test_tokens_that_were_not_used_are_given_back(locked: Locked) -> None:
     store.cancel(job_id, "enough")
     store.cancel(job_id, "enough")
     minute = int(locked.rig.record(job_id).created_at) // 60
-    left = locked.rig.redis.hget(f"{names.rate_key(caller_of_name('alice'))}:{minute}", "tokens")
+    left = locked.rig.redis.hget(
+        f"{object_names.rate_key(caller_of_name('alice'))}:{minute}", "tokens"
+    )
     assert left in (b"0", b"900"), "900: the job ended in another minute"
-    for key in locked.rig.redis.keys(names.rate_key("*")):
+    for key in locked.rig.redis.keys(object_names.rate_key("*")):
         assert 0 < locked.rig.redis.ttl(key) <= 120
 
 

@@ -21,7 +21,7 @@ from jobs.contract.requests import (
     TokenCountRequest,
     UnloadRequest,
 )
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.contact import STABLE_AFTER_S, RedisContact
 from jobs.storage.event_log import read_log
 from jobs.storage.lua.job_scripts import RESERVE_S
@@ -408,8 +408,8 @@ def test_a_job_that_another_api_reads_is_given_to_it(rig: Rig) -> None:
     rig.redis.sadd(names.APIS, "dead")
     read, unread = submit_of(rig, "dead"), submit_of(rig, "dead")
     rig.redis.set(names.api_key("alive"), b"")
-    rig.redis.sadd(names.readers_key(read), "dead|1", "alive|7")
-    rig.redis.sadd(names.readers_key(unread), "dead|2")
+    rig.redis.sadd(object_names.readers_key(read), "dead|1", "alive|7")
+    rig.redis.sadd(object_names.readers_key(unread), "dead|2")
     rig.sweep()
     rig.sweep()
     assert rig.statuses(read, unread) == ["queued", "cancelled"]

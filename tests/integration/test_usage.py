@@ -8,7 +8,7 @@ import pytest
 
 from jobs.keys.caller import caller_of_name
 from jobs.keys.usage import KEPT_DAYS, today
-from jobs.storage import names
+from jobs.storage import object_names
 from tests.helpers.waiting import wait_until
 from tests.integration.test_key_limits import BACKGROUND, Locked, locked
 
@@ -94,7 +94,7 @@ def test_a_time_and_groups_can_be_chosen(locked: Locked) -> None:
     run(locked, "alice")
     day = today()
     for n in (1, 2, KEPT_DAYS + 5):
-        key = names.usage_key((day - timedelta(n)).toordinal() - 719163)
+        key = object_names.usage_key((day - timedelta(n)).toordinal() - 719163)
         locked.rig.redis.hset(key, f"finished {caller_of_name('alice')} old", n)
     assert [one["num_jobs"] for one in used(locked, "alice", "?group_by=day")] == [2, 1, 1]
     query = f"?from={day - timedelta(2)}&to={day - timedelta(2)}"
@@ -126,21 +126,21 @@ def test_what_is_wrong_is_named(locked: Locked, query: str, param: str) -> None:
 def test_one_unreadable_field_hides_no_other(locked: Locked) -> None:
     locked.add("alice")
     run(locked, "alice")
-    key = names.usage_key(today().toordinal() - 719163)
+    key = object_names.usage_key(today().toordinal() - 719163)
     locked.rig.redis.hset(key, mapping={b"\xff": 1, "finished": 1, "finished x y": "z"})
-    locked.rig.redis.hset(names.USAGE, "what", "ever")
+    locked.rig.redis.hset(object_names.USAGE, "what", "ever")
     assert used(locked, "alice", "?group_by=key")[0]["num_jobs"] == 1
     assert locked.get("alice", "/metrics").status_code == 200
 
 
 def test_a_spoiled_key_keeps_no_job_from_its_end(locked: Locked) -> None:
     locked.add("alice")
-    locked.rig.redis.set(names.USAGE, "spoiled")
+    locked.rig.redis.set(object_names.USAGE, "spoiled")
     run(locked, "alice")
 
 
 def test_many_models_of_a_day_are_counted_together(locked: Locked, monkeypatch) -> None:
-    key = names.usage_key(today().toordinal() - 719163)
+    key = object_names.usage_key(today().toordinal() - 719163)
     locked.rig.redis.hset(key, mapping={f"finished x {n}": 1 for n in range(6000)})
     locked.add("alice")
     run(locked, "alice")

@@ -18,7 +18,7 @@ import pytest
 
 from api.webhooks import transport
 from api.webhooks.transport import UnreachableError, post
-from jobs.storage import names
+from jobs.storage import object_names
 from jobs.storage.connection import SyncRedis, connect, connect_async
 from jobs.storage.lua.webhook_scripts import QUEUE
 from jobs.webhooks.records import Endpoint
@@ -55,11 +55,11 @@ def queue(redis: SyncRedis, numbers: range) -> None:
 
 def make_due(redis: SyncRedis, endpoint: Endpoint) -> None:
     """The leases and pauses of all pending deliveries are over."""
-    key = names.hook_due_key(endpoint.endpoint_id)
+    key = object_names.hook_due_key(endpoint.endpoint_id)
     for event in redis.zrange(key, 0, -1):
         redis.zadd(key, {event: 1})
-    redis.zadd(names.HOOKS_DUE, {endpoint.endpoint_id: 1})
-    redis.lpush(names.HOOKS_WAKE, "1")
+    redis.zadd(object_names.HOOKS_DUE, {endpoint.endpoint_id: 1})
+    redis.lpush(object_names.HOOKS_WAKE, "1")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ async def test_no_delivery_is_lost_with_a_sender_that_is_killed(
     receiver.answer = lambda received: (204, {}) if gate.acquire(timeout=20) else (500, {})
     endpoint = await made_endpoint(redis_url, receiver.url)
     queue(redis, range(60))
-    due = names.hook_due_key(endpoint.endpoint_id)
+    due = object_names.hook_due_key(endpoint.endpoint_id)
     with sender_process(redis_url) as sender:
         # Ten are delivered; four more have arrived and get no answer.
         wait_until(lambda: len(receiver.requests) == 14, "deliveries under way")
@@ -113,8 +113,8 @@ async def test_senders_go_on_after_redis_was_killed(receiver: Receiver) -> None:
             server.kill()
             gate.set()
             server.start()
-            redis.lpush(names.HOOKS_WAKE, "1")
-            due = names.hook_due_key(endpoint.endpoint_id)
+            redis.lpush(object_names.HOOKS_WAKE, "1")
+            due = object_names.hook_due_key(endpoint.endpoint_id)
             wait_until(lambda: redis.zcard(due) == 0, "no pending delivery")
         assert len(set(receiver.ids())) == 20
         redis.close()
@@ -125,7 +125,7 @@ async def test_a_receiver_that_hangs_is_given_up(redis: SyncRedis, redis_url: st
         endpoint = await made_endpoint(redis_url, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         with sending(redis_url, timeout_s=0.2):
             queue(redis, range(1))
-            key = names.hook_event_key(endpoint.endpoint_id, "evt_batch_0_batch_completed")
+            key = object_names.hook_event_key(endpoint.endpoint_id, "evt_batch_0_batch_completed")
             wait_until(lambda: redis.hget(key, "attempts") == b"1", "an attempt")
         assert b"no answer within 0.2 s" in redis.hget(key, "tries")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from openai import NotFoundError, OpenAI
 
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.lua.webhook_scripts import MAX_ENDPOINTS, MAX_LOG, QUEUE, TAKE
 from jobs.storage.store import JobStore
 from jobs.webhooks.events import EVENT_TYPES
@@ -69,11 +69,11 @@ def settled(rig: Rig, endpoint: dict[str, Any], num_attempts: int = 1) -> dict[s
 
 def make_due(rig: Rig, endpoint: dict[str, Any]) -> None:
     """Every pending delivery of the endpoint is due now."""
-    key = names.hook_due_key(endpoint["id"])
+    key = object_names.hook_due_key(endpoint["id"])
     for event in rig.redis.zrange(key, 0, -1):
         rig.redis.zadd(key, {event: 1})
-    rig.redis.zadd(names.HOOKS_DUE, {endpoint["id"]: 1})
-    rig.redis.lpush(names.HOOKS_WAKE, "1")
+    rig.redis.zadd(object_names.HOOKS_DUE, {endpoint["id"]: 1})
+    rig.redis.lpush(object_names.HOOKS_WAKE, "1")
 
 
 def unwrapped(client: OpenAI, received: Received, secret: str) -> Any:
@@ -250,10 +250,10 @@ def test_a_delivery_is_given_up_after_three_days(rig: Rig, receiver: Receiver) -
     made = create(rig, receiver.url)
     queue(rig, "batch_1")
     event_id = settled(rig, made)["id"]
-    rig.redis.hset(names.hook_event_key(made["id"], event_id), "first_at", 1)
+    rig.redis.hset(object_names.hook_event_key(made["id"], event_id), "first_at", 1)
     make_due(rig, made)
     assert settled(rig, made, 2)["status"] == "failed"
-    assert rig.redis.zcard(names.HOOKS_DUE) == 0
+    assert rig.redis.zcard(object_names.HOOKS_DUE) == 0
 
 
 @pytest.mark.usefixtures("sender")
@@ -279,10 +279,10 @@ def test_gone_disables_an_endpoint_until_its_owner_enables_it(rig: Rig, receiver
 def test_a_disabled_endpoint_gives_its_pending_deliveries_up(rig: Rig) -> None:
     made = create(rig, "https://example.com/")
     queue(rig, "batch_1")
-    assert rig.redis.zcard(names.HOOKS_DUE) == 1
+    assert rig.redis.zcard(object_names.HOOKS_DUE) == 1
     rig.post(f"/v1/webhook_endpoints/{made['id']}", {"status": "disabled"})
     assert deliveries(rig, made)[0]["status"] == "failed"
-    assert rig.redis.zcard(names.HOOKS_DUE) == 0
+    assert rig.redis.zcard(object_names.HOOKS_DUE) == 0
 
 
 @pytest.mark.usefixtures("sender")
@@ -300,7 +300,9 @@ def test_a_slow_receiver_does_not_delay_others(rig: Rig, receiver: Receiver) -> 
         assert len(slow.requests) == 4
         gate.set()
         wait_until(lambda: len(set(slow.ids())) == 61, "all deliveries of the slow one")
-        wait_until(lambda: not rig.redis.zcard(names.hook_due_key(made["id"])), "no pending one")
+        wait_until(
+            lambda: not rig.redis.zcard(object_names.hook_due_key(made["id"])), "no pending one"
+        )
 
 
 def test_two_senders_send_each_event_once(rig: Rig, receiver: Receiver) -> None:
@@ -330,7 +332,7 @@ def test_what_is_kept_of_an_endpoint_is_bounded(rig: Rig) -> None:
     queue_script = rig.redis.register_script(QUEUE)
     for number in range(MAX_LOG + 20):
         queue_script(args=["", "batch.completed", f"batch_{number}"])
-    key = names.hook_log_key(made["id"])
+    key = object_names.hook_log_key(made["id"])
     assert rig.redis.zcard(key) == MAX_LOG + 20  # all are pending
     rig.post(f"/v1/webhook_endpoints/{made['id']}", {"status": "disabled"})
     rig.post(f"/v1/webhook_endpoints/{made['id']}", {"status": "enabled"})
@@ -338,8 +340,8 @@ def test_what_is_kept_of_an_endpoint_is_bounded(rig: Rig) -> None:
         queue_script(args=["", "batch.failed", f"batch_{number}"])
     assert rig.redis.zcard(key) <= MAX_LOG + 1
     rig.http.delete(f"/v1/webhook_endpoints/{made['id']}")
-    assert list(rig.redis.scan_iter(names.hook_key("*"))) == []
-    assert rig.redis.zcard(names.HOOKS_DUE) == 0
+    assert list(rig.redis.scan_iter(object_names.hook_key("*"))) == []
+    assert rig.redis.zcard(object_names.HOOKS_DUE) == 0
 
 
 # What makes events.
@@ -396,7 +398,7 @@ def test_a_job_that_somebody_waits_for_makes_no_event(rig: Rig) -> None:
 
 def test_a_broken_endpoint_does_not_stop_the_end_of_a_job(rig: Rig, store: JobStore) -> None:
     rig.load()
-    rig.redis.set(names.hooks_key(""), "of another type")
+    rig.redis.set(object_names.hooks_key(""), "of another type")
     job_id = rig.chat_soon(background=True).result().json()["id"]
     rig.take().answer("hello")
     assert rig.record(job_id).status == "finished"
@@ -432,8 +434,8 @@ def test_a_client_without_the_management_key_reaches_no_private_address(
         body = {"name": "a", "url": "https://example.com/", "event_types": BATCHES}
         made = rig.http.post("/v1/webhook_endpoints", json=body, headers=headers).json()
         # What a name server could answer later.
-        rig.redis.hset(names.hook_key(made["id"]), "url", receiver.url)
-        caller = rig.redis.hget(names.hook_key(made["id"]), "caller").decode()
+        rig.redis.hset(object_names.hook_key(made["id"]), "url", receiver.url)
+        caller = rig.redis.hget(object_names.hook_key(made["id"]), "caller").decode()
         queue(rig, "batch_1", caller=caller)
 
         def attempts() -> Any:

@@ -9,6 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.exceptions import HTTPException
 
+import jobs.batches.errors  # registers its errors, as the next one does
+import jobs.files.record  # noqa: F401
 from api.web.errors import describe_validation, problem_of
 from jobs.contract.errors import ErrorInfo, JobError, ModelLoadError
 
@@ -24,7 +26,17 @@ STATUS = {
     "adapter_not_found": 404,
     "job_not_found": 404,
     "storage_lost": 503,
+    "batch_not_found": 404,
+    "batch_not_changeable": 409,
+    "file_not_found": 404,
+    "file_elsewhere": 503,
+    "file_too_large": 413,
+    "files_full": 507,
     "model_id_in_use": 409,
+    "model_busy": 409,
+    "key_limit": 429,
+    "rate_limit_exceeded": 429,
+    "key_not_allowed": 403,
     "job_conflict": 409,
     "model_draining": 503,
     "job_cancelled": 410,

@@ -68,13 +68,12 @@ def test_those_that_are_read_give_way_first_then_those_that_said_least() -> None
 def test_a_pinned_job_gives_way_to_nobody_until_it_has_had_its_quantum() -> None:
     shared = sharing(1)
     (job,) = entered(shared, Job(num_yields=8, num_since_start=0))
-    assert job.is_pinned
-    assert not shared.slots.has_room
+    states = [(job.is_pinned, shared.slots.has_room)]
     assert shared.victims([job]) == []
     job.num_since_start = 10
     shared.note_step([job], 0.01, has_prefilled=False)
-    assert not job.is_pinned
-    assert shared.slots.has_room
+    states.append((job.is_pinned, shared.slots.has_room))
+    assert states == [(True, False), (False, True)]
 
 
 def test_a_pinned_job_that_ends_leaves_no_pin() -> None:
@@ -179,12 +178,12 @@ def test_as_many_rows_run_beside_as_the_slowdown_allows(
 
 def test_reading_a_batch_prompt_is_a_debt_that_later_steps_pay_off() -> None:
     known = costs(r1=0.010)
-    assert not known.is_in_debt
+    states = [known.is_in_debt]
     known.charge(1, 0.200)
-    assert known.is_in_debt
+    states.append(known.is_in_debt)
     for _ in range(100):
         known.charge(1, 0.010)
-    assert not known.is_in_debt
+    assert [*states, known.is_in_debt] == [False, True, False]
 
 
 def test_a_batch_prompt_gives_way_once_it_has_cost_too_much() -> None:

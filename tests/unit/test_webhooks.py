@@ -91,7 +91,8 @@ def test_a_url_is_taken_apart() -> None:
 def test_the_attempts_are_those_of_standard_webhooks_up_to_three_days() -> None:
     delays = [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     assert list(DELAYS_S) == delays
-    elapsed, found = 0.0, []
+    found: list[float] = []
+    elapsed = 0.0
     while (delay := next_delay_s(len(found) + 1, elapsed, None)) is not None:
         found.append(delay)
         elapsed += delay

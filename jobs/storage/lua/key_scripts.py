@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobs.storage import names
+from jobs.storage import object_names
 
 KEPT_S: Final = 90 * 86400
 """How long the use of a day is known."""
@@ -39,7 +39,8 @@ return {is_counted and 1 or 0, requests, tokens, left_ms}
 )
 
 COUNT_USE: Final = (
-    f"local usage, rate, kept_s = '{names.USAGE}', '{names.rate_key('')}', {KEPT_S + 86400}\n"
+    f"local usage, rate = '{object_names.USAGE}', '{object_names.rate_key('')}'\n"
+    f"local kept_s = {KEPT_S + 86400}\n"
     f"local max_fields, other, rate_ttl = {MAX_FIELDS}, '{OTHER}', {_RATE_TTL_S}"
     + """
 -- Counts an ended job for its caller: its end and its tokens, for the day and model, and of a key

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobs.storage import names
+from jobs.storage import object_names
 
 KEEP_S: Final = 10 * 86400
 """A delivery is kept for this long: three days of attempts, and some to look at it."""
@@ -21,8 +21,8 @@ MAX_ENDPOINTS: Final = 20
 _MAX_TRIES_CHARS: Final = 4000
 
 _NAMES: Final = f"""
-local hook_prefix, hooks_of = '{names.hook_key("")}', '{names.hooks_key("")}'
-local hooks_due, hooks_wake = '{names.HOOKS_DUE}', '{names.HOOKS_WAKE}'
+local hook_prefix, hooks_of = '{object_names.hook_key("")}', '{object_names.hooks_key("")}'
+local hooks_due, hooks_wake = '{object_names.HOOKS_DUE}', '{object_names.HOOKS_WAKE}'
 local keep_s, max_log, max_pending = {KEEP_S}, {MAX_LOG}, {MAX_PENDING}
 """
 

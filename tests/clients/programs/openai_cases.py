@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from openai import (
     AsyncOpenAI,
@@ -63,7 +63,9 @@ def chat_in_choices_with_logprobs(target: Target) -> None:
 
 def chat_in_a_tier(target: Target) -> None:
     client = _client(target)
-    for asked, used in (("auto", "default"), ("flex", "flex"), ("fast", "priority")):
+    tiers: dict[Literal["auto", "flex", "fast"], str]
+    tiers = {"auto": "default", "flex": "flex", "fast": "priority"}
+    for asked, used in tiers.items():
         answer = client.chat.completions.create(
             model=target.model, messages=_SUM, temperature=0, service_tier=asked
         )
