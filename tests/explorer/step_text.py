@@ -11,6 +11,7 @@ from jobs.storage.lua import (
     job_scripts,
     order_scripts,
     parking_scripts,
+    submit_scripts,
     take_scripts,
 )
 from tests.explorer.client import Words
@@ -30,6 +31,7 @@ _MODULES = (
     job_scripts,
     order_scripts,
     parking_scripts,
+    submit_scripts,
     take_scripts,
 )
 SCRIPTS: dict[str, str] = {
