@@ -45,7 +45,7 @@ class Consumer(NamedTuple):
 
 class Opened(NamedTuple):
     """An attempt that a worker has opened; ``kinds``: the events in its outbox. ``num_tokens``:
-    those that earlier attempts generated."""
+    those that earlier attempts generated. ``lane``: of the worker."""
 
     job: str
     attempt: int
@@ -53,6 +53,7 @@ class Opened(NamedTuple):
     num_tokens: int
     kinds: tuple[str, ...]
     task: str
+    lane: str
 
 
 class RoundResult(NamedTuple):
@@ -88,6 +89,7 @@ class Stream(NamedTuple):
     seq: int
     num_tokens: int
     task: str
+    lane: str
     action: Action
     position: int = IDLE
     is_begun: bool = False  # in RQ's records
@@ -107,17 +109,19 @@ class Stream(NamedTuple):
 class Worker(NamedTuple):
     """``mode``: not started, running, stopping, dead (with ``code``), gone (and settled).
 
-    ``desired`` and ``load_job``: the desired model's uid and the load job that it was started for.
-    It takes generations once ``is_ready``.
+    ``used``: by callers, not yet reported with a take. ``desired`` and ``load_job``: the desired
+    model's uid and the load job that it was started for. It takes generations once ``is_ready``.
     """
 
     mode: str = "not started"
     owner: int = NO_INDEX
     code: int = 0
     gen: Consumer = Consumer()
+    batch: Consumer = Consumer()
     ctl: Consumer = Consumer()
     streams: tuple[Stream, ...] = ()
     stops: frozenset[str] = frozenset()
+    used: tuple[tuple[str, float], ...] = ()
     desired: str = ""
     load_job: str = ""
     is_ready: bool = True
@@ -131,11 +135,18 @@ class Worker(NamedTuple):
         """It has no jobs, and no recovery of its jobs is outstanding."""
         if not self.is_alive:
             return self.mode != "dead"
-        return self.gen.is_idle and self.ctl.is_idle and not self.streams
+        is_idle = self.gen.is_idle and self.batch.is_idle and self.ctl.is_idle
+        return is_idle and not self.streams
 
     @property
-    def num_slots_taken(self) -> int:
-        return sum(stream.has_slot for stream in self.streams)
+    def is_taking(self) -> bool:
+        """One of its consumers of generations is in a round."""
+        return self.gen.position != IDLE or self.batch.position != IDLE
+
+    def has_room(self, lane: str, slots: int) -> bool:
+        """Interactive jobs enter as if no batch job ran. ``slots``: those of the worker."""
+        lanes = ("gen",) if lane == "gen" else ("gen", "batch")
+        return sum(one.has_slot for one in self.streams if one.lane in lanes) < slots
 
 
 NOT_STARTED = Worker()
@@ -144,18 +155,42 @@ GONE = Worker("gone")
 
 class Client(NamedTuple):
     """A client of the API, by the ``kind`` of its requests. ``number``: index of its job, or the
-    number of requests done."""
+    number of requests done. ``phase``: what the runner of a line does next."""
 
     kind: str
     number: int = 0
     position: int = IDLE
     is_done: bool = False
+    phase: str = ""
+
+    @property
+    def has_jobs(self) -> bool:
+        """It submits jobs."""
+        return self.kind in ("submit", "line")
 
 
 def stream_of(opened: Opened) -> Stream:
     """A job whose attempt was opened; first it sends the events in its outbox."""
-    job, attempt, seq, num_tokens, kinds, task = opened
-    return Stream(job, attempt, seq, num_tokens, task, _send(job, attempt, seq, kinds))
+    job, attempt, seq, num_tokens, kinds, task, lane = opened
+    return Stream(job, attempt, seq, num_tokens, task, lane, _send(job, attempt, seq, kinds))
+
+
+def handed_back(stream: Stream) -> Stream | None:
+    """The stream when it gives way instead of generating its next token, if it may."""
+    if not stream.has_slot or stream.action.name != "send":
+        return None
+    if stream.action.args[-1] == (EventKind.STARTED,):
+        return None  # the same as giving way after it was sent
+    args = (stream.job, stream.attempt, stream.seq, stream.is_begun)
+    return stream._replace(action=Action("hand_back", args), position=IDLE)
+
+
+def after_hand_back(stream: Stream, is_cancelled: bool) -> Stream | None:
+    """The stream after its hand back; ``None`` if it is on its queue."""
+    if not is_cancelled:
+        return None
+    action = _send(stream.job, stream.attempt, stream.seq, (EventKind.CANCELLED.value,))
+    return stream._replace(action=action, position=IDLE, is_begun=False)
 
 
 def after(stream: Stream, sent: SendResult | None, tokens: int, is_stopped: bool) -> Stream | None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
 from api.admin.models.loading import start_load, start_unload
-from jobs.contract.errors import JobError, JobNotFoundError
+from api.execution.runner import JobRunner
+from jobs.batches.line_jobs import LineJobs
+from jobs.contract.errors import JobError, JobNotFoundError, ModelDrainingError
+from jobs.contract.records import JobClass
+from jobs.keys.caller import NOBODY
+from jobs.scheduling.holds import Holds
 from jobs.storage.desired_models import DesiredModels
 from tests.explorer.client import CallbackRedis
 from tests.explorer.fixtures import AGE_S, Fixtures
@@ -23,11 +28,14 @@ class ApiPrograms:
         self._fixtures = fixtures
         self._store = fixtures.store
         self._desired_models = DesiredModels(fixtures.api)
+        self._holds = Holds(fixtures.api)
 
     def submit(self, job: str) -> str:
         """Submit a job."""
         try:
             self._store.submit(self._fixtures.submission(job))
+        except ModelDrainingError:
+            return "refused"
         except RedisError:
             return "failed"
         return "submitted"
@@ -52,6 +60,28 @@ class ApiPrograms:
             return self._store.cancel(job, "enough").status
         except JobNotFoundError:
             return "not found"
+        except RedisError:
+            return "failed"
+
+    def hold(self, job_class: JobClass, state: Literal["hold", "drain"]) -> str:
+        """Hold or drain a class."""
+        try:
+            self._holds.hold(SLUG, state, [job_class], "somebody")
+        except RedisError:
+            return "failed"
+        return "held"
+
+    def resume(self, job_class: JobClass) -> str:
+        """Resume a class."""
+        try:
+            return str(self._holds.resume(SLUG, [job_class]))
+        except RedisError:
+            return "failed"
+
+    def forget_line(self, job: str) -> str:
+        """Delete the ended job of a line, if its worker has released it."""
+        try:
+            return "gone" if LineJobs(self._fixtures.api).forget_now(job) else "kept"
         except RedisError:
             return "failed"
 
@@ -83,7 +113,9 @@ class ApiPrograms:
             remove=self._desired_models.remove,
             nodes=lambda: ["a node"],
         )
-        runner = SimpleNamespace(in_thread=in_thread, submit=submit, name="")
+        runner: Any = JobRunner.__new__(JobRunner)
+        runner.name, runner.caller_info, runner.job_class, runner.claim = "", NOBODY, None, None
+        runner.in_thread, runner.submit = in_thread, submit
         redis = _AsyncRedis(self._fixtures.api)
         settings = self._fixtures.settings
         return SimpleNamespace(

@@ -39,7 +39,7 @@ class DifferentialRedis:
 
     def add_script(self, text: str) -> None:
         original = self.emulated.scripts.add(text)
-        fixed = text.replace("redis.call('TIME')", f"{{'{_NOW[0]}', '{_NOW[1]}'}}")
+        fixed = text.replace("redis.call('TIME')", f"({{'{_NOW[0]}', '{_NOW[1]}'}})")
         sha = self.emulated.scripts.add(fixed)
         assert self._reference.script_load(fixed).encode() == sha
         self._shas[original] = sha

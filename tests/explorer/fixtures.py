@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from jobs.storage.store import JobStore
 from jobs.storage.submitter import Submission
 from tests.explorer.client import CallbackRedis
 from tests.explorer.memory import Hash
+from tests.explorer.rules import Rules
 from tests.explorer.state_fields import LOAD, SLUG, StateFields, rq_hash
 from tests.helpers.samples import generate
 
@@ -28,19 +29,12 @@ AGE_S = 1.0  # a purge keeps jobs that are younger
 class Fixtures:
     """``jobs``: number of tokens of each job, by id."""
 
-    def __init__(
-        self,
-        jobs: Mapping[str, int],
-        on_script: Callable[[str], object],
-        *,
-        has_one_node: bool,
-        has_loads: bool,
-    ) -> None:
-        self.jobs = jobs
-        self.has_one_node = has_one_node
+    def __init__(self, rules: Rules, on_script: Callable[[str], object]) -> None:
+        self.rules = rules
+        self.jobs = rules.jobs
         self.settings = Settings(
             REDIS_URL="unix:///nowhere",
-            models_dir=Path(tempfile.gettempdir()),
+            models_dir=Path(__file__).parent,  # it has no models
             fake_engine=True,
         )
         self.api = CallbackRedis(on_script, resends="some")  # jobs.storage.connection.connect
@@ -52,7 +46,7 @@ class Fixtures:
             self.writer = EventWriter(
                 self.publisher, self.settings.log_ttl_s, self.settings.failure_ttl_s
             )
-        self.state_fields = StateFields(self._rq_hash, has_loads=has_loads)
+        self.state_fields = StateFields(self._rq_hash, rules)
 
     @property
     def clients(self) -> tuple[CallbackRedis, ...]:
@@ -60,7 +54,18 @@ class Fixtures:
 
     def submission(self, job_id: str) -> Submission:
         """The submission of a job."""
-        return Submission(job_id, "0", self.request_of(job_id), {"model": "fake"})
+        plain = Submission(job_id, "0", self.request_of(job_id), {"model": "fake"})
+        if job_id not in self.jobs:
+            return plain
+        rules, index = self.rules, int(job_id[1:])
+        return replace(
+            plain,
+            job_class=rules.class_of(job_id),
+            batch="b" if rules.is_line(job_id) else "",
+            line=index + 1 if rules.is_line(job_id) else 0,
+            caller=rules.callers[index] if rules.callers else "",
+            max_running=rules.max_running,
+        )
 
     def request_of(self, job_id: str) -> Request:
         """The request of a job; its id decides the kind."""

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 
 from jobs.storage import names
 from tests.explorer.api_programs import ApiPrograms
 from tests.explorer.client import CallbackRedis
 from tests.explorer.fixtures import Fixtures
+from tests.explorer.rules import Rules
 from tests.explorer.state_fields import StateFields
 from tests.explorer.supervisor_programs import SupervisorPrograms
 from tests.explorer.worker_programs import WorkerPrograms
 
 
 class Programs:
-    """``jobs``: number of tokens of each job, by id. ``on_script`` gets each script's text."""
+    """``on_script`` gets each script's text."""
 
-    def __init__(
-        self,
-        jobs: Mapping[str, int],
-        on_script: Callable[[str], object],
-        *,
-        has_one_node: bool,
-        has_loads: bool,
-    ) -> None:
-        fixtures = Fixtures(jobs, on_script, has_one_node=has_one_node, has_loads=has_loads)
+    def __init__(self, rules: Rules, on_script: Callable[[str], object]) -> None:
+        fixtures = Fixtures(rules, on_script)
         self._owners = (
             ApiPrograms(fixtures),
             SupervisorPrograms(fixtures),
@@ -49,4 +43,7 @@ def stop_of(channel: bytes, data: bytes) -> tuple[str, str] | None:
     prefix = names.rq_command_channel("").encode()
     if not channel.startswith(prefix):
         return None
-    return channel.removeprefix(prefix).decode().split(".")[2], json.loads(data)["job_id"]
+    message = json.loads(data)
+    if message["command"] != "stop-job":
+        return None
+    return channel.removeprefix(prefix).decode().split(".")[2], message["job_id"]

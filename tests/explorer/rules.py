@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jobs.contract.records import JobClass
 from tests.explorer.actors import Client, Supervisor, Worker
 
 
@@ -22,6 +23,13 @@ class Rules:
     all the time. ``parks`` and ``closes``: how often a supervisor parks or closes the model, at any
     moment; only in worlds with loads. ``has_unclaimed_job``: the first job is in RQ's intermediate
     list without a claim, as after an older version's take.
+
+    ``batch``: indexes of the jobs of the class batch; ``lines``: of those that are lines of a
+    batch, which its runner submits, reads and deletes. ``yields``: how often a worker hands a
+    running job back, at any moment. ``holds``: like "hold batch" or "drain interactive": a
+    client does that, and resumes the class. ``callers``: of each job; with them, what they use is
+    counted. ``max_running`` of each caller. ``runner_deaths``: the runner of lines begins anew with
+    what it has saved; ``retries``: how often it runs a line again whose answer it does not keep.
     """
 
     tokens: tuple[int, ...] = (2, 1, 1)
@@ -40,6 +48,14 @@ class Rules:
     parks: int = 0
     closes: int = 0
     has_unclaimed_job: bool = False
+    batch: tuple[int, ...] = ()
+    lines: tuple[int, ...] = ()
+    yields: int = 0
+    holds: tuple[str, ...] = ()
+    callers: tuple[str, ...] = ()
+    max_running: int = 0
+    runner_deaths: int = 0
+    retries: int = 0
     num_supervisors: int = 2
     num_workers: int = 3
 
@@ -47,9 +63,35 @@ class Rules:
     def has_loads(self) -> bool:
         return self.loads > 0
 
+    @property
+    def jobs(self) -> dict[str, int]:
+        """The number of tokens of each job, by id."""
+        return {f"j{index}": num for index, num in enumerate(self.tokens)}
+
+    def class_of(self, job: str) -> JobClass:
+        """The class of a job."""
+        return "batch" if int(job[1:]) in self.batch + self.lines else "interactive"
+
+    def is_line(self, job: str) -> bool:
+        """Whether a runner submits the job, as a line of a batch."""
+        return int(job[1:]) in self.lines
+
+    @property
+    def classes(self) -> tuple[JobClass, ...]:
+        """The classes that have jobs."""
+        return tuple(sorted({self.class_of(job) for job in self.jobs}))
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The consumers of a worker that may find a job."""
+        has_batch, has_others = "batch" in self.classes, "interactive" in self.classes
+        kinds = {"gen": has_others or not has_batch, "batch": has_batch, "ctl": self.has_loads}
+        return tuple(kind for kind, is_used in kinds.items() if is_used)
+
 
 class FaultBudget(NamedTuple):
-    """Numbers of faults that may still happen, and of decisions to park or close the model."""
+    """Numbers of faults that may still happen, and of decisions to park or close the model, or to
+    hand a job back."""
 
     losses: int
     delays: int
@@ -58,6 +100,9 @@ class FaultBudget(NamedTuple):
     expiries: int
     parks: int = 0
     closes: int = 0
+    yields: int = 0
+    runner_deaths: int = 0
+    retries: int = 0
 
 
 class State(NamedTuple):

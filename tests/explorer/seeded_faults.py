@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jobs.storage.lua import claim_scripts, job_scripts, parking_scripts
 from tests.explorer.rules import Rules
 from tests.explorer.search import Search
+from tests.explorer.step_text import SCRIPTS
 from tests.explorer.world import JobWorld
 
 _MAX_STATES = 1_000_000
-
-_SCRIPTS = vars(job_scripts) | vars(claim_scripts) | vars(parking_scripts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class SeededFault:
         edits = [(self.script, self.before, self.after)]
         edits += [(script, before, "") for script, before in self.also_removed]
         for script, before, after in edits:
-            if text == _SCRIPTS[script]:
+            if text == SCRIPTS[script]:
                 assert before in text
                 return text.replace(before, after)
         return text
@@ -58,6 +56,7 @@ _FROZEN = Rules(tokens=(1,), expiries=1, num_workers=2)
 _LATE_REQUEST = Rules(tokens=(1,), delays=1, num_workers=1)
 _PARK = Rules(tokens=(1,), loads=1, parks=1, num_supervisors=1, num_workers=2)
 _CLOSE = Rules(tokens=(1,), loads=1, closes=1, num_supervisors=1, num_workers=2)
+_YIELD = Rules(tokens=(1,), batch=(0,), yields=1, num_supervisors=1, num_workers=1)
 _STOP_TAKES = "STOP_TAKES"
 _STOP_TAKES_FENCE = "if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end"
 
@@ -119,7 +118,7 @@ FAULTS = (
     SeededFault(
         "a take that writes no claim",
         "TAKE",
-        "redis.call('SADD', KEYS[3], ARGV[1] .. '|' .. id)",
+        "redis.call('SADD', KEYS[3], worker .. '|' .. id)",
         "",
         Rules(tokens=(1,), num_workers=1),
         "j0 is neither queued nor claimed",
@@ -188,6 +187,69 @@ FAULTS = (
         replace(_DEATH, delays=1, num_supervisors=1),
         "goal 0 is unreachable",
         ("has sent: TAKE", "STOP_TAKES", "delayed request in take: TAKE"),
+    ),
+    SeededFault(
+        "a job that a late request takes from a later attempt",
+        "YIELD",
+        "if state[3] ~= ARGV[3] then return 0 end",
+        "",
+        replace(_YIELD, delays=1),
+        "a job has given way more often than its worker wanted",
+        ("gives way", "YIELD", "YIELD", "TAKE", "OPEN_ATTEMPT", "delayed request in hand_back"),
+    ),
+    SeededFault(
+        "a job that gives way and stays claimed",
+        "YIELD",
+        "redis.call('SREM', KEYS[4], worker .. '|' .. id)",
+        "",
+        _YIELD,
+        "j0 has several holders",
+        ("TAKE", "gives way", "YIELD"),
+    ),
+    SeededFault(
+        "a job that gives way and is still in the intermediate list",
+        "YIELD",
+        "redis.call('LREM', KEYS[2], 0, id)",
+        "",
+        _YIELD,
+        "intermediate contains a job twice",
+        ("gives way", "YIELD", "TAKE"),
+    ),
+    SeededFault(
+        "a cancelled job that gives way",
+        "YIELD",
+        "if state[4] and state[4] ~= '' then return state[4] end",
+        "",
+        replace(_YIELD, cancelled=(0,)),
+        "j0 gives way after a cancel",
+        ("REQUEST_CANCEL", "YIELD"),
+    ),
+    SeededFault(
+        "a take of a class that is held",
+        "TAKE",
+        "if redis.call('HGET', KEYS[6], class) == 'hold' then return false end",
+        "",
+        replace(_YIELD, yields=0, holds=("hold batch",)),
+        "j0 is taken while its class is held",
+        ("HOLD", "TAKE"),
+    ),
+    SeededFault(
+        "hints that nobody removes",
+        "TAKE",
+        "redis.call('DEL', hints .. ':' .. caller)",
+        "",
+        replace(_YIELD, yields=0, cancelled=(0,)),
+        "is not listed, and nobody removes it",
+        ("REQUEST_CANCEL", "SETTLE", "TAKE"),
+    ),
+    SeededFault(
+        "a line whose job is deleted while its worker has it",
+        "FORGET_LINES",
+        "or redis.call('SISMEMBER', KEYS[2], (state[2] or '') .. '|' .. id) == 1",
+        "",
+        replace(_YIELD, yields=0, batch=(), lines=(0,), retries=1),
+        "j0 has several holders",
+        ("SETTLE", "tries again", "FORGET_LINES", "SUBMIT"),
     ),
 )
 

@@ -16,6 +16,7 @@ from jobs.contract.requests import LoadRequest
 from jobs.storage import names
 from tests.explorer.client import Request, Words
 from tests.explorer.memory import Hash, Value
+from tests.explorer.rules import Rules
 
 SLUG = "0"
 LOAD = LoadRequest(model_name="fake", backend="fake")
@@ -24,25 +25,31 @@ PERMANENT = DesiredModel(
 )
 """The desired model of worlds without loads and unloads."""
 QUEUE = names.generation_queue(SLUG)
+BATCH = names.batch_queue(SLUG)
 CONTROL = names.control_queue(SLUG)
+QUEUES = {"gen": QUEUE, "batch": BATCH, "ctl": CONTROL}
+"""The queue of each consumer of a worker."""
 
 _RQ_JOB = b"rq:job:"
 _MANY_KEYS = (b"MGET", b"DEL", b"EXISTS", b"SUNION", b"UNLINK")
 _ALWAYS_ABSENT = (b"mgs:wake:", b"mgs:worker:", b"mgs:node", b"mgs:apis", b"mgs:api:")
+_ALWAYS_ABSENT += (b"mgs:hook", b"mgs:usage", b"mgs:rate:")
 
 
 class StateFields:
-    """Which keys are part of a state, and the constants that the others read as. ``has_loads``:
-    desired models change. ``hash_of``: RQ's hash of a job, by its id."""
+    """Which keys are part of a state, and the constants that the others read as. ``hash_of``: RQ's
+    hash of a job, by its id."""
 
-    def __init__(self, hash_of: Callable[[str], Hash], *, has_loads: bool) -> None:
+    def __init__(self, hash_of: Callable[[str], Hash], rules: Rules) -> None:
         self._hash_of = functools.cache(hash_of)
         self._constant: dict[bytes, Value] = {names.STORAGE_MARK.encode(): b"mark"}
-        queues = [QUEUE, CONTROL] if has_loads else [QUEUE]
+        queues = [QUEUES[lane] for lane in rules.lanes]
         self._lists = {key.encode() for name in queues for key in list_keys(name)}
-        self._absent: tuple[bytes, ...] = _ALWAYS_ABSENT
-        if not has_loads:
-            self._absent += (f"mgs:take:{SLUG}.ctl.".encode(),)
+        unused = QUEUES.keys() - set(rules.lanes)
+        self._absent = _ALWAYS_ABSENT + tuple(f"mgs:take:{SLUG}.{u}.".encode() for u in unused)
+        self._absent += () if rules.holds else (names.hold_key(SLUG).encode(),)
+        self._absent += () if rules.callers else (names.fair_key(SLUG).encode(),)
+        if not rules.has_loads:
             self._constant[names.DESIRED_MODELS.encode()] = Hash({b"0": encode_record(PERMANENT)})
 
     def constant_of(self, key: bytes) -> Value | bool | None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from jobs.storage.lua import claim_scripts, job_scripts, parking_scripts
+from jobs.storage.lua import (
+    batch_scripts,
+    claim_scripts,
+    job_scripts,
+    order_scripts,
+    parking_scripts,
+    submit_scripts,
+    take_scripts,
+)
 from tests.explorer.client import Words
 from tests.explorer.commands import ReplyError
 from tests.explorer.positions import Ended, Positions
@@ -17,11 +25,23 @@ _FATES = {
     "delayed": "  (given up; it may yet arrive)",
     "not_received": "  (no process receives it)",
 }
-_NAMES = {
-    hashlib.sha1(text.encode()).hexdigest(): name
-    for name, text in (vars(job_scripts) | vars(claim_scripts) | vars(parking_scripts)).items()
+_MODULES = (
+    batch_scripts,
+    claim_scripts,
+    job_scripts,
+    order_scripts,
+    parking_scripts,
+    submit_scripts,
+    take_scripts,
+)
+SCRIPTS: dict[str, str] = {
+    name: text
+    for module in _MODULES
+    for name, text in vars(module).items()
     if isinstance(text, str) and name.isupper()
 }
+"""The scripts by name."""
+_NAMES = {hashlib.sha1(text.encode()).hexdigest(): name for name, text in SCRIPTS.items()}
 _MAX_CHARS = 150
 
 

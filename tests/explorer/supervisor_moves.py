@@ -11,7 +11,7 @@ from tests.explorer.memory import Hash
 from tests.explorer.positions import Ended
 from tests.explorer.rules import State
 from tests.explorer.search import Move
-from tests.explorer.state_fields import CONTROL, PERMANENT, QUEUE, SLUG, list_keys
+from tests.explorer.state_fields import CONTROL, PERMANENT, QUEUES, SLUG, list_keys
 from tests.explorer.supervisor_programs import SupervisorRef, TickResult, WorkerRef
 from tests.explorer.transitions import Transitions, replaced
 
@@ -134,7 +134,7 @@ class SupervisorMoves:
 
     def _has_waiting(self, state: State) -> bool:
         """Whether a job waits for the model, or was held by a worker that is gone."""
-        keys = [list_keys(queue)[0] for queue in (QUEUE, CONTROL)]
+        keys = [list_keys(queue)[0] for queue in QUEUES.values()]
         claims = names.claims_key(SLUG)
         return any(self._transitions.value(state.redis, key.encode()) for key in [*keys, claims])
 

@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 
 from jobs.contract.records import DesiredModel
 from jobs.platform.awake import AwakeWhileBusy
+from jobs.storage import names
 from jobs.storage.contact import RedisContact
 from jobs.storage.desired_models import DesiredModels, DesiredSnapshot
 from jobs.storage.fence import OwnershipLostError
-from tests.explorer.fixtures import Fixtures, worker_name
+from tests.explorer.fixtures import Fixtures
 from tests.explorer.state_fields import PERMANENT, SLUG
 from workers.supervision.claimant import Claimant
 from workers.supervision.crash_policy import CrashPolicy
@@ -130,7 +131,7 @@ class SupervisorPrograms:
         one = self._supervisor(ref)
         if worker_ref is not None:
             one._children[SLUG] = _child(worker_ref)
-        one._sweeper._queue_timeout_s = -1.0  # all are overdue
+        one._sweeper._overdue._queue_timeout_s = -1.0  # all are overdue
         one._sweeper._fold_at = math.inf
         with suppress(*_TICK_ERRORS):
             one._sweep()
@@ -218,7 +219,7 @@ class SupervisorPrograms:
 
     def _identity(self, ref: SupervisorRef) -> NodeIdentity:
         predecessors = frozenset(f"s{other}" for other in ref.predecessors)
-        uid = "n" if self._fixtures.has_one_node else f"n{ref.node}"
+        uid = "n" if self._fixtures.rules.has_one_node else f"n{ref.node}"
         return NodeIdentity(uid, f"s{ref.node}", uid, predecessors)
 
 
@@ -254,7 +255,7 @@ def _child(worker_ref: WorkerRef) -> Any:
         slug=SLUG,
         desired=desired,
         token=worker_ref.token,
-        worker_names=[worker_name(worker_ref.token, consumer) for consumer in ("gen", "ctl")],
+        worker_names=names.worker_names(SLUG, worker_ref.token),
         last_status=None,
         killed_for=None,
         exit_code=None,

@@ -48,14 +48,9 @@ class Transitions:
 
     def __init__(self, rules: Rules, edit: Callable[[str], str]) -> None:
         self.rules = rules
-        self.jobs = {f"j{index}": num for index, num in enumerate(rules.tokens)}
+        self.jobs = rules.jobs
         self.redis = EmulatedRedis((int(NOW_S), 0))
-        programs = Programs(
-            self.jobs,
-            lambda text: self.redis.scripts.add(text, edit(text)),
-            has_one_node=rules.has_one_node,
-            has_loads=rules.has_loads,
-        )
+        programs = Programs(rules, lambda text: self.redis.scripts.add(text, edit(text)))
         self.redis.constant_of = programs.state_fields.constant_of
         self.positions = Positions(
             programs.by_name(), programs.clients, self.redis, programs.state_fields.is_outside_state
@@ -160,7 +155,7 @@ class Transitions:
             index = int(token[1:])
             worker = workers[index]
             has_it = job in {stream.job for stream in worker.streams}
-            if worker.is_alive and (has_it or worker.gen.position >= 0):
+            if worker.is_alive and (has_it or worker.is_taking):
                 workers = replaced(workers, index, worker._replace(stops=worker.stops | {job}))
         return state._replace(workers=workers)
 

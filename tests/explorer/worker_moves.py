@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.explorer import actors
@@ -15,7 +16,6 @@ from tests.explorer.transitions import Transitions, replaced
 
 KILLED = -9
 STOPPED = 0
-_QUEUES = ("gen", "ctl")
 
 
 class WorkerMoves:
@@ -30,7 +30,7 @@ class WorkerMoves:
         worker, transitions = state.workers[index], self._transitions
         if not worker.is_alive:
             return
-        for name in _QUEUES:
+        for name in self._rules.lanes:
             yield from self._of_consumer(state, index, name)
         for stream in worker.streams:
             for step in (
@@ -44,6 +44,8 @@ class WorkerMoves:
                 )
             if stream.task == "mgs.generate" and stream == self._at_begin(stream, index):
                 yield self._without_begin(state, index, stream)
+            if state.budget.yields and stream == self._started(stream, index):
+                yield from self._giving_way(state, index, stream)
         yield from self._ends(state, index)
 
     # Consumers.
@@ -67,12 +69,12 @@ class WorkerMoves:
         if consumer.position != IDLE:
             return consumer.position
         owner = owner_of(worker.owner, has_one_node=self._rules.has_one_node)
-        if name == "gen":
-            is_full = worker.num_slots_taken >= self._rules.slots
-            if is_full or not worker.is_ready:
+        if name != "ctl":
+            if not worker.is_ready or not worker.has_room(name, self._rules.slots):
                 return IDLE
-            return start("take", token(index), owner, consumer, _jobs(worker))
-        if not self._rules.has_loads or any(s.task == "mgs.load" for s in worker.streams):
+            order = worker.used, self._running(worker)
+            return start("take", token(index), name, owner, consumer, _jobs(worker), *order)
+        if any(s.task == "mgs.load" for s in worker.streams):
             return IDLE
         args = (_jobs(worker), worker.desired, worker.load_job, worker.is_ready)
         return start("take_control", token(index), owner, consumer, *args)
@@ -81,6 +83,8 @@ class WorkerMoves:
         """The state with a consumer at that position, or after its round."""
         worker, ended = state.workers[index], self._transitions.positions.at(position)
         consumer = _consumer(worker, name)
+        if consumer.position == IDLE and name != "ctl":
+            worker = worker._replace(used=())  # the take has reported it
         if not isinstance(ended, Ended) or ended.error:
             worker = _with_consumer(worker, name, consumer._replace(position=position))
             return state._replace(workers=replaced(state.workers, index, worker))
@@ -106,12 +110,20 @@ class WorkerMoves:
         if isinstance(ended, Ended) and not ended.error:
             sent = ended.result if isinstance(ended.result, SendResult) else None
             tokens = self._transitions.jobs.get(stream.job, 0)
-            new = actors.after(stream, sent, tokens, stream.job in worker.stops)
+            if stream.action.name == "hand_back":
+                new = actors.after_hand_back(stream, ended.result == "cancelled")
+            else:
+                new = actors.after(stream, sent, tokens, stream.job in worker.stops)
             if new is not None:
                 if stream.task == "mgs.load" and stream.action.name == "begin":
                     worker = worker._replace(is_ready=True)
                 new = self._started(new, index)
         streams = others if new is None else [*others, new]
+        if new is None and self._rules.callers and stream.lane != "ctl":
+            use = dict(worker.used)
+            field = f"{self._rules.class_of(stream.job)}:{self._caller_of(stream)}"
+            use[field] = use.get(field, 0.0) + 1.0
+            worker = worker._replace(used=tuple(sorted(use.items())))
         worker = _pruned(worker._replace(streams=tuple(sorted(streams))))
         return state._replace(workers=replaced(state.workers, index, worker))
 
@@ -130,13 +142,37 @@ class WorkerMoves:
         after = state._replace(workers=replaced(state.workers, index, worker))
         return Move(after, False, (f"worker {index}, {stream.job}", "is not recorded as running"))
 
+    def _giving_way(self, state: State, index: int, stream: Stream) -> Iterator[Move]:
+        """The job goes back to its queue instead of sending its next event."""
+        new = actors.handed_back(stream)
+        if new is None:
+            return
+        worker, budget = state.workers[index], state.budget
+        others = [one for one in worker.streams if one.job != stream.job]
+        worker = worker._replace(streams=tuple(sorted([*others, self._started(new, index)])))
+        after = state._replace(
+            workers=replaced(state.workers, index, worker),
+            budget=budget._replace(yields=budget.yields - 1),
+        )
+        yield Move(after, True, (f"worker {index}, {stream.job}", "gives way"))
+
+    def _caller_of(self, stream: Stream) -> str:
+        return self._rules.callers[int(stream.job[1:])]
+
+    def _running(self, worker: Worker) -> tuple[tuple[str, int], ...]:
+        """The number of running jobs of each caller."""
+        if not self._rules.max_running:
+            return ()
+        running = [self._caller_of(one) for one in worker.streams if one.has_slot]
+        return tuple(sorted(Counter(running).items()))
+
     def _started(self, stream: Stream, index: int) -> Stream:
         """The stream at the start of its next action."""
         name, args = stream.action
         if not name:
             return stream._replace(position=IDLE)
         if name != "send":
-            args = (token(index), "gen" if stream.task == "mgs.generate" else "ctl", *args)
+            args = (token(index), stream.lane, *args)
         return stream._replace(position=self._transitions.positions.start(name, *args))
 
     # Ends.
@@ -172,17 +208,17 @@ class WorkerMoves:
 
     def _positions_of(self, state: State, index: int) -> list[int]:
         """The positions of its threads."""
-        positions = [self._position_of(state, index, name) for name in _QUEUES]
+        positions = [self._position_of(state, index, name) for name in self._rules.lanes]
         positions += [stream.position for stream in state.workers[index].streams]
         return [position for position in positions if position != IDLE]
 
 
 def _consumer(worker: Worker, name: str) -> Consumer:
-    return worker.gen if name == "gen" else worker.ctl
+    return {"gen": worker.gen, "batch": worker.batch, "ctl": worker.ctl}[name]
 
 
 def _with_consumer(worker: Worker, name: str, consumer: Consumer) -> Worker:
-    return worker._replace(gen=consumer) if name == "gen" else worker._replace(ctl=consumer)
+    return worker._replace(**{name: consumer})
 
 
 def _in_hand(worker: Worker) -> Replies:
@@ -195,6 +231,6 @@ def _jobs(worker: Worker) -> tuple[str, ...]:
 
 def _pruned(worker: Worker) -> Worker:
     """The worker without commands to stop jobs that it does not have and cannot get any more."""
-    if worker.gen.position != IDLE:
+    if worker.is_taking:
         return worker
     return worker._replace(stops=worker.stops & {one.job for one in worker.streams})

@@ -6,32 +6,28 @@ modelled: it generates one token per step.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from rq.exceptions import StopRequested
 from rq.executions import Execution
 
 from jobs.contract.errors import ErrorInfo, JobError
 from jobs.contract.events import Event, EventKind
-from jobs.contract.records import WorkerState
-from jobs.storage.event_log import read_log
-from tests.explorer.actors import IDLE, Consumer, Opened, RoundResult, SendResult
+from jobs.contract.records import JobClass
+from tests.explorer.actors import Consumer, RoundResult, SendResult
 from tests.explorer.fixtures import Fixtures, worker_name
 from tests.explorer.positions import NOW_S
-from tests.explorer.state_fields import CONTROL, QUEUE
+from tests.explorer.rounds import Round
+from tests.explorer.state_fields import QUEUES
 from tests.explorer.taken_jobs import TakenJobs
-from workers.generation.attempts import Attempt
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
-from workers.rq_bridge.queued_job import QueuedJob
-from workers.runtime.admission import Admission
+from workers.rq_bridge.taking import Order
 from workers.runtime.worker import ModelWorker
+from workers.scheduling.slots import SlotLimiter
 
 
 class WorkerPrograms:
@@ -40,16 +36,27 @@ class WorkerPrograms:
     def __init__(self, fixtures: Fixtures) -> None:
         self._fixtures = fixtures
         self._consumers: dict[str, QueueConsumer] = {}
-        self._round: _Round | None = None  # the current one
+        self._round: Round | None = None  # the current one
+        self._use: tuple[dict[str, float], dict[str, int]] = {}, {}
 
     # Consumers: one round each.
 
     def take(
-        self, token: str, owner: str, consumer: Consumer, in_hand: tuple[str, ...]
+        self,
+        token: str,
+        lane: str,
+        owner: str,
+        consumer: Consumer,
+        in_hand: tuple[str, ...],
+        used: tuple[tuple[str, float], ...],
+        running: tuple[tuple[str, int], ...],
     ) -> RoundResult:
-        """A round of the generation consumer. ``in_hand``: the worker's jobs as it begins."""
-        found = self._consumer(token, "gen", owner, in_hand)
-        return _Round(self._fixtures, found, consumer, "", True).run(self)
+        """A round of a consumer of generations. ``in_hand``: the worker's jobs as it begins;
+        ``used`` and ``running``: see ``Order``."""
+        self._use = dict(used), dict(running)
+        found = self._consumer(token, lane, owner, in_hand)
+        self._round = Round(self._fixtures, found, consumer, "", is_ready=True)
+        return self._round.run()
 
     def take_control(
         self,
@@ -63,9 +70,10 @@ class WorkerPrograms:
     ) -> RoundResult:
         """A round of the control consumer of a worker started for that model and load job."""
         found = self._consumer(token, "ctl", owner, in_hand)
-        found._meant = [load_job, f"unload-{desired}"]
-        found._is_only_meant = lambda: not is_ready
-        return _Round(self._fixtures, found, consumer, load_job, is_ready).run(self)
+        found._taker._meant = [load_job, f"unload-{desired}"]
+        found._taker._is_only_meant = lambda: not is_ready
+        self._round = Round(self._fixtures, found, consumer, load_job, is_ready=is_ready)
+        return self._round.run()
 
     # The publisher.
 
@@ -83,38 +91,57 @@ class WorkerPrograms:
         outbox = Outbox(publisher, job, attempt, seq)
         for kind in kinds:
             _WRITE[kind](outbox)
-        publisher._send(publisher._take())
+        events, _ = publisher._take()
+        publisher._send(events)
         publisher._note_replies()
         return SendResult(bool(refused), ended[0] if ended else None, bool(started))
 
     # The bookkeeper.
 
-    def begin(self, token: str, consumer: str, job: str) -> str:
+    def begin(self, token: str, lane: str, job: str) -> str:
         """Record in RQ that the job runs."""
-        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=False)
+        bookkeeper = self._bookkeeper(token, lane, job, is_begun=False)
         bookkeeper._actions.put(lambda: bookkeeper._begin(job))  # as when its delay is over
         return _run_to_end(bookkeeper)
 
     def close(
-        self, token: str, consumer: str, job: str, kind: str, is_end: bool, is_begun: bool
+        self, token: str, lane: str, job: str, kind: str, is_end: bool, is_begun: bool
     ) -> str:
         """Release a job that has ended."""
-        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=is_begun)
+        bookkeeper = self._bookkeeper(token, lane, job, is_begun=is_begun)
         error = None if kind == EventKind.FINISHED else ErrorInfo("job_cancelled", "enough")
         event = Event(job=job, attempt=1, seq=1, kind=EventKind(kind), t=NOW_S, error=error)
         bookkeeper.close(event, is_end=is_end)
         return _run_to_end(bookkeeper)
 
-    def drop(self, token: str, consumer: str, job: str, is_begun: bool) -> str:
+    def drop(self, token: str, lane: str, job: str, is_begun: bool) -> str:
         """Release a job that another attempt has by now."""
-        bookkeeper = self._bookkeeper(token, consumer, job, is_begun=is_begun)
+        bookkeeper = self._bookkeeper(token, lane, job, is_begun=is_begun)
         bookkeeper.drop(job)
         return _run_to_end(bookkeeper)
 
-    def _bookkeeper(
-        self, token: str, consumer_name: str, job_id: str, *, is_begun: bool
-    ) -> Bookkeeper:
-        bookkeeper, consumer = Bookkeeper(), self._consumer(token, consumer_name)
+    def hand_back(
+        self, token: str, lane: str, job: str, attempt: int, seq: int, is_begun: bool
+    ) -> str:
+        """Put a running job on its queue again, once its events are sent."""
+        bookkeeper = self._bookkeeper(token, lane, job, is_begun=is_begun)
+        one: Any = ModelWorker.__new__(ModelWorker)
+        one._slots, one._books = SlotLimiter(), bookkeeper
+        publisher = Publisher(
+            self._fixtures.writer, _unexpected, _unexpected, on_handed_back=one._on_handed_back
+        )
+        outbox = Outbox(publisher, job, attempt, seq)
+        outbox.hand_back()
+        events, returning = publisher._take()
+        assert not events
+        publisher._hand_back(returning)
+        _run_to_end(bookkeeper)
+        kinds = [event.kind for event in outbox._pending]
+        assert kinds in ([], [EventKind.CANCELLED])
+        return "cancelled" if kinds else "returned"
+
+    def _bookkeeper(self, token: str, lane: str, job_id: str, *, is_begun: bool) -> Bookkeeper:
+        bookkeeper, consumer = Bookkeeper(), self._consumer(token, lane)
         job = consumer.job_class.fetch(job_id, consumer.connection, consumer.serializer)
         bookkeeper.take(consumer, job)
         if is_begun:
@@ -125,150 +152,42 @@ class WorkerPrograms:
         return bookkeeper
 
     def _consumer(
-        self, token: str, kind: str, owner: str = "", in_hand: tuple[str, ...] = ()
+        self, token: str, lane: str, owner: str = "", in_hand: tuple[str, ...] = ()
     ) -> QueueConsumer:
         """A worker's consumer in its initial state."""
-        name = worker_name(token, kind)
+        name = worker_name(token, lane)
         if name not in self._consumers:
-            self._consumers[name] = self._new_consumer(name, QUEUE if kind == "gen" else CONTROL)
+            self._consumers[name] = self._new_consumer(name, lane)
         consumer = self._consumers[name]
-        consumer._owner = owner
+        consumer._taker._owner = owner
         consumer.in_hand = TakenJobs(self._fixtures.consumer, in_hand)
         consumer.executions.clear()
         consumer._is_noted_busy = False
         return consumer
 
-    def _new_consumer(self, name: str, queue_name: str) -> QueueConsumer:
+    def _new_consumer(self, name: str, lane: str) -> QueueConsumer:
+        classes: dict[str, JobClass] = {"gen": "interactive", "batch": "batch"}
+        order = Order(classes[lane], use=lambda: self._use) if lane in classes else None
         with patch.object(QueueConsumer, "_set_ip_address"):
             return QueueConsumer(
-                queue_name,
+                QUEUES[lane],
                 name,
                 self._fixtures.consumer,
                 lambda: self._current.has_room(),
-                lambda job: self._current.admit(job),
-                lambda job_id: self._current.refuse(job_id),
+                lambda job: self._current.lane.admit(job),
+                lambda job_id: self._current.lane.refuse(job_id),
                 lambda job_id, reason: None,
+                order=order,
             )
 
     @property
-    def _current(self) -> _Round:
+    def _current(self) -> Round:
         assert self._round is not None
         return self._round
 
 
-class _RoundOver(BaseException):
-    """The consumer has begun its next round."""
-
-
-class _Round:
-    """One take of a consumer, and the admission of the job that it has got."""
-
-    def __init__(
-        self,
-        fixtures: Fixtures,
-        consumer: QueueConsumer,
-        before: Consumer,
-        load_job: str,
-        is_ready: bool,
-    ) -> None:
-        self._consumer = consumer
-        consumer._must_rescue = before.is_unsure
-        consumer._rescued = list(before.rescued)
-        consumer._num_takes = before.num_takes
-        self._before = before
-        self._fixtures = fixtures
-        self._num_tokens = 0
-        self._exit_code: int | None = None
-        self._num_looks = 0
-        self._worker = self._new_worker(load_job, is_ready)
-
-    def run(self, programs: WorkerPrograms) -> RoundResult:
-        """Run the round to its end."""
-        programs._round = self
-        try:
-            job, found = self._consumer.dequeue_job_and_maintain_ttl(None)
-            self._consumer.execute_job(job, found)
-        except (_RoundOver, StopRequested):
-            pass
-        opened = self._opened()
-        assert self._consumer.in_hand <= ({opened.job} if opened is not None else set())
-        return RoundResult(self._after(), opened, self._exit_code)
-
-    def _after(self) -> Consumer:
-        """The consumer after the round. An answered take is not counted: the next may reuse its
-        number, which keeps the number of states small."""
-        consumer = self._consumer
-        num_takes = consumer._num_takes if consumer._must_rescue else self._before.num_takes
-        return Consumer(IDLE, consumer._must_rescue, tuple(consumer._rescued), num_takes)
-
-    # Callbacks of the consumer.
-
-    def has_room(self) -> bool:
-        self._num_looks += 1
-        if self._num_looks > 1:
-            raise _RoundOver
-        return not self._is_control or ModelWorker._may_take_control(self._worker)
-
-    def admit(self, job: QueuedJob) -> None:
-        if self._is_control:
-            ModelWorker._admit_control(self._worker, job)
-        else:
-            ModelWorker._admit_generation(self._worker, job)
-
-    def refuse(self, job_id: str) -> bool:
-        return self._admission.refuse(self._consumer, job_id)
-
-    # A worker with the parts that admission needs.
-
-    @property
-    def _is_control(self) -> bool:
-        return self._consumer.queue.name == CONTROL
-
-    def _new_worker(self, load_job: str, is_ready: bool) -> Any:
-        self._publisher = _publisher()
-        self._admission = Admission(
-            self._fixtures.admission, self._publisher, Bookkeeper(), lambda job_id, reason: None
-        )
-        state = WorkerState.READY if is_ready else WorkerState.STARTING
-        one: Any = ModelWorker.__new__(ModelWorker)
-        one._gen = one._ctl = self._consumer
-        one._redis = self._fixtures.api
-        one._load_job = load_job
-        one._gen_admission = one._ctl_admission = self._admission
-        one._report = SimpleNamespace(state=state)
-        one._jobs = SimpleNamespace(generate=self._generate)
-        one._load = lambda request, outbox: None
-        one.request_exit = self._request_exit
-        return one
-
-    def _request_exit(self, code: int, error: JobError | None, grace_s: float = 0.0) -> None:
-        self._exit_code = int(code)
-
-    def _generate(self, attempt: Attempt, outbox: Outbox) -> None:
-        """Replaces ``ModelJobs``: count the tokens of earlier attempts, and begin."""
-        events = read_log(self._fixtures.api, attempt.job_id) if attempt.seq else []
-        self._num_tokens = sum(event.kind is EventKind.CHUNK for event in events)
-        outbox.started()
-        if (
-            self._num_tokens == self._fixtures.jobs[attempt.job_id]
-        ):  # only the terminal event is missing
-            outbox.finish()
-
-    def _opened(self) -> Opened | None:
-        dirty = list(self._publisher.dirty.values())
-        if not dirty:
-            return None
-        (outbox,) = dirty
-        kinds = tuple(event.kind.value for event in outbox._pending)
-        task = "mgs.generate"
-        if self._is_control:
-            task = "mgs.load" if outbox.job_id == self._worker._load_job else "mgs.unload"
-        return Opened(outbox.job_id, outbox.attempt, outbox._seq, self._num_tokens, kinds, task)
-
-
-def _publisher() -> Any:
-    """Collects outboxes with events."""
-    return SimpleNamespace(lock=threading.Lock(), dirty={}, notify=lambda is_urgent=True: None)
+def _unexpected(*args: object) -> None:
+    raise AssertionError(f"no event was sent: {args}")
 
 
 def _run_to_end(bookkeeper: Bookkeeper) -> str:

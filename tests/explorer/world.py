@@ -34,11 +34,7 @@ class JobWorld:
         self._workers = WorkerMoves(self._transitions)
         self._clients = ClientMoves(self._transitions)
         transitions = self._transitions
-        self._checks = Checks(
-            transitions.redis.cells,
-            transitions.databases,
-            has_unclaimed_job=rules.has_unclaimed_job,
-        )
+        self._checks = Checks(transitions.redis.cells, transitions.databases, rules)
 
     def initial(self) -> State:
         rules = self.rules
@@ -50,6 +46,9 @@ class JobWorld:
             rules.expiries,
             rules.parks,
             rules.closes,
+            rules.yields,
+            rules.runner_deaths,
+            rules.retries,
         )
         workers = (NOT_STARTED,) * rules.num_workers
         supervisors, clients = (Supervisor(),) * rules.num_supervisors, clients_of(rules)
@@ -80,12 +79,17 @@ class JobWorld:
 
     def violation_of(self, before: State, move: Move) -> str | None:
         assert isinstance(move.after, State)
-        error = self._program_error(move)
+        error = self._program_error(move) or self._extra_yield(move.after)
         return error or self._checks.violation_of(before.redis, move.after.redis)
+
+    def _extra_yield(self, state: State) -> str | None:
+        num_asked = self.rules.yields - state.budget.yields
+        is_extra = self._checks.num_yields(state.redis) > num_asked
+        return "a job has given way more often than its worker wanted" if is_extra else None
 
     def goals(self, state: State) -> tuple[bool, ...]:
         is_ended, is_clean = self._checks.goals(state.redis)
-        is_submitted = state.clients[0].number == len(self._transitions.jobs)
+        is_submitted = all(client.is_done for client in state.clients if client.has_jobs)
         is_idle = (
             all(s.position == IDLE for s in state.supervisors)
             and all(worker.is_idle for worker in state.workers)

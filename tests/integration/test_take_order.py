@@ -14,7 +14,7 @@ from jobs.storage.connection import SyncRedis
 from jobs.storage.store import JobStore
 from tests.helpers.samples import submission
 from tests.helpers.taking import WORKER, open_attempt, run_take
-from workers.rq_bridge.taking import Taker
+from workers.rq_bridge.taking import HandedBack, Taker
 
 QUEUE = "mgs-gen-0"
 
@@ -189,8 +189,8 @@ def test_a_job_handed_back_waits_at_the_front_as_if_nothing_had_been(
     redis: SyncRedis, store: JobStore, running: str
 ) -> None:
     put(store, job_class="batch")
-    assert taker(redis, store).hand_back(running, 1) is None
-    assert taker(redis, store).hand_back(running, 1) is None, "sent twice"
+    assert taker(redis, store).hand_back(running, 1) == HandedBack(True)
+    assert taker(redis, store).hand_back(running, 1) == HandedBack(True), "sent twice"
     record = store.record(running)
     assert (record.status, record.worker, record.yields) == (JobStatus.QUEUED, "", 1)
     assert (record.attempt, record.deaths) == (1, 0)
@@ -204,9 +204,9 @@ def test_a_job_handed_back_waits_at_the_front_as_if_nothing_had_been(
 def test_only_its_worker_hands_a_job_back_and_only_its_attempt(
     redis: SyncRedis, store: JobStore, running: str
 ) -> None:
-    assert taker(redis, store).hand_back(running, 7) is None
+    assert taker(redis, store).hand_back(running, 7) == HandedBack(False)
     other = Taker(redis, store.queue("mgs-batch-0"), "0.gen.other", "")
-    assert other.hand_back(running, 1) is None
+    assert other.hand_back(running, 1) == HandedBack(False)
     assert store.record(running).status is JobStatus.RUNNING
 
 
@@ -214,5 +214,5 @@ def test_a_cancelled_job_is_not_handed_back(
     redis: SyncRedis, store: JobStore, running: str
 ) -> None:
     store.cancel(running, "no more")
-    assert taker(redis, store).hand_back(running, 1) == "no more"
+    assert taker(redis, store).hand_back(running, 1) == HandedBack(False, "no more")
     assert store.record(running).status is JobStatus.RUNNING

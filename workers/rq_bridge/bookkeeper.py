@@ -155,11 +155,20 @@ class Bookkeeper(threading.Thread):
             return
         _close_execution(entry)  # before another worker may begin one
         entry.execution = None
-        reason = entry.consumer.hand_back(job_id, attempt)
-        if reason is not None:
-            return on_cancelled(reason)
-        entry.consumer.forget_returned(job_id)
+        consumer = entry.consumer
+        answer = consumer.hand_back(job_id, attempt)
+        if answer.cancel_reason is not None:
+            return on_cancelled(answer.cancel_reason)
+        if not answer.is_returned:  # another worker has it, or it has ended
+            consumer.forget(job_id)
+            del self._open_jobs[job_id]
+            return
+        consumer.note_returned()
+        # From the release on the job may be taken again. Nothing may follow that could fail: it
+        # would be repeated, and then concern the next attempt.
         del self._open_jobs[job_id]
+        consumer.in_hand.discard(job_id)
+        self._actions.put(lambda: _until_done(consumer.wake))
 
     def _drop(self, job_id: str) -> None:
         self._begin(job_id)

@@ -26,7 +26,7 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis, is_transient
 from workers.rq_bridge.queued_job import QueuedJob
 from workers.rq_bridge.rq_records import LEASE_S, RqRecords
-from workers.rq_bridge.taking import Order, Taker
+from workers.rq_bridge.taking import HandedBack, Order, Taker
 
 _BLOCK_S = 1
 _HELD_BACK_S = 0.05  # while every caller runs as many as it may: the end of one wakes nobody
@@ -257,14 +257,13 @@ class QueueConsumer(RqRecords):
 
     # Called on the bookkeeper's thread.
 
-    def hand_back(self, job_id: str, attempt: int) -> str | None:
-        """Put a running job back at the front of the queue; returns the reason of a cancel, which
-        prevents it. Nothing happens if another worker has the job."""
+    def hand_back(self, job_id: str, attempt: int) -> HandedBack:
+        """Put a running job back at the front of the queue, unless it is cancelled or another
+        worker has it."""
         return self._taker.hand_back(job_id, attempt)
 
-    def forget_returned(self, job_id: str) -> None:
-        """Release a job that is on the queue again, where it may be taken at once."""
-        self.forget(job_id)
+    def wake(self) -> None:
+        """Let the consumer look again: a job that it has released may be taken."""
         self._taker.wake()
 
     def rescue(self) -> None:

@@ -146,14 +146,27 @@ class RqRecords(BaseWorker):
 
     def _release(self, job_id: str, pipe: Pipeline) -> None:
         """Remove the claim on a job. Executes ``pipe`` with all commands in it."""
-        is_idle = not self.executions
         pipe.srem(self.claims_key, names.claim(self.name, job_id))
+        self._note_fewer(pipe)
+        self.in_hand.discard(job_id)
+
+    def note_returned(self) -> None:
+        """Note that a job is on its queue again; the caller takes it out of ``in_hand``.
+
+        Its claim was removed in the same step. If it were removed again here, and that arrived
+        late, it would be the claim of the next take.
+        """
+        with self.connection.pipeline() as pipe:
+            self._note_fewer(pipe)
+
+    def _note_fewer(self, pipe: Pipeline) -> None:
+        """Note a release in RQ's record of the consumer. Executes ``pipe``."""
+        is_idle = not self.executions
         if self._is_noted_busy and is_idle and not self._stop_requested:
             self.set_state(WorkerStatus.IDLE, pipeline=pipe)
         pipe.execute()
         self._is_noted_busy = not is_idle
         self._released_at = time.monotonic()
-        self.in_hand.discard(job_id)
 
     def keep_registries(self) -> None:
         """Make RQ's registries of ended jobs permanent. ``JobStore.retire`` sets their expiry."""

@@ -32,6 +32,14 @@ class Order:
     use: Callable[[], tuple[dict[str, float], dict[str, int]]] = lambda: ({}, {})
 
 
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """Whether a job is on its queue again. ``cancel_reason``: of a cancel that prevented it."""
+
+    is_returned: bool
+    cancel_reason: str | None = None
+
+
 class Taker:
     """The takes of one consumer.
 
@@ -102,7 +110,7 @@ class Taker:
         found = self._take(keys=self._keys, args=args)
         return None if found is None else found.decode(errors="replace")
 
-    def hand_back(self, job_id: str, attempt: int) -> str | None:
+    def hand_back(self, job_id: str, attempt: int) -> HandedBack:
         """See ``QueueConsumer.hand_back``."""
         keys = [
             names.job_key(job_id),
@@ -113,7 +121,9 @@ class Taker:
             names.wake_key(self._queue.name),
         ]
         answer = self._yield(keys=keys, args=[job_id, self._worker, attempt])
-        return answer.decode(errors="replace") if isinstance(answer, bytes) else None
+        if isinstance(answer, bytes):
+            return HandedBack(is_returned=False, cancel_reason=answer.decode(errors="replace"))
+        return HandedBack(is_returned=answer == 1)
 
     def wake(self) -> None:
         """Let the consumer look again."""
