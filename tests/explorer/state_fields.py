@@ -32,7 +32,13 @@ QUEUES = {"gen": QUEUE, "batch": BATCH, "ctl": CONTROL}
 
 _RQ_JOB = b"rq:job:"
 _MANY_KEYS = (b"MGET", b"DEL", b"EXISTS", b"SUNION", b"UNLINK")
-_ALWAYS_ABSENT = (b"mgs:wake:", b"mgs:worker:", b"mgs:node", b"mgs:apis", b"mgs:api:")
+_ALWAYS_ABSENT: tuple[bytes, ...] = (
+    b"mgs:wake:",
+    b"mgs:worker:",
+    b"mgs:node",
+    b"mgs:apis",
+    b"mgs:api:",
+)
 _ALWAYS_ABSENT += (b"mgs:hook", b"mgs:usage", b"mgs:rate:")
 
 

@@ -23,7 +23,7 @@ from tests.proofs.registry import Result, Tally, proof
 _NUM_ASKED = 100
 _NUM_BATCH = 12  # outstanding batch jobs
 _LOAD = 0.2  # of the time, a person's answer is being written
-_ANSWER = 48
+_ANSWER = 200
 _MODEL = "demo.gguf"
 
 

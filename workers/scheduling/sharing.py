@@ -62,9 +62,12 @@ class Sharing:
     def victims(self, running: Iterable[RunningJob]) -> list[RunningJob]:
         """The batch jobs that make room for an interactive one that enters.
 
-        Those whose prompt is read give way in any case: an engine reads prompts in order.
+        Those whose prompt is read give way in any case: an engine reads prompts in order. Others do
+        if the slots are full, or if their rows would slow down the interactive ones too much.
         """
-        excess, found = self.slots.num_excess, []
+        slots, found = self.slots, []
+        limit = self._costs.num_beside(slots.num_of("interactive"), slots.num_slots)
+        excess = max(slots.num_excess, slots.num_of("batch") - limit)
         for job in sorted(_yielding(running), key=self._rank):
             if job.is_reading or excess > 0:
                 found.append(job)
@@ -80,7 +83,7 @@ class Sharing:
         decoding = [job for job in jobs if not job.is_reading]
         num_decoding = _num_sequences(decoding, "interactive")
         is_read = any(job.is_reading for job in jobs if job.job_class == "interactive")
-        if not has_prefilled:
+        if decoding and not has_prefilled:
             self._costs.note(_num_sequences(decoding), seconds)
         limit = self._costs.num_beside(num_interactive, self.slots.num_slots)
         is_beside = num_decoding > 0 and not is_read
