@@ -63,10 +63,14 @@ class ModelView:
         return self.has_batch_work and not self.is_in_use
 
     @property
+    def is_for_batch(self) -> bool:
+        """Whether of those that wait for it all are of the class batch."""
+        return self.batch_since is not None and self.waiting_since is None
+
+    @property
     def is_batch_candidate(self) -> bool:
         """Without a process, it would be started for the class batch alone."""
-        is_asked_for = self.is_wanted or self.waiting_since is not None
-        return self.batch_since is not None and not is_asked_for
+        return self.is_for_batch and not self.is_wanted
 
     @property
     def is_candidate(self) -> bool:

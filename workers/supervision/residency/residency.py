@@ -67,6 +67,7 @@ class Residency:
         self._waiting_since: dict[str, float] = {}
         self._retries: dict[str, set[str]] = {}
         self._reserved_bytes = 0
+        self._outlook = Outlook()
 
     def look(
         self,
@@ -106,6 +107,7 @@ class Residency:
         self._reserved_bytes = sum(child.reservation.num_bytes for child in children.values())
         outlook = Outlook(plan([*views.values(), *undesired], limits, now), views, now)
         self._note_waiting(outlook.plan)
+        self._outlook = outlook
         return outlook
 
     def _limits(self, *, is_alone: bool) -> Limits:
@@ -151,18 +153,31 @@ class Residency:
     def may_retry(self, failed: Child, children: Mapping[str, Child]) -> bool:
         """Whether a load that failed for lack of memory is tried once more, with more room.
 
-        Idle models are parked for it, and the load waits until their processes are gone.
+        Idle models are parked for it, those with batch work only are closed, and the load waits
+        until their processes are gone. For a batch, models that people use stay.
         """
         if failed.desired.uid in self._retries:
             return False
         others = [child for child in children.values() if child is not failed and child.is_running]
         for child in others:
             if not child.desired.pinned:
-                self.park(child, self._settings.grace_s)
+                self._give_way(child, self._outlook.views.get(failed.slug))
         leaving = {child.token for child in others if child.is_leaving}
         if leaving:
             self._retries[failed.desired.uid] = leaving
         return bool(leaving)
+
+    def _give_way(self, child: Child, model: ModelView | None) -> None:
+        """Let a model make room for the next try of ``model``."""
+        view, now = self._outlook.views.get(child.slug), time.monotonic()
+        if view is not None and model is not None and model.is_for_batch:
+            is_recent = now - view.interactive_at < self._settings.batch_quiet_s
+            if is_recent or view.is_in_use or view.has_batch_work:
+                return
+        if view is not None and view.has_only_batch_work:
+            self.close(child)
+        else:
+            self.park(child, self._settings.grace_s)
 
     def _held_back(self, snapshot: DesiredSnapshot, children: Mapping[str, Child]) -> set[str]:
         """The slugs of such loads while one of those processes is there."""
