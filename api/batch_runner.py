@@ -29,7 +29,6 @@ from jobs.storage.connection import AsyncRedis, SyncRedis, connect, connect_asyn
 _BLOCK_S = 60
 _RETRY_S = 1.0
 _CLEAN_S = 600.0
-_KEPT_S = 30 * 86400
 _SENDER = "api.webhooks.sender"
 
 log = logging.getLogger(__name__)
@@ -112,23 +111,9 @@ class _Idle:
         if time.monotonic() - self._cleaned_at > _CLEAN_S:
             self._cleaned_at = time.monotonic()
             FileStore(self._settings, self._redis).forget_expired()
-            self._forget_old()
+            self._batches.forget_old(time.time())
         self._batches.drop_lost()
         return any(self._batches.folder(one).exists for one in self._batches.active())
-
-    def _forget_old(self) -> None:
-        """Remove batches that ended a month ago; their output files have expired, too."""
-        now = time.time()
-        for folder in self._batches.folders():
-            if folder.is_abandoned(now):
-                folder.remove()
-                continue
-            try:
-                record = self._batches.get(folder.path.name)
-            except JobError:
-                continue
-            if record.ended_at is not None and record.ended_at + _KEPT_S < now:
-                self._batches.forget(record)
 
     async def _wait(self) -> None:
         """Until a batch is added, a signal arrives, or it is time to clean up."""

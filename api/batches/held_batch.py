@@ -82,7 +82,7 @@ class HeldBatch:
         """Let another process take the batch."""
         if self._lease:
             with contextlib.suppress(RedisError):
-                await self._runner.in_thread(self._store.release, self.record.id)
+                await self._runner.in_thread(self._store.release, self.record.id, self._lease)
         self._unlock()
 
     def _unlock(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from jobs.settings import Settings
 
 _MAX_PER_CALLER = 4
 _LOOK_S = 2.0
-_IDLE_S = 20.0
+_IDLE_S, _MOST_IDLE_S = 20.0, 120.0
 _FAILED_PAUSE_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,25 @@ class Workshop:
         idle_since = time.monotonic()
         try:
             while not self._stopping.is_set():
+                await self._forget_jobs()
                 if await self._take_batches() or self._tasks:
                     idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > _IDLE_S:
+                elif time.monotonic() - idle_since > self._idle_s:
                     return
                 await self._wait()
         finally:
             await self._stop()
+
+    @property
+    def _idle_s(self) -> float:
+        """How long there must be nothing to do; longer while jobs of lines are still to go."""
+        return _IDLE_S if not self._place.line_jobs.num_waiting else _MOST_IDLE_S
+
+    async def _forget_jobs(self) -> None:
+        """Delete the jobs of saved lines that could not be deleted when those were saved."""
+        if self._place.line_jobs.num_waiting:
+            with contextlib.suppress(RedisError):
+                await self._services.runner.in_thread(self._place.line_jobs.forget)
 
     async def _stop(self) -> None:
         if self._tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -23,24 +24,27 @@ class LineJobs:
         self._redis = redis
         self._script = redis.register_script(batch_scripts.FORGET_LINES)
         self._waiting: set[str] = set()
+        self._lock = threading.Lock()  # the batches of a process share this
 
     @property
     def num_waiting(self) -> int:
         """Jobs that are still to be deleted."""
         return len(self._waiting)
 
-    def forget(self, job_ids: Iterable[str]) -> None:
+    def forget(self, job_ids: Iterable[str] = ()) -> None:
         """Delete these jobs, and those that could not be deleted before."""
-        self._waiting.update(job_ids)
-        for some in _chunks(sorted(self._waiting)):
-            for (model_id, queue), ids in self._by_queue(some).items():
-                self._waiting.difference_update(self._forget(model_id, queue, ids))
+        with self._lock:
+            self._waiting.update(job_ids)
+            for some in _chunks(sorted(self._waiting)):
+                for (model_id, queue), ids in self._by_queue(some).items():
+                    self._waiting.difference_update(self._forget(model_id, queue, ids))
 
     def forget_now(self, job_id: str) -> bool:
         """Delete an ended job whose line is tried again. False if it is still there."""
-        self._waiting.discard(job_id)
-        for (model_id, queue), ids in self._by_queue([job_id]).items():
-            return bool(self._forget(model_id, queue, ids))
+        with self._lock:
+            self._waiting.discard(job_id)
+            for (model_id, queue), ids in self._by_queue([job_id]).items():
+                return bool(self._forget(model_id, queue, ids))
         return True
 
     def find(self, job_ids: Iterable[str]) -> list[str]:

@@ -25,6 +25,7 @@ from jobs.storage.lua import batch_scripts
 PREFIXES = {"openai": "batch", "anthropic": "msgbatch"}
 _ID = re.compile(r"(batch|msgbatch)_[0-9a-f]{32}")
 _BEYOND_HEX = "g"
+_KEPT_S = 30 * 86400  # as long as output files, by default
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class BatchStore:
         self._put = redis.register_script(batch_scripts.PUT_BATCH)
         self._set = redis.register_script(batch_scripts.BATCH_SET)
         self._lease = redis.register_script(batch_scripts.LEASE_BATCH)
+        self._release = redis.register_script(batch_scripts.RELEASE_BATCH)
         self._forget = redis.register_script(batch_scripts.FORGET_BATCH)
 
     @property
@@ -180,9 +182,9 @@ class BatchStore:
         lease, status = self._lease(keys=keys, args=[machine, process, int(ttl_s * 1000)])
         return lease.decode(), status.decode()
 
-    def release(self, batch_id: str) -> None:
-        """Give the lease up; for its holder."""
-        self.redis.delete(object_names.batch_lease_key(batch_id))
+    def release(self, batch_id: str, lease: str) -> None:
+        """Give the lease up, unless it has become another process's."""
+        self._release(keys=[object_names.batch_lease_key(batch_id)], args=[lease])
 
     def active(self) -> list[str]:
         """Ids of the batches that have not ended, the oldest first."""
@@ -211,9 +213,18 @@ class BatchStore:
                 log.warning("a batch is unreadable", extra={"error": error.message})
         self.redis.set(mark, "1")
 
-    def folders(self) -> Iterable[BatchFolder]:
-        """The folders of this machine's batches."""
-        return folders_in(self._root)
+    def forget_old(self, now: float) -> None:
+        """Remove this machine's batches that ended a month ago, and what was never one."""
+        for folder in folders_in(self._root):
+            if folder.is_abandoned(now):
+                folder.remove()
+                continue
+            try:
+                record = self.get(folder.path.name)
+            except (ContractError, BatchNotFoundError):
+                continue
+            if record.ended_at is not None and record.ended_at + _KEPT_S < now:
+                self.forget(record)
 
     def forget(self, record: BatchRecord) -> None:
         """Remove a batch that has ended, with its folder."""

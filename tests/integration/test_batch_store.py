@@ -86,6 +86,22 @@ def test_what_is_only_in_redis_is_forgotten(batches: BatchStore) -> None:
     assert batches.active() == [kept.id]
 
 
+def test_old_batches_and_failed_creations_are_removed(batches: BatchStore) -> None:
+    now = time.time()
+    old, new = _create(batches), _create(batches)
+    for record, ended_at in ((old, now - 31 * 86400), (new, now - 29 * 86400)):
+        done = _changed(record, status=BatchStatus.COMPLETED, completed_at=int(ended_at))
+        batches.set(done, [record.status])
+    half = batches.folder(new_batch_id())
+    half.make()
+    batches.forget_old(now)
+    assert half.path.is_dir()
+    batches.forget_old(now + 7200)
+    assert not half.exists
+    assert not batches.folder(old.id).exists
+    assert [one.id for one in batches.page(None, "openai", limit=10)[0]] == [new.id]
+
+
 @pytest.mark.parametrize("batch_id", ["batch_1", "../../etc", "batch_" + "g" * 32, ""])
 def test_what_is_no_id_is_no_path(batches: BatchStore, batch_id: str) -> None:
     with pytest.raises(BatchNotFoundError):
@@ -197,7 +213,8 @@ async def test_a_batch_of_another_process_is_left_alone(
     with pytest.raises(LeaseLostError):
         await held.save(status=BatchStatus.IN_PROGRESS)
     assert batches.get(record.id).status is BatchStatus.VALIDATING
-    held._unlock()
+    await held.release()
+    assert redis.get(object_names.batch_lease_key(record.id)) == b"elsewhere|p|9"
 
 
 def test_the_job_of_a_line_stays_until_its_worker_has_released_it(redis: SyncRedis) -> None:

@@ -16,7 +16,7 @@ from jobs.batches.journal import EndedLine, Journal
 
 _GROUP_S = 0.25  # answers of this time are synced together
 _GROUP_LINES = 64
-_MAX_UNSAVED = 512
+_MAX_UNSAVED, _MAX_UNSAVED_BYTES = 512, 32 * 1024 * 1024  # while the disk is slow, or full
 _DISK_RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class LineSaver:
         self._journal = journal
         self._in_thread = place.services.runner.in_thread
         self._unsaved: list[EndedLine] = []
+        self._num_unsaved_bytes = 0
         self._has_news = asyncio.Event()
         self._saving = asyncio.Lock()
         self.waiting: Postponed | None = None
@@ -43,7 +44,9 @@ class LineSaver:
     def add(self, answer: EndedLine) -> None:
         """Take an answer; it is saved soon."""
         self._unsaved.append(answer)
-        if len(self._unsaved) >= _MAX_UNSAVED:
+        self._num_unsaved_bytes += len(answer.answer)
+        is_full = self._num_unsaved_bytes >= _MAX_UNSAVED_BYTES
+        if is_full or len(self._unsaved) >= _MAX_UNSAVED:
             self.has_room.clear()
         self._has_news.set()
 
@@ -75,6 +78,7 @@ class LineSaver:
             group = self._unsaved[:]
             await self._append(group)
             del self._unsaved[: len(group)]
+            self._num_unsaved_bytes -= sum(len(one.answer) for one in group)
             self.has_room.set()
             await self._forget(group)
             await self._tell(self.waiting)

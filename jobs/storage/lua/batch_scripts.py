@@ -63,6 +63,12 @@ redis.call('SET', KEYS[1], lease, 'PX', ARGV[3])
 return {lease, status}
 """
 
+RELEASE_BATCH: Final = """
+-- Gives a lease up, if it is still that one. Returns 1. KEYS: lease. ARGV: the lease.
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
 FORGET_BATCH: Final = """
 -- Removes all of a batch that has ended. Returns 1.
 -- KEYS: batch, its lease, all batches, those of the caller, those that have not ended. ARGV: id.
