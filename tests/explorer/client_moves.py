@@ -73,9 +73,9 @@ class ClientMoves:
                 return start("resume", job_class) if is_held else start("hold", job_class, kind)
             case "cancel" if num_submitted > client.number or client.number in self._rules.lines:
                 return start("cancel", f"j{client.number}")
-            case "purge" if num_submitted:
+            case "purge" if num_submitted or self._rules.lines:
                 return start("purge")
-            case "sweep" if num_submitted:
+            case "sweep" if num_submitted or self._rules.lines:
                 return start("sweep", SupervisorRef(9), None)
             case "load" if not is_desired:
                 return start("load", client.number)

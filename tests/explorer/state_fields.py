@@ -32,14 +32,16 @@ QUEUES = {"gen": QUEUE, "batch": BATCH, "ctl": CONTROL}
 
 _RQ_JOB = b"rq:job:"
 _MANY_KEYS = (b"MGET", b"DEL", b"EXISTS", b"SUNION", b"UNLINK")
-_ALWAYS_ABSENT: tuple[bytes, ...] = (
+_ALWAYS_ABSENT = (
     b"mgs:wake:",
     b"mgs:worker:",
     b"mgs:node",
     b"mgs:apis",
     b"mgs:api:",
+    b"mgs:hook",
+    b"mgs:usage",
+    b"mgs:rate:",
 )
-_ALWAYS_ABSENT += (b"mgs:hook", b"mgs:usage", b"mgs:rate:")
 
 
 class StateFields:

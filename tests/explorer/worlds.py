@@ -50,6 +50,9 @@ _YIELDS = {
     "a job gives way twice, and two requests are delayed": Rules(
         tokens=(1,), batch=(0,), yields=2, delays=2, num_supervisors=1, num_workers=1
     ),
+    "a job gives way, a loss, and a delayed request": Rules(
+        tokens=(1,), batch=(0,), yields=1, losses=1, delays=1, num_supervisors=1, num_workers=1
+    ),
     "two jobs give way, and a reply is lost": Rules(
         tokens=(1, 1), batch=(0, 1), slots=2, yields=2, losses=1, num_supervisors=1, num_workers=1
     ),
@@ -164,6 +167,15 @@ _LINES = {
         cancelled=(0,),
         yields=1,
         losses=1,
+        num_supervisors=1,
+        num_workers=1,
+    ),
+    "a sweep of a line, and its runner dies": Rules(
+        tokens=(1,),
+        lines=(0,),
+        has_sweep=True,
+        yields=1,
+        runner_deaths=1,
         num_supervisors=1,
         num_workers=1,
     ),
