@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-_FORGET = 0.05  # share of a new measurement: a step's cost changes with the length of its rows
+# Shares of a new measurement. Whatever else runs on the machine only adds to a step, so a longer one
+# counts little; but it counts, as a step's cost grows with the length of its rows.
+_FALL, _RISE = 0.3, 0.01
 _MAX_CREDIT_S = 0.25
 _MAX_DEBT_S = 5.0
 
@@ -27,8 +29,9 @@ class StepCosts:
 
     def note(self, num_rows: int, seconds: float) -> None:
         """A step without prefill that gave each of ``num_rows`` sequences a token."""
-        known = self._seconds.get(num_rows)
-        self._seconds[num_rows] = seconds if known is None else known + _FORGET * (seconds - known)
+        known = self._seconds.get(num_rows, seconds)
+        share = _RISE if seconds > known else _FALL
+        self._seconds[num_rows] = known + share * (seconds - known)
 
     def charge(self, num_interactive: int, seconds: float) -> None:
         """A step in which batch rows ran, or were read, beside so many interactive rows."""
