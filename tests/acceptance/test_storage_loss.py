@@ -117,7 +117,8 @@ def _is_tidy(server: Server) -> bool:
         states = {worker.name.split(".")[1]: worker.get_state() for worker in Worker.all(redis)}
         jobs = [key for key in redis.keys("rq:job:*") if redis.ttl(key) == -1]
         started = redis.zcard("rq:wip:mgs-gen-0")
-        return states == {"gen": "idle", "ctl": "idle"} and not jobs and not started
+        idle = dict.fromkeys(("gen", "batch", "ctl"), "idle")
+        return states == idle and not jobs and not started
 
 
 def test_a_killed_worker_comes_back_with_its_model_after_a_loss(own_server: Server) -> None:

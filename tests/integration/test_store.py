@@ -84,6 +84,7 @@ def test_the_record_of_a_job_can_be_read_in_redis_cli(store: JobStore) -> None:
     assert shown == {
         "task": "mgs.generate", "model_id": "0", "queue": "mgs-gen-0", "status": "queued",
         "is_background": "1", "owner": "api-1", "api": "text", "prompt_chars": "8",
+        "model": "fake",
     }  # fmt: skip
     assert store.record(job_id).created_at == float(created_at)
 
