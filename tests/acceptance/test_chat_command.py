@@ -108,7 +108,9 @@ def test_ctrl_c_stops_an_answer_and_its_job_and_ctrl_d_ends(
         assert "[stopped]" in user.expect(PROMPT)
         cancelled = {"task": "generate", "status": "cancelled"}
         wait_until(lambda: last_job() == cancelled, "the end of the job")
-        user.type("half a line\x03")
+        user.type("half a line")
+        user.expect("half a line")  # shown: it is being read
+        user.type("\x03")
         assert "Ctrl-D or /bye ends" in user.expect(PROMPT)
         assert "saved as" in say(user, "/save stopped.json")
         user.type("\x04")
