@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-# Shares of a new measurement. Whatever else runs on the machine only adds to a step, so a longer one
-# counts little; but it counts, as a step's cost grows with the length of its rows.
+# Shares of a new measurement. Whatever else runs on the machine only adds to a step, so a longer
+# one counts little; but it counts, as a step's cost grows with the length of its rows.
 _FALL, _RISE = 0.3, 0.01
 _MAX_CREDIT_S = 0.25
 _MAX_DEBT_S = 5.0
