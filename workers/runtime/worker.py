@@ -65,9 +65,8 @@ class ModelWorker:
         self._settings = settings
         self._memory_bytes = memory_bytes
         self._load_job = load_job
-        url = settings.effective_redis_url
         slug = names.slug_of(model_id)
-        self._redis = connect(url)
+        self._redis = connect(settings.effective_redis_url)
         self._slots = SlotLimiter(settings.batch_starve_s, self._has_batch_waiting)
         self._sharing = Sharing(
             self._slots,
@@ -75,16 +74,8 @@ class ModelWorker:
             settings.batch_quantum,
             settings.fair_output_weight,
         )
-        writer = EventWriter(connect(url, retries=0), settings.log_ttl_s, settings.failure_ttl_s)
         self._books = Bookkeeper()
-        self._publisher = Publisher(
-            writer,
-            self._on_refused,
-            self._on_settled,
-            on_started=self._books.begin,
-            on_written=self._on_written,
-            on_handed_back=self._on_handed_back,
-        )
+        self._publisher = self._new_publisher()
         self._engine = EngineThread(self._load_model, self._build, self._go_ready, self._fail_load)
         lanes = Lanes(
             settings,
@@ -111,6 +102,18 @@ class ModelWorker:
         self._heartbeat = Heartbeat(self._redis, slug, self._report, consumers, self._measure)
         self._exit_code: ExitCode | None = None
         self._exit_lock = threading.Lock()
+
+    def _new_publisher(self) -> Publisher:
+        settings = self._settings
+        redis = connect(settings.effective_redis_url, retries=0)
+        return Publisher(
+            EventWriter(redis, settings.log_ttl_s, settings.failure_ttl_s),
+            self._on_refused,
+            self._on_settled,
+            on_started=self._books.begin,
+            on_written=self._on_written,
+            on_handed_back=self._on_handed_back,
+        )
 
     def run(self) -> ExitCode:
         """Run the worker. It does not return: the exit thread ends the process."""
