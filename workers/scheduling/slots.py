@@ -21,8 +21,8 @@ class SlotLimiter:
     Interactive jobs enter as if no batch job ran, which then gives way. Batch jobs enter while no
     interactive one waits or has its prompt read, and no more than ``limit_batch`` says. When they
     have waited for ``starve_s`` beside interactive jobs, one enters with the next free slot; until
-    it has had its quantum (``unpin``), that slot is taken for everybody. ``has_batch_waiting()`` says
-    whether a batch job waits at all; it is asked after that time only.
+    it has had its quantum (``unpin``), that slot is taken for everybody. ``has_batch_waiting()``
+    says whether a batch job waits at all; it is asked after that time only.
     """
 
     def __init__(
