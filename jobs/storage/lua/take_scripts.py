@@ -12,11 +12,10 @@ TAKE: Final = """
 -- take up (FIND_TAKEN).
 -- Without a class the order is that of the list, and loads and unloads are taken only if named.
 -- With one, an entry without a hint goes first if it heads the list: it was put back. Then, of the
--- first
--- job of each caller, the lowest priority level (waiting lowers it to the lowest at hand, so that
--- nobody starves, and no further, so that waiting long is no claim on more than a share), then the
--- caller that has used the least (VTC, arXiv 2401.00588), then the first hint. The list is the
--- truth: a hint that is not in it is dropped.
+-- first job of each caller, the one of the lowest priority level, then that of the caller that has
+-- used the least (VTC, arXiv 2401.00588), then the first hint. Waiting lowers a job's level to the
+-- lowest at hand, so that nobody starves, and no further: who has waited long has no claim on more
+-- than a share. The list is the truth: a hint that is not in it is dropped.
 -- KEYS: queue, its intermediate list, claims of the model, lock of its owner, take key of the
 -- worker (first take number that is served), held classes, callers with hints, used tokens. ARGV:
 -- worker, its owner, prefix of job records, 1 to take only named jobs, number of this take, class
