@@ -166,13 +166,13 @@ class QueueConsumer(RqRecords):
         If this worker's claim is gone, the job is left to the worker that has it.
         """
         log.error("job set aside", extra={"job": job_id, "why": why})
-        is_ending = self._is_refused(job_id)
-        if self.connection.sismember(self.claims_key, names.claim(self.name, job_id)):
+        claim = names.claim(self.name, job_id)
+        # Before it is refused: from then on another thread may end it and remove the claim.
+        if self.connection.sismember(self.claims_key, claim):
             self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
             self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
-            if not is_ending:
-                self.connection.srem(self.claims_key, names.claim(self.name, job_id))
-        if not is_ending:
+        if not self._is_refused(job_id):
+            self.connection.srem(self.claims_key, claim)
             self.in_hand.discard(job_id)
 
     def _is_refused(self, job_id: str) -> bool:
