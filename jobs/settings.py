@@ -99,6 +99,8 @@ class Settings(QueueSettings):
     """How long a generation may wait in its queue."""
     stall_s: float = Field(default=30.0, ge=1)
     """A worker whose decode loop makes no step for this long is killed and restarted."""
+    gpu_stall_s: float = Field(default=120.0, ge=1)
+    """The same for a model on a GPU that another model uses. Its jobs are tried again."""
     slots: int | None = Field(default=None, ge=1, le=256)
     """Sequences that run at once per model; unset: the engine's default."""
     cpu_tuning: bool = True

@@ -33,7 +33,7 @@ __all__ = [
     "list_adapters", "list_models", "model_options", "read_catalog",
 ]  # fmt: skip
 
-_FAKE_NAME = re.compile(r"fake(-\d{1,4}ms)?")
+_FAKE_NAME = re.compile(r"fake(-gpu)?(-\d{1,4}ms)?")
 _READERS: Mapping[Source, Callable[[Settings], Iterator[ModelEntry]]] = {
     "models": lambda settings: models_folder(settings.models_dir),
     "hf": lambda settings: hugging_face(settings.hf_cache),

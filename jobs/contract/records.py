@@ -39,10 +39,10 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Times are epoch seconds of Redis' clock. ``attempt`` is 0 until a worker opens the first
     attempt. ``deaths`` counts the workers that this job may have killed, ``device_losses`` the
-    failures of a GPU that it may have caused. ``cancel`` is the reason of a requested cancel. A job
-    that ``is_deleted`` is never shown. ``api`` names the dialect of a generation, ``prompt_chars``
-    is the length of its prompts, in tokens where those are tokens; both are for people. Jobs of
-    lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
+    failures of a GPU, and stalls on a shared one, that it may have caused. ``cancel`` is the reason
+    of a requested cancel. A job that ``is_deleted`` is never shown. ``api`` names the dialect of a
+    generation, ``prompt_chars`` is the length of its prompts, in tokens where those are tokens;
+    both are for people. Jobs of lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
     are the caller's: its share of the model, its running sequences (0: no limit). ``batch`` and
     ``line`` (from 1) say whose line the job is, ``yields`` how often it gave way to others,
     ``retry_of`` of which job it is a repetition. The use of the key is counted under the name
@@ -164,7 +164,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     that jobs which gave way had read before (``reread_tokens``) and ``generated_tokens`` count from
     the worker's start to ``beat_at``, in epoch seconds. ``jobs`` has a line per running job, at
     most 100. ``starts_per_s`` says how many generations of a class
-    started a second of late, for classes with enough of them.
+    started a second of late, for classes with enough of them. ``is_on_gpu`` says whether the loaded
+    model computes on a GPU.
     """
 
     model_id: str
@@ -204,6 +205,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     reread_tokens: int = 0
     jobs: list[RunningJob] = []
     starts_per_s: dict[JobClass, float] = {}
+    is_on_gpu: bool = False
 
 
 class NodeStatus(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -199,7 +199,7 @@ class SupervisorPrograms:
         one._claimant = Claimant(
             settings, one._desired_models, one._ownership, one._contact, one._neighbours
         )
-        one._watchdog = Watchdog(settings.stall_s, one._contact)
+        one._watchdog = Watchdog(settings.stall_s, settings.gpu_stall_s, one._contact)
         one._sweeper = Sweeper(store, one._recovery, settings, one._contact, one._load_jobs.of)
         one._guarded = _unguarded
         one._pulls = SimpleNamespace(is_busy=False)

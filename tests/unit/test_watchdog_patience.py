@@ -25,16 +25,20 @@ class Ticks:
         self.clock = clock
         self.child = child
         self.contact = RedisContact(clock, clock)
-        self.watchdog = Watchdog(30.0, self.contact)
+        self.watchdog = Watchdog(30.0, 120.0, self.contact)
 
     def first_verdict(
-        self, seconds: int, status: WorkerStatus | None = None
+        self,
+        seconds: int,
+        status: WorkerStatus | None = None,
+        others: dict[str, WorkerStatus] | None = None,
     ) -> tuple[int, str] | None:
         """After how many seconds the child has to be killed, and the error's code."""
         for second in range(1, seconds + 1):
             self.clock.now += 1
             self.contact.note_answer()
-            self.watchdog.look({self.child.slug})
+            own = {} if status is None else {self.child.slug: status}
+            self.watchdog.look({self.child.slug}, own | (others or {}))
             reason = self.watchdog.judge(self.child, status)
             if reason is not None:
                 return second, reason.code
@@ -96,3 +100,51 @@ def test_blindness_again_and_again_ends_no_worker(ticks: Ticks, child: Child) ->
     for _ in range(20):
         ticks.clock.now += 4
         assert ticks.first_verdict(3) is None
+
+
+def stalled(child: Child, idle_s: float, *, is_on_gpu: bool = True) -> WorkerStatus:
+    return status_of(child, idle_s=idle_s, running=1, is_on_gpu=is_on_gpu)
+
+
+def busy(child: Child, **fields) -> dict[str, WorkerStatus]:
+    """The heartbeat of another model."""
+    return {"other": status_of(child, **{"running": 1, "is_on_gpu": True, **fields})}
+
+
+def test_beside_a_busy_model_on_its_gpu_an_engine_has_longer_and_its_jobs_are_tried_again(
+    ticks: Ticks, child: Child
+) -> None:
+    assert ticks.first_verdict(3, stalled(child, 119.0), busy(child)) is None
+    assert ticks.first_verdict(3, stalled(child, 121.0), busy(child)) == (1, "worker_lost")
+
+
+@pytest.mark.parametrize(
+    "other", [{"running": 0}, {"is_on_gpu": False}], ids=["idle", "on the CPU"]
+)
+def test_a_model_that_does_not_use_the_gpu_gives_no_reason(
+    ticks: Ticks, child: Child, other: dict[str, object]
+) -> None:
+    assert ticks.first_verdict(3, stalled(child, 31.0), busy(child, **other)) == (1, "job_timeout")
+
+
+def test_a_model_that_is_loaded_may_use_the_gpu(ticks: Ticks, child: Child) -> None:
+    loading = {"other": status_of(child, WorkerState.LOADING)}
+    assert ticks.first_verdict(3, stalled(child, 31.0), loading) is None
+
+
+def test_a_model_on_the_cpu_has_no_longer_beside_a_busy_one(ticks: Ticks, child: Child) -> None:
+    stall = stalled(child, 31.0, is_on_gpu=False)
+    assert ticks.first_verdict(3, stall, busy(child)) == (1, "job_timeout")
+
+
+def test_once_the_other_model_has_ended_the_usual_time_runs(ticks: Ticks, child: Child) -> None:
+    assert ticks.first_verdict(1, stalled(child, 40.0), busy(child)) is None
+    assert ticks.first_verdict(100, stalled(child, 60.0)) == (31, "worker_lost")
+
+
+def test_a_model_that_was_busy_before_the_last_step_is_forgotten(
+    ticks: Ticks, child: Child
+) -> None:
+    ticks.first_verdict(10, stalled(child, 0.0), busy(child))
+    assert ticks.first_verdict(40, stalled(child, 0.0)) is None
+    assert ticks.first_verdict(1, stalled(child, 31.0)) == (1, "job_timeout")

@@ -126,6 +126,7 @@ class WorkerReport:
             reread_tokens=self._counts.reread,
             jobs=self._jobs,
             starts_per_s=self.starts_per_s,
+            is_on_gpu=info.is_on_gpu if info else False,
         )
 
 

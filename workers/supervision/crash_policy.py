@@ -20,6 +20,7 @@ from jobs.storage.desired_models import DesiredModels
 from workers.exits import ExitCode
 from workers.supervision.recovery import MAX_DEATHS, Recovery
 from workers.supervision.restarts import RestartPolicy
+from workers.supervision.watchdog import StalledOnGpuError
 from workers.supervision.worker_process import Child, describe_exit
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,8 @@ class CrashPolicy:
         if not desired.was_ready and self._restarts.num_crashes(child.slug) >= MAX_DEATHS:
             error = ModelLoadError(f"the worker died while loading ({how})")
             return self._give_up(child, desired, error)
-        # The jobs of a stalled engine are not retried.
+        is_of_device = code == ExitCode.DEVICE_LOST or isinstance(error, StalledOnGpuError)
+        # The jobs of an engine that stalled without a reason outside of it are not retried.
         has_crashed = not isinstance(error, JobTimeoutError)
         if child.suspects is None:  # once: a repeated call would find fewer jobs
             suspects = self._recovery.suspects(child.slug, child.worker_names)
@@ -170,7 +172,7 @@ class CrashPolicy:
             error,
             has_crashed=has_crashed,
             suspects=child.suspects,
-            counted_as="device_losses" if code == ExitCode.DEVICE_LOST else "deaths",
+            counted_as="device_losses" if is_of_device else "deaths",
         )
 
     def _give_up(self, child: Child, desired: DesiredModel, error: JobError) -> None:

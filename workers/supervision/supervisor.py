@@ -92,7 +92,7 @@ class Supervisor:
         policies = self._claimant, self._crash_policy, self._restarts, settings
         self._follower = PlanFollower(self._residency, *policies, self._start, self._guarded)
         self._statuses: dict[str, WorkerStatus] = {}
-        self._watchdog = Watchdog(settings.stall_s, self._contact)
+        self._watchdog = Watchdog(settings.stall_s, settings.gpu_stall_s, self._contact)
         self._awake = AwakeWhileBusy(current_platform() if settings.keep_awake else None)
         self._sweeper = Sweeper(
             self._store, self._recovery, settings, self._contact, self._load_jobs.of
@@ -187,7 +187,7 @@ class Supervisor:
     def _check_all(self) -> None:
         statuses = self._statuses = self._desired_models.statuses(list(self._children))
         self._awake.note(is_busy=self._pulls.is_busy or any(s.running for s in statuses.values()))
-        self._watchdog.look(set(self._children))
+        self._watchdog.look(set(self._children), statuses)
         for slug, child in list(self._children.items()):
             if slug not in self._snapshot.unreadable:
                 self._check(child, self._snapshot.desired_models.get(slug), statuses.get(slug))

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -81,11 +82,11 @@ class FakeEngine:
     def step(self) -> list[StepEvent]:
         if not self.has_work:
             return []
-        while self._is_stalled:
-            time.sleep(1.0)
+        decoding = [running for running in self._running.values() if running.is_prefilled]
+        if self._is_stalled or any(r.faults.stalls_at == r.num_generated + 1 for r in decoding):
+            _hang()
         if self._step_s:
             time.sleep(self._step_s)
-        decoding = [running for running in self._running.values() if running.is_prefilled]
         for running in decoding:
             if running.faults.raises:
                 running.faults.check(Place.STEP, running.num_generated)
@@ -173,8 +174,13 @@ class FakeEngine:
             self._prefixes.put(running.in_cache, running.adapter)
 
 
+def _hang() -> NoReturn:
+    while True:
+        time.sleep(1.0)
+
+
 def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> FakeEngine:
-    """A fake engine with the step time given in the name."""
+    """A fake engine with the device and the step time given in the name."""
     pace = re.search(r"-(\d+)ms$", path.name)
     on_progress(1.0)
     info = ModelInfo(
@@ -183,6 +189,7 @@ def open_fake(path: Path, options: EngineOptions, on_progress: OnProgress) -> Fa
         num_slots=options.num_slots or 8,
         vocab_size=VOCAB_SIZE,
         architecture="fake",
+        is_on_gpu="-gpu" in path.name,
     )
     num_kept = 0 if options.prompt_cache_bytes == 0 else NUM_KEPT
     return FakeEngine(info, int(pace[1]) / 1000 if pace else 0.0, options.adapter, num_kept)
