@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from jobs.contract.sampling import Sampling
 from tests.engines.driving import log_probabilities, next_token
 from tests.engines.tiny_mlx import GREEDY, ids, opened, run, write_qwen
 from workers.engines import mirostat, reference_sampler
-from workers.engines.base import Sequence
+from workers.engines.base import Sequence, Token
 from workers.engines.mlx.engine import MlxEngine
 
 MODES = pytest.mark.parametrize("mode", [1, 2])
@@ -89,3 +90,25 @@ def test_log_probabilities_are_those_of_the_tokens_drawn(engine: MlxEngine) -> N
     token = next_token(engine, PROMPT, settings(2, num_logprobs=0))
     expected = log_probabilities(engine, PROMPT)[token.token_id]
     assert token.logprob == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "num_ahead"), [(settings(1), 0), (settings(2), 0), (GREEDY, 1)]
+)
+def test_no_token_is_held_back_by_a_draw_that_waits_for_its_pass(
+    engine: MlxEngine, sampling: Sampling, num_ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, num_passes = engine._batch._model, 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal num_passes
+        num_passes += 1
+        return model(*args, **kwargs)
+
+    monkeypatch.setattr(engine._batch, "_model", counted)
+    engine.submit(sequence(msgspec.structs.replace(sampling, ignore_eos=True), 6))
+    num_tokens = -1  # the first is drawn by the pass of the prompt
+    while num_tokens < 4:
+        num_tokens += sum(isinstance(event, Token) for event in engine.step())
+        assert num_passes == (num_tokens + num_ahead if num_tokens > 0 else num_passes)
+    engine.abort(0)

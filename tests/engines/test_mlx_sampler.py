@@ -18,7 +18,7 @@ from workers.engines import reference_sampler as reference
 from workers.engines.base import Constraint
 from workers.engines.dry import Repetitions
 from workers.engines.mlx import device
-from workers.engines.mlx.sampling import constrained_rows, filters
+from workers.engines.mlx.sampling import constrained_rows, filters, host_filters
 from workers.engines.mlx.sampling.chain import choose_of, filter_settings
 from workers.engines.mlx.sampling.filters import apply_filters
 from workers.engines.mlx.sampling.sampler import BatchSampler, Draw
@@ -69,6 +69,8 @@ def few_candidates() -> Iterator[None]:
     """As with a large vocabulary: rows with ``top_k`` are not sorted as a whole."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filters, "_FEWEST_CANDIDATES", 4)
+        patch.setattr(host_filters, "_FIRST_TRY", 4)
+        patch.setattr(host_filters, "_GROWTH", 2)
         yield
 
 

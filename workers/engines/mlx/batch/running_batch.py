@@ -131,8 +131,13 @@ class RunningBatch:
             self._schedule()
 
     def step(self) -> list[Token | SequenceFailure]:
-        """Schedule the next token of every row, and return the tokens scheduled before."""
+        """Schedule the next token of every row, and return the tokens scheduled before.
+
+        None is scheduled if that would wait for the whole next pass: then ``start`` is called.
+        """
         previous = self._scheduled
+        if previous is not None and previous.draw.has_waited:
+            return self.read_scheduled()
         if previous is not None and _must_read_first(previous):
             events = self._report(previous)
             self._schedule()
@@ -216,4 +221,6 @@ def _must_read_first(scheduled: Scheduled) -> bool:
     A row that ends now would be computed for nothing, and a grammar's next mask and DRY's next
     penalties depend on the token.
     """
-    return any(row.num_left == 1 or row.needs_last_token for row in scheduled.rows)
+    return any(
+        row.num_left == 1 or row.needs_last_token for row in scheduled.rows
+    )

@@ -57,6 +57,11 @@ class Chain:
         chain = Chain(filters.filters, filters.num_candidates, any(extents))
         return chain, filters.values, temperatures
 
+    @property
+    def waits(self) -> bool:
+        """Whether a draw waits for the logits."""
+        return any(one.waits for one in self.filters)
+
     def choose(
         self, logits: mx.array, keys: mx.array, is_greedy: mx.array, parameters: Parameters
     ) -> mx.array:

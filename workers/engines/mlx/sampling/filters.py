@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as ListLike
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
 from jobs.contract.sampling import Sampling
+from workers.engines.mlx import device
+from workers.engines.mlx.sampling import host_filters
 
 DROPPED = float("-inf")
 _IMPOSSIBLE = float(np.finfo(np.float32).min)  # a candidate that cannot be drawn
@@ -33,6 +35,7 @@ class Filter:
     neutral: float
     keep: Callable[[mx.array, mx.array], mx.array]
     is_ranked: bool = False  # needs the likeliest first; others do not mind the order
+    waits: bool = False  # for the logits; then it cannot be compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,11 @@ class FilterSettings:
             values = [one.neutral if s is None else one.value(s) for s in samplings]
             if any(value != one.neutral for value in values):
                 used[one] = column(values)
-        return FilterSettings(tuple(used), list(used.values()), _num_candidates(samplings))
+        num_candidates = _num_candidates(samplings)
+        filters = tuple(used)
+        if num_candidates is None and not device.is_gpu():
+            filters = _without_ranking(filters, samplings)
+        return FilterSettings(filters, list(used.values()), num_candidates)
 
 
 def _num_candidates(samplings: ListLike[Sampling | None]) -> int | None:
@@ -63,6 +70,16 @@ def _num_candidates(samplings: ListLike[Sampling | None]) -> int | None:
     if not top_ks or min(top_ks) < 1 or max(top_ks) > _MOST_CANDIDATES:
         return None
     return max(_FEWEST_CANDIDATES, 1 << (max(top_ks) - 1).bit_length())
+
+
+def _without_ranking(
+    filters: tuple[Filter, ...], samplings: ListLike[Sampling | None]
+) -> tuple[Filter, ...]:
+    """The same filters, with those of the host in place of those that need all tokens ranked."""
+    is_possible = _TYPICAL not in filters and all(
+        s is None or s.top_k <= host_filters.MOST_BY_RANK for s in samplings
+    )
+    return tuple(_ON_HOST.get(one, one) for one in filters) if is_possible else filters
 
 
 def column(values: ListLike[float]) -> mx.array:
@@ -181,10 +198,17 @@ def _keep(logits: mx.array, is_kept: mx.array) -> mx.array:
     return mx.where(is_kept, logits, DROPPED)
 
 
+_TOP_K = Filter(lambda s: s.top_k or _ALL, _ALL, keep_top_k, is_ranked=True)
+_TYPICAL = Filter(lambda s: s.typical_p, 1.0, keep_typical, is_ranked=True)
+_TOP_P = Filter(lambda s: s.top_p, 1.0, keep_top_p, is_ranked=True)
 _FILTERS = (
     Filter(lambda s: s.top_n_sigma if s.top_n_sigma > 0.0 else _ALL, _ALL, keep_top_n_sigma),
-    Filter(lambda s: s.top_k or _ALL, _ALL, keep_top_k, is_ranked=True),
-    Filter(lambda s: s.typical_p, 1.0, keep_typical, is_ranked=True),
-    Filter(lambda s: s.top_p, 1.0, keep_top_p, is_ranked=True),
+    _TOP_K,
+    _TYPICAL,
+    _TOP_P,
     Filter(lambda s: s.min_p, 0.0, keep_min_p),
 )
+_ON_HOST = {
+    _TOP_K: replace(_TOP_K, keep=host_filters.keep_top_k, is_ranked=False, waits=True),
+    _TOP_P: replace(_TOP_P, keep=host_filters.keep_top_p, is_ranked=False, waits=True),
+}

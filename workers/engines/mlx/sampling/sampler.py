@@ -68,13 +68,14 @@ class LogprobDraw:
 class Draw:
     """The tokens drawn in one step, lazy: (rows,) uint32; ``mus`` by row, of mirostat's rows.
 
-    The token of a row in ``failures`` is none.
+    The token of a row in ``failures`` is none. ``has_waited``: the logits have been computed.
     """
 
     tokens: mx.array
     logprobs: LogprobDraw | None
     mus: dict[int, float] = field(default_factory=dict)
     failures: Failures = field(default_factory=dict)
+    has_waited: bool = False
 
     def arrays(self) -> list[mx.array]:
         """Everything to be computed."""
@@ -115,7 +116,8 @@ class BatchSampler:
         biased = self.disfavour(raw, inputs, failures)
         biased = self._constrained.mask(biased, failures)
         tokens, mus = self._mirostat.draw(biased, self._choose(biased), failures)
-        return Draw(tokens, self._logprobs(raw, tokens), mus, failures)
+        has_waited = self._chain.waits or bool(mus)
+        return Draw(tokens, self._logprobs(raw, tokens), mus, failures, has_waited)
 
     def disfavour(self, raw: mx.array, inputs: mx.array, failures: Failures) -> mx.array:
         """``raw`` (rows, vocab) after bias, penalties and DRY; adds to ``failures``."""
