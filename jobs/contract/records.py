@@ -42,9 +42,10 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     failures of a GPU, and stalls on a shared one, that it may have caused. ``cancel`` is the reason
     of a requested cancel. A job that ``is_deleted`` is never shown. ``api`` names the dialect of a
     generation, ``prompt_chars`` is the length of its prompts, in tokens where those are tokens;
-    both are for people. Jobs of lower ``priority`` are taken first, and end at ``deadline_at``. ``weight`` and ``max_running``
-    are the caller's: its share of the model, its running sequences (0: no limit). ``batch`` and
-    ``line`` (from 1) say whose line the job is, ``yields`` how often it gave way to others,
+    both are for people. Jobs of lower ``priority`` are taken first, and end at ``deadline_at``.
+    ``weight`` and ``max_running`` are the caller's: its share of the model, its running sequences
+    (0: no limit). ``batch`` and ``line`` (from 1) say whose line the job is, ``yields`` how often
+    it gave way to others,
     ``retry_of`` of which job it is a repetition. The use of the key is counted under the name
     ``model``; of its tokens per minute, ``reserved_tokens`` were counted before the job ran.
     """

@@ -136,14 +136,31 @@ class RunningBatch:
         None is scheduled if that would wait for the whole next pass: then ``start`` is called.
         """
         previous = self._scheduled
-        if previous is not None and previous.draw.has_waited:
+        if previous is None:
+            self._schedule()
+            return []
+        if previous.draw.has_waited:
             return self.read_scheduled()
-        if previous is not None and _must_read_first(previous):
+        if _has_last_token(previous):
             events = self._report(previous)
             self._schedule()
             return events
+        if any(row.needs_last_token for row in self._rows):
+            return self._report_during_pass(previous)
         self._schedule()
-        return [] if previous is None else self._report(previous)
+        return self._report(previous)
+
+    def _report_during_pass(self, previous: Scheduled) -> list[Token | SequenceFailure]:
+        """A step of rows whose next draw depends on the tokens before it, as a grammar's masks do.
+
+        The device computes the next pass while those are read and the masks are made.
+        """
+        inputs, logits = self._forward()
+        mx.async_eval(logits)
+        events, ended = self._read(previous)
+        self._draw(inputs, logits)
+        self._drop(ended)
+        return events
 
     def read_scheduled(self) -> list[Token | SequenceFailure]:
         """Return the tokens scheduled before, and schedule none: then rows may be taken out."""
@@ -154,10 +171,17 @@ class RunningBatch:
         if not self._rows:
             self._scheduled = None
             return
+        self._draw(*self._forward())
+
+    def _forward(self) -> tuple[mx.array, mx.array]:
+        """The next pass, lazy: its input tokens, (rows,), and its logits, (rows, vocab)."""
+        inputs = self._inputs()
+        return inputs, self._model(inputs[:, None], cache=self._cache)[:, -1, :]
+
+    def _draw(self, inputs: mx.array, logits: mx.array) -> None:
+        """Schedule the draw of a pass, and note both."""
         if self._sampler is None:
             self._sampler = BatchSampler(self._rows, self._end_ids)
-        inputs = self._inputs()
-        logits = self._model(inputs[:, None], cache=self._cache)[:, -1, :]
         draw = self._sampler.draw(logits, inputs)
         mx.async_eval(draw.arrays())
         for row in self._rows:
@@ -186,6 +210,12 @@ class RunningBatch:
         ]
 
     def _report(self, scheduled: Scheduled) -> list[Token | SequenceFailure]:
+        events, ended = self._read(scheduled)
+        self._drop(ended)
+        return events
+
+    def _read(self, scheduled: Scheduled) -> tuple[list[Token | SequenceFailure], list[Row]]:
+        """Read the tokens of a draw; returns them, and the rows that end with theirs."""
         live = set(self._rows)
         drawn = DrawnTokens(scheduled.draw, self._end_ids)
         reported: list[Token | SequenceFailure] = []
@@ -197,9 +227,7 @@ class RunningBatch:
             if is_last(event):
                 ended.append(row)
             reported.append(event)
-        if ended:
-            self._drop(ended)
-        return reported
+        return reported, ended
 
     def _join_cache(self, cache: PromptCache) -> None:
         if not self._rows:
@@ -215,12 +243,6 @@ class RunningBatch:
             self._memory.trim_pool()
 
 
-def _must_read_first(scheduled: Scheduled) -> bool:
-    """Whether these tokens must be read before the next step is scheduled.
-
-    A row that ends now would be computed for nothing, and a grammar's next mask and DRY's next
-    penalties depend on the token.
-    """
-    return any(
-        row.num_left == 1 or row.needs_last_token for row in scheduled.rows
-    )
+def _has_last_token(scheduled: Scheduled) -> bool:
+    """Whether a row ends with these tokens: the next pass would compute it for nothing."""
+    return any(row.num_left == 1 for row in scheduled.rows)

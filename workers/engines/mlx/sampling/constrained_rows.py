@@ -1,8 +1,8 @@
 """The rows of a batch whose text follows a grammar: masks, made on the host.
 
-A mask depends on the token before it, so the tokens of a step are read before the next step is
-scheduled: the device waits meanwhile, for all rows of the batch. A row whose grammar raises gets a
-token like any other, which is thrown away when it is read.
+A mask depends on the token before it, so the tokens of a step are read before the next draw is
+scheduled; meanwhile the device computes the pass before that draw. A row whose grammar raises gets
+a token like any other, which is thrown away when it is read.
 """
 
 from __future__ import annotations

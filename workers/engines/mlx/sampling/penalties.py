@@ -119,7 +119,7 @@ def subtract_dry(logits: mx.array, rows: ListLike[PenalisedRow], failures: Failu
     """``logits`` (rows, vocab) less DRY's penalties; adds to ``failures``.
 
     The penalties are computed on the host and need all tokens, so the tokens of the previous step
-    are read before this step is scheduled (``Row.needs_last_token``), as with a grammar.
+    are read before this draw is scheduled (``Row.needs_last_token``), as with a grammar.
     """
     found = {}
     for index, row in enumerate(rows):

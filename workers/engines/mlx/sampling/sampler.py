@@ -2,7 +2,8 @@
 
 Order and meaning are those of ``jobs/contract/sampling.py``. All is computed on the device from
 lazy arrays, the token of the step before included: nothing here waits for a value (but for
-mirostat, DRY and grammars), so that the next step can be scheduled while this one still runs.
+mirostat and, on a CPU, ``host_filters``), so that the next step can be scheduled while this one
+still runs. DRY and grammars need the token of the step before.
 """
 
 from __future__ import annotations
