@@ -1,8 +1,8 @@
 """Filters by rank on the host, for a CPU: they find the likeliest tokens without sorting all.
 
-Sorting 128,000 logits takes MLX 40 ms a row, this 2 ms: few are looked at as long as those have the
-probability that is asked for. These filters wait for the logits. A GPU has others, because the next
-step is scheduled there before this one has ended, and because Metal sorts for a partition, too.
+Sorting 128,000 logits takes MLX 35 ms a row, this 1 to 2 ms: few are looked at, as long as those
+have the probability that is asked for. These filters wait for the logits. A GPU has others: there
+the next step is scheduled before this one has ended, and Metal sorts for a partition, too.
 """
 
 from __future__ import annotations
