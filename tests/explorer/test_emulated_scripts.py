@@ -100,9 +100,9 @@ class Player:
         new = replace(self._fixtures.submission(job), priority=int(job[1:]), weight=2.0)
         self._store.submit(replace(new, max_running=1 if job == "j0" else 0))
 
-    def _take(self, job: str) -> str | None:
+    def _take(self, job: str) -> bool:
         held = [f"j{n}" for n in range(6) if self.draw.random() < 0.1]
-        return self._takers[self._lane(job)].take(held)
+        return bool(self._takers[self._lane(job)].take(held))
 
     def _append(self, job: str) -> bool:
         return self._fixtures.writer.append([self._event(job, EventKind.CHUNK)]) == [True]

@@ -162,7 +162,7 @@ class WorkerPrograms:
         consumer._taker._owner = owner
         consumer.in_hand = TakenJobs(self._fixtures.consumer, in_hand)
         consumer.executions.clear()
-        consumer._is_noted_busy = False
+        consumer._is_noted_busy = consumer._is_empty = False
         return consumer
 
     def _new_consumer(self, name: str, lane: str) -> QueueConsumer:

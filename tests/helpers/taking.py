@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rq import Queue
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs.storage import names
@@ -50,17 +51,18 @@ def run_take(
     used: Mapping[str, float] | None = None,
     running: Mapping[str, int] | None = None,
 ) -> bytes | None:
-    """One call of ``TAKE``, with its reply."""
+    """One call of ``TAKE``: the id that it took, "" if callers are held back."""
     slug = names.slug_of_worker(worker)
     keys = [queue.key, queue.intermediate_queue_key, names.claims_key(slug)]
     keys += [names.owner_key(slug), names.take_key(worker), names.hold_key(slug)]
     keys += [names.hints_key(queue.name), names.fair_key(slug)]
     args: list[str | bytes | float] = [worker, owner, names.job_key(""), int(is_only_meant)]
     args += [number, job_class, 10]
-    args += [int(is_fair), len(meant), *meant, len(held), *held]
+    args += [int(is_fair), Job.key_for(""), len(meant), *meant, len(held), *held]
     for fields in (used or {}, running or {}):
         args += [len(fields), *(part for item in fields.items() for part in item)]
-    return redis.register_script(take_scripts.TAKE)(keys=keys, args=args)
+    reply = redis.register_script(take_scripts.TAKE)(keys=keys, args=args)
+    return reply if reply is None else bytes(reply[0]) if reply else b""
 
 
 def open_attempt(redis: SyncRedis, worker: str, job_id: str) -> Attempt:

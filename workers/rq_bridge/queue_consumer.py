@@ -80,6 +80,7 @@ class QueueConsumer(RqRecords):
         self._taker = Taker(redis, self.queue, name, owner, order, meant, is_only_meant)
         self._rescued: list[str] = []
         self._must_rescue = False  # Redis may have given us a job that we do not know of
+        self._is_empty = False  # after the last take: whoever adds a job wakes us
         self._looked_for_suspension_at = -math.inf
 
     def request_consumer_stop(self) -> None:
@@ -140,24 +141,45 @@ class QueueConsumer(RqRecords):
         """Take the next job; ``None`` after a wait or for an unreadable job, which is set aside."""
         if self._must_rescue:
             self.rescue()
-        job_id = self._rescued.pop() if self._rescued else self._taker.take(tuple(self.in_hand))
-        self._on_idle(not job_id)
-        if not job_id:
-            wait_s = _BLOCK_S if job_id is None else _HELD_BACK_S
-            if self.connection.blpop([names.wake_key(self.queue.name)], timeout=wait_s):
-                self._on_idle(False)
+        if self._rescued:
+            return self._readable(self._rescued.pop(), {})
+        taken = None if self._is_empty else self._taker.take(tuple(self.in_hand))
+        if not taken:
+            self._wait(_BLOCK_S if taken is None else _HELD_BACK_S)
             return None
+        self._is_empty = taken.is_last
+        self._on_idle(False)
+        return self._readable(taken.job_id, taken.fields)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until jobs may be taken, no longer than ``seconds``."""
+        self._is_empty = False
+        self._on_idle(True)
+        if self.connection.blpop([names.wake_key(self.queue.name)], timeout=seconds):
+            self._on_idle(False)
+
+    def _readable(self, job_id: str, fields: dict[bytes, bytes]) -> QueuedJob | None:
+        """The job that was taken, read from RQ's ``fields`` of it or, without them, from Redis."""
         self.in_hand.add(job_id)
         try:
-            job = self.job_class.fetch(job_id, self.connection, self.serializer)
+            job = self._restored(job_id, fields) if fields else self._fetched(job_id)
         except Exception as error:  # the hash is missing, or RQ cannot read it
             if is_transient(error):
                 self.in_hand.discard(job_id)
                 raise
             self.set_aside(job_id, repr(error))
             return None
-        assert isinstance(job, QueuedJob)
         job.origin = self.queue.name  # the hash is not trusted
+        return job
+
+    def _restored(self, job_id: str, fields: dict[bytes, bytes]) -> QueuedJob:
+        job = QueuedJob(job_id, self.connection, self.serializer)
+        job.restore(fields)
+        return job
+
+    def _fetched(self, job_id: str) -> QueuedJob:
+        job = QueuedJob.fetch(job_id, self.connection, self.serializer)
+        assert isinstance(job, QueuedJob)
         return job
 
     def set_aside(self, job_id: str, why: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from rq import Queue
 from rq.job import Job
@@ -38,6 +39,16 @@ class HandedBack:
 
     is_returned: bool
     cancel_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job that was taken. ``fields``: those of RQ's job, empty if it cannot be read. ``is_last``:
+    none is left on the queue."""
+
+    job_id: str
+    fields: dict[bytes, bytes]
+    is_last: bool
 
 
 class Taker:
@@ -82,9 +93,9 @@ class Taker:
         self._yield = redis.register_script(claim_scripts.YIELD)
         self._find_taken = redis.register_script(claim_scripts.FIND_TAKEN)
 
-    def take(self, held: Iterable[str]) -> str | None:
-        """Take and claim the next job, none of those in ``held``. ``None`` if there is none, ""
-        if those who have jobs there run as many as they may."""
+    def take(self, held: Iterable[str]) -> Taken | Literal[False] | None:
+        """Take and claim the next job, none of those in ``held``. ``None`` if there is none,
+        ``False`` if those who have jobs there run as many as they may."""
         self._num_takes += 1
         order = self._order
         used, running = order.use() if order else ({}, {})
@@ -98,6 +109,7 @@ class Taker:
             order.job_class if order else "",
             order.aging_s if order else 0,
             int(order is not None and order.is_fair),
+            Job.key_for(""),
             len(meant),
             *meant,
             len(named),
@@ -107,8 +119,7 @@ class Taker:
             len(running),
             *_flat(running),
         ]
-        found = self._take(keys=self._keys, args=args)
-        return None if found is None else found.decode(errors="replace")
+        return _read(self._take(keys=self._keys, args=args))
 
     def hand_back(self, job_id: str, attempt: int) -> HandedBack:
         """See ``QueueConsumer.hand_back``."""
@@ -140,6 +151,15 @@ class Taker:
         found = self._find_taken(keys=keys, args=[self._num_takes + 1, TAKE_FENCE_TTL_S])
         members = map(names.parse_claim, found)
         return {member[1] for member in members if member and member[0] == self._worker}
+
+
+def _read(reply: Any) -> Taken | Literal[False] | None:
+    """The reply of ``TAKE``."""
+    if not reply:
+        return None if reply is None else False
+    job_id, num_left, flat = reply
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Taken(job_id.decode(errors="replace"), fields, num_left == 0)
 
 
 def _flat(fields: Mapping[str, float]) -> list[str | float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 TAKE: Final = """
--- Moves the job that is next to the intermediate list, claims it for the worker, and returns its
--- id; nil if there is none, '' if all callers with waiting jobs run as many as they may.
+-- Moves the job that is next to the intermediate list, claims it for the worker, and returns {id,
+-- number of jobs left on the queue, RQ's job}; nil if there is none, {} if all callers with waiting
+-- jobs run as many as they may. RQ's job is empty if it is missing or its key has another type.
 -- A take is refused if nobody would find its claim: another supervisor owns the model (an owner
 -- searches for claims only once, at its start), the worker is marked as dead, or it has given this
 -- take up (FIND_TAKEN).
@@ -19,11 +20,11 @@ TAKE: Final = """
 -- KEYS: queue, its intermediate list, claims of the model, lock of its owner, take key of the
 -- worker (first take number that is served), held classes, callers with hints, used tokens. ARGV:
 -- worker, its owner, prefix of job records, 1 to take only named jobs, number of this take, class
--- ('': none), seconds per level of priority, 1 to be fair, then four times a count and as many:
--- named jobs, ids already held, (field, tokens) used since the last take, (caller, number of its
--- running sequences).
+-- ('': none), seconds per level of priority, 1 to be fair, prefix of RQ's jobs, then four times a
+-- count and as many: named jobs, ids already held, (field, tokens) used since the last take,
+-- (caller, number of its running sequences).
 local worker, prefix, class = ARGV[1], ARGV[3], ARGV[6]
-local at = 9
+local at = 10
 local function section(width)
   local num, first = tonumber(ARGV[at]), at + 1
   at = first + num * width
@@ -45,7 +46,8 @@ local function take(id)
   if redis.call('LREM', KEYS[1], 1, id) == 0 then return false end
   redis.call('RPUSH', KEYS[2], id)
   redis.call('SADD', KEYS[3], worker .. '|' .. id)
-  return id
+  local job = redis.pcall('HGETALL', ARGV[9] .. id)
+  return {id, redis.call('LLEN', KEYS[1]), job.err and {} or job}
 end
 if class == '' then
   for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
@@ -113,14 +115,15 @@ while true do
     if not best or one.level < best.level or (one.level == best.level and (one.used < best.used
       or (one.used == best.used and one.score < best.score))) then best = one end
   end
-  if not best then return is_held_back and '' or take(head) end
+  if not best then return is_held_back and {} or take(head) end
   redis.call('ZREM', hints .. ':' .. best.caller, best.id)
   if redis.call('EXISTS', hints .. ':' .. best.caller) == 0 then
     redis.call('SREM', hints, best.caller)
   end
-  if take(best.id) then
+  local taken = take(best.id)
+  if taken then
     redis.call('HSET', KEYS[8], 'last:' .. class, best.caller)
-    return best.id
+    return taken
   end
 end
 """
