@@ -61,6 +61,9 @@ class Sequence:
     """Name of the LoRA adapter for this sequence; ``None``: the one given at load, if any."""
     constraint: Constraint | None = None
     """Grammar in its state at the end of the prompt; not shared with other sequences."""
+    num_opening: int | None = None
+    """Tokens at the end of the prompt with which the chat template opens the answer; ``None``:
+    unknown. The next turn of the chat may leave them out."""
 
 
 @dataclass(frozen=True, slots=True)

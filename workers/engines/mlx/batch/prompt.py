@@ -15,6 +15,7 @@ from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match
 from workers.engines.mlx.library import PromptCache
+from workers.engines.shared.checkpoint import MIN_SAVED, checkpoint_of
 from workers.engines.shared.leaders import choose_leader
 from workers.engines.shared.token_key import num_common
 
@@ -37,6 +38,7 @@ class Prompt:
         self._leader: Prompt | None = None
         self._num_awaited = 0
         self._stops: set[int] = set()
+        self._checkpoint: int | None = None
         self._num_tokens = len(row.tokens)
         self._is_resumed = row.num_generated > 0
         num_top = row.sequence.num_prompt_logprobs
@@ -90,6 +92,19 @@ class Prompt:
         self.cache, self.is_started = cache, True
         self.num_done = self._num_cached = num_cached
 
+    def plan_checkpoint(self) -> None:
+        """Stop where the state is to be kept, if that cannot be had from the prompt's end."""
+        place = checkpoint_of(self.row.sequence)
+        can_cut_later = kv.can_trim_after(self.cache, self._num_tokens - self.num_done)
+        if not can_cut_later and place >= self.num_done + MIN_SAVED:
+            self._checkpoint = place
+            self._stops.add(place)
+
+    @property
+    def is_at_checkpoint(self) -> bool:
+        """Whether its state is to be kept now."""
+        return self.num_done == self._checkpoint
+
     def next_chunk(self, max_tokens: int) -> list[int]:
         """Up to ``max_tokens`` to prefill next; a chunk ends where a waiting prompt can start."""
         if self._logprobs is not None:
@@ -101,11 +116,13 @@ class Prompt:
     def may_end_with(self, num_tokens: int) -> bool:
         """Whether the last token may be prefilled with the next ``num_tokens``.
 
-        Not if the cache cannot be trimmed then: the state before the last token has to be kept for
-        the next request with this prompt.
+        Not if the cache cannot be trimmed then, and no earlier state is kept: that before the last
+        token has to be, for the next request with this prompt.
         """
         is_end = 0 < num_tokens == self.num_left
-        return is_end and self._logprobs is None and kv.can_trim_after(self.cache, num_tokens + 1)
+        if not is_end or self._logprobs is not None:
+            return False
+        return self.row.has_checkpoint or kv.can_trim_after(self.cache, num_tokens + 1)
 
     def record(self, num_tokens: int, logits: mx.array) -> None:
         """Note ``num_tokens`` more in the cache, with their ``logits`` (1, num_tokens, vocab)."""
