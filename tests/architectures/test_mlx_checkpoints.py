@@ -1,4 +1,4 @@
-"""MLX models whose caches cannot be cut: the state of a prompt is kept where the next turn goes on."""
+"""MLX models whose caches cannot be cut: prompts keep a state where the next turn goes on."""
 
 from __future__ import annotations
 
