@@ -71,6 +71,16 @@ def test_a_counted_opening_is_all_that_is_read_again(
     assert num_cached(engine, reference, turn) == LENGTH + len(said) - 1
 
 
+def test_the_third_chat_with_the_same_system_prompt_does_not_read_it(
+    engine: MlxEngine, reference: Reference
+) -> None:
+    system = prompt_of(8, 100)
+    chats = [prompt_of(9 + n, LENGTH, system) for n in range(3)]
+    cached = [num_cached(engine, reference, chat) for chat in chats]
+    assert cached[:2] == [0, 0]  # nobody knows yet where they part
+    assert cached[2] >= 100
+
+
 def test_an_opening_longer_than_the_prompt_is_no_place_to_stop(
     engine: MlxEngine, reference: Reference
 ) -> None:

@@ -20,8 +20,8 @@ _LIMIT = 0.2
 
 @proof(
     "second-turn",
-    goal=f"the first token after {_NEW} new tokens of a chat of {_HISTORY} takes at most {_LIMIT} of "
-    "the processor time of the first turn's (engine alone, tiny models, medians of pairs)",
+    goal=f"the first token after {_NEW} new tokens of a chat of {_HISTORY} takes at most {_LIMIT} "
+    "of the processor time of the first turn's (engine alone, tiny models, medians of pairs)",
     full=9,
 )
 def test_the_second_turn_of_a_hybrid_model_begins_soon(rounds: int) -> Result:
