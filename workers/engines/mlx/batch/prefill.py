@@ -175,7 +175,7 @@ class PrefillQueue:
         if prompt.is_at_checkpoint:
             key = first(prompt.row.prompt_key, prompt.num_done)
             self._store.put(key, kv.prefix(prompt.cache, prompt.num_done))
-            prompt.row.has_checkpoint = True
+            prompt.note_kept()
 
     def _fitting(self, prompt: Prompt, max_tokens: int) -> int:
         """How many of ``max_tokens`` the free memory allows."""
@@ -202,7 +202,7 @@ class PrefillQueue:
     def _start(self, prompt: Prompt) -> None:
         self._open(prompt)
         if self._may_reuse(prompt):
-            prompt.plan_checkpoint()
+            prompt.plan_checkpoints(self._store.num_known(prompt.row.prompt_key))
 
     def _open(self, prompt: Prompt) -> None:
         match = self._best_match(prompt) if self._may_reuse(prompt) else None

@@ -38,7 +38,7 @@ class Prompt:
         self._leader: Prompt | None = None
         self._num_awaited = 0
         self._stops: set[int] = set()
-        self._checkpoint: int | None = None
+        self._checkpoints: set[int] = set()
         self._num_tokens = len(row.tokens)
         self._is_resumed = row.num_generated > 0
         num_top = row.sequence.num_prompt_logprobs
@@ -92,18 +92,26 @@ class Prompt:
         self.cache, self.is_started = cache, True
         self.num_done = self._num_cached = num_cached
 
-    def plan_checkpoint(self) -> None:
-        """Stop where the state is to be kept, if that cannot be had from the prompt's end."""
-        place = checkpoint_of(self.row.sequence)
-        can_cut_later = kv.can_trim_after(self.cache, self._num_tokens - self.num_done)
-        if not can_cut_later and place >= self.num_done + MIN_SAVED:
-            self._checkpoint = place
-            self._stops.add(place)
+    def plan_checkpoints(self, num_known: int) -> None:
+        """Stop where states are to be kept that cannot be had from the prompt's end.
+
+        Before the answer, and where an earlier prompt began to differ, after ``num_known`` tokens.
+        """
+        if kv.can_trim_after(self.cache, self._num_tokens - self.num_done):
+            return
+        places = {checkpoint_of(self.row.sequence), num_known}
+        self._checkpoints = {place for place in places if place >= self.num_done + MIN_SAVED}
+        self._stops |= self._checkpoints
 
     @property
     def is_at_checkpoint(self) -> bool:
         """Whether its state is to be kept now."""
-        return self.num_done == self._checkpoint
+        return self.num_done in self._checkpoints
+
+    def note_kept(self) -> None:
+        """Note that its state has been kept at a checkpoint."""
+        if self.num_done == checkpoint_of(self.row.sequence):
+            self.row.has_checkpoint = True
 
     def next_chunk(self, max_tokens: int) -> list[int]:
         """Up to ``max_tokens`` to prefill next; a chunk ends where a waiting prompt can start."""

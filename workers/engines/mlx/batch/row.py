@@ -21,7 +21,7 @@ class Row:
     So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the ``token_key`` of what the
     prefill reads: the prompt or, after ``take_back``, all tokens. ``mirostat_mu`` is the ``mu`` of
     the next draw. ``repetitions``: for DRY's penalties. ``number``: in the order of the starts.
-    ``has_checkpoint``: the state of its prompt is kept (``shared.checkpoint``).
+    ``has_checkpoint``: the state before its answer's opening is kept (``shared.checkpoint``).
     """
 
     sequence: Sequence
