@@ -12,7 +12,7 @@ from enum import Enum
 from bench import overhead, scenarios, system
 from bench.cpu_time import OUTSIDE_MS
 from bench.measurement import BARE, OURS, Record
-from bench.model_files import REAL
+from bench.model_files import REAL, REAL_MLX
 from bench.scenarios import (
     BURST,
     CHAT,
@@ -168,6 +168,10 @@ GOALS: tuple[Goal, ...] = (
     *(_tokens_per_s(TINY, MLX_LM, clients, 1.5) for clients in _CLIENTS),
     *(_tokens_per_s(SMALL, MLX_LM, clients, 1.0) for clients in _CLIENTS),
     *(_tokens_per_s(REAL, LLAMA_SERVER, clients, 0.97) for clients in _CLIENTS),
+    *(
+        _tokens_per_s(REAL_MLX, MLX_LM, clients, limit)
+        for clients, limit in zip(_CLIENTS, (1.05, 1.2, 1.2), strict=True)
+    ),
     *(
         _own(
             f"{REAL}: processor time outside the engine, {clients} clients (ms/token)",

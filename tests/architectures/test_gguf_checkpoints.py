@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.architectures.chosen import GGUF, chosen
 from tests.architectures.gguf_reference import Reference, answers, opened, prompt_of
+from tests.engines.driving import run, sequence
 from workers.engines.llama_cpp.engine import LlamaCppEngine
 
 pytestmark = pytest.mark.real_engine
@@ -68,6 +70,15 @@ def test_a_next_turn_that_leaves_out_the_thoughts_goes_on_from_the_prompt(
     (said,) = answers(engine, [first], 20)
     turn = [*first[:-4], *said.ids[12:], *prompt_of(5, 30)]
     assert LONG - 16 < num_cached(engine, reference, turn) < LONG
+
+
+def test_a_counted_opening_is_all_that_is_read_again(
+    engine: LlamaCppEngine, reference: Reference
+) -> None:
+    first = prompt_of(15, LONG)
+    run(engine, [replace(sequence(first, 6), num_opening=3)])
+    for turn in (first, [*first[:-3], *prompt_of(16, 30)]):
+        assert num_cached(engine, reference, turn) == LONG - 3
 
 
 def test_the_third_chat_with_the_same_system_prompt_does_not_read_it(

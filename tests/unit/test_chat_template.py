@@ -101,3 +101,15 @@ def test_tools_are_found_in_the_source() -> None:
 def test_a_source_that_does_not_compile_is_a_load_error(source: str) -> None:
     with pytest.raises(ModelLoadError, match="chat template"):
         ChatTemplate(source)
+
+
+def test_the_opening_of_an_answer_is_what_a_template_adds_for_it() -> None:
+    source = "{{ messages[0].content }}{% if add_generation_prompt %}<a>\n<think>{% endif %}"
+    assert ChatTemplate(source).opening == "<a>\n<think>"
+    assert ChatTemplates.choose(None, {}).default.opening == "<|im_start|>assistant\n"
+    assert ChatTemplate("{{ messages[0].content }}").opening == ""
+
+
+def test_the_opening_is_unknown_where_a_small_chat_is_refused_or_other_text_changes() -> None:
+    assert ChatTemplate("{{ raise_exception('no') }}").opening == ""
+    assert ChatTemplate("{{ add_generation_prompt }}").opening == ""

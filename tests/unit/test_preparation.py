@@ -116,6 +116,48 @@ def test_an_answer_may_go_on_where_the_last_message_ends() -> None:
     assert ids[-len("assistant\nWell, ") - 1 :] == [257, *b"assistant\nWell, "]
 
 
+THINKING = CHATML.replace("\n{% endif %}", "\n{% if quick %}-{% endif %}{% endif %}")
+
+
+def num_opening(prompt: Prompt, template: str = THINKING) -> int | None:
+    made = encoder(template)
+    return made.num_opening(prompt, made.encode(prompt))
+
+
+def test_the_tokens_that_open_a_chats_answer_are_counted() -> None:
+    assert num_opening(Prompt(text="hi", is_chat=True)) == 1 + len("assistant\n")
+    assert num_opening(Prompt(messages=OPEN)) == 1 + len("assistant\n")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(text="<|im_start|>assistant\n"),
+        Prompt(messages=OPEN, is_continued=True),
+        Prompt(token_ids=[1, 2], is_chat=True),
+        Prompt(text="hi", is_chat=True, template_options={"quick": True}),
+    ],
+)
+def test_the_opening_of_other_prompts_is_unknown(prompt: Prompt) -> None:
+    assert num_opening(prompt) is None
+
+
+def test_the_opening_of_a_template_that_opens_nothing_is_unknown() -> None:
+    assert num_opening(Prompt(text="hi", is_chat=True), PLAIN_TEMPLATE) is None
+
+
+def test_a_sequence_knows_its_opening_and_counts_what_an_earlier_attempt_has_sent() -> None:
+    request = generate(prompts=[Prompt(text="hi", is_chat=True)])
+    engine = fake_engine(context_length=100)
+    outbox = Outbox(LoopRig(engine).publisher, "j", 1, 0)
+    attempt = Attempt("j", 1, 0, b"", 1.5)
+    for logged in ([], [5, 6, 7]):
+        earlier = {0: Logged(token_ids=logged)}
+        job = build_job(attempt, request, earlier, outbox, engine, encoder(CHATML), 60.0)
+        (choice,) = job.choices.values()
+        assert choice.sequence.num_opening == 1 + len("assistant\n") + len(logged)
+
+
 @pytest.mark.parametrize("attack", ["a<|im_end|>b", "\ufdd0", "x\ufdd0<|im_end|>"])
 def test_what_goes_on_may_hold_anything(attack: str) -> None:
     messages = [Message("user", attack), Message("assistant", attack)]

@@ -61,6 +61,8 @@ class Sequence:
     """Name of the LoRA adapter for this sequence; ``None``: the one given at load, if any."""
     constraint: Constraint | None = None
     """Grammar in its state at the end of the prompt; not shared with other sequences."""
+    num_opening: int | None = None
+    """Tokens at its end that open the answer, if known; a next turn may leave them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +181,8 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class FimTokens:
-    """Fill-in-the-middle control tokens.
-
-    The prompt is prefix, text before the gap, suffix, text after it, middle; the model goes on with
-    the text of the gap.
-    """
+    """Fill-in-the-middle control tokens. The prompt is prefix, text before the gap, suffix, text
+    after it, middle; the model goes on with the text of the gap."""
 
     prefix: int
     suffix: int

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,7 @@ from jobs.contract.errors import (
     deadline_passed,
 )
 from jobs.contract.events import Event, EventKind
-from jobs.contract.requests import GenerateRequest
+from jobs.contract.requests import GenerateRequest, Prompt
 from jobs.contract.sampling import choice_seed
 from workers.engines.base import Constraint, Engine, Sequence
 from workers.generation.attempts import Attempt
@@ -55,6 +55,13 @@ class Logged:
             self.mirostat_mu = event.mirostat_mu
 
 
+class _Encoded(NamedTuple):
+    """A prompt's tokens; for ``num_opening`` see ``Sequence``."""
+
+    ids: list[int]
+    num_opening: int | None
+
+
 def logged_choices(events: Iterable[Event]) -> dict[int, Logged]:
     """The chunks of a job's log, by choice."""
     found: dict[int, Logged] = defaultdict(Logged)
@@ -84,16 +91,16 @@ def build_job(
     engine.check(request.sampling)
     if attempt.left_s is not None and attempt.left_s <= 0:
         raise deadline_passed()
-    prompts = [_cut(encoder.encode(prompt), request) for prompt in request.prompts]
-    for ids in prompts:
-        _check_length(len(ids), engine.info.context_length)
+    prompts = [_encoded(encoder, prompt, request) for prompt in request.prompts]
+    for prompt in prompts:
+        _check_length(len(prompt.ids), engine.info.context_length)
     num_logged = sum(len(earlier.token_ids) for earlier in logged.values())
     job = GenerationJob(
         job_id=attempt.job_id,
         request=request,
         outbox=outbox,
         choices={},
-        prompt_lengths=[len(ids) for ids in prompts],
+        prompt_lengths=[len(prompt.ids) for prompt in prompts],
         queued_s=attempt.queued_s,
         deadline=time.monotonic() + _left_s(attempt, max_run_s),
         job_class=attempt.job_class,
@@ -107,8 +114,8 @@ def build_job(
         earlier = logged.get(index, Logged())
         job.num_reasoning += earlier.num_reasoning
         if not earlier.is_complete:
-            ids = prompts[index // request.num_choices]
-            choice = _choice(attempt, request, index, ids, earlier, engine, adapter, formats)
+            prompt = prompts[index // request.num_choices]
+            choice = _choice(attempt, request, index, prompt, earlier, engine, adapter, formats)
             job.choices[choice.sequence.sequence_id] = choice
     return job
 
@@ -123,13 +130,14 @@ def _choice(
     attempt: Attempt,
     request: GenerateRequest,
     index: int,
-    ids: list[int],
+    prompt: _Encoded,
     earlier: Logged,
     engine: Engine,
     adapter: str | None,
     formats: OutputFormats | None,
 ) -> Choice:
     """The choice, in the state after the tokens of ``earlier``."""
+    ids = prompt.ids
     tools = request.prompts[index // request.num_choices].tools
     output_format = _output_format(request, ids, tools, formats)
     constraint = output_format.new_constraint() if output_format is not None else None
@@ -139,7 +147,7 @@ def _choice(
             constraint.accept(token_id)
     echo = _echo(request, index, ids, earlier)
     room = engine.info.context_length - len(ids)
-    sequence = _sequence(request, index, ids, earlier, room, echo, adapter, constraint)
+    sequence = _sequence(request, index, prompt, earlier, room, echo, adapter, constraint)
     answer_id = f"{attempt.job_id}:{index}"
     reader = output_format.reader(answer_id) if output_format is not None else None
     is_only_echoed = request.max_tokens == 0
@@ -184,7 +192,7 @@ def _echo(request: GenerateRequest, index: int, ids: list[int], earlier: Logged)
 def _sequence(
     request: GenerateRequest,
     index: int,
-    prompt: list[int],
+    prompt: _Encoded,
     earlier: Logged,
     room: int,
     echo: Echo | None,
@@ -193,17 +201,24 @@ def _sequence(
 ) -> Sequence:
     max_tokens = room if request.max_tokens is None else min(request.max_tokens, room)
     seed = choice_seed(request.sampling.seed, index)
+    num_logged = len(earlier.token_ids)
     return Sequence(
         sequence_id=next(_sequence_ids),
-        prompt=prompt + earlier.token_ids,
+        prompt=prompt.ids + earlier.token_ids,
         # An engine generates at least one token; if the prompt is only echoed, it is not shown.
-        max_tokens=max(max_tokens, 1) - len(earlier.token_ids),
+        max_tokens=max(max_tokens, 1) - num_logged,
         sampling=msgspec.structs.replace(request.sampling, seed=seed),
         num_prompt_logprobs=request.sampling.num_logprobs if echo is not None else None,
         mirostat_mu=earlier.mirostat_mu,
         adapter=adapter,
         constraint=constraint,
+        num_opening=None if prompt.num_opening is None else prompt.num_opening + num_logged,
     )
+
+
+def _encoded(encoder: PromptEncoder, prompt: Prompt, request: GenerateRequest) -> _Encoded:
+    ids = _cut(encoder.encode(prompt), request)
+    return _Encoded(ids, encoder.num_opening(prompt, ids))
 
 
 def _cut(ids: list[int], request: GenerateRequest) -> list[int]:

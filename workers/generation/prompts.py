@@ -48,6 +48,20 @@ class PromptEncoder:
             raise InvalidRequestError("the prompt is empty", "prompt")
         return ids
 
+    def num_opening(self, prompt: Prompt, ids: list[int]) -> int | None:
+        """How many tokens at the end of ``ids``, the prompt's, open the answer; ``None``: unknown.
+
+        Options of the template may change the opening; then it is not that of a small chat.
+        """
+        is_rendered = prompt.suffix is None and prompt.token_ids is None
+        is_chat = prompt.messages is not None or prompt.is_chat
+        if not (is_rendered and is_chat) or prompt.is_continued:
+            return None
+        opening = self._tokenizer.encode(
+            self._template_for(prompt).opening, add_special=False, parse_special=True
+        )
+        return len(opening) if opening and ids[-len(opening) :] == opening else None
+
     def _encode_raw(self, text: str) -> list[int]:
         """A raw prompt: its control tokens take effect, and a leading BOS is not doubled."""
         ids = self._tokenizer.encode(text, add_special=True, parse_special=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_RENDER_S = 10.0  # CPU time; a chat of 1,000 messages takes about 0.05
 
 Message = Mapping[str, Any]
 """One message: ``role``, ``content`` (a string), ``tool_calls`` (arguments as JSON text), …"""
+
+_SMALL_CHAT: Sequence[Message] = [{"role": "user", "content": "Hi"}]
 
 
 class ChatTemplate:
@@ -70,6 +73,16 @@ class ChatTemplate:
         if keeps_origin:
             given, rest = [*map(as_input_message, given)], as_input(rest)
         return self._render({"messages": given, **rest}, add_generation_prompt)
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """The text at a prompt's end that opens the answer, in a small chat; "" if unknown."""
+        try:
+            text = self.render(_SMALL_CHAT, add_generation_prompt=False)
+            prompt = self.render(_SMALL_CHAT)
+        except InvalidRequestError:
+            return ""
+        return prompt[len(text) :] if prompt.startswith(text) else ""
 
     def _probe(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
         return self._render({"messages": messages, "tools": tools, "options": {}}, True)

@@ -11,14 +11,11 @@ from workers.engines.llama_cpp.cache.host_cache import HostCache
 from workers.engines.llama_cpp.cache.memory import KvMemory
 from workers.engines.llama_cpp.cache.per_slot import PerSlotCells
 from workers.engines.llama_cpp.cache.prefixes import Kept, PrefixCache, expected_rows, num_common
+from workers.engines.shared.checkpoint import MIN_SAVED, checkpoint_of
 from workers.engines.shared.leaders import choose_leader
 
 _RESERVED = 64  # cells kept free per sequence at a start, so that none is preempted at once
 _MIN_SHARED = 32  # tokens; sharing fewer is no reason to leave an entry in the cells
-_MIN_RESTORED = 64  # tokens that a copy from the host cache must save
-# Tokens at a prompt's end with which the template opens the answer; a later turn may leave out
-# some of them, for example those that open the thoughts.
-_ANSWER_OPENING = 8
 
 
 class Placement:
@@ -65,7 +62,7 @@ class Placement:
         wanted = _reusable(run)
         _, num_kept = self._prefixes.find(wanted, run.adapter)
         other, num_running = self._nearest_running(run, wanted, running)
-        restored = self._restore(run, wanted, max(num_kept, num_running) + _MIN_RESTORED)
+        restored = self._restore(run, wanted, max(num_kept, num_running) + MIN_SAVED)
         # Search again: even a failed restore may have evicted entries.
         entry, num_kept = self._prefixes.find(wanted, run.adapter)
         if restored is not None:
@@ -116,11 +113,9 @@ class Placement:
         """
         if self._memory.traits.can_cut or self._host_cache is None:
             return []
-        ends = {
-            run.num_prompt - 1 - _ANSWER_OPENING,
-            self._host_cache.num_known(wanted, run.adapter),
-        }
-        return sorted(end for end in ends if end >= run.num_in_cache + _MIN_RESTORED)
+        known = self._host_cache.num_known(wanted, run.adapter)
+        ends = {checkpoint_of(run.sequence), known}
+        return sorted(end for end in ends if end >= run.num_in_cache + MIN_SAVED)
 
     def _free_slot(self) -> None:
         """With cells per slot, evict a kept sequence if no slot is free."""

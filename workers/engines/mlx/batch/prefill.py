@@ -14,6 +14,7 @@ from workers.engines.mlx import device, library
 from workers.engines.mlx.batch.pieces import PiecesOnTheWay
 from workers.engines.mlx.batch.prompt import MIN_REUSED, Prompt
 from workers.engines.mlx.batch.row import DrawnTokens, Row, is_last
+from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match, PromptStore
 from workers.engines.mlx.head import Head
 from workers.engines.mlx.library import Model, PromptCache
@@ -166,7 +167,15 @@ class PrefillQueue:
                 mx.eval([layer.state for layer in prompt.cache], prompt.pending())
             else:
                 self._pieces.add(prompt.cache, prompt.pending(), len(chunk))
+            self._keep_checkpoint(prompt)
         return len(chunk)
+
+    def _keep_checkpoint(self, prompt: Prompt) -> None:
+        """Keep the state so far if the prompt has stopped for it."""
+        if prompt.is_at_checkpoint:
+            key = first(prompt.row.prompt_key, prompt.num_done)
+            self._store.put(key, kv.prefix(prompt.cache, prompt.num_done))
+            prompt.note_kept()
 
     def _fitting(self, prompt: Prompt, max_tokens: int) -> int:
         """How many of ``max_tokens`` the free memory allows."""
@@ -191,6 +200,11 @@ class PrefillQueue:
         row.position += 1
 
     def _start(self, prompt: Prompt) -> None:
+        self._open(prompt)
+        if self._may_reuse(prompt):
+            prompt.plan_checkpoints(self._store.num_known(prompt.row.prompt_key))
+
+    def _open(self, prompt: Prompt) -> None:
         match = self._best_match(prompt) if self._may_reuse(prompt) else None
         while match is not None:
             try:

@@ -15,6 +15,7 @@ from workers.engines.mlx.batch.row import Row
 from workers.engines.mlx.cache import kv
 from workers.engines.mlx.cache.prompt_cache import Match
 from workers.engines.mlx.library import PromptCache
+from workers.engines.shared.checkpoint import MIN_SAVED, checkpoint_of
 from workers.engines.shared.leaders import choose_leader
 from workers.engines.shared.token_key import num_common
 
@@ -37,6 +38,7 @@ class Prompt:
         self._leader: Prompt | None = None
         self._num_awaited = 0
         self._stops: set[int] = set()
+        self._checkpoints: set[int] = set()
         self._num_tokens = len(row.tokens)
         self._is_resumed = row.num_generated > 0
         num_top = row.sequence.num_prompt_logprobs
@@ -90,6 +92,27 @@ class Prompt:
         self.cache, self.is_started = cache, True
         self.num_done = self._num_cached = num_cached
 
+    def plan_checkpoints(self, num_known: int) -> None:
+        """Stop where states are to be kept that cannot be had from the prompt's end.
+
+        Before the answer, and where an earlier prompt began to differ, after ``num_known`` tokens.
+        """
+        if kv.can_trim_after(self.cache, self._num_tokens - self.num_done):
+            return
+        places = {checkpoint_of(self.row.sequence), num_known}
+        self._checkpoints = {place for place in places if place >= self.num_done + MIN_SAVED}
+        self._stops |= self._checkpoints
+
+    @property
+    def is_at_checkpoint(self) -> bool:
+        """Whether its state is to be kept now."""
+        return self.num_done in self._checkpoints
+
+    def note_kept(self) -> None:
+        """Note that its state has been kept at a checkpoint."""
+        if self.num_done == checkpoint_of(self.row.sequence):
+            self.row.has_checkpoint = True
+
     def next_chunk(self, max_tokens: int) -> list[int]:
         """Up to ``max_tokens`` to prefill next; a chunk ends where a waiting prompt can start."""
         if self._logprobs is not None:
@@ -101,11 +124,13 @@ class Prompt:
     def may_end_with(self, num_tokens: int) -> bool:
         """Whether the last token may be prefilled with the next ``num_tokens``.
 
-        Not if the cache cannot be trimmed then: the state before the last token has to be kept for
-        the next request with this prompt.
+        Not if the cache cannot be trimmed then, and no earlier state is kept: that before the last
+        token has to be, for the next request with this prompt.
         """
         is_end = 0 < num_tokens == self.num_left
-        return is_end and self._logprobs is None and kv.can_trim_after(self.cache, num_tokens + 1)
+        if not is_end or self._logprobs is not None:
+            return False
+        return self.row.has_checkpoint or kv.can_trim_after(self.cache, num_tokens + 1)
 
     def record(self, num_tokens: int, logits: mx.array) -> None:
         """Note ``num_tokens`` more in the cache, with their ``logits`` (1, num_tokens, vocab)."""

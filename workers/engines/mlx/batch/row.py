@@ -21,6 +21,7 @@ class Row:
     So ``tokens[:position]`` are in its KV cache. ``prompt_key`` is the ``token_key`` of what the
     prefill reads: the prompt or, after ``take_back``, all tokens. ``mirostat_mu`` is the ``mu`` of
     the next draw. ``repetitions``: for DRY's penalties. ``number``: in the order of the starts.
+    ``has_checkpoint``: the state before its answer's opening is kept (``shared.checkpoint``).
     """
 
     sequence: Sequence
@@ -31,6 +32,7 @@ class Row:
     position: int = field(init=False)
     prompt_key: bytes = field(init=False)
     mirostat_mu: float | None = field(init=False)
+    has_checkpoint: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.tokens = list(self.sequence.prompt)

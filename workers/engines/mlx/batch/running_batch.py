@@ -71,7 +71,7 @@ class RunningBatch:
 
     def join(self, row: Row, cache: PromptCache) -> None:
         """Add a row; ``cache`` holds all its tokens but the last. If it raises, nothing changes."""
-        if not kv.can_trim(cache):
+        if not row.has_checkpoint and not kv.can_trim(cache):
             # If it can be trimmed, ``find`` gets the prompt from the running row.
             self._store.put(to_key(row.tokens[:-1]), kv.prefix(cache, row.position))
         self._join_cache(cache)

@@ -83,6 +83,10 @@ class PromptStore:
         found = self._store.find(_IDENTITY, key, max_tokens)
         return None if found is None else self._match(*found)
 
+    def num_known(self, key: bytes) -> int:
+        """How many tokens of ``key`` any kept text begins with, even if it cannot be cut there."""
+        return self._store.num_known(_IDENTITY, key)
+
     def prefer(self, key: bytes, max_tokens: int) -> int:
         """Evict the kept prefix of ``key`` last; its bytes, if its memory can be taken over."""
         found = self._store.find(_IDENTITY, key, max_tokens)
