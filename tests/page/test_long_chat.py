@@ -32,6 +32,7 @@ def _open_long(rig: Rig, open_page: Opener) -> Page:
 
 
 def _be_idle(page: Page) -> None:
+    until(page, "held.length > 0")
     page.evaluate("held.splice(0).forEach((call) => call())")
 
 
