@@ -1,5 +1,6 @@
 // Metrics: ten minutes per model, as charts and as a table. Models are never averaged together.
 import { html, useLayoutEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
+import { caller } from "../keys.js";
 import { isOpen, live, models, now } from "../live/store.js";
 import { Empty, Hue, Skeleton } from "../parts/basics.js";
 import { draw, placeAt } from "../parts/chart.js";
@@ -26,7 +27,7 @@ export default function Metrics() {
   const [isTable, setTable] = useState(false);
   if (!models.value.length) {
     if (!isOpen.value) return html`<div class="view"><${Skeleton} lines="6" /></div>`;
-    return html`<div class="view"><${Empty} icon="metrics" title="Nothing to measure"><p>Figures appear with the first loaded model. <a href=${to("models")}>Models</a></p><//></div>`;
+    return html`<div class="view"><${Empty} icon="metrics" title="Nothing to measure"><p>Figures appear with the first loaded model. <a href=${to("models")}>Models</a></p><${UsageLink} /><//></div>`;
   }
   return html`<div class="view">
     <div class="view-head wrap">
@@ -34,6 +35,7 @@ export default function Metrics() {
         ${models.value.map((one) => html`<li key=${one.slug}><${Hue} value=${hue(one.slug)} />${one.name}</li>`)}
       </ul>
       <span class="grow"></span>
+      <${UsageLink} />
       <div class="tabs" role="group" aria-label="Form">
         <button aria-pressed=${!isTable} onClick=${() => setTable(false)}>Charts</button>
         <button aria-pressed=${isTable} onClick=${() => setTable(true)}>Table</button>
@@ -43,6 +45,9 @@ export default function Metrics() {
     <p class="dim">The last ten minutes, while a page was open. <code>GET /metrics</code> has the same for Prometheus.</p>
   </div>`;
 }
+
+/** Only where the key may manage. */
+const UsageLink = () => caller.value?.may_manage && html`<a href=${to("usage")}>Usage of keys</a>`;
 
 function latest(slug, column) {
   return live.value.history[slug]?.at(-1)?.[column] ?? null;

@@ -206,34 +206,35 @@ const STATUSES = ["queued", "running", "finished", "failed", "cancelled"];
 
 function AllJobs() {
   const { model = "", status = "" } = route.value.query;
-  const [pages, setPages] = useState([]);
+  const [page, setPage] = useState(null);
+  const [cursors, setCursors] = useState([null]); // of the pages from the newest to the shown one
   const [error, setError] = useState(null);
-  const read = async (cursor) => {
+  const read = async (path) => {
+    const cursor = path.at(-1);
     const query = new URLSearchParams({ limit: PAGE, ...(model && { model }), ...(status && { status }), ...(cursor && { cursor }) });
     try {
-      const found = await get(`/v1/jobs?${query}`);
-      setPages((known) => (cursor ? [...known, found] : [found]));
+      setPage(await get(`/v1/jobs?${query}`));
+      setCursors(path);
       setError(null);
     } catch (failure) {
       setError(failure);
     }
   };
   useEffect(() => {
-    setPages([]);
-    read(null);
+    setPage(null);
+    read([null]);
   }, [model, status]);
   const filter = (name) => (event) => replace("queue", null, clean({ ...route.value.query, [name]: event.target.value }));
-  const rows = pages.flatMap((page) => page.data);
-  const next = pages.at(-1)?.next_cursor;
+  const rows = page?.data ?? [];
   return html`
     <div class="filters">
       <label class="field">Model<select value=${model} onChange=${filter("model")}><option value="">all</option>${models.value.map((one) => html`<option key=${one.slug} value=${one.id}>${one.name} (id ${one.id})</option>`)}</select></label>
       <label class="field">Status<select value=${status} onChange=${filter("status")}><option value="">all</option>${STATUSES.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>
-      <button class="small" onClick=${() => read(null)}><${Icon} name="again" size="16" />Read again</button>
+      <button class="small" onClick=${() => read(cursors)}><${Icon} name="again" size="16" />Read again</button>
     </div>
-    ${error && html`<${Failure} error=${error} onRetry=${() => read(null)} />`}
-    ${!pages.length && !error && html`<${Skeleton} lines="8" />`}
-    ${pages.length > 0 && !rows.length && html`<p class="dim pad">No such job. Ended jobs are kept for an hour.</p>`}
+    ${error && html`<${Failure} error=${error} onRetry=${() => read(cursors)} />`}
+    ${!page && !error && html`<${Skeleton} lines="8" />`}
+    ${page && !rows.length && html`<p class="dim pad">No such job. Ended jobs are kept for an hour.</p>`}
     ${rows.length > 0 &&
     html`<table class="rows">
       <thead><tr><th scope="col">Job</th><th scope="col">Status</th><th scope="col" class="wide">Model</th><th scope="col" class="to-right">Made</th><th scope="col" class="to-right wide">Took</th></tr></thead>
@@ -249,7 +250,12 @@ function AllJobs() {
         )}
       </tbody>
     </table>`}
-    ${next && html`<button onClick=${() => read(next)}>More</button>`}
+    ${(cursors.length > 1 || page?.next_cursor) &&
+    html`<div class="actions start">
+      <button disabled=${cursors.length === 1} onClick=${() => read(cursors.slice(0, -1))}>Newer</button>
+      <button disabled=${!page?.next_cursor} onClick=${() => read([...cursors, page.next_cursor])}>Older</button>
+      <span class="dim" role="status">Page ${count(cursors.length)}</span>
+    </div>`}
   `;
 }
 
