@@ -110,36 +110,39 @@ function Lane({ model, running, onPurge }) {
 }
 
 function RunningRow({ job }) {
-  return useMemo(() => html`<${Running} job=${job} />`, [job]);
-}
-
-function Running({ job }) {
+  const [name, end] = useKeptCells(job);
   const isRead = job.phase === "decode";
   const fraction = job.prompt_tokens ? (job.prefilled ?? 0) / job.prompt_tokens : 0;
   return html`<tr class="is-running">
     <td class="place"><span class="state is-running"><span class="mark" aria-hidden="true"></span><span class="offscreen">running</span></span></td>
-    <${NameCell} job=${job} />
+    ${name}
     <td class="what"><div>
       ${isRead
         ? html`<span class="num">${count(job.generated)} tokens</span><span class="num dim">${rate(job.rate)} tok/s</span>`
         : html`<${Meter} fraction=${fraction} label=${`Prompt of job ${shortId(job.id)}`} kind="run" /><span class="num">${job.phase === "embed" ? "vectors" : "prompt"} ${short(job.prefilled ?? 0)} of ${short(job.prompt_tokens ?? 0)}</span>`}
     </div></td>
-    <${EndCells} job=${job} />
+    ${end}
   </tr>`;
 }
 
-/** Drawn again only when something of it changes; its age ticks by itself. */
+/** When the queue moves, only its place and its wait are drawn again; its age ticks by itself. */
 function WaitingRow({ job, place, wait }) {
-  return useMemo(() => job && html`<${Waiting} job=${job} place=${place} wait=${wait} />`, [job, place, wait]);
+  const [name, end] = useKeptCells(job);
+  return job && html`<tr>
+    <td class="place num">${place}</td>
+    ${name}
+    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${wait}</span>`}</div></td>
+    ${end}
+  </tr>`;
 }
 
-function Waiting({ job, place, wait }) {
-  return html`<tr>
-    <td class="place num">${place}</td>
-    <${NameCell} job=${job} />
-    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${wait}</span>`}</div></td>
-    <${EndCells} job=${job} />
-  </tr>`;
+/** The cells of a job that stay the same while it runs: the same elements until they change. */
+function useKeptCells(job) {
+  const { id, api, task, key, created_at: since, attempt: num, yields, priority, phase, job_class: ofClass } = job ?? {};
+  return useMemo(
+    () => (job ? [html`<${NameCell} job=${job} />`, html`<${EndCells} job=${job} />`] : []),
+    [id, api, task, key, since, num, yields, priority, Boolean(phase), ofClass],
+  );
 }
 
 /**
