@@ -8,6 +8,7 @@ async ({ load, test, equal }) => {
     equal(ticks(8.8e9, 3), [0, 5e9]);
   });
   await test("a tick that is the top itself is there", () => equal(ticks(30, 3), [0, 10, 20, 30]));
+  await test("ticks of whole things are whole", () => equal(ticks(1.1, 3, 1), [0, 1]));
   await test("a line has a piece between each two gaps", () => {
     equal(pieces([null, 1, 2, null, null, 3]), [[1, 2], [5]]);
     equal(pieces([0, 0]), [[0, 1]]);

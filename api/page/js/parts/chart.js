@@ -6,9 +6,9 @@ const TICK_ROOM = { x: 90, y: 36 };
 const STEPS_S = [60, 120, 300, 600];
 const FONT = "11px system-ui";
 
-/** Round values from 0 to `top`, at most `most` of them above 0. */
-export function ticks(top, most) {
-  const least = top / most;
+/** Round values from 0 to `top`, at most `most` of them above 0, and `leastStep` apart or more. */
+export function ticks(top, most, leastStep = 0) {
+  const least = Math.max(leastStep, top / most);
   const power = 10 ** Math.floor(Math.log10(least));
   const step = power * [1, 2, 5, 10].find((one) => one * power >= least * 0.999);
   return Array.from({ length: Math.floor((top / step) * 1.001) + 1 }, (_, i) => i * step);
@@ -34,8 +34,9 @@ export function placeAt(x, width, num) {
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {{times: number[], lines: (number|null)[][], colors: {lines: string[], text: string, grid: string},
- *   least: number, at: number|null, format: (value: number) => string, clock: (seconds: number) => string}} shown
- *   `times` in seconds, one apart; `least`: the lowest top of the scale; `at`: the place to mark
+ *   least: number, leastStep: number, at: number|null, format: (value: number) => string, clock: (seconds: number) => string}} shown
+ *   `times` in seconds, one apart; `least`: the lowest top of the scale; `leastStep`: of its ticks;
+ *   `at`: the place to mark
  */
 export function draw(canvas, shown) {
   const width = canvas.clientWidth;
@@ -54,13 +55,13 @@ export function draw(canvas, shown) {
   if (shown.at !== null) mark(pen, shown, { x, y });
 }
 
-function axes(pen, { times, colors, format, clock }, { width, top, x, y }) {
+function axes(pen, { times, colors, format, clock, leastStep }, { width, top, x, y }) {
   pen.strokeStyle = colors.grid;
   pen.fillStyle = colors.text;
   pen.lineWidth = 1;
   pen.textAlign = "right";
   pen.textBaseline = "middle";
-  for (const value of ticks(top, Math.floor((HEIGHT - EDGE.top - EDGE.bottom) / TICK_ROOM.y))) {
+  for (const value of ticks(top, Math.floor((HEIGHT - EDGE.top - EDGE.bottom) / TICK_ROOM.y), leastStep)) {
     stroke(pen, [[EDGE.left, y(value)], [width - EDGE.right, y(value)]]);
     pen.fillText(format(value), EDGE.left - 6, y(value));
   }
@@ -69,7 +70,8 @@ function axes(pen, { times, colors, format, clock }, { width, top, x, y }) {
   times.forEach((seconds, at) => {
     if (seconds % step) return;
     stroke(pen, [[x(at), EDGE.top], [x(at), HEIGHT - EDGE.bottom]]);
-    pen.fillText(clock(seconds), x(at), HEIGHT - EDGE.bottom / 2);
+    const text = clock(seconds);
+    pen.fillText(text, Math.min(x(at), width - pen.measureText(text).width / 2), HEIGHT - EDGE.bottom / 2);
   });
 }
 

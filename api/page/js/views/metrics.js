@@ -12,13 +12,13 @@ const SECONDS = 600;
 const SHORT_CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const shortClock = (seconds) => SHORT_CLOCK.format(seconds * 1000);
 
-/** column: place in a point of the history. */
+/** column: place in a point of the history. least: of the scale's top. leastStep: of its ticks. */
 const CHARTS = [
   { title: "Answers", unit: "tok/s", column: 1, format: rate },
   { title: "Prompts read", unit: "tok/s", column: 2, format: rate },
   { title: "First token", unit: "", column: 3, format: millis, least: 10 },
-  { title: "Waiting", unit: "jobs", column: 4, format: count },
-  { title: "Running", unit: "jobs", column: 5, format: count },
+  { title: "Waiting", unit: "jobs", column: 4, format: count, leastStep: 1 },
+  { title: "Running", unit: "jobs", column: 5, format: count, leastStep: 1 },
   { title: "Memory", unit: "", column: 6, format: bytes, least: 1e6 },
   { title: "Prompt cache hits", unit: "", column: 7, format: (value) => (value === null || value === undefined ? "–" : percent(value)) },
 ];
@@ -66,7 +66,7 @@ function Chart({ of }) {
     return () => watcher.disconnect();
   }, []);
   useLayoutEffect(() => {
-    if (width) draw(canvas.current, { times, lines, colors, least: of.least ?? 1, at, format: of.format, clock: shortClock });
+    if (width) draw(canvas.current, { times, lines, colors, least: of.least ?? 1, leastStep: of.leastStep, at, format: of.format, clock: shortClock });
   }, [times, width, colors, at]);
   const onMove = (event) => setAt(placeAt(event.offsetX, width, times.length));
   const words = models.value.map((one) => `${one.name}: ${of.format(latest(one.slug, of.column))} ${of.unit}`).join("; ");

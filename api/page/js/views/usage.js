@@ -68,9 +68,9 @@ function Used({ answer }) {
   const sums = total(data);
   const heads = [...groups.map((name) => [name, WORDS[name]]), ...Object.entries(NUMBERS)];
   if (!data.length) return html`<p>Nothing has ended from ${first} to ${last} (UTC).</p>`;
-  return html`<div class="table-box" tabindex="0" role="region" aria-label="Usage">
+  return html`<p class="dim">Jobs that ended from ${first} to ${last} (UTC), and their tokens.</p>
+  <div class="table-box" tabindex="0" role="region" aria-label="Usage">
     <table class="rows usage">
-      <caption>Jobs that ended from ${first} to ${last} (UTC), and their tokens.</caption>
       <thead><tr>${heads.map(([name, text]) => html`<th key=${name} scope="col" class=${name in NUMBERS ? "to-right" : ""} aria-sort=${order.by === name ? (order.isDown ? "descending" : "ascending") : null}>
         <button class="quiet small" onClick=${turn(name)}>${text}${order.by === name && html`<${Icon} name=${order.isDown ? "down" : "up"} size="14" />`}</button>
       </th>`)}</tr></thead>

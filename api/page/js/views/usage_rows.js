@@ -7,7 +7,7 @@ export const NUMBERS = {
   num_failed: "Failed",
   num_cancelled: "Cancelled",
   prompt_tokens: "Tokens in",
-  cached_tokens: "Of it cached",
+  cached_tokens: "Cached",
   completion_tokens: "Tokens out",
   total_tokens: "Tokens",
 };
