@@ -63,7 +63,7 @@ def test_what_is_read_stays_where_it_is_when_older_messages_come(
         assert abs(page.evaluate(_TOP_OF, f"Question {_NUM - 8}:") - before) < 1
 
 
-def test_the_first_message_is_a_key_away_and_its_text_is_there_before(
+def test_the_first_message_can_be_scrolled_to_and_its_text_is_there_before(
     rig: Rig, open_page: Opener
 ) -> None:
     """Far above, nothing is laid out; the elements are there for a search of the page."""
@@ -74,8 +74,30 @@ def test_the_first_message_is_a_key_away_and_its_text_is_there_before(
     far = page.locator(".stretch").first
     assert far.evaluate("e => getComputedStyle(e).contentVisibility") == "auto"
     assert "Question 0:" in str(far.text_content())
-    page.locator(".thread").focus()
-    page.keyboard.press("Home")
+    page.locator(".thread").evaluate("e => { e.scrollTop = 0 }")
     expect(page.locator(".message").first).to_be_in_viewport()
-    page.keyboard.press("End")
+    page.get_by_role("button", name="Go to the end").click()
     expect(page.locator(".message").last.locator(".message-foot")).to_be_in_viewport()
+
+
+def test_who_moves_up_a_little_is_not_taken_back_to_the_end(rig: Rig, open_page: Opener) -> None:
+    page = _open_long(rig, open_page)
+    thread = page.locator(".thread")
+    top = thread.evaluate(
+        "e => { e.scrollTop -= 10; return new Promise((found) => "
+        "e.addEventListener('scroll', () => found(e.scrollTop), { once: true })) }"
+    )
+    thread.evaluate(_GROW)
+    until(
+        page, "new Promise((found) => setTimeout(() => requestAnimationFrame(() => found(true))))"
+    )
+    assert thread.evaluate("e => e.scrollTop") == top
+
+
+_GROW = """
+(thread) => {
+  const more = document.createElement("div");
+  more.style.height = "300px";
+  thread.firstElementChild.append(more);
+}
+"""

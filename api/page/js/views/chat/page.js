@@ -57,6 +57,7 @@ async function sendNew(text) {
 function Thread() {
   const scroller = useRef(null);
   const isAtEnd = useRef(true);
+  const lastTop = useRef(0);
   const [isBehind, setBehind] = useState(false);
   const list = path.value;
   const numShown = useGrowing(list.length, scroller);
@@ -64,11 +65,16 @@ function Thread() {
 
   const onScroll = () => {
     const { scrollHeight, scrollTop, clientHeight } = scroller.current;
-    isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
-    setBehind(!isAtEnd.current);
+    const rest = scrollHeight - scrollTop - clientHeight;
+    // Who moves up wants to leave the end, also while a smooth scroll has only begun.
+    isAtEnd.current = rest < (scrollTop < lastTop.current ? 2 : NEAR_PX);
+    lastTop.current = scrollTop;
+    setBehind(rest >= NEAR_PX);
   };
   const toEnd = () => {
-    scroller.current.scrollTop = scroller.current.scrollHeight;
+    const { scrollHeight, scrollTop, clientHeight } = scroller.current;
+    // Setting it ends a scroll that a key has begun, even if it changes nothing.
+    if (scrollHeight - scrollTop - clientHeight > 1) scroller.current.scrollTop = scrollHeight;
   };
   useLayoutEffect(() => {
     const watcher = new ResizeObserver(() => isAtEnd.current && toEnd());
