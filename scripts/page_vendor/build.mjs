@@ -1,4 +1,4 @@
-// Writes the four files of api/page/vendor and VENDOR.json. Run by `make page-vendor`.
+// Writes the three files of api/page/vendor and VENDOR.json. Run by `make page-vendor`.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { buildSync } from "esbuild";
@@ -8,7 +8,6 @@ const CONTENTS = {
   "ui.js": ["preact", "@preact/signals", "@preact/signals-core", "htm"],
   "markdown.js": ["marked"],
   "code.js": ["prismjs"],
-  "chart.js": ["uplot"],
 };
 
 const files = {};

@@ -2,9 +2,8 @@
 import htm from "htm";
 import { h } from "preact";
 
-export { Component, Fragment, h, render } from "preact";
+export { h, render } from "preact";
 export {
-  useCallback,
   useEffect,
   useErrorBoundary,
   useLayoutEffect,
@@ -12,5 +11,5 @@ export {
   useRef,
   useState,
 } from "preact/hooks";
-export { batch, computed, effect, signal, untracked, useSignal } from "@preact/signals";
+export { batch, computed, effect, signal } from "@preact/signals";
 export const html = htm.bind(h);

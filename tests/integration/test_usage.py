@@ -53,6 +53,27 @@ def test_a_key_sees_its_own_use_and_a_manager_all(locked: Locked) -> None:
     assert sum(one["num_jobs"] for one in used(locked, "admin", "?group_by=model")) == 3
 
 
+def test_limits_stand_beside_the_use_of_keys_that_one_may_see(locked: Locked) -> None:
+    locked.add("alice", rpm=60, tpm=9000, max_jobs=5, max_running=2, models=["fake"])
+    locked.add("admin", is_manager=True)
+    [mine] = locked.get("alice", "/v1/usage").json()["keys"]
+    assert mine == {
+        "name": "alice",
+        "is_manager": False,
+        "weight": 1.0,
+        "classes": ["batch", "interactive"],
+        "models": ["fake"],
+        "max_jobs": 5,
+        "max_running": 2,
+        "rpm": 60,
+        "tpm": 9000,
+    }
+    seen = {key["name"]: key for key in locked.get("admin", "/v1/usage").json()["keys"]}
+    assert [*seen] == ["admin", "alice", "root"]
+    assert seen["alice"] == mine
+    assert (seen["admin"]["is_manager"], seen["admin"]["max_running"]) == (True, None)
+
+
 def test_ends_of_all_kinds_are_counted_once(locked: Locked) -> None:
     locked.add("alice")
     job_id = locked.post("alice", BACKGROUND).json()["id"]

@@ -13,7 +13,10 @@ from jobs.storage import names
 from tests.integration.api_rig import Rig
 from tests.page.browsing import Opener, until
 
-PAGES = ("chat", "compare", "models", "queue", "batches", "job", "metrics", "connect", "settings")
+PAGES = (
+    "chat", "compare", "models", "queue", "batches", "job", "metrics", "usage", "connect",
+    "settings",
+)  # fmt: skip
 SIZES = ((1280, 800), (390, 844))
 _CHAT_ID = "c0ffee000000000000000000"
 _TEXT = """A **KV cache** keeps the keys and values of the tokens that were read, so that the next \
@@ -133,6 +136,7 @@ _MARKS = {
     "batches": ".empty",
     "job": ".paper",
     "metrics": ".chart canvas",
+    "usage": ".usage tbody tr",
     "connect": ".code .t-string",
     "settings": ".choice",
 }

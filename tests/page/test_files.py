@@ -47,7 +47,7 @@ def test_the_page_is_small() -> None:
     shipped = [name for name in page.assets if not name.endswith((".txt", ".json"))]
     assert _packed_kb(shipped) <= _MAX_ALL_KB
     vendored = [name for name in shipped if name.startswith("vendor/")]
-    assert len(vendored) == 4
+    assert len(vendored) == 3
     assert _packed_kb(vendored) <= _MAX_VENDOR_KB
 
 

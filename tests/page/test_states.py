@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -151,8 +152,18 @@ def test_a_long_queue_shows_its_beginning_and_pages_the_rest(rig: Rig, open_page
     expect(rows).to_have_count(100)
     page.get_by_role("link", name="List the others").click()
     expect(page.locator("table.rows tbody tr")).to_have_count(50)
-    page.get_by_role("button", name="More", exact=True).click()
-    expect(page.locator("table.rows tbody tr")).to_have_count(100)
+    newest = page.locator("table.rows tbody .job-link").first.get_attribute("title")
+    older = page.get_by_role("button", name="Older")
+    for num, rows_of in ((2, 50), (3, 30)):
+        older.click()
+        expect(page.get_by_text(f"Page {num}")).to_be_visible()
+        expect(page.locator("table.rows tbody tr")).to_have_count(rows_of)
+    expect(older).to_be_disabled()
+    for num in (2, 1):
+        page.get_by_role("button", name="Newer").click()
+        expect(page.get_by_text(f"Page {num}")).to_be_visible()
+    expect(page.locator("table.rows tbody .job-link").first).to_have_attribute("title", str(newest))
+    expect(page.get_by_role("button", name="Newer")).to_be_disabled()
 
 
 def test_eight_tabs_share_one_connection_and_hidden_ones_have_none(
@@ -297,12 +308,52 @@ def test_a_job_is_replayed_at_its_own_pace(rig: Rig, open_page: Opener) -> None:
     expect(page.locator(".events li")).to_have_count(4)
 
 
+def test_a_job_that_waits_shows_its_place_among_others_and_its_deadline(
+    rig: Rig, open_page: Opener
+) -> None:
+    _wait(rig, 2)
+    body = {"messages": [{"role": "user", "content": "x"}], "priority": 7, "deadline_s": 900}
+    job_id = rig.post("/v1/chat/completions", body, Prefer="respond-async").json()["id"]
+    rig.redis.hset(names.job_key(job_id), "yields", 3)
+    page = open_page(rig.url, f"/ui/#/job/{job_id}")
+    facts = page.locator(".facts")
+    for text in ("Classinteractive", "Priority7", "Place3, 2 before it", "Gave way3"):
+        expect(facts).to_contain_text(text)
+    expect(facts).to_contain_text("Waits fora slot")
+    expect(facts).to_contain_text(re.compile(r"Deadline.*, in 1\d min"))
+    rig.store.cancel(rig.waiting_ids()[0], "enough")
+    expect(facts).to_contain_text("Place2, 1 before it")
+    rig.heartbeat(rig.desired_models.get("0"), starts_per_s={"interactive": 0.1}, beat_at=1.0)
+    expect(facts).to_contain_text("Startsin about 10 s")
+    for _ in range(2):
+        taken = rig.take()
+        rig.redis.lrem(rig.store.queue(names.generation_queue("0")).key, 0, taken.job_id)
+        taken.started()
+    expect(facts).not_to_contain_text("Place")
+    expect(page.locator(".state").get_by_text("running")).to_be_visible()
+
+
 def test_metrics_are_a_chart_and_a_table(rig: Rig, open_page: Opener) -> None:
     page = open_page(rig.url, "/ui/#/metrics")
-    expect(page.locator(".chart canvas")).to_have_count(7)
+    charts = page.locator(".chart canvas")
+    expect(charts).to_have_count(7)
+    expect(charts.first).to_have_attribute("aria-label", re.compile("^Answers, .* Now fake: 0"))
+    until(page, f"({_NUM_INKED})() > 200")
+    expect(page.locator(".chart figcaption").first).not_to_contain_text(":")
+    charts.first.hover()
+    expect(page.locator(".chart figcaption").first).to_contain_text(":")  # the time there
     page.get_by_role("button", name="Table").click()
     expect(page.get_by_role("region", name="Figures of fake")).to_be_visible()
     expect(page.locator("table.rows tbody tr")).to_have_count(10)
+
+
+_NUM_INKED = """
+() => {
+  const canvas = document.querySelector(".chart canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.filter((value, index) => index % 4 === 3 && value > 0).length;
+}
+"""
 
 
 def test_a_load_is_one_button_and_its_failure_is_shown(rig: Rig, open_page: Opener) -> None:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.admin.keys.usage_schema import UsageEntry, UsageList
+from api.admin.keys.usage_schema import KeyFacts, UsageEntry, UsageList
 from api.execution.services import Services, ServicesDep
 from api.web.error_schema import ERRORS
 from jobs.contract.errors import InvalidRequestError
+from jobs.keys.caller import Caller
 from jobs.keys.usage import KEPT_DAYS, Usage, read_usage, summed, today
 
 router = APIRouter(tags=["jobs"], responses=ERRORS)
@@ -34,7 +35,8 @@ async def usage(
     groups = _groups(group_by)
     start = max(start, today() - timedelta(KEPT_DAYS))  # what is older is not kept
     data = await services.runner.in_thread(_entries, services, start, end, groups)
-    return UsageList(first=str(start), last=str(end), group_by=groups, data=data)
+    keys = await services.runner.in_thread(_keys, services)
+    return UsageList(first=str(start), last=str(end), group_by=groups, data=data, keys=keys)
 
 
 def _day(text: str | None, field: str) -> date | None:
@@ -66,6 +68,26 @@ def _entries(services: Services, first: date, last: date, groups: list[str]) -> 
         for values, usage in found.items()
     ]
     return sorted(entries, key=lambda entry: [getattr(entry, group) for group in groups])
+
+
+def _keys(services: Services) -> list[KeyFacts]:
+    """Synchronous: the keys file may have changed."""
+    seen = [one for one in services.keys.callers if services.caller.may_see(one.id)]
+    return [_facts(one) for one in sorted(seen, key=lambda one: one.name)]
+
+
+def _facts(caller: Caller) -> KeyFacts:
+    return KeyFacts(
+        name=caller.name,
+        is_manager=caller.is_manager,
+        weight=caller.weight,
+        classes=sorted(caller.classes),
+        models=list(caller.models),
+        max_jobs=caller.max_jobs,
+        max_running=caller.max_running or None,
+        rpm=caller.rpm,
+        tpm=caller.tpm,
+    )
 
 
 def _entry(group: dict[str, str], usage: Usage, key_names: Mapping[str, str]) -> UsageEntry:

@@ -27,11 +27,29 @@ class UsageEntry(BaseModel):
     total_tokens: int
 
 
+class KeyFacts(BaseModel):
+    """What a key may use: see docs/keys.md. ``null``: no limit of its own."""
+
+    name: str
+    is_manager: bool
+    weight: float
+    classes: list[str]
+    models: list[str]
+    max_jobs: int | None
+    max_running: int | None
+    rpm: int | None
+    tpm: int | None
+
+
 class UsageList(BaseModel):
-    """The use in a time. ``first`` and ``last`` are its days, in UTC."""
+    """The use in a time. ``first`` and ``last`` are its days, in UTC.
+
+    ``keys``: those whose use the caller may see, also if they have none, by name.
+    """
 
     object: Literal["list"] = "list"
     first: str
     last: str
     group_by: list[str]
     data: list[UsageEntry]
+    keys: list[KeyFacts] = []

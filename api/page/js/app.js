@@ -21,9 +21,10 @@ const LOADERS = {
   metrics: () => import("./views/metrics.js"),
   connect: () => import("./views/connect.js"),
   settings: () => import("./views/settings.js"),
+  usage: () => import("./views/usage.js"),
 };
-/** Pages that belong to Queue. */
-const SUBPAGES = { job: "Job", batches: "Batches" };
+/** Pages that belong to another one: their titles, and that one. */
+const SUBPAGES = { job: ["Job", "queue"], batches: ["Batches", "queue"], usage: ["Usage", "metrics"] };
 const loaded = new Map([["chat", Chat]]);
 
 const Help = lazy(() => import("./parts/palette.js"), "Help");
@@ -47,14 +48,14 @@ function withStyle(module) {
 export function App() {
   useShortcuts();
   const { page } = route.value;
-  const title = SUBPAGES[page] ?? (PAGES.find((one) => one.name === page)?.title ?? "Not found");
+  const title = SUBPAGES[page]?.[0] ?? PAGES.find((one) => one.name === page)?.title ?? "Not found";
   useEffect(() => {
     const running = numRunning.value;
     document.title = `${running ? `${running} running – ` : ""}${title} – mlx-gguf-server`;
   }, [title, numRunning.value]);
   return html`<div class="app">
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
-    <${Rail} page=${page in SUBPAGES ? "queue" : page} />
+    <${Rail} page=${SUBPAGES[page]?.[1] ?? page} />
     <${Head} title=${title} />
     <${Banners} />
     <main id="main" tabindex="-1" class=${connection.value === "open" || connection.value === "connecting" ? "" : "is-stale"}>

@@ -162,9 +162,3 @@ export async function sendToolResults(one, results) {
   }
   return answer(one.conversation, parent);
 }
-
-/** The chosen path of the open conversation, without what follows `one`. */
-export function before(one) {
-  return pathTo(messages.value, one.parent);
-}
-

@@ -1,6 +1,7 @@
 // The palette of commands, and the help for the keyboard. Loaded when first opened.
 import { html, useEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
 import { conversations, titleOf } from "../chats/store.js";
+import { caller } from "../keys.js";
 import { models } from "../live/store.js";
 import { diskModels, isLoadedName, loadModel, readDisk, unloadModel } from "../models.js";
 import { theme } from "../preferences.js";
@@ -19,6 +20,7 @@ function commands() {
     { text: "Theme: light", icon: "settings", run: () => (theme.value = "light") },
     { text: "Theme: dark", icon: "settings", run: () => (theme.value = "dark") },
     { text: "Theme: as the system", icon: "settings", run: () => (theme.value = "auto") },
+    ...(caller.value?.may_manage ? [{ text: "Usage of keys", icon: "table", run: () => go("usage") }] : []),
     { text: "Keyboard help", icon: "more", hint: "?", run: () => (isHelpOpen.value = true) },
   ];
   for (const one of models.value) found.push({ text: `Unload ${one.name}`, icon: "models", hint: `id ${one.id}`, run: () => attempt(() => unloadModel(one)) });

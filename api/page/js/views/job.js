@@ -3,15 +3,16 @@ import { html, useEffect, useRef, useState } from "../../vendor/ui.js";
 import { events, get, send } from "../api.js";
 import { addEvent, emptyReply } from "../chats/reply.js";
 import { isOpen, live, modelOf, now } from "../live/store.js";
-import { Copy, Failure, Skeleton, State } from "../parts/basics.js";
+import { Copy, Failure, JobLink, Skeleton, State } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { attempt } from "../parts/toast.js";
 import { route, to } from "../router.js";
-import { clock, count, duration, millis, rate } from "../text/format.js";
+import { clock, count, duration, millis, percent, rate, shortId } from "../text/format.js";
 import { Code, Markdown } from "../text/markdown.js";
 
 const MOST_EVENTS = 20_000;
 const MOST_ROWS = 200;
+const READ_EVERY_MS = 2000; // of a job that has not ended: its place, and what it waits for
 const ENDED = new Set(["finished", "failed", "cancelled"]);
 
 export default function Job() {
@@ -24,10 +25,22 @@ function JobOf({ id }) {
   const [error, setError] = useState(null);
   const log = useEvents(id);
   const isEnded = log.isOver || ENDED.has(job?.status);
-  const read = () => get(`/v1/jobs/${encodeURIComponent(id)}`).then(setJob, setError);
+  const isKnown = useRef(false);
+  const read = async () => {
+    try {
+      setJob(await get(`/v1/jobs/${encodeURIComponent(id)}`));
+      isKnown.current = true;
+      setError(null);
+    } catch (failure) {
+      if (!isKnown.current || !failure.isTransient) setError(failure); // else what was read stays
+    }
+  };
   useEffect(() => {
     read();
-  }, [id, log.isOver]);
+    if (isEnded) return undefined;
+    const timer = setInterval(() => !document.hidden && isOpen.peek() && read(), READ_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [id, isEnded]);
   if (error) return html`<${Failure} error=${error} onRetry=${read} />`;
   if (job === null) return html`<${Skeleton} lines="6" />`;
   const cancel = () => attempt(async () => setJob(await send("DELETE", `/v1/jobs/${encodeURIComponent(id)}`)));
@@ -94,7 +107,13 @@ function Facts({ job, events: list }) {
     ["Model", html`<a href=${to("queue", modelOf(job.model_id)?.slug ?? null)}>${modelOf(job.model_id)?.name ?? job.model_id}</a>`],
     ["Made", clock(job.created_at)],
     [job.ended_at ? "Took" : "Age", duration(age)],
+    ...placeOf(job),
     job.attempt > 1 && ["Attempt", String(job.attempt)],
+    job.yields > 0 && ["Gave way", `${count(job.yields)}×`],
+    job.deadline_at && ["Deadline", job.ended_at ? clock(job.deadline_at) : `${clock(job.deadline_at)}, in ${duration(job.deadline_at - now.value)}`],
+    job.key && ["Key", job.key],
+    job.batch && ["Batch", html`<a href=${to("batches")}>${shortId(job.batch)}</a>${job.line === null ? "" : `, line ${count(job.line)}`}`],
+    job.retry_of && ["Repeats", html`<${JobLink} id=${job.retry_of} />`],
     last.usage && ["Prompt", `${count(last.usage.prompt_tokens ?? 0)} tokens${last.usage.cached_tokens ? `, ${count(last.usage.cached_tokens)} cached` : ""}`],
     last.usage && ["Answer", `${count(last.usage.completion_tokens ?? 0)} tokens`],
     last.timings && ["Speed", `${rate(last.timings.decode_tokens_per_s)} tok/s`],
@@ -102,6 +121,25 @@ function Facts({ job, events: list }) {
     ["Background", job.background ? "yes" : "no"],
   ].filter(Boolean);
   return html`<dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value}</dd></div>`)}</dl>`;
+}
+
+/** Its class and priority; while it waits, its place among others and what it waits for. */
+function placeOf({ queue, wait, status }) {
+  if (!queue) return [];
+  const { position, ahead, estimated_start_s: start } = queue;
+  const isWaiting = status === "queued";
+  return [
+    ["Class", queue.class],
+    ["Priority", String(queue.priority)],
+    isWaiting && position !== null && ["Place", `${count(position)}${ahead === null ? "" : `, ${count(ahead)} before it`}`],
+    isWaiting && start !== null && ["Starts", `in about ${duration(start)}`],
+    isWaiting && wait && ["Waits for", waitWords(wait)],
+  ];
+}
+
+function waitWords({ phase, fraction }) {
+  if (phase === "loading") return `its model${fraction ? `, ${percent(fraction)} loaded` : ""}`;
+  return phase === "waiting" ? "memory for its model" : "a slot";
 }
 
 /** Waiting, reading the prompt and writing, as parts of one bar. */

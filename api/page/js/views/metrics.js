@@ -1,34 +1,33 @@
 // Metrics: ten minutes per model, as charts and as a table. Models are never averaged together.
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
+import { caller } from "../keys.js";
 import { isOpen, live, models, now } from "../live/store.js";
 import { Empty, Hue, Skeleton } from "../parts/basics.js";
+import { draw, placeAt } from "../parts/chart.js";
 import { theme } from "../preferences.js";
 import { to } from "../router.js";
 import { bytes, clock, count, hue, millis, percent, rate } from "../text/format.js";
 
 const SECONDS = 600;
-const HEIGHT = 150;
+const SHORT_CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const shortClock = (seconds) => SHORT_CLOCK.format(seconds * 1000);
 
-/** column: place in a point of the history. */
+/** column: place in a point of the history. least: of the scale's top. leastStep: of its ticks. */
 const CHARTS = [
   { title: "Answers", unit: "tok/s", column: 1, format: rate },
   { title: "Prompts read", unit: "tok/s", column: 2, format: rate },
   { title: "First token", unit: "", column: 3, format: millis, least: 10 },
-  { title: "Waiting", unit: "jobs", column: 4, format: count },
-  { title: "Running", unit: "jobs", column: 5, format: count },
+  { title: "Waiting", unit: "jobs", column: 4, format: count, leastStep: 1 },
+  { title: "Running", unit: "jobs", column: 5, format: count, leastStep: 1 },
   { title: "Memory", unit: "", column: 6, format: bytes, least: 1e6 },
   { title: "Prompt cache hits", unit: "", column: 7, format: (value) => (value === null || value === undefined ? "–" : percent(value)) },
 ];
 
 export default function Metrics() {
   const [isTable, setTable] = useState(false);
-  const [uplot, setUplot] = useState(null);
-  useEffect(() => {
-    import("../../vendor/chart.js").then((module) => setUplot(() => module.default));
-  }, []);
   if (!models.value.length) {
     if (!isOpen.value) return html`<div class="view"><${Skeleton} lines="6" /></div>`;
-    return html`<div class="view"><${Empty} icon="metrics" title="Nothing to measure"><p>Figures appear with the first loaded model. <a href=${to("models")}>Models</a></p><//></div>`;
+    return html`<div class="view"><${Empty} icon="metrics" title="Nothing to measure"><p>Figures appear with the first loaded model. <a href=${to("models")}>Models</a></p><${UsageLink} /><//></div>`;
   }
   return html`<div class="view">
     <div class="view-head wrap">
@@ -36,42 +35,46 @@ export default function Metrics() {
         ${models.value.map((one) => html`<li key=${one.slug}><${Hue} value=${hue(one.slug)} />${one.name}</li>`)}
       </ul>
       <span class="grow"></span>
+      <${UsageLink} />
       <div class="tabs" role="group" aria-label="Form">
         <button aria-pressed=${!isTable} onClick=${() => setTable(false)}>Charts</button>
         <button aria-pressed=${isTable} onClick=${() => setTable(true)}>Table</button>
       </div>
     </div>
-    ${isTable ? html`<${Table} />` : uplot ? html`<div class="charts">${CHARTS.map((one) => html`<${Chart} key=${one.title} uplot=${uplot} of=${one} />`)}</div>` : html`<${Skeleton} lines="8" />`}
+    ${isTable ? html`<${Table} />` : html`<div class="charts">${CHARTS.map((one) => html`<${Chart} key=${one.title} of=${one} />`)}</div>`}
     <p class="dim">The last ten minutes, while a page was open. <code>GET /metrics</code> has the same for Prometheus.</p>
   </div>`;
 }
+
+/** Only where the key may manage. */
+const UsageLink = () => caller.value?.may_manage && html`<a href=${to("usage")}>Usage of keys</a>`;
 
 function latest(slug, column) {
   return live.value.history[slug]?.at(-1)?.[column] ?? null;
 }
 
-function Chart({ uplot, of }) {
-  const box = useRef(null);
-  const chart = useRef(null);
+function Chart({ of }) {
+  const canvas = useRef(null);
+  const [width, setWidth] = useState(0);
+  const [at, setAt] = useState(null);
   const slugs = models.value.map((one) => one.slug).join(" ");
-  const data = useMemo(() => columns(slugs.split(" "), of.column), [slugs, now.value]);
+  const [times, ...lines] = useMemo(() => columns(slugs.split(" "), of.column), [slugs, now.value]);
+  const colors = useMemo(() => colorsOf(slugs.split(" ")), [slugs, theme.value]);
   useLayoutEffect(() => {
-    const made = new uplot(options(of, slugs.split(" "), box.current.clientWidth), data, box.current);
-    chart.current = made;
-    const watcher = new ResizeObserver(() => made.setSize({ width: box.current.clientWidth, height: HEIGHT }));
-    watcher.observe(box.current);
-    return () => {
-      watcher.disconnect();
-      made.destroy();
-    };
-  }, [slugs, theme.value]);
-  useEffect(() => chart.current?.setData(data), [data]);
+    const watcher = new ResizeObserver(([{ contentRect }]) => setWidth(Math.floor(contentRect.width)));
+    watcher.observe(canvas.current);
+    return () => watcher.disconnect();
+  }, []);
+  useLayoutEffect(() => {
+    if (width) draw(canvas.current, { times, lines, colors, least: of.least ?? 1, leastStep: of.leastStep, at, format: of.format, clock: shortClock });
+  }, [times, width, colors, at]);
+  const onMove = (event) => setAt(placeAt(event.offsetX, width, times.length));
   const words = models.value.map((one) => `${one.name}: ${of.format(latest(one.slug, of.column))} ${of.unit}`).join("; ");
   return html`<figure class="chart">
-    <figcaption><span>${of.title}</span>
-      ${models.value.map((one) => html`<span key=${one.slug} class="num"><${Hue} value=${hue(one.slug)} />${of.format(latest(one.slug, of.column))} <span class="dim">${of.unit}</span></span>`)}
+    <figcaption><span>${of.title}</span>${at !== null && html`<span class="num dim">${clock(times[at])}</span>`}
+      ${models.value.map((one, index) => html`<span key=${one.slug} class="num"><${Hue} value=${hue(one.slug)} />${of.format(at === null ? latest(one.slug, of.column) : lines[index]?.[at])} <span class="dim">${of.unit}</span></span>`)}
     </figcaption>
-    <div ref=${box} role="img" aria-label=${`${of.title}, last ten minutes. Now ${words}`}></div>
+    <canvas ref=${canvas} role="img" aria-label=${`${of.title}, last ten minutes. Now ${words}`} onPointerMove=${onMove} onPointerLeave=${() => setAt(null)}></canvas>
   </figure>`;
 }
 
@@ -92,23 +95,7 @@ function columns(slugs, column) {
   return [times, ...found];
 }
 
-function options(of, slugs, width) {
-  const dim = resolved("var(--dim)");
-  const axis = { stroke: dim, grid: { stroke: resolved("var(--line)"), width: 1 }, ticks: { show: false }, font: "11px system-ui", size: 22, space: 90 };
-  const shortClock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-  return {
-    width,
-    height: HEIGHT,
-    legend: { show: false },
-    cursor: { points: { size: 5 }, y: false },
-    scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, of.least ?? 1) * 1.1] } },
-    axes: [
-      { ...axis, values: (_, list) => list.map((value) => shortClock.format(value * 1000)) },
-      { ...axis, size: 56, space: 36, values: (_, list) => list.map((value) => of.format(value)) },
-    ],
-    series: [{}, ...slugs.map((slug) => ({ stroke: resolved(hueColor(slug)), width: 1.5, points: { show: false }, spanGaps: false }))],
-  };
-}
+const colorsOf = (slugs) => ({ text: resolved("var(--dim)"), grid: resolved("var(--line)"), lines: slugs.map((slug) => resolved(hueColor(slug))) });
 
 /** A colour of the theme as the canvas needs it. */
 function resolved(color) {

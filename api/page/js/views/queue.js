@@ -110,36 +110,39 @@ function Lane({ model, running, onPurge }) {
 }
 
 function RunningRow({ job }) {
-  return useMemo(() => html`<${Running} job=${job} />`, [job]);
-}
-
-function Running({ job }) {
+  const [name, end] = useKeptCells(job);
   const isRead = job.phase === "decode";
   const fraction = job.prompt_tokens ? (job.prefilled ?? 0) / job.prompt_tokens : 0;
   return html`<tr class="is-running">
     <td class="place"><span class="state is-running"><span class="mark" aria-hidden="true"></span><span class="offscreen">running</span></span></td>
-    <${NameCell} job=${job} />
+    ${name}
     <td class="what"><div>
       ${isRead
         ? html`<span class="num">${count(job.generated)} tokens</span><span class="num dim">${rate(job.rate)} tok/s</span>`
         : html`<${Meter} fraction=${fraction} label=${`Prompt of job ${shortId(job.id)}`} kind="run" /><span class="num">${job.phase === "embed" ? "vectors" : "prompt"} ${short(job.prefilled ?? 0)} of ${short(job.prompt_tokens ?? 0)}</span>`}
     </div></td>
-    <${EndCells} job=${job} />
+    ${end}
   </tr>`;
 }
 
-/** Drawn again only when something of it changes; its age ticks by itself. */
+/** When the queue moves, only its place and its wait are drawn again; its age ticks by itself. */
 function WaitingRow({ job, place, wait }) {
-  return useMemo(() => job && html`<${Waiting} job=${job} place=${place} wait=${wait} />`, [job, place, wait]);
+  const [name, end] = useKeptCells(job);
+  return job && html`<tr>
+    <td class="place num">${place}</td>
+    ${name}
+    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${wait}</span>`}</div></td>
+    ${end}
+  </tr>`;
 }
 
-function Waiting({ job, place, wait }) {
-  return html`<tr>
-    <td class="place num">${place}</td>
-    <${NameCell} job=${job} />
-    <td class="what"><div><span class="num dim">${job.prompt_chars ? `~${short(job.prompt_chars)} chars` : ""}</span>${wait !== null && html`<span class="num dim">in about ${wait}</span>`}</div></td>
-    <${EndCells} job=${job} />
-  </tr>`;
+/** The cells of a job that stay the same while it runs: the same elements until they change. */
+function useKeptCells(job) {
+  const { id, api, task, key, created_at: since, attempt: num, yields, priority, phase, job_class: ofClass } = job ?? {};
+  return useMemo(
+    () => (job ? [html`<${NameCell} job=${job} />`, html`<${EndCells} job=${job} />`] : []),
+    [id, api, task, key, since, num, yields, priority, Boolean(phase), ofClass],
+  );
 }
 
 /**
@@ -206,34 +209,35 @@ const STATUSES = ["queued", "running", "finished", "failed", "cancelled"];
 
 function AllJobs() {
   const { model = "", status = "" } = route.value.query;
-  const [pages, setPages] = useState([]);
+  const [page, setPage] = useState(null);
+  const [cursors, setCursors] = useState([null]); // of the pages from the newest to the shown one
   const [error, setError] = useState(null);
-  const read = async (cursor) => {
+  const read = async (path) => {
+    const cursor = path.at(-1);
     const query = new URLSearchParams({ limit: PAGE, ...(model && { model }), ...(status && { status }), ...(cursor && { cursor }) });
     try {
-      const found = await get(`/v1/jobs?${query}`);
-      setPages((known) => (cursor ? [...known, found] : [found]));
+      setPage(await get(`/v1/jobs?${query}`));
+      setCursors(path);
       setError(null);
     } catch (failure) {
       setError(failure);
     }
   };
   useEffect(() => {
-    setPages([]);
-    read(null);
+    setPage(null);
+    read([null]);
   }, [model, status]);
   const filter = (name) => (event) => replace("queue", null, clean({ ...route.value.query, [name]: event.target.value }));
-  const rows = pages.flatMap((page) => page.data);
-  const next = pages.at(-1)?.next_cursor;
+  const rows = page?.data ?? [];
   return html`
     <div class="filters">
       <label class="field">Model<select value=${model} onChange=${filter("model")}><option value="">all</option>${models.value.map((one) => html`<option key=${one.slug} value=${one.id}>${one.name} (id ${one.id})</option>`)}</select></label>
       <label class="field">Status<select value=${status} onChange=${filter("status")}><option value="">all</option>${STATUSES.map((one) => html`<option key=${one} value=${one}>${one}</option>`)}</select></label>
-      <button class="small" onClick=${() => read(null)}><${Icon} name="again" size="16" />Read again</button>
+      <button class="small" onClick=${() => read(cursors)}><${Icon} name="again" size="16" />Read again</button>
     </div>
-    ${error && html`<${Failure} error=${error} onRetry=${() => read(null)} />`}
-    ${!pages.length && !error && html`<${Skeleton} lines="8" />`}
-    ${pages.length > 0 && !rows.length && html`<p class="dim pad">No such job. Ended jobs are kept for an hour.</p>`}
+    ${error && html`<${Failure} error=${error} onRetry=${() => read(cursors)} />`}
+    ${!page && !error && html`<${Skeleton} lines="8" />`}
+    ${page && !rows.length && html`<p class="dim pad">No such job. Ended jobs are kept for an hour.</p>`}
     ${rows.length > 0 &&
     html`<table class="rows">
       <thead><tr><th scope="col">Job</th><th scope="col">Status</th><th scope="col" class="wide">Model</th><th scope="col" class="to-right">Made</th><th scope="col" class="to-right wide">Took</th></tr></thead>
@@ -249,7 +253,12 @@ function AllJobs() {
         )}
       </tbody>
     </table>`}
-    ${next && html`<button onClick=${() => read(next)}>More</button>`}
+    ${(cursors.length > 1 || page?.next_cursor) &&
+    html`<div class="actions start">
+      <button disabled=${cursors.length === 1} onClick=${() => read(cursors.slice(0, -1))}>Newer</button>
+      <button disabled=${!page?.next_cursor} onClick=${() => read([...cursors, page.next_cursor])}>Older</button>
+      <span class="dim" role="status">Page ${count(cursors.length)}</span>
+    </div>`}
   `;
 }
 

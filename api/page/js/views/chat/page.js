@@ -1,5 +1,5 @@
 // Chat: conversations at the left, the messages, what is written next.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../../../vendor/ui.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../../vendor/ui.js";
 import { resumeAll, sendText } from "../../chats/answers.js";
 import { conversations, openConversation, openId, path } from "../../chats/store.js";
 import { models } from "../../live/store.js";
@@ -15,12 +15,16 @@ import { Welcome } from "./welcome.js";
 import { chooseModel, ensureConversation, isListOpen, isPanelOpen } from "./state.js";
 
 const Panel = lazy(() => import("./panel.js"));
-const FIRST_SHOWN = 20;
+const FIRST_SHOWN = 8;
+const STEP = 4;
+const STRETCH = 8;
+const whenIdle = globalThis.requestIdleCallback ?? ((call) => setTimeout(call, 30)); // not in Safari
+const cancelIdle = globalThis.cancelIdleCallback ?? clearTimeout;
 const NEAR_PX = 48;
 
 export default function Chat() {
   const { id, query } = route.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     isListOpen.value = false;
     attempt(() => openConversation(id)).then(resumeAll);
   }, [id]);
@@ -53,21 +57,26 @@ async function sendNew(text) {
 function Thread() {
   const scroller = useRef(null);
   const isAtEnd = useRef(true);
+  const lastTop = useRef(0);
   const [isBehind, setBehind] = useState(false);
   const list = path.value;
-  const numShown = useGrowing(list.length);
+  const numShown = useGrowing(list.length, scroller);
   const hidden = Math.max(0, list.length - numShown);
 
   const onScroll = () => {
     const { scrollHeight, scrollTop, clientHeight } = scroller.current;
-    isAtEnd.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
-    setBehind(!isAtEnd.current);
+    const rest = scrollHeight - scrollTop - clientHeight;
+    // Who moves up wants to leave the end, also while a smooth scroll has only begun.
+    isAtEnd.current = rest < (scrollTop < lastTop.current ? 2 : NEAR_PX);
+    lastTop.current = scrollTop;
+    setBehind(rest >= NEAR_PX);
   };
   const toEnd = () => {
-    scroller.current.scrollTop = scroller.current.scrollHeight;
+    const { scrollHeight, scrollTop, clientHeight } = scroller.current;
+    // Setting it ends a scroll that a key has begun, even if it changes nothing.
+    if (scrollHeight - scrollTop - clientHeight > 1) scroller.current.scrollTop = scrollHeight;
   };
   useLayoutEffect(() => {
-    toEnd();
     const watcher = new ResizeObserver(() => isAtEnd.current && toEnd());
     watcher.observe(scroller.current.firstElementChild);
     watcher.observe(scroller.current);
@@ -81,22 +90,42 @@ function Thread() {
   return html`<div class="thread" ref=${scroller} onScroll=${onScroll} tabindex="0" role="region" aria-label="Messages">
     <div class="thread-body">
       ${!list.length && html`<${Welcome} />`}
-      ${list.slice(hidden).map((one, index) => html`<${Message} key=${one.id} one=${one} isLast=${hidden + index === list.length - 1} />`)}
+      ${stretches(list, hidden).map(([start, part]) => html`<div key=${start} class="stretch">${part.map((one) => html`<${Kept} key=${one.id} one=${one} isLast=${one === list.at(-1)} />`)}</div>`)}
     </div>
     ${isBehind && html`<button class="to-end" onClick=${toEnd} aria-label="Go to the end"><${Icon} name="down" size="18" /></button>`}
   </div>`;
 }
 
-/** How many of the newest messages are shown: twenty at once, the rest bit by bit. */
-function useGrowing(num) {
+/** A message is drawn again only when it changes, or what it follows by itself. */
+function Kept({ one, isLast }) {
+  return useMemo(() => html`<${Message} one=${one} isLast=${isLast} />`, [one, isLast]);
+}
+
+/** The list from `first` on, in parts that the browser lays out only when they come into view. */
+function stretches(list, first) {
+  const found = [];
+  for (let start = first - (first % STRETCH); start < list.length; start += STRETCH) {
+    found.push([start, list.slice(Math.max(first, start), start + STRETCH)]);
+  }
+  return found;
+}
+
+/** How many of the newest messages are shown: a screenful, then the rest bit by bit, above them. */
+function useGrowing(num, scroller) {
   const [shown, setShown] = useState(FIRST_SHOWN);
+  const fromEnd = useRef(0);
+  useLayoutEffect(() => {
+    const { current } = scroller;
+    if (fromEnd.current) current.scrollTop = current.scrollHeight - fromEnd.current;
+  }, [shown]);
   useEffect(() => {
     if (shown >= num) return undefined;
-    const later = globalThis.requestIdleCallback ?? ((call) => setTimeout(call, 30));
-    const cancel = globalThis.cancelIdleCallback ?? clearTimeout;
-    const asked = later(() => setShown(shown + 10));
-    return () => cancel(asked);
+    const asked = whenIdle(() => {
+      const { scrollHeight, scrollTop } = scroller.current;
+      fromEnd.current = scrollHeight - scrollTop; // what is read stays where it is
+      setShown(shown + STEP);
+    });
+    return () => cancelIdle(asked);
   }, [shown, num]);
   return Math.max(shown, FIRST_SHOWN);
 }
-

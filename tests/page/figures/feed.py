@@ -1,18 +1,16 @@
-"""``python -m tests.page.figures``: what the page and its feed cost, as in docs/page.md."""
+"""What the feed costs the server, and what a tab that shows it does."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from redis import Redis
 
-from tests.helpers.server import Server, make_server
+from tests.helpers.server import Server
 
 _NUM_MODELS, _NUM_JOBS = 4, 254
 _SECONDS = 20.0
@@ -57,7 +55,10 @@ def _measure(name: str, web: psutil.Process, redis: psutil.Process) -> None:
     print(f"{name}: API {shares[0]:.2f} % of a core, Redis {shares[1]:.2f} %", flush=True)
 
 
-def _feed(server: Server) -> None:
+def measure(server: Server) -> None:
+    """Prints the shares of a core of API and Redis with 0, 1 and 8 listeners."""
+    _first_request(server)
+    _fill(server)
     web = psutil.Process(server.processes["web"].pid)
     with Redis.from_url(server.redis_url, protocol=2) as client:
         redis = psutil.Process(client.info("server")["process_id"])
@@ -78,14 +79,7 @@ def _first_request(server: Server) -> None:
     print(f"first request of the page: {ms:.0f} ms, {more / 1e6:.1f} MB more memory", flush=True)
 
 
-def _in_browser(server: Server, look: Callable[[Page, str], Any]) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium-headless-shell")
-        look(browser.new_page(viewport={"width": 1280, "height": 800}), f"{server.url}/ui/")
-        browser.close()
-
-
-def _look(page: Page, url: str) -> None:
+def look(page: Page, url: str) -> None:
     for _ in range(3):
         page.goto(f"{url}#/chat")
         page.reload()
@@ -100,19 +94,3 @@ def _look(page: Page, url: str) -> None:
     page.wait_for_timeout(15_000)
     rows = page.locator("table.jobs tbody tr").count()
     print(f"{rows} rows of queues, long tasks in 15 s: {page.evaluate('long')}", flush=True)
-
-
-def main() -> None:
-    server = make_server(MGS_MAX_QUEUED_PER_MODEL="5000")
-    try:
-        server.start_all()
-        _first_request(server)
-        _fill(server)
-        _feed(server)
-        _in_browser(server, _look)
-    finally:
-        server.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,2 +1,0 @@
-// The chart of Metrics. Its style is in css/chart.css.
-export { default } from "uplot";
