@@ -141,9 +141,9 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
         """When it reached a terminal status."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
-    def line_job(self, line: int) -> str:
-        """The id of a line's job, the same at each try."""
-        return f"bline-{self.hex}-{line}"
+    def line_job(self, line: int, run: int = 0) -> str:
+        """The id of a line's job. ``run``: how often the line was run again."""
+        return f"bline-{self.hex}-{line}" + (f"-{run}" if run else "")
 
 
 def encode_batch(record: BatchRecord) -> bytes:

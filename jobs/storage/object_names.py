@@ -72,6 +72,11 @@ def batch_lease_key(batch_id: str) -> str:
     return f"mgs:batch:{batch_id}:lease"
 
 
+def batch_runs_key(batch_id: str) -> str:
+    """Hash with expiry: how often lines of a batch were run again, by number."""
+    return f"mgs:batch:{batch_id}:runs"
+
+
 def batch_home_key(home: str) -> str:
     """String: set once the batches of the folder with the uid ``home`` are in Redis."""
     return f"mgs:batch-home:{home}"

@@ -242,15 +242,6 @@ FAULTS = (
         "is not listed, and nobody removes it",
         ("REQUEST_CANCEL", "SETTLE", "TAKE"),
     ),
-    SeededFault(
-        "a line whose job is deleted while its worker has it",
-        "FORGET_LINES",
-        "or redis.call('SISMEMBER', KEYS[2], (state[2] or '') .. '|' .. id) == 1",
-        "",
-        replace(_YIELD, yields=0, batch=(), lines=(0,), retries=1),
-        "j0 has several holders",
-        ("SETTLE", "tries again", "FORGET_LINES", "SUBMIT"),
-    ),
 )
 
 LARGE_FAULTS = (

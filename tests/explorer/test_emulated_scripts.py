@@ -70,7 +70,7 @@ class Player:
             "priority": lambda job: self._order.change_priority(
                 self._store.record(job), int(job[1:]) + self.draw.choice((0, 10)), 10.0
             ),
-            "forget": lambda job: self._lines.forget_now("j5"),
+            "forget": lambda job: self._lines.forget(["j5"]),
             "expire": self._expire,
         }
 

@@ -157,7 +157,7 @@ class WorkerMoves:
         yield Move(after, True, (f"worker {index}, {stream.job}", "gives way"))
 
     def _caller_of(self, stream: Stream) -> str:
-        return self._rules.callers[int(stream.job[1:])]
+        return self._rules.callers[self._rules.index_of(stream.job)]
 
     def _running(self, worker: Worker) -> tuple[tuple[str, int], ...]:
         """The number of running jobs of each caller."""

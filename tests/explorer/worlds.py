@@ -34,6 +34,9 @@ SMALL = {
         num_supervisors=1,
         num_workers=2,
     ),
+    "a line that is run again, and a delayed request": Rules(
+        tokens=(1,), lines=(0,), retries=1, delays=1, num_supervisors=1, num_workers=1
+    ),
 }
 """The worlds that the test suite searches, too."""
 
@@ -181,6 +184,24 @@ _LINES = {
     ),
     "a line that is run again, and a loss": Rules(
         tokens=(1,), lines=(0,), retries=1, yields=1, losses=1, num_supervisors=1, num_workers=1
+    ),
+    "a line that is run again, a delayed request, and a worker dies": Rules(
+        tokens=(1,),
+        lines=(0,),
+        retries=1,
+        delays=1,
+        worker_deaths=1,
+        num_supervisors=1,
+        num_workers=2,
+    ),
+    "a cancelled line that is run again, and a delayed request": Rules(
+        tokens=(1,),
+        lines=(0,),
+        cancelled=(0,),
+        retries=1,
+        delays=1,
+        num_supervisors=1,
+        num_workers=1,
     ),
 }
 """Worlds of lines of a batch: their runner submits, reads and deletes them."""
