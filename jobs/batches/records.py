@@ -37,10 +37,6 @@ class BatchStatus(StrEnum):
     def is_terminal(self) -> bool:
         return self in _TERMINAL
 
-    @property
-    def is_cancellable(self) -> bool:
-        return self in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
-
 
 _TERMINAL = frozenset(
     {BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
@@ -135,6 +131,13 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     def hex(self) -> str:
         """The random part of the id."""
         return self.id.rpartition("_")[2]
+
+    @property
+    def is_cancellable(self) -> bool:
+        """OpenAI's until all lines have ended; Anthropic's until the batch itself has."""
+        if self.kind == "anthropic":
+            return not self.status.is_terminal
+        return self.status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 
     @property
     def ended_at(self) -> int | None:
