@@ -26,6 +26,9 @@ HOOKS_DUE = "mgs:hooks:due"
 HOOKS_WAKE = "mgs:hooks:wake"
 """List of one entry at most: a delivery was queued. A sender waits for it."""
 
+HOOKS_TOTALS = "mgs:hooks:totals"
+"""Hash: numbers of deliveries that were delivered, failed, retried or dropped."""
+
 
 def rate_key(caller: str) -> str:
     """Hashes with expiry, ``<this>:<minute>`` (since 1970): the caller's requests and tokens."""
