@@ -234,6 +234,23 @@ FAULTS = (
         ("HOLD", "TAKE"),
     ),
     SeededFault(
+        "a caller's job in each class, where it may have one",
+        "TAKE",
+        "+ tonumber(ARGV[9])",
+        "",
+        Rules(
+            tokens=(1, 1),
+            batch=(1,),
+            callers=("a", "a"),
+            max_running=1,
+            slots=2,
+            num_supervisors=1,
+            num_workers=1,
+        ),
+        "a caller runs more jobs than it may",
+        ("TAKE", "TAKE", "OPEN_ATTEMPT", "OPEN_ATTEMPT"),
+    ),
+    SeededFault(
         "hints that nobody removes",
         "TAKE",
         "redis.call('DEL', hints .. ':' .. caller)",

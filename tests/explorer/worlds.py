@@ -142,6 +142,16 @@ _ORDER = {
     "two callers, and a worker dies": Rules(
         tokens=(1, 1), callers=("a", "b"), worker_deaths=1, num_supervisors=1, num_workers=2
     ),
+    "a caller that runs one job at a time, in both classes": Rules(
+        tokens=(1, 1, 1),
+        batch=(1,),
+        callers=("a", "a", "b"),
+        max_running=1,
+        slots=2,
+        yields=1,
+        num_supervisors=1,
+        num_workers=1,
+    ),
     "a caller that runs one job at a time, and a reply is lost": Rules(
         tokens=(1, 1, 1),
         callers=("a", "b", "a"),

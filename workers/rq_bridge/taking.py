@@ -14,22 +14,20 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import claim_scripts, take_scripts
 from jobs.storage.store import TAKE_FENCE_TTL_S
+from workers.scheduling.fair_use import Use, UseOfTakes
 
 _MAX_NAMED = 512  # ids of held jobs sent with a take; generations are limited by slots
+_NONE = Use()
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How jobs of a class are chosen, see ``TAKE``.
-
-    ``use()`` is called once per take. It returns what callers have used since the last call, in
-    tokens divided by weight, by field of ``names.fair_key``; and how many sequences of each run.
-    """
+    """How jobs of a class are chosen, see ``TAKE``. ``use``: what callers use of the model."""
 
     job_class: JobClass
     aging_s: float = 10.0
     is_fair: bool = True
-    use: Callable[[], tuple[dict[str, float], dict[str, int]]] = lambda: ({}, {})
+    use: UseOfTakes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +84,16 @@ class Taker:
         """Take and claim the next job, none of those in ``held``. ``None`` if there is none, ""
         if those who have jobs there run as many as they may."""
         self._num_takes += 1
-        order = self._order
-        used, running = order.use() if order else ({}, {})
-        meant, named = self._meant, list(itertools.islice(held, _MAX_NAMED))
-        args: list[str | int | float] = [
+        use = self._order.use if self._order else None
+        found = self._take(keys=self._keys, args=self._args(held, use.begin_take() if use else _NONE))
+        if not found and use:
+            use.end_take()
+        return None if found is None else found.decode(errors="replace")
+
+    def _args(self, held: Iterable[str], use: Use) -> list[str | int | float]:
+        order, meant = self._order, self._meant
+        named = list(itertools.islice(held, _MAX_NAMED))
+        return [
             self._worker,
             self._owner,
             names.job_key(""),
@@ -98,17 +102,16 @@ class Taker:
             order.job_class if order else "",
             order.aging_s if order else 0,
             int(order is not None and order.is_fair),
+            use.num_taking,
             len(meant),
             *meant,
             len(named),
             *named,
-            len(used),
-            *_flat(used),
-            len(running),
-            *_flat(running),
+            len(use.used),
+            *_flat(use.used),
+            len(use.running),
+            *_flat(use.running),
         ]
-        found = self._take(keys=self._keys, args=args)
-        return None if found is None else found.decode(errors="replace")
 
     def hand_back(self, job_id: str, attempt: int) -> HandedBack:
         """See ``QueueConsumer.hand_back``."""
