@@ -201,8 +201,8 @@ def test_a_background_response_has_the_headers_of_a_background_chat(
     create = client.responses.with_raw_response.create
     headers = create(model="fake", input="hi", background=True).headers
     assert (headers["X-Queue-Position"], headers["X-Queue-Wait"]) == ("2", "2")
-    headers = rig.post(CHAT, {**HELLO, "background": True}).headers
-    assert (headers["X-Queue-Position"], headers["X-Queue-Wait"]) == ("3", "4")
+    chat = rig.post(CHAT, {**HELLO, "background": True})
+    assert (chat.headers["X-Queue-Position"], chat.headers["X-Queue-Wait"]) == ("3", "4")
     body = {"input": "hi", "background": True, "stream": True}
     with rig.http.stream("POST", "/v1/responses", json=body) as answer:
         assert (answer.headers["X-Queue-Position"], answer.headers["X-Queue-Wait"]) == ("4", "6")

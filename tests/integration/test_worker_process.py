@@ -200,7 +200,9 @@ def test_forged_jobs_run_nothing_and_delay_nobody(driver: Driver, tmp_path: Path
 
 def _taken(driver: Driver, queue: str) -> list[bytes]:
     """Ids in the intermediate list of the queue."""
-    found: list[bytes] = driver.redis.lrange(driver.store.queue(queue).intermediate_queue_key, 0, -1)
+    found: list[bytes] = driver.redis.lrange(
+        driver.store.queue(queue).intermediate_queue_key, 0, -1
+    )
     return found
 
 

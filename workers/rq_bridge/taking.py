@@ -85,7 +85,9 @@ class Taker:
         if those who have jobs there run as many as they may."""
         self._num_takes += 1
         use = self._order.use if self._order else None
-        found = self._take(keys=self._keys, args=self._args(held, use.begin_take() if use else _NONE))
+        found = self._take(
+            keys=self._keys, args=self._args(held, use.begin_take() if use else _NONE)
+        )
         if not found and use:
             use.end_take()
         return None if found is None else found.decode(errors="replace")
