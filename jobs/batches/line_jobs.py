@@ -41,9 +41,9 @@ class LineJobs:
                     self._waiting.difference_update(self._forget(model_id, queue, ids))
 
     def runs(self, batch_id: str) -> dict[int, int]:
-        """How often lines of a batch were run again, by line."""
-        found = self._redis.hgetall(object_names.batch_runs_key(batch_id))
-        return {int(line): int(run) for line, run in found.items()}
+        """How often lines of a batch were run again, by line; what is no number is left out."""
+        found = self._redis.hgetall(object_names.batch_runs_key(batch_id)).items()
+        return {int(n): int(run) for n, run in found if n.isdigit() and run.isdigit()}
 
     def note_run(self, batch_id: str, line: int, run: int) -> None:
         """Keep the number of a line's next run, before its job is submitted."""

@@ -253,6 +253,7 @@ async def test_a_line_that_is_run_again_has_another_job_also_for_the_next_proces
     assert ids.of(7) == f"{first}-1"
     assert not redis.exists(names.job_key(first))
     assert redis.ttl(object_names.batch_runs_key(held.record.id)) > 0
+    redis.hset(object_names.batch_runs_key(held.record.id), "x", "y")
     successor = LineJobIds(place, held)
     await successor.load()
     assert (successor.of(7), successor.all_of(7)) == (ids.of(7), [first, ids.of(7)])
