@@ -37,6 +37,9 @@ SMALL = {
     "a line that is run again, and a delayed request": Rules(
         tokens=(1,), lines=(0,), retries=1, delays=1, num_supervisors=1, num_workers=1
     ),
+    "a job gives way, a loss, and a delayed request": Rules(
+        tokens=(1,), batch=(0,), yields=1, losses=1, delays=1, num_supervisors=1, num_workers=1
+    ),
 }
 """The worlds that the test suite searches, too."""
 
@@ -52,9 +55,6 @@ _YIELDS = {
     ),
     "a job gives way twice, and two requests are delayed": Rules(
         tokens=(1,), batch=(0,), yields=2, delays=2, num_supervisors=1, num_workers=1
-    ),
-    "a job gives way, a loss, and a delayed request": Rules(
-        tokens=(1,), batch=(0,), yields=1, losses=1, delays=1, num_supervisors=1, num_workers=1
     ),
     "two jobs give way, and a reply is lost": Rules(
         tokens=(1, 1), batch=(0, 1), slots=2, yields=2, losses=1, num_supervisors=1, num_workers=1
@@ -204,12 +204,12 @@ _LINES = {
         num_supervisors=1,
         num_workers=2,
     ),
-    "a cancelled line that is run again, and a delayed request": Rules(
+    "a cancelled line that is run again, and a loss": Rules(
         tokens=(1,),
         lines=(0,),
         cancelled=(0,),
         retries=1,
-        delays=1,
+        losses=1,
         num_supervisors=1,
         num_workers=1,
     ),

@@ -221,9 +221,13 @@ async def test_a_batch_of_another_process_is_left_alone(
     assert redis.get(object_names.batch_lease_key(record.id)) == b"elsewhere|p|9"
 
 
-def test_the_job_of_a_line_stays_until_its_worker_has_released_it(redis: SyncRedis) -> None:
-    jobs, job_id = LineJobs(redis), "bline-1-1"
-    about = {"status": "running", "model_id": "m", "worker": "w", "queue": names.batch_queue("m")}
+@pytest.mark.parametrize("worker", ["w", ""])
+def test_the_job_of_a_line_stays_until_its_worker_has_released_it(
+    redis: SyncRedis, worker: str
+) -> None:
+    """Its record names no worker if it has ended between its take and its start."""
+    jobs, job_id, queue = LineJobs(redis), "bline-1-1", names.batch_queue("m")
+    about = {"status": "running", "model_id": "m", "worker": worker, "queue": queue}
     redis.hset(names.job_key(job_id), mapping=about)
     redis.set(names.request_key(job_id), "r")
     redis.sadd(names.claims_key("m"), names.claim("w", job_id))
