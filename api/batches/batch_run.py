@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.batches.held_batch import HeldBatch
+from api.batches.lines.job_ids import LineJobIds
 from api.batches.lines.turns import CallerOf, Turns
 from api.batches.lines.work import LineWork
 from api.batches.outputs import store_outputs
@@ -54,6 +55,7 @@ class BatchRun:
         self._held = held
         self._caller_of = caller_of
         self._num_sharing = num_sharing
+        self._job_ids = LineJobIds(place, held)
         self._in_thread = place.services.runner.in_thread
 
     async def run(self) -> None:
@@ -68,6 +70,7 @@ class BatchRun:
         input_file = await self._in_thread(InputFile, self._held.folder.input)
         journal = await self._in_thread(Journal, self._held.folder, len(input_file))
         try:
+            await self._job_ids.load()
             await self._forget_saved(journal)
             await self._work(input_file, journal)
         finally:
@@ -132,14 +135,16 @@ class BatchRun:
     async def _forget_saved(self, journal: Journal) -> None:
         """Delete the jobs of lines that an earlier process has saved, and could not delete."""
         lines = range(1, self._held.record.counts.total + 1)
-        saved = [self._held.record.line_job(line) for line in lines if journal.has(line)]
+        saved = [id_ for line in lines if journal.has(line) for id_ in self._job_ids.all_of(line)]
         jobs = self._place.line_jobs
         if found := await self._held.insist(jobs.find, saved):
             await self._held.insist(jobs.forget, found)
 
     async def _work(self, input_file: InputFile, journal: Journal) -> None:
         turns = self._turns(self._held.record.model)
-        work = LineWork(self._place, self._held, input_file, journal, self._caller_of, turns)
+        work = LineWork(
+            self._place, self._held, input_file, journal, self._caller_of, turns, self._job_ids
+        )
         if await work.run():
             await self._finish(journal, work.over)
 

@@ -69,7 +69,7 @@ class HeldBatch:
                 return None
             raise
         held._note_status(held.record.status)
-        if folder.is_cancelled and held.record.status.is_cancellable:
+        if folder.is_cancelled and held.record.is_cancellable:
             await held.save(status=BatchStatus.CANCELLING, cancelling_at=int(time.time()))
             held.is_cancelling.set()
         return held

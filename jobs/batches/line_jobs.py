@@ -10,11 +10,12 @@ from rq import Queue
 from rq.job import Job
 from rq.results import Result
 
-from jobs.storage import names
+from jobs.storage import names, object_names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import batch_scripts
 
 _AT_ONCE = 200
+_RUNS_TTL_S = 60 * 86400  # longer than the longest window of a batch
 
 
 class LineJobs:
@@ -39,13 +40,18 @@ class LineJobs:
                 for (model_id, queue), ids in self._by_queue(some).items():
                     self._waiting.difference_update(self._forget(model_id, queue, ids))
 
-    def forget_now(self, job_id: str) -> bool:
-        """Delete an ended job whose line is tried again. False if it is still there."""
-        with self._lock:
-            self._waiting.discard(job_id)
-            for (model_id, queue), ids in self._by_queue([job_id]).items():
-                return bool(self._forget(model_id, queue, ids))
-        return True
+    def runs(self, batch_id: str) -> dict[int, int]:
+        """How often lines of a batch were run again, by line; what is no number is left out."""
+        found = self._redis.hgetall(object_names.batch_runs_key(batch_id)).items()
+        return {int(n): int(run) for n, run in found if n.isdigit() and run.isdigit()}
+
+    def note_run(self, batch_id: str, line: int, run: int) -> None:
+        """Keep the number of a line's next run, before its job is submitted."""
+        key = object_names.batch_runs_key(batch_id)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(key, str(line), run)
+            pipe.expire(key, _RUNS_TTL_S)
+            pipe.execute()
 
     def find(self, job_ids: Iterable[str]) -> list[str]:
         """Those of the jobs that Redis knows."""

@@ -37,10 +37,6 @@ class BatchStatus(StrEnum):
     def is_terminal(self) -> bool:
         return self in _TERMINAL
 
-    @property
-    def is_cancellable(self) -> bool:
-        return self in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
-
 
 _TERMINAL = frozenset(
     {BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED}
@@ -137,13 +133,20 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
         return self.id.rpartition("_")[2]
 
     @property
+    def is_cancellable(self) -> bool:
+        """OpenAI's until all lines have ended; Anthropic's until the batch itself has."""
+        if self.kind == "anthropic":
+            return not self.status.is_terminal
+        return self.status in (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
+
+    @property
     def ended_at(self) -> int | None:
         """When it reached a terminal status."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
-    def line_job(self, line: int) -> str:
-        """The id of a line's job, the same at each try."""
-        return f"bline-{self.hex}-{line}"
+    def line_job(self, line: int, run: int = 0) -> str:
+        """The id of a line's job. ``run``: how often the line was run again."""
+        return f"bline-{self.hex}-{line}" + (f"-{run}" if run else "")
 
 
 def encode_batch(record: BatchRecord) -> bytes:

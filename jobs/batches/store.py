@@ -141,7 +141,7 @@ class BatchStore:
             record = self.get(batch_id)
             if record.status in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
                 return record
-            if not record.status.is_cancellable:
+            if not record.is_cancellable:
                 raise BatchStateError(f"the batch is {record.status.value}: it cannot be cancelled")
             folder = self.folder(batch_id)
             if folder.exists:

@@ -26,6 +26,9 @@ HOOKS_DUE = "mgs:hooks:due"
 HOOKS_WAKE = "mgs:hooks:wake"
 """List of one entry at most: a delivery was queued. A sender waits for it."""
 
+HOOKS_TOTALS = "mgs:hooks:totals"
+"""Hash: numbers of deliveries that were delivered, failed, retried or dropped."""
+
 
 def rate_key(caller: str) -> str:
     """Hashes with expiry, ``<this>:<minute>`` (since 1970): the caller's requests and tokens."""
@@ -70,6 +73,11 @@ def batch_key(batch_id: str) -> str:
 def batch_lease_key(batch_id: str) -> str:
     """String with expiry: the process that works on a batch, ``<machine>|<process>|<epoch>``."""
     return f"mgs:batch:{batch_id}:lease"
+
+
+def batch_runs_key(batch_id: str) -> str:
+    """Hash with expiry: how often lines of a batch were run again, by number."""
+    return f"mgs:batch:{batch_id}:runs"
 
 
 def batch_home_key(home: str) -> str:

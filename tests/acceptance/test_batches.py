@@ -176,6 +176,9 @@ def test_a_batch_waits_for_a_model_that_was_unloaded(batches: Batches) -> None:
     assert (batch.status, batch.request_counts.completed) == ("completed", 80)
     assert num_ended < 80
     assert batch.model_extra["waiting"] is None
+    with connect(server.redis_url) as redis:
+        assert redis.hlen(object_names.batch_runs_key(batch.id)) > 0  # those under way ran again
+        wait_until(lambda: not _keys_of_lines(redis, batch.id), "the jobs are forgotten")
 
 
 def test_a_batch_on_hold_says_so_and_goes_on(batches: Batches) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic import Anthropic
 
+from jobs.storage import object_names
+from jobs.storage.connection import connect
 from tests.helpers.server import Server, make_server
 from tests.helpers.waiting import wait_until
 
@@ -142,3 +145,47 @@ def test_a_batch_goes_on_after_a_kill_of_the_runner_and_of_the_api(
     assert [one.custom_id for one in results] == names
     texts = {one.result.message.content[0].text for one in results}
     assert len(texts) == 1
+
+
+def test_a_cancel_while_the_results_are_written_is_shown_until_the_batch_has_ended(
+    server: Server, client: Anthropic
+) -> None:
+    batch = client.messages.batches.create(requests=[request(f"r{n}") for n in range(3)])
+    folder = Path(server.env["MGS_STATE_DIR"]) / "files" / "batches" / batch.id
+    obstacle = folder / "results.jsonl.new"  # a disk that does not take the results
+    obstacle.mkdir()
+    with connect(server.redis_url) as redis:
+        key = object_names.batch_key(batch.id)
+        wait_until(lambda: redis.hget(key, "status") == b"finalizing", "all have an answer")
+    assert client.messages.batches.retrieve(batch.id).processing_status == "in_progress"
+    first = client.messages.batches.cancel(batch.id)
+    assert (first.processing_status, first.results_url) == ("canceling", None)
+    assert first.cancel_initiated_at is not None
+    again = client.messages.batches.cancel(batch.id)
+    assert (again.processing_status, again.cancel_initiated_at) == (
+        "canceling",
+        first.cancel_initiated_at,
+    )
+    obstacle.rmdir()
+    found = ended(client, batch.id)
+    assert (found.cancel_initiated_at, found.request_counts.succeeded) == (
+        first.cancel_initiated_at,
+        3,
+    )
+    kinds = [one.result.type for one in client.messages.batches.results(batch.id)]
+    assert kinds == ["succeeded"] * 3
+
+
+def test_a_cancelled_batch_goes_from_canceling_to_ended_and_never_back(client: Anthropic) -> None:
+    batch = client.messages.batches.create(
+        requests=[request(f"r{n}", max_tokens=200) for n in range(200)]
+    )
+    client.messages.batches.cancel(batch.id)
+    shown: list[str] = []
+
+    def look() -> bool:
+        shown.append(client.messages.batches.retrieve(batch.id).processing_status)
+        return shown[-1] == "ended"
+
+    wait_until(look, "the end of the batch", 60)
+    assert set(shown[:-1]) <= {"canceling"}

@@ -81,7 +81,9 @@ class ApiPrograms:
     def forget_line(self, job: str) -> str:
         """Delete the ended job of a line, if its worker has released it."""
         try:
-            return "gone" if LineJobs(self._fixtures.api).forget_now(job) else "kept"
+            jobs = LineJobs(self._fixtures.api)
+            jobs.forget([job])
+            return "kept" if jobs.num_waiting else "gone"
         except RedisError:
             return "failed"
 

@@ -98,7 +98,7 @@ class ClientMoves:
         else:
             result = None
         if client.kind == "line":
-            client = _after_line(client, result)
+            client = self._after_line(client, result)
         elif client.kind in self._rules.holds and client.number and result in (None, "failed"):
             client = client._replace(position=IDLE)  # somebody resumes the class in the end
         else:
@@ -143,7 +143,7 @@ class ClientMoves:
 
     def _after_request(self, client: Client) -> Client:
         limits = {
-            "submit": len(self._transitions.jobs) - len(self._rules.lines),
+            "submit": len(self._rules.tokens) - len(self._rules.lines),
             "load": self._rules.loads,
             "unload": self._rules.unloads,
         }
@@ -153,13 +153,17 @@ class ClientMoves:
         num = client.number + 1
         return Client(client.kind, num, is_done=num == limits[client.kind])
 
+    def _after_line(self, client: Client, result: object) -> Client:
+        """The runner of a line after a request."""
+        client = client._replace(position=IDLE)
+        match client.phase:
+            case "":
+                return client._replace(phase="follow" if result == "submitted" else "")
+            case "again":
+                return client._replace(phase="", number=next_job(self._rules, client.number))
+        return client._replace(is_done=result == "gone")
 
-def _after_line(client: Client, result: object) -> Client:
-    """The runner of a line after a request."""
-    client = client._replace(position=IDLE)
-    match client.phase:
-        case "":
-            return client._replace(phase="follow" if result == "submitted" else "")
-        case "again":
-            return client._replace(phase="")
-    return client._replace(is_done=result == "gone")
+
+def next_job(rules: Rules, number: int) -> int:
+    """The index of a line's job when it is run again."""
+    return number + rules.width

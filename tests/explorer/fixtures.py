@@ -57,7 +57,7 @@ class Fixtures:
         plain = Submission(job_id, "0", self.request_of(job_id), {"model": "fake"})
         if job_id not in self.jobs:
             return plain
-        rules, index = self.rules, int(job_id[1:])
+        rules, index = self.rules, self.rules.index_of(job_id)
         return replace(
             plain,
             job_class=rules.class_of(job_id),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ class Rules:
     running job back, at any moment. ``holds``: like "hold batch" or "drain interactive": a
     client does that, and resumes the class. ``callers``: of each job; with them, what they use is
     counted. ``max_running`` of each caller. ``runner_deaths``: the runner of lines begins anew with
-    what it has saved; ``retries``: how often it runs a line again whose answer it does not keep.
+    what it has saved; ``retries``: how often it runs a line again whose answer it does not keep,
+    as another job.
     """
 
     tokens: tuple[int, ...] = (2, 1, 1)
@@ -66,15 +68,26 @@ class Rules:
     @property
     def jobs(self) -> dict[str, int]:
         """The number of tokens of each job, by id."""
-        return {f"j{index}": num for index, num in enumerate(self.tokens)}
+        found = {f"j{index}": num for index, num in enumerate(self.tokens)}
+        again = itertools.product(range(1, self.retries + 1), self.lines)
+        return found | {f"j{run * self.width + line}": self.tokens[line] for run, line in again}
+
+    @property
+    def width(self) -> int:
+        """By how much the index of a line's job grows when it is run again."""
+        return len(self.tokens)
+
+    def index_of(self, job: str) -> int:
+        """The index of a job, for a line that of its first."""
+        return int(job[1:]) % self.width
 
     def class_of(self, job: str) -> JobClass:
         """The class of a job."""
-        return "batch" if int(job[1:]) in self.batch + self.lines else "interactive"
+        return "batch" if self.index_of(job) in self.batch + self.lines else "interactive"
 
     def is_line(self, job: str) -> bool:
         """Whether a runner submits the job, as a line of a batch."""
-        return int(job[1:]) in self.lines
+        return self.index_of(job) in self.lines
 
     @property
     def classes(self) -> tuple[JobClass, ...]:

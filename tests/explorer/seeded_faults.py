@@ -234,6 +234,23 @@ FAULTS = (
         ("HOLD", "TAKE"),
     ),
     SeededFault(
+        "a caller's job in each class, where it may have one",
+        "TAKE",
+        "+ tonumber(ARGV[9])",
+        "",
+        Rules(
+            tokens=(1, 1),
+            batch=(1,),
+            callers=("a", "a"),
+            max_running=1,
+            slots=2,
+            num_supervisors=1,
+            num_workers=1,
+        ),
+        "a caller runs more jobs than it may",
+        ("TAKE", "TAKE", "OPEN_ATTEMPT", "OPEN_ATTEMPT"),
+    ),
+    SeededFault(
         "hints that nobody removes",
         "TAKE",
         "redis.call('DEL', hints .. ':' .. caller)",
@@ -241,15 +258,6 @@ FAULTS = (
         replace(_YIELD, yields=0, cancelled=(0,)),
         "is not listed, and nobody removes it",
         ("REQUEST_CANCEL", "SETTLE", "TAKE"),
-    ),
-    SeededFault(
-        "a line whose job is deleted while its worker has it",
-        "FORGET_LINES",
-        "or redis.call('SISMEMBER', KEYS[2], (state[2] or '') .. '|' .. id) == 1",
-        "",
-        replace(_YIELD, yields=0, batch=(), lines=(0,), retries=1),
-        "j0 has several holders",
-        ("SETTLE", "tries again", "FORGET_LINES", "SUBMIT"),
     ),
 )
 

@@ -6,9 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.explorer.client import Request
+from workers.scheduling.fair_use import Use
 
 IN_HAND = Request(((b"IN-HAND",),))
 """Answered by the world instead of Redis: the jobs that the worker has at this moment."""
+
+
+class GivenUse:
+    """What a consumer's takes tell of the use of callers."""
+
+    def __init__(self, use: Use) -> None:
+        self.use = use
+
+    def begin_take(self) -> Use:
+        return self.use
+
+    def end_take(self) -> None:
+        """The world knows by itself when a round ends."""
 
 
 class TakenJobs(set[str]):

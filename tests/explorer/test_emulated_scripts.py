@@ -20,8 +20,10 @@ from tests.explorer.differential import DifferentialRedis
 from tests.explorer.fixtures import Fixtures, worker_name
 from tests.explorer.rules import Rules
 from tests.explorer.state_fields import QUEUES, SLUG
+from tests.explorer.taken_jobs import GivenUse
 from workers.generation.attempts import AttemptOpener
 from workers.rq_bridge.taking import HandedBack, Order, Taker
+from workers.scheduling.fair_use import Use
 
 _FREQUENT = ("take", "open", "append", "hand back")
 RULES = Rules(tokens=(1,) * 6, batch=(1, 3), lines=(5,), callers=("a", "b", "a", "c", "b", "b"))
@@ -70,7 +72,7 @@ class Player:
             "priority": lambda job: self._order.change_priority(
                 self._store.record(job), int(job[1:]) + self.draw.choice((0, 10)), 10.0
             ),
-            "forget": lambda job: self._lines.forget_now("j5"),
+            "forget": lambda job: self._lines.forget(["j5"]),
             "expire": self._expire,
         }
 
@@ -92,7 +94,7 @@ class Player:
     def _taker(self, lane: str) -> Taker:
         redis, queue = self._fixtures.api, self._store.queue(QUEUES[lane])
         job_class = "batch" if lane == "batch" else "interactive"
-        order = Order(job_class, use=lambda: ({f"{job_class}:a": 1.5}, {"a": 1}))
+        order = Order(job_class, use=GivenUse(Use({f"{job_class}:a": 1.5}, {"a": 1})))
         return Taker(redis, queue, _worker(lane), "", order)
 
     def _submit(self, job: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.storage import names
+from tests.explorer import client_moves
 from tests.explorer.search import Search
 from tests.explorer.seeded_faults import FAULTS, SeededFault
 from tests.explorer.world import JobWorld
@@ -27,6 +28,18 @@ def test_no_order_of_steps_breaks_the_protocol(name: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_seeded_fault_is_found_with_its_history(fault: SeededFault) -> None:
     assert fault.failure() is None
+
+
+def test_a_late_release_of_a_line_that_is_run_again_under_its_id_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would remove the claim of the second run. So each run has an id of its own."""
+    monkeypatch.setattr(client_moves, "next_job", lambda rules, number: number)
+    rules = SMALL["a line that is run again, and a delayed request"]
+    (violation,) = Search(JobWorld(rules), _MAX_STATES).run().violations
+    assert violation.message == "j0 is neither queued nor claimed"
+    assert "tries again" in "".join(violation.history)
+    assert "delayed request in close" in violation.history[-1]
 
 
 def test_a_second_release_of_a_job_that_gives_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ class WorkerMoves:
         if name != "ctl":
             if not worker.is_ready or not worker.has_room(name, self._rules.slots):
                 return IDLE
-            order = worker.used, self._running(worker)
+            order = worker.used, self._running(worker), self._num_taking(worker, name)
             return start("take", token(index), name, owner, consumer, _jobs(worker), *order)
         if any(s.task == "mgs.load" for s in worker.streams):
             return IDLE
@@ -157,7 +157,7 @@ class WorkerMoves:
         yield Move(after, True, (f"worker {index}, {stream.job}", "gives way"))
 
     def _caller_of(self, stream: Stream) -> str:
-        return self._rules.callers[int(stream.job[1:])]
+        return self._rules.callers[self._rules.index_of(stream.job)]
 
     def _running(self, worker: Worker) -> tuple[tuple[str, int], ...]:
         """The number of running jobs of each caller."""
@@ -165,6 +165,21 @@ class WorkerMoves:
             return ()
         running = [self._caller_of(one) for one in worker.streams if one.has_slot]
         return tuple(sorted(Counter(running).items()))
+
+    def crowd_of(self, state: State) -> str | None:
+        """A caller with more running jobs in one worker than it may have."""
+        limit = self._rules.max_running
+        for worker in state.workers:
+            if any(num > limit for _, num in self._running(worker)):
+                return "a caller runs more jobs than it may"
+        return None
+
+    def _num_taking(self, worker: Worker, name: str) -> int:
+        """Whether the other consumer of generations is in a round."""
+        if not self._rules.max_running:
+            return 0
+        other = worker.batch if name == "gen" else worker.gen
+        return int(other.position != IDLE)
 
     def _started(self, stream: Stream, index: int) -> Stream:
         """The stream at the start of its next action."""

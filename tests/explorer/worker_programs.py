@@ -20,13 +20,14 @@ from tests.explorer.fixtures import Fixtures, worker_name
 from tests.explorer.positions import NOW_S
 from tests.explorer.rounds import Round
 from tests.explorer.state_fields import QUEUES
-from tests.explorer.taken_jobs import TakenJobs
+from tests.explorer.taken_jobs import GivenUse, TakenJobs
 from workers.generation.outbox import Outbox
 from workers.generation.publisher import Publisher
 from workers.rq_bridge.bookkeeper import Bookkeeper
 from workers.rq_bridge.queue_consumer import QueueConsumer
 from workers.rq_bridge.taking import Order
 from workers.runtime.worker import ModelWorker
+from workers.scheduling.fair_use import Use
 from workers.scheduling.slots import SlotLimiter
 
 
@@ -37,7 +38,7 @@ class WorkerPrograms:
         self._fixtures = fixtures
         self._consumers: dict[str, QueueConsumer] = {}
         self._round: Round | None = None  # the current one
-        self._use: tuple[dict[str, float], dict[str, int]] = {}, {}
+        self._use = GivenUse(Use())
 
     # Consumers: one round each.
 
@@ -50,10 +51,11 @@ class WorkerPrograms:
         in_hand: tuple[str, ...],
         used: tuple[tuple[str, float], ...],
         running: tuple[tuple[str, int], ...],
+        num_taking: int,
     ) -> RoundResult:
         """A round of a consumer of generations. ``in_hand``: the worker's jobs as it begins;
-        ``used`` and ``running``: see ``Order``."""
-        self._use = dict(used), dict(running)
+        ``used``, ``running`` and ``num_taking``: see ``Use``."""
+        self._use.use = Use(dict(used), dict(running), num_taking)
         found = self._consumer(token, lane, owner, in_hand)
         self._round = Round(self._fixtures, found, consumer, "", is_ready=True)
         return self._round.run()
@@ -167,7 +169,7 @@ class WorkerPrograms:
 
     def _new_consumer(self, name: str, lane: str) -> QueueConsumer:
         classes: dict[str, JobClass] = {"gen": "interactive", "batch": "batch"}
-        order = Order(classes[lane], use=lambda: self._use) if lane in classes else None
+        order = Order(classes[lane], use=self._use) if lane in classes else None
         with patch.object(QueueConsumer, "_set_ip_address"):
             return QueueConsumer(
                 QUEUES[lane],

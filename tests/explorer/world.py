@@ -79,7 +79,11 @@ class JobWorld:
 
     def violation_of(self, before: State, move: Move) -> str | None:
         assert isinstance(move.after, State)
-        error = self._program_error(move) or self._extra_yield(move.after)
+        error = (
+            self._program_error(move)
+            or self._extra_yield(move.after)
+            or self._workers.crowd_of(move.after)
+        )
         return error or self._checks.violation_of(before.redis, move.after.redis)
 
     def _extra_yield(self, state: State) -> str | None:

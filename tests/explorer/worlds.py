@@ -34,6 +34,12 @@ SMALL = {
         num_supervisors=1,
         num_workers=2,
     ),
+    "a line that is run again, and a delayed request": Rules(
+        tokens=(1,), lines=(0,), retries=1, delays=1, num_supervisors=1, num_workers=1
+    ),
+    "a job gives way, a loss, and a delayed request": Rules(
+        tokens=(1,), batch=(0,), yields=1, losses=1, delays=1, num_supervisors=1, num_workers=1
+    ),
 }
 """The worlds that the test suite searches, too."""
 
@@ -49,9 +55,6 @@ _YIELDS = {
     ),
     "a job gives way twice, and two requests are delayed": Rules(
         tokens=(1,), batch=(0,), yields=2, delays=2, num_supervisors=1, num_workers=1
-    ),
-    "a job gives way, a loss, and a delayed request": Rules(
-        tokens=(1,), batch=(0,), yields=1, losses=1, delays=1, num_supervisors=1, num_workers=1
     ),
     "two jobs give way, and a reply is lost": Rules(
         tokens=(1, 1), batch=(0, 1), slots=2, yields=2, losses=1, num_supervisors=1, num_workers=1
@@ -139,6 +142,16 @@ _ORDER = {
     "two callers, and a worker dies": Rules(
         tokens=(1, 1), callers=("a", "b"), worker_deaths=1, num_supervisors=1, num_workers=2
     ),
+    "a caller that runs one job at a time, in both classes": Rules(
+        tokens=(1, 1, 1),
+        batch=(1,),
+        callers=("a", "a", "b"),
+        max_running=1,
+        slots=2,
+        yields=1,
+        num_supervisors=1,
+        num_workers=1,
+    ),
     "a caller that runs one job at a time, and a reply is lost": Rules(
         tokens=(1, 1, 1),
         callers=("a", "b", "a"),
@@ -181,6 +194,24 @@ _LINES = {
     ),
     "a line that is run again, and a loss": Rules(
         tokens=(1,), lines=(0,), retries=1, yields=1, losses=1, num_supervisors=1, num_workers=1
+    ),
+    "a line that is run again, a delayed request, and a worker dies": Rules(
+        tokens=(1,),
+        lines=(0,),
+        retries=1,
+        delays=1,
+        worker_deaths=1,
+        num_supervisors=1,
+        num_workers=2,
+    ),
+    "a cancelled line that is run again, and a loss": Rules(
+        tokens=(1,),
+        lines=(0,),
+        cancelled=(0,),
+        retries=1,
+        losses=1,
+        num_supervisors=1,
+        num_workers=1,
     ),
 }
 """Worlds of lines of a batch: their runner submits, reads and deletes them."""

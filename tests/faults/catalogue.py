@@ -28,6 +28,7 @@ GROUPS = {
     "S": "Security",
     "D": "Data, restart, upgrade",
     "U": "Data, restart, upgrade",
+    "N": "Files, batches, keys, webhooks",
     "P": "Promises over many jobs",
 }
 
@@ -235,6 +236,52 @@ ROWS = (
     Row("U2", "jobs of another version", "failed with a named error; worker deaths 0"),
     Row("U3", "a model file replaced while it is loaded", "mixed output 0"),
     Row("U4", "RQ's own view in every state", "equal to the product's records"),
+    Row(
+        "N1",
+        "kill -9 of the batch runner, and a torn last line of its journal",
+        "each line answered once, in order; text exact; no job left in Redis",
+    ),
+    Row(
+        "N2",
+        "kill -9 of runner and API in a batch; two runners, one killed",
+        "each line answered once, in order",
+    ),
+    Row(
+        "N3",
+        "disk full under a batch, under an upload",
+        "the batch says so and goes on; 507, and nothing left of the file",
+    ),
+    Row(
+        "N4",
+        "Redis loses all data (FLUSHALL) in mid-batch, and with files",
+        "each line answered once; all files listed again",
+    ),
+    Row(
+        "N5",
+        "kill -9 of the API in an upload, of writers of files at any moment",
+        "whole files only; parts removed",
+    ),
+    Row("N6", "an upload that expires", "400, then 404; its parts removed, others kept"),
+    Row(
+        "N7",
+        "a webhook receiver that is lost and comes back; one that hangs",
+        "each event delivered once it is back, with one id; given up after 15 s",
+    ),
+    Row(
+        "N8",
+        "kill -9 of a webhook sender, and of Redis under one",
+        "each event delivered at least once",
+    ),
+    Row(
+        "N9",
+        "a key removed while its stream, background job and batch run",
+        "what was accepted ends, text exact; 401 for what comes later",
+    ),
+    Row(
+        "N10",
+        "the clock of the batch runner jumps by an hour, and back",
+        "each line answered once; text exact",
+    ),
     Row(
         "P1",
         "streams while connections and subscribers are cut, replies lost, workers killed",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.catalogue import GROUPS, ROWS, Row
 from tests.faults.registry import Result, Verdict
+from tests.faults.tested_rows import TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON_FILE = ROOT / "docs" / "faults.json"
@@ -20,7 +21,7 @@ _HEAD = """# Faults
 Faults that are injected, the goal of each, and the worst figures over all rounds. Written by `make
 faults` (`python -m tests.faults`, see its `--help`), which continues after a row that misses its
 goal; the figures of a row are those of its last run. `make test` runs most rows with fewer rounds
-and asserts what does not depend on time.
+and asserts what does not depend on time. A row that tests of other folders inject names them.
 
 *holds*: every round met the goal. **misses**: the last column has the reason. *not run*: no run
 exists yet. *waits*: for a part of the product that does not exist yet.
@@ -92,5 +93,7 @@ def _row(row: Row, line: Line) -> str:
     if line.detail:
         verdict += f": {line.detail}"
     rounds = str(line.rounds) if line.rounds else ""
-    cells = (row.id, row.fault, row.goal, rounds, line.worst, verdict)
+    tests = [f"`{node.rpartition('::')[2]}`" for node in TESTED.get(row.id, ())]
+    fault = " · ".join([row.fault, *tests])
+    cells = (row.id, fault, row.goal, rounds, line.worst, verdict)
     return "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |\n"

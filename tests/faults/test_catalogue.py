@@ -19,7 +19,7 @@ def test_only_rows_of_the_table_are_run_and_none_that_waits() -> None:
 
 
 def test_the_table_has_every_row_once() -> None:
-    assert len({row.id for row in ROWS}) == len(ROWS) == 81 + 2
+    assert len({row.id for row in ROWS}) == len(ROWS) == 81 + 2 + 10
 
 
 def test_every_row_with_fast_rounds_is_a_test_of_its_subject() -> None:

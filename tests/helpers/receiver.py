@@ -49,7 +49,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(port: int = 0) -> Iterator[Receiver]:
     """A receiver that answers 204 unless told otherwise."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def receiving() -> Iterator[Receiver]:
         def handle_error(self, *args: Any) -> None:
             pass  # a sender that was killed leaves a broken connection
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     receiver = Receiver(server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

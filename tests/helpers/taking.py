@@ -46,6 +46,7 @@ def run_take(
     job_class: str = "",
     is_only_meant: bool = False,
     is_fair: bool = True,
+    num_taking: int = 0,
     meant: Sequence[str] = (),
     held: Sequence[str] = (),
     used: Mapping[str, float] | None = None,
@@ -58,7 +59,8 @@ def run_take(
     keys += [names.hints_key(queue.name), names.fair_key(slug)]
     args: list[str | bytes | float] = [worker, owner, names.job_key(""), int(is_only_meant)]
     args += [number, job_class, 10]
-    args += [int(is_fair), Job.key_for(""), len(meant), *meant, len(held), *held]
+    args += [int(is_fair), num_taking, Job.key_for("")]
+    args += [len(meant), *meant, len(held), *held]
     for fields in (used or {}, running or {}):
         args += [len(fields), *(part for item in fields.items() for part in item)]
     reply = redis.register_script(take_scripts.TAKE)(keys=keys, args=args)

@@ -192,6 +192,26 @@ def test_an_estimate_needs_recent_starts_and_a_class_that_runs(rig: Rig) -> None
     assert "X-Queue-Wait" not in answer.headers
 
 
+def test_a_background_response_has_the_headers_of_a_background_chat(
+    rig: Rig, client: OpenAI
+) -> None:
+    desired = rig.load()
+    submit(rig)
+    rig.heartbeat(desired, starts_per_s={"interactive": 0.5})
+    create = client.responses.with_raw_response.create
+    headers = create(model="fake", input="hi", background=True).headers
+    assert (headers["X-Queue-Position"], headers["X-Queue-Wait"]) == ("2", "2")
+    chat = rig.post(CHAT, {**HELLO, "background": True})
+    assert (chat.headers["X-Queue-Position"], chat.headers["X-Queue-Wait"]) == ("3", "4")
+    body = {"input": "hi", "background": True, "stream": True}
+    with rig.http.stream("POST", "/v1/responses", json=body) as answer:
+        assert (answer.headers["X-Queue-Position"], answer.headers["X-Queue-Wait"]) == ("4", "6")
+    change(rig, "hold")
+    headers = create(model="fake", input="hi", background=True).headers
+    assert headers["X-Queue-Position"] == "5"
+    assert "X-Queue-Wait" not in headers
+
+
 def test_a_hint_of_a_job_that_is_gone_moves_nobody(rig: Rig) -> None:
     rig.load()
     gone, left = submit(rig), submit(rig)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from fastapi import FastAPI
 
 from api.batches.held_batch import HeldBatch, LeaseLostError
+from api.batches.lines.job_ids import LineJobIds
+from api.batches.workplace import Workplace
 from api.execution.services import Services
 from jobs.batches.errors import BatchNotFoundError, BatchStateError
 from jobs.batches.line_jobs import LineJobs
@@ -217,9 +221,13 @@ async def test_a_batch_of_another_process_is_left_alone(
     assert redis.get(object_names.batch_lease_key(record.id)) == b"elsewhere|p|9"
 
 
-def test_the_job_of_a_line_stays_until_its_worker_has_released_it(redis: SyncRedis) -> None:
-    jobs, job_id = LineJobs(redis), "bline-1-1"
-    about = {"status": "running", "model_id": "m", "worker": "w", "queue": names.batch_queue("m")}
+@pytest.mark.parametrize("worker", ["w", ""])
+def test_the_job_of_a_line_stays_until_its_worker_has_released_it(
+    redis: SyncRedis, worker: str
+) -> None:
+    """Its record names no worker if it has ended between its take and its start."""
+    jobs, job_id, queue = LineJobs(redis), "bline-1-1", names.batch_queue("m")
+    about = {"status": "running", "model_id": "m", "worker": worker, "queue": queue}
     redis.hset(names.job_key(job_id), mapping=about)
     redis.set(names.request_key(job_id), "r")
     redis.sadd(names.claims_key("m"), names.claim("w", job_id))
@@ -227,9 +235,31 @@ def test_the_job_of_a_line_stays_until_its_worker_has_released_it(redis: SyncRed
     redis.hset(names.job_key(job_id), "status", "finished")
     jobs.forget([])
     assert jobs.num_waiting == 1
-    assert not jobs.forget_now(job_id)
+    assert jobs.find([job_id]) == [job_id]
     redis.srem(names.claims_key("m"), names.claim("w", job_id))
     jobs.forget([job_id])
     assert jobs.num_waiting == 0
     assert jobs.find([job_id]) == []
     assert not redis.exists(names.request_key(job_id))
+
+
+async def test_a_line_that_is_run_again_has_another_job_also_for_the_next_process(
+    batches: BatchStore, services: Services, redis: SyncRedis
+) -> None:
+    held = await HeldBatch.take(batches, services.runner, _create(batches).id)
+    assert held is not None
+    place = Workplace(services, FastAPI(), LineJobs(redis), asyncio.Event())
+    ids = LineJobIds(place, held)
+    await ids.load()
+    first = ids.of(7)
+    redis.hset(names.job_key(first), mapping={"status": "failed", "model_id": "m", "queue": "q"})
+    await ids.renew(7)
+    assert ids.of(7) == f"{first}-1"
+    assert not redis.exists(names.job_key(first))
+    assert redis.ttl(object_names.batch_runs_key(held.record.id)) > 0
+    redis.hset(object_names.batch_runs_key(held.record.id), "x", "y")
+    successor = LineJobIds(place, held)
+    await successor.load()
+    assert (successor.of(7), successor.all_of(7)) == (ids.of(7), [first, ids.of(7)])
+    assert successor.of(8) == held.record.line_job(8)
+    await held.release()

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
 
 from jobs.contract.errors import ModelDrainingError
-from jobs.contract.records import JobStatus
+from jobs.contract.records import JobClass, JobStatus
+from jobs.scheduling.holds import class_queue
 from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.store import JobStore
 from tests.helpers.samples import submission
 from tests.helpers.taking import WORKER, open_attempt, run_take
-from workers.rq_bridge.taking import HandedBack, Taker
+from workers.rq_bridge.taking import HandedBack, Order, Taken, Taker
+from workers.scheduling.fair_use import FairUse
 
 QUEUE = "mgs-gen-0"
+
+
+@dataclass
+class CallersJob:
+    """A job of one sequence that has said nothing yet."""
+
+    job_id: str
+    caller: str
+    job_class: JobClass
+    weight: float = 1.0
+    num_sequences: int = 1
+    num_read: int = 0
+    num_since_start: int = 0
 
 
 def put(store: JobStore, **fields: Any) -> str:
@@ -118,6 +134,46 @@ def test_a_caller_runs_no_more_than_it_may(redis: SyncRedis, store: JobStore) ->
     assert taken(redis, store, running={"limited": 2}) == ""
     assert taken(redis, store, running={"limited": 1}) == limited
     assert taken(redis, store) is None
+
+
+def test_a_job_that_was_put_back_counts_too(redis: SyncRedis, store: JobStore) -> None:
+    """As after it gave way to another job of its caller."""
+    ids = [put(store, caller="limited", max_running=1) for _ in range(2)]
+    other = put(store, caller="other")
+    for job_id in reversed(ids):
+        redis.zrem(names.hint_key(QUEUE, "limited"), job_id)
+        redis.lrem(store.queue(QUEUE).key, 0, job_id)
+        redis.lpush(store.queue(QUEUE).key, job_id)
+    assert taken(redis, store, running={"limited": 1}) == other
+    assert taken(redis, store, running={"limited": 1}) == ""
+    assert all_taken(redis, store) == ids
+
+
+def taken_id(taken: Taken | Literal[False] | None) -> str:
+    assert taken, "no job was taken"
+    return taken.job_id
+
+
+def test_a_caller_runs_no_more_than_it_may_in_both_classes(
+    redis: SyncRedis, store: JobStore
+) -> None:
+    """The other consumer takes before the first has started what it took."""
+    fair_use = FairUse(output_weight=2)
+    classes: tuple[JobClass, ...] = ("interactive", "batch")
+    queues = {one: store.queue(class_queue("0", one)) for one in classes}
+    takers = {
+        one: Taker(redis, queues[one], f"0.{one}.w", "", Order(one, use=fair_use.of(one)))
+        for one in classes
+    }
+    ids = [put(store, caller="a", max_running=1, job_class=one) for one in classes]
+    assert taken_id(takers["interactive"].take(())) == ids[0]
+    assert takers["batch"].take(()) is False
+    first = CallersJob(ids[0], "a", "interactive")
+    fair_use.begin(first)
+    assert takers["batch"].take(()) is False
+    fair_use.end(first)
+    assert takers["interactive"].take(()) is None
+    assert taken_id(takers["batch"].take(())) == ids[1]
 
 
 def test_what_was_put_back_goes_first(redis: SyncRedis, store: JobStore) -> None:

@@ -96,6 +96,30 @@ async def test_no_delivery_is_lost_with_a_sender_that_is_killed(
     assert set(times.values()) == {1, 2}
 
 
+async def test_what_a_lost_receiver_missed_is_delivered_once_it_is_back(
+    redis: SyncRedis, redis_url: str
+) -> None:
+    with receiving() as lost:
+        endpoint = await made_endpoint(redis_url, lost.url)
+    queue(redis, range(20))
+    due = object_names.hook_due_key(endpoint.endpoint_id)
+    pattern = object_names.hook_event_key(endpoint.endpoint_id, "*")
+    with sender_process(redis_url):
+
+        def tried() -> int:
+            return sum(redis.hget(key, "attempts") == b"1" for key in redis.scan_iter(pattern))
+
+        wait_until(lambda: tried() == 20, "a failed attempt of each")
+        assert redis.zcard(due) == 20
+        with receiving(lost.port) as back:
+            make_due(redis, endpoint)
+            wait_until(lambda: redis.zcard(due) == 0, "no pending delivery")
+    assert sorted(Counter(back.ids()).values()) == [1] * 20
+    assert lost.requests == []
+    counted = {b"retried": b"20", b"delivered": b"20"}
+    assert redis.hgetall(object_names.HOOKS_TOTALS) == counted
+
+
 async def test_senders_go_on_after_redis_was_killed(receiver: Receiver) -> None:
     with private_redis(is_kept=True) as server:
         redis = connect(server.url)

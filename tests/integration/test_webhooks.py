@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from openai import NotFoundError, OpenAI
 
 from jobs.storage import names, object_names
-from jobs.storage.lua.webhook_scripts import MAX_ENDPOINTS, MAX_LOG, QUEUE, TAKE
+from jobs.storage.lua.webhook_scripts import MAX_ENDPOINTS, MAX_LOG, QUEUE, SETTLE, TAKE
 from jobs.storage.store import JobStore
 from jobs.webhooks.events import EVENT_TYPES
 from tests.helpers.receiver import Received, Receiver, receiving
@@ -342,6 +343,72 @@ def test_what_is_kept_of_an_endpoint_is_bounded(rig: Rig) -> None:
     rig.http.delete(f"/v1/webhook_endpoints/{made['id']}")
     assert list(rig.redis.scan_iter(object_names.hook_key("*"))) == []
     assert rig.redis.zcard(object_names.HOOKS_DUE) == 0
+
+
+# What /metrics tells.
+
+
+def delivery_numbers(rig: Rig) -> dict[str, float]:
+    """The metrics of deliveries, by their label or the end of their name."""
+    found: dict[str, float] = {}
+    for line in rig.http.get("/metrics").text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name.startswith("mgs_webhook_"):
+            label = re.search(r'status="(\w+)"', name)
+            found[label[1] if label else name.removeprefix("mgs_webhook_")] = float(value)
+    return found
+
+
+def told(**numbers: float) -> dict[str, float]:
+    return {"delivered": 0, "failed": 0, "dropped": 0, "retries_total": 0, "pending": 0, **numbers}
+
+
+@pytest.mark.usefixtures("sender")
+def test_metrics_count_what_was_delivered_failed_and_tried_again(
+    rig: Rig, receiver: Receiver
+) -> None:
+    assert delivery_numbers(rig) == told()
+    receiver.answer = lambda received: (500, {})
+    made = create(rig, receiver.url)
+    queue(rig, "batch_1")
+    event_id = settled(rig, made)["id"]
+    assert delivery_numbers(rig) == told(retries_total=1, pending=1)
+    receiver.answer = lambda received: (200, {})
+    make_due(rig, made)
+    settled(rig, made, 2)
+    assert delivery_numbers(rig) == told(delivered=1, retries_total=1)
+    receiver.answer = lambda received: (410, {})
+    queue(rig, "batch_2")
+    wait_until(lambda: delivery_numbers(rig)["failed"] == 1, "one is given up")
+    path = f"/v1/webhook_endpoints/{made['id']}"
+    wait_until(lambda: rig.http.get(path).json()["status"] == "disabled", "a disabled endpoint")
+    receiver.answer = lambda received: (200, {})
+    rig.post(path, {"status": "enabled"})
+    rig.post(f"{path}/deliveries/{event_id}/resend", None)
+    receiver.wait_for(4)
+    wait_until(lambda: delivery_numbers(rig)["delivered"] == 2, "it is delivered again")
+    assert delivery_numbers(rig) == told(delivered=2, failed=1, retries_total=1)
+
+
+def test_metrics_count_pending_deliveries_and_those_given_up(rig: Rig) -> None:
+    made = [create(rig, "https://example.com/"), create(rig, "https://example.com/b")]
+    queue(rig, "batch_1")
+    queue(rig, "batch_2")
+    assert delivery_numbers(rig) == told(pending=4)
+    rig.post(f"/v1/webhook_endpoints/{made[0]['id']}", {"status": "disabled"})
+    rig.http.delete(f"/v1/webhook_endpoints/{made[1]['id']}")
+    assert delivery_numbers(rig) == told(failed=2)
+
+
+def test_a_success_that_is_settled_twice_counts_once(rig: Rig) -> None:
+    made = create(rig, "https://example.com/")
+    queue(rig, "batch_1")
+    event_id = deliveries(rig, made)[0]["id"]
+    settle = rig.redis.register_script(SETTLE)
+    key = object_names.hook_event_key(made["id"], event_id)
+    for _ in range(2):
+        assert settle(keys=[key], args=[made["id"], event_id, "", "delivered", "{}"]) == 1
+    assert delivery_numbers(rig) == told(delivered=1)
 
 
 # What makes events.

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from tests.helpers.waiting import wait_until
-from workers.scheduling.fair_use import FairUse
+from workers.scheduling.fair_use import FairUse, Use
 from workers.scheduling.sharing import Sharing
 from workers.scheduling.slots import SlotLimiter
 from workers.scheduling.step_costs import StepCosts
@@ -208,11 +208,24 @@ def test_use_is_counted_by_class_and_caller_and_divided_by_weight() -> None:
     use = FairUse(output_weight=2)
     job = Job("interactive", caller="a", weight=2, num_read=10, num_since_start=0)
     use.begin(job)
-    assert use.collect() == ({"interactive:a": 5.0}, {"a": 1})
+    takes = use.of("interactive")
+    assert takes.begin_take() == Use({"interactive:a": 5.0}, {"a": 1})
     job.num_since_start = 7
-    assert use.collect() == ({"interactive:a": 7.0}, {"a": 1})
-    assert use.collect() == ({}, {"a": 1})
+    assert takes.begin_take() == Use({"interactive:a": 7.0}, {"a": 1})
+    assert takes.begin_take() == Use({}, {"a": 1})
     job.num_read = 4  # six were found in the prompt cache
     use.end(job)
     use.end(job)
-    assert use.collect() == ({"interactive:a": -3.0}, {})
+    assert takes.begin_take() == Use({"interactive:a": -3.0}, {})
+
+
+def test_what_another_consumer_may_have_taken_is_told_until_it_has_started() -> None:
+    use = FairUse(output_weight=2)
+    talk, batch = use.of("interactive"), use.of("batch")
+    assert talk.begin_take().num_taking == 0
+    assert batch.begin_take().num_taking == 1
+    batch.end_take()
+    use.begin(Job("interactive", caller="a"))
+    found = batch.begin_take()
+    assert (found.running, found.num_taking) == ({"a": 1}, 0)
+    assert talk.begin_take().num_taking == 1

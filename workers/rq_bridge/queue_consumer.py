@@ -143,6 +143,8 @@ class QueueConsumer(RqRecords):
             self.rescue()
         if self._rescued:
             return self._readable(self._rescued.pop(), {})
+        if self._is_empty:
+            self._taker.end_take()  # the last one has started, or was set aside
         taken = None if self._is_empty else self._taker.take(tuple(self.in_hand))
         if not taken:
             self._wait(_BLOCK_S if taken is None else _HELD_BACK_S)
@@ -189,12 +191,14 @@ class QueueConsumer(RqRecords):
         """
         log.error("job set aside", extra={"job": job_id, "why": why})
         claim = names.claim(self.name, job_id)
+        has_claim = self.connection.sismember(self.claims_key, claim)
         # Before it is refused: from then on another thread may end it and remove the claim.
-        if self.connection.sismember(self.claims_key, claim):
+        if has_claim:
             self.connection.lrem(self.queue.intermediate_queue_key, 0, job_id)
             self.connection.expire(self.job_class.key_for(job_id), LEASE_S)
         if not self._is_refused(job_id):
-            self.connection.srem(self.claims_key, claim)
+            if has_claim:  # otherwise this, arriving late, would remove that of the next take
+                self.connection.srem(self.claims_key, claim)
             self.in_hand.discard(job_id)
 
     def _is_refused(self, job_id: str) -> bool:

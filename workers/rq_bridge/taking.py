@@ -15,22 +15,20 @@ from jobs.storage import names
 from jobs.storage.connection import SyncRedis
 from jobs.storage.lua import claim_scripts, take_scripts
 from jobs.storage.store import TAKE_FENCE_TTL_S
+from workers.scheduling.fair_use import Use, UseOfTakes
 
 _MAX_NAMED = 512  # ids of held jobs sent with a take; generations are limited by slots
+_NONE = Use()
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How jobs of a class are chosen, see ``TAKE``.
-
-    ``use()`` is called once per take. It returns what callers have used since the last call, in
-    tokens divided by weight, by field of ``names.fair_key``; and how many sequences of each run.
-    """
+    """How jobs of a class are chosen, see ``TAKE``. ``use``: what callers use of the model."""
 
     job_class: JobClass
     aging_s: float = 10.0
     is_fair: bool = True
-    use: Callable[[], tuple[dict[str, float], dict[str, int]]] = lambda: ({}, {})
+    use: UseOfTakes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +96,21 @@ class Taker:
         ``False`` if those who have jobs there run as many as they may."""
         self._num_takes += 1
         order = self._order
-        used, running = order.use() if order else ({}, {})
-        meant, named = self._meant, list(itertools.islice(held, _MAX_NAMED))
-        args: list[str | int | float] = [
+        use = order.use.begin_take() if order and order.use else _NONE
+        found = _read(self._take(keys=self._keys, args=self._args(held, use)))
+        if not found:
+            self.end_take()
+        return found
+
+    def end_take(self) -> None:
+        """Note that no job is on its way from the queue to its start."""
+        if self._order and self._order.use:
+            self._order.use.end_take()
+
+    def _args(self, held: Iterable[str], use: Use) -> list[str | int | float]:
+        order, meant = self._order, self._meant
+        named = list(itertools.islice(held, _MAX_NAMED))
+        return [
             self._worker,
             self._owner,
             names.job_key(""),
@@ -109,17 +119,17 @@ class Taker:
             order.job_class if order else "",
             order.aging_s if order else 0,
             int(order is not None and order.is_fair),
+            use.num_taking,
             Job.key_for(""),
             len(meant),
             *meant,
             len(named),
             *named,
-            len(used),
-            *_flat(used),
-            len(running),
-            *_flat(running),
+            len(use.used),
+            *_flat(use.used),
+            len(use.running),
+            *_flat(use.running),
         ]
-        return _read(self._take(keys=self._keys, args=args))
 
     def hand_back(self, job_id: str, attempt: int) -> HandedBack:
         """See ``QueueConsumer.hand_back``."""

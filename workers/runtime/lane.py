@@ -77,7 +77,9 @@ class Lanes:
             Task.GENERATE,
             start,
             slots.wait_batch if is_batch else slots.wait,
-            order=Order(job_class, settings.aging_s, settings.fair, self.sharing.fair_use.collect),
+            order=Order(
+                job_class, settings.aging_s, settings.fair, self.sharing.fair_use.of(job_class)
+            ),
             on_idle=slots.note_batch_idle if is_batch else slots.note_interactive_idle,
         )
 

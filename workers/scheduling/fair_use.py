@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobs.contract.records import JobClass
@@ -30,6 +32,29 @@ class CallersJob(Protocol):
     def num_since_start(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What callers have used since the last take, in tokens divided by weight, by
+    ``<class>:<caller>``; and how many sequences of each run.
+
+    ``num_taking``: jobs that other consumers may have taken, and that are not counted yet.
+    """
+
+    used: Mapping[str, float] = field(default_factory=dict)
+    running: Mapping[str, int] = field(default_factory=dict)
+    num_taking: int = 0
+
+
+class UseOfTakes(Protocol):
+    """What the takes of one consumer ask and tell."""
+
+    def begin_take(self) -> Use:
+        """Called before each take."""
+
+    def end_take(self) -> None:
+        """A take has found no job. If it has found one, its start ends the take."""
+
+
 class FairUse:
     """Adds up tokens by caller and class. Nothing is done per token; any thread may call it."""
 
@@ -37,12 +62,14 @@ class FairUse:
         self._output_weight = output_weight
         self._jobs: dict[str, tuple[CallersJob, float]] = {}
         self._used: dict[str, float] = defaultdict(float)
+        self._taking: set[JobClass] = set()
         self._lock = threading.Lock()
 
     def begin(self, job: CallersJob) -> None:
         with self._lock:
             self._jobs[job.job_id] = job, 0.0
             self._note(job.job_id)
+            self._taking.discard(job.job_class)
 
     def end(self, job: CallersJob) -> None:
         with self._lock:
@@ -50,10 +77,14 @@ class FairUse:
                 self._note(job.job_id)
                 del self._jobs[job.job_id]
 
-    def collect(self) -> tuple[dict[str, float], dict[str, int]]:
-        """Tokens since the last call, divided by weight, by ``<class>:<caller>``; and the number of
-        running sequences by caller."""
+    def of(self, job_class: JobClass) -> UseOfTakes:
+        """For the consumer of that class."""
+        return _ClassUse(self, job_class)
+
+    def begin_take(self, job_class: JobClass) -> Use:
+        """See ``UseOfTakes``."""
         with self._lock:
+            self._taking.add(job_class)
             for job_id in self._jobs:
                 self._note(job_id)
             used = {field: tokens for field, tokens in self._used.items() if tokens}
@@ -61,10 +92,27 @@ class FairUse:
             running: Counter[str] = Counter()
             for job, _ in self._jobs.values():
                 running[job.caller] += job.num_sequences
-            return used, dict(running)
+            return Use(used, running, len(self._taking - {job_class}))
+
+    def end_take(self, job_class: JobClass) -> None:
+        """See ``UseOfTakes``."""
+        with self._lock:
+            self._taking.discard(job_class)
 
     def _note(self, job_id: str) -> None:
         job, noted = self._jobs[job_id]
         tokens = (job.num_read + self._output_weight * job.num_since_start) / job.weight
         self._used[f"{job.job_class}:{job.caller}"] += tokens - noted
         self._jobs[job_id] = job, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassUse:
+    fair_use: FairUse
+    job_class: JobClass
+
+    def begin_take(self) -> Use:
+        return self.fair_use.begin_take(self.job_class)
+
+    def end_take(self) -> None:
+        self.fair_use.end_take(self.job_class)

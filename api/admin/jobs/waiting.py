@@ -71,15 +71,19 @@ class WaitingView:
 
 
 async def accepted_job(services: Services, job_id: str) -> Response:
-    """202 for a job that was submitted, with its place among others.
+    """202 for a job that was submitted, with its place among others."""
+    return accepted(job_id, await place_headers(services, job_id))
 
-    Without the place if that cannot be read: the job is accepted all the same.
+
+async def place_headers(services: Services, job_id: str) -> Mapping[str, str]:
+    """The place of a job that was submitted, for the headers of the answer.
+
+    None if that cannot be read: the job is accepted all the same.
     """
     try:
-        place = await services.runner.in_thread(_place, services.store, job_id)
+        return await services.runner.in_thread(_place, services.store, job_id)
     except (RedisError, JobError):
-        place = NO_HEADERS
-    return accepted(job_id, place)
+        return NO_HEADERS
 
 
 def _place(store: JobStore, job_id: str) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.admin.keys.usage_metrics import usage_families
+from api.admin.monitoring.webhook_metrics import webhook_families
 from api.execution.services import Services
 from jobs.contract.records import JobClass, NodeStatus, WorkerStatus
 from jobs.keys.usage import Usage
@@ -28,6 +29,7 @@ from jobs.keys.usage import read_totals as read_key_totals
 from jobs.scheduling.holds import Hold, Holds
 from jobs.storage.desired_models import LoadedModel
 from jobs.storage.totals import Sum, Totals, read_totals
+from jobs.webhooks.totals import DeliveryTotals, read_delivery_totals
 
 _Samples = Iterable[tuple[list[str], float]]
 _TOKENS = {
@@ -62,6 +64,7 @@ class Snapshot:
     usage: dict[str, Usage] = field(default_factory=dict)
     key_names: dict[str, str] = field(default_factory=dict)
     holds: dict[tuple[str, JobClass], Hold] = field(default_factory=dict)
+    deliveries: DeliveryTotals = field(default_factory=DeliveryTotals)
 
 
 def read_snapshot(services: Services) -> Snapshot:
@@ -80,6 +83,7 @@ def read_snapshot(services: Services) -> Snapshot:
         holds=Holds(services.store.redis).read(slugs),
         usage=read_key_totals(services.store.redis),
         key_names=services.key_names(),
+        deliveries=read_delivery_totals(services.store.redis),
     )
 
 
@@ -108,6 +112,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _worker_families(snapshot)
     yield from _total_families(snapshot.totals)
     yield from usage_families(snapshot.usage, snapshot.key_names)
+    yield from webhook_families(snapshot.deliveries)
 
 
 def _node_families(nodes: list[NodeStatus]) -> Iterator[Metric]:

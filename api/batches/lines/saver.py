@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from api.batches.held_batch import HeldBatch
 from api.batches.lines.answers import ON_HOLD, Postponed
+from api.batches.lines.job_ids import LineJobIds
 from api.batches.workplace import Workplace
 from jobs.batches.journal import EndedLine, Journal
 
@@ -28,8 +29,11 @@ class LineSaver:
     ``waiting`` is what the batch waits for, shown with its progress.
     """
 
-    def __init__(self, place: Workplace, held: HeldBatch, journal: Journal) -> None:
+    def __init__(
+        self, place: Workplace, held: HeldBatch, journal: Journal, job_ids: LineJobIds
+    ) -> None:
         self._place = place
+        self._job_ids = job_ids
         self._held = held
         self._journal = journal
         self._in_thread = place.services.runner.in_thread
@@ -100,7 +104,7 @@ class LineSaver:
 
     async def _forget(self, group: Iterable[EndedLine]) -> None:
         """Delete the jobs of saved lines; what fails is tried again with the next group."""
-        ids = [self._held.record.line_job(one.line) for one in group]
+        ids = [self._job_ids.of(one.line) for one in group]
         with contextlib.suppress(RedisError):
             await self._in_thread(self._place.line_jobs.forget, ids)
 

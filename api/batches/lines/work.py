@@ -15,6 +15,7 @@ from api.batches.held_batch import HeldBatch
 from api.batches.lines.answers import Postponed, ended, is_unknown_model, never_ran, postponed_of
 from api.batches.lines.app import call_route
 from api.batches.lines.job import BatchLine
+from api.batches.lines.job_ids import LineJobIds
 from api.batches.lines.requests import body_for, error_answer, read_line, refusal_of
 from api.batches.lines.saver import LineSaver
 from api.batches.lines.turns import CallerOf, Turns
@@ -47,6 +48,7 @@ class LineWork:
         journal: Journal,
         caller_of: CallerOf,
         turns: Turns,
+        job_ids: LineJobIds,
     ) -> None:
         self._place = place
         self._held = held
@@ -54,7 +56,8 @@ class LineWork:
         self._journal = journal
         self._caller_of = caller_of
         self._turns = turns
-        self._saver = LineSaver(place, held, journal)
+        self._job_ids = job_ids
+        self._saver = LineSaver(place, held, journal, job_ids)
         self._tasks: dict[asyncio.Task[EndedLine | None], BatchLine] = {}
         self.over: LineEnd | None = None
         self._is_over = asyncio.Event()
@@ -108,9 +111,9 @@ class LineWork:
         return LineEnd.EXPIRED if time.time() >= self._held.record.expires_at else None
 
     def _start(self, number: int) -> None:
-        record = self._held.record
-        job_id = record.line_job(number)
-        line = BatchLine(self._place.services, self._caller_of(), record.id, number, job_id)
+        job_id = self._job_ids.of(number)
+        batch_id = self._held.record.id
+        line = BatchLine(self._place.services, self._caller_of(), batch_id, number, job_id)
         self._tasks[asyncio.create_task(self._answer(line), name=job_id)] = line
 
     async def _wait(self, saving: asyncio.Task[None]) -> None:
@@ -185,7 +188,7 @@ class LineWork:
         if postponed is None and is_unknown_model(answer):
             postponed = await self._turns.missing_model(body)
         if postponed is not None:
-            await self._forget_ended(line)
+            await self._leave_job(line)
             return postponed
         if self.over is not None and answer.status == _GONE:
             return never_ran(record, line.line, request.custom_id, self.over)
@@ -196,11 +199,11 @@ class LineWork:
             log.info("a batch waits", extra={"batch": line.batch_id, "reason": why.code})
         self._saver.note(why)
 
-    async def _forget_ended(self, line: BatchLine) -> None:
-        """Delete the ended job of a line that is tried again; else it would have the same end."""
-        with contextlib.suppress(RedisError):
-            jobs = self._place.line_jobs
-            await self._place.services.runner.in_thread(jobs.forget_now, line.job_id)
+    async def _leave_job(self, line: BatchLine) -> None:
+        """The next try of a line has another job: this one has ended."""
+        if line.submission is not None:
+            await self._job_ids.renew(line.line)
+            line.job_id, line.submission = self._job_ids.of(line.line), None
 
     async def _end_rest(self, end: LineEnd) -> None:
         """End the jobs that run or wait, keep what they have answered, and write off the rest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from api.admin.jobs.waiting import place_headers
 from api.dialects.generation_params import checked_text
 from api.dialects.openai.generation.routes import ModelIdHeader
 from api.dialects.openai.text.routes import text_body
@@ -63,7 +65,8 @@ async def create_response(
     ticket, record = await _prepare(body, services, library, x_model_id)
     if body.background:
         await services.runner.submit_ticket(ticket)
-        return await _in_background(body, library, record)
+        place = await place_headers(services, record.response_id)
+        return await _in_background(body, library, record, place)
     return ResponseAnswer(_foreground(body, services, ticket, record), library, record)
 
 
@@ -105,10 +108,15 @@ def _foreground(
     return WholeAnswer(services.runner, ticket, timeout_s, partial(whole_body, record), NAMES)
 
 
-async def _in_background(body: ResponseBody, library: Library, record: StoredResponse) -> Response:
+async def _in_background(
+    body: ResponseBody, library: Library, record: StoredResponse, place: Mapping[str, str]
+) -> Response:
     if body.stream:
-        return sse_response(library.follow(record, -1), record.response_id)
-    return _json(await library.show(record.response_id), record.response_id)
+        answer: Response = sse_response(library.follow(record, -1), record.response_id)
+    else:
+        answer = _json(await library.show(record.response_id), record.response_id)
+    answer.headers.update(place)
+    return answer
 
 
 @router.get("/v1/responses/{response_id}", response_model=ResponseObject, responses=_ANSWERS)

@@ -79,18 +79,21 @@ return 1
 
 FORGET_LINES: Final = """
 -- Deletes the jobs of lines that have ended. Returns one number per job: 1 deleted, 0 to be asked
--- for again, because it has not ended or its worker has not released it yet and would write to what
--- is deleted.
+-- for again, because it has not ended or a worker has not released it yet and would write to what
+-- is deleted. A job that ended between its take and its start has a claim, and names no worker.
 -- KEYS: index of the expiries of jobs, claims of the model, then its queue, that queue's
 -- intermediate list and RQ's registries, then (job, request, log, RQ's job, RQ's results, RQ's
 -- executions) per job. ARGV: number of registries, number of jobs, the job ids.
 local num_registries, num = tonumber(ARGV[1]), tonumber(ARGV[2])
-local answers, first = {}, 4 + num_registries
+local answers, first, claimed = {}, 4 + num_registries, {}
+for _, claim in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  local _, last = string.find(claim, '|', 1, true)
+  if last then claimed[string.sub(claim, last + 1)] = true end
+end
 for i = 1, num do
   local id, at = ARGV[2 + i], first + 6 * (i - 1)
-  local state = redis.call('HMGET', KEYS[at + 1], 'status', 'worker')
-  local is_kept = state[1] == 'queued' or state[1] == 'running'
-    or redis.call('SISMEMBER', KEYS[2], (state[2] or '') .. '|' .. id) == 1
+  local status = redis.call('HGET', KEYS[at + 1], 'status')
+  local is_kept = status == 'queued' or status == 'running' or claimed[id]
   answers[i] = is_kept and 0 or 1
   if not is_kept then
     redis.call('UNLINK', unpack(KEYS, at + 1, at + 6))

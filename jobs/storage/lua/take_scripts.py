@@ -12,19 +12,21 @@ TAKE: Final = """
 -- searches for claims only once, at its start), the worker is marked as dead, or it has given this
 -- take up (FIND_TAKEN).
 -- Without a class the order is that of the list, and loads and unloads are taken only if named.
--- With one, an entry without a hint goes first if it heads the list: it was put back. Then, of the
+-- With one, entries without a hint go first if they head the list: they were put back. Then, of the
 -- first job of each caller, the one of the lowest priority level, then that of the caller that has
 -- used the least (VTC, arXiv 2401.00588), then the first hint. Waiting lowers a job's level to the
 -- lowest at hand, so that nobody starves, and no further: who has waited long has no claim on more
--- than a share. The list is the truth: a hint that is not in it is dropped.
+-- than a share. The list is the truth: a hint that is not in it is dropped. No job is taken whose
+-- caller runs as many as it may; those that other consumers may have taken count as its own.
 -- KEYS: queue, its intermediate list, claims of the model, lock of its owner, take key of the
 -- worker (first take number that is served), held classes, callers with hints, used tokens. ARGV:
 -- worker, its owner, prefix of job records, 1 to take only named jobs, number of this take, class
--- ('': none), seconds per level of priority, 1 to be fair, prefix of RQ's jobs, then four times a
--- count and as many: named jobs, ids already held, (field, tokens) used since the last take,
--- (caller, number of its running sequences).
+-- ('': none), seconds per level of priority, 1 to be fair, number of jobs that other consumers may
+-- have taken and that do not count as running yet, prefix of RQ's jobs, then four times a count and
+-- as many: named jobs, ids already held, (field, tokens) used since the last take, (caller, number
+-- of its running sequences).
 local worker, prefix, class = ARGV[1], ARGV[3], ARGV[6]
-local at = 10
+local at = 11
 local function section(width)
   local num, first = tonumber(ARGV[at]), at + 1
   at = first + num * width
@@ -46,7 +48,7 @@ local function take(id)
   if redis.call('LREM', KEYS[1], 1, id) == 0 then return false end
   redis.call('RPUSH', KEYS[2], id)
   redis.call('SADD', KEYS[3], worker .. '|' .. id)
-  local job = redis.pcall('HGETALL', ARGV[9] .. id)
+  local job = redis.pcall('HGETALL', ARGV[10] .. id)
   return {id, redis.call('LLEN', KEYS[1]), job.err and {} or job}
 end
 if class == '' then
@@ -61,12 +63,27 @@ if class == '' then
   return false
 end
 if redis.call('HGET', KEYS[6], class) == 'hold' then return false end
-local head
-for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
-  if not held[id] then head = id break end
-end
 local hints = KEYS[7]
+local function field(id, name)
+  local value = redis.pcall('HGET', prefix .. id, name)
+  return type(value) == 'string' and value or ''
+end
+local function is_full(id, caller)
+  local limit = tonumber(field(id, 'max_running')) or 0
+  return limit > 0 and (running[caller] or 0) + tonumber(ARGV[9]) >= limit
+end
+local head
+local is_held_back = false
+for _, id in ipairs(redis.call('LRANGE', KEYS[1], 0, 99)) do
+  if not held[id] then
+    local caller = field(id, 'caller')
+    if redis.call('ZSCORE', hints .. ':' .. caller, id) then head = id break end
+    if not is_full(id, caller) then return take(id) end
+    is_held_back = true
+  end
+end
 if not head then
+  if is_held_back then return {} end
   if redis.call('EXISTS', KEYS[1]) == 0 then
     for _, caller in ipairs(redis.call('SMEMBERS', hints)) do
       redis.call('DEL', hints .. ':' .. caller)
@@ -75,14 +92,8 @@ if not head then
   end
   return false
 end
-local function field(id, name)
-  local value = redis.pcall('HGET', prefix .. id, name)
-  return type(value) == 'string' and value or ''
-end
-if not redis.call('ZSCORE', hints .. ':' .. field(head, 'caller'), head) then return take(head) end
 local now = redis.call('TIME')
 local seconds, aging = now[1] + now[2] / 1000000, tonumber(ARGV[7])
-local is_held_back = false
 while true do
   local heads, lowest = {}, math.huge
   for _, caller in ipairs(redis.call('SMEMBERS', hints)) do
@@ -95,8 +106,8 @@ while true do
     if not found[1] then
       if skipped == 0 then redis.call('SREM', hints, caller) end
     else
-      local id, limit = found[1], tonumber(field(found[1], 'max_running')) or 0
-      if limit > 0 and (running[caller] or 0) >= limit then
+      local id = found[1]
+      if is_full(id, caller) then
         is_held_back = true
       else
         local priority = tonumber(field(id, 'priority')) or 0

@@ -23,6 +23,7 @@ _MAX_TRIES_CHARS: Final = 4000
 _NAMES: Final = f"""
 local hook_prefix, hooks_of = '{object_names.hook_key("")}', '{object_names.hooks_key("")}'
 local hooks_due, hooks_wake = '{object_names.HOOKS_DUE}', '{object_names.HOOKS_WAKE}'
+local hooks_totals = '{object_names.HOOKS_TOTALS}'
 local keep_s, max_log, max_pending = {KEEP_S}, {MAX_LOG}, {MAX_PENDING}
 """
 
@@ -33,6 +34,8 @@ local function clock()
   local now = redis.call('TIME')
   return now[1] .. '.' .. string.format('%06d', now[2])
 end
+-- Counts deliveries for /metrics. A key of another type must not stop them.
+local function count(what) redis.pcall('HINCRBY', hooks_totals, what, 1) end
 -- Enters when the endpoint's next delivery is due.
 local function note_due(hook)
   local first = redis.call('ZRANGE', hook_prefix .. hook .. ':due', 0, 0, 'WITHSCORES')
@@ -60,6 +63,7 @@ local function trim(hook)
       if is_pending then
         redis.call('ZREM', due, event)
         redis.call('HINCRBY', key, 'num_dropped', 1)
+        count('dropped')
       end
     end
   end
@@ -154,7 +158,10 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 if redis.call('HGET', KEYS[1], 'status') == 'disabled' then
   for _, event in ipairs(redis.call('ZRANGE', KEYS[1] .. ':due', 0, -1)) do
     local delivery = KEYS[1] .. ':event:' .. event
-    if redis.call('EXISTS', delivery) == 1 then redis.call('HSET', delivery, 'status', 'failed') end
+    if redis.call('EXISTS', delivery) == 1 then
+      redis.call('HSET', delivery, 'status', 'failed')
+      count('failed')
+    end
   end
   redis.call('DEL', KEYS[1] .. ':due')
   note_due(ARGV[1])
@@ -254,9 +261,11 @@ tries = (tries == '' or #tries > max_tries_chars) and ARGV[5] or tries .. ',' ..
 redis.call('HSET', KEYS[1], 'tries', tries, 'lease', '')
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 if ARGV[4] == 'delivered' or ARGV[4] == 'failed' then
+  if state[1] ~= ARGV[4] then count(ARGV[4]) end
   redis.call('HSET', KEYS[1], 'status', ARGV[4])
   redis.call('ZREM', due, ARGV[2])
 else
+  count('retried')
   redis.call('ZADD', due, tonumber(clock()) + ARGV[4], ARGV[2])
 end
 note_due(ARGV[1])
