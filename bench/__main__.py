@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _QUICK_MODELS = ("tiny.gguf", "tiny")
 def main() -> int:
     """Run, print and write the tables; exit status 1 when something failed."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers are ended
     try:
         plan = _plan(arguments)
         return _run(plan, arguments)
