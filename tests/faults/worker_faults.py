@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -176,6 +177,9 @@ def _kill_a_load(rig: Rig, server: Server, tally: Tally) -> None:
 # F4.
 
 
+_TAKEN = re.compile(rb"\*3\r\n\$\d+\r\n(chat)?cmpl-")  # a take's reply
+
+
 def killed_before_the_start(rig: Rig, rounds: int) -> Result:
     tally = Tally()
     with remote_server() as remote:
@@ -192,8 +196,8 @@ def _kill_at_the_move(remote: Remote, tally: Tally) -> None:
 
     def kill_at_move(exchange: Exchange) -> bool:
         nonlocal killed_at
-        is_taken = exchange.name == b"EVALSHA" and exchange.reply.startswith(b"$")
-        if is_taken and b"cmpl-" in exchange.reply and not killed_at:
+        is_taken = exchange.name == b"EVALSHA" and _TAKEN.match(exchange.reply) is not None
+        if is_taken and not killed_at:
             killed_at = time.monotonic()
             kill(pid)
             return True

@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class RqCleanup:
-    """Closes jobs and removes dead workers, so that ``rq info`` and dashboards are correct."""
+    """Closes jobs and removes dead workers, so that ``rq info`` and dashboards are correct.
+
+    A line's job is left as it is: its batch deletes it at its end, perhaps before this could write.
+    """
 
     def __init__(self, store: JobStore, settings: Settings) -> None:
         self._store = store
@@ -33,6 +36,8 @@ class RqCleanup:
 
     def close(self, record: JobRecord) -> None:
         """Close an ended job, which still counts as running in RQ."""
+        if record.batch:
+            return
         status = {
             JobStatus.FINISHED: RqStatus.FINISHED,
             JobStatus.FAILED: RqStatus.FAILED,
@@ -42,6 +47,8 @@ class RqCleanup:
 
     def end(self, record: JobRecord, event: Event) -> None:
         """Close a job as its terminal ``event`` says."""
+        if record.batch:
+            return
         if event.kind is not EventKind.FAILED:
             is_finished = event.kind is EventKind.FINISHED
             status = RqStatus.FINISHED if is_finished else _cancelled_in_rq(record)
