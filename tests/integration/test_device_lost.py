@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.contract.events import EventKind
+from tests.helpers.continued import assert_continued
 from tests.helpers.driver import Driver, assert_whole, text
 
 LENGTH = 12
@@ -16,18 +16,8 @@ def test_streams_continue_exactly_after_the_loss_of_the_device(driver: Driver) -
     for job_id in neighbours:
         driver.wait_running(job_id)
     culprit = driver.generate(fault, LENGTH)
-    for job_id in (culprit, *neighbours):
-        found = driver.wait_ended(job_id)
-        assert_whole(found)
-        assert found[-1].kind is EventKind.FINISHED, found[-1]
-        assert found[-1].attempt > 1
+    assert_continued(driver, culprit, fault, LENGTH, neighbours)
     assert driver.status().pid != first.pid
-    assert text(driver.events(culprit)) == driver.text_of(driver.generate("y" * len(fault), LENGTH))
-    for number, job_id in enumerate(neighbours, 1):
-        undisturbed = driver.generate("y" * number, 60)
-        assert text(driver.events(job_id)) == driver.text_of(undisturbed)
-    records = [driver.record(job_id) for job_id in (culprit, *neighbours)]
-    assert {record.deaths for record in records} == {0}
 
 
 def test_a_job_that_loses_the_device_each_time_ends_after_five_and_its_neighbour_does_not(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.contract.events import EventKind
+from tests.helpers.continued import assert_continued
 from tests.helpers.driver import Driver, assert_whole, text
 from tests.helpers.samples import generate
 from tests.helpers.supervised import Supervised, supervised
@@ -40,18 +40,8 @@ def test_streams_continue_exactly_after_a_stall_beside_a_busy_model(driver: Driv
     for job_id in neighbours:
         driver.wait_running(job_id)
     culprit = driver.generate(FAULT, LENGTH)
-    for job_id in (culprit, *neighbours):
-        found = driver.wait_ended(job_id)
-        assert_whole(found)
-        assert found[-1].kind is EventKind.FINISHED, found[-1]
-        assert found[-1].attempt > 1
+    assert_continued(driver, culprit, FAULT, LENGTH, neighbours)
     assert driver.status().pid != first.pid
-    assert text(driver.events(culprit)) == driver.text_of(driver.generate("y" * len(FAULT), LENGTH))
-    for number, job_id in enumerate(neighbours, 1):
-        undisturbed = driver.generate("y" * number, 60)
-        assert text(driver.events(job_id)) == driver.text_of(undisturbed)
-    records = [driver.record(job_id) for job_id in (culprit, *neighbours)]
-    assert {record.deaths for record in records} == {0}
     assert driver.record(other).attempt == 1
     assert driver.wait_ready("1").pid == other_pid
 

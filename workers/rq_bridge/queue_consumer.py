@@ -145,12 +145,13 @@ class QueueConsumer(RqRecords):
             return self._readable(self._rescued.pop(), {})
         if self._is_empty:
             self._taker.end_take()  # the last one has started, or was set aside
-        taken = None if self._is_empty else self._taker.take(tuple(self.in_hand))
+            self._wait(_BLOCK_S)
+            return None
+        taken = self._taker.take(tuple(self.in_hand))
         if not taken:
             self._wait(_BLOCK_S if taken is None else _HELD_BACK_S)
             return None
         self._is_empty = taken.is_last
-        self._on_idle(False)
         return self._readable(taken.job_id, taken.fields)
 
     def _wait(self, seconds: float) -> None:
@@ -162,6 +163,7 @@ class QueueConsumer(RqRecords):
 
     def _readable(self, job_id: str, fields: dict[bytes, bytes]) -> QueuedJob | None:
         """The job that was taken, read from RQ's ``fields`` of it or, without them, from Redis."""
+        self._on_idle(False)
         self.in_hand.add(job_id)
         try:
             job = self._restored(job_id, fields) if fields else self._fetched(job_id)
