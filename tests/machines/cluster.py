@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from jobs.embedded_redis.binary import find_redis_binary
+from jobs.storage import names
 from tests.helpers.driver import Driver
 from tests.helpers.netns import Host as Place
 from tests.helpers.netns import network
@@ -25,6 +27,7 @@ from tests.machines.machine import PARTS, Machine
 from tests.machines.muting import PlaceProxy
 
 REDIS_PORT = 6379
+_BID_S = 30
 
 
 class RedisMachine:
@@ -131,26 +134,23 @@ class Cluster:
             machine.start_supervisor()
 
     def load_on(self, machine: Machine, name: str = "fake-20ms", model_id: str = "0") -> int:
-        """Load a model where it is wanted; the worker's process."""
+        """Load a model where it is wanted; the worker's process.
+
+        The machine owns the model before it is asked for, so that no other one bids.
+        """
+        owner_key = names.owner_key(names.slug_of(model_id))
+        self.driver.redis.set(owner_key, self._owner(machine), ex=_BID_S)
         with ThreadPoolExecutor(1) as threads:
-            with self._others_frozen(machine):
-                loading = threads.submit(machine.client.load, name, model_id)
-                wait_until(lambda: machine.worker(model_id), f"{machine.name} loads", 30.0)
+            loading = threads.submit(machine.client.load, name, model_id)
+            wait_until(lambda: machine.worker(model_id), f"{machine.name} loads", 30.0)
             loading.result(60)
         return machine.worker(model_id)
 
-    @contextlib.contextmanager
-    def _others_frozen(self, machine: Machine) -> Iterator[None]:
-        """Supervisors of other machines do not bid, for less time than anybody would notice."""
-        others = [other.supervisor for other in self.machines if other is not machine]
-        frozen = [program for program in others if program is not None and program.is_running]
-        for program in frozen:
-            program.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for program in frozen:
-                program.signal(signal.SIGCONT)
+    def _owner(self, machine: Machine) -> str:
+        """How the machine's supervisor signs its locks."""
+        uid = json.loads((machine.folder / "state" / "node.json").read_bytes())["uid"]
+        node = wait_until(lambda: self.driver.desired_models.node(uid), f"{machine.name} is known")
+        return f"{uid}|{node.token}"
 
     def tails(self, num_lines: int = 40) -> str:
         """The last words of everybody, for a failure's report."""

@@ -1,6 +1,7 @@
 // Models on disk, loads and unloads.
 import { signal } from "../vendor/ui.js";
 import { events, get, post, send, submit } from "./api.js";
+import { inOrder } from "./in_order.js";
 import { models } from "./live/store.js";
 import { say, complain } from "./parts/toast.js";
 import { bytes } from "./text/format.js";
@@ -9,16 +10,19 @@ import { bytes } from "./text/format.js";
 export const diskModels = signal(null);
 
 const sizes = new Map();
+const beginDisk = inOrder();
 
 /** Reads the list of models; sizes follow, one request per model where the list has none. */
 export async function readDisk() {
   let found;
+  const counts = beginDisk();
   try {
     found = await get("/v1/models");
   } catch (error) {
     if (error.status !== 401 && error.status !== 0) complain(error);
     return;
   }
+  if (!counts()) return;
   const names = new Map();
   for (const entry of found.data) {
     // An entry per name: a loaded model and its aliases are one on disk.

@@ -1,5 +1,6 @@
 // The conversations: a list, and the open one as a tree of messages with a chosen path.
 import { batch, computed, signal } from "../../vendor/ui.js";
+import { inOrder } from "../in_order.js";
 import { newId } from "../text/format.js";
 import * as db from "./db.js";
 
@@ -38,10 +39,14 @@ export async function readConversations() {
   conversations.value = sorted(await db.allConversations());
 }
 
+const beginOpen = inOrder();
+
 export async function openConversation(id) {
+  const counts = beginOpen();
   const isKnown = conversations.value?.some((one) => one.id === id);
   if (conversations.value === null || (id !== null && !isKnown)) await readConversations();
   const found = id === null ? [] : await db.messagesOf(id);
+  if (!counts()) return;
   batch(() => {
     openId.value = id;
     messages.value = new Map(found.map((one) => [one.id, one]));
@@ -172,7 +177,7 @@ export async function imported(text) {
     messages: kept.map((one) => ({ ...one, content: String(one.content ?? ""), status: one.status === "streaming" ? "cancelled" : (one.status ?? "done") })),
   });
   await readConversations();
-  await openConversation(openId.value);
+  await readMessages(openId.value);
   tell(null);
   return ids.size;
 }

@@ -1,6 +1,7 @@
 // Batches: start one from a file, follow it, cancel it, repeat its failed lines, fetch its answers.
 import { html, useEffect, useRef, useState } from "../../vendor/ui.js";
 import { blob, get, post } from "../api.js";
+import { inOrder } from "../in_order.js";
 import { isOpen, now } from "../live/store.js";
 import { downloadBlob, Empty, Failure, Menu, Meter, Skeleton, State } from "../parts/basics.js";
 import { confirm } from "../parts/dialog.js";
@@ -17,15 +18,18 @@ export default function Batches() {
   const [pages, setPages] = useState(null);
   const [error, setError] = useState(null);
   const seen = useRef(new Map());
+  const begin = useRef(inOrder()).current;
   const read = async (after) => {
+    const counts = after ? () => true : begin();
     try {
       const found = await get(`/v1/batches?limit=${PAGE}${after ? `&after=${after}` : ""}`);
+      if (!counts()) return;
       for (const one of found.data) note(seen.current, one);
       // What is read again replaces what was shown; pages behind the first stay.
       setPages((known) => (after ? [...known, found] : [found, ...(known ?? []).slice(1)]));
       setError(null);
     } catch (failure) {
-      setError(failure);
+      if (counts()) setError(failure);
     }
   };
   const list = unique(pages);

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "../../vendor/ui.js";
 import { events, get, send } from "../api.js";
 import { addEvent, emptyReply } from "../chats/reply.js";
+import { inOrder } from "../in_order.js";
 import { isOpen, live, modelOf, now } from "../live/store.js";
 import { Copy, Failure, JobLink, Skeleton, State } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
@@ -26,13 +27,17 @@ function JobOf({ id }) {
   const log = useEvents(id);
   const isEnded = log.isOver || ENDED.has(job?.status);
   const isKnown = useRef(false);
+  const begin = useRef(inOrder()).current;
   const read = async () => {
+    const counts = begin();
     try {
-      setJob(await get(`/v1/jobs/${encodeURIComponent(id)}`));
+      const found = await get(`/v1/jobs/${encodeURIComponent(id)}`);
+      if (!counts()) return;
+      setJob(found);
       isKnown.current = true;
       setError(null);
     } catch (failure) {
-      if (!isKnown.current || !failure.isTransient) setError(failure); // else what was read stays
+      if (counts() && (!isKnown.current || !failure.isTransient)) setError(failure); // else what was read stays
     }
   };
   useEffect(() => {
@@ -43,7 +48,11 @@ function JobOf({ id }) {
   }, [id, isEnded]);
   if (error) return html`<${Failure} error=${error} onRetry=${read} />`;
   if (job === null) return html`<${Skeleton} lines="6" />`;
-  const cancel = () => attempt(async () => setJob(await send("DELETE", `/v1/jobs/${encodeURIComponent(id)}`)));
+  const cancel = () => attempt(async () => {
+    const counts = begin();
+    const found = await send("DELETE", `/v1/jobs/${encodeURIComponent(id)}`);
+    if (counts()) setJob(found);
+  });
   return html`
     <div class="view-head wrap">
       <h2 class="job-title"><code>${id}</code></h2><${Copy} text=${id} what="job id" />

@@ -1,6 +1,7 @@
 // Queues: per model what runs and what waits, live; and all jobs, by pages.
-import { html, useEffect, useMemo, useState } from "../../vendor/ui.js";
+import { html, useEffect, useMemo, useRef, useState } from "../../vendor/ui.js";
 import { get, send } from "../api.js";
+import { inOrder } from "../in_order.js";
 import { whyNoManagement } from "../keys.js";
 import { isOpen, live, modelOf, models, now } from "../live/store.js";
 import { Empty, Failure, Hue, JobLink, Menu, Meter, Skeleton, State } from "../parts/basics.js";
@@ -212,18 +213,23 @@ function AllJobs() {
   const [page, setPage] = useState(null);
   const [cursors, setCursors] = useState([null]); // of the pages from the newest to the shown one
   const [error, setError] = useState(null);
+  const begin = useRef(inOrder()).current;
   const read = async (path) => {
+    const counts = begin();
     const cursor = path.at(-1);
     const query = new URLSearchParams({ limit: PAGE, ...(model && { model }), ...(status && { status }), ...(cursor && { cursor }) });
     try {
-      setPage(await get(`/v1/jobs?${query}`));
+      const found = await get(`/v1/jobs?${query}`);
+      if (!counts()) return;
+      setPage(found);
       setCursors(path);
       setError(null);
     } catch (failure) {
-      setError(failure);
+      if (counts()) setError(failure);
     }
   };
   useEffect(() => {
+    begin.forget();
     setPage(null);
     read([null]);
   }, [model, status]);

@@ -1,6 +1,7 @@
 // What keys have used, and their limits. For managers.
-import { html, useEffect, useState } from "../../vendor/ui.js";
+import { html, useEffect, useRef, useState } from "../../vendor/ui.js";
 import { get } from "../api.js";
+import { inOrder } from "../in_order.js";
 import { caller, whyNoManagement } from "../keys.js";
 import { downloadText, Empty, Failure, Skeleton } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
@@ -24,16 +25,21 @@ function OfKeys() {
   const { days, by } = chosen(route.value.query);
   const [answer, setAnswer] = useState(null);
   const [error, setError] = useState(null);
+  const begin = useRef(inOrder()).current;
   const read = async () => {
+    const counts = begin();
     try {
       const from = new Date(Date.now() - (days - 1) * DAY_MS).toISOString().slice(0, 10);
-      setAnswer(await get(`/v1/usage?from=${from}&group_by=${by}`));
+      const found = await get(`/v1/usage?from=${from}&group_by=${by}`);
+      if (!counts()) return;
+      setAnswer(found);
       setError(null);
     } catch (failure) {
-      setError(failure);
+      if (counts()) setError(failure);
     }
   };
   useEffect(() => {
+    begin.forget();
     setAnswer(null);
     read();
   }, [days, by]);
