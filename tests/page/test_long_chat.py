@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.integration.api_rig import Rig
@@ -80,6 +81,40 @@ def test_the_first_message_can_be_scrolled_to_and_its_text_is_there_before(
     expect(page.locator(".message").last.locator(".message-foot")).to_be_in_viewport()
 
 
+@pytest.mark.parametrize("key", ["Home", "Meta+ArrowUp"])
+def test_home_goes_to_the_first_message_from_wherever_one_is(
+    key: str, rig: Rig, open_page: Opener
+) -> None:
+    """What lies between is laid out on the way, and then has another height than was thought."""
+    page = _open_long(rig, open_page)
+    for num in range(12, _NUM + 1, 4):
+        _be_idle(page)
+        expect(page.locator(".message")).to_have_count(num)
+    thread = page.locator(".thread")
+    thread.focus()
+    for num_ups in (0, 3, 9, 25):
+        thread.evaluate("e => { e.scrollTop = e.scrollHeight }")
+        expect(page.locator(".message").last.locator(".message-foot")).to_be_in_viewport()
+        for _ in range(num_ups):
+            page.keyboard.press("PageUp")
+        page.keyboard.press(key)
+        page.wait_for_timeout(400)
+        assert thread.evaluate("e => e.scrollTop") == 0
+        expect(page.locator(".message").first).to_be_in_viewport()
+
+
+def test_home_is_kept_while_older_messages_come(rig: Rig, open_page: Opener) -> None:
+    page = _open_long(rig, open_page)
+    page.locator(".thread").focus()
+    page.keyboard.press("Home")
+    for num in range(12, _NUM + 1, 4):
+        _be_idle(page)
+        expect(page.locator(".message")).to_have_count(num)
+    page.wait_for_timeout(200)
+    assert page.locator(".thread").evaluate("e => e.scrollTop") == 0
+    expect(page.locator(".message").first).to_be_in_viewport()
+
+
 def test_who_moves_up_a_little_is_not_taken_back_to_the_end(rig: Rig, open_page: Opener) -> None:
     page = _open_long(rig, open_page)
     thread = page.locator(".thread")
@@ -101,3 +136,15 @@ _GROW = """
   thread.firstElementChild.append(more);
 }
 """
+
+
+def test_a_search_of_the_page_finds_what_was_never_laid_out(rig: Rig, open_page: Opener) -> None:
+    page = _open_long(rig, open_page)
+    for num in range(12, _NUM + 1, 4):
+        _be_idle(page)
+        expect(page.locator(".message")).to_have_count(num)
+    page.locator(".thread").focus()
+    is_found = "find('Question 0:', false, false, true)"  # any case, forwards, from the start again
+    assert page.evaluate(is_found)
+    assert page.evaluate("getSelection().toString()") == "Question 0:"
+    expect(page.locator(".message").first).to_be_in_viewport()

@@ -60,7 +60,8 @@ function Thread() {
   const lastTop = useRef(0);
   const [isBehind, setBehind] = useState(false);
   const list = path.value;
-  const numShown = useGrowing(list.length, scroller);
+  const isToTop = useRef(false);
+  const numShown = useGrowing(list.length, scroller, isToTop);
   const hidden = Math.max(0, list.length - numShown);
 
   const onScroll = () => {
@@ -68,8 +69,17 @@ function Thread() {
     const rest = scrollHeight - scrollTop - clientHeight;
     // Who moves up wants to leave the end, also while a smooth scroll has only begun.
     isAtEnd.current = rest < (scrollTop < lastTop.current ? 2 : NEAR_PX);
+    if (scrollTop > 0) isToTop.current = false;
     lastTop.current = scrollTop;
     setBehind(rest >= NEAR_PX);
+  };
+  // At once: a scroll that takes its time ends where the top was before what it passes was laid out.
+  const onKeyDown = (event) => {
+    const isHome = event.key === "Home" || (event.metaKey && event.key === "ArrowUp");
+    if (!isHome || event.shiftKey || event.target.matches("input, textarea, select")) return;
+    event.preventDefault();
+    isToTop.current = true;
+    scroller.current.scrollTop = 0;
   };
   const toEnd = () => {
     const { scrollHeight, scrollTop, clientHeight } = scroller.current;
@@ -87,7 +97,7 @@ function Thread() {
     toEnd();
   }, [list.at(-1)?.id]);
 
-  return html`<div class="thread" ref=${scroller} onScroll=${onScroll} tabindex="0" role="region" aria-label="Messages">
+  return html`<div class="thread" ref=${scroller} onScroll=${onScroll} onKeyDown=${onKeyDown} tabindex="0" role="region" aria-label="Messages">
     <div class="thread-body">
       ${!list.length && html`<${Welcome} />`}
       ${stretches(list, hidden).map(([start, part]) => html`<div key=${start} class="stretch">${part.map((one) => html`<${Kept} key=${one.id} one=${one} isLast=${one === list.at(-1)} />`)}</div>`)}
@@ -111,12 +121,12 @@ function stretches(list, first) {
 }
 
 /** How many of the newest messages are shown: a screenful, then the rest bit by bit, above them. */
-function useGrowing(num, scroller) {
+function useGrowing(num, scroller, isToTop) {
   const [shown, setShown] = useState(FIRST_SHOWN);
   const fromEnd = useRef(0);
   useLayoutEffect(() => {
     const { current } = scroller;
-    if (fromEnd.current) current.scrollTop = current.scrollHeight - fromEnd.current;
+    if (fromEnd.current) current.scrollTop = isToTop.current ? 0 : current.scrollHeight - fromEnd.current;
   }, [shown]);
   useEffect(() => {
     if (shown >= num) return undefined;
