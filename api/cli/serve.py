@@ -22,6 +22,7 @@ from jobs.settings import Settings
 from jobs.stop_signal import StopSignal
 
 _POLL_S = 1.0
+_NOTE_S = 5.0  # reading the table of processes costs some ms, more where many run
 # honcho loses track of its processes when a signal arrives before it has noted the start of all.
 # macOS starts an interpreter for each: 2 to 3 s the first time.
 _HONCHO_START_S = 5.0
@@ -84,8 +85,13 @@ class Honcho:
     def run(self) -> int:
         """Run until a signal (returns 0) or until a process ends (returns its status)."""
         is_stopping = False
+        note_at = 0.0
         while not is_stopping and self._process.poll() is None:
-            self._note_descendants()
+            now = time.monotonic()
+            if now >= note_at:
+                self._note_descendants()
+                is_new = now < self._started + _HONCHO_START_S
+                note_at = now + (0.0 if is_new else _NOTE_S)
             is_stopping = self._stop.wait(_POLL_S)
         if is_stopping:
             self._terminate()

@@ -27,6 +27,7 @@ from workers.generation.decode_loop import DecodeLoop
 from workers.rq_bridge.queue_consumer import QueueConsumer
 
 _INTERVAL_S = 1.0
+_LEASES_EVERY = 3  # RQ's leases last for 30 s
 _CLEAN_EVERY = 60
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class WorkerReport:
 
 
 class Heartbeat(threading.Thread):
-    """Writes the worker's status and renews RQ's leases. Errors are retried a second later."""
+    """Writes the worker's status and renews RQ's leases. Errors are retried with the next."""
 
     def __init__(
         self,
@@ -178,7 +179,8 @@ class Heartbeat(threading.Thread):
             try:
                 self._measure()
                 self._write()
-                self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
+                if count % _LEASES_EVERY == 0:
+                    self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("heartbeat missed", extra={"error": str(error)})
 
