@@ -110,6 +110,8 @@ def test_ctrl_c_stops_an_answer_and_its_job_and_ctrl_d_ends(
         wait_until(lambda: last_job() == cancelled, "the end of the job")
         user.type("half a line")
         user.expect("half a line")  # shown: it is being read
+        # Python's readline sees a signal only while it waits for a key, not while it shows one.
+        wait_until(user.is_waiting, "it waits for the next key")
         user.type("\x03")
         assert "Ctrl-D or /bye ends" in user.expect(PROMPT)
         assert "saved as" in say(user, "/save stopped.json")

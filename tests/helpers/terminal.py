@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 _DEADLINE_S = 30.0
 # Ctrl-C reaches the processes of the terminal, which is this one's only if it asks for it.
 _START = (
@@ -63,6 +65,10 @@ class Terminal:
             assert self._read(), f"ended without {text!r}: {self.shown!r}"
         before, _, self.shown = self.shown.partition(text)
         return before
+
+    def is_waiting(self) -> bool:
+        """Whether it does nothing at this moment."""
+        return psutil.Process(self.process.pid).status() == psutil.STATUS_SLEEPING
 
     def end(self) -> int:
         """Wait for the end of the program; its exit status."""
