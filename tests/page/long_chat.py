@@ -29,18 +29,21 @@ def attend(query, cache):
 _STORE = "async ([module, chat]) => (await import(module)).put(chat)"
 
 
-def store_long_chat(page: Page, num: int) -> None:
-    """Stores a chat of ``num`` messages of about 1 kB, half of them answers, as ``LONG_CHAT``."""
+def store_long_chat(page: Page, num: int, **params: Any) -> None:
+    """Stores a chat of ``num`` messages of about 1 kB, half of them answers, as ``LONG_CHAT``.
+
+    ``params``: of its requests, as the page keeps them.
+    """
     folder = page.evaluate("document.scripts[0].src.split('/js/')[0]")
-    page.evaluate(_STORE, [f"{folder}/js/chats/db.js", _chat(num)])
+    page.evaluate(_STORE, [f"{folder}/js/chats/db.js", _chat(num, params)])
 
 
-def _chat(num: int) -> dict[str, Any]:
+def _chat(num: int, params: dict[str, Any]) -> dict[str, Any]:
     now = time.time() * 1000
     messages = [_message(index, now) for index in range(num)]
     conversation = {
         "id": LONG_CHAT, "title": "A long chat", "created": now, "updated": now,
-        "leaf": f"m{num - 1}", "modelId": "0", "modelName": "demo", "system": "", "params": {},
+        "leaf": f"m{num - 1}", "modelId": "0", "modelName": "demo", "system": "", "params": params,
     }  # fmt: skip
     return {"conversations": [conversation], "messages": messages}
 

@@ -28,6 +28,7 @@ def _feed(server: Server) -> None:
 
 
 def _chat(server: Server) -> None:
+    chat.load(server)
     _in_browser(server, chat.look)
 
 

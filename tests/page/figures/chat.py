@@ -1,4 +1,4 @@
-"""A chat of 200 messages: how soon its newest 20 are painted, and what the others cost."""
+"""A chat of 200 messages: how soon its newest 20 are painted, the cost of the others and an answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Page
 
+from tests.helpers.server import Server
 from tests.page.browsing import until
 from tests.page.long_chat import LONG_CHAT, store_long_chat
 
 _NUM, _NUM_FIRST = 200, 20
+_NUM_CHARS = 8000  # of the answer; a token of the fake engine is one
 _ROUNDS = 7
 _WATCH = """
 () => {
@@ -37,6 +39,25 @@ _WATCH = """
 _ENDS = "all ? [screen_, newest, all].map((time) => time - begun).concat([long]) : null"
 
 
+_FRAMES = """
+() => {
+  window.frames = [];
+  let last = performance.now();
+  const frame = (now) => {
+    frames.push(now - last);
+    last = now;
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+"""
+
+
+def load(server: Server) -> None:
+    """A model that answers the chat, a character each millisecond."""
+    server.load("fake-1ms", context_length=400_000)
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """Times in ms until the first screen, the newest 20 and all were painted; long tasks."""
@@ -56,6 +77,27 @@ def look(page: Page, url: str) -> None:
     page.locator(".link-state.is-open").wait_for()
     _report("opened", [_open(page) for _ in range(_ROUNDS)])
     _report("as first page", [_load(page) for _ in range(_ROUNDS)])
+    _stream(page)
+
+
+def _stream(page: Page) -> None:
+    other = '{"ignore_eos": true}'
+    store_long_chat(page, _NUM, max_tokens=_NUM_CHARS, other=other)
+    _load(page)
+    page.evaluate("long.length = 0")
+    page.get_by_label("Message", exact=True).fill("Write on.")
+    page.get_by_role("button", name="Send message").click()
+    answer = page.locator(".message.is-answer").last
+    answer.filter(has_text="00").wait_for()
+    page.evaluate(_FRAMES)
+    until(page, "document.querySelector('[aria-busy=true]') === null")
+    frames, long = page.evaluate("[frames, long]")
+    num_chars = len(answer.locator(".prose").inner_text())
+    print(
+        f"an answer of {num_chars:,} characters after them, {sum(frames) / 1000:.0f} s: p95 of a "
+        f"frame {statistics.quantiles(frames, n=20)[-1]:.0f} ms, tasks over 50 ms: {long}",
+        flush=True,
+    )
 
 
 def _report(name: str, rounds: list[_Opened]) -> None:
