@@ -1,4 +1,4 @@
-"""A chat of 200 messages: how soon its newest 20 are painted, the cost of the others and an answer."""
+"""A chat of 200 messages: when its newest 20 are painted, what the rest and an answer cost."""
 
 from __future__ import annotations
 
