@@ -15,9 +15,11 @@ from types import TracebackType
 import psutil
 
 _DEADLINE_S = 30.0
-# Ctrl-C reaches the processes of the terminal, which is this one's only if it asks for it.
+# Ctrl-C reaches the processes of the terminal, which is this one's only if it asks for it. A shell
+# starts what runs in the background with the signal ignored.
 _START = (
-    "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from api.cli.main import main; main()"
 )
 
