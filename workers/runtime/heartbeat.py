@@ -143,6 +143,7 @@ class Heartbeat(threading.Thread):
         measure: Callable[[], None],
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
+        self._redis = redis
         self._desired_models = DesiredModels(redis)
         self._slug = slug
         self._report = report
@@ -179,10 +180,15 @@ class Heartbeat(threading.Thread):
             try:
                 self._measure()
                 self._write()
-                if count % _LEASES_EVERY == 0:
+                if count % _LEASES_EVERY == 0 or self._is_forgotten():
                     self._renew_leases(is_cleaning=count % _CLEAN_EVERY == 0)
             except RedisError as error:
                 log.warning("heartbeat missed", extra={"error": str(error)})
+
+    def _is_forgotten(self) -> bool:
+        """True when Redis has lost its data, with what it knew of the consumers."""
+        keys = [consumer.key for consumer in self._consumers if consumer.birth_date is not None]
+        return self._redis.exists(*keys) < len(keys) if keys else False
 
     def _renew_leases(self, *, is_cleaning: bool) -> None:
         for consumer in self._consumers:
