@@ -16,8 +16,9 @@ import psutil
 from jobs.platform.base import Awake
 
 # Reading the proportional set walks all pages: 37 ms per GB on a virtual machine. It is read again
-# after this many times as long, so it takes at most 1 % of a core.
-_REST_FACTOR = 2000  # reading what is shared costs 2 ms and more
+# after this many times as long, so it takes at most 1 % of a core, and not sooner than this.
+_REST_FACTOR = 100
+_REST_S = 4.0
 _GPU_DEVICES = ("nvidiactl", "kfd", "dxg")  # of NVIDIA, AMD, and Windows' Linux
 
 
@@ -111,7 +112,7 @@ class Linux:
         if known is None or started >= known.until:
             known = self._shared[process.pid] = _Shared(
                 resident - _proportional(process, resident),
-                started + _REST_FACTOR * (time.monotonic() - started),
+                started + max(_REST_S, _REST_FACTOR * (time.monotonic() - started)),
             )
         return known.num_bytes
 

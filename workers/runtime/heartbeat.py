@@ -132,7 +132,7 @@ class WorkerReport:
 
 
 class Heartbeat(threading.Thread):
-    """Writes the worker's status and renews RQ's leases. Errors are retried with the next."""
+    """Writes the worker's status and renews RQ's leases. Errors are retried with the next one."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ export default function Batches() {
   const seen = useRef(new Map());
   const begin = useRef(inOrder()).current;
   const read = async (after) => {
-    const counts = after ? () => true : begin();
+    const counts = after ? () => true : begin(); // later pages are added, so none replaces another
     try {
       const found = await get(`/v1/batches?limit=${PAGE}${after ? `&after=${after}` : ""}`);
       if (!counts()) return;
